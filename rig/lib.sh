@@ -1,0 +1,77 @@
+# Shared by the scripts of the rig: sourced, never run.
+# Standard output is for results (a path, a name); what is going on is told on standard error.
+set -euo pipefail
+
+rig=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${FLINKHA_CACHE:-$HOME/.cache/flinkha}
+mkdir -p "$cache"
+
+kubernetes_version=v1.34.4
+cluster=flinkha
+kubeconfig=$cache/kind/kubeconfig
+shared_storage=$cache/shared-storage
+pod_range=10.244.0.0/16
+service_range=10.96.0.0/16
+
+say() { printf '%s rig/%s: %s\n' "$(date +%T)" "$(basename "$0")" "$*" >&2; }
+
+fail() {
+  say "$*"
+  exit 1
+}
+
+need() {
+  command -v "$1" >/dev/null || fail "$1 is missing: $2"
+}
+
+# timed WHAT COMMAND...: runs the command, says what it is before and how long it took after.
+timed() {
+  local what=$1 begin=$SECONDS
+  shift
+  say "$what"
+  "$@"
+  say "$what: $((SECONDS - begin)) s"
+}
+
+# quietly LOG COMMAND...: output goes to a file of the cache and is shown only on failure.
+quietly() {
+  local log=$cache/log/$1
+  shift
+  mkdir -p "$cache/log"
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 40 "$log" >&2
+    fail "failed: $*, the whole log is $log"
+  fi
+}
+
+# Only one process at a time builds a given thing; the others wait and find it built.
+lock() {
+  mkdir -p "$cache/lock"
+  exec {lock_descriptor}>"$cache/lock/$1"
+  flock --nonblock "$lock_descriptor" || {
+    say "waiting for another run that holds $1"
+    flock "$lock_descriptor"
+  }
+}
+
+# A short name for the contents of files and folders: the key under which what is made of them is cached.
+fingerprint() {
+  find "$@" -type f -print0 | sort -z | xargs -0 sha256sum | sed "s#$rig/##" | sha256sum | cut -c1-12
+}
+
+# "registry" where the engine can pull official images, "offline" where they have to be made here.
+# RIG=registry or RIG=offline decides it by hand; otherwise one small pull does, once per engine start.
+images_from() {
+  local answer=$cache/docker/images-from
+  if [ -n "${RIG:-}" ]; then
+    echo "$RIG"
+  elif [ -n "$(find "$answer" -newer /var/run/docker.sock 2>/dev/null)" ]; then
+    cat "$answer"
+  else
+    mkdir -p "$cache/docker"
+    say "trying whether the container engine reaches a registry"
+    if timeout 20 docker pull --quiet hello-world >/dev/null 2>&1; then echo registry; else echo offline; fi | tee "$answer"
+  fi
+}
+
+tools_directory() { echo "$cache/tools/$(fingerprint "$rig/go" "$rig/tools")"; }

@@ -1,0 +1,3 @@
+//! The words users write and read in YAML: the custom resource, and the names of everything we create.
+
+pub mod names;

@@ -1,0 +1,105 @@
+//! The name of every object of a cluster, and the keys we put on them. One place, so that operator, gateway and tests agree.
+//!
+//! A cluster is named by its namespace and name, never by its UID: the same resource applied again finds its data again.
+
+/// Annotation on the Lease, the cluster ConfigMap and every job ConfigMap: the fencing token of the term that wrote last.
+pub const TERM_ANNOTATION: &str = "flinkha.dev/term";
+/// Annotation on the Lease: JSON of [`crate::lease::record::Change`], the last change of leader.
+pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
+/// Label on JobManager pods: `leader` or `standby`. Written by the operator for people; nothing decides by it.
+pub const ROLE_LABEL: &str = "flinkha.dev/role";
+/// Finalizer of a FlinkHaCluster.
+pub const FINALIZER: &str = "flinkha.dev/ha-data";
+
+/// The container that runs Flink, named as in the Apache operator.
+pub const FLINK_CONTAINER: &str = "flink-main-container";
+/// The native sidecar (init container with restartPolicy Always).
+pub const GATEWAY_CONTAINER: &str = "gateway";
+
+/// Flink's RPC port of a JobManager.
+pub const RPC_PORT: u16 = 6123;
+/// Flink's blob server port.
+pub const BLOB_PORT: u16 = 6124;
+/// Flink's REST port.
+pub const REST_PORT: u16 = 8081;
+/// The gateway's port for its JVM, on 127.0.0.1 only.
+pub const JVM_PORT: u16 = 6180;
+/// The gateway's port for probes, metrics and the preStop hook, on the pod's address.
+pub const PROBE_PORT: u16 = 6181;
+
+/// Flink's `kubernetes.cluster-id`: unique inside a namespace, as ConfigMaps are.
+pub fn kubernetes_cluster_id(name: &str) -> String {
+    name.to_owned()
+}
+
+/// Flink's `high-availability.cluster-id`: unique over all namespaces, because storage is shared by them.
+/// A namespace has no dot, so the first dot parts the two.
+pub fn high_availability_cluster_id(namespace: &str, name: &str) -> String {
+    format!("{namespace}.{name}")
+}
+
+/// Flink's own ConfigMap with leader addresses and job graphs.
+pub fn cluster_config_map(cluster_id: &str) -> String {
+    format!("{cluster_id}-cluster-config-map")
+}
+
+/// Flink's own ConfigMap with checkpoint pointers of one job; `job` is 32 hex digits.
+pub fn job_config_map(cluster_id: &str, job: &str) -> String {
+    format!("{cluster_id}-{job}-config-map")
+}
+
+/// The job of a ConfigMap name made by [`job_config_map`]; `None` for any other name.
+pub fn job_of_config_map(cluster_id: &str, config_map: &str) -> Option<String> {
+    let job = config_map.strip_prefix(cluster_id)?.strip_prefix('-')?.strip_suffix("-config-map")?;
+    let is_job = job.len() == 32 && job.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    is_job.then(|| job.to_owned())
+}
+
+/// The Lease that the JobManagers of a cluster compete for.
+pub fn lease(name: &str) -> String {
+    name.to_owned()
+}
+
+/// The ConfigMap in which the leading gateway keeps book of jobs.
+pub fn ledger(name: &str) -> String {
+    format!("{name}-ledger")
+}
+
+/// Service (without selector) and EndpointSlice of the leading JobManager's REST endpoint.
+pub fn rest(name: &str) -> String {
+    format!("{name}-rest")
+}
+
+/// Service over all JobManagers, for port-forward and Ingress.
+pub fn job_managers(name: &str) -> String {
+    format!("{name}-jobmanagers")
+}
+
+/// Deployment, ServiceAccount, Role, RoleBinding and PodDisruptionBudget of the JobManagers.
+pub fn job_manager(name: &str) -> String {
+    format!("{name}-jobmanager")
+}
+
+/// Deployment, ServiceAccount, Role and RoleBinding of the TaskManagers.
+pub fn task_manager(name: &str) -> String {
+    format!("{name}-taskmanager")
+}
+
+/// ConfigMap with Flink's configuration and log configuration.
+pub fn flink_config(name: &str) -> String {
+    format!("{name}-flink-config")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_job_of_a_config_map_is_read_back_and_others_are_not_taken_for_jobs() {
+        let job = "0123456789abcdef0123456789abcdef";
+        assert_eq!(job_of_config_map("demo", &job_config_map("demo", job)).as_deref(), Some(job));
+        assert_eq!(job_of_config_map("demo", &cluster_config_map("demo")), None);
+        assert_eq!(job_of_config_map("demo", "demo2-0123456789abcdef0123456789abcdef-config-map"), None);
+        assert_eq!(job_of_config_map("demo", "other"), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! FlinkHaCluster: JobManager high availability for Apache Flink on Kubernetes.
+//!
+//! The map of the house, and its one dependency rule:
+//!
+//! ```text
+//! api ← {flink, lease} ← cluster ← {operator | gateway} ← main
+//! ```
+//!
+//! | room | what belongs there |
+//! |---|---|
+//! | [`api`] | the words users write and read in YAML, and the names of everything we create |
+//! | [`flink`] | the bytes that Flink defines: its configuration keys, lock record, HA data |
+//! | [`lease`] | the election: invariants and the pure state machine |
+//! | [`cluster`] | every decision about a cluster: validate, build, conditions. No I/O |
+//! | [`operator`] | the controller's shell: observe, apply, report |
+//! | [`gateway`] | the sidecar's shell: translation (pure), proxy, election driver, JVM process |
+//! | [`telemetry`] | logs, metrics, probes |
+//!
+//! Pure rooms (`api`, `flink`, `lease`, `cluster`) import no client, no runtime and no clock; `tests/architecture.rs` holds them to it.
+
+pub mod api;
+pub mod cluster;
+pub mod flink;
+pub mod gateway;
+pub mod lease;
+pub mod operator;
+pub mod telemetry;
