@@ -6,7 +6,7 @@ rig=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${FLINKHA_CACHE:-$HOME/.cache/flinkha}
 mkdir -p "$cache"
 
-kubernetes_version=v1.34.4
+kubernetes_version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' "$rig/go/kubernetes/go.mod")
 cluster=flinkha
 kubeconfig=$cache/kind/kubeconfig
 shared_storage=$cache/shared-storage
@@ -74,4 +74,27 @@ images_from() {
   fi
 }
 
-tools_directory() { echo "$cache/tools/$(fingerprint "$rig/go" "$rig/tools")"; }
+# go_sources MODULE: where Go keeps the sources of a module of rig/go/kubernetes.
+go_sources() { (cd "$rig/go/kubernetes" && go list -m -f '{{.Dir}}' "$1"); }
+
+# debian_root DIRECTORY PACKAGES: a minimal Debian 12 with these packages, from the mirror that apt uses; kept once made.
+debian_root() {
+  local mirror made="$1.made"
+  [ "$(cat "$made" 2>/dev/null)" = "$2" ] && return
+  need debootstrap "run rig/setup"
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
+  rm -rf "$1" "$made"
+  mkdir -p "$cache/debs"
+  timed "a Debian root by debootstrap, in $1 (downloads and installs some hundred packages)" \
+    quietly "debootstrap-$(basename "$1").log" nice debootstrap --variant=minbase --cache-dir="$cache/debs" --include="$2" bookworm "$1" "$mirror"
+  rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/usr/share/{doc,man,locale,info}/* "$1"/var/log/*.log
+  echo "$2" >"$made"
+}
+
+# import_directory DIRECTORY IMAGE [CHANGE...]: an image of one layer.
+import_directory() {
+  local directory=$1 name=$2 change arguments=()
+  shift 2
+  for change in "$@"; do arguments+=(--change "$change"); done
+  tar --numeric-owner -C "$directory" -c . | docker import "${arguments[@]}" - "$name" >/dev/null
+}
