@@ -1,1 +1,149 @@
-//! (see lib.rs)
+//! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
+//!
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`endpoint`], [`jvm`], [`probes`].
+
+pub mod election;
+pub mod endpoint;
+pub mod fence;
+pub mod jvm;
+pub mod probes;
+pub mod proxy;
+pub mod request;
+pub mod shared;
+pub mod stamp;
+pub mod translate;
+pub mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use self::request::Names;
+use self::shared::{Clock, Shared};
+use crate::api::names;
+use crate::lease::elector::{Elector, Identity, Settings, Shown};
+
+/// Flags of `flinkha gateway`; the operator writes them into the pod.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// Name of the FlinkHaCluster.
+    #[arg(long)]
+    pub cluster: String,
+    #[arg(long)]
+    pub namespace: String,
+    /// Flink's kubernetes.cluster-id.
+    #[arg(long)]
+    pub cluster_id: String,
+    /// Flink's high-availability.cluster-id.
+    #[arg(long)]
+    pub ha_cluster_id: String,
+    #[arg(long)]
+    pub pod_name: String,
+    #[arg(long)]
+    pub pod_uid: String,
+    #[arg(long)]
+    pub pod_ip: String,
+    /// Flink's high-availability.storageDir.
+    #[arg(long)]
+    pub storage_dir: String,
+    /// How long a Lease must be silent before another JobManager may take it.
+    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
+    pub lease_duration: Duration,
+    /// A leader that has not renewed for this long stops leading; shorter than the lease duration.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub renew_deadline: Duration,
+    /// Time between renewals.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    pub retry_period: Duration,
+    /// A JobManager that does not ask for its lock for this long is hung.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub jvm_timeout: Duration,
+    /// Where the JVM finds its API server.
+    #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], names::JVM_PORT)))]
+    pub jvm_address: SocketAddr,
+    /// Where the kubelet finds probes and metrics.
+    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], names::PROBE_PORT)))]
+    pub probe_address: SocketAddr,
+}
+
+/// Runs the gateway until it is told to end.
+///
+/// # Errors
+/// When a port cannot be opened or the API server's address is unknown.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    anyhow::ensure!(arguments.jvm_address.ip().is_loopback(), "--jvm-address must be on loopback: the JVM's credentials pass through it");
+    let mut config = Config::infer().await.context("failed to find the API server")?;
+    // A write of the Lease is never repeated by the client, and what the JVM asks is not repeated for it.
+    config.default_retry = false;
+    let client = Client::try_from(config.clone())?;
+    let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
+    let identity = Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: nonce()? };
+    let settings = Settings {
+        duration: arguments.lease_duration,
+        renew_deadline: arguments.renew_deadline,
+        retry_period: arguments.retry_period,
+        jvm_timeout: arguments.jvm_timeout,
+        ..Settings::default()
+    };
+    tracing::info!(cluster = arguments.cluster, pod = identity.pod, process = identity.process, "the gateway starts");
+
+    let (events_in, events) = mpsc::unbounded_channel();
+    let (shown_in, shown) = watch::channel(Shown::Undecided);
+    let (health_in, health) = watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
+    let shared = Arc::new(Shared::new(names.clone(), Clock::new(), events_in, shown));
+    let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
+    let probe_port =
+        TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
+    let driver = election::Driver {
+        elector: Elector::new(identity, settings.clone()),
+        settings,
+        config,
+        shared: Arc::clone(&shared),
+        events,
+        shown: shown_in,
+        health: health_in,
+        stamper: stamp::Stamper { client: client.clone(), names },
+        endpoint: endpoint::Publisher {
+            client: client.clone(),
+            namespace: arguments.namespace.clone(),
+            name: names::rest(&arguments.cluster),
+            pod: arguments.pod_name.clone(),
+            address: arguments.pod_ip.clone(),
+        },
+        lease_name: names::lease(&arguments.cluster),
+        namespace: arguments.namespace.clone(),
+        lease_client: client,
+        watched_jvm: None,
+        holder: None,
+    };
+    tokio::select! {
+        result = proxy.serve(jvm_port) => result.context("the JVM's port failed"),
+        result = probes::serve(probe_port, health.clone(), Arc::clone(&shared)) => result.context("the probes' port failed"),
+        () = driver.run() => anyhow::bail!("the election ended"),
+        result = told_to_end() => result,
+    }
+}
+
+/// A native sidecar is told to end after its JVM has ended, and the Lease was given back then. If the gateway alone is
+/// restarted, its JVM goes on leading: so there is nothing to give back in either case.
+async fn told_to_end() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    tracing::info!("the gateway ends");
+    Ok(())
+}
+
+/// Random per process, so that no two gateway processes ever share a term.
+fn nonce() -> anyhow::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("failed to read random bytes: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,37 @@
+//! Flink's HA data in ConfigMaps: labels and keys
+//! (`org.apache.flink.kubernetes.utils.Constants` and `KubernetesUtils`, 1.15 to 2.3).
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// Value of the label `type` on every HA ConfigMap of every version (`Constants.LABEL_TYPE_KEY`).
+pub const LABEL_TYPE: &str = "flink-native-kubernetes";
+
+/// Keys of the cluster ConfigMap that hold a pointer to a stored job: 1.x and 2.x.
+const JOB_KEYS: [&str; 2] = ["jobGraph-", "executionPlan-"];
+
+/// Selector of all HA ConfigMaps of a cluster. Flink 2.x no longer sets `configmap-type`, so it is not part of it.
+pub fn selector(cluster_id: &str) -> String {
+    format!("app={cluster_id},type={LABEL_TYPE}")
+}
+
+/// Jobs that the cluster ConfigMap knows: those with a stored graph or plan.
+pub fn stored_jobs(cluster_config_map: &Value) -> BTreeSet<String> {
+    let data = cluster_config_map.get("data").and_then(Value::as_object);
+    let keys = data.into_iter().flat_map(|data| data.keys());
+    keys.filter_map(|key| JOB_KEYS.iter().find_map(|prefix| key.strip_prefix(prefix))).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn stored_jobs_are_found_by_the_keys_of_both_generations() {
+        let config_map = json!({ "data": { "jobGraph-aa": "x", "executionPlan-bb": "y", "org.apache.flink.k8s.leader.job-cc": "z" } });
+        assert_eq!(stored_jobs(&config_map), BTreeSet::from(["aa".to_owned(), "bb".to_owned()]));
+        assert!(stored_jobs(&json!({})).is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! Flink's leader lock: a JSON record in an annotation of the cluster ConfigMap, written by the fabric8 client inside the JVM
+//! (`io.fabric8.kubernetes.client.extended.leaderelection.resourcelock.LeaderElectionRecord`).
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// The annotation that holds the record.
+pub const LOCK_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
+
+/// A holder's name that no Flink JVM has (theirs are random UUIDs).
+const FOREIGN_HOLDER: &str = "another-job-manager";
+
+/// Lock annotation of a ConfigMap, or of a merge patch of one. `None` when it is absent.
+pub fn of_object(object: &Value) -> Option<&str> {
+    object.get("metadata")?.get("annotations")?.get(LOCK_ANNOTATION)?.as_str()
+}
+
+/// `holderIdentity` of a lock annotation; empty when the lock is free. `None` when the text is no lock record.
+pub fn holder(annotation: &str) -> Option<String> {
+    let record: Value = serde_json::from_str(annotation).ok()?;
+    match record.as_object()?.get("holderIdentity") {
+        None | Some(Value::Null) => Some(String::new()),
+        Some(holder) => holder.as_str().map(str::to_owned),
+    }
+}
+
+/// A lock that anybody may take at once: fabric8's elector takes a lock without a holder whatever its times say.
+pub fn free(now: Timestamp) -> String {
+    record("", now)
+}
+
+/// A lock that somebody else holds and has renewed just now. The JVM compares `renewTime` with its own wall clock,
+/// which is this machine's, so it is never taken for expired.
+pub fn foreign(now: Timestamp) -> String {
+    record(FOREIGN_HOLDER, now)
+}
+
+/// `leaseDuration` is written as a number up to Flink 1.20 and as an ISO 8601 string from 2.0 on; all read both.
+fn record(holder: &str, now: Timestamp) -> String {
+    let time = format!("{now:.6}");
+    json!({ "holderIdentity": holder, "leaseDuration": "PT15S", "acquireTime": time, "renewTime": time, "leaderTransitions": 0 })
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_read_from_records_of_every_flink_version() {
+        let old = r#"{"holderIdentity":"7f","leaseDuration":15.000000000,"acquireTime":"2026-01-01T00:00:00.1Z","renewTime":"2026-01-01T00:00:00.1Z","leaderTransitions":0}"#;
+        let new = r#"{"holderIdentity":"7f","leaseDuration":"PT15S","acquireTime":"2026-01-01T00:00:00.1Z","renewTime":"2026-01-01T00:00:00.1Z","leaderTransitions":0}"#;
+        assert_eq!(holder(old).as_deref(), Some("7f"));
+        assert_eq!(holder(new).as_deref(), Some("7f"));
+        assert_eq!(holder(&free(Timestamp::UNIX_EPOCH)).as_deref(), Some(""));
+        assert_eq!(holder("no record"), None);
+        assert_eq!(holder("[]"), None);
+    }
+}

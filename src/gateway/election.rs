@@ -1,0 +1,235 @@
+//! The election's shell: feeds the pure [`Elector`] with events and carries out its actions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, pin_mut};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Config};
+use tokio::sync::{mpsc, watch};
+
+use super::endpoint;
+use super::jvm::Process;
+use super::probes::Health;
+use super::shared::Shared;
+use super::stamp::Stamper;
+use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
+use crate::lease::record::Record;
+use crate::lease::term::Incarnation;
+
+/// Everything the election's actions need.
+pub struct Driver {
+    pub elector: Elector,
+    pub settings: Settings,
+    pub config: Config,
+    pub shared: Arc<Shared>,
+    pub events: mpsc::UnboundedReceiver<Event>,
+    pub shown: watch::Sender<Shown>,
+    pub health: watch::Sender<Health>,
+    pub stamper: Stamper,
+    pub endpoint: endpoint::Publisher,
+    pub lease_name: String,
+    pub namespace: String,
+    /// A client of its own, made anew after each time-out: a dead connection must not delay the next attempt.
+    pub lease_client: Client,
+    pub watched_jvm: Option<Incarnation>,
+    pub holder: Option<String>,
+}
+
+impl Driver {
+    /// Runs until the process ends.
+    pub async fn run(mut self) {
+        tokio::spawn(watch_lease(self.leases(), self.lease_name.clone(), Arc::clone(&self.shared)));
+        let mut ticks = tokio::time::interval(self.settings.retry_period / 8);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let event = tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => event,
+                    None => return,
+                },
+                _ = ticks.tick() => Event::Tick,
+            };
+            self.step(event);
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        match &event {
+            Event::Tick | Event::JvmHeard { .. } | Event::LeaseSeen { .. } | Event::LeaseRead { .. } | Event::LeaseWritten { .. } => {
+                tracing::trace!(?event);
+            }
+            _ => tracing::debug!(?event),
+        }
+        if let Event::JvmHeard { jvm } = event {
+            self.await_end_of(jvm);
+        }
+        if matches!(event, Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }) {
+            self.renew_client();
+        }
+        let now = self.shared.clock.now();
+        let actions = self.elector.step(now, event);
+        let shown = self.elector.shown();
+        // What was remembered belongs to a term; outside of one only its data are shown to a standby.
+        self.shown.send_if_modified(|before| {
+            let changed = *before != shown;
+            *before = shown;
+            changed
+        });
+        self.report(now);
+        for action in actions {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        let shared = Arc::clone(&self.shared);
+        match action {
+            Action::ReadLease => {
+                let (leases, name, limit) = (self.leases(), self.lease_name.clone(), self.settings.retry_period);
+                tokio::spawn(async move {
+                    let started = shared.clock.now();
+                    let outcome = read(&leases, &name, limit).await;
+                    shared.tell(Event::LeaseRead { started, outcome });
+                });
+            }
+            Action::WriteLease { attempt, version, record } => {
+                let (leases, name, limit) = (self.leases(), self.lease_name.clone(), self.settings.retry_period);
+                let acquired = self.holder.as_deref() != Some(&record.holder);
+                tokio::spawn(async move {
+                    let outcome = write(&leases, &name, &version, &record, acquired, limit).await;
+                    shared.tell(Event::LeaseWritten { attempt, outcome });
+                });
+            }
+            Action::Stamp { term, keep_holder } => {
+                shared.store(None);
+                let (stamper, patience) = (self.stamper.clone(), self.settings.stamp_deadline);
+                tokio::spawn(async move {
+                    let (outcome, cluster) = stamper.stamp(&term, keep_holder, patience).await;
+                    if outcome == Stamping::Done {
+                        shared.store(cluster);
+                    }
+                    shared.tell(Event::Stamped { term, outcome });
+                });
+            }
+            Action::FindJvm { jvm } => match Process::open(jvm) {
+                Some(_) => {
+                    self.await_end_of(jvm);
+                    shared.tell(Event::JvmFound { jvm });
+                }
+                None => shared.tell(Event::JvmDied { jvm }),
+            },
+            Action::EndJvm { jvm, why } => {
+                tracing::warn!(%jvm, why, "ending the JobManager's process");
+                if let Some(Err(error)) = Process::open(jvm).map(|process| process.kill()) {
+                    tracing::error!(%error, "failed to end it");
+                }
+            }
+            Action::Publish { term } => {
+                tracing::info!(term = term.number, "publishing this pod as the leader");
+                let publisher = self.endpoint.clone();
+                tokio::spawn(async move { publisher.publish().await });
+            }
+        }
+    }
+
+    /// Waits for the end of a JVM that has not been seen before.
+    fn await_end_of(&mut self, jvm: Incarnation) {
+        if self.watched_jvm == Some(jvm) {
+            return;
+        }
+        self.watched_jvm = Some(jvm);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            if let Some(process) = Process::open(jvm)
+                && let Err(error) = process.ended().await
+            {
+                tracing::error!(%error, "cannot wait for the end of the JobManager's process");
+                return;
+            }
+            tracing::info!(%jvm, "the JobManager's process has ended");
+            shared.tell(Event::JvmDied { jvm });
+        });
+    }
+
+    fn report(&mut self, now: crate::lease::elector::Time) {
+        let holder = self.elector.holder().to_owned();
+        if self.holder.as_deref() != Some(&holder) {
+            tracing::info!(holder, term = self.elector.term_number(), "the Lease changed hands");
+            self.holder = Some(holder);
+        }
+        let leads = matches!(*self.shown.borrow(), Shown::Leader { .. });
+        let health = Health { unready: self.elector.unready(now), leads, term: self.elector.term_number() };
+        self.health.send_if_modified(|before| {
+            let changed = *before != health;
+            *before = health;
+            changed
+        });
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.lease_client.clone(), &self.namespace)
+    }
+
+    fn renew_client(&mut self) {
+        match Client::try_from(self.config.clone()) {
+            Ok(client) => self.lease_client = client,
+            Err(error) => tracing::error!(%error, "failed to make a client"),
+        }
+    }
+}
+
+/// Quorum read: without a resourceVersion.
+async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
+    match tokio::time::timeout(limit, leases.get_opt(name)).await {
+        Ok(Ok(Some(lease))) => match lease.metadata.resource_version.clone() {
+            Some(version) => Read::Found { version, record: Record::of(&lease) },
+            None => Read::Failed,
+        },
+        Ok(Ok(None)) => Read::Absent,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "failed to read the Lease");
+            Read::Failed
+        }
+        Err(_) => {
+            tracing::warn!("no answer to a read of the Lease");
+            Read::Failed
+        }
+    }
+}
+
+async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Record, acquired: bool, limit: Duration) -> Write {
+    let patch = Patch::Merge(record.to_patch(version, Timestamp::now(), acquired));
+    match tokio::time::timeout(limit, leases.patch(name, &PatchParams::default(), &patch)).await {
+        Ok(Ok(Lease { metadata, .. })) => metadata.resource_version.map_or(Write::Unknown, |version| Write::Done { version }),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Write::Unknown,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "failed to write the Lease");
+            Write::Unknown
+        }
+        Err(_) => {
+            tracing::warn!("no answer to a write of the Lease");
+            Write::Unknown
+        }
+    }
+}
+
+/// Tells of every version of the Lease that a watch shows. What it shows may be old; the elector knows.
+async fn watch_lease(leases: Api<Lease>, name: String, shared: Arc<Shared>) {
+    let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff();
+    let stream = stream.applied_objects();
+    pin_mut!(stream);
+    while let Some(lease) = stream.next().await {
+        match lease {
+            Ok(lease) => {
+                if let Some(version) = lease.metadata.resource_version.clone() {
+                    shared.tell(Event::LeaseSeen { version, record: Record::of(&lease) });
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the watch of the Lease was interrupted"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was read.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::proxy::Proxy;
+use super::translate::{stamp, version};
+use super::upstream::{Answer, UpstreamError};
+use crate::api::names::TERM_ANNOTATION;
+use crate::lease::elector::Event;
+use crate::lease::term::{Relation, Term};
+
+/// Somebody else writes between read and write at most a few times.
+const ATTEMPTS: usize = 5;
+
+/// Merge patch that stamps an object if it still is what was read.
+pub fn stamp_patch(version: &str, term: &Term) -> Value {
+    json!({ "metadata": { "resourceVersion": version, "annotations": { TERM_ANNOTATION: term.to_string() } } })
+}
+
+/// How the stamp of an object relates to our term. No stamp, or one that we did not write, is lower than any.
+pub fn relation(object: &Value, term: &Term) -> (Relation, Option<Term>) {
+    match stamp(object) {
+        Some(Ok(found)) => (term.relation_of(&found), Some(found)),
+        None | Some(Err(_)) => (Relation::Lower, None),
+    }
+}
+
+/// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first; one that is not ours
+/// and not lower means that a newer term exists.
+pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
+    let path = proxy.shared.names.path(name);
+    let mut answer = answer;
+    for _ in 0..ATTEMPTS {
+        if answer.parts.status != StatusCode::OK {
+            return Ok(answer);
+        }
+        let object = answer.json();
+        match relation(&object, term) {
+            (Relation::Same, _) => {
+                if name == proxy.shared.names.cluster_config_map() {
+                    proxy.shared.store(Some(object));
+                }
+                return Ok(answer);
+            }
+            (Relation::Higher, stamp) => {
+                proxy.shared.tell(Event::StampSeen { stamp: stamp.unwrap_or_else(|| term.clone()) });
+                return Ok(answer);
+            }
+            (Relation::Lower, _) => {
+                let Some(version) = version(&object) else { return Ok(answer) };
+                let mut patch_headers = headers.clone();
+                patch_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
+                let body = Bytes::from(stamp_patch(version, term).to_string());
+                let patched = proxy.upstream.call(Method::PATCH, &path, &patch_headers, body).await?;
+                answer = match patched.parts.status {
+                    StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
+                    _ => patched,
+                };
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// Deletes exactly the object that was read with our stamp. Flink's own DELETE has no precondition.
+pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
+    let path = proxy.shared.names.path(name);
+    let mut get_headers = headers.clone();
+    get_headers.remove(CONTENT_TYPE);
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let read = proxy.upstream.call(Method::GET, &path, &get_headers, Bytes::new()).await?;
+        let read = checked(proxy, &get_headers, read, name, term).await?;
+        let object = read.json();
+        if read.parts.status != StatusCode::OK {
+            return Ok(read);
+        }
+        if relation(&object, term).0 != Relation::Same {
+            return Ok(refused(read));
+        }
+        let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+            "preconditions": { "uid": object["metadata"]["uid"], "resourceVersion": object["metadata"]["resourceVersion"] } });
+        let mut delete_headers = headers.clone();
+        delete_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let deleted = proxy.upstream.call(Method::DELETE, &path, &delete_headers, Bytes::from(options.to_string())).await?;
+        if deleted.parts.status != StatusCode::CONFLICT {
+            if deleted.parts.status.is_success() && name == proxy.shared.names.cluster_config_map() {
+                proxy.shared.store(None);
+            }
+            return Ok(deleted);
+        }
+        last = Some(deleted);
+    }
+    last.ok_or(UpstreamError::Silent)
+}
+
+fn refused(read: Answer) -> Answer {
+    let body = super::translate::status(409, "Conflict", "a newer term has stamped the object");
+    let mut parts = read.parts;
+    parts.status = StatusCode::CONFLICT;
+    Answer { parts, bytes: Bytes::from(body.to_string()) }
+}

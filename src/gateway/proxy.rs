@@ -1,0 +1,193 @@
+//! The JVM's API server: accepts on loopback, asks [`translate`](super::translate) what to do, and does it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::fence;
+use super::jvm;
+use super::request::Call;
+use super::shared::Shared;
+use super::translate::{Asked, Known, Plan, Tells, Then, plan, status};
+use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
+use crate::lease::elector::{Event, Shown};
+use crate::lease::term::Incarnation;
+
+/// A held request is answered after this long at the latest; Flink's client gives up at 10 s.
+const HOLD: Duration = Duration::from_secs(5);
+
+type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Serves the JVM until the process ends.
+pub struct Proxy {
+    pub shared: Arc<Shared>,
+    pub upstream: Upstream,
+}
+
+/// One request, read.
+struct Exchange {
+    call: Call,
+    parts: Parts,
+    bytes: Bytes,
+    json: Value,
+}
+
+impl Proxy {
+    /// Accepts connections. Each is asked once for the process behind it.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
+        loop {
+            let (stream, peer) = listener.accept().await?;
+            let proxy = Arc::clone(&self);
+            tokio::spawn(async move {
+                if let Err(error) = proxy.connection(stream, peer).await {
+                    tracing::debug!(%error, "a connection of the JVM ended");
+                }
+            });
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        let owner = tokio::task::spawn_blocking(move || jvm::owner_of(local, peer)).await?;
+        let owner = owner.inspect_err(|reason| tracing::warn!(reason, "cannot tell which process asks")).ok();
+        let service = service_fn(move |request| {
+            let proxy = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(proxy.answer(request, owner).await) }
+        });
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
+        Ok(())
+    }
+
+    async fn answer(&self, request: Request<Incoming>, jvm: Option<Incarnation>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let call = self.shared.names.call(&parts.method, parts.uri.path(), parts.headers.contains_key(UPGRADE));
+        let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return local(413, &status(413, "RequestEntityTooLarge", &error.to_string())),
+        };
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if let (Call::ReadLock | Call::WriteLock, Some(jvm)) = (&call, jvm) {
+            self.shared.tell(Event::JvmHeard { jvm });
+        }
+        let exchange = Exchange { call, parts, bytes, json };
+        match self.decide(&exchange).await {
+            Plan::Answer { code, body, tells } | Plan::Hold { code, body, tells } => {
+                match (tells, jvm) {
+                    (Tells::Foreign, Some(jvm)) => self.shared.tell(Event::JvmTold { jvm }),
+                    (Tells::Resigned, _) => self.shared.tell(Event::JvmResigned),
+                    _ => {}
+                }
+                local(code, &body)
+            }
+            Plan::Pass => self.pass(&exchange).await,
+            Plan::Forward { body, then } => self.forward(&exchange, body, then).await.unwrap_or_else(|error| failed(&error)),
+            Plan::DeleteFenced { name, term } => match fence::delete(self, &exchange.parts.headers, &name, &term).await {
+                Ok(answer) => whole(answer),
+                Err(error) => failed(&error),
+            },
+        }
+    }
+
+    /// The plan, after holding the request for as long as the plan is to hold it.
+    async fn decide(&self, exchange: &Exchange) -> Plan {
+        let mut shown = self.shared.shown.clone();
+        let deadline = tokio::time::Instant::now() + HOLD;
+        loop {
+            let now_shown = shown.borrow_and_update().clone();
+            let plan = self.plan(exchange, &now_shown);
+            if !matches!(plan, Plan::Hold { .. }) {
+                return plan;
+            }
+            if !matches!(tokio::time::timeout_at(deadline, shown.changed()).await, Ok(Ok(()))) {
+                // Made anew: the times in it are those of the answer.
+                return self.plan(exchange, &now_shown);
+            }
+        }
+    }
+
+    fn plan(&self, exchange: &Exchange, shown: &Shown) -> Plan {
+        let stored = self.shared.stored();
+        let known =
+            Known { names: &self.shared.names, shown, now: self.shared.clock.now(), wall_clock: Timestamp::now(), stored: stored.as_ref() };
+        plan(&Asked { call: &exchange.call, body: &exchange.json }, &known)
+    }
+
+    /// Nothing of ours: headers and bytes go both ways as they come, watches included.
+    async fn pass(&self, exchange: &Exchange) -> Response<Body> {
+        let parts = &exchange.parts;
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        match self.upstream.send(parts.method.clone(), path, &parts.headers, exchange.bytes.clone()).await {
+            Ok(answer) => {
+                let (parts, body) = answer.into_parts();
+                let mut response = Response::new(body.map_err(Into::into).boxed());
+                *response.status_mut() = parts.status;
+                *response.headers_mut() = end_to_end(&parts.headers);
+                response
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn forward(&self, exchange: &Exchange, body: Option<Value>, then: Then) -> Result<Response<Body>, UpstreamError> {
+        let parts = &exchange.parts;
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let bytes = body.map_or_else(|| exchange.bytes.clone(), |body| body.to_string().into());
+        let answer = self.upstream.call(parts.method.clone(), path, &parts.headers, bytes).await;
+        let lock_is_doubtful = !answer.as_ref().is_ok_and(|answer| answer.parts.status.is_success());
+        match then {
+            Then::Nothing => {}
+            Then::TookLock(_) | Then::Remember if lock_is_doubtful => self.shared.store(None),
+            Then::TookLock(term) => {
+                self.remember(&answer);
+                tracing::info!(term = term.number, "the JobManager took the lock: it leads");
+                self.shared.tell(Event::JvmTookLock { term });
+            }
+            Then::Remember => self.remember(&answer),
+            Then::CheckStamp { name, term } => {
+                let answer = fence::checked(self, &parts.headers, answer?, &name, &term).await?;
+                return Ok(whole(answer));
+            }
+        }
+        Ok(whole(answer?))
+    }
+
+    fn remember(&self, answer: &Result<Answer, UpstreamError>) {
+        self.shared.store(answer.as_ref().ok().map(Answer::json).filter(Value::is_object));
+    }
+}
+
+fn local(code: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed());
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn whole(answer: Answer) -> Response<Body> {
+    let mut response = Response::new(Full::new(answer.bytes).map_err(|never| match never {}).boxed());
+    *response.status_mut() = answer.parts.status;
+    *response.headers_mut() = end_to_end(&answer.parts.headers);
+    response
+}
+
+/// No answer of the API server: said as such, so that Flink's client tries again.
+fn failed(error: &UpstreamError) -> Response<Body> {
+    tracing::warn!(%error, "no answer for the JVM");
+    let code = if matches!(error, UpstreamError::Silent) { 504 } else { 503 };
+    local(code, &status(code, "ServiceUnavailable", &error.to_string()))
+}

@@ -1,0 +1,110 @@
+//! What a request of the JVM means: the few ConfigMap operations of Flink's HA services, and the rest.
+
+use http::Method;
+
+use crate::api::names;
+
+/// Names that the translation turns on.
+#[derive(Clone, Debug)]
+pub struct Names {
+    pub namespace: String,
+    /// Flink's `kubernetes.cluster-id`.
+    pub cluster_id: String,
+}
+
+/// A request by its meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// GET of the cluster ConfigMap: the lock, or data; they share the URL.
+    ReadLock,
+    /// PATCH of the cluster ConfigMap: the lock.
+    WriteLock,
+    /// GET of a job's ConfigMap.
+    ReadJob(String),
+    /// PUT of an HA ConfigMap.
+    Replace(String),
+    /// POST of a ConfigMap.
+    Create,
+    /// DELETE of an HA ConfigMap.
+    Delete(String),
+    /// DELETE of many ConfigMaps at once (Flink ≤ 1.17).
+    DeleteCollection,
+    /// PATCH of a job's ConfigMap: Flink sends none, so nothing says what it would mean.
+    PatchJob,
+    /// A watch by WebSocket, which the API server refuses without an Origin header.
+    WebSocketWatch,
+    /// Nothing of ours: passed through.
+    Other,
+}
+
+impl Names {
+    pub fn cluster_config_map(&self) -> String {
+        names::cluster_config_map(&self.cluster_id)
+    }
+
+    /// Path of a ConfigMap in the API.
+    pub fn path(&self, config_map: &str) -> String {
+        format!("/api/v1/namespaces/{}/configmaps/{config_map}", self.namespace)
+    }
+
+    /// Reads the meaning from method, path (without query) and headers.
+    pub fn call(&self, method: &Method, path: &str, upgrade: bool) -> Call {
+        if upgrade {
+            return Call::WebSocketWatch;
+        }
+        let collection = format!("/api/v1/namespaces/{}/configmaps", self.namespace);
+        let Some(rest) = path.strip_prefix(&collection) else { return Call::Other };
+        let name = match rest {
+            "" | "/" => {
+                return match *method {
+                    Method::POST => Call::Create,
+                    Method::DELETE => Call::DeleteCollection,
+                    _ => Call::Other,
+                };
+            }
+            _ => match rest.strip_prefix('/') {
+                Some(name) => name,
+                None => return Call::Other,
+            },
+        };
+        let lock = name == self.cluster_config_map();
+        if !lock && names::job_of_config_map(&self.cluster_id, name).is_none() {
+            return Call::Other;
+        }
+        match *method {
+            Method::GET if lock => Call::ReadLock,
+            Method::PATCH if lock => Call::WriteLock,
+            Method::GET => Call::ReadJob(name.to_owned()),
+            Method::PUT => Call::Replace(name.to_owned()),
+            Method::DELETE => Call::Delete(name.to_owned()),
+            Method::PATCH => Call::PatchJob,
+            _ => Call::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flinks_requests_are_told_apart_from_all_others() {
+        let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
+        let job = "demo-0123456789abcdef0123456789abcdef-config-map";
+        let base = "/api/v1/namespaces/ns/configmaps";
+        let call = |method: Method, path: &str| names.call(&method, path, false);
+        assert_eq!(call(Method::GET, &format!("{base}/demo-cluster-config-map")), Call::ReadLock);
+        assert_eq!(call(Method::PATCH, &format!("{base}/demo-cluster-config-map")), Call::WriteLock);
+        assert_eq!(call(Method::PUT, &format!("{base}/demo-cluster-config-map")), Call::Replace("demo-cluster-config-map".into()));
+        assert_eq!(call(Method::GET, &format!("{base}/{job}")), Call::ReadJob(job.into()));
+        assert_eq!(call(Method::PATCH, &format!("{base}/{job}")), Call::PatchJob);
+        assert_eq!(call(Method::DELETE, &format!("{base}/{job}")), Call::Delete(job.into()));
+        assert_eq!(call(Method::POST, base), Call::Create);
+        assert_eq!(call(Method::DELETE, base), Call::DeleteCollection);
+        assert_eq!(call(Method::GET, base), Call::Other);
+        assert_eq!(call(Method::PUT, &format!("{base}/somebody-elses")), Call::Other);
+        assert_eq!(call(Method::GET, "/api/v1/namespaces/ns/configmapsx/a"), Call::Other);
+        assert_eq!(call(Method::GET, "/api/v1/namespaces/other/configmaps/demo-cluster-config-map"), Call::Other);
+        assert_eq!(names.call(&Method::GET, base, true), Call::WebSocketWatch);
+    }
+}

@@ -1,0 +1,55 @@
+//! What the proxy, the stamping and the election share inside one gateway.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::request::Names;
+use crate::lease::elector::{Event, Shown, Time};
+
+/// The local monotonic clock, from the start of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn now(&self) -> Time {
+        Time(self.0.elapsed().as_millis() as u64)
+    }
+}
+
+/// Shared by reference; nothing in here waits.
+pub struct Shared {
+    pub names: Names,
+    pub clock: Clock,
+    pub events: mpsc::UnboundedSender<Event>,
+    pub shown: watch::Receiver<Shown>,
+    stored: Mutex<Option<Value>>,
+}
+
+impl Shared {
+    pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<Shown>) -> Self {
+        Self { names, clock, events, shown, stored: Mutex::new(None) }
+    }
+
+    /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.
+    pub fn stored(&self) -> Option<Value> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers the cluster ConfigMap, or that what was remembered is doubtful.
+    pub fn store(&self, cluster_config_map: Option<Value>) {
+        *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = cluster_config_map;
+    }
+
+    /// Tells the election. It never ends before the proxy does, so there is nobody to tell only while the process ends.
+    pub fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}

@@ -1,0 +1,158 @@
+//! Stamping: before a JVM is shown the lock, every HA ConfigMap carries the token of its term.
+//!
+//! The cluster ConfigMap comes first: from then on no older term can register a job. Then the ConfigMaps of all jobs, found by a
+//! quorum list *and* by the cluster ConfigMap's job keys.
+
+use std::time::Duration;
+
+use futures::{TryStreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::fence::{relation, stamp_patch};
+use super::request::Names;
+use super::translate::version;
+use crate::api::names::{self, TERM_ANNOTATION};
+use crate::flink::{ha_data, lock};
+use crate::lease::elector::Stamping;
+use crate::lease::term::{Relation, Term};
+
+/// Writes at once. One write per job, so this bounds how a grant grows with jobs.
+const PARALLEL: usize = 16;
+
+/// Pause before an unexpected answer of the API server is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes stamps with the gateway's own client, which must not retry by itself.
+#[derive(Clone)]
+pub struct Stamper {
+    pub client: Client,
+    pub names: Names,
+}
+
+enum Stop {
+    Higher(Term),
+    Api(kube::Error),
+}
+
+impl From<kube::Error> for Stop {
+    fn from(error: kube::Error) -> Self {
+        Stop::Api(error)
+    }
+}
+
+impl Stamper {
+    /// Stamps everything, again and again until it succeeds, finds a stamp that is not lower, or `patience` is over.
+    /// Returns the stored cluster ConfigMap beside the outcome.
+    pub async fn stamp(&self, term: &Term, keep_holder: bool, patience: Duration) -> (Stamping, Option<Value>) {
+        let attempts = async {
+            loop {
+                match self.stamp_once(term, keep_holder).await {
+                    Ok(cluster) => return (Stamping::Done, Some(cluster)),
+                    Err(Stop::Higher(stamp)) => return (Stamping::Higher(stamp), None),
+                    Err(Stop::Api(error)) => tracing::warn!(%error, term = term.number, "failed to stamp; trying again"),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(patience, attempts).await.unwrap_or((Stamping::Failed, None))
+    }
+
+    async fn stamp_once(&self, term: &Term, keep_holder: bool) -> Result<Value, Stop> {
+        let cluster = self.stamp_cluster(term, keep_holder).await?;
+        let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
+        let mut jobs: Vec<(String, Option<Value>)> = Vec::new();
+        for config_map in self.api().list(&list).await? {
+            let Some(name) = config_map.metadata.name.clone() else { continue };
+            if names::job_of_config_map(&self.names.cluster_id, &name).is_some() {
+                jobs.push((name, Some(value(&config_map))));
+            }
+        }
+        for job in ha_data::stored_jobs(&cluster) {
+            let name = names::job_config_map(&self.names.cluster_id, &job);
+            if names::job_of_config_map(&self.names.cluster_id, &name).is_some() && jobs.iter().all(|(known, _)| *known != name) {
+                jobs.push((name, None));
+            }
+        }
+        stream::iter(jobs.into_iter().map(Ok::<_, Stop>))
+            .try_for_each_concurrent(PARALLEL, |(name, read)| async move { self.stamp_job(&name, read, term).await })
+            .await?;
+        Ok(cluster)
+    }
+
+    /// The cluster ConfigMap with our stamp and, unless the holder is kept, a free lock.
+    async fn stamp_cluster(&self, term: &Term, keep_holder: bool) -> Result<Value, Stop> {
+        let name = self.names.cluster_config_map();
+        let Some(read) = self.read(&name).await? else {
+            return Ok(value(&self.api().create(&PostParams::default(), &self.new_cluster(term)?).await?));
+        };
+        match relation(&read, term) {
+            (Relation::Higher, Some(stamp)) => return Err(Stop::Higher(stamp)),
+            (Relation::Same, _) if keep_holder => return Ok(read),
+            _ => {}
+        }
+        let mut patch = stamp_patch(version(&read).unwrap_or_default(), term);
+        // Flink never takes a lock whose annotation is missing, so there must be one in any case.
+        if !keep_holder || lock::of_object(&read).is_none() {
+            patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock::free(Timestamp::now()));
+        }
+        self.patch(&name, patch).await
+    }
+
+    async fn stamp_job(&self, name: &str, read: Option<Value>, term: &Term) -> Result<(), Stop> {
+        let mut next = read;
+        loop {
+            let object = match next.take() {
+                Some(object) => object,
+                None => match self.read(name).await? {
+                    Some(object) => object,
+                    None => return Ok(()),
+                },
+            };
+            match relation(&object, term) {
+                (Relation::Same, _) => return Ok(()),
+                (Relation::Higher, Some(stamp)) => return Err(Stop::Higher(stamp)),
+                _ => {}
+            }
+            match self.patch(name, stamp_patch(version(&object).unwrap_or_default(), term)).await {
+                Ok(_) => return Ok(()),
+                // Written or deleted meanwhile: look again.
+                Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
+
+    /// Quorum read: without a resourceVersion.
+    async fn read(&self, name: &str) -> Result<Option<Value>, Stop> {
+        Ok(self.api().get_opt(name).await?.as_ref().map(value))
+    }
+
+    async fn patch(&self, name: &str, patch: Value) -> Result<Value, Stop> {
+        Ok(value(&self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?))
+    }
+
+    fn new_cluster(&self, term: &Term) -> Result<ConfigMap, Stop> {
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": self.names.cluster_config_map(), "namespace": self.names.namespace,
+            "labels": { "app": self.names.cluster_id, "type": ha_data::LABEL_TYPE },
+            "annotations": { TERM_ANNOTATION: term.to_string(), lock::LOCK_ANNOTATION: lock::free(Timestamp::now()) } } });
+        serde_json::from_value(object).map_err(|error| Stop::Api(kube::Error::SerdeError(error)))
+    }
+
+    fn api(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.names.namespace)
+    }
+}
+
+/// As JSON, with the type that single objects of a list lack.
+fn value(config_map: &ConfigMap) -> Value {
+    // Serialising a ConfigMap cannot fail: its keys are strings.
+    let mut value = serde_json::to_value(config_map).unwrap_or_default();
+    value["apiVersion"] = json!("v1");
+    value["kind"] = json!("ConfigMap");
+    value
+}

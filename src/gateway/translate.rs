@@ -1,0 +1,217 @@
+//! What is done with a request of the JVM: a pure function of the request, of what the JVM is shown, and of the stored lock.
+//!
+//! Invariant: nothing that writes an HA ConfigMap is forwarded except in a term that is held, and then only in a form that the API
+//! server itself refuses once a newer term has stamped the object (resourceVersion and stamp; `docs/protocol.md`).
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::request::{Call, Names};
+use crate::api::names::{self, TERM_ANNOTATION};
+use crate::flink::lock;
+use crate::lease::elector::{Shown, Time};
+use crate::lease::term::Term;
+
+/// What is done with a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// Answered from memory.
+    Answer { code: u16, body: Value, tells: Tells },
+    /// Held until what the JVM is shown changes; if it does not in time, this is the answer.
+    Hold { code: u16, body: Value, tells: Tells },
+    /// Passed through as it is.
+    Pass,
+    /// Passed through with this body (or the original one), and its answer looked at.
+    Forward { body: Option<Value>, then: Then },
+    /// Read, check the stamp, delete exactly what was read.
+    DeleteFenced { name: String, term: Term },
+}
+
+/// What an answer says to the JVM about its leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    Nothing,
+    /// That another leads.
+    Foreign,
+    /// By an empty holder, the JVM gave up itself.
+    Resigned,
+}
+
+/// What a forwarded request's success means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Then {
+    Nothing,
+    /// The JVM's lock is stored: it leads in this term. The answer is the new cluster ConfigMap.
+    TookLock(Term),
+    /// The answer is the new cluster ConfigMap.
+    Remember,
+    /// The object that comes back must carry the stamp of this term before the JVM sees it.
+    CheckStamp {
+        name: String,
+        term: Term,
+    },
+}
+
+/// A request of the JVM, as far as the decision needs it.
+pub struct Asked<'a> {
+    pub call: &'a Call,
+    /// JSON body; `Null` when there is none or it is not JSON.
+    pub body: &'a Value,
+}
+
+/// What this gateway knows at the moment.
+pub struct Known<'a> {
+    pub names: &'a Names,
+    pub shown: &'a Shown,
+    pub now: Time,
+    pub wall_clock: Timestamp,
+    /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.
+    pub stored: Option<&'a Value>,
+}
+
+/// Decides.
+pub fn plan(asked: &Asked, known: &Known) -> Plan {
+    match asked.call {
+        Call::Other => Plan::Pass,
+        // 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; a refusal would stall it for seconds.
+        Call::WebSocketWatch => Plan::Answer { code: 200, body: json!({}), tells: Tells::Nothing },
+        Call::DeleteCollection => {
+            refuse(403, "Forbidden", "the gateway deletes HA ConfigMaps one by one; this Flink version is not supported")
+        }
+        Call::PatchJob => refuse(403, "Forbidden", "Flink does not patch the ConfigMap of a job; a patch could not be fenced"),
+        Call::Create if !is_ha_object(known.names, asked.body) => Plan::Pass,
+        Call::ReadLock => read_lock(known),
+        Call::WriteLock => write_lock(asked.body, known),
+        Call::ReadJob(name) => match leading(known) {
+            Ok(term) => Plan::Forward { body: None, then: Then::CheckStamp { name: name.clone(), term: term.clone() } },
+            Err(NotLeading::Undecided) => undecided(),
+            Err(NotLeading::Standby) => Plan::Pass,
+        },
+        Call::Replace(_) | Call::Create | Call::Delete(_) => match leading(known) {
+            Ok(term) => write(asked, known, term),
+            Err(NotLeading::Undecided) => undecided(),
+            Err(NotLeading::Standby) => refuse(409, "Conflict", "this JobManager does not hold the Lease"),
+        },
+    }
+}
+
+enum NotLeading {
+    Undecided,
+    Standby,
+}
+
+/// The term that is held and valid now.
+fn leading<'a>(known: &Known<'a>) -> Result<&'a Term, NotLeading> {
+    match known.shown {
+        Shown::Undecided => Err(NotLeading::Undecided),
+        Shown::Free { term, until } | Shown::Leader { term, until } if known.now < *until => Ok(term),
+        Shown::Standby { .. } | Shown::Free { .. } | Shown::Leader { .. } => Err(NotLeading::Standby),
+    }
+}
+
+fn read_lock(known: &Known) -> Plan {
+    match (leading(known), known.stored) {
+        (Err(NotLeading::Undecided), _) => undecided(),
+        (Ok(_), Some(stored)) => Plan::Answer { code: 200, body: stored.clone(), tells: Tells::Nothing },
+        (Ok(term), None) => {
+            let then = Then::CheckStamp { name: known.names.cluster_config_map(), term: term.clone() };
+            Plan::Forward { body: None, then }
+        }
+        (Err(NotLeading::Standby), stored) => {
+            let (code, body, tells) = (200, with_foreign_lock(known, stored), Tells::Foreign);
+            // A JVM that must step down is answered at once; a standby may wait until something changes.
+            match known.shown {
+                Shown::Standby { told: true } => Plan::Hold { code, body, tells },
+                _ => Plan::Answer { code, body, tells },
+            }
+        }
+    }
+}
+
+fn write_lock(patch: &Value, known: &Known) -> Plan {
+    let Some(holder) = lock::of_object(patch).and_then(lock::holder) else {
+        return refuse(403, "Forbidden", "a patch of the cluster ConfigMap must carry Flink's lock annotation");
+    };
+    match (known.shown, leading(known), known.stored) {
+        (_, Err(NotLeading::Undecided), _) => undecided(),
+        (_, Err(NotLeading::Standby), _) => refuse(409, "Conflict", "another JobManager holds the Lease"),
+        (Shown::Leader { .. }, Ok(_), Some(stored)) => {
+            let tells = if holder.is_empty() { Tells::Resigned } else { Tells::Nothing };
+            Plan::Answer { code: 200, body: stored.clone(), tells }
+        }
+        (_, Ok(_), _) if holder.is_empty() => refuse(409, "Conflict", "the lock is not held"),
+        (_, Ok(_), None) => refuse(409, "Conflict", "the cluster ConfigMap has changed"),
+        (_, Ok(term), Some(stored)) if version(patch) == version(stored) && version(patch).is_some() => {
+            Plan::Forward { body: None, then: Then::TookLock(term.clone()) }
+        }
+        (_, Ok(_), Some(_)) => refuse(409, "Conflict", "the cluster ConfigMap has changed"),
+    }
+}
+
+fn write(asked: &Asked, known: &Known, term: &Term) -> Plan {
+    match asked.call {
+        Call::Replace(name) => {
+            let real_version = version(asked.body).is_some_and(|version| !version.is_empty() && version != "0");
+            if !real_version || stamp(asked.body) != Some(Ok(term.clone())) {
+                return refuse(409, "Conflict", "the object was not read in the term that is held now");
+            }
+            let remember = *name == known.names.cluster_config_map();
+            Plan::Forward { body: None, then: if remember { Then::Remember } else { Then::Nothing } }
+        }
+        Call::Delete(name) => Plan::DeleteFenced { name: name.clone(), term: term.clone() },
+        _ => create(asked.body, known, term),
+    }
+}
+
+/// A new ConfigMap of a job is empty, so one that an older term creates late holds nothing that anybody could restore.
+fn create(body: &Value, known: &Known, term: &Term) -> Plan {
+    if body["metadata"]["name"] == known.names.cluster_config_map().as_str() {
+        return refuse(409, "AlreadyExists", "the gateway itself creates the cluster ConfigMap");
+    }
+    let empty = |key: &str| body.get(key).is_none_or(|value| value.is_null() || value.as_object().is_some_and(|map| map.is_empty()));
+    if !empty("data") || !empty("binaryData") {
+        return refuse(403, "Forbidden", "Flink creates the ConfigMap of a job empty; one with data could not be fenced");
+    }
+    let mut stamped = body.clone();
+    stamped["metadata"]["annotations"][TERM_ANNOTATION] = json!(term.to_string());
+    Plan::Forward { body: Some(stamped), then: Then::Nothing }
+}
+
+fn is_ha_object(names: &Names, body: &Value) -> bool {
+    let name = body["metadata"]["name"].as_str().unwrap_or_default();
+    name == names.cluster_config_map() || names::job_of_config_map(&names.cluster_id, name).is_some()
+}
+
+/// The stamp of an object; `Some(Err)` when the annotation is not a term.
+pub fn stamp(object: &Value) -> Option<Result<Term, crate::lease::term::NotATerm>> {
+    Some(object.get("metadata")?.get("annotations")?.get(TERM_ANNOTATION)?.as_str()?.parse())
+}
+
+/// `metadata.resourceVersion`.
+pub fn version(object: &Value) -> Option<&str> {
+    object.get("metadata")?.get("resourceVersion")?.as_str()
+}
+
+fn with_foreign_lock(known: &Known, stored: Option<&Value>) -> Value {
+    let mut object = stored.cloned().unwrap_or_else(|| {
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": known.names.cluster_config_map(), "namespace": known.names.namespace, "resourceVersion": "1" } })
+    });
+    object["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock::foreign(known.wall_clock));
+    object
+}
+
+/// The gateway has just started and does not know yet; a wrong answer would make a leader step down.
+fn undecided() -> Plan {
+    Plan::Hold { code: 503, body: status(503, "ServiceUnavailable", "the gateway has not read the Lease yet"), tells: Tells::Nothing }
+}
+
+fn refuse(code: u16, reason: &str, message: &str) -> Plan {
+    Plan::Answer { code, body: status(code, reason, message), tells: Tells::Nothing }
+}
+
+/// A Kubernetes `Status`, as clients expect one with every error.
+pub fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("flinkha gateway: {message}"), "reason": reason, "code": code })
+}

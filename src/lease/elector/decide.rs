@@ -1,0 +1,181 @@
+//! Deciding from the whole state what to do next.
+
+use super::super::record::{Change, Record};
+use super::super::term::Term;
+use super::{Action, Attempt, Elector, Intent, Stage, Tenure, Time};
+
+/// Rates of two clocks differ by less than this; a foreign record must be silent for its duration and this part of it more.
+const DRIFT_DIVISOR: u32 = 20;
+
+impl Elector {
+    pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.lapse(now);
+        if self.fresh && self.lease.is_some() && !self.may_resume() && !self.awaits_own_jvm() {
+            self.fresh = false;
+        }
+        self.judge_jvm(now, actions);
+        self.end_what_cannot_go_on(now);
+        if self.writing.is_none() && self.unknown.is_none() {
+            self.write(now, actions);
+        }
+        self.stamp_or_offer_again(now, actions);
+        self.read_if_due(now, actions);
+    }
+
+    /// Validity ends by itself (I5).
+    fn lapse(&mut self, now: Time) {
+        if self.tenure.as_ref().is_some_and(|tenure| now >= tenure.valid_until) {
+            self.lose(now);
+            self.want_read(now);
+        }
+    }
+
+    /// Looks after the JVM itself: asks for an unknown one, ends one that does not listen (I9).
+    fn judge_jvm(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.awaits_own_jvm() && self.asked_for.is_none() {
+            self.asked_for = self.own_record().map(|term| term.jvm);
+            actions.extend(self.asked_for.map(|jvm| Action::FindJvm { jvm }));
+        }
+        let overdue =
+            self.stepping_down.as_ref().is_some_and(|stepping_down| now.since(stepping_down.since) >= self.settings.step_down_deadline);
+        if let Some(jvm) = self.jvm.as_mut().filter(|jvm| !jvm.ended) {
+            let why = if overdue {
+                "it lost the leadership and does not step down"
+            } else if now.since(jvm.heard) >= self.settings.deaf_deadline {
+                "it no longer asks for the lock"
+            } else {
+                return;
+            };
+            jvm.ended = true;
+            actions.push(Action::EndJvm { jvm: jvm.incarnation, why });
+        }
+    }
+
+    fn end_what_cannot_go_on(&mut self, now: Time) {
+        let Some(tenure) = &self.tenure else { return };
+        let jvm = self.jvm.as_ref().filter(|jvm| jvm.incarnation == tenure.term.jvm);
+        let hung = jvm.is_none_or(|jvm| now.since(jvm.heard) >= self.settings.jvm_timeout);
+        let late = match tenure.stage {
+            Stage::Ending(_) => return,
+            Stage::Stamping { since, .. } => now.since(since) >= self.settings.stamp_deadline,
+            Stage::Offered { resume: false, since } => now.since(since) >= self.settings.take_deadline,
+            Stage::Offered { resume: true, .. } | Stage::Leading => false,
+        };
+        if self.terminating {
+            self.end(now, "PodTerminating");
+        } else if hung {
+            self.end(now, "JobManagerHung");
+        } else if late {
+            self.end(now, "GrantTimedOut");
+            self.cool_until = now.after(self.settings.cool_down);
+        }
+    }
+
+    fn write(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let (intent, version, record) = match &self.tenure {
+            Some(tenure) => match self.keep(now, tenure) {
+                Some(write) => write,
+                None => return,
+            },
+            None => match self.campaign(now) {
+                Some(write) => write,
+                None => return,
+            },
+        };
+        let attempt = Attempt { id: self.next_attempt, started: now, record: record.clone(), intent };
+        self.next_attempt += 1;
+        actions.push(Action::WriteLease { attempt: attempt.id, version, record });
+        self.writing = Some(attempt);
+    }
+
+    fn keep(&self, now: Time, tenure: &Tenure) -> Option<(Intent, String, Record)> {
+        let record = |holder: &str, change| Record {
+            holder: holder.to_owned(),
+            term: Some(tenure.term.clone()),
+            duration_millis: self.settings.duration.as_millis() as u64,
+            change,
+        };
+        match tenure.stage {
+            Stage::Ending(why) => {
+                let change = Change { from: self.me.pod.clone(), why: why.to_owned(), ..Change::default() };
+                Some((Intent::Release, tenure.version.clone(), record("", Some(change))))
+            }
+            _ if tenure.news || now.since(tenure.renewed) >= self.settings.retry_period => {
+                Some((Intent::Renew, tenure.version.clone(), record(&self.me.pod, tenure.change.clone())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8).
+    fn campaign(&self, now: Time) -> Option<(Intent, String, Record)> {
+        let lease = self.lease.as_ref()?;
+        let own = self.own_record();
+        let released = |why: &str| Change { from: lease.record.holder.clone(), why: why.to_owned(), ..Change::default() };
+        let record = |holder: &str, term: Term, change| Record {
+            holder: holder.to_owned(),
+            term: Some(term),
+            duration_millis: self.settings.duration.as_millis() as u64,
+            change,
+        };
+        // Our pod's, for a JVM that is gone: others need not wait for it to expire.
+        if let Some(term) = own.filter(|term| self.dead_jvm == Some(term.jvm)) {
+            return Some((Intent::Release, lease.version.clone(), record("", term.clone(), Some(released("JobManagerDied")))));
+        }
+        let jvm = self.jvm.as_ref().filter(|jvm| now.since(jvm.heard) < self.settings.jvm_timeout && !jvm.ended)?;
+        if self.terminating || self.stepping_down.is_some() || now < self.cool_until {
+            return None;
+        }
+        let resume = self.may_resume();
+        let change = if lease.record.holder.is_empty() {
+            let begun = lease.record.change.clone().filter(|change| change.to.is_empty());
+            let waited = now.since(lease.first_seen).as_millis() as u64;
+            let first = || Change { why: "FirstLeader".to_owned(), ..Change::default() };
+            Some(begun.map_or_else(first, |change| Change { leaderless_millis: change.leaderless_millis + waited, ..change }))
+        } else if resume {
+            lease.record.change.clone()
+        } else if own.is_some() {
+            Some(released("TermRaised"))
+        } else if lease.silent >= self.patience(&lease.record) {
+            let waited = now.since(lease.first_seen).as_millis() as u64;
+            Some(Change { leaderless_millis: waited, ..released("LeaderSilent") })
+        } else {
+            return None;
+        };
+        let term =
+            Term { number: self.highest + 1, pod_uid: self.me.pod_uid.clone(), process: self.me.process.clone(), jvm: jvm.incarnation };
+        Some((Intent::Acquire { resume }, lease.version.clone(), record(&self.me.pod, term, change)))
+    }
+
+    /// The holder's stated duration or ours, whichever is longer, and the drift of clocks.
+    fn patience(&self, record: &Record) -> std::time::Duration {
+        let stated = std::time::Duration::from_millis(record.duration_millis).max(self.settings.duration);
+        stated + stated / DRIFT_DIVISOR
+    }
+
+    fn stamp_or_offer_again(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let Some(tenure) = &mut self.tenure else { return };
+        match tenure.stage {
+            Stage::Stamping { resume, since, asked: false } => {
+                tenure.stage = Stage::Stamping { resume, since, asked: true };
+                actions.push(Action::Stamp { term: tenure.term.clone(), keep_holder: resume });
+            }
+            // After a restart the stored lock may not be our JVM's, because it had been offered but not taken: offer it anew.
+            Stage::Offered { resume: true, since } if now.since(since) >= self.settings.take_deadline => {
+                tenure.stage = Stage::Stamping { resume: false, since: now, asked: true };
+                actions.push(Action::Stamp { term: tenure.term.clone(), keep_holder: false });
+            }
+            _ => {}
+        }
+    }
+
+    fn read_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let silent_since = self.lease.as_ref().filter(|lease| !lease.record.holder.is_empty()).map(|lease| lease.first_seen);
+        let suspicious = silent_since.is_some_and(|since| now.since(since) >= 2 * self.settings.retry_period);
+        let needed = self.unknown.is_some() || self.read_wanted || (self.tenure.is_none() && (self.lease.is_none() || suspicious));
+        if needed && !self.reading && now >= self.next_read {
+            self.reading = true;
+            actions.push(Action::ReadLease);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The state machine of one candidate: `step(now, event) → actions`, and [`Elector::shown`], what its JVM is to see.
+//!
+//! [`Elector::step`] first takes the event in (`observe.rs`), then decides from the whole state what to do next (`decide.rs`).
+//! Decisions never depend on which event came last, so a lost or doubled event delays and does not mislead.
+//! The invariants are numbered in [`crate::lease`].
+
+mod decide;
+mod observe;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::record::{Change, Record};
+use super::term::{Incarnation, Term};
+
+/// Milliseconds on this machine's monotonic clock, since any fixed origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+impl Time {
+    pub fn after(self, duration: Duration) -> Time {
+        Time(self.0.saturating_add(duration.as_millis() as u64))
+    }
+
+    /// Zero when `earlier` is not earlier.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Timings of the election; see `docs/protocol.md` for what each bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// How long a Lease must be silent before another may take it.
+    pub duration: Duration,
+    /// How long a written Lease is valid for its holder, from the start of the write; shorter than `duration`.
+    pub renew_deadline: Duration,
+    /// Time between renewals, and between quorum reads of a silent Lease.
+    pub retry_period: Duration,
+    /// A JVM without a lock request for this long is hung: it neither leads nor campaigns.
+    pub jvm_timeout: Duration,
+    /// From the acquired Lease until all HA ConfigMaps are stamped.
+    pub stamp_deadline: Duration,
+    /// From the free lock shown until the JVM's own lock write is stored.
+    pub take_deadline: Duration,
+    /// A former leader that has not asked for the lock for this long is ended.
+    pub step_down_deadline: Duration,
+    /// A JVM, standby too, without a lock request for this long is ended (Flink 1.18.0 goes deaf after a revocation, FLINK-34007).
+    pub deaf_deadline: Duration,
+    /// After a tenure that failed: time in which others go first.
+    pub cool_down: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+            jvm_timeout: Duration::from_secs(10),
+            stamp_deadline: Duration::from_secs(10),
+            take_deadline: Duration::from_secs(4),
+            step_down_deadline: Duration::from_secs(5),
+            deaf_deadline: Duration::from_secs(60),
+            cool_down: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Who this candidate is. `process` is random per gateway process (I3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub pod: String,
+    pub pod_uid: String,
+    pub process: String,
+}
+
+/// What came in. Results of I/O carry the time at which the request was *started*.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// A quorum read of the Lease ended.
+    LeaseRead { started: Time, outcome: Read },
+    /// A watch showed the Lease. May be stale: it starts actions and proves nothing.
+    LeaseSeen { version: String, record: Record },
+    /// A write of the Lease ended.
+    LeaseWritten { attempt: u64, outcome: Write },
+    /// Stamping of a term ended.
+    Stamped { term: Term, outcome: Stamping },
+    /// The proxy found a stamp that is not lower than ours and not ours.
+    StampSeen { stamp: Term },
+    /// The JVM asked for the lock.
+    JvmHeard { jvm: Incarnation },
+    /// The process is alive, though it has not asked yet: answer to [`Action::FindJvm`].
+    JvmFound { jvm: Incarnation },
+    /// The process is gone: the kernel says so.
+    JvmDied { jvm: Incarnation },
+    /// The JVM's own lock write of this term is stored: it leads.
+    JvmTookLock { term: Term },
+    /// The JVM wrote an empty holder: it gives up by itself.
+    JvmResigned,
+    /// The JVM was answered with a foreign holder.
+    JvmTold { jvm: Incarnation },
+    /// The pod begins to terminate.
+    PodTerminating,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    Found { version: String, record: Record },
+    Absent,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    Done {
+        version: String,
+    },
+    /// Conflict, error or time-out: it may have been applied (I7).
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Stamping {
+    Done,
+    /// Some object carries this stamp, which is not lower than the term.
+    Higher(Term),
+    Failed,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Quorum read of the Lease.
+    ReadLease,
+    /// Write the Lease if its resourceVersion is still `version`; never retried by the client.
+    WriteLease { attempt: u64, version: String, record: Record },
+    /// Stamp the cluster ConfigMap, then all job ConfigMaps. `keep_holder`: leave Flink's lock annotation as it is.
+    Stamp { term: Term, keep_holder: bool },
+    /// Look whether this process is alive.
+    FindJvm { jvm: Incarnation },
+    /// End this process.
+    EndJvm { jvm: Incarnation, why: &'static str },
+    /// Make the leader's address known.
+    Publish { term: Term },
+}
+
+/// What the JVM is to see.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Shown {
+    /// Not known yet (the gateway has just started): let the JVM wait a little.
+    Undecided,
+    /// A foreign holder. `told`: the JVM has seen it already, so its request may be held until something changes.
+    Standby { told: bool },
+    /// A free lock, or after a restart of the gateway the stored one, until the given time.
+    Free { term: Term, until: Time },
+    /// Its own lock, until the given time.
+    Leader { term: Term, until: Time },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Jvm {
+    incarnation: Incarnation,
+    heard: Time,
+    ended: bool,
+}
+
+/// A write in flight, or one whose fate is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Attempt {
+    id: u64,
+    started: Time,
+    record: Record,
+    intent: Intent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Intent {
+    Acquire { resume: bool },
+    Renew,
+    Release,
+}
+
+/// The Lease is ours, as far as we know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Tenure {
+    term: Term,
+    /// resourceVersion of our last known write.
+    version: String,
+    acquired: Time,
+    renewed: Time,
+    valid_until: Time,
+    stage: Stage,
+    change: Option<Change>,
+    /// The record in the API lacks news (the change of leader), so renew at once.
+    news: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// `asked`: the action is out.
+    Stamping {
+        resume: bool,
+        since: Time,
+        asked: bool,
+    },
+    Offered {
+        resume: bool,
+        since: Time,
+    },
+    Leading,
+    /// To be given back, for this reason.
+    Ending(&'static str),
+}
+
+/// A foreign or free record, and for how long it has been silent (I6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Observation {
+    version: String,
+    record: Record,
+    /// When this version was first seen; for reports and for when to start asking.
+    first_seen: Time,
+    /// Proven silence.
+    silent: Duration,
+    /// End of the last quorum read that showed this version, if no read failed since.
+    confirmed: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct SteppingDown {
+    jvm: Incarnation,
+    since: Time,
+}
+
+/// One candidate's election state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Elector {
+    settings: Settings,
+    me: Identity,
+    jvm: Option<Jvm>,
+    /// Last process known to be gone, to judge a record of our own pod after a restart.
+    dead_jvm: Option<Incarnation>,
+    lease: Option<Observation>,
+    tenure: Option<Tenure>,
+    reading: bool,
+    writing: Option<Attempt>,
+    unknown: Option<Attempt>,
+    next_attempt: u64,
+    next_read: Time,
+    /// Something was seen that only a quorum read can settle.
+    read_wanted: bool,
+    cool_until: Time,
+    stepping_down: Option<SteppingDown>,
+    /// Highest term number seen anywhere (I2).
+    highest: u64,
+    /// This process has not yet found out whether its pod held the Lease before it started.
+    fresh: bool,
+    asked_for: Option<Incarnation>,
+    terminating: bool,
+}
+
+impl Elector {
+    pub fn new(me: Identity, settings: Settings) -> Self {
+        Self {
+            settings,
+            me,
+            jvm: None,
+            dead_jvm: None,
+            lease: None,
+            tenure: None,
+            reading: false,
+            writing: None,
+            unknown: None,
+            next_attempt: 1,
+            next_read: Time::default(),
+            read_wanted: true,
+            cool_until: Time::default(),
+            stepping_down: None,
+            highest: 0,
+            fresh: true,
+            asked_for: None,
+            terminating: false,
+        }
+    }
+
+    /// Takes an event in and says what to do. Idempotent for [`Event::Tick`] at the same time.
+    pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.observe(now, event, &mut actions);
+        self.decide(now, &mut actions);
+        actions
+    }
+
+    /// What the JVM is to see. The times bound it even when no event comes (I5).
+    pub fn shown(&self) -> Shown {
+        match &self.tenure {
+            None if self.fresh => Shown::Undecided,
+            None => Shown::Standby { told: self.stepping_down.is_none() },
+            Some(tenure) => match tenure.stage {
+                Stage::Stamping { resume: true, .. } => Shown::Undecided,
+                Stage::Stamping { .. } => Shown::Standby { told: true },
+                Stage::Offered { .. } => Shown::Free { term: tenure.term.clone(), until: tenure.valid_until },
+                Stage::Leading => Shown::Leader { term: tenure.term.clone(), until: tenure.valid_until },
+                Stage::Ending(_) => Shown::Standby { told: self.stepping_down.is_none() },
+            },
+        }
+    }
+
+    /// Pod that holds the Lease as far as this candidate knows; empty when free or unknown.
+    pub fn holder(&self) -> &str {
+        match (&self.tenure, &self.lease) {
+            (Some(_), _) => &self.me.pod,
+            (None, Some(lease)) => &lease.record.holder,
+            (None, None) => "",
+        }
+    }
+
+    /// Term of the Lease as far as known; 0 when there was none.
+    pub fn term_number(&self) -> u64 {
+        let tenure = self.tenure.as_ref().map(|tenure| tenure.term.number);
+        let record = self.lease.as_ref().and_then(|lease| lease.record.term.as_ref()).map(|term| term.number);
+        tenure.or(record).unwrap_or(0)
+    }
+
+    /// Why this candidate could not take over now; `None` when it could, or leads.
+    pub fn unready(&self, now: Time) -> Option<&'static str> {
+        match &self.jvm {
+            _ if self.terminating => Some("the pod is terminating"),
+            None => Some("the JobManager has not asked for the lock yet"),
+            Some(jvm) if now.since(jvm.heard) >= self.settings.jvm_timeout => Some("the JobManager does not ask for the lock"),
+            Some(_) if self.fresh || (self.lease.is_none() && self.tenure.is_none()) => Some("the Lease has not been read yet"),
+            Some(_) if self.stepping_down.is_some() => Some("the JobManager is stepping down"),
+            Some(_) => None,
+        }
+    }
+
+    /// The tenure ends without the Lease being ours to give back, or while it is given back: the JVM must be told (I9).
+    fn must_step_down(&mut self, now: Time) {
+        let shown = self
+            .tenure
+            .as_ref()
+            .is_some_and(|tenure| matches!(tenure.stage, Stage::Offered { .. } | Stage::Leading | Stage::Stamping { resume: true, .. }));
+        if let (true, Some(jvm)) = (shown, &self.jvm) {
+            self.stepping_down = Some(SteppingDown { jvm: jvm.incarnation, since: now });
+        }
+    }
+
+    fn lose(&mut self, now: Time) {
+        self.must_step_down(now);
+        self.tenure = None;
+    }
+
+    fn end(&mut self, now: Time, why: &'static str) {
+        self.must_step_down(now);
+        if let Some(tenure) = &mut self.tenure {
+            tenure.stage = Stage::Ending(why);
+        }
+    }
+}

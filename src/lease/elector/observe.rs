@@ -1,0 +1,247 @@
+//! Taking an event in: what is known afterwards. Nothing is decided here, except that what is lost is lost.
+
+use std::time::Duration;
+
+use super::super::record::{Change, Record};
+use super::super::term::{Incarnation, Term};
+use super::{Action, Attempt, Elector, Event, Intent, Jvm, Observation, Read, Stage, Stamping, Tenure, Time, Write};
+
+impl Elector {
+    pub(super) fn observe(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Tick => {}
+            Event::LeaseRead { started, outcome } => self.read(now, started, outcome),
+            Event::LeaseSeen { version, record } => self.seen(now, version, record),
+            Event::LeaseWritten { attempt, outcome } => self.written(now, attempt, outcome),
+            Event::Stamped { term, outcome } => self.stamped(now, &term, outcome),
+            Event::StampSeen { stamp } => {
+                self.highest = self.highest.max(stamp.number);
+                if self.tenure.as_ref().is_some_and(|tenure| tenure.term != stamp && tenure.term.number <= stamp.number) {
+                    self.lose(now);
+                }
+            }
+            Event::JvmHeard { jvm } => self.heard(now, jvm),
+            Event::JvmFound { jvm } if self.jvm.is_none() => self.heard(now, jvm),
+            Event::JvmFound { .. } => {}
+            Event::JvmDied { jvm } => self.died(jvm),
+            Event::JvmTookLock { term } => self.took_lock(now, &term, actions),
+            Event::JvmResigned => {
+                if self.tenure.as_ref().is_some_and(|tenure| matches!(tenure.stage, Stage::Leading)) {
+                    self.end(now, "JobManagerResigned");
+                    self.cool_until = now.after(self.settings.cool_down);
+                }
+            }
+            Event::JvmTold { jvm } => {
+                if self.stepping_down.as_ref().is_some_and(|stepping_down| stepping_down.jvm == jvm) {
+                    self.stepping_down = None;
+                }
+            }
+            Event::PodTerminating => self.terminating = true,
+        }
+    }
+
+    fn read(&mut self, now: Time, started: Time, outcome: Read) {
+        self.reading = false;
+        self.next_read = now.after(self.settings.retry_period);
+        match outcome {
+            Read::Failed => {
+                // An API server that does not answer is not a holder that is silent (I6).
+                if let Some(lease) = &mut self.lease {
+                    lease.silent = Duration::ZERO;
+                    lease.confirmed = None;
+                }
+            }
+            Read::Absent => {
+                self.unknown = None;
+                self.lease = None;
+                self.fresh = false;
+                self.lose(now);
+            }
+            Read::Found { version, record } => {
+                self.read_wanted = false;
+                self.found(now, started, version, record);
+            }
+        }
+    }
+
+    fn found(&mut self, now: Time, started: Time, version: String, record: Record) {
+        self.note(now, version.clone(), record.clone());
+        if let Some(lease) = &mut self.lease {
+            if let Some(confirmed) = lease.confirmed {
+                lease.silent += started.since(confirmed);
+            }
+            lease.confirmed = Some(now);
+        }
+        if let Some(attempt) = self.unknown.take()
+            && self.is_ours(&record)
+            && record.term == attempt.record.term
+        {
+            // It was applied, or for a renewal an earlier one was: either way validity runs from the start of what is proven.
+            if let Intent::Acquire { resume } = attempt.intent {
+                self.begin(now, attempt, version.clone(), resume);
+            }
+        }
+        let keeps = self.is_ours(&record);
+        match &mut self.tenure {
+            Some(tenure) if keeps && Some(&tenure.term) == record.term.as_ref() => tenure.version = version,
+            Some(_) => self.lose(now),
+            None => {}
+        }
+    }
+
+    fn seen(&mut self, now: Time, version: String, record: Record) {
+        let news = record.term.as_ref().map_or(0, |term| term.number) > self.tenure.as_ref().map_or(0, |tenure| tenure.term.number);
+        match &self.tenure {
+            // A watch may be behind our own writes; only a foreign later term is worth a read.
+            Some(_) if news => self.want_read(now),
+            Some(_) => {}
+            None if self.lease.as_ref().is_some_and(|lease| lease.version == version) => {}
+            None if self.lease.is_none() => self.want_read(now),
+            None => self.note(now, version, record),
+        }
+    }
+
+    /// Remembers a record; the same version again keeps its proven silence.
+    fn note(&mut self, now: Time, version: String, record: Record) {
+        self.highest = self.highest.max(record.term.as_ref().map_or(0, |term| term.number));
+        if self.lease.as_ref().is_none_or(|lease| lease.version != version) {
+            self.lease = Some(Observation { version, record, first_seen: now, silent: Duration::ZERO, confirmed: None });
+        }
+    }
+
+    fn written(&mut self, now: Time, id: u64, outcome: Write) {
+        if self.writing.as_ref().is_none_or(|attempt| attempt.id != id) {
+            return;
+        }
+        let Some(attempt) = self.writing.take() else { return };
+        let Write::Done { version } = outcome else {
+            self.unknown = Some(attempt);
+            self.want_read(now);
+            return;
+        };
+        self.note(now, version.clone(), attempt.record.clone());
+        match attempt.intent {
+            Intent::Acquire { resume } => self.begin(now, attempt, version, resume),
+            Intent::Release => self.tenure = None,
+            Intent::Renew => {
+                let valid_until = attempt.started.after(self.settings.renew_deadline);
+                if let Some(tenure) = &mut self.tenure {
+                    tenure.version = version;
+                    tenure.renewed = attempt.started;
+                    tenure.valid_until = valid_until;
+                    tenure.news = tenure.change != attempt.record.change;
+                }
+            }
+        }
+    }
+
+    /// A tenure begins, unless the proof came too late (I5) or its JVM is gone (I3).
+    fn begin(&mut self, now: Time, attempt: Attempt, version: String, resume: bool) {
+        let valid_until = attempt.started.after(self.settings.renew_deadline);
+        let (Some(term), true) = (attempt.record.term, now < valid_until) else { return };
+        self.fresh = false;
+        self.highest = self.highest.max(term.number);
+        let stage = if self.dead_jvm == Some(term.jvm) {
+            Stage::Ending("JobManagerDied")
+        } else {
+            Stage::Stamping { resume, since: now, asked: false }
+        };
+        self.tenure = Some(Tenure {
+            term,
+            version,
+            acquired: attempt.started,
+            renewed: attempt.started,
+            valid_until,
+            stage,
+            change: attempt.record.change,
+            news: false,
+        });
+    }
+
+    fn stamped(&mut self, now: Time, term: &Term, outcome: Stamping) {
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.term == *term) else { return };
+        let Stage::Stamping { resume, .. } = tenure.stage else { return };
+        match outcome {
+            Stamping::Done => tenure.stage = Stage::Offered { resume, since: now },
+            Stamping::Higher(stamp) => {
+                // Either somebody newer holds the Lease, then our next write conflicts; or the Lease was edited: take a higher term.
+                self.highest = self.highest.max(stamp.number);
+                self.lose(now);
+            }
+            Stamping::Failed => {
+                self.end(now, "StampingFailed");
+                self.cool_until = now.after(self.settings.cool_down);
+            }
+        }
+    }
+
+    fn heard(&mut self, now: Time, incarnation: Incarnation) {
+        match &mut self.jvm {
+            Some(jvm) if jvm.incarnation == incarnation => jvm.heard = now,
+            _ => {
+                if let Some(old) = self.jvm.take() {
+                    self.died(old.incarnation);
+                }
+                self.jvm = Some(Jvm { incarnation, heard: now, ended: false });
+            }
+        }
+    }
+
+    fn died(&mut self, incarnation: Incarnation) {
+        self.dead_jvm = Some(incarnation);
+        self.asked_for = self.asked_for.filter(|asked| *asked != incarnation);
+        if self.jvm.as_ref().is_some_and(|jvm| jvm.incarnation == incarnation) {
+            self.jvm = None;
+        }
+        if self.stepping_down.as_ref().is_some_and(|stepping_down| stepping_down.jvm == incarnation) {
+            self.stepping_down = None;
+        }
+        if let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.term.jvm == incarnation)
+            && !matches!(tenure.stage, Stage::Ending(_))
+        {
+            tenure.stage = Stage::Ending("JobManagerDied");
+        }
+    }
+
+    fn took_lock(&mut self, now: Time, term: &Term, actions: &mut Vec<Action>) {
+        let pod = self.me.pod.clone();
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.term == *term) else { return };
+        let Stage::Offered { resume, .. } = tenure.stage else { return };
+        tenure.stage = Stage::Leading;
+        actions.push(Action::Publish { term: term.clone() });
+        if !resume {
+            let begun = tenure.change.take().unwrap_or_default();
+            let here = now.since(tenure.acquired).as_millis() as u64;
+            tenure.change = Some(Change { term: term.number, to: pod, leaderless_millis: begun.leaderless_millis + here, ..begun });
+            tenure.news = true;
+        }
+    }
+
+    pub(super) fn want_read(&mut self, now: Time) {
+        self.read_wanted = true;
+        self.next_read = now;
+    }
+
+    pub(super) fn is_ours(&self, record: &Record) -> bool {
+        !record.holder.is_empty()
+            && record.term.as_ref().is_some_and(|term| term.pod_uid == self.me.pod_uid && term.process == self.me.process)
+    }
+
+    /// Term of a held record that our own pod wrote, in this process or an earlier one.
+    pub(super) fn own_record(&self) -> Option<&Term> {
+        let record = &self.lease.as_ref()?.record;
+        record.term.as_ref().filter(|term| !record.holder.is_empty() && term.pod_uid == self.me.pod_uid)
+    }
+
+    /// Our pod led before this process started, and the JVM of that term is the one that lives.
+    pub(super) fn may_resume(&self) -> bool {
+        let jvm = self.jvm.as_ref().map(|jvm| jvm.incarnation);
+        self.fresh && self.own_record().is_some_and(|term| term.process != self.me.process && Some(term.jvm) == jvm)
+    }
+
+    /// Our pod led before this process started, and it is not known yet whether the JVM of that term lives.
+    pub(super) fn awaits_own_jvm(&self) -> bool {
+        let own = self.own_record().filter(|term| term.process != self.me.process);
+        self.fresh && self.jvm.is_none() && own.is_some_and(|term| self.dead_jvm != Some(term.jvm))
+    }
+}

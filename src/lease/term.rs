@@ -1,0 +1,110 @@
+//! The fencing token of a term, as it stands on the Lease and on every HA ConfigMap.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One process of a JobManager's JVM: process id and start time (clock ticks since boot, `/proc/<pid>/stat` field 22).
+/// A process id alone may be used again by another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Incarnation {
+    pub pid: i32,
+    pub started: u64,
+}
+
+/// Text form `<number>.<pod uid>.<gateway process nonce>.<pid>-<start time>`; none of the parts contains a dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Term {
+    /// Rises with every tenure; what decides between two terms.
+    pub number: u64,
+    pub pod_uid: String,
+    /// Random per gateway process.
+    pub process: String,
+    pub jvm: Incarnation,
+}
+
+/// How a stamp that was found relates to the term in question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    Lower,
+    Same,
+    /// Of a newer term, or of another term with the same number, which only a Lease edited by hand can bring about.
+    Higher,
+}
+
+impl Term {
+    /// Compares a stamp that stands on an object with this term.
+    pub fn relation_of(&self, stamp: &Term) -> Relation {
+        if stamp == self {
+            Relation::Same
+        } else if stamp.number < self.number {
+            Relation::Lower
+        } else {
+            Relation::Higher
+        }
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.pid, self.started)
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.{}.{}", self.number, self.pod_uid, self.process, self.jvm)
+    }
+}
+
+/// A term annotation that we did not write.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a term: {0:?}")]
+pub struct NotATerm(pub String);
+
+impl FromStr for Term {
+    type Err = NotATerm;
+
+    fn from_str(text: &str) -> Result<Self, NotATerm> {
+        let error = || NotATerm(text.to_owned());
+        let parts: Vec<&str> = text.split('.').collect();
+        let [number, pod_uid, process, jvm] = parts[..] else { return Err(error()) };
+        let (pid, started) = jvm.split_once('-').ok_or_else(error)?;
+        Ok(Term {
+            number: number.parse().map_err(|_| error())?,
+            pod_uid: pod_uid.to_owned(),
+            process: process.to_owned(),
+            jvm: Incarnation { pid: pid.parse().map_err(|_| error())?, started: started.parse().map_err(|_| error())? },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn term(number: u64, process: &str) -> Term {
+        Term { number, pod_uid: "a-b".into(), process: process.into(), jvm: Incarnation { pid: 7, started: 99 } }
+    }
+
+    #[test]
+    fn a_term_reads_back_as_it_was_written() {
+        let written = term(12, "n0nce");
+        assert_eq!(written.to_string(), "12.a-b.n0nce.7-99");
+        assert_eq!(written.to_string().parse(), Ok(written));
+    }
+
+    #[test]
+    fn anything_else_is_not_a_term() {
+        for text in ["", "1", "1.a.b", "1.a.b.c", "x.a.b.1-2", "1.a.b.1-2.c"] {
+            assert_eq!(text.parse::<Term>(), Err(NotATerm(text.into())));
+        }
+    }
+
+    #[test]
+    fn i2_an_equal_number_of_another_process_is_never_taken_for_ones_own() {
+        assert_eq!(term(2, "a").relation_of(&term(1, "b")), Relation::Lower);
+        assert_eq!(term(2, "a").relation_of(&term(2, "a")), Relation::Same);
+        assert_eq!(term(2, "a").relation_of(&term(2, "b")), Relation::Higher);
+        assert_eq!(term(2, "a").relation_of(&term(3, "a")), Relation::Higher);
+    }
+}
