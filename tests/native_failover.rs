@@ -1,0 +1,32 @@
+//! Flink's own Kubernetes HA, measured with the same means: what our failover is compared with.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use support::cluster::{Cluster, Provider};
+use support::failover::{Failover, fail_over};
+use support::seconds;
+
+async fn kill_the_leader(provider: Provider) -> Failover {
+    let mut cluster = Cluster::start("2.3.0", provider, 2, 1).await;
+    let output = cluster.path().join("output").display().to_string();
+    let job = cluster
+        .run(
+            "KeyedSequence",
+            &["--output".into(), output, "--checkpoint-interval-millis".into(), "500".into()],
+        )
+        .await;
+    fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_default_timings_a_failover_waits_for_the_lock_to_expire() {
+    let failover = kill_the_leader(Provider::native()).await;
+    assert!(failover.granted > seconds(10), "{failover:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tuned_timings_a_failover_still_takes_seconds() {
+    let failover = kill_the_leader(Provider::native_tuned()).await;
+    assert!(failover.granted > seconds(3), "{failover:?}");
+}

@@ -1,0 +1,132 @@
+//! The recorder of the tests: the kube-apiserver's own audit log, not anything of ours.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+pub struct Audit(PathBuf);
+
+/// A request that the kube-apiserver has answered.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `system:serviceaccount:<namespace>:<name>` for a pod.
+    pub user: String,
+    /// The pod that the user's token is bound to.
+    pub pod: Option<String>,
+    pub user_agent: String,
+    pub verb: String,
+    pub resource: String,
+    pub namespace: String,
+    /// Empty for lists and collection deletes.
+    pub name: String,
+    pub code: u16,
+    /// RFC 3339, with microseconds.
+    pub received: String,
+    pub body: Value,
+    pub response: Value,
+}
+
+impl Request {
+    pub fn is_write(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+
+    pub fn succeeded(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    /// An annotation of the object that was sent.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.body["metadata"]["annotations"][key].as_str()
+    }
+}
+
+impl Audit {
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Every request so far, in the order in which the server answered them; a watch counts when it has ended.
+    pub fn requests(&self) -> Vec<Request> {
+        let log = std::fs::read_to_string(&self.0).unwrap_or_default();
+        // The last line may be half written.
+        let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let events = lines.map(|line| serde_json::from_str::<Event>(line).expect("a line of the audit log"));
+        events
+            .filter(|event| event.stage == "ResponseComplete")
+            .map(Request::from)
+            .collect()
+    }
+
+    /// The requests for one kind of object in a namespace.
+    pub fn of(&self, namespace: &str, resource: &str) -> Vec<Request> {
+        let requests = self.requests().into_iter();
+        requests
+            .filter(|request| request.namespace == namespace && request.resource == resource)
+            .collect()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    stage: String,
+    verb: String,
+    user: User,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    object_ref: ObjectRef,
+    #[serde(default)]
+    response_status: Status,
+    request_received_timestamp: String,
+    #[serde(default)]
+    request_object: Value,
+    #[serde(default)]
+    response_object: Value,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+    #[serde(default)]
+    extra: std::collections::HashMap<String, Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ObjectRef {
+    resource: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Status {
+    code: u16,
+}
+
+impl From<Event> for Request {
+    fn from(event: Event) -> Self {
+        let pod = event
+            .user
+            .extra
+            .get("authentication.kubernetes.io/pod-name")
+            .and_then(|names| names.first());
+        Self {
+            pod: pod.cloned(),
+            user: event.user.username,
+            user_agent: event.user_agent,
+            verb: event.verb,
+            resource: event.object_ref.resource,
+            namespace: event.object_ref.namespace,
+            name: event.object_ref.name,
+            code: event.response_status.code,
+            received: event.request_received_timestamp,
+            body: event.request_object,
+            response: event.response_object,
+        }
+    }
+}

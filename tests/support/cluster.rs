@@ -1,0 +1,326 @@
+//! A Flink cluster of processes: JobManagers (each with our gateway, or with Flink's own Kubernetes HA), TaskManagers, a control plane.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flinkha::api::names;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::control_plane::ControlPlane;
+use super::flink::{Configuration, Distribution, Place, jobs_jar, kubernetes_environment};
+use super::gateway::{self, Pod, Timings};
+use super::host::{Directory, address};
+use super::identity::{create_all, create_pod, token};
+use super::process::Process;
+use super::rest::Rest;
+use super::{eventually, say, seconds};
+
+pub const NAMESPACE: &str = "flink";
+pub const NAME: &str = "demo";
+/// Flink's annotation with the leader record, on the cluster ConfigMap.
+pub const LOCK_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
+
+/// Who elects the leader.
+#[derive(Clone)]
+pub enum Provider {
+    Ours(Timings),
+    /// Flink's own Kubernetes HA, straight to the API server: lease duration, renew deadline, retry period.
+    Native([&'static str; 3]),
+}
+
+impl Provider {
+    pub fn ours() -> Self {
+        Self::Ours(Timings::default())
+    }
+
+    pub const fn native() -> Self {
+        Self::Native(["15 s", "15 s", "5 s"])
+    }
+
+    pub const fn native_tuned() -> Self {
+        Self::Native(["5 s", "4 s", "1 s"])
+    }
+}
+
+pub struct JobManager {
+    pub pod: String,
+    pub uid: String,
+    pub address: Ipv4Addr,
+    pub jvm: Process,
+    pub gateway: Option<Process>,
+    pub directory: PathBuf,
+}
+
+impl JobManager {
+    pub fn rest(&self) -> Rest {
+        Rest::new(self.address)
+    }
+
+    pub fn gateway(&mut self) -> &mut Process {
+        self.gateway.as_mut().expect("a cluster of ours")
+    }
+
+    /// Status and text of one of the gateway's probes.
+    pub async fn probe(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let client = reqwest::Client::builder().no_proxy().timeout(seconds(2)).build()?;
+        let answer = client.get(format!("{}{path}", gateway::probe_url(self.address))).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+}
+
+pub struct Cluster {
+    pub job_managers: Vec<JobManager>,
+    pub task_managers: Vec<Process>,
+    pub plane: ControlPlane,
+    pub client: kube::Client,
+    pub provider: Provider,
+    pub version: String,
+    distribution: Distribution,
+    directory: Directory,
+    started: usize,
+    /// JVMs of two tests at a time would disturb each other's times on a small machine.
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Cluster {
+    /// Returns when one JobManager leads, all TaskManagers are registered there, and all other JobManagers stand by.
+    pub async fn start(version: &str, provider: Provider, job_managers: usize, task_managers: usize) -> Self {
+        static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
+        let turn = Arc::clone(&TURN).lock_owned().await;
+        let distribution = Distribution::of(version);
+        let plane = ControlPlane::start().await;
+        let client = plane.admin().await;
+        create_all(&client, include_str!("objects.yaml")).await;
+        let mut cluster = Self {
+            job_managers: Vec::new(),
+            task_managers: Vec::new(),
+            plane,
+            client,
+            provider,
+            version: version.to_owned(),
+            distribution,
+            directory: Directory::new("cluster"),
+            started: 0,
+            _turn: turn,
+        };
+        let begin = std::time::Instant::now();
+        for _ in 0..job_managers {
+            cluster.add_job_manager().await;
+        }
+        for _ in 0..task_managers {
+            cluster.add_task_manager().await;
+        }
+        cluster.wait_until_ready().await;
+        let took = begin.elapsed().as_secs_f32();
+        say(format!(
+            "Flink {version}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s"
+        ));
+        cluster
+    }
+
+    pub async fn wait_until_ready(&mut self) {
+        eventually("a leader with all TaskManagers", seconds(60), async || {
+            self.assert_all_run();
+            let overview = self.job_managers[self.leader().await?].rest().overview().await.ok()?;
+            (overview["taskmanagers"].as_u64() == Some(self.task_managers.len() as u64)).then_some(())
+        })
+        .await;
+        for job_manager in &self.job_managers {
+            eventually(&format!("{} answers", job_manager.pod), seconds(60), async || {
+                job_manager.rest().overview().await.ok()
+            })
+            .await;
+            if job_manager.gateway.is_some() {
+                let ready = async || job_manager.probe("/readyz").await.ok().filter(|(code, _)| *code == 200);
+                eventually(&format!("{} can take over", job_manager.pod), seconds(60), ready).await;
+            }
+        }
+    }
+
+    fn assert_all_run(&mut self) {
+        let of_job_managers = self
+            .job_managers
+            .iter_mut()
+            .flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
+        for process in of_job_managers.chain(&mut self.task_managers) {
+            let status = process.exit_status();
+            assert!(status.is_none(), "{process} ended with {status:?}:\n{}", process.log());
+        }
+    }
+
+    /// A new JobManager pod; does not wait for it.
+    pub async fn add_job_manager(&mut self) {
+        self.started += 1;
+        let pod = format!("{NAME}-jobmanager-{}", self.started);
+        let uid = create_pod(&self.client, NAMESPACE, &pod).await;
+        let address = address();
+        let directory = self.directory.sub(&pod);
+        let bound = Some((pod.as_str(), uid.as_str()));
+        let jvm_token = token(&self.client, NAMESPACE, "demo-jobmanager", bound).await;
+        let server = &self.plane.servers[0];
+        let certificate = server.certificate();
+        let (gateway, master, certificate) = match &self.provider {
+            Provider::Ours(timings) => {
+                let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", bound).await);
+                let place = Pod {
+                    name: &pod,
+                    uid: &uid,
+                    address,
+                    directory: directory.clone(),
+                };
+                let gateway = gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &kubeconfig);
+                (Some(gateway), gateway::jvm_url(address), None)
+            }
+            Provider::Native(_) => (None, server.url(), Some(certificate.as_path())),
+        };
+        let place = Place {
+            name: &pod,
+            address,
+            directory: directory.clone(),
+            environment: kubernetes_environment(&master, certificate, &jvm_token, NAMESPACE),
+        };
+        let jvm = self.distribution.job_manager(&place, &self.configuration());
+        self.job_managers.push(JobManager {
+            pod,
+            uid,
+            address,
+            jvm,
+            gateway,
+            directory,
+        });
+    }
+
+    /// A new TaskManager pod; does not wait for it.
+    pub async fn add_task_manager(&mut self) {
+        self.started += 1;
+        let name = format!("{NAME}-taskmanager-{}", self.started);
+        let token = token(&self.client, NAMESPACE, "demo-taskmanager", None).await;
+        let server = &self.plane.servers[0];
+        let place = Place {
+            name: &name,
+            address: address(),
+            directory: self.directory.sub(&name),
+            environment: kubernetes_environment(&server.url(), Some(&server.certificate()), &token, NAMESPACE),
+        };
+        self.task_managers
+            .push(self.distribution.task_manager(&place, &self.configuration()));
+    }
+
+    fn configuration(&self) -> Configuration {
+        let directory = self.directory.path().display();
+        let mut configuration = vec![
+            ("high-availability.type", "kubernetes".to_owned()),
+            ("high-availability.storageDir", self.storage_uri()),
+            ("high-availability.cluster-id", names::high_availability_cluster_id(NAMESPACE, NAME)),
+            ("kubernetes.cluster-id", names::kubernetes_cluster_id(NAME)),
+            ("kubernetes.namespace", NAMESPACE.to_owned()),
+            ("execution.checkpointing.dir", format!("file://{directory}/checkpoints")),
+            ("execution.checkpointing.interval", "500 ms".to_owned()),
+        ];
+        let [duration, deadline, retry] = match self.provider {
+            // Requests for the lock end at the gateway, so they may come often.
+            Provider::Ours(_) => {
+                configuration.push(("job-result-store.delete-on-commit", "false".to_owned()));
+                configuration.push(("application-result-store.delete-on-commit", "false".to_owned()));
+                ["15 s", "15 s", "200 ms"]
+            }
+            Provider::Native(timings) => timings,
+        };
+        configuration.push(("high-availability.kubernetes.leader-election.lease-duration", duration.to_owned()));
+        configuration.push(("high-availability.kubernetes.leader-election.renew-deadline", deadline.to_owned()));
+        configuration.push(("high-availability.kubernetes.leader-election.retry-period", retry.to_owned()));
+        configuration.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// `high-availability.storageDir`.
+    pub fn storage(&self) -> PathBuf {
+        self.directory.path().join("storage")
+    }
+
+    fn storage_uri(&self) -> String {
+        format!("file://{}", self.storage().display())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    pub async fn config_map(&self, name: &str) -> Option<ConfigMap> {
+        self.config_maps().get_opt(name).await.expect("failed to read a ConfigMap")
+    }
+
+    pub async fn lease(&self) -> Lease {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
+        leases.get(&names::lease(NAME)).await.expect("failed to read the Lease")
+    }
+
+    /// The pod that holds the Lease.
+    pub async fn holder(&self) -> Option<String> {
+        self.lease().await.spec?.holder_identity.filter(|holder| !holder.is_empty())
+    }
+
+    /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
+    pub async fn leader(&self) -> Option<usize> {
+        let published = dispatcher(&self.config_map(&cluster_config_map()).await?)?;
+        self.job_managers
+            .iter()
+            .position(|one| published.contains(&format!("@{}:", one.address)))
+    }
+
+    /// Runs one of the example jobs at the leader; returns its id when all its tasks run.
+    pub async fn run(&self, class: &str, arguments: &[String]) -> String {
+        let leader = self.leader().await.expect("a leader to run a job at");
+        let rest = self.job_managers[leader].rest();
+        let jar = rest.upload(&jobs_jar(&self.version)).await.expect("failed to upload the jar");
+        let job = rest
+            .run(&jar, &format!("dev.flinkha.jobs.{class}"), arguments)
+            .await
+            .expect("failed to run the job");
+        eventually("all tasks RUNNING", seconds(60), async || {
+            rest.job(&job).await.ok().filter(super::rest::Job::runs)
+        })
+        .await;
+        job
+    }
+
+    /// `checkpoints` of the job at its leader, as soon as so many are complete.
+    pub async fn wait_for_checkpoints(&self, job: &str, completed: u64) -> super::rest::Checkpoints {
+        let leader = self.leader().await.expect("a leader");
+        let rest = self.job_managers[leader].rest();
+        let enough = async || rest.checkpoints(job).await.ok().filter(|one| one.completed >= completed);
+        eventually(&format!("{completed} checkpoints"), seconds(60), enough).await
+    }
+
+    /// The number that Flink will give to the next checkpoint of the job.
+    pub async fn checkpoint_counter(&self, job: &str) -> u64 {
+        let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
+        let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
+        data.get("counter")
+            .and_then(|counter| counter.parse().ok())
+            .expect("a checkpoint counter in the job's ConfigMap")
+    }
+}
+
+pub fn cluster_config_map() -> String {
+    names::cluster_config_map(&names::kubernetes_cluster_id(NAME))
+}
+
+/// `<session>,<address>` of the leading dispatcher.
+pub fn dispatcher(config_map: &ConfigMap) -> Option<String> {
+    config_map.data.as_ref()?.get("org.apache.flink.k8s.leader.dispatcher").cloned()
+}
+
+/// Who holds Flink's lock, by the record in the ConfigMap; a name that changes with every JVM.
+pub fn lock_holder(config_map: &ConfigMap) -> Option<String> {
+    let record = config_map.metadata.annotations.as_ref()?.get(LOCK_ANNOTATION)?;
+    let record: serde_json::Value = serde_json::from_str(record).ok()?;
+    Some(record["holderIdentity"].as_str()?.to_owned()).filter(|holder| !holder.is_empty())
+}

@@ -1,0 +1,219 @@
+//! A control plane: one etcd and one or more kube-apiservers, with RBAC, service account tokens and an audit log each.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
+
+use super::audit::Audit;
+use super::host::{Directory, address};
+use super::process::{Process, Program};
+use super::{eventually, script, seconds};
+
+const ADMIN_TOKEN: &str = "admin";
+
+pub struct ControlPlane {
+    pub etcd: Process,
+    pub servers: Vec<ApiServer>,
+    etcd_address: Ipv4Addr,
+    directory: Directory,
+}
+
+pub struct ApiServer {
+    pub process: Process,
+    address: Ipv4Addr,
+    directory: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts etcd and one kube-apiserver, and waits until it is ready (3 to 5 seconds).
+    pub async fn start() -> Self {
+        let directory = Directory::new("control-plane");
+        let etcd_address = address();
+        directory.write("tokens.csv", format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"));
+        directory.write("audit-policy.yaml", include_str!("audit-policy.yaml"));
+        write_service_account_key(&directory.path().join("service-account.key"));
+        let etcd = start_etcd(etcd_address, directory.path());
+        let mut plane = Self {
+            etcd,
+            servers: Vec::new(),
+            etcd_address,
+            directory,
+        };
+        plane.add_server().await;
+        plane
+    }
+
+    /// One more kube-apiserver on the same etcd; returns its index in `servers`.
+    pub async fn add_server(&mut self) -> usize {
+        let index = self.servers.len();
+        let server = ApiServer::start(self.etcd_address, &self.directory, index);
+        server.wait_until_ready().await;
+        self.servers.push(server);
+        index
+    }
+
+    /// A client with all rights, at the first kube-apiserver.
+    pub async fn admin(&self) -> kube::Client {
+        self.servers[0].client(ADMIN_TOKEN).await
+    }
+}
+
+impl ApiServer {
+    fn start(etcd: Ipv4Addr, shared: &Directory, index: usize) -> Self {
+        let address = address();
+        let directory = shared.sub(&format!("kube-apiserver-{index}"));
+        let file = |name: &str| shared.path().join(name).display().to_string();
+        let own = |name: &str| directory.join(name).display().to_string();
+        let arguments = [
+            format!("--etcd-servers=http://{etcd}:2379"),
+            format!("--bind-address={address}"),
+            "--secure-port=6443".to_owned(),
+            format!("--cert-dir={}", own("certificates")),
+            format!("--token-auth-file={}", file("tokens.csv")),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("service-account.key")),
+            format!("--service-account-signing-key-file={}", file("service-account.key")),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            // No pod reaches this server by the Service `kubernetes`, and loopback is no valid endpoint.
+            "--endpoint-reconciler-type=none".to_owned(),
+            format!("--audit-policy-file={}", file("audit-policy.yaml")),
+            format!("--audit-log-path={}", own("audit.log")),
+            // A server with a dead etcd would otherwise wait for it for a minute before it ends.
+            "--shutdown-delay-duration=0s".to_owned(),
+        ];
+        let process = Process::start(Program {
+            path: assets().join("kube-apiserver"),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            log: directory.join("log"),
+            ..Program::default()
+        });
+        Self {
+            process,
+            address,
+            directory,
+        }
+    }
+
+    pub async fn wait_until_ready(&self) {
+        let begin = std::time::Instant::now();
+        eventually(
+            &format!("kube-apiserver, see {}/log", self.directory.display()),
+            seconds(60),
+            async || {
+                let kubeconfig = self.certificate().exists().then(|| self.kubeconfig(ADMIN_TOKEN))?;
+                let client = client(kubeconfig).await;
+                let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
+                client.request_text(request).await.ok()
+            },
+        )
+        .await;
+        super::say(format!(
+            "kube-apiserver at {} ready in {:.1} s",
+            self.url(),
+            begin.elapsed().as_secs_f32()
+        ));
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://{}:6443", self.address)
+    }
+
+    /// The certificate that the server made for itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.join("certificates/apiserver.crt")
+    }
+
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.directory.join("audit.log"))
+    }
+
+    pub fn kubeconfig(&self, token: &str) -> Kubeconfig {
+        let name = || "test".to_owned();
+        let cluster = Cluster {
+            server: Some(self.url()),
+            certificate_authority: Some(self.certificate().display().to_string()),
+            ..Cluster::default()
+        };
+        let user = AuthInfo {
+            token: Some(token.to_owned().into()),
+            ..AuthInfo::default()
+        };
+        let context = Context {
+            cluster: name(),
+            user: Some(name()),
+            ..Context::default()
+        };
+        Kubeconfig {
+            clusters: vec![NamedCluster {
+                name: name(),
+                cluster: Some(cluster),
+                ..NamedCluster::default()
+            }],
+            auth_infos: vec![NamedAuthInfo {
+                name: name(),
+                auth_info: Some(user),
+                ..NamedAuthInfo::default()
+            }],
+            contexts: vec![NamedContext {
+                name: name(),
+                context: Some(context),
+                ..NamedContext::default()
+            }],
+            current_context: Some(name()),
+            ..Kubeconfig::default()
+        }
+    }
+
+    pub async fn client(&self, token: &str) -> kube::Client {
+        client(self.kubeconfig(token)).await
+    }
+}
+
+async fn client(kubeconfig: Kubeconfig) -> kube::Client {
+    let options = KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .expect("our own kubeconfig");
+    config.connect_timeout = Some(Duration::from_secs(2));
+    config.proxy_url = None;
+    kube::Client::try_from(config).expect("a client for our own kubeconfig")
+}
+
+fn start_etcd(address: Ipv4Addr, directory: &Path) -> Process {
+    let client = format!("http://{address}:2379");
+    let arguments = [
+        format!("--data-dir={}", directory.join("etcd").display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls=http://{address}:2380"),
+        // The data ends with the test; a disk that is busy with builds is not what is tested.
+        "--unsafe-no-fsync".to_owned(),
+    ];
+    Process::start(Program {
+        path: assets().join("etcd"),
+        arguments: arguments.into_iter().map(Into::into).collect(),
+        log: directory.join("etcd.log"),
+        ..Program::default()
+    })
+}
+
+/// The key by which the servers sign and check the tokens of ServiceAccounts.
+fn write_service_account_key(path: &Path) {
+    let made = Command::new("openssl")
+        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
+        .arg(path)
+        .status();
+    let made = made.unwrap_or_else(|error| panic!("openssl is needed to make a key for service account tokens: {error}"));
+    assert!(made.success(), "openssl could not make a key for service account tokens");
+}
+
+/// The directory of kube-apiserver, etcd and kubectl; built when the machine has none, which can take many minutes.
+fn assets() -> &'static Path {
+    static ASSETS: OnceLock<PathBuf> = OnceLock::new();
+    ASSETS.get_or_init(|| script("rig/assets", &[]).into())
+}

@@ -1,0 +1,147 @@
+//! Real Flink JVMs from an unmodified distribution, one loopback address each, on the ports that they have in a pod.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use super::process::{Process, Program};
+use super::script;
+
+/// Flink's configuration: flat keys.
+pub type Configuration = BTreeMap<String, String>;
+
+const JOB_MANAGER: &str = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
+const TASK_MANAGER: &str = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner";
+
+pub struct Distribution {
+    home: PathBuf,
+    /// The module flags that Flink's own configuration asks for.
+    java_options: Vec<String>,
+}
+
+/// Where a JVM lives and whom it asks for leadership.
+pub struct Place<'a> {
+    pub name: &'a str,
+    pub address: Ipv4Addr,
+    /// Its own: configuration, logs and temporary files.
+    pub directory: PathBuf,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Distribution {
+    pub fn of(version: &str) -> Self {
+        let home = PathBuf::from(script("rig/flink-dist", &[version]));
+        let own = std::fs::read_to_string(home.join("conf/config.yaml")).expect("Flink's configuration");
+        let own: serde_yaml::Value = serde_yaml::from_str(&own).expect("Flink's configuration in YAML");
+        let java_options = own["env"]["java"]["opts"]["all"].as_str().expect("Flink's java options");
+        Self {
+            java_options: java_options.split_whitespace().map(str::to_owned).collect(),
+            home,
+        }
+    }
+
+    pub fn job_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
+        let address = place.address.to_string();
+        let own = [
+            ("jobmanager.rpc.address", address.as_str()),
+            ("jobmanager.bind-host", &address),
+            ("jobmanager.rpc.port", "6123"),
+            ("blob.server.port", "6124"),
+            ("rest.address", &address),
+            ("rest.bind-address", &address),
+            ("rest.port", "8081"),
+            // REST answers are cached for three seconds by default: too old to measure with.
+            ("web.refresh-interval", "50 ms"),
+        ];
+        self.start(place, configuration, &own, &["-Xmx320m", "-XX:MaxMetaspaceSize=256m"], JOB_MANAGER)
+    }
+
+    pub fn task_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
+        let address = place.address.to_string();
+        let own = [
+            ("taskmanager.resource-id", place.name),
+            ("taskmanager.host", &address),
+            ("taskmanager.bind-host", &address),
+            ("taskmanager.rpc.port", "6122"),
+            ("taskmanager.data.port", "6121"),
+            ("taskmanager.numberOfTaskSlots", "4"),
+            // What Flink's start script works out of the size of the process.
+            ("taskmanager.cpu.cores", "1"),
+            ("taskmanager.memory.framework.heap.size", "128m"),
+            ("taskmanager.memory.framework.off-heap.size", "64m"),
+            ("taskmanager.memory.jvm-metaspace.size", "256m"),
+            ("taskmanager.memory.jvm-overhead.min", "64m"),
+            ("taskmanager.memory.jvm-overhead.max", "64m"),
+            ("taskmanager.memory.task.heap.size", "192m"),
+            ("taskmanager.memory.task.off-heap.size", "0"),
+            ("taskmanager.memory.network.min", "32m"),
+            ("taskmanager.memory.network.max", "32m"),
+            ("taskmanager.memory.managed.size", "32m"),
+        ];
+        self.start(
+            place,
+            configuration,
+            &own,
+            &["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"],
+            TASK_MANAGER,
+        )
+    }
+
+    fn start(&self, place: &Place<'_>, configuration: &Configuration, own: &[(&str, &str)], memory: &[&str], class: &str) -> Process {
+        let directory = &place.directory;
+        let temporary = directory.join("tmp");
+        std::fs::create_dir_all(&temporary).expect("failed to make a directory");
+        let mut configuration = configuration.clone();
+        configuration.insert("io.tmp.dirs".to_owned(), temporary.display().to_string());
+        configuration.extend(own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let yaml = serde_yaml::to_string(&configuration).expect("a configuration in YAML");
+        std::fs::write(directory.join("config.yaml"), yaml).expect("failed to write Flink's configuration");
+
+        let mut arguments = self.java_options.clone();
+        arguments.extend(memory.iter().map(|&option| option.to_owned()));
+        arguments.extend([
+            // Several JVMs share two cores here: a JVM that starts fast is worth more than one that runs fast.
+            "-XX:+UseSerialGC".to_owned(),
+            "-XX:TieredStopAtLevel=1".to_owned(),
+            format!("-Djava.io.tmpdir={}", temporary.display()),
+            format!("-Dlog.file={}", directory.join("flink.log").display()),
+            format!(
+                "-Dlog4j.configurationFile=file:{}",
+                self.home.join("conf/log4j.properties").display()
+            ),
+            "-classpath".to_owned(),
+            self.home.join("lib/*").display().to_string(),
+            class.to_owned(),
+            "--configDir".to_owned(),
+            directory.display().to_string(),
+        ]);
+        Process::start(Program {
+            path: java(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: place.environment.clone(),
+            log: directory.join("console.log"),
+        })
+    }
+}
+
+/// The environment by which Flink's Kubernetes client finds its API server, and nothing else of this machine.
+pub fn kubernetes_environment(master: &str, certificate: Option<&Path>, token: &str, namespace: &str) -> Vec<(String, String)> {
+    let mut environment = vec![
+        ("KUBERNETES_MASTER", master.to_owned()),
+        ("KUBERNETES_AUTH_TOKEN", token.to_owned()),
+        ("KUBERNETES_NAMESPACE", namespace.to_owned()),
+        ("KUBERNETES_AUTH_TRYKUBECONFIG", "false".to_owned()),
+        ("KUBERNETES_AUTH_TRYSERVICEACCOUNT", "false".to_owned()),
+    ];
+    environment.extend(certificate.map(|path| ("KUBERNETES_CERTS_CA_FILE", path.display().to_string())));
+    environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The jar of the example jobs, compiled against a version of Flink.
+pub fn jobs_jar(version: &str) -> PathBuf {
+    script("jobs/build", &[version]).into()
+}
+
+fn java() -> PathBuf {
+    std::env::var_os("JAVA_HOME").map_or_else(|| "java".into(), |home| Path::new(&home).join("bin/java"))
+}

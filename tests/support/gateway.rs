@@ -1,0 +1,85 @@
+//! Our gateway as a process beside a JobManager's JVM, started as the operator starts it in a pod.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use flinkha::api::names;
+use kube::config::Kubeconfig;
+
+use super::process::{Process, Program};
+
+pub struct Pod<'a> {
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub address: Ipv4Addr,
+    pub directory: PathBuf,
+}
+
+/// The durations of an election, in the words of the command line.
+#[derive(Clone, Debug)]
+pub struct Timings {
+    pub lease_duration: &'static str,
+    pub renew_deadline: &'static str,
+    pub retry_period: &'static str,
+    pub jvm_timeout: &'static str,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            lease_duration: "15s",
+            renew_deadline: "10s",
+            retry_period: "2s",
+            jvm_timeout: "10s",
+        }
+    }
+}
+
+/// Where the JVM finds the gateway.
+pub fn jvm_url(address: Ipv4Addr) -> String {
+    format!("http://{address}:{}", names::JVM_PORT)
+}
+
+/// Where probes, metrics and the preStop hook are answered.
+pub fn probe_url(address: Ipv4Addr) -> String {
+    format!("http://{address}:{}", names::PROBE_PORT)
+}
+
+pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &str, kubeconfig: &Kubeconfig) -> Process {
+    let (namespace, name) = cluster;
+    let config = pod.directory.join("kubeconfig");
+    std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML")).expect("failed to write a kubeconfig");
+    let ip = pod.address.to_string();
+    let jvm_address = format!("{ip}:{}", names::JVM_PORT);
+    let probe_address = format!("{ip}:{}", names::PROBE_PORT);
+    let high_availability = names::high_availability_cluster_id(namespace, name);
+    let flags = [
+        ("--cluster", name),
+        ("--namespace", namespace),
+        ("--cluster-id", &names::kubernetes_cluster_id(name)),
+        ("--ha-cluster-id", &high_availability),
+        ("--pod-name", pod.name),
+        ("--pod-uid", pod.uid),
+        ("--pod-ip", &ip),
+        ("--lease-duration", timings.lease_duration),
+        ("--renew-deadline", timings.renew_deadline),
+        ("--retry-period", timings.retry_period),
+        ("--jvm-timeout", timings.jvm_timeout),
+        ("--storage-dir", storage),
+        ("--jvm-address", &jvm_address),
+        ("--probe-address", &probe_address),
+    ];
+    let flags = flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]);
+    Process::start(Program {
+        path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
+        arguments: std::iter::once("gateway".into()).chain(flags).collect(),
+        environment: vec![
+            ("KUBECONFIG".to_owned(), config.display().to_string()),
+            (
+                "RUST_LOG".to_owned(),
+                std::env::var("FLINKHA_TEST_LOG").unwrap_or_else(|_| "info,flinkha=debug".to_owned()),
+            ),
+        ],
+        log: pod.directory.join("gateway.log"),
+    })
+}

@@ -1,0 +1,53 @@
+//! What the integration tests stand on: a real etcd, real kube-apiservers, real Flink JVMs and our gateway, all as processes on loopback.
+//!
+//! Nothing here imitates anything: every byte that a test judges was written by the program that will write it in production.
+#![allow(dead_code)] // each test program uses a part
+
+pub mod audit;
+pub mod cluster;
+pub mod control_plane;
+pub mod failover;
+pub mod flink;
+pub mod gateway;
+pub mod host;
+pub mod identity;
+pub mod process;
+pub mod rest;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Polls until the probe gives a value; panics with the sentence when it takes longer than `limit`.
+pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Runs a script of the repository and returns what it prints; its progress goes to our standard error.
+pub fn script(path: &str, arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let output = Command::new(&script).args(arguments).stderr(Stdio::inherit()).output();
+    let output = output.unwrap_or_else(|error| panic!("failed to run {}: {error}", script.display()));
+    assert!(
+        output.status.success(),
+        "{path} {arguments:?} failed: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    String::from_utf8(output.stdout).expect("a script prints text").trim().to_owned()
+}
+
+/// A line of progress; the tests run with `--nocapture`.
+pub fn say(text: impl std::fmt::Display) {
+    eprintln!("    {text}");
+}

@@ -1,0 +1,149 @@
+//! Flink's REST interface. Every call has a short time-out: a JobManager that is losing its leader can hang for ten minutes.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use flinkha::api::names::REST_PORT;
+use reqwest::{Client, RequestBuilder, multipart};
+use serde_json::{Value, json};
+
+use super::seconds;
+
+#[derive(Clone)]
+pub struct Rest {
+    base: String,
+    client: Client,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: String,
+    pub state: String,
+    pub running_tasks: u64,
+    pub tasks: u64,
+}
+
+impl Job {
+    /// RUNNING in the full sense: every task of it.
+    pub fn runs(&self) -> bool {
+        self.state == "RUNNING" && self.tasks > 0 && self.running_tasks == self.tasks
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// How many completed since this JobManager has the job.
+    pub completed: u64,
+    pub failed: u64,
+    /// The number of the last one that completed.
+    pub latest: Option<u64>,
+    /// The number of the one that the job was restored from.
+    pub restored: Option<u64>,
+    /// How often the job was restored by this JobManager.
+    pub restores: u64,
+}
+
+impl Rest {
+    pub fn new(address: Ipv4Addr) -> Self {
+        Self::with_timeout(address, seconds(3))
+    }
+
+    pub fn with_timeout(address: Ipv4Addr, timeout: Duration) -> Self {
+        let client = Client::builder().no_proxy().timeout(timeout).build().expect("an HTTP client");
+        Self {
+            base: format!("http://{address}:{REST_PORT}"),
+            client,
+        }
+    }
+
+    pub async fn overview(&self) -> Result<Value> {
+        answer(self.client.get(format!("{}/overview", self.base))).await
+    }
+
+    /// Stores a jar at this JobManager; returns its id there.
+    pub async fn upload(&self, jar: &Path) -> Result<String> {
+        let name = jar.file_name().context("a jar has a name")?.to_string_lossy().into_owned();
+        let part = multipart::Part::bytes(std::fs::read(jar)?)
+            .file_name(name)
+            .mime_str("application/java-archive")?;
+        let form = multipart::Form::new().part("jarfile", part);
+        let answer = answer(
+            self.client
+                .post(format!("{}/jars/upload", self.base))
+                .multipart(form)
+                .timeout(seconds(20)),
+        )
+        .await?;
+        let file = answer["filename"].as_str().with_context(|| format!("no file name in {answer}"))?;
+        Ok(file.rsplit('/').next().unwrap_or(file).to_owned())
+    }
+
+    /// Runs an uploaded jar; returns the id of the job.
+    pub async fn run(&self, jar: &str, class: &str, arguments: &[String]) -> Result<String> {
+        let body = json!({"entryClass": class, "programArgsList": arguments});
+        let answer = answer(
+            self.client
+                .post(format!("{}/jars/{jar}/run", self.base))
+                .json(&body)
+                .timeout(seconds(20)),
+        )
+        .await?;
+        Ok(answer["jobid"].as_str().with_context(|| format!("no job in {answer}"))?.to_owned())
+    }
+
+    pub async fn jobs(&self) -> Result<Vec<Job>> {
+        let answer = answer(self.client.get(format!("{}/jobs/overview", self.base))).await?;
+        let jobs = answer["jobs"].as_array().with_context(|| format!("no jobs in {answer}"))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let number = |value: &Value| value.as_u64().unwrap_or_default();
+        let job = |job: &Value| Job {
+            id: text(&job["jid"]),
+            state: text(&job["state"]),
+            running_tasks: number(&job["tasks"]["running"]),
+            tasks: number(&job["tasks"]["total"]),
+        };
+        Ok(jobs.iter().map(job).collect())
+    }
+
+    pub async fn job(&self, id: &str) -> Result<Job> {
+        self.jobs()
+            .await?
+            .into_iter()
+            .find(|job| job.id == id)
+            .ok_or_else(|| anyhow!("the JobManager knows no job {id}"))
+    }
+
+    pub async fn checkpoints(&self, job: &str) -> Result<Checkpoints> {
+        let answer = answer(self.client.get(format!("{}/jobs/{job}/checkpoints", self.base))).await?;
+        let count = |name: &str| {
+            answer["counts"][name]
+                .as_u64()
+                .with_context(|| format!("no count {name} in {answer}"))
+        };
+        Ok(Checkpoints {
+            completed: count("completed")?,
+            failed: count("failed")?,
+            restores: count("restored")?,
+            latest: answer["latest"]["completed"]["id"].as_u64(),
+            restored: answer["latest"]["restored"]["id"].as_u64(),
+        })
+    }
+
+    pub async fn cancel(&self, job: &str) -> Result<()> {
+        answer(self.client.patch(format!("{}/jobs/{job}?mode=cancel", self.base)))
+            .await
+            .map(drop)
+    }
+}
+
+async fn answer(request: RequestBuilder) -> Result<Value> {
+    let response = request.send().await?;
+    let status = response.status();
+    let body = response.text().await?;
+    if !status.is_success() {
+        bail!("{status}: {body}");
+    }
+    Ok(serde_json::from_str(&body)?)
+}
