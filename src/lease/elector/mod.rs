@@ -108,6 +108,7 @@ pub enum Event {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::large_enum_variant)] // one at a time, never stored
 pub enum Read {
     Found { version: String, record: Record },
     Absent,
