@@ -3,7 +3,7 @@
 //! The map of the house, and its one dependency rule:
 //!
 //! ```text
-//! api ← {flink, lease} ← cluster ← {operator | gateway} ← main
+//! api ← {flink, lease} ← {cluster, world} ← {operator | gateway} ← main
 //! ```
 //!
 //! | room | what belongs there |
@@ -12,6 +12,7 @@
 //! | [`flink`] | the bytes that Flink defines: its configuration keys, lock record, HA data |
 //! | [`lease`] | the election: invariants and the pure state machine |
 //! | [`cluster`] | every decision about a cluster: validate, build, conditions. No I/O |
+//! | [`world`] | what is outside and not the Kubernetes API: storage |
 //! | [`operator`] | the controller's shell: observe, apply, report |
 //! | [`gateway`] | the sidecar's shell: translation (pure), proxy, election driver, JVM process |
 //! | [`telemetry`] | logs, metrics, probes |
@@ -25,3 +26,4 @@ pub mod gateway;
 pub mod lease;
 pub mod operator;
 pub mod telemetry;
+pub mod world;

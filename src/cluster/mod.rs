@@ -1,1 +1,4 @@
-//! (see lib.rs)
+//! Every decision about a cluster. No I/O, no clock.
+
+pub mod collect;
+pub mod ledger;

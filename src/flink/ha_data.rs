@@ -16,11 +16,23 @@ pub fn selector(cluster_id: &str) -> String {
     format!("app={cluster_id},type={LABEL_TYPE}")
 }
 
+/// Key of the cluster ConfigMap that holds a pointer to a stored application (Flink ≥ 2.3).
+const APPLICATION_KEY: &str = "application-";
+
 /// Jobs that the cluster ConfigMap knows: those with a stored graph or plan.
 pub fn stored_jobs(cluster_config_map: &Value) -> BTreeSet<String> {
+    ids(cluster_config_map, &JOB_KEYS)
+}
+
+/// Applications that the cluster ConfigMap knows.
+pub fn stored_applications(cluster_config_map: &Value) -> BTreeSet<String> {
+    ids(cluster_config_map, &[APPLICATION_KEY])
+}
+
+fn ids(cluster_config_map: &Value, prefixes: &[&str]) -> BTreeSet<String> {
     let data = cluster_config_map.get("data").and_then(Value::as_object);
     let keys = data.into_iter().flat_map(|data| data.keys());
-    keys.filter_map(|key| JOB_KEYS.iter().find_map(|prefix| key.strip_prefix(prefix))).map(str::to_owned).collect()
+    keys.filter_map(|key| prefixes.iter().find_map(|prefix| key.strip_prefix(prefix))).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The bytes that Flink defines, and nothing that we decide: its lock record and its HA data.
+//! The bytes that Flink defines, and nothing that we decide: its lock record, its HA data, its result stores.
 
 pub mod ha_data;
 pub mod lock;
+pub mod result;

@@ -87,9 +87,10 @@ pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term)
         delete_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let deleted = proxy.upstream.call(Method::DELETE, &path, &delete_headers, Bytes::from(options.to_string())).await?;
         if deleted.parts.status != StatusCode::CONFLICT {
-            if deleted.parts.status.is_success() && name == proxy.shared.names.cluster_config_map() {
+            if name == proxy.shared.names.cluster_config_map() {
                 proxy.shared.store(None);
             }
+            proxy.shared.job_ended.notify_one();
             return Ok(deleted);
         }
         last = Some(deleted);

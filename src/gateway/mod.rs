@@ -1,7 +1,8 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`endpoint`], [`jvm`], [`probes`].
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`collector`], [`endpoint`], [`jvm`], [`probes`].
 
+pub mod collector;
 pub mod election;
 pub mod endpoint;
 pub mod fence;
@@ -28,6 +29,7 @@ use self::request::Names;
 use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
+use crate::world::storage::Storage;
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
 #[derive(Clone, Debug, clap::Args)]
@@ -101,6 +103,15 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let probe_port =
         TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
+    let collector = collector::Collector {
+        shared: Arc::clone(&shared),
+        client: client.clone(),
+        storage: Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id),
+        cluster: arguments.cluster.clone(),
+        owner: None,
+        foreign_mark: None,
+        reported: None,
+    };
     let driver = election::Driver {
         elector: Elector::new(identity, settings.clone()),
         settings,
@@ -127,6 +138,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         result = proxy.serve(jvm_port) => result.context("the JVM's port failed"),
         result = probes::serve(probe_port, health.clone(), Arc::clone(&shared)) => result.context("the probes' port failed"),
         () = driver.run() => anyhow::bail!("the election ended"),
+        () = collector.run() => anyhow::bail!("the collector ended"),
         result = told_to_end() => result,
     }
 }

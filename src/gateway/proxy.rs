@@ -24,6 +24,7 @@ use super::request::Call;
 use super::shared::Shared;
 use super::translate::{Asked, Known, Plan, Tells, Then, plan, status};
 use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
+use crate::flink::ha_data;
 use crate::lease::elector::{Event, Shown};
 use crate::lease::term::Incarnation;
 
@@ -157,7 +158,14 @@ impl Proxy {
                 tracing::info!(term = term.number, "the JobManager took the lock: it leads");
                 self.shared.tell(Event::JvmTookLock { term });
             }
-            Then::Remember => self.remember(&answer),
+            Then::Remember => {
+                let jobs = |object: &Value| ha_data::stored_jobs(object).len() + ha_data::stored_applications(object).len();
+                let before = self.shared.stored().as_ref().map_or(0, jobs);
+                self.remember(&answer);
+                if self.shared.stored().as_ref().map_or(0, jobs) < before {
+                    self.shared.job_ended.notify_one();
+                }
+            }
             Then::CheckStamp { name, term } => {
                 let answer = fence::checked(self, &parts.headers, answer?, &name, &term).await?;
                 return Ok(whole(answer));

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::request::Names;
 use crate::lease::elector::{Event, Shown, Time};
@@ -30,12 +30,14 @@ pub struct Shared {
     pub clock: Clock,
     pub events: mpsc::UnboundedSender<Event>,
     pub shown: watch::Receiver<Shown>,
+    /// A job's key or ConfigMap was removed: its end may be near.
+    pub job_ended: Notify,
     stored: Mutex<Option<Value>>,
 }
 
 impl Shared {
     pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<Shown>) -> Self {
-        Self { names, clock, events, shown, stored: Mutex::new(None) }
+        Self { names, clock, events, shown, job_ended: Notify::new(), stored: Mutex::new(None) }
     }
 
     /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.

@@ -1,0 +1,100 @@
+//! Entries of Flink's result stores: what a job (FLIP-194, Flink ≥ 1.15) or an application (Flink ≥ 2.3) came to.
+//!
+//! `<id>_DIRTY.json` is written when the end is reached and before Flink cleans up; it becomes `<id>.json` when Flink has cleaned up
+//! (`FileSystemJobResultStore`, with `delete-on-commit: false`). The absence of an entry proves nothing.
+
+use serde_json::Value;
+
+/// Which store an entry stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Store {
+    Job,
+    Application,
+}
+
+impl Store {
+    pub const ALL: [Store; 2] = [Store::Job, Store::Application];
+
+    /// Directory below `high-availability.storageDir`; entries stand in its sub-directory named by the cluster id.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Store::Job => "job-result-store",
+            Store::Application => "application-result-store",
+        }
+    }
+}
+
+/// One entry, by its file name and content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub store: Store,
+    /// 32 hex digits.
+    pub id: String,
+    /// Flink itself is still cleaning up: hands off.
+    pub dirty: bool,
+    /// `None` when the content is not what Flink writes; such an entry proves nothing.
+    pub outcome: Option<Outcome>,
+}
+
+/// How a job or application ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub name: String,
+    /// `Finished`, `Canceled` or `Failed`.
+    pub state: &'static str,
+}
+
+/// Reads an entry. `None` for files that are no entries.
+pub fn entry(store: Store, file_name: &str, content: &str) -> Option<Entry> {
+    let stem = file_name.strip_suffix(".json")?;
+    let (id, dirty) = stem.strip_suffix("_DIRTY").map_or((stem, false), |id| (id, true));
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| Entry { store, id: id.to_owned(), dirty, outcome: outcome(id, content) })
+}
+
+fn outcome(id: &str, content: &str) -> Option<Outcome> {
+    let json: Value = serde_json::from_str(content).ok()?;
+    let result = json.get("result")?;
+    let text = |key: &str| result.get(key).and_then(Value::as_str);
+    if text("id").or_else(|| text("application-id"))? != id {
+        return None;
+    }
+    let state = match text("application-status").or_else(|| text("application-state"))? {
+        "SUCCEEDED" | "FINISHED" => "Finished",
+        "CANCELED" => "Canceled",
+        "FAILED" => "Failed",
+        _ => return None,
+    };
+    // Names are in the entries from Flink 2.3 on.
+    Some(Outcome { name: text("name").or_else(|| text("application-name")).unwrap_or_default().to_owned(), state })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "3725478800c8e957e3b171c181e799ee";
+
+    #[test]
+    fn entries_of_all_versions_are_read() {
+        let old = format!(
+            r#"{{"result":{{"id":"{ID}","application-status":"CANCELED","accumulator-results":{{}},"net-runtime":8215}},"version":1}}"#
+        );
+        let read = entry(Store::Job, &format!("{ID}.json"), &old).expect("an entry");
+        assert_eq!((read.dirty, read.outcome), (false, Some(Outcome { name: String::new(), state: "Canceled" })));
+        let new = format!(r#"{{"result":{{"application-id":"{ID}","application-state":"FINISHED","application-name":"a"}},"version":1}}"#);
+        let read = entry(Store::Application, &format!("{ID}_DIRTY.json"), &new).expect("an entry");
+        assert_eq!((read.dirty, read.outcome), (true, Some(Outcome { name: "a".into(), state: "Finished" })));
+    }
+
+    #[test]
+    fn what_is_not_understood_proves_nothing() {
+        for content in ["", "{}", r#"{"result":{"id":"other","application-status":"FAILED"}}"#] {
+            assert_eq!(entry(Store::Job, &format!("{ID}.json"), content).expect("an entry").outcome, None);
+        }
+        let unknown = format!(r#"{{"result":{{"id":"{ID}","application-status":"UNKNOWN"}}}}"#);
+        assert_eq!(entry(Store::Job, &format!("{ID}.json"), &unknown).expect("an entry").outcome, None);
+        assert_eq!(entry(Store::Job, "notes.json", ""), None);
+        assert_eq!(entry(Store::Job, &format!("{ID}.tmp"), ""), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! Everything outside that is not the Kubernetes API: storage.
+
+pub mod storage;

@@ -1,0 +1,144 @@
+//! `high-availability.storageDir` as the gateway sees it: through the volumes that it shares with its JVM.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tokio::fs;
+
+use crate::flink::result::{self, Entry, Store};
+
+/// An entry of a result store has less than this many bytes, accumulators included; a longer one is not read.
+const ENTRY_LIMIT: u64 = 16 << 20;
+
+/// The storage directory of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    root: PathBuf,
+    /// Flink's `high-availability.cluster-id`.
+    cluster: String,
+}
+
+/// Who uses a storage directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub owner: String,
+    /// Compared only with itself: a mark whose beat changes has a living owner.
+    pub beat: SystemTime,
+}
+
+/// The scheme of the storage directory, which the gateway cannot reach.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("result entries in {0} are not collected: the gateway reaches file: storage only")]
+pub struct NotCollectable(pub String);
+
+impl Storage {
+    /// # Errors
+    /// For a scheme other than `file`.
+    pub fn new(storage_dir: &str, cluster: &str) -> Result<Self, NotCollectable> {
+        let path = match storage_dir.split_once(':') {
+            None => storage_dir,
+            Some(("file", path)) => path.strip_prefix("//").unwrap_or(path),
+            Some(_) => return Err(NotCollectable(storage_dir.to_owned())),
+        };
+        if !path.starts_with('/') {
+            return Err(NotCollectable(storage_dir.to_owned()));
+        }
+        Ok(Self { root: PathBuf::from(path), cluster: cluster.to_owned() })
+    }
+
+    /// All entries of both result stores. A store that does not exist has none.
+    ///
+    /// # Errors
+    /// When a directory or a file in it cannot be read: then nothing is known.
+    pub async fn entries(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for store in Store::ALL {
+            let mut directory = match fs::read_dir(self.store(store)).await {
+                Ok(directory) => directory,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            while let Some(file) = directory.next_entry().await? {
+                let name = file.file_name().to_string_lossy().into_owned();
+                entries.extend(result::entry(store, &name, &read_bounded(&file.path()).await?));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Removes a clean entry; one that is gone already is fine.
+    pub async fn remove(&self, store: Store, id: &str) -> io::Result<()> {
+        match fs::remove_file(self.store(store).join(format!("{id}.json"))).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The mark of the cluster that uses this directory: who, and when it last said so by the file system's own clock.
+    pub async fn mark(&self) -> io::Result<Option<Mark>> {
+        let path = self.mark_path();
+        match fs::read_to_string(&path).await {
+            Ok(owner) => Ok(Some(Mark { owner, beat: fs::metadata(&path).await?.modified()? })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Marks the directory as used by this owner, now.
+    pub async fn claim(&self, owner: &str) -> io::Result<()> {
+        let path = self.mark_path();
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).await?;
+        }
+        fs::write(path, owner).await
+    }
+
+    fn mark_path(&self) -> PathBuf {
+        self.root.join(&self.cluster).join(".flinkha-owner")
+    }
+
+    fn store(&self, store: Store) -> PathBuf {
+        self.root.join(store.directory()).join(&self.cluster)
+    }
+}
+
+async fn read_bounded(path: &Path) -> io::Result<String> {
+    // A file that vanished between list and read was renamed or removed by Flink: it is looked at next time.
+    match fs::metadata(path).await {
+        Ok(metadata) if metadata.len() > ENTRY_LIMIT => return Ok(String::new()),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error),
+    }
+    match fs::read(path).await {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_paths_of_files_are_reached() {
+        for reached in ["file:///flink/ha", "file:/flink/ha", "/flink/ha"] {
+            assert_eq!(Storage::new(reached, "ns.demo").map(|storage| storage.root), Ok(PathBuf::from("/flink/ha")));
+        }
+        for other in ["s3://bucket/ha", "flink/ha", "file://host/ha", "hdfs:///ha"] {
+            assert!(Storage::new(other, "ns.demo").is_err(), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mark_names_its_owner_and_a_new_directory_has_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let storage = Storage::new(&directory.path().display().to_string(), "ns.demo").expect("file storage");
+        assert_eq!(storage.mark().await.expect("no mark"), None);
+        storage.claim("one").await.expect("claim");
+        assert_eq!(storage.mark().await.expect("mark").map(|mark| mark.owner).as_deref(), Some("one"));
+        assert!(storage.entries().await.expect("entries").is_empty());
+    }
+}
