@@ -20,6 +20,7 @@
 //! Pure rooms (`api`, `flink`, `lease`, `cluster`) import no client, no runtime and no clock; `tests/architecture.rs` holds them to it.
 
 pub mod api;
+pub mod cli;
 pub mod cluster;
 pub mod flink;
 pub mod gateway;

@@ -11,6 +11,21 @@ pub const ROLE_LABEL: &str = "flinkha.dev/role";
 /// Finalizer of a FlinkHaCluster.
 pub const FINALIZER: &str = "flinkha.dev/ha-data";
 
+/// Field manager of everything that the operator applies.
+pub const FIELD_MANAGER: &str = "flinkha-operator";
+/// Label of every object and pod of ours, with [`MANAGED_BY`]: what the operator watches.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY_LABEL`].
+pub const MANAGED_BY: &str = "flinkha";
+/// Label of every object and pod of a cluster: the name of its FlinkHaCluster.
+pub const CLUSTER_LABEL: &str = "app.kubernetes.io/instance";
+/// Label of pods: [`JOB_MANAGER`] or [`TASK_MANAGER`].
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// Value of [`COMPONENT_LABEL`].
+pub const JOB_MANAGER: &str = "jobmanager";
+/// Value of [`COMPONENT_LABEL`].
+pub const TASK_MANAGER: &str = "taskmanager";
+
 /// The container that runs Flink, named as in the Apache operator.
 pub const FLINK_CONTAINER: &str = "flink-main-container";
 /// The native sidecar (init container with restartPolicy Always).
@@ -20,6 +35,12 @@ pub const GATEWAY_CONTAINER: &str = "gateway";
 pub const RPC_PORT: u16 = 6123;
 /// Flink's blob server port.
 pub const BLOB_PORT: u16 = 6124;
+/// Flink's RPC port of a TaskManager.
+pub const TASK_MANAGER_RPC_PORT: u16 = 6122;
+/// Flink's data port of a TaskManager.
+pub const TASK_MANAGER_DATA_PORT: u16 = 6121;
+/// Flink's port for metrics shown in its web interface.
+pub const METRICS_QUERY_PORT: u16 = 6125;
 /// Flink's REST port.
 pub const REST_PORT: u16 = 8081;
 /// The gateway's port for its JVM, on 127.0.0.1 only.

@@ -1,0 +1,103 @@
+//! Parts of the CRD's schema that Rust types cannot say: free-form maps, pod templates, and rules that name the field and the remedy.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::owned::{self, OwnedKeys};
+
+/// CEL rules with their messages. A message names the field and the remedy, because it is all that a user sees.
+pub fn rules(rules: &[(&str, &str)]) -> Value {
+    rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })).collect()
+}
+
+/// A duration such as `15s`, `1500ms` or `1m30s`: what both CEL and the gateway read.
+pub fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "x-kubernetes-validations": rules(&[("self.matches('^([0-9]+(ms|s|m))+$')", "must be a duration such as 15s, 1500ms or 1m30s")]),
+    })
+}
+
+/// `spec.flinkConfiguration`: any key, except those that we own.
+pub fn flink_configuration(_: &mut SchemaGenerator) -> Schema {
+    let refusals: Vec<Value> = owned::FLINK_CONFIGURATION.iter().map(refusal).collect();
+    json_schema!({
+        "type": "object",
+        "maxProperties": 1024,
+        "additionalProperties": { "x-kubernetes-int-or-string": true },
+        "x-kubernetes-validations": refusals,
+    })
+}
+
+/// Refuses keys that we own, and names those that were found.
+fn refusal(group: &OwnedKeys) -> Value {
+    let quoted = |keys: &[&str]| keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ");
+    let mut tests = Vec::new();
+    if !group.keys.is_empty() {
+        tests.push(format!("key in [{}]", quoted(group.keys)));
+    }
+    tests.extend(group.prefixes.iter().map(|prefix| format!("key.startsWith('{prefix}')")));
+    tests.extend(group.suffixes.iter().map(|suffix| format!("key.endsWith('{suffix}')")));
+    let owned = tests.join(" || ");
+    json!({
+        "rule": format!("!self.exists(key, {owned})"),
+        "messageExpression": format!("'the key ' + self.filter(key, {owned}).join(', ') + ' {}'", group.reason.replace('\'', "\\'")),
+        "message": format!("a key of spec.flinkConfiguration {}", group.reason),
+        "reason": "FieldValueForbidden",
+    })
+}
+
+/// `spec.logConfiguration`: contents by file name.
+pub fn log_configuration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string" },
+        "x-kubernetes-validations": rules(&[(
+            "self.all(name, name.matches('^(log4j|logback)[-a-zA-Z0-9]*[.](properties|xml|yaml)$'))",
+            "spec.logConfiguration holds log configuration files by name, such as log4j-console.properties or logback-console.xml; \
+             Flink's own options belong in spec.flinkConfiguration",
+        )]),
+    })
+}
+
+/// Amounts of resources by name: `cpu: 2`, `memory: 4Gi`.
+pub fn quantities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": {
+            "x-kubernetes-int-or-string": true,
+            "pattern": r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$",
+        },
+    })
+}
+
+/// A pod template. Its full schema would make the CRD too big for `kubectl apply`, so only the fields that we own are spelled out, to be
+/// refused; the operator checks the rest against the API server's own schema and reports it in a condition.
+pub fn pod_template(_: &mut SchemaGenerator) -> Schema {
+    let properties: serde_json::Map<String, Value> = owned::POD_SPEC
+        .iter()
+        .map(|owned| (owned.field.to_owned(), json!({ "type": owned.kind, "description": format!("Not to be set: it {}.", owned.reason) })))
+        .collect();
+    let refusals: Vec<Value> = owned::POD_SPEC
+        .iter()
+        .map(|owned| {
+            let message = format!("{} {}", owned.field, owned.reason);
+            json!({ "rule": format!("!has(self.{})", owned.field), "message": message, "reason": "FieldValueForbidden" })
+        })
+        .collect();
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "spec": {
+                "type": "object",
+                "description": "The pod's spec, as in a Deployment.",
+                "x-kubernetes-preserve-unknown-fields": true,
+                "properties": properties,
+                "x-kubernetes-validations": refusals,
+            },
+        },
+    })
+}

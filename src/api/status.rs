@@ -1,0 +1,77 @@
+//! The status of a `FlinkHaCluster`: what the operator has seen. Comments of fields are what `kubectl explain` prints.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator has seen of the cluster.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FlinkHaClusterStatus {
+    /// The generation of the resource that the operator has acted on last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The leading JobManager; absent while none leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Leader>,
+    /// The JobManagers.
+    pub job_manager: Members,
+    /// The TaskManagers.
+    pub task_manager: Members,
+    /// The last time that leadership went from one JobManager to another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<Failover>,
+    /// Image of the gateway that this cluster's JobManagers run. It changes only when they are replaced for another reason, so that an upgraded
+    /// operator does not restart JobManagers by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway_image: Option<String>,
+    /// `LeaderElected`, `Ready`, `Progressing` and `Degraded`, each with its reason.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The leading JobManager.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Leader {
+    /// Its pod.
+    pub pod: String,
+    /// Its term: every change of leader begins a new one.
+    pub term: i64,
+    /// When it was elected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// JobManagers or TaskManagers.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Members {
+    /// How many pods there are.
+    pub replicas: i32,
+    /// How many of them are ready.
+    pub ready_replicas: i32,
+    /// Ready ones of those asked for, for example `2/3`.
+    pub ready: String,
+    /// Label selector of the pods.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+}
+
+/// A change of leader.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Failover {
+    /// The pod that led before.
+    pub from: String,
+    /// The pod that took over.
+    pub to: String,
+    /// Why the former leader stopped.
+    pub why: String,
+    /// How long nobody led, in milliseconds, from the moment that the end of the old leader was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaderless_milliseconds: Option<i64>,
+    /// When the new leader took over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+}

@@ -1,0 +1,138 @@
+//! The JobManagers: a Deployment of pods with Flink and its gateway.
+
+use serde_json::{Value, json};
+
+use super::pod::{self, Component};
+use super::{Environment, object, selector};
+use crate::api::names::{self, FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER, JVM_PORT, PROBE_PORT};
+use crate::cluster::Cluster;
+
+/// Annotation on the Deployment: digest of the pod template without the gateway's image. See [`crate::cluster::rollout`].
+pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
+
+/// Where Flink must not go through a proxy: its gateway.
+const LOOPBACK: &str = "127.0.0.1,localhost";
+
+/// The Deployment of the JobManagers.
+pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_digest: &str) -> Value {
+    let name = names::job_manager(&cluster.name);
+    let spec = &cluster.spec.job_manager;
+    let component = Component {
+        name: JOB_MANAGER,
+        service_account: name.clone(),
+        // The address that a leader publishes is its pod's.
+        arguments: ["-D", "jobmanager.rpc.address=$(POD_IP)", "-D", "rest.address=$(POD_IP)"].map(str::to_owned).into(),
+        environment: vec![
+            json!({ "name": "JOB_MANAGER_RPC_ADDRESS", "value": "$(POD_IP)" }),
+            json!({ "name": "KUBERNETES_MASTER", "value": format!("http://127.0.0.1:{JVM_PORT}") }),
+            json!({ "name": "KUBERNETES_NAMESPACE", "value": cluster.namespace }),
+        ],
+        ports: vec![("rpc", names::RPC_PORT), ("blob", names::BLOB_PORT), ("rest", names::REST_PORT)],
+        ready_port: names::REST_PORT,
+        resources: &spec.resources,
+        template: &spec.pod_template,
+    };
+    let mut template = pod::template(cluster, &component, configuration_digest);
+    let mut mounts = Value::Null;
+    if let Some(flink) = pod::container_mut(&mut template, FLINK_CONTAINER) {
+        keep_loopback_out_of_proxies(flink);
+        mounts = shared_mounts(flink);
+    }
+    template["spec"]["shareProcessNamespace"] = true.into();
+    let mut gateway = gateway_container(cluster, environment);
+    gateway["volumeMounts"] = mounts;
+    // First, so that it runs before the user's own init containers and before Flink.
+    match template["spec"]["initContainers"].as_array_mut() {
+        Some(containers) => containers.insert(0, gateway),
+        None => template["spec"]["initContainers"] = json!([gateway]),
+    }
+    let digest = template_digest(&template);
+    let body = json!({
+        "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } },
+        "spec": {
+            "replicas": spec.replicas,
+            "selector": { "matchLabels": selector(&cluster.name, JOB_MANAGER) },
+            // A new candidate is ready before an old one goes; which one goes is decided by the pods' deletion cost: the leader last.
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+            "template": template,
+        },
+    });
+    object(cluster, "apps/v1", "Deployment", &name, body)
+}
+
+/// Digest of a pod template without the gateway's image.
+fn template_digest(template: &Value) -> String {
+    let mut template = template.clone();
+    template["spec"]["initContainers"][0]["image"] = Value::Null;
+    super::digest(&template.to_string())
+}
+
+/// The user's own mounts: the gateway reaches the storage directory at the same path as Flink.
+fn shared_mounts(flink: &Value) -> Value {
+    let mounts = flink["volumeMounts"].as_array().into_iter().flatten();
+    mounts.filter(|mount| !mount["name"].as_str().unwrap_or_default().starts_with("flinkha-")).cloned().collect()
+}
+
+/// Flink's client honours proxies also for its gateway. A user's list of exceptions is extended, not replaced.
+fn keep_loopback_out_of_proxies(flink: &mut Value) {
+    let Some(environment) = flink["env"].as_array_mut() else { return };
+    for name in ["NO_PROXY", "no_proxy"] {
+        match environment.iter_mut().find(|variable| variable["name"] == name) {
+            Some(variable) => {
+                if let Some(value) = variable["value"].as_str() {
+                    variable["value"] = format!("{value},{LOOPBACK}").into();
+                }
+            }
+            None => environment.push(json!({ "name": name, "value": LOOPBACK })),
+        }
+    }
+}
+
+/// The gateway: a native sidecar, so that it is up before Flink and goes after it.
+fn gateway_container(cluster: &Cluster, environment: &Environment) -> Value {
+    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let probe = |path: &str, period: u32, failures: u32| json!({ "httpGet": { "path": path, "port": PROBE_PORT }, "periodSeconds": period, "failureThreshold": failures });
+    let mut security = pod::container_security();
+    security["readOnlyRootFilesystem"] = true.into();
+    json!({
+        "name": GATEWAY_CONTAINER,
+        "image": environment.gateway_image,
+        "restartPolicy": "Always",
+        "args": gateway_arguments(cluster),
+        "env": [
+            field("POD_NAME", "metadata.name"),
+            field("POD_UID", "metadata.uid"),
+            field("POD_IP", "status.podIP"),
+            { "name": "RUST_LOG", "value": environment.gateway_log },
+        ],
+        "ports": [{ "name": "gateway", "containerPort": PROBE_PORT, "protocol": "TCP" }],
+        "resources": pod::resources(&cluster.spec.gateway.resources),
+        "startupProbe": probe("/livez", 1, 60),
+        "livenessProbe": probe("/livez", 5, 3),
+        // "This candidate can take over."
+        "readinessProbe": probe("/readyz", 1, 1),
+        // A leader hands over as soon as its pod begins to terminate; SIGTERM would come only after Flink is gone.
+        "lifecycle": { "preStop": { "httpGet": { "path": "/pre-stop", "port": PROBE_PORT } } },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": security,
+    })
+}
+
+fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
+    let high_availability = &cluster.spec.high_availability;
+    let options = [
+        ("--cluster", cluster.name.clone()),
+        ("--namespace", cluster.namespace.clone()),
+        ("--cluster-id", cluster.kubernetes_cluster_id()),
+        ("--ha-cluster-id", cluster.high_availability_cluster_id()),
+        ("--pod-name", "$(POD_NAME)".to_owned()),
+        ("--pod-uid", "$(POD_UID)".to_owned()),
+        ("--pod-ip", "$(POD_IP)".to_owned()),
+        ("--lease-duration", high_availability.lease.duration.clone()),
+        ("--renew-deadline", high_availability.lease.renew_deadline.clone()),
+        ("--retry-period", high_availability.lease.retry_period.clone()),
+        ("--jvm-timeout", high_availability.jvm_timeout.clone()),
+        ("--storage-dir", high_availability.storage_dir.clone()),
+    ];
+    std::iter::once("gateway".to_owned()).chain(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
+}

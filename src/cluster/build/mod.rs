@@ -1,0 +1,188 @@
+//! Builds the objects of a cluster. Building cannot fail: whatever could be wrong was found by [`super::validate`].
+//!
+//! Objects are JSON, applied by server-side apply: what is written here is exactly what the operator owns, and a pod template's field that is
+//! newer than this program is passed on.
+
+pub mod config;
+pub mod job_manager;
+pub mod pod;
+pub mod rbac;
+pub mod service;
+pub mod task_manager;
+
+use serde_json::{Map, Value, json};
+
+use super::Cluster;
+use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+
+/// What the operator knows besides the resource.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Image of the gateway.
+    pub gateway_image: String,
+    /// Log filter of the gateway (`RUST_LOG`).
+    pub gateway_log: String,
+}
+
+/// All objects of a cluster.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// Applied, and repaired when somebody changes them; in this order.
+    pub applied: Vec<Value>,
+    /// Created when absent. Their contents belong to the leading gateway from then on.
+    pub created: Vec<Value>,
+    /// The pods, applied last, so that they find everything else.
+    pub job_managers: Value,
+    /// The same for TaskManagers.
+    pub task_managers: Value,
+}
+
+/// Builds all objects of a cluster.
+pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
+    let config = config::config_map(cluster);
+    let digest = config::digest(&config);
+    Objects {
+        applied: [rbac::build(cluster), service::applied(cluster), vec![config]].concat(),
+        created: service::created(cluster),
+        job_managers: job_manager::deployment(cluster, environment, &digest),
+        task_managers: task_manager::deployment(cluster, &digest),
+    }
+}
+
+/// Labels that select the pods of a component.
+pub fn selector(cluster: &str, component: &str) -> Map<String, Value> {
+    let label = |key: &str, value: &str| (key.to_owned(), Value::from(value));
+    [label(CLUSTER_LABEL, cluster), label(COMPONENT_LABEL, component), label(MANAGED_BY_LABEL, MANAGED_BY)].into_iter().collect()
+}
+
+/// An object of a cluster, owned by its resource: its labels tell the operator whose it is, and it goes when the resource goes.
+fn object(cluster: &Cluster, api_version: &str, kind: &str, name: &str, body: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": cluster.namespace,
+            "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: cluster.name },
+            "ownerReferences": [{
+                "apiVersion": "flinkha.dev/v1alpha1",
+                "kind": "FlinkHaCluster",
+                "name": cluster.name,
+                "uid": cluster.uid,
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        },
+    });
+    super::merge::merge(&mut object, body);
+    object
+}
+
+/// FNV-1a of a text, in hex: tells two versions of it apart. Not for secrets.
+pub fn digest(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::{apps, coordination, core, discovery, policy, rbac};
+    use serde::{Serialize, de::DeserializeOwned};
+
+    use super::super::fixture;
+    use super::*;
+
+    fn objects() -> Objects {
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        build(&fixture::cluster(), &environment)
+    }
+
+    /// Reading into the typed struct drops what the struct does not know, so that a misspelt field shows.
+    fn typed<T: Serialize + DeserializeOwned>(value: &Value) -> Value {
+        let typed: T = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value:#}"));
+        serde_json::to_value(typed).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_object_consists_of_fields_that_kubernetes_knows() {
+        let objects = objects();
+        let all = objects.applied.iter().chain(&objects.created).chain([&objects.job_managers, &objects.task_managers]);
+        let mut kinds = Vec::new();
+        for object in all {
+            let kind = object["kind"].as_str().unwrap_or_default();
+            let read = match kind {
+                "ConfigMap" => typed::<core::v1::ConfigMap>(object),
+                "Service" => typed::<core::v1::Service>(object),
+                "ServiceAccount" => typed::<core::v1::ServiceAccount>(object),
+                "Role" => typed::<rbac::v1::Role>(object),
+                "RoleBinding" => typed::<rbac::v1::RoleBinding>(object),
+                "PodDisruptionBudget" => typed::<policy::v1::PodDisruptionBudget>(object),
+                "Lease" => typed::<coordination::v1::Lease>(object),
+                "EndpointSlice" => typed::<discovery::v1::EndpointSlice>(object),
+                "Deployment" => typed::<apps::v1::Deployment>(object),
+                other => panic!("unexpected kind {other}"),
+            };
+            assert_eq!(&read, object, "{kind}");
+            kinds.push(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default()));
+        }
+        assert_eq!(
+            kinds,
+            [
+                "ServiceAccount/demo-jobmanager",
+                "Role/demo-jobmanager",
+                "RoleBinding/demo-jobmanager",
+                "ServiceAccount/demo-taskmanager",
+                "Role/demo-taskmanager",
+                "RoleBinding/demo-taskmanager",
+                "Service/demo-rest",
+                "Service/demo-jobmanagers",
+                "PodDisruptionBudget/demo-jobmanager",
+                "ConfigMap/demo-flink-config",
+                "Lease/demo",
+                "ConfigMap/demo-ledger",
+                "EndpointSlice/demo-rest",
+                "Deployment/demo-jobmanager",
+                "Deployment/demo-taskmanager",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_job_manager_pod_keeps_the_contract_with_its_gateway() {
+        let pod = &objects().job_managers["spec"]["template"]["spec"];
+        assert_eq!(pod["shareProcessNamespace"], true);
+        assert_eq!(pod["priorityClassName"], "high");
+        let gateway = &pod["initContainers"][0];
+        assert_eq!(gateway["restartPolicy"], "Always");
+        assert_eq!(gateway["image"], "flinkha:1");
+        let arguments: Vec<&str> = gateway["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for pair in
+            [["--cluster", "demo"], ["--ha-cluster-id", "flink.demo"], ["--lease-duration", "15s"], ["--storage-dir", "file:///flink/ha"]]
+        {
+            assert!(arguments.windows(2).any(|window| window == pair), "{pair:?} in {arguments:?}");
+        }
+        assert_eq!(gateway["volumeMounts"], json!([{ "name": "ha", "mountPath": "/flink/ha" }]));
+        let flink = &pod["containers"][0];
+        assert_eq!(flink["name"], "flink-main-container");
+        let environment = |name: &str| flink["env"].as_array().into_iter().flatten().find(|variable| variable["name"] == name).cloned();
+        assert_eq!(environment("KUBERNETES_MASTER").unwrap_or_default()["value"], "http://127.0.0.1:6180");
+        assert_eq!(environment("NO_PROXY").unwrap_or_default()["value"], "example.org,127.0.0.1,localhost");
+        assert_eq!(environment("no_proxy").unwrap_or_default()["value"], "127.0.0.1,localhost");
+        for container in [gateway, flink] {
+            assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+        }
+    }
+
+    #[test]
+    fn a_change_of_configuration_replaces_the_pods_and_a_change_of_scale_does_not() {
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let before = build(&fixture::cluster(), &environment);
+        let mut scaled = fixture::cluster();
+        scaled.spec.task_manager.replicas = 9;
+        assert_eq!(build(&scaled, &environment).task_managers["spec"]["template"], before.task_managers["spec"]["template"]);
+        let mut changed = fixture::cluster();
+        changed.spec.flink_configuration.insert("a".to_owned(), crate::api::v1alpha1::Scalar::Number(1));
+        assert_ne!(build(&changed, &environment).task_managers["spec"]["template"], before.task_managers["spec"]["template"]);
+        assert_ne!(build(&changed, &environment).job_managers["spec"]["template"], before.job_managers["spec"]["template"]);
+    }
+}

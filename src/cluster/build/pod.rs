@@ -1,0 +1,144 @@
+//! What the pods of JobManagers and TaskManagers have in common: how Flink starts, what it may do, and how the user's template comes in.
+
+use serde_json::{Value, json};
+
+use crate::api::names::{self, FLINK_CONTAINER};
+use crate::api::v1alpha1::Resources;
+use crate::cluster::{Cluster, merge};
+
+/// Annotation on pods: digest of Flink's configuration.
+const CONFIGURATION_ANNOTATION: &str = "flinkha.dev/configuration";
+
+/// Puts Flink's configuration together and starts Flink through the image's own entrypoint, where it has one.
+const START_FLINK: &str = include_str!("start-flink.sh");
+
+/// Where the files are. None is in the image, so that its root file system may be read-only.
+const CONFIGURATION_DIRECTORY: &str = "/flinkha/configuration";
+const CONF_DIRECTORY: &str = "/flinkha/conf";
+const LOG_DIRECTORY: &str = "/flinkha/log";
+
+/// The user and group of Flink's images. The gateway runs as the same user, because it watches Flink's process.
+const FLINK_USER: u32 = 9999;
+
+/// A component of Flink.
+pub struct Component<'a> {
+    /// Value of the component label and first argument of Flink's entrypoint.
+    pub name: &'static str,
+    /// Name of its ServiceAccount.
+    pub service_account: String,
+    /// Further arguments: `-D` and `key=value`, two words each.
+    pub arguments: Vec<String>,
+    /// Further environment.
+    pub environment: Vec<Value>,
+    /// Name and number of its ports.
+    pub ports: Vec<(&'static str, u16)>,
+    /// The port that answers when Flink is up.
+    pub ready_port: u16,
+    pub resources: &'a Resources,
+    pub template: &'a Value,
+}
+
+/// The pod template, with the user's merged into ours.
+pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_digest: &str) -> Value {
+    let selector = super::selector(&cluster.name, component.name);
+    let spread = |topology_key: &str| {
+        json!({
+            "maxSkew": 1,
+            "topologyKey": topology_key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": selector },
+            // Old pods of a rolling update do not count: they are about to go.
+            "matchLabelKeys": ["pod-template-hash"],
+        })
+    };
+    let mut template = json!({
+        "metadata": { "labels": selector, "annotations": { CONFIGURATION_ANNOTATION: configuration_digest } },
+        "spec": {
+            "serviceAccountName": component.service_account,
+            // Variables such as FLINK_PORT, made from Services, would confuse Flink's scripts.
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": FLINK_USER,
+                "runAsGroup": FLINK_USER,
+                "fsGroup": FLINK_USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
+            "containers": [flink_container(cluster, component)],
+            "volumes": [
+                { "name": "flinkha-configuration", "configMap": { "name": names::flink_config(&cluster.name) } },
+                { "name": "flinkha-conf", "emptyDir": {} },
+                { "name": "flinkha-log", "emptyDir": {} },
+                { "name": "flinkha-tmp", "emptyDir": {} },
+            ],
+        },
+    });
+    if !cluster.spec.image_pull_secrets.is_empty() {
+        template["spec"]["imagePullSecrets"] = json!(cluster.spec.image_pull_secrets);
+    }
+    if !component.template.is_null() {
+        merge::merge(&mut template, component.template.clone());
+    }
+    template
+}
+
+fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
+    let environment = [
+        vec![
+            json!({ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }),
+            json!({ "name": "FLINK_CONF_DIR", "value": CONF_DIRECTORY }),
+            json!({ "name": "FLINK_LOG_DIR", "value": LOG_DIRECTORY }),
+        ],
+        component.environment.clone(),
+    ]
+    .concat();
+    let arguments: Vec<String> = std::iter::once(component.name.to_owned()).chain(component.arguments.iter().cloned()).collect();
+    let ports: Vec<Value> =
+        component.ports.iter().map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" })).collect();
+    json!({
+        "name": FLINK_CONTAINER,
+        "image": cluster.spec.image,
+        "command": ["/bin/sh", "-c", START_FLINK, "start-flink"],
+        "args": arguments,
+        "env": environment,
+        "ports": ports,
+        "resources": resources(component.resources),
+        "readinessProbe": { "tcpSocket": { "port": component.ready_port }, "periodSeconds": 2 },
+        "securityContext": container_security(),
+        // The last lines of a crashed JobManager's log become the cause in the resource's conditions.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            { "name": "flinkha-configuration", "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true },
+            { "name": "flinkha-conf", "mountPath": CONF_DIRECTORY },
+            { "name": "flinkha-log", "mountPath": LOG_DIRECTORY },
+            { "name": "flinkha-tmp", "mountPath": "/tmp" },
+        ],
+    })
+}
+
+/// The rest of the restricted Pod Security standard, beyond the pod's own security context.
+pub fn container_security() -> Value {
+    json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } })
+}
+
+/// Resources as a container has them. Written as text, as the API server writes them back.
+pub fn resources(resources: &Resources) -> Value {
+    let quantities = |amounts: &std::collections::BTreeMap<String, crate::api::v1alpha1::Scalar>| {
+        amounts.iter().map(|(name, amount)| (name.clone(), Value::from(amount.to_string()))).collect::<serde_json::Map<_, _>>()
+    };
+    let mut written = json!({});
+    for (kind, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        if !amounts.is_empty() {
+            written[kind] = quantities(amounts).into();
+        }
+    }
+    written
+}
+
+/// A container of a pod template, by name.
+pub fn container_mut<'a>(template: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    template["spec"]["containers"].as_array_mut()?.iter_mut().find(|container| container["name"] == name)
+}

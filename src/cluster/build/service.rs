@@ -1,0 +1,47 @@
+//! How clients find JobManagers, and the objects that the leading gateway writes to.
+
+use serde_json::{Value, json};
+
+use super::{object, selector};
+use crate::api::names::{self, JOB_MANAGER, REST_PORT};
+use crate::cluster::Cluster;
+
+/// Services and the disruption budget.
+pub fn applied(cluster: &Cluster) -> Vec<Value> {
+    let name = &cluster.name;
+    let ports = json!([{ "name": "rest", "port": REST_PORT, "targetPort": REST_PORT, "protocol": "TCP" }]);
+    let selector = selector(name, JOB_MANAGER);
+    vec![
+        // The leader. No selector: the leading gateway writes its address into the EndpointSlice, also while the operator is down.
+        object(cluster, "v1", "Service", &names::rest(name), json!({ "spec": { "ports": ports } })),
+        // All JobManagers: a standby answers through the leader. For port-forward and Ingress, which need a selector.
+        object(cluster, "v1", "Service", &names::job_managers(name), json!({ "spec": { "ports": ports, "selector": selector } })),
+        // Nodes are drained one JobManager at a time.
+        object(
+            cluster,
+            "policy/v1",
+            "PodDisruptionBudget",
+            &names::job_manager(name),
+            json!({ "spec": { "maxUnavailable": 1, "selector": { "matchLabels": selector } } }),
+        ),
+    ]
+}
+
+/// Objects that the operator creates empty, so that the JobManagers' Role can name them. The leading gateway fills them.
+pub fn created(cluster: &Cluster) -> Vec<Value> {
+    let name = &cluster.name;
+    let slice = json!({
+        "metadata": { "labels": { "kubernetes.io/service-name": names::rest(name), "endpointslice.kubernetes.io/managed-by": "flinkha" } },
+        "addressType": "IPv4",
+        "endpoints": [],
+        "ports": [{ "name": "rest", "port": REST_PORT, "protocol": "TCP" }],
+    });
+    let mut ledger = object(cluster, "v1", "ConfigMap", &names::ledger(name), json!({}));
+    // The ledger may outlive the resource, together with the data of jobs that have not ended; the finalizer decides.
+    crate::cluster::merge::merge(&mut ledger, json!({ "metadata": { "ownerReferences": null } }));
+    vec![
+        object(cluster, "coordination.k8s.io/v1", "Lease", &names::lease(name), json!({ "spec": {} })),
+        ledger,
+        object(cluster, "discovery.k8s.io/v1", "EndpointSlice", &names::rest(name), slice),
+    ]
+}

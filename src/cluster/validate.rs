@@ -1,0 +1,176 @@
+//! Is a resource sound? What the CRD's schema and rules cannot see is found here, and reported in a condition.
+
+use serde_json::Value;
+
+use crate::api::FlinkHaCluster;
+use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, MANAGED_BY_LABEL};
+use crate::api::owned::{self, RESERVED_PREFIX};
+use crate::api::v1alpha1::Resources;
+
+use super::{Cluster, quantity};
+
+/// What is wrong with a field, and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Problem {
+    /// Path of the field, from `spec`.
+    pub field: String,
+    /// What is wrong, and the remedy.
+    pub problem: String,
+}
+
+/// Finds everything that is wrong, so that a user sees all of it at once.
+pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Vec<Problem>> {
+    let spec = &resource.spec;
+    let mut problems = Problems::default();
+    for key in spec.flink_configuration.keys() {
+        for group in owned::FLINK_CONFIGURATION.iter().filter(|group| group.contains(key)) {
+            problems.add("spec.flinkConfiguration".to_owned(), format!("the key {key} {}", group.reason));
+        }
+    }
+    for (field, resources, template) in [
+        ("spec.jobManager", &spec.job_manager.resources, &spec.job_manager.pod_template),
+        ("spec.taskManager", &spec.task_manager.resources, &spec.task_manager.pod_template),
+    ] {
+        if let Some(memory) = memory(resources).filter(|memory| quantity::bytes(memory).is_none()) {
+            problems.add(format!("{field}.resources"), format!("memory {memory} is not a quantity such as 2Gi"));
+        }
+        problems.pod_template(&format!("{field}.podTemplate"), template);
+    }
+    let metadata = &resource.metadata;
+    let (Some(name), Some(namespace), Some(uid)) = (&metadata.name, &metadata.namespace, &metadata.uid) else {
+        problems.add("metadata".to_owned(), "name, namespace and uid are set by the API server".to_owned());
+        return Err(problems.0);
+    };
+    if problems.0.is_empty() {
+        Ok(Cluster { name: name.clone(), namespace: namespace.clone(), uid: uid.clone(), spec: spec.clone() })
+    } else {
+        Err(problems.0)
+    }
+}
+
+/// The amount of memory that Flink's memory follows.
+pub fn memory(resources: &Resources) -> Option<String> {
+    resources.limits.get("memory").or_else(|| resources.requests.get("memory")).map(ToString::to_string)
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, field: String, problem: String) {
+        self.0.push(Problem { field, problem });
+    }
+
+    fn pod_template(&mut self, field: &str, template: &Value) {
+        for kind in ["labels", "annotations"] {
+            for key in template["metadata"][kind].as_object().into_iter().flatten().map(|(key, _)| key) {
+                if key.starts_with(RESERVED_PREFIX) || [MANAGED_BY_LABEL, CLUSTER_LABEL, COMPONENT_LABEL].contains(&key.as_str()) {
+                    self.add(
+                        format!("{field}.metadata.{kind}"),
+                        format!("{key} is owned by the operator, which finds its pods by it; remove it"),
+                    );
+                }
+            }
+        }
+        let spec = &template["spec"];
+        for owned in owned::POD_SPEC.iter().filter(|owned| !spec[owned.field].is_null()) {
+            self.add(format!("{field}.spec.{}", owned.field), owned.reason.to_owned());
+        }
+        for volume in named(&spec["volumes"]).filter(|volume| volume.0.starts_with(RESERVED_PREFIX)) {
+            self.add(
+                format!("{field}.spec.volumes"),
+                format!("names that start with {RESERVED_PREFIX} are the operator's; rename {}", volume.0),
+            );
+        }
+        for _ in named(&spec["initContainers"]).filter(|container| container.0 == GATEWAY_CONTAINER) {
+            self.add(
+                format!("{field}.spec.initContainers"),
+                "the container gateway is the operator's; use spec.gateway for its resources".to_owned(),
+            );
+        }
+        for (_, container) in named(&spec["containers"]).filter(|container| container.0 == FLINK_CONTAINER) {
+            self.flink_container(&format!("{field}.spec.containers[{FLINK_CONTAINER}]"), container);
+        }
+    }
+
+    fn flink_container(&mut self, field: &str, container: &Value) {
+        for owned in owned::FLINK_CONTAINER.iter().filter(|owned| !container[owned.field].is_null()) {
+            self.add(format!("{field}.{}", owned.field), owned.reason.to_owned());
+        }
+        for (name, _) in named(&container["env"]).filter(|variable| owned::FLINK_ENVIRONMENT.contains(&variable.0)) {
+            self.add(format!("{field}.env"), format!("{name} is owned by the operator; remove it"));
+        }
+        for user in ["runAsUser", "runAsGroup"].iter().filter(|user| !container["securityContext"][**user].is_null()) {
+            let reason = "must be the gateway's, which watches Flink's process; set it in the pod's securityContext instead";
+            self.add(format!("{field}.securityContext.{user}"), reason.to_owned());
+        }
+    }
+}
+
+/// Elements of a list, by name.
+fn named(list: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    list.as_array().into_iter().flatten().filter_map(|element| Some((element["name"].as_str()?, element)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixture;
+    use super::*;
+
+    fn problems(change: impl FnOnce(&mut FlinkHaCluster)) -> Vec<String> {
+        let mut resource = fixture::resource();
+        change(&mut resource);
+        validate(&resource).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_sound_resource_has_no_problems() {
+        assert_eq!(problems(|_| ()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_problem_of_a_pod_template_is_named_with_its_field() {
+        let found = problems(|resource| {
+            resource.spec.job_manager.pod_template = json!({
+                "metadata": { "labels": { "app.kubernetes.io/instance": "x" } },
+                "spec": {
+                    "hostNetwork": true,
+                    "volumes": [{ "name": "flinkha-tmp" }],
+                    "initContainers": [{ "name": "gateway" }],
+                    "containers": [{
+                        "name": "flink-main-container",
+                        "image": "mine",
+                        "env": [{ "name": "KUBERNETES_MASTER", "value": "x" }],
+                        "securityContext": { "runAsUser": 1 },
+                    }],
+                },
+            });
+        });
+        for expected in [
+            "spec.jobManager.podTemplate.metadata.labels: app.kubernetes.io/instance is owned",
+            "spec.jobManager.podTemplate.spec.hostNetwork: is not possible",
+            "rename flinkha-tmp",
+            "spec.jobManager.podTemplate.spec.initContainers: the container gateway",
+            "containers[flink-main-container].image: is owned by the operator, so that all pods run the same Flink; use spec.image",
+            "containers[flink-main-container].env: KUBERNETES_MASTER",
+            "securityContext.runAsUser: must be the gateway's",
+        ] {
+            assert!(found.iter().any(|problem| problem.contains(expected)), "{expected} not in {found:#?}");
+        }
+        assert_eq!(found.len(), 7);
+    }
+
+    #[test]
+    fn an_owned_key_and_a_wrong_amount_of_memory_are_refused() {
+        let found = problems(|resource| {
+            resource.spec.flink_configuration.insert("rest.port".to_owned(), crate::api::v1alpha1::Scalar::Number(1));
+            resource.spec.task_manager.resources.limits.insert("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("much".to_owned()));
+        });
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].starts_with("spec.flinkConfiguration: the key rest.port is an address or port"), "{found:#?}");
+        assert!(found[1].starts_with("spec.taskManager.resources: memory much is not a quantity"), "{found:#?}");
+    }
+}
