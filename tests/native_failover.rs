@@ -10,12 +10,7 @@ use support::seconds;
 async fn kill_the_leader(provider: Provider) -> Failover {
     let mut cluster = Cluster::start("2.3.0", provider, 2, 1).await;
     let output = cluster.path().join("output").display().to_string();
-    let job = cluster
-        .run(
-            "KeyedSequence",
-            &["--output".into(), output, "--checkpoint-interval-millis".into(), "500".into()],
-        )
-        .await;
+    let job = cluster.run("KeyedSequence", &["--output".into(), output, "--checkpoint-interval-millis".into(), "500".into()]).await;
     fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await
 }
 

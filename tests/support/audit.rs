@@ -53,18 +53,13 @@ impl Audit {
         // The last line may be half written.
         let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let events = lines.map(|line| serde_json::from_str::<Event>(line).expect("a line of the audit log"));
-        events
-            .filter(|event| event.stage == "ResponseComplete")
-            .map(Request::from)
-            .collect()
+        events.filter(|event| event.stage == "ResponseComplete").map(Request::from).collect()
     }
 
     /// The requests for one kind of object in a namespace.
     pub fn of(&self, namespace: &str, resource: &str) -> Vec<Request> {
         let requests = self.requests().into_iter();
-        requests
-            .filter(|request| request.namespace == namespace && request.resource == resource)
-            .collect()
+        requests.filter(|request| request.namespace == namespace && request.resource == resource).collect()
     }
 }
 
@@ -110,11 +105,7 @@ struct Status {
 
 impl From<Event> for Request {
     fn from(event: Event) -> Self {
-        let pod = event
-            .user
-            .extra
-            .get("authentication.kubernetes.io/pod-name")
-            .and_then(|names| names.first());
+        let pod = event.user.extra.get("authentication.kubernetes.io/pod-name").and_then(|names| names.first());
         Self {
             pod: pod.cloned(),
             user: event.user.username,

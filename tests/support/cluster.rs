@@ -116,9 +116,7 @@ impl Cluster {
         }
         cluster.wait_until_ready().await;
         let took = begin.elapsed().as_secs_f32();
-        say(format!(
-            "Flink {version}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s"
-        ));
+        say(format!("Flink {version}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s"));
         cluster
     }
 
@@ -130,10 +128,7 @@ impl Cluster {
         })
         .await;
         for job_manager in &self.job_managers {
-            eventually(&format!("{} answers", job_manager.pod), seconds(60), async || {
-                job_manager.rest().overview().await.ok()
-            })
-            .await;
+            eventually(&format!("{} answers", job_manager.pod), seconds(60), async || job_manager.rest().overview().await.ok()).await;
             if job_manager.gateway.is_some() {
                 let ready = async || job_manager.probe("/readyz").await.ok().filter(|(code, _)| *code == 200);
                 eventually(&format!("{} can take over", job_manager.pod), seconds(60), ready).await;
@@ -142,10 +137,7 @@ impl Cluster {
     }
 
     fn assert_all_run(&mut self) {
-        let of_job_managers = self
-            .job_managers
-            .iter_mut()
-            .flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
+        let of_job_managers = self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
         for process in of_job_managers.chain(&mut self.task_managers) {
             let status = process.exit_status();
             assert!(status.is_none(), "{process} ended with {status:?}:\n{}", process.log());
@@ -166,12 +158,7 @@ impl Cluster {
         let (gateway, master, certificate) = match &self.provider {
             Provider::Ours(timings) => {
                 let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", bound).await);
-                let place = Pod {
-                    name: &pod,
-                    uid: &uid,
-                    address,
-                    directory: directory.clone(),
-                };
+                let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone() };
                 let gateway = gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &kubeconfig);
                 (Some(gateway), gateway::jvm_url(address), None)
             }
@@ -184,14 +171,7 @@ impl Cluster {
             environment: kubernetes_environment(&master, certificate, &jvm_token, NAMESPACE),
         };
         let jvm = self.distribution.job_manager(&place, &self.configuration());
-        self.job_managers.push(JobManager {
-            pod,
-            uid,
-            address,
-            jvm,
-            gateway,
-            directory,
-        });
+        self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory });
     }
 
     /// A new TaskManager pod; does not wait for it.
@@ -206,8 +186,7 @@ impl Cluster {
             directory: self.directory.sub(&name),
             environment: kubernetes_environment(&server.url(), Some(&server.certificate()), &token, NAMESPACE),
         };
-        self.task_managers
-            .push(self.distribution.task_manager(&place, &self.configuration()));
+        self.task_managers.push(self.distribution.task_manager(&place, &self.configuration()));
     }
 
     fn configuration(&self) -> Configuration {
@@ -270,9 +249,7 @@ impl Cluster {
     /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
     pub async fn leader(&self) -> Option<usize> {
         let published = dispatcher(&self.config_map(&cluster_config_map()).await?)?;
-        self.job_managers
-            .iter()
-            .position(|one| published.contains(&format!("@{}:", one.address)))
+        self.job_managers.iter().position(|one| published.contains(&format!("@{}:", one.address)))
     }
 
     /// Runs one of the example jobs at the leader; returns its id when all its tasks run.
@@ -280,14 +257,8 @@ impl Cluster {
         let leader = self.leader().await.expect("a leader to run a job at");
         let rest = self.job_managers[leader].rest();
         let jar = rest.upload(&jobs_jar(&self.version)).await.expect("failed to upload the jar");
-        let job = rest
-            .run(&jar, &format!("dev.flinkha.jobs.{class}"), arguments)
-            .await
-            .expect("failed to run the job");
-        eventually("all tasks RUNNING", seconds(60), async || {
-            rest.job(&job).await.ok().filter(super::rest::Job::runs)
-        })
-        .await;
+        let job = rest.run(&jar, &format!("dev.flinkha.jobs.{class}"), arguments).await.expect("failed to run the job");
+        eventually("all tasks RUNNING", seconds(60), async || rest.job(&job).await.ok().filter(super::rest::Job::runs)).await;
         job
     }
 
@@ -303,9 +274,7 @@ impl Cluster {
     pub async fn checkpoint_counter(&self, job: &str) -> u64 {
         let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
-        data.get("counter")
-            .and_then(|counter| counter.parse().ok())
-            .expect("a checkpoint counter in the job's ConfigMap")
+        data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
     }
 }
 

@@ -37,12 +37,7 @@ impl ControlPlane {
         directory.write("audit-policy.yaml", include_str!("audit-policy.yaml"));
         write_service_account_key(&directory.path().join("service-account.key"));
         let etcd = start_etcd(etcd_address, directory.path());
-        let mut plane = Self {
-            etcd,
-            servers: Vec::new(),
-            etcd_address,
-            directory,
-        };
+        let mut plane = Self { etcd, servers: Vec::new(), etcd_address, directory };
         plane.add_server().await;
         plane
     }
@@ -92,31 +87,19 @@ impl ApiServer {
             log: directory.join("log"),
             ..Program::default()
         });
-        Self {
-            process,
-            address,
-            directory,
-        }
+        Self { process, address, directory }
     }
 
     pub async fn wait_until_ready(&self) {
         let begin = std::time::Instant::now();
-        eventually(
-            &format!("kube-apiserver, see {}/log", self.directory.display()),
-            seconds(60),
-            async || {
-                let kubeconfig = self.certificate().exists().then(|| self.kubeconfig(ADMIN_TOKEN))?;
-                let client = client(kubeconfig).await;
-                let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
-                client.request_text(request).await.ok()
-            },
-        )
+        eventually(&format!("kube-apiserver, see {}/log", self.directory.display()), seconds(60), async || {
+            let kubeconfig = self.certificate().exists().then(|| self.kubeconfig(ADMIN_TOKEN))?;
+            let client = client(kubeconfig).await;
+            let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
+            client.request_text(request).await.ok()
+        })
         .await;
-        super::say(format!(
-            "kube-apiserver at {} ready in {:.1} s",
-            self.url(),
-            begin.elapsed().as_secs_f32()
-        ));
+        super::say(format!("kube-apiserver at {} ready in {:.1} s", self.url(), begin.elapsed().as_secs_f32()));
     }
 
     pub fn url(&self) -> String {
@@ -139,31 +122,12 @@ impl ApiServer {
             certificate_authority: Some(self.certificate().display().to_string()),
             ..Cluster::default()
         };
-        let user = AuthInfo {
-            token: Some(token.to_owned().into()),
-            ..AuthInfo::default()
-        };
-        let context = Context {
-            cluster: name(),
-            user: Some(name()),
-            ..Context::default()
-        };
+        let user = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+        let context = Context { cluster: name(), user: Some(name()), ..Context::default() };
         Kubeconfig {
-            clusters: vec![NamedCluster {
-                name: name(),
-                cluster: Some(cluster),
-                ..NamedCluster::default()
-            }],
-            auth_infos: vec![NamedAuthInfo {
-                name: name(),
-                auth_info: Some(user),
-                ..NamedAuthInfo::default()
-            }],
-            contexts: vec![NamedContext {
-                name: name(),
-                context: Some(context),
-                ..NamedContext::default()
-            }],
+            clusters: vec![NamedCluster { name: name(), cluster: Some(cluster), ..NamedCluster::default() }],
+            auth_infos: vec![NamedAuthInfo { name: name(), auth_info: Some(user), ..NamedAuthInfo::default() }],
+            contexts: vec![NamedContext { name: name(), context: Some(context), ..NamedContext::default() }],
             current_context: Some(name()),
             ..Kubeconfig::default()
         }
@@ -176,9 +140,7 @@ impl ApiServer {
 
 async fn client(kubeconfig: Kubeconfig) -> kube::Client {
     let options = KubeConfigOptions::default();
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .expect("our own kubeconfig");
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("our own kubeconfig");
     config.connect_timeout = Some(Duration::from_secs(2));
     config.proxy_url = None;
     kube::Client::try_from(config).expect("a client for our own kubeconfig")
@@ -204,10 +166,7 @@ fn start_etcd(address: Ipv4Addr, directory: &Path) -> Process {
 
 /// The key by which the servers sign and check the tokens of ServiceAccounts.
 fn write_service_account_key(path: &Path) {
-    let made = Command::new("openssl")
-        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
-        .arg(path)
-        .status();
+    let made = Command::new("openssl").args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(path).status();
     let made = made.unwrap_or_else(|error| panic!("openssl is needed to make a key for service account tokens: {error}"));
     assert!(made.success(), "openssl could not make a key for service account tokens");
 }

@@ -27,11 +27,7 @@ pub struct Failover {
 /// Panics when the job was not resumed from its last checkpoint or a later one, or when its counter went backwards.
 pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOnce(&mut JobManager)) -> Failover {
     let old = cluster.leader().await.expect("a leader to disturb");
-    let before = cluster
-        .wait_for_checkpoints(job, 1)
-        .await
-        .latest
-        .expect("the checkpoint that was waited for");
+    let before = cluster.wait_for_checkpoints(job, 1).await.latest.expect("the checkpoint that was waited for");
     let counter = cluster.checkpoint_counter(job).await;
     let holder = cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);
     let (config_maps, name) = (cluster.config_maps(), cluster_config_map());
@@ -45,36 +41,17 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
 
     let begin = Instant::now();
     disturb(&mut cluster.job_managers[old]).await;
-    let granted = tokio::time::timeout(seconds(60), granted)
-        .await
-        .expect("no new leader in 60 s")
-        .expect("a watching task")
-        - begin;
-    let leader = eventually("the new leader's address", seconds(20), async || {
-        cluster.leader().await.filter(|&now| now != old)
-    })
-    .await;
+    let granted = tokio::time::timeout(seconds(60), granted).await.expect("no new leader in 60 s").expect("a watching task") - begin;
+    let leader = eventually("the new leader's address", seconds(20), async || cluster.leader().await.filter(|&now| now != old)).await;
     let address = cluster.job_managers[leader].address;
     let quick = Rest::with_timeout(address, Duration::from_millis(200));
-    eventually("all tasks RUNNING", seconds(60), async || {
-        quick.job(job).await.ok().filter(Job::runs)
-    })
-    .await;
+    eventually("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
     let running = begin.elapsed();
     let rest = Rest::new(address);
     let resumed = async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0);
     let after = eventually("a new checkpoint", seconds(60), resumed).await;
-    let failover = Failover {
-        granted,
-        running,
-        checkpoint: begin.elapsed(),
-        restored: restored(&after, before),
-        leader,
-    };
-    assert!(
-        cluster.checkpoint_counter(job).await >= counter,
-        "the checkpoint counter went backwards"
-    );
+    let failover = Failover { granted, running, checkpoint: begin.elapsed(), restored: restored(&after, before), leader };
+    assert!(cluster.checkpoint_counter(job).await >= counter, "the checkpoint counter went backwards");
     say(format!(
         "granted {:.3} s, all tasks RUNNING {:.3} s, new checkpoint {:.3} s, resumed from checkpoint {}",
         failover.granted.as_secs_f64(),
@@ -87,9 +64,6 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
 
 fn restored(after: &Checkpoints, before: u64) -> u64 {
     let restored = after.restored.expect("the job was not resumed from a checkpoint");
-    assert!(
-        restored >= before,
-        "the job was resumed from checkpoint {restored}, but {before} was complete"
-    );
+    assert!(restored >= before, "the job was resumed from checkpoint {restored}, but {before} was complete");
     restored
 }

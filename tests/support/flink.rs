@@ -34,10 +34,7 @@ impl Distribution {
         let own = std::fs::read_to_string(home.join("conf/config.yaml")).expect("Flink's configuration");
         let own: serde_yaml::Value = serde_yaml::from_str(&own).expect("Flink's configuration in YAML");
         let java_options = own["env"]["java"]["opts"]["all"].as_str().expect("Flink's java options");
-        Self {
-            java_options: java_options.split_whitespace().map(str::to_owned).collect(),
-            home,
-        }
+        Self { java_options: java_options.split_whitespace().map(str::to_owned).collect(), home }
     }
 
     pub fn job_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
@@ -78,13 +75,7 @@ impl Distribution {
             ("taskmanager.memory.network.max", "32m"),
             ("taskmanager.memory.managed.size", "32m"),
         ];
-        self.start(
-            place,
-            configuration,
-            &own,
-            &["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"],
-            TASK_MANAGER,
-        )
+        self.start(place, configuration, &own, &["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"], TASK_MANAGER)
     }
 
     fn start(&self, place: &Place<'_>, configuration: &Configuration, own: &[(&str, &str)], memory: &[&str], class: &str) -> Process {
@@ -105,10 +96,7 @@ impl Distribution {
             "-XX:TieredStopAtLevel=1".to_owned(),
             format!("-Djava.io.tmpdir={}", temporary.display()),
             format!("-Dlog.file={}", directory.join("flink.log").display()),
-            format!(
-                "-Dlog4j.configurationFile=file:{}",
-                self.home.join("conf/log4j.properties").display()
-            ),
+            format!("-Dlog4j.configurationFile=file:{}", self.home.join("conf/log4j.properties").display()),
             "-classpath".to_owned(),
             self.home.join("lib/*").display().to_string(),
             class.to_owned(),

@@ -26,12 +26,7 @@ pub struct Timings {
 
 impl Default for Timings {
     fn default() -> Self {
-        Self {
-            lease_duration: "15s",
-            renew_deadline: "10s",
-            retry_period: "2s",
-            jvm_timeout: "10s",
-        }
+        Self { lease_duration: "15s", renew_deadline: "10s", retry_period: "2s", jvm_timeout: "10s" }
     }
 }
 
@@ -75,10 +70,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
         arguments: std::iter::once("gateway".into()).chain(flags).collect(),
         environment: vec![
             ("KUBECONFIG".to_owned(), config.display().to_string()),
-            (
-                "RUST_LOG".to_owned(),
-                std::env::var("FLINKHA_TEST_LOG").unwrap_or_else(|_| "info,flinkha=debug".to_owned()),
-            ),
+            ("RUST_LOG".to_owned(), std::env::var("FLINKHA_TEST_LOG").unwrap_or_else(|_| "info,flinkha=debug".to_owned())),
         ],
         log: pod.directory.join("gateway.log"),
     })

@@ -23,12 +23,7 @@ pub struct Directory(TempDir);
 impl Directory {
     pub fn new(name: &str) -> Self {
         let parent = env!("CARGO_TARGET_TMPDIR");
-        Self(
-            tempfile::Builder::new()
-                .prefix(&format!("{name}-"))
-                .tempdir_in(parent)
-                .expect("failed to make a directory"),
-        )
+        Self(tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(parent).expect("failed to make a directory"))
     }
 
     pub fn path(&self) -> &Path {

@@ -39,11 +39,7 @@ pub fn script(path: &str, arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let output = Command::new(&script).args(arguments).stderr(Stdio::inherit()).output();
     let output = output.unwrap_or_else(|error| panic!("failed to run {}: {error}", script.display()));
-    assert!(
-        output.status.success(),
-        "{path} {arguments:?} failed: {}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    assert!(output.status.success(), "{path} {arguments:?} failed: {}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stdout).expect("a script prints text").trim().to_owned()
 }
 

@@ -94,12 +94,7 @@ impl Process {
 
 impl std::fmt::Display for Process {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "{} with the log {}",
-            self.program.path.display(),
-            self.program.log.display()
-        )
+        write!(formatter, "{} with the log {}", self.program.path.display(), self.program.log.display())
     }
 }
 
@@ -111,16 +106,9 @@ impl Drop for Process {
 
 fn spawn(program: &Program) -> io::Result<Child> {
     let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(&program.path)
-        .args(&program.arguments);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(&program.path).args(&program.arguments);
     // Of our own environment only what every program needs: nobody's kubeconfig or proxy gets into a test.
-    command.env_clear().envs(
-        ["PATH", "JAVA_HOME", "TMPDIR"]
-            .into_iter()
-            .filter_map(|key| Some((key, std::env::var_os(key)?))),
-    );
+    command.env_clear().envs(["PATH", "JAVA_HOME", "TMPDIR"].into_iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
     command.envs(program.environment.iter().cloned());
     let log: File = OpenOptions::new().create(true).append(true).open(&program.log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -135,11 +123,7 @@ fn from_the_lasting_thread(command: Command) -> io::Result<Child> {
     static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (sender, orders) = channel::<Order>();
-        std::thread::spawn(move || {
-            orders
-                .into_iter()
-                .for_each(|(mut command, reply)| drop(reply.send(command.spawn())))
-        });
+        std::thread::spawn(move || orders.into_iter().for_each(|(mut command, reply)| drop(reply.send(command.spawn()))));
         sender
     });
     let (reply, answer) = channel();

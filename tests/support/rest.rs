@@ -52,10 +52,7 @@ impl Rest {
 
     pub fn with_timeout(address: Ipv4Addr, timeout: Duration) -> Self {
         let client = Client::builder().no_proxy().timeout(timeout).build().expect("an HTTP client");
-        Self {
-            base: format!("http://{address}:{REST_PORT}"),
-            client,
-        }
+        Self { base: format!("http://{address}:{REST_PORT}"), client }
     }
 
     pub async fn overview(&self) -> Result<Value> {
@@ -65,17 +62,9 @@ impl Rest {
     /// Stores a jar at this JobManager; returns its id there.
     pub async fn upload(&self, jar: &Path) -> Result<String> {
         let name = jar.file_name().context("a jar has a name")?.to_string_lossy().into_owned();
-        let part = multipart::Part::bytes(std::fs::read(jar)?)
-            .file_name(name)
-            .mime_str("application/java-archive")?;
+        let part = multipart::Part::bytes(std::fs::read(jar)?).file_name(name).mime_str("application/java-archive")?;
         let form = multipart::Form::new().part("jarfile", part);
-        let answer = answer(
-            self.client
-                .post(format!("{}/jars/upload", self.base))
-                .multipart(form)
-                .timeout(seconds(20)),
-        )
-        .await?;
+        let answer = answer(self.client.post(format!("{}/jars/upload", self.base)).multipart(form).timeout(seconds(20))).await?;
         let file = answer["filename"].as_str().with_context(|| format!("no file name in {answer}"))?;
         Ok(file.rsplit('/').next().unwrap_or(file).to_owned())
     }
@@ -83,13 +72,7 @@ impl Rest {
     /// Runs an uploaded jar; returns the id of the job.
     pub async fn run(&self, jar: &str, class: &str, arguments: &[String]) -> Result<String> {
         let body = json!({"entryClass": class, "programArgsList": arguments});
-        let answer = answer(
-            self.client
-                .post(format!("{}/jars/{jar}/run", self.base))
-                .json(&body)
-                .timeout(seconds(20)),
-        )
-        .await?;
+        let answer = answer(self.client.post(format!("{}/jars/{jar}/run", self.base)).json(&body).timeout(seconds(20))).await?;
         Ok(answer["jobid"].as_str().with_context(|| format!("no job in {answer}"))?.to_owned())
     }
 
@@ -108,20 +91,12 @@ impl Rest {
     }
 
     pub async fn job(&self, id: &str) -> Result<Job> {
-        self.jobs()
-            .await?
-            .into_iter()
-            .find(|job| job.id == id)
-            .ok_or_else(|| anyhow!("the JobManager knows no job {id}"))
+        self.jobs().await?.into_iter().find(|job| job.id == id).ok_or_else(|| anyhow!("the JobManager knows no job {id}"))
     }
 
     pub async fn checkpoints(&self, job: &str) -> Result<Checkpoints> {
         let answer = answer(self.client.get(format!("{}/jobs/{job}/checkpoints", self.base))).await?;
-        let count = |name: &str| {
-            answer["counts"][name]
-                .as_u64()
-                .with_context(|| format!("no count {name} in {answer}"))
-        };
+        let count = |name: &str| answer["counts"][name].as_u64().with_context(|| format!("no count {name} in {answer}"));
         Ok(Checkpoints {
             completed: count("completed")?,
             failed: count("failed")?,
@@ -132,9 +107,7 @@ impl Rest {
     }
 
     pub async fn cancel(&self, job: &str) -> Result<()> {
-        answer(self.client.patch(format!("{}/jobs/{job}?mode=cancel", self.base)))
-            .await
-            .map(drop)
+        answer(self.client.patch(format!("{}/jobs/{job}?mode=cancel", self.base))).await.map(drop)
     }
 }
 
