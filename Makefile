@@ -1,0 +1,71 @@
+# Everything that people and CI do with this project. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO := nice cargo
+# Prints how long a part took, also when it fails.
+part = @rig/part "$(1)"
+
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-processes test-kind \
+	test-flink-versions bench-failover image cluster cluster-down generate clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+
+setup: ## Install what is missing on this machine (Debian, root): packages, docker engine
+	$(call part,set-up) rig/setup
+
+demo: setup ## The whole story on screen: cluster, chart, job, killed leader, nothing left
+	demo/run
+
+demo-down: ## Remove what the demo made
+	demo/down
+
+test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against a real API server
+	$(call part,format) $(MAKE) --no-print-directory test-format
+	$(call part,build and lint) $(MAKE) --no-print-directory test-lint
+	$(call part,unit tests) $(MAKE) --no-print-directory test-unit
+	$(call part,control plane binaries) rig/assets
+	$(call part,jobs) jobs/build
+	$(call part,process tests) $(MAKE) --no-print-directory test-processes
+
+test-format: ## Is everything formatted, and is what is generated up to date?
+	cargo fmt --check
+
+test-lint: ## Lints, warnings are errors
+	$(CARGO) clippy --all-targets --all-features --quiet -- -D warnings
+
+test-unit: ## Unit tests
+	$(CARGO) test --lib --bins --test architecture
+
+test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --tests -- --test-threads 1 --nocapture
+
+test-kind: setup cluster image ## End-to-end tests in a real kind cluster
+	$(call part,kind tests) $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture
+
+test-flink-versions: setup cluster image ## The failover test with every supported Flink version
+	for version in 1.20.5 2.2.1 2.3.0; do FLINK_VERSION=$$version $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture failover; done
+
+bench-failover: setup cluster image ## Failover times beside Flink's own HA, in one run (RUNS=10)
+	RUNS=$${RUNS:-10} $(CARGO) test --release --features kind-tests --test bench -- --nocapture
+
+cluster: ## A kind cluster of three nodes, with Flink's image
+	$(call part,kind cluster) rig/up
+	$(call part,Flink image) rig/flink-image 2.3.0
+	$(call part,load Flink image) rig/load flink:2.3.0
+
+cluster-down: ## Remove the kind cluster
+	rig/down
+
+image: ## The operator's image, loaded into the cluster
+	$(call part,operator image) rig/image
+	$(call part,load operator image) rig/load flinkha/flinkha:dev
+
+generate: ## Write generated files: the CRD
+	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml
+	cp crds/flinkhaclusters.flinkha.dev.yaml charts/flinkha/crds/
+
+clean: ## Remove what was built here
+	rm -rf target
