@@ -74,8 +74,8 @@ images_from() {
   fi
 }
 
-# go_sources MODULE: where Go keeps the sources of a module of rig/go/kubernetes.
-go_sources() { (cd "$rig/go/kubernetes" && go list -m -f '{{.Dir}}' "$1"); }
+# go_sources MODULE: where Go keeps the sources of a module of rig/go/kubernetes, fetched if they are not there.
+go_sources() { (cd "$rig/go/kubernetes" && go mod download -json "$1" | jq -r .Dir); }
 
 # debian_root DIRECTORY PACKAGES: a minimal Debian 12 with these packages, from the mirror that apt uses; kept once made.
 debian_root() {
