@@ -56,7 +56,7 @@ lock() {
 
 # A short name for the contents of files and folders: the key under which what is made of them is cached.
 fingerprint() {
-  find "$@" -type f -print0 | sort -z | xargs -0 sha256sum | sed "s#$rig/##" | sha256sum | cut -c1-12
+  find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sed "s#$rig/##" | sha256sum | cut -c1-12
 }
 
 # "registry" where the engine can pull official images, "offline" where they have to be made here.
