@@ -75,7 +75,7 @@ impl Collector {
     async fn lead(&mut self, term: &Term) {
         let mut ending_until = Instant::now() + ENDING;
         let mut next_beat = Instant::now();
-        while self.leads(term) {
+        while self.shared.leads(term) {
             if Instant::now() >= next_beat {
                 next_beat = Instant::now() + BEAT;
                 if let Err(error) = self.beat(term).await {
@@ -92,10 +92,6 @@ impl Collector {
                 () = self.deposed(term) => return,
             }
         }
-    }
-
-    fn leads(&self, term: &Term) -> bool {
-        matches!(&*self.shared.shown.borrow(), Shown::Leader { term: now, .. } if now == term)
     }
 
     async fn deposed(&self, term: &Term) {

@@ -11,11 +11,11 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
 use tokio::sync::{mpsc, watch};
 
-use super::endpoint;
 use super::jvm::Process;
 use super::probes::Health;
 use super::shared::Shared;
 use super::stamp::Stamper;
+use super::{brief, endpoint};
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
 use crate::lease::record::Record;
 use crate::lease::term::Incarnation;
@@ -131,7 +131,7 @@ impl Driver {
             Action::Publish { term } => {
                 tracing::info!(term = term.number, "publishing this pod as the leader");
                 let publisher = self.endpoint.clone();
-                tokio::spawn(async move { publisher.publish().await });
+                tokio::spawn(async move { publisher.publish(&shared, &term).await });
             }
         }
     }
@@ -191,7 +191,7 @@ async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
         },
         Ok(Ok(None)) => Read::Absent,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "failed to read the Lease");
+            tracing::warn!(error = brief(&error), "failed to read the Lease");
             Read::Failed
         }
         Err(_) => {
@@ -207,7 +207,7 @@ async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Record, 
         Ok(Ok(Lease { metadata, .. })) => metadata.resource_version.map_or(Write::Unknown, |version| Write::Done { version }),
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Write::Unknown,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "failed to write the Lease");
+            tracing::warn!(error = brief(&error), "failed to write the Lease");
             Write::Unknown
         }
         Err(_) => {

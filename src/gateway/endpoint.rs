@@ -8,6 +8,10 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
+use super::brief;
+use super::shared::Shared;
+use crate::lease::term::Term;
+
 /// How often a failed write is tried again, and after which pause.
 const ATTEMPTS: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -24,8 +28,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Replaces the endpoints by this pod. Not fenced: an old address costs a client an answer through a standby, never data.
-    pub async fn publish(&self) {
+    /// Replaces the endpoints by this pod, trying again only while it leads in this term. Not fenced beyond that: an old address
+    /// costs a client an answer through a standby, never data.
+    pub async fn publish(&self, shared: &Shared, term: &Term) {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
         let patch = json!({ "endpoints": [{
             "addresses": [self.address],
@@ -33,9 +38,14 @@ impl Publisher {
             "targetRef": { "kind": "Pod", "namespace": self.namespace, "name": self.pod },
         }] });
         for _ in 0..ATTEMPTS {
+            if !shared.leads(term) {
+                return;
+            }
             match slices.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return,
-                Err(error) => tracing::warn!(%error, slice = self.name, "failed to publish the leader's address; trying again"),
+                Err(error) => {
+                    tracing::warn!(error = brief(&error), slice = self.name, "failed to publish the leader's address; trying again")
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -153,6 +153,14 @@ async fn told_to_end() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An error of the API in one line, without the whole `Status`.
+fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
 /// Random per process, so that no two gateway processes ever share a term.
 fn nonce() -> anyhow::Result<String> {
     let mut bytes = [0; 8];

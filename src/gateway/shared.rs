@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::request::Names;
 use crate::lease::elector::{Event, Shown, Time};
+use crate::lease::term::Term;
 
 /// The local monotonic clock, from the start of this process.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,11 @@ impl Shared {
     /// Remembers the cluster ConfigMap, or that what was remembered is doubtful.
     pub fn store(&self, cluster_config_map: Option<Value>) {
         *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = cluster_config_map;
+    }
+
+    /// Does the JVM lead in this term, as far as this gateway knows?
+    pub fn leads(&self, term: &Term) -> bool {
+        matches!(&*self.shown.borrow(), Shown::Leader { term: now, .. } if now == term)
     }
 
     /// Tells the election. It never ends before the proxy does, so there is nobody to tell only while the process ends.

@@ -12,6 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::brief;
 use super::fence::{relation, stamp_patch};
 use super::request::Names;
 use super::translate::version;
@@ -53,7 +54,7 @@ impl Stamper {
                 match self.stamp_once(term, keep_holder).await {
                     Ok(cluster) => return (Stamping::Done, Some(cluster)),
                     Err(Stop::Higher(stamp)) => return (Stamping::Higher(stamp), None),
-                    Err(Stop::Api(error)) => tracing::warn!(%error, term = term.number, "failed to stamp; trying again"),
+                    Err(Stop::Api(error)) => tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again"),
                 }
                 tokio::time::sleep(PAUSE).await;
             }
