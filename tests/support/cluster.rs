@@ -157,7 +157,7 @@ impl Cluster {
         let certificate = server.certificate();
         let (gateway, master, certificate) = match &self.provider {
             Provider::Ours(timings) => {
-                let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", bound).await);
+                let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", None).await);
                 let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone() };
                 let gateway = gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &kubeconfig);
                 (Some(gateway), gateway::jvm_url(address), None)

@@ -30,9 +30,16 @@ impl Default for Timings {
     }
 }
 
+/// The gateway's port for its JVM. A gateway tells its JVM by the ports of a connection, which are unique on the loopback of a
+/// pod; on the one loopback that all pods of a test share, only different ports make them unique.
+fn jvm_port(address: Ipv4Addr) -> u16 {
+    let [_, _, high, low] = address.octets();
+    10_000 + u16::from_be_bytes([high, low]) % 20_000
+}
+
 /// Where the JVM finds the gateway.
 pub fn jvm_url(address: Ipv4Addr) -> String {
-    format!("http://{address}:{}", names::JVM_PORT)
+    format!("http://{address}:{}", jvm_port(address))
 }
 
 /// Where probes, metrics and the preStop hook are answered.
@@ -45,7 +52,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
     let config = pod.directory.join("kubeconfig");
     std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML")).expect("failed to write a kubeconfig");
     let ip = pod.address.to_string();
-    let jvm_address = format!("{ip}:{}", names::JVM_PORT);
+    let jvm_address = format!("{ip}:{}", jvm_port(pod.address));
     let probe_address = format!("{ip}:{}", names::PROBE_PORT);
     let high_availability = names::high_availability_cluster_id(namespace, name);
     let flags = [
