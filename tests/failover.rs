@@ -3,22 +3,121 @@
 
 mod support;
 
-use support::cluster::{Cluster, Provider};
-use support::failover::fail_over;
+use std::process::Command;
+use std::time::Duration;
 
-async fn cluster_with_job() -> (Cluster, String) {
-    let cluster = Cluster::start("2.3.0", Provider::ours(), 2, 1).await;
-    let output = cluster.path().join("output").display().to_string();
-    let job = cluster.run("KeyedSequence", &["--output".into(), output, "--checkpoint-interval-millis".into(), "500".into()]).await;
+use flinkha::api::names;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
+use support::failover::fail_over;
+use support::{eventually, gateway, say, seconds};
+
+async fn cluster_with_endless_job() -> (Cluster, String) {
+    let cluster = Cluster::start(Provider::ours(), 2, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
     (cluster, job)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoint() {
-    let (mut cluster, job) = cluster_with_job().await;
-    let holder = cluster.holder().await;
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let before = cluster.lease().await;
     let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
-    assert_ne!(cluster.holder().await, holder);
-    assert_eq!(cluster.holder().await.as_deref(), Some(cluster.job_managers[failover.leader].pod.as_str()));
-    dbg!(cluster.lease().await);
+    let leader = &cluster.job_managers[failover.leader];
+    let after = cluster.lease().await;
+    assert_eq!(after.holder, leader.pod);
+    assert!(after.term.unwrap().number > before.term.unwrap().number);
+    let change = after.change.expect("the Lease tells of the last change");
+    assert_eq!((change.from, change.to, change.why.as_str()), (before.holder, leader.pod.clone(), "JobManagerDied"));
+    assert!(Duration::from_millis(change.leaderless_millis) <= failover.granted, "told {} ms", change.leaderless_millis);
+    assert!(failover.granted < seconds(2), "{failover:?}");
+
+    let slices: Api<EndpointSlice> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let published = async || {
+        let slice = slices.get(&names::rest(NAME)).await.unwrap();
+        let addresses: Vec<String> = slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
+        (addresses == [gateway::published(leader.address)]).then_some(())
+    };
+    eventually("the leader's address in the EndpointSlice", seconds(5), published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminating_leader_hands_over_in_less_than_half_a_second() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    // As the kubelet does it: the preStop hook first, the signal when that has been answered.
+    fail_over(&mut cluster, &job, async |leader| {
+        assert_eq!(leader.probe("/pre-stop").await.unwrap().0, 200);
+        leader.jvm.terminate();
+    })
+    .await;
+    let change = cluster.lease().await.change.expect("the Lease tells of the last change");
+    say(format!("{}: leaderless for {} ms", change.why, change.leaderless_millis));
+    assert!(change.leaderless_millis < 500, "{change:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_wakes_up() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let old = cluster.leader().await.unwrap();
+    let old_pod = cluster.job_managers[old].pod.clone();
+    let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.stop()).await;
+    assert!(failover.granted < seconds(12), "the JVM's time-out is 10 s, {failover:?}");
+    let restores = cluster.leader_rest().await.checkpoints(&job).await.unwrap().restores;
+    let audit = cluster.plane.servers[0].audit();
+    let asleep = audit.of(NAMESPACE, "configmaps").len();
+
+    cluster.job_managers[old].jvm.cont();
+    let gone = cluster.job_managers[old].jvm.wait(seconds(10)).await;
+    let now = cluster.leader_rest().await.checkpoints(&job).await.unwrap();
+    cluster.wait_for_checkpoints(&job, now.completed + 4).await;
+    let requests = audit.of(NAMESPACE, "configmaps");
+    let late = requests[asleep..].iter().filter(|one| one.pod.as_deref() == Some(&old_pod) && one.is_write() && one.succeeded());
+    let late: Vec<String> = late.map(|one| format!("{} {} {}", one.verb, one.name, one.body)).collect();
+    assert!(late.is_empty(), "the old leader wrote: {late:#?}");
+    say(format!("after SIGCONT the old leader {}", gone.map_or("stepped down by itself".to_owned(), |status| format!("ended: {status}"))));
+    assert_eq!(cluster.leader().await, Some(failover.leader));
+    // One restart can come from Flink itself: what a waking JobManager still says to TaskManagers is not fenced by Flink's RPC.
+    say(format!("the job was restarted {} times by what the old leader said to its TaskManager", now.restores - restores));
+    assert!(now.restores <= restores + 1, "the job was restarted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_is_no_failover() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let leader = cluster.leader().await.unwrap();
+    let lock = async |cluster: &Cluster| cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);
+    let (lease, holder) = (cluster.lease().await, lock(&cluster).await);
+    let before = cluster.wait_for_checkpoints(&job, 2).await;
+    for index in [leader, 1 - leader] {
+        cluster.job_managers[index].gateway().restart();
+        cluster.wait_until_ready().await;
+    }
+    let after = cluster.wait_for_checkpoints(&job, before.completed + 4).await;
+    assert_eq!(cluster.leader().await, Some(leader));
+    assert_eq!(lock(&cluster).await, holder, "the JVM was told");
+    assert_eq!((after.restores, after.restored), (before.restores, before.restored), "the job was restarted");
+    let now = cluster.lease().await;
+    assert_eq!(now.holder, lease.holder);
+    assert!(now.term.unwrap().number > lease.term.unwrap().number, "a new gateway process takes a new term");
+    say("both gateways killed: same leader, job not restarted; now its JVM");
+    fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_exactly_once_across_three_killed_leaders() {
+    let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
+    let lines = 1500;
+    let job = cluster.run_sequence(lines, 50).await;
+    for _ in 0..3 {
+        let old = cluster.leader().await.unwrap();
+        fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+        cluster.replace_job_manager(old).await;
+    }
+    cluster.wait_for_state(&job, "FINISHED", seconds(60)).await;
+    let verify = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/verify")).arg(cluster.output()).arg(lines.to_string()).output();
+    let verify = verify.expect("jobs/verify runs");
+    let told = String::from_utf8_lossy(&verify.stdout).into_owned() + &String::from_utf8_lossy(&verify.stderr);
+    assert!(verify.status.success(), "{told}");
+    say(told.trim());
 }

@@ -8,9 +8,8 @@ use support::failover::{Failover, fail_over};
 use support::seconds;
 
 async fn kill_the_leader(provider: Provider) -> Failover {
-    let mut cluster = Cluster::start("2.3.0", provider, 2, 1).await;
-    let output = cluster.path().join("output").display().to_string();
-    let job = cluster.run("KeyedSequence", &["--output".into(), output, "--checkpoint-interval-millis".into(), "500".into()]).await;
+    let mut cluster = Cluster::start(provider, 2, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
     fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await
 }
 

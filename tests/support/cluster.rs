@@ -3,8 +3,10 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use flinkha::api::names;
+use flinkha::lease::record::Record;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -16,7 +18,7 @@ use super::gateway::{self, Pod, Timings};
 use super::host::{Directory, address};
 use super::identity::{create_all, create_pod, token};
 use super::process::Process;
-use super::rest::Rest;
+use super::rest::{Checkpoints, Job, Rest};
 use super::{eventually, say, seconds};
 
 pub const NAMESPACE: &str = "flink";
@@ -87,11 +89,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Returns when one JobManager leads, all TaskManagers are registered there, and all other JobManagers stand by.
-    pub async fn start(version: &str, provider: Provider, job_managers: usize, task_managers: usize) -> Self {
+    /// Of Flink `$FLINK_VERSION`, or 2.3.0. Returns when one JobManager leads, all TaskManagers are registered there, and all other JobManagers stand by.
+    pub async fn start(provider: Provider, job_managers: usize, task_managers: usize) -> Self {
+        let version = std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned());
         static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
         let turn = Arc::clone(&TURN).lock_owned().await;
-        let distribution = Distribution::of(version);
+        let distribution = Distribution::of(&version);
         let plane = ControlPlane::start().await;
         let client = plane.admin().await;
         create_all(&client, include_str!("objects.yaml")).await;
@@ -101,7 +104,7 @@ impl Cluster {
             plane,
             client,
             provider,
-            version: version.to_owned(),
+            version,
             distribution,
             directory: Directory::new("cluster"),
             started: 0,
@@ -116,7 +119,7 @@ impl Cluster {
         }
         cluster.wait_until_ready().await;
         let took = begin.elapsed().as_secs_f32();
-        say(format!("Flink {version}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s"));
+        say(format!("Flink {}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s", cluster.version));
         cluster
     }
 
@@ -172,6 +175,13 @@ impl Cluster {
         };
         let jvm = self.distribution.job_manager(&place, &self.configuration());
         self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory });
+    }
+
+    /// What a Deployment does when a pod is gone: another pod. Returns when it can take over.
+    pub async fn replace_job_manager(&mut self, gone: usize) {
+        drop(self.job_managers.remove(gone));
+        self.add_job_manager().await;
+        self.wait_until_ready().await;
     }
 
     /// A new TaskManager pod; does not wait for it.
@@ -236,14 +246,10 @@ impl Cluster {
         self.config_maps().get_opt(name).await.expect("failed to read a ConfigMap")
     }
 
-    pub async fn lease(&self) -> Lease {
+    /// The Lease, as the gateways read it.
+    pub async fn lease(&self) -> Record {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
-        leases.get(&names::lease(NAME)).await.expect("failed to read the Lease")
-    }
-
-    /// The pod that holds the Lease.
-    pub async fn holder(&self) -> Option<String> {
-        self.lease().await.spec?.holder_identity.filter(|holder| !holder.is_empty())
+        Record::of(&leases.get(&names::lease(NAME)).await.expect("failed to read the Lease"))
     }
 
     /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
@@ -252,20 +258,45 @@ impl Cluster {
         self.job_managers.iter().position(|one| published.contains(&format!("@{}:", one.address)))
     }
 
-    /// Runs one of the example jobs at the leader; returns its id when all its tasks run.
-    pub async fn run(&self, class: &str, arguments: &[String]) -> String {
-        let leader = self.leader().await.expect("a leader to run a job at");
-        let rest = self.job_managers[leader].rest();
-        let jar = rest.upload(&jobs_jar(&self.version)).await.expect("failed to upload the jar");
-        let job = rest.run(&jar, &format!("dev.flinkha.jobs.{class}"), arguments).await.expect("failed to run the job");
-        eventually("all tasks RUNNING", seconds(60), async || rest.job(&job).await.ok().filter(super::rest::Job::runs)).await;
+    /// Runs one of the example jobs at the leader; returns its id.
+    pub async fn submit(&self, class: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let rest = self.leader_rest().await;
+        let jar = rest.upload(&jobs_jar(&self.version)).await?;
+        rest.run(&jar, &format!("dev.flinkha.jobs.{class}"), arguments).await
+    }
+
+    /// The job whose output proves exactly-once, with two checkpoints a second; 0 lines are without end. Returns when all its tasks run.
+    pub async fn run_sequence(&self, lines: u32, rate: u32) -> String {
+        let (output, lines, rate) = (self.output().display().to_string(), lines.to_string(), rate.to_string());
+        let arguments = ["--output", &output, "--lines", &lines, "--rate", &rate, "--checkpoint-interval-millis", "500"];
+        let job = self.submit("KeyedSequence", &arguments).await.expect("failed to run the job");
+        let rest = self.leader_rest().await;
+        eventually("all tasks RUNNING", seconds(60), async || rest.job(&job).await.ok().filter(Job::runs)).await;
         job
     }
 
+    pub fn output(&self) -> PathBuf {
+        self.directory.path().join("output")
+    }
+
+    pub async fn leader_rest(&self) -> Rest {
+        self.job_managers[self.leader().await.expect("a leader")].rest()
+    }
+
+    /// Waits until the job is in a state; panics when it has ended in another one.
+    pub async fn wait_for_state(&self, job: &str, state: &str, limit: Duration) {
+        eventually(&format!("the job {state}"), limit, async || {
+            let now = self.leader_rest().await.job(job).await.ok()?.state;
+            let ended = ["FINISHED", "CANCELED", "FAILED"].contains(&now.as_str());
+            assert!(now == state || !ended, "the job ended {now}, not {state}");
+            (now == state).then_some(())
+        })
+        .await;
+    }
+
     /// `checkpoints` of the job at its leader, as soon as so many are complete.
-    pub async fn wait_for_checkpoints(&self, job: &str, completed: u64) -> super::rest::Checkpoints {
-        let leader = self.leader().await.expect("a leader");
-        let rest = self.job_managers[leader].rest();
+    pub async fn wait_for_checkpoints(&self, job: &str, completed: u64) -> Checkpoints {
+        let rest = self.leader_rest().await;
         let enough = async || rest.checkpoints(job).await.ok().filter(|one| one.completed >= completed);
         eventually(&format!("{completed} checkpoints"), seconds(60), enough).await
     }

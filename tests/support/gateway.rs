@@ -37,6 +37,13 @@ fn jvm_port(address: Ipv4Addr) -> u16 {
     10_000 + u16::from_be_bytes([high, low]) % 20_000
 }
 
+/// What the gateway publishes as its pod's address: the API server refuses loopback addresses as endpoints, so this one stands
+/// for it, and nobody connects to it.
+pub fn published(address: Ipv4Addr) -> String {
+    let [_, second, third, last] = address.octets();
+    Ipv4Addr::new(10, second, third, last).to_string()
+}
+
 /// Where the JVM finds the gateway.
 pub fn jvm_url(address: Ipv4Addr) -> String {
     format!("http://{address}:{}", jvm_port(address))
@@ -51,9 +58,9 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
     let (namespace, name) = cluster;
     let config = pod.directory.join("kubeconfig");
     std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML")).expect("failed to write a kubeconfig");
-    let ip = pod.address.to_string();
-    let jvm_address = format!("{ip}:{}", jvm_port(pod.address));
-    let probe_address = format!("{ip}:{}", names::PROBE_PORT);
+    let published = published(pod.address);
+    let jvm_address = format!("{}:{}", pod.address, jvm_port(pod.address));
+    let probe_address = format!("{}:{}", pod.address, names::PROBE_PORT);
     let high_availability = names::high_availability_cluster_id(namespace, name);
     let flags = [
         ("--cluster", name),
@@ -62,7 +69,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
         ("--ha-cluster-id", &high_availability),
         ("--pod-name", pod.name),
         ("--pod-uid", pod.uid),
-        ("--pod-ip", &ip),
+        ("--pod-ip", &published),
         ("--lease-duration", timings.lease_duration),
         ("--renew-deadline", timings.renew_deadline),
         ("--retry-period", timings.retry_period),

@@ -70,7 +70,7 @@ impl Rest {
     }
 
     /// Runs an uploaded jar; returns the id of the job.
-    pub async fn run(&self, jar: &str, class: &str, arguments: &[String]) -> Result<String> {
+    pub async fn run(&self, jar: &str, class: &str, arguments: &[&str]) -> Result<String> {
         let body = json!({"entryClass": class, "programArgsList": arguments});
         let answer = answer(self.client.post(format!("{}/jars/{jar}/run", self.base)).json(&body).timeout(seconds(20))).await?;
         Ok(answer["jobid"].as_str().with_context(|| format!("no job in {answer}"))?.to_owned())
