@@ -3,12 +3,18 @@
 //! Invariant: no client, no runtime, no clock. What goes in has been observed by [`crate::operator`]; what comes out is applied by it.
 
 pub mod build;
+pub mod cause;
 pub mod collect;
-#[cfg(test)]
-pub mod fixture;
+pub mod deletion;
 pub mod ledger;
 pub mod merge;
+pub mod news;
+pub mod observed;
 pub mod quantity;
+pub mod rollout;
+pub mod status;
+#[cfg(test)]
+pub mod tests;
 pub mod validate;
 
 use crate::api::FlinkHaClusterSpec;

@@ -117,7 +117,7 @@ fn named(list: &Value) -> impl Iterator<Item = (&str, &Value)> {
 mod tests {
     use serde_json::json;
 
-    use super::super::fixture;
+    use super::super::tests as fixture;
     use super::*;
 
     fn problems(change: impl FnOnce(&mut FlinkHaCluster)) -> Vec<String> {

@@ -65,7 +65,7 @@ fn process_size(resources: &Resources, default: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::fixture;
+    use crate::cluster::tests as fixture;
 
     #[test]
     fn the_configuration_holds_the_users_keys_and_ours() {

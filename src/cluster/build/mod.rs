@@ -89,7 +89,7 @@ mod tests {
     use k8s_openapi::api::{apps, coordination, core, discovery, policy, rbac};
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::super::fixture;
+    use super::super::tests as fixture;
     use super::*;
 
     fn objects() -> Objects {
