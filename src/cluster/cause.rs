@@ -1,0 +1,131 @@
+//! Why a cluster does not do what it should, read from the status of its pods and Deployments.
+
+use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
+
+/// A cause: one word for machines and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// CamelCase, as in a condition.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// The longest part of a crashed container's log that goes into a message.
+const LOG_LENGTH: usize = 500;
+
+/// A container that ended once may just have been killed; from the second time on it is said to crash.
+const CRASHES: i32 = 2;
+
+/// All causes, JobManagers first.
+pub fn causes(observed: &Observed) -> Vec<Cause> {
+    let deployments = [&observed.job_manager_deployment, &observed.task_manager_deployment];
+    let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
+    let pods = observed.job_manager_pods.iter().chain(&observed.task_manager_pods);
+    let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    refused.chain(pods.filter_map(|pod| of_pod(pod))).collect()
+}
+
+/// The API server refuses to create pods: quota, Pod Security, an admission webhook.
+fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
+    let failure = deployment.status.conditions.iter().find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True")?;
+    let name = deployment.metadata.name.as_deref().unwrap_or_default();
+    Some(Cause { reason: "PodsRefused", message: format!("Deployment {name}: {}", failure.message) })
+}
+
+fn of_pod(pod: &ObservedPod) -> Option<Cause> {
+    let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
+    containers.into_iter().find_map(|container| of_container(pod, container)).or_else(|| unschedulable(pod))
+}
+
+fn unschedulable(pod: &ObservedPod) -> Option<Cause> {
+    let condition = pod.status.conditions.iter().find(|condition| condition.kind == "PodScheduled" && condition.reason == "Unschedulable")?;
+    Some(Cause { reason: "Unschedulable", message: format!("pod {} cannot be scheduled: {}", pod.name(), condition.message) })
+}
+
+fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause> {
+    let waiting = container.state.waiting.clone().unwrap_or_default();
+    let (pod, name) = (pod.name(), &container.name);
+    match waiting.reason.as_str() {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => Some(Cause {
+            reason: "ImagePullFailed",
+            message: format!("pod {pod} cannot pull image {} of container {name}: {}", container.image, one_line(&waiting.message)),
+        }),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Cause {
+            reason: "ContainerNotStarted",
+            message: format!("container {name} of pod {pod} cannot start: {}", one_line(&waiting.message)),
+        }),
+        reason => {
+            let crashes = reason == "CrashLoopBackOff" || (container.restart_count >= CRASHES && !container.ready);
+            let ended = container.last_state.terminated.as_ref().or(container.state.terminated.as_ref()).filter(|_| crashes)?;
+            Some(Cause {
+                reason: "CrashLooping",
+                message: format!(
+                    "container {name} of pod {pod} ended {} times, last with exit code {} ({}): {}",
+                    container.restart_count,
+                    ended.exit_code,
+                    ended.reason,
+                    one_line(&ended.message)
+                ),
+            })
+        }
+    }
+}
+
+/// The end of a log as one line: the last words of a program say most about its end.
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let excess = line.chars().count().saturating_sub(LOG_LENGTH);
+    if excess == 0 { line } else { std::iter::once('…').chain(line.chars().skip(excess)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn causes_of(status: Value) -> Vec<Cause> {
+        let pod = json!({ "metadata": { "name": "demo-jobmanager-1" }, "status": status });
+        let pod: ObservedPod = serde_json::from_value(pod).unwrap_or_default();
+        causes(&Observed { job_manager_pods: vec![Arc::new(pod)], ..Observed::default() })
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_named_with_what_the_registry_said() {
+        let waiting = json!({ "reason": "ErrImagePull", "message": "failed to resolve\nnot found" });
+        let found = causes_of(json!({ "containerStatuses": [{ "name": "flink-main-container", "image": "flink:nope", "state": { "waiting": waiting } }] }));
+        assert_eq!(found[0].reason, "ImagePullFailed");
+        assert_eq!(
+            found[0].message,
+            "pod demo-jobmanager-1 cannot pull image flink:nope of container flink-main-container: failed to resolve not found"
+        );
+    }
+
+    #[test]
+    fn a_crash_loop_is_seen_between_its_crashes_too_and_ends_when_the_container_is_ready() {
+        let container = |ready: bool, restarts: i32| {
+            let last = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "Out of luck" } });
+            json!({ "initContainerStatuses": [{ "name": "gateway", "ready": ready, "restartCount": restarts, "lastState": last, "state": { "running": {} } }] })
+        };
+        let found = causes_of(container(false, 3));
+        assert_eq!(found[0].reason, "CrashLooping");
+        assert!(found[0].message.ends_with("ended 3 times, last with exit code 1 (Error): Out of luck"), "{}", found[0].message);
+        assert_eq!(causes_of(container(true, 3)), []);
+        assert_eq!(causes_of(container(false, 1)), []);
+    }
+
+    #[test]
+    fn a_pod_that_does_not_fit_anywhere_is_said_to_be_unschedulable() {
+        let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" });
+        assert_eq!(causes_of(json!({ "conditions": [condition] }))[0].reason, "Unschedulable");
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_log_is_kept() {
+        let line = one_line(&format!("{} the end", "x".repeat(2000)));
+        assert_eq!(line.chars().count(), LOG_LENGTH + 1);
+        assert!(line.ends_with("the end"));
+    }
+}

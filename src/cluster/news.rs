@@ -1,0 +1,49 @@
+//! What is worth an event: the difference between two states of a resource's status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::status::{DEGRADED, READY};
+use crate::api::status::FlinkHaClusterStatus;
+
+/// An event to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Something is wrong.
+    pub warning: bool,
+    /// CamelCase, for machines.
+    pub reason: String,
+    pub message: String,
+}
+
+/// What happened between two states.
+pub fn news(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<News> {
+    let mut news = Vec::new();
+    let term = |status: &FlinkHaClusterStatus| status.leader.as_ref().map(|leader| (leader.pod.clone(), leader.term));
+    if before.last_failover != after.last_failover
+        && let Some(failover) = &after.last_failover
+    {
+        let duration = failover.leaderless_milliseconds.map(|milliseconds| format!(" after {milliseconds} ms")).unwrap_or_default();
+        let message = format!("leadership went from {} to {}{duration}: {}", failover.from, failover.to, failover.why);
+        news.push(News { warning: false, reason: "Failover".to_owned(), message });
+    } else if term(before) != term(after)
+        && let Some(leader) = &after.leader
+        && before.leader.is_none()
+    {
+        let message = format!("{} was elected in term {}", leader.pod, leader.term);
+        news.push(News { warning: false, reason: "LeaderElected".to_owned(), message });
+    }
+    for (kind, warning) in [(DEGRADED, true), (READY, false)] {
+        if let Some(condition) = begun(kind, before, after) {
+            news.push(News { warning, reason: condition.reason.clone(), message: condition.message.clone() });
+        }
+    }
+    news
+}
+
+/// The condition, if it holds now and did not before, or did for another reason.
+fn begun<'a>(kind: &str, before: &FlinkHaClusterStatus, after: &'a FlinkHaClusterStatus) -> Option<&'a Condition> {
+    let holding = |condition: &&Condition| condition.type_ == kind && condition.status == "True";
+    let now = after.conditions.iter().find(holding)?;
+    let known = before.conditions.iter().find(holding).is_some_and(|condition| condition.reason == now.reason);
+    (!known).then_some(now)
+}

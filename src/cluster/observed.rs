@@ -1,0 +1,123 @@
+//! What has been observed of a cluster: the parts of Kubernetes' objects that a decision needs, and no more, because the operator keeps them
+//! in memory for every cluster.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource;
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+/// Everything observed of one cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    pub lease: Option<Arc<Lease>>,
+    pub job_manager_pods: Vec<Arc<ObservedPod>>,
+    pub task_manager_pods: Vec<Arc<ObservedPod>>,
+    pub job_manager_deployment: Option<Arc<ObservedDeployment>>,
+    pub task_manager_deployment: Option<Arc<ObservedDeployment>>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, Resource)]
+#[resource(inherit = "Pod")]
+pub struct ObservedPod {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub status: PodStatus,
+}
+
+/// The status of a pod.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    pub conditions: Vec<ObservedCondition>,
+    pub container_statuses: Vec<ContainerStatus>,
+    pub init_container_statuses: Vec<ContainerStatus>,
+}
+
+/// The status of a container.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub image: String,
+    pub ready: bool,
+    pub restart_count: i32,
+    pub state: ContainerState,
+    pub last_state: ContainerState,
+}
+
+/// The state of a container.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct ContainerState {
+    pub waiting: Option<Waiting>,
+    pub terminated: Option<Terminated>,
+}
+
+/// Why a container does not run yet.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Terminated {
+    pub exit_code: i32,
+    pub reason: String,
+    pub message: String,
+}
+
+/// A condition of a pod or a Deployment.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObservedCondition {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    pub reason: String,
+    pub message: String,
+}
+
+/// A Deployment.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, Resource)]
+#[resource(inherit = "Deployment")]
+pub struct ObservedDeployment {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub status: DeploymentStatus,
+}
+
+/// The status of a Deployment.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentStatus {
+    pub observed_generation: i64,
+    pub replicas: i32,
+    pub updated_replicas: i32,
+    pub ready_replicas: i32,
+    pub conditions: Vec<ObservedCondition>,
+}
+
+impl ObservedPod {
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Ready, and not on its way out.
+    pub fn is_ready(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none() && is_true(&self.status.conditions, "Ready")
+    }
+}
+
+/// Whether a condition is there and true.
+pub fn is_true(conditions: &[ObservedCondition], kind: &str) -> bool {
+    conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
+}

@@ -1,0 +1,90 @@
+//! Which image of the gateway a cluster runs, and which JobManager goes last.
+
+use std::sync::Arc;
+
+use super::build::job_manager::TEMPLATE_ANNOTATION;
+use super::observed::{Observed, ObservedDeployment, ObservedPod};
+use crate::api::names::ROLE_LABEL;
+
+/// By which ReplicaSets choose the pods that go first: those that cost least.
+pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// More than any other pod, which costs nothing.
+const LEADER_COST: &str = "100";
+
+/// The image of the gateway for this cluster: the pinned one, as long as nothing else of the JobManagers' pods changes, so that an upgrade of
+/// the operator does not restart them; the operator's own, when they are replaced anyway.
+pub fn gateway_image<'a>(pinned: Option<&'a str>, live: Option<&ObservedDeployment>, template_digest: &str, own: &'a str) -> &'a str {
+    let annotations = live.and_then(|deployment| deployment.metadata.annotations.as_ref());
+    let unchanged = annotations.and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION)).is_some_and(|digest| digest == template_digest);
+    pinned.filter(|_| unchanged).unwrap_or(own)
+}
+
+/// What a JobManager's pod should say of its role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    pub pod: String,
+    /// For people.
+    pub label: &'static str,
+    /// For ReplicaSets; `None` removes the annotation.
+    pub deletion_cost: Option<&'static str>,
+}
+
+/// The roles of the pods that do not say so yet; the new leader's first, so that there is no moment in which it is cheap to delete.
+pub fn roles(observed: &Observed) -> Vec<Role> {
+    let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
+    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+    let mut roles: Vec<Role> = observed.job_manager_pods.iter().filter_map(|pod| changed_role(pod, holder)).collect();
+    roles.sort_by_key(|role| role.deletion_cost.is_none());
+    roles
+}
+
+fn changed_role(pod: &Arc<ObservedPod>, holder: &str) -> Option<Role> {
+    let (label, deletion_cost) = if pod.name() == holder { ("leader", Some(LEADER_COST)) } else { ("standby", None) };
+    let labels = pod.metadata.labels.as_ref();
+    let annotations = pod.metadata.annotations.as_ref();
+    let says = labels.and_then(|labels| labels.get(ROLE_LABEL)).is_some_and(|role| role == label);
+    let costs = annotations.and_then(|annotations| annotations.get(DELETION_COST_ANNOTATION)).map(String::as_str) == deletion_cost;
+    (!says || !costs).then(|| Role { pod: pod.name().to_owned(), label, deletion_cost })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(digest: &str) -> ObservedDeployment {
+        serde_json::from_value(json!({ "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } } })).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_new_operator_brings_its_gateway_only_when_the_pods_are_replaced_anyway() {
+        let live = deployment("same");
+        assert_eq!(gateway_image(Some("old"), Some(&live), "same", "new"), "old");
+        assert_eq!(gateway_image(Some("old"), Some(&live), "different", "new"), "new");
+        assert_eq!(gateway_image(Some("old"), None, "same", "new"), "new");
+        assert_eq!(gateway_image(None, Some(&live), "same", "new"), "new");
+    }
+
+    #[test]
+    fn a_new_leader_is_marked_before_the_old_one_is_unmarked_and_the_rest_is_left_alone() {
+        let pod = |name: &str, role: &str, cost: Option<&str>| {
+            let annotations = cost.map(|cost| json!({ DELETION_COST_ANNOTATION: cost })).unwrap_or(json!({}));
+            let pod = json!({ "metadata": { "name": name, "labels": { ROLE_LABEL: role }, "annotations": annotations } });
+            Arc::new(serde_json::from_value(pod).unwrap_or_default())
+        };
+        let lease = serde_json::from_value(json!({ "metadata": {}, "spec": { "holderIdentity": "b" } })).unwrap_or_default();
+        let observed = Observed {
+            lease: Some(Arc::new(lease)),
+            job_manager_pods: vec![pod("a", "leader", Some("100")), pod("b", "standby", None), pod("c", "standby", None)],
+            ..Observed::default()
+        };
+        assert_eq!(
+            roles(&observed),
+            [
+                Role { pod: "b".to_owned(), label: "leader", deletion_cost: Some("100") },
+                Role { pod: "a".to_owned(), label: "standby", deletion_cost: None },
+            ]
+        );
+    }
+}
