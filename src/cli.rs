@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::{gateway, operator};
+
 /// JobManager high availability for Apache Flink on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -13,8 +15,10 @@ pub struct Arguments {
 /// One binary, one image: what it does is its first word.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the operator.
+    Operator(operator::Arguments),
+    /// Run the sidecar of a JobManager.
+    Gateway(Box<gateway::Arguments>),
     /// Print the CustomResourceDefinition.
     Crd,
-    /// Run the sidecar of a JobManager.
-    Gateway(Box<crate::gateway::Arguments>),
 }

@@ -38,7 +38,8 @@ fn of_pod(pod: &ObservedPod) -> Option<Cause> {
 }
 
 fn unschedulable(pod: &ObservedPod) -> Option<Cause> {
-    let condition = pod.status.conditions.iter().find(|condition| condition.kind == "PodScheduled" && condition.reason == "Unschedulable")?;
+    let condition =
+        pod.status.conditions.iter().find(|condition| condition.kind == "PodScheduled" && condition.reason == "Unschedulable")?;
     Some(Cause { reason: "Unschedulable", message: format!("pod {} cannot be scheduled: {}", pod.name(), condition.message) })
 }
 
@@ -95,7 +96,9 @@ mod tests {
     #[test]
     fn an_image_that_cannot_be_pulled_is_named_with_what_the_registry_said() {
         let waiting = json!({ "reason": "ErrImagePull", "message": "failed to resolve\nnot found" });
-        let found = causes_of(json!({ "containerStatuses": [{ "name": "flink-main-container", "image": "flink:nope", "state": { "waiting": waiting } }] }));
+        let found = causes_of(
+            json!({ "containerStatuses": [{ "name": "flink-main-container", "image": "flink:nope", "state": { "waiting": waiting } }] }),
+        );
         assert_eq!(found[0].reason, "ImagePullFailed");
         assert_eq!(
             found[0].message,
@@ -118,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_does_not_fit_anywhere_is_said_to_be_unschedulable() {
-        let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" });
+        let condition =
+            json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" });
         assert_eq!(causes_of(json!({ "conditions": [condition] }))[0].reason, "Unschedulable");
     }
 

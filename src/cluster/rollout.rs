@@ -15,7 +15,8 @@ const LEADER_COST: &str = "100";
 /// the operator does not restart them; the operator's own, when they are replaced anyway.
 pub fn gateway_image<'a>(pinned: Option<&'a str>, live: Option<&ObservedDeployment>, template_digest: &str, own: &'a str) -> &'a str {
     let annotations = live.and_then(|deployment| deployment.metadata.annotations.as_ref());
-    let unchanged = annotations.and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION)).is_some_and(|digest| digest == template_digest);
+    let unchanged =
+        annotations.and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION)).is_some_and(|digest| digest == template_digest);
     pinned.filter(|_| unchanged).unwrap_or(own)
 }
 

@@ -32,9 +32,14 @@ pub enum Outcome {
     Refused(Cause),
 }
 
-/// The status that goes with what was observed. `now` is the time of the transitions found.
-pub fn status(resource: &FlinkHaCluster, observed: &Observed, outcome: &Outcome, now: Timestamp) -> FlinkHaClusterStatus {
-    let before = resource.status.clone().unwrap_or_default();
+/// The status that goes with what was observed. `before` is the status until now, and `now` the time of the transitions found.
+pub fn status(
+    resource: &FlinkHaCluster,
+    before: &FlinkHaClusterStatus,
+    observed: &Observed,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> FlinkHaClusterStatus {
     let generation = resource.metadata.generation;
     let name = resource.metadata.name.as_deref().unwrap_or_default();
     let spec = &resource.spec;
@@ -52,10 +57,10 @@ pub fn status(resource: &FlinkHaCluster, observed: &Observed, outcome: &Outcome,
         leader: election.leader(),
         job_manager,
         task_manager,
-        last_failover: election.failover().or(before.last_failover),
+        last_failover: election.failover().or_else(|| before.last_failover.clone()),
         gateway_image: match outcome {
             Outcome::Applied { gateway_image } => Some(gateway_image.clone()),
-            Outcome::Refused(_) => before.gateway_image,
+            Outcome::Refused(_) => before.gateway_image.clone(),
         },
         conditions: verdicts.into_iter().map(|verdict| verdict.condition(&before.conditions, generation, now)).collect(),
     }
@@ -110,7 +115,8 @@ impl Election {
     }
 
     fn leader(&self) -> Option<Leader> {
-        let leader = || Leader { pod: self.record.holder.clone(), term: i64::try_from(self.term()).unwrap_or(i64::MAX), since: self.since.clone() };
+        let leader =
+            || Leader { pod: self.record.holder.clone(), term: i64::try_from(self.term()).unwrap_or(i64::MAX), since: self.since.clone() };
         self.has_pod.then(leader)
     }
 
@@ -164,7 +170,14 @@ fn ready(election: &Election, job_managers: i32, job_manager: &Members, task_man
     } else if job_managers > 1 && standbys < 1 {
         (false, "NoStandby", "no standby could take over if the leader failed".to_owned())
     } else {
-        (true, "Ready", format!("{} leads; {} JobManagers and {} TaskManagers are ready", election.record.holder, job_manager.ready, task_manager.ready))
+        (
+            true,
+            "Ready",
+            format!(
+                "{} leads; {} JobManagers and {} TaskManagers are ready",
+                election.record.holder, job_manager.ready, task_manager.ready
+            ),
+        )
     };
     Verdict { kind: READY, holds, reason, message }
 }

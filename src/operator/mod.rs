@@ -1,1 +1,164 @@
-//! (see lib.rs)
+//! The controller's shell: [`observe`], [`apply`], [`report`], [`finalize`]; what they do is decided in [`crate::cluster`].
+//!
+//! Clusters do not need the operator to live: elections, failovers and REST discovery are the gateways' business.
+
+pub mod apply;
+pub mod election;
+pub mod finalize;
+pub mod metrics;
+pub mod observe;
+pub mod reconcile;
+pub mod report;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use kube::runtime::controller::{Config, applier};
+use kube::{Client, ResourceExt};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use self::metrics::{Clusters, Metrics};
+use self::reconcile::Context;
+use crate::api::FlinkHaCluster;
+use crate::cluster::build::Environment;
+use crate::telemetry;
+
+/// Changes that come together are handled together.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Clusters that are reconciled at the same time.
+const CONCURRENCY: u16 = 16;
+
+/// Flags of `flinkha operator`; the chart writes them.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// Image of the gateway: the one that this program is in.
+    #[arg(long, env = "GATEWAY_IMAGE")]
+    pub gateway_image: String,
+    /// Log filter of the gateways.
+    #[arg(long, env = "GATEWAY_LOG", default_value = "info")]
+    pub gateway_log: String,
+    /// Watch only this namespace; all when empty.
+    #[arg(long, env = "WATCH_NAMESPACE", default_value = "")]
+    pub watch_namespace: String,
+    /// Whether to work only when elected. Without it there must be no second operator.
+    #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// Name of this operator's pod.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: String,
+    /// Namespace of this operator.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub pod_namespace: String,
+    /// Where probes and metrics are served.
+    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], 8080)))]
+    pub probe_address: SocketAddr,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to {action} {object}")]
+    Request {
+        action: &'static str,
+        object: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error("failed to build an object that Kubernetes can read")]
+    Malformed {
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// For requests about a resource.
+    pub fn request(action: &'static str, resource: &FlinkHaCluster) -> impl FnOnce(kube::Error) -> Self + use<> {
+        let object = format!("FlinkHaCluster {}", resource.name_any());
+        move |source| Self::Request { action, object, source: Box::new(source) }
+    }
+}
+
+/// Runs the operator until it is told to end.
+///
+/// # Errors
+/// When the API server cannot be found, a port cannot be opened, or the election is lost: the process must end then.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("failed to find the API server")?;
+    let (ready, is_ready) = watch::channel(false);
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let registry = Arc::new(std::sync::Mutex::new(registry));
+    let mut candidate = election::Candidate::new(client.clone(), &arguments.pod_namespace, arguments.pod_name.clone());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        served = telemetry::probes::serve(arguments.probe_address, is_ready, Arc::clone(&registry)) => served,
+        worked = work(&arguments, client, &mut candidate, metrics, &registry, ready) => worked,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }?;
+    tracing::info!("told to end");
+    if arguments.leader_election {
+        candidate.release().await;
+    }
+    Ok(())
+}
+
+async fn work(
+    arguments: &Arguments,
+    client: Client,
+    candidate: &mut election::Candidate,
+    metrics: Metrics,
+    registry: &std::sync::Mutex<Registry>,
+    ready: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    if !arguments.leader_election {
+        return control(arguments, client, metrics, registry, ready).await;
+    }
+    // A standby is ready: it can take over.
+    ready.send_replace(true);
+    tracing::info!("waiting to be elected");
+    let lease = candidate.elected().await;
+    tracing::info!("elected");
+    tokio::select! {
+        () = candidate.lost(lease) => anyhow::bail!("another operator was elected, or the Lease could not be renewed in time"),
+        controlled = control(arguments, client, metrics, registry, ready.clone()) => controlled,
+    }
+}
+
+/// Watches and reconciles.
+async fn control(
+    arguments: &Arguments,
+    client: Client,
+    metrics: Metrics,
+    registry: &std::sync::Mutex<Registry>,
+    ready: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let (triggers, triggered) = futures::channel::mpsc::unbounded();
+    let namespace = Some(arguments.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let (caches, mut watches) = observe::start(&client, namespace, &triggers).await?;
+    tracing::info!(clusters = caches.clusters.len(), namespace = namespace.unwrap_or("all"), "the caches are filled");
+    let clusters = caches.clusters.clone();
+    if let Ok(mut registry) = registry.lock() {
+        registry.register_collector(Box::new(Clusters(clusters.clone())));
+    }
+    let environment = Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
+    let context = Arc::new(Context::new(&client, caches, environment, arguments.pod_name.clone(), metrics));
+    ready.send_replace(true);
+    let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
+    let queue = triggered.map(Ok::<_, std::convert::Infallible>);
+    let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
+    let reconciling = applier(reconciler, reconcile::on_error, context, clusters, queue, config)
+        // Errors were logged by `on_error`; that an object is gone is no error.
+        .for_each(|result| async move { drop(result.inspect_err(|error| tracing::debug!(%error, "not reconciled"))) });
+    tokio::select! {
+        () = reconciling => anyhow::bail!("reconciling ended by itself"),
+        ended = watches.join_next() => anyhow::bail!("a watch ended by itself: {ended:?}"),
+    }
+}

@@ -136,3 +136,8 @@ fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
     ];
     std::iter::once("gateway".to_owned()).chain(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
 }
+
+/// The digest that [`deployment`] wrote on a Deployment.
+pub fn digest_of(deployment: &Value) -> &str {
+    deployment["metadata"]["annotations"][TEMPLATE_ANNOTATION].as_str().unwrap_or_default()
+}

@@ -1,0 +1,162 @@
+//! Applying: server-side apply of what was built, and only of what is not there already.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind, ObjectMeta, TypeMeta};
+use kube::{Api, Client};
+use serde_json::Value;
+
+use super::Error;
+use super::observe::{Caches, fingerprint};
+use crate::api::FlinkHaCluster;
+use crate::api::names::FIELD_MANAGER;
+use crate::cluster::build::{Objects, digest};
+use crate::cluster::cause::Cause;
+
+/// Applies objects, and remembers what it applied.
+pub struct Applier {
+    client: Client,
+    /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. Lost when the operator restarts: then everything is
+    /// applied once more, which changes nothing.
+    applied: Mutex<HashMap<String, Memory>>,
+}
+
+/// What was applied, and how the object looked then.
+struct Memory {
+    digest: String,
+    fingerprint: String,
+    /// UID of the resource.
+    owner: String,
+}
+
+/// Where an object goes.
+struct Target<'a> {
+    object: &'a Value,
+    kind: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn of(object: &'a Value) -> Self {
+        let text = |value: &'a Value| value.as_str().unwrap_or_default();
+        Self {
+            object,
+            kind: text(&object["kind"]),
+            namespace: text(&object["metadata"]["namespace"]),
+            name: text(&object["metadata"]["name"]),
+        }
+    }
+
+    fn key(&self) -> String {
+        format!("{}/{}/{}", self.namespace, self.kind, self.name)
+    }
+
+    fn api(&self, client: &Client) -> Api<DynamicObject> {
+        let types = TypeMeta { api_version: self.object["apiVersion"].as_str().unwrap_or_default().to_owned(), kind: self.kind.to_owned() };
+        // A kind that we built ourselves; were it malformed, the API server would not know it.
+        let kind = GroupVersionKind::try_from(types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", self.kind));
+        Api::namespaced_with(client.clone(), self.namespace, &ApiResource::from_gvk(&kind))
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(kube::Error) -> Error + use<> {
+        let object = format!("{} {}", self.kind, self.name);
+        move |source| Error::Request { action, object, source: Box::new(source) }
+    }
+}
+
+impl Applier {
+    pub fn new(client: Client) -> Self {
+        Self { client, applied: Mutex::default() }
+    }
+
+    /// Applies everything that is not as it should be, pods last. `Some` when the API server refuses a pod template: nothing has been changed then.
+    ///
+    /// # Errors
+    /// When a request fails; it is safe to try again.
+    pub async fn apply(&self, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
+        for (deployment, field) in
+            [(&objects.job_managers, "spec.jobManager.podTemplate"), (&objects.task_managers, "spec.taskManager.podTemplate")]
+        {
+            if let Some(refused) = self.check(deployment, field, caches).await? {
+                return Ok(Some(refused));
+            }
+        }
+        for object in &objects.applied {
+            self.apply_one(object, caches).await?;
+        }
+        for object in &objects.created {
+            self.create(object, caches).await?;
+        }
+        self.apply_one(&objects.job_managers, caches).await?;
+        self.apply_one(&objects.task_managers, caches).await?;
+        Ok(None)
+    }
+
+    /// Forgets a cluster that is gone.
+    pub fn forget(&self, resource: &FlinkHaCluster) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.retain(|_, memory| memory.owner != resource.metadata.uid.as_deref().unwrap_or_default());
+    }
+
+    fn is_applied(&self, target: &Target<'_>, caches: &Caches) -> bool {
+        let Some(live) = caches.fingerprint(target.kind, target.namespace, target.name) else { return false };
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.get(&target.key()).is_some_and(|memory| memory.digest == digest(&target.object.to_string()) && memory.fingerprint == live)
+    }
+
+    /// A dry run finds what only the API server's own schema knows: fields in a user's pod template that do not exist, amounts that are none.
+    async fn check(&self, deployment: &Value, field: &str, caches: &Caches) -> Result<Option<Cause>, Error> {
+        let target = Target::of(deployment);
+        if self.is_applied(&target, caches) {
+            return Ok(None);
+        }
+        let parameters = PatchParams::apply(FIELD_MANAGER).force().dry_run().validation_strict();
+        match target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(deployment)).await {
+            Ok(_) => Ok(None),
+            Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => {
+                Ok(Some(Cause { reason: "InvalidPodTemplate", message: format!("{field}: {}", status.message) }))
+            }
+            Err(error) => Err(target.failed("try")(error)),
+        }
+    }
+
+    async fn apply_one(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
+        let target = Target::of(object);
+        if self.is_applied(&target, caches) {
+            return Ok(());
+        }
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(object)).await;
+        let metadata: ObjectMeta = applied.map_err(target.failed("apply"))?.metadata;
+        tracing::debug!(kind = target.kind, name = target.name, namespace = target.namespace, "applied");
+        let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default().to_owned();
+        let memory = Memory { digest: digest(&object.to_string()), fingerprint: fingerprint(&metadata), owner };
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(target.key(), memory);
+        Ok(())
+    }
+
+    /// Creates an object whose contents belong to somebody else from then on.
+    async fn create(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
+        let target = Target::of(object);
+        if caches.fingerprint(target.kind, target.namespace, target.name).is_some() {
+            return Ok(());
+        }
+        let parsed: DynamicObject = serde_json::from_value(object.clone()).map_err(|source| Error::Malformed { source })?;
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match target.api(&self.client).create(&parameters, &parsed).await {
+            Ok(_) => Ok(()),
+            // Somebody was faster, or our cache is late.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(target.failed("create")(error)),
+        }
+    }
+}
+
+/// Whether an answer means that the object is wrong, and not that the API server could not do it now. A field that the schema does not know is
+/// reported by server-side apply as an internal error.
+fn is_refusal(code: u16, message: &str) -> bool {
+    matches!(code, 400 | 422) || message.contains("field not declared in schema") || message.contains("failed to create typed patch object")
+}

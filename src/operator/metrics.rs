@@ -1,0 +1,80 @@
+//! The operator's metrics.
+
+use std::fmt::{Debug, Formatter};
+use std::time::Duration;
+
+use kube::runtime::reflector::Store;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::api::FlinkHaCluster;
+use crate::cluster::status::{DEGRADED, READY};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Result_ {
+    result: &'static str,
+}
+
+/// What reconciling counts.
+#[derive(Clone)]
+pub struct Metrics {
+    reconciles: Family<Result_, Counter>,
+    duration: Histogram,
+}
+
+impl Metrics {
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { reconciles: Family::default(), duration: Histogram::new(exponential_buckets(0.001, 4.0, 8)) };
+        registry.register("flinkha_reconciles", "Reconciliations, by result", metrics.reconciles.clone());
+        registry.register("flinkha_reconcile_duration_seconds", "How long reconciliations take", metrics.duration.clone());
+        metrics
+    }
+
+    pub fn reconciled(&self, succeeded: bool, duration: Duration) {
+        let result = if succeeded { "success" } else { "error" };
+        self.reconciles.get_or_create(&Result_ { result }).inc();
+        self.duration.observe(duration.as_secs_f64());
+    }
+}
+
+/// Counts clusters by phase when it is asked.
+pub struct Clusters(pub Store<FlinkHaCluster>);
+
+impl Debug for Clusters {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Clusters")
+    }
+}
+
+impl Collector for Clusters {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
+        let clusters = self.0.state();
+        let mut family = encoder.encode_descriptor("flinkha_clusters", "FlinkHaClusters, by phase", None, MetricType::Gauge)?;
+        for phase in ["deleting", "degraded", "ready", "not_ready"] {
+            let count = clusters.iter().filter(|cluster| phase_of(cluster) == phase).count();
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&[("phase", phase)])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn phase_of(cluster: &FlinkHaCluster) -> &'static str {
+    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    let holds = |kind: &str| conditions.clone().any(|condition| condition.type_ == kind && condition.status == "True");
+    if cluster.metadata.deletion_timestamp.is_some() {
+        "deleting"
+    } else if holds(DEGRADED) {
+        "degraded"
+    } else if holds(READY) {
+        "ready"
+    } else {
+        "not_ready"
+    }
+}

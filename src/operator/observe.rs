@@ -1,0 +1,244 @@
+//! Observing: one watch per kind, over all clusters, kept in memory. A change that could matter to a cluster makes it reconcile.
+//!
+//! Only objects that carry our label are watched, and of most kinds only the metadata. No request is made to look something up.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use futures::channel::mpsc::UnboundedSender;
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{core, discovery, policy, rbac};
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, NamespaceScope, ObjectMeta, PartialObjectMeta};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use crate::api::FlinkHaCluster;
+use crate::api::names::{self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::cluster::observed::{Observed, ObservedDeployment, ObservedPod};
+
+type Metadata = PartialObjectMeta<DynamicObject>;
+
+/// Where changes are announced.
+pub type Triggers = UnboundedSender<ObjectRef<FlinkHaCluster>>;
+
+/// Everything that is watched, as last seen.
+pub struct Caches {
+    pub clusters: Store<FlinkHaCluster>,
+    leases: Store<Lease>,
+    pods: Store<ObservedPod>,
+    deployments: Store<ObservedDeployment>,
+    /// Metadata of the other kinds, by kind.
+    others: HashMap<String, (ApiResource, Store<Metadata>)>,
+}
+
+/// Starts all watches, and returns when all of them have delivered what there is.
+///
+/// # Errors
+/// When a watch ends before that.
+pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers) -> anyhow::Result<(Caches, JoinSet<()>)> {
+    let mut watches = Watches { client, namespace, triggers, running: JoinSet::new() };
+    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let caches = Caches {
+        clusters: watches.start((), watcher::Config::default(), own_name, |cluster: &FlinkHaCluster| {
+            let metadata = &cluster.metadata;
+            digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some()))
+        }),
+        leases: watches.start((), ours.clone(), label, |lease: &Lease| {
+            // Not its renewals.
+            let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
+            digest((holder, lease.metadata.annotations.as_ref(), lease.metadata.deletion_timestamp.is_some()))
+        }),
+        pods: watches.start((), ours.clone(), label, |pod: &ObservedPod| digest(pod.metadata.resource_version.as_ref())),
+        deployments: watches
+            .start((), ours.clone(), label, |deployment: &ObservedDeployment| digest(deployment.metadata.resource_version.as_ref())),
+        others: other_kinds()
+            .into_iter()
+            .map(|kind| {
+                let store = watches.start(kind.clone(), ours.clone(), label, |object: &Metadata| digest(fingerprint(&object.metadata)));
+                (kind.kind.clone(), (kind, store))
+            })
+            .collect(),
+    };
+    caches.clusters.wait_until_ready().await?;
+    caches.leases.wait_until_ready().await?;
+    caches.pods.wait_until_ready().await?;
+    caches.deployments.wait_until_ready().await?;
+    for (_, store) in caches.others.values() {
+        store.wait_until_ready().await?;
+    }
+    Ok((caches, watches.running))
+}
+
+/// Kinds of which only the metadata is kept: to see that they are there and unchanged.
+fn other_kinds() -> Vec<ApiResource> {
+    vec![
+        ApiResource::erase::<core::v1::ConfigMap>(&()),
+        ApiResource::erase::<core::v1::Service>(&()),
+        ApiResource::erase::<core::v1::ServiceAccount>(&()),
+        ApiResource::erase::<rbac::v1::Role>(&()),
+        ApiResource::erase::<rbac::v1::RoleBinding>(&()),
+        ApiResource::erase::<policy::v1::PodDisruptionBudget>(&()),
+        ApiResource::erase::<discovery::v1::EndpointSlice>(&()),
+    ]
+}
+
+impl Caches {
+    /// Everything known of a cluster.
+    pub fn observe(&self, namespace: &str, name: &str) -> Observed {
+        let of_cluster =
+            |metadata: &ObjectMeta| metadata.namespace.as_deref() == Some(namespace) && labelled(metadata, CLUSTER_LABEL) == Some(name);
+        let (job_manager_pods, task_manager_pods) = self
+            .pods
+            .state_filter(|pod| of_cluster(&pod.metadata))
+            .into_iter()
+            .partition(|pod| labelled(&pod.metadata, COMPONENT_LABEL) == Some(JOB_MANAGER));
+        Observed {
+            lease: self.leases.get(&ObjectRef::new(&names::lease(name)).within(namespace)),
+            job_manager_pods,
+            task_manager_pods,
+            job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
+            task_manager_deployment: self.deployments.get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
+        }
+    }
+
+    /// The fingerprint of an object, if it exists.
+    pub fn fingerprint(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
+        match kind {
+            "Lease" => self.leases.get(&ObjectRef::new(name).within(namespace)).map(|lease| fingerprint(&lease.metadata)),
+            "Deployment" => {
+                self.deployments.get(&ObjectRef::new(name).within(namespace)).map(|deployment| fingerprint(&deployment.metadata))
+            }
+            other => {
+                let (resource, store) = self.others.get(other)?;
+                let reference = ObjectRef::new_with(name, resource.clone()).within(namespace);
+                store.get(&reference).map(|object| fingerprint(&object.metadata))
+            }
+        }
+    }
+}
+
+/// Changes when somebody changes what an object asks for: its generation, where the API server counts one, else its version.
+pub fn fingerprint(metadata: &ObjectMeta) -> String {
+    let generation = metadata.generation.map(|generation| generation.to_string());
+    let version = generation.or_else(|| metadata.resource_version.clone()).unwrap_or_default();
+    format!("{}/{version}", metadata.uid.as_deref().unwrap_or_default())
+}
+
+fn labelled<'a>(metadata: &'a ObjectMeta, label: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(label).map(String::as_str)
+}
+
+fn label(metadata: &ObjectMeta) -> Option<String> {
+    labelled(metadata, CLUSTER_LABEL).map(str::to_owned)
+}
+
+fn own_name(metadata: &ObjectMeta) -> Option<String> {
+    metadata.name.clone()
+}
+
+fn digest(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+struct Watches<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    triggers: &'a Triggers,
+    running: JoinSet<()>,
+}
+
+impl Watches<'_> {
+    /// Watches a kind. `cluster_of` tells whose an object is; a change of `interest` makes that cluster reconcile.
+    fn start<K>(
+        &mut self,
+        kind: K::DynamicType,
+        config: watcher::Config,
+        cluster_of: fn(&ObjectMeta) -> Option<String>,
+        interest: fn(&K) -> u64,
+    ) -> Store<K>
+    where
+        K: Resource<Scope: NamespaceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K::DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync,
+    {
+        let api: Api<K> = Api::all_with(self.client.clone(), &kind).constrain(self.namespace.unwrap_or_default());
+        let writer = reflector::store::Writer::new(kind.clone());
+        let store = writer.as_reader();
+        let stream = watcher(api, config).default_backoff().modify(|object| trim(object.meta_mut())).reflect(writer);
+        self.running.spawn(announce(stream, kind, cluster_of, interest, self.triggers.clone()));
+        store
+    }
+}
+
+/// What only costs memory.
+fn trim(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+/// What is remembered of an object to tell whether a change matters.
+struct Known {
+    interest: u64,
+    cluster: Option<ObjectRef<FlinkHaCluster>>,
+    /// Seen since the watch last began anew.
+    seen: bool,
+}
+
+/// Announces changes that matter, deletions, and deletions that happened while the watch was interrupted.
+async fn announce<K: Resource>(
+    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    kind: K::DynamicType,
+    cluster_of: fn(&ObjectMeta) -> Option<String>,
+    interest: fn(&K) -> u64,
+    triggers: Triggers,
+) {
+    let mut known: HashMap<(Option<String>, Option<String>), Known> = HashMap::new();
+    let announce = |cluster: Option<ObjectRef<FlinkHaCluster>>| {
+        if let Some(cluster) = cluster {
+            // The receiver is gone only when the process ends.
+            let _ = triggers.unbounded_send(cluster);
+        }
+    };
+    let key = |object: &K| (object.meta().namespace.clone(), object.meta().name.clone());
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                let metadata = object.meta();
+                let namespace = metadata.namespace.as_deref().unwrap_or_default();
+                let cluster = cluster_of(metadata).map(|name| ObjectRef::new(&name).within(namespace));
+                let now = Known { interest: interest(&object), cluster: cluster.clone(), seen: true };
+                let before = known.insert(key(&object), now);
+                if before.is_none_or(|before| before.interest != interest(&object)) {
+                    announce(cluster);
+                }
+            }
+            Ok(watcher::Event::Delete(object)) => announce(known.remove(&key(&object)).and_then(|known| known.cluster)),
+            Ok(watcher::Event::Init) => known.values_mut().for_each(|known| known.seen = false),
+            Ok(watcher::Event::InitDone) => known.retain(|_, known| {
+                if !known.seen {
+                    announce(known.cluster.take());
+                }
+                known.seen
+            }),
+            Err(error) => tracing::warn!(kind = %K::kind(&kind), error = %chain(&error), "a watch was interrupted and begins anew"),
+        }
+    }
+}
+
+/// An error with its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |error| error.source()).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}

@@ -1,0 +1,39 @@
+//! The port for the kubelet and for Prometheus.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Serves `/livez`, `/readyz` and `/metrics` until the process ends.
+///
+/// # Errors
+/// When the port cannot be opened.
+pub async fn serve(address: SocketAddr, ready: watch::Receiver<bool>, registry: Arc<Mutex<Registry>>) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("failed to open {address}"))?;
+    let readyz = move || {
+        let answer =
+            if *ready.borrow() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled") };
+        async move { answer }
+    };
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(move || async move { metrics(&registry) }));
+    Ok(axum::serve(listener, router).await?)
+}
+
+/// The registry in the OpenMetrics text format.
+pub fn metrics(registry: &Mutex<Registry>) -> impl IntoResponse + use<> {
+    let mut text = String::new();
+    let encoded = prometheus_client::encoding::text::encode(&mut text, &registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let status = if encoded.is_ok() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    (status, [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
