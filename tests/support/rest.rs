@@ -51,8 +51,13 @@ impl Rest {
     }
 
     pub fn with_timeout(address: Ipv4Addr, timeout: Duration) -> Self {
+        Self::at(format!("http://{address}:{REST_PORT}"), timeout)
+    }
+
+    /// Behind a proxy: `base` comes before Flink's own paths.
+    pub fn at(base: String, timeout: Duration) -> Self {
         let client = Client::builder().no_proxy().timeout(timeout).build().expect("an HTTP client");
-        Self { base: format!("http://{address}:{REST_PORT}"), client }
+        Self { base, client }
     }
 
     pub async fn overview(&self) -> Result<Value> {

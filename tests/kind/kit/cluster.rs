@@ -1,0 +1,127 @@
+//! A Flink cluster in kind, ours or with Flink's own Kubernetes HA: its pods, its leader, its jobs.
+
+use std::time::Duration;
+
+use flinkha::api::names;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+
+use super::machine::{flink_version, pod_url};
+use super::namespace::Namespace;
+use crate::support::cluster::dispatcher;
+use crate::support::flink::jobs_jar;
+use crate::support::rest::{Job, Rest};
+use crate::support::{eventually, seconds};
+
+/// Starting JVMs takes long on a small machine, with all of a cluster's at once.
+const START: Duration = seconds(240);
+
+pub struct Cluster {
+    pub namespace: Namespace,
+    pub name: String,
+    pub job_managers: usize,
+    pub task_managers: usize,
+    pub client: kube::Client,
+}
+
+impl Cluster {
+    pub fn pods_api(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace.0)
+    }
+
+    /// Pods of a component that are not being deleted.
+    pub async fn pods(&self, component: &str) -> Vec<Pod> {
+        let labels = format!("{}={},{}={component}", names::CLUSTER_LABEL, self.name, names::COMPONENT_LABEL);
+        let pods = self.pods_api().list(&ListParams::default().labels(&labels)).await.expect("failed to list pods");
+        pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    pub fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.namespace.0)
+    }
+
+    pub async fn config_map(&self, name: &str) -> Option<ConfigMap> {
+        self.config_maps().get_opt(name).await.expect("failed to read a ConfigMap")
+    }
+
+    pub fn cluster_config_map(&self) -> String {
+        names::cluster_config_map(&names::kubernetes_cluster_id(&self.name))
+    }
+
+    /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
+    pub async fn leader(&self) -> Option<Pod> {
+        let published = dispatcher(&self.config_map(&self.cluster_config_map()).await?)?;
+        let pods = self.pods(names::JOB_MANAGER).await;
+        pods.into_iter().find(|pod| ip(pod).is_some_and(|ip| published.contains(&format!("@{ip}:"))))
+    }
+
+    pub fn rest(&self, pod: &str) -> Rest {
+        self.rest_with_timeout(pod, seconds(3))
+    }
+
+    pub fn rest_with_timeout(&self, pod: &str, timeout: Duration) -> Rest {
+        Rest::at(pod_url(&self.namespace.0, pod, names::REST_PORT), timeout)
+    }
+
+    pub async fn leading_rest(&self) -> Rest {
+        self.rest(&self.leader().await.expect("a leader to talk to").name_any())
+    }
+
+    /// Waits until all pods are Ready, one of them leads, and all TaskManagers are registered there.
+    pub async fn wait_until_ready(&self) {
+        for (component, count) in [(names::JOB_MANAGER, self.job_managers), (names::TASK_MANAGER, self.task_managers)] {
+            let what = format!("{count} Ready {component} pods of {} in {}", self.name, self.namespace.0);
+            let all = async || {
+                let pods = self.pods(component).await;
+                (pods.len() == count && pods.iter().all(is_ready)).then_some(())
+            };
+            eventually(&what, START, all).await;
+        }
+        eventually("a leader with all TaskManagers", seconds(60), async || {
+            let overview = self.rest(&self.leader().await?.name_any()).overview().await.ok()?;
+            (overview["taskmanagers"].as_u64() == Some(self.task_managers as u64)).then_some(())
+        })
+        .await;
+    }
+
+    /// Deletes a pod at once and waits until another has its place: a container that died is restarted ever later.
+    pub async fn replace(&self, pod: &str) {
+        self.pods_api().delete(pod, &DeleteParams::default().grace_period(0)).await.expect("failed to delete a pod");
+        self.wait_until_ready().await;
+    }
+
+    /// Runs one of the example jobs at the leader; returns its id.
+    pub async fn submit(&self, class: &str, arguments: &[&str]) -> String {
+        let rest = self.leading_rest().await;
+        let jar = rest.upload(&jobs_jar(&flink_version())).await.expect("failed to upload the jar");
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        rest.run(&jar, &format!("dev.flinkha.jobs.{class}"), &arguments).await.expect("failed to run the job")
+    }
+
+    /// Submits a job and waits until all of it runs and so many checkpoints are complete.
+    pub async fn run(&self, class: &str, arguments: &[&str], checkpoints: u64) -> String {
+        let job = self.submit(class, arguments).await;
+        let rest = self.leading_rest().await;
+        eventually("all tasks RUNNING", seconds(60), async || rest.job(&job).await.ok().filter(Job::runs)).await;
+        let enough = async || rest.checkpoints(&job).await.ok().filter(|one| one.completed >= checkpoints);
+        eventually("checkpoints of the job", seconds(60), enough).await;
+        job
+    }
+
+    /// The number that Flink will give to the next checkpoint of the job.
+    pub async fn checkpoint_counter(&self, job: &str) -> u64 {
+        let name = names::job_config_map(&names::kubernetes_cluster_id(&self.name), job);
+        let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
+        data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
+    }
+}
+
+pub fn ip(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.pod_ip.as_deref()
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

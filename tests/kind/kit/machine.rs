@@ -1,0 +1,121 @@
+//! The kind cluster and its clients, set up by the project's own scripts, once per test program.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::support::process::{Process, Program};
+use crate::support::{say, script, seconds};
+
+/// The version of Flink that runs; `FLINK_VERSION` chooses another.
+pub fn flink_version() -> String {
+    std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned())
+}
+
+pub fn flink_image() -> String {
+    format!("flink:{}", flink_version())
+}
+
+struct Machine {
+    /// kubectl, helm and kind.
+    bin: PathBuf,
+    kubeconfig: String,
+    /// `kubectl proxy`: the way to Flink's REST interface. It ends with the test program.
+    _proxy: Process,
+    proxy: String,
+}
+
+fn machine() -> &'static Machine {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        let kubeconfig = script("rig/up", &[]);
+        let bin = PathBuf::from(script("rig/tools", &["clients"]));
+        script("rig/load", &[&script("rig/flink-image", &[&flink_version()])]);
+        let log = std::env::temp_dir().join(format!("flinkha-kubectl-proxy-{}", std::process::id()));
+        let program = Program {
+            path: bin.join("kubectl"),
+            arguments: ["proxy", "--port=0"].map(Into::into).into(),
+            environment: vec![("KUBECONFIG".to_owned(), kubeconfig.clone())],
+            log: log.clone(),
+        };
+        let process = Process::start(program);
+        let proxy = proxy_address(&process);
+        let _ = std::fs::remove_file(log);
+        Machine { bin, kubeconfig, _proxy: process, proxy }
+    })
+}
+
+fn proxy_address(process: &Process) -> String {
+    let begin = Instant::now();
+    while begin.elapsed() < seconds(20) {
+        let log = process.log();
+        if let Some(address) = log.lines().find_map(|line| line.strip_prefix("Starting to serve on ")) {
+            return format!("http://{address}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("kubectl proxy does not start: {}", process.log());
+}
+
+/// The address of a port of a pod, through the API server.
+pub fn pod_url(namespace: &str, pod: &str, port: u16) -> String {
+    format!("{}/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy", machine().proxy)
+}
+
+/// A client with the rights of the cluster's administrator: it looks at what happens, the product never uses it.
+pub async fn client() -> kube::Client {
+    let kubeconfig = Kubeconfig::read_from(&machine().kubeconfig).expect("the kubeconfig of rig/up");
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    kube::Client::try_from(config.expect("the kubeconfig of rig/up")).expect("a client")
+}
+
+/// What a command has printed: standard output, or standard error when it failed.
+pub type Printed = Result<String, String>;
+
+/// Runs one of the clients with the kubeconfig of the rig.
+pub fn run(program: &str, arguments: &[&str], input: &str) -> Printed {
+    let mut command = Command::new(machine().bin.join(program));
+    command.args(arguments).env("KUBECONFIG", &machine().kubeconfig);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("failed to run {program}: {error}"));
+    // A program that does not read its input to the end tells why in its output.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("a child of ours");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Runs kubectl; panics with what it says when it fails.
+pub fn kubectl(arguments: &[&str]) -> String {
+    kubectl_with(arguments, "")
+}
+
+pub fn kubectl_with(arguments: &[&str], input: &str) -> String {
+    run("kubectl", arguments, input).unwrap_or_else(|error| panic!("kubectl {} failed: {error}", arguments.join(" ")))
+}
+
+/// Installs the chart of this working tree, with its image, as a user would; leaves an up-to-date installation as it is.
+pub fn install_operator() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let begin = Instant::now();
+        machine();
+        let image = script("rig/image", &[]);
+        script("rig/load", &[&image]);
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
+        kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &format!("{chart}/crds")]);
+        let install = ["upgrade", "--install", "flinkha", chart, "--namespace", OPERATOR_NAMESPACE, "--create-namespace"];
+        let wait = ["--set", "image.tag=dev", "--wait", "--timeout", "120s"];
+        run("helm", &[install.as_slice(), &wait].concat(), "").unwrap_or_else(|error| panic!("helm failed: {error}"));
+        // The tag stays the same when the program changes: only new pods run it.
+        kubectl(&["--namespace", OPERATOR_NAMESPACE, "rollout", "restart", "deployment", "flinkha"]);
+        kubectl(&["--namespace", OPERATOR_NAMESPACE, "rollout", "status", "deployment", "flinkha", "--timeout", "60s"]);
+        say(format!("the operator is installed ({:.0} s)", begin.elapsed().as_secs_f32()));
+    });
+}
+
+pub const OPERATOR_NAMESPACE: &str = "flinkha-system";

@@ -1,0 +1,75 @@
+//! A namespace with the restricted Pod Security standard enforced, and a volume that the nodes share.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::machine::{kubectl, run};
+use super::node;
+use crate::support::script;
+
+/// The claim that the pods mount at `/flink`.
+pub const CLAIM: &str = "flink-storage";
+
+pub struct Namespace(pub String);
+
+impl Namespace {
+    /// An empty one: what was in a namespace of this name is deleted, files too.
+    pub fn fresh(name: &str) -> Self {
+        if exists(name) {
+            Self(name.to_owned()).delete();
+        }
+        Self::ensure(name)
+    }
+
+    /// The one of this name, made when it is not there.
+    pub fn ensure(name: &str) -> Self {
+        if !exists(name) {
+            kubectl(&["create", "namespace", name]);
+            kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"]);
+        }
+        script("rig/volume", &[name, CLAIM]);
+        Self(name.to_owned())
+    }
+
+    pub fn delete(&self) {
+        // Custom resources first, while their operator can still do what their finalizers ask for.
+        let _ = run("kubectl", &["--namespace", &self.0, "delete", "flinkhaclusters", "--all", "--timeout", "60s"], "");
+        let now = ["--now", "--timeout", "60s"];
+        kubectl(&[["--namespace", &self.0, "delete", "deployments,pods", "--all"].as_slice(), &now].concat());
+        kubectl(&["delete", "namespace", &self.0, "--timeout", "120s"]);
+        node::run(&node::any(), &["find", &self.directory(), "-mindepth", "1", "-delete"]);
+    }
+
+    /// Runs kubectl in this namespace.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        kubectl(&[["--namespace", &self.0].as_slice(), arguments].concat())
+    }
+
+    /// Where the nodes have the volume.
+    fn directory(&self) -> String {
+        format!("/shared/{}-{CLAIM}", self.0)
+    }
+
+    /// Files below a directory of the volume, relative to it; empty when there is no such directory.
+    pub fn files(&self, directory: &str) -> Vec<String> {
+        let path = format!("{}/{directory}", self.directory());
+        let find = format!("cd '{path}' 2>/dev/null && find . -type f || true");
+        let listed = node::run(&node::any(), &["sh", "-c", &find]);
+        let mut files: Vec<String> = listed.lines().map(|line| line.trim_start_matches("./").to_owned()).collect();
+        files.sort();
+        files
+    }
+
+    /// A copy of a directory of the volume on this machine.
+    pub fn copy(&self, directory: &str) -> (TempDir, PathBuf) {
+        let target = tempfile::tempdir().expect("a temporary directory");
+        let path = target.path().join("copy");
+        node::copy(&node::any(), &format!("{}/{directory}", self.directory()), &path);
+        (target, path)
+    }
+}
+
+fn exists(name: &str) -> bool {
+    run("kubectl", &["get", "namespace", name], "").is_ok()
+}

@@ -1,0 +1,92 @@
+//! The nodes, which are containers of the container engine: their files, and the processes of their pods.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::machine::kubectl;
+
+/// A node; files of shared volumes are the same on all.
+pub fn any() -> String {
+    kubectl(&["get", "nodes", "--output", "jsonpath={.items[0].metadata.name}"])
+}
+
+/// Runs a command as root on a node; panics with what it says when it fails.
+pub fn run(node: &str, command: &[&str]) -> String {
+    docker(&[["exec", node].as_slice(), command].concat())
+}
+
+pub fn copy(node: &str, from: &str, to: &Path) {
+    docker(&["cp", &format!("{node}:{from}"), &to.display().to_string()]);
+}
+
+fn docker(arguments: &[&str]) -> String {
+    let output = std::process::Command::new("docker").args(arguments).output().expect("failed to run docker");
+    assert!(output.status.success(), "docker {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A SIGKILL from the node, aimed and not yet sent, so that finding the process does not count as time of a failover.
+/// From inside a container its first process cannot be killed.
+pub struct Kill {
+    shell: Child,
+    output: BufReader<ChildStdout>,
+}
+
+const AIM: &str = r#"
+for process in /proc/[0-9]*; do
+  if [ "$(cat "$process/comm" 2>/dev/null)" = "$2" ] && grep -q "$1" "$process/cgroup" 2>/dev/null; then
+    echo "${process#/proc/}"
+    read -r _ && kill -KILL "${process#/proc/}" && echo sent
+    exit
+  fi
+done
+"#;
+
+impl Kill {
+    /// Aims at the process of this name in a container of the pod.
+    pub async fn aim(pod: &Pod, container: &str, program: &str) -> Self {
+        let spec = pod.spec.as_ref().expect("a pod has a spec");
+        let node = spec.node_name.as_deref().expect("a pod that runs is on a node");
+        let id = container_id(pod, container).unwrap_or_else(|| panic!("no running container {container} in {}", pod.name_any()));
+        let mut shell = Command::new("docker")
+            .args(["exec", "--interactive", node, "bash", "-c", AIM, "aim", &id, program])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("failed to run docker");
+        let output = BufReader::new(shell.stdout.take().expect("a pipe"));
+        let mut kill = Self { shell, output };
+        let process = kill.line().await;
+        assert!(!process.is_empty(), "no process {program} in container {container} of {}", pod.name_any());
+        kill
+    }
+
+    /// Sends it, and tells when.
+    pub async fn send(mut self) -> Instant {
+        let now = Instant::now();
+        self.shell.stdin.take().expect("a pipe").write_all(b"now\n").await.expect("failed to tell the shell on the node");
+        assert_eq!(self.line().await, "sent", "the process was gone before it could be killed");
+        now
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).await.expect("failed to read from the shell on the node");
+        line.trim().to_owned()
+    }
+}
+
+/// Without the name of the container runtime.
+fn container_id(pod: &Pod, container: &str) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let statuses = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten().flatten();
+    let id = statuses.into_iter().find(|status| status.name == container)?.container_id.as_ref()?;
+    Some(id.rsplit('/').next().unwrap_or(id).to_owned())
+}

@@ -1,0 +1,61 @@
+//! Our cluster in kind: the example of the repository, applied as a user would.
+
+use flinkha::api::FlinkHaCluster;
+use flinkha::api::names;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::cluster::Cluster;
+use super::machine::{client, flink_image, install_operator, kubectl_with};
+use super::namespace::Namespace;
+
+/// The FlinkHaCluster of `examples/session.yaml`, with the version of Flink under test.
+pub fn example() -> Value {
+    let documents = serde_yaml::Deserializer::from_str(include_str!("../../../examples/session.yaml"));
+    let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).expect("the example in YAML"));
+    let mut example = documents.into_iter().find(|document| document["kind"] == "FlinkHaCluster").expect("a FlinkHaCluster in the example");
+    example["spec"]["image"] = flink_image().into();
+    // REST answers are cached for three seconds by default: too old to measure with.
+    example["spec"]["flinkConfiguration"]["web.refresh-interval"] = "50 ms".into();
+    example
+}
+
+/// Applies a FlinkHaCluster; returns at once.
+pub async fn apply(namespace: Namespace, resource: &Value) -> Cluster {
+    install_operator();
+    kubectl_with(&["--namespace", &namespace.0, "apply", "--filename", "-"], &resource.to_string());
+    let count = |component: &str| resource["spec"][component]["replicas"].as_u64().expect("replicas in the resource") as usize;
+    let name = resource["metadata"]["name"].as_str().expect("a name").to_owned();
+    Cluster { namespace, name, job_managers: count("jobManager"), task_managers: count("taskManager"), client: client().await }
+}
+
+/// Applies the example; returns when it is ready.
+pub async fn start(namespace: Namespace) -> Cluster {
+    let cluster = apply(namespace, &example()).await;
+    cluster.wait_until_ready().await;
+    cluster
+}
+
+impl Cluster {
+    pub async fn resource(&self) -> FlinkHaCluster {
+        let resources: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &self.namespace.0);
+        resources.get(&self.name).await.expect("failed to read the FlinkHaCluster")
+    }
+
+    pub async fn lease(&self) -> Lease {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace.0);
+        leases.get(&names::lease(&self.name)).await.expect("failed to read the Lease")
+    }
+
+    /// The pod that holds the Lease; empty when nobody does.
+    pub async fn holder(&self) -> String {
+        self.lease().await.spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
+    }
+
+    /// The leading gateway's word on the last change of leader.
+    pub async fn last_change(&self) -> Value {
+        let lease = self.lease().await;
+        lease.annotations().get(names::CHANGE_ANNOTATION).map_or(json!({}), |text| serde_json::from_str(text).expect("JSON"))
+    }
+}
