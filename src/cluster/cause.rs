@@ -25,6 +25,16 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
     refused.chain(pods.filter_map(|pod| of_pod(pod))).collect()
 }
 
+/// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are put back.
+pub fn refused_template(field: &str, message: &str) -> Cause {
+    // "failed to create typed patch object (namespace/name; apps/v1, Kind=Deployment): .spec.template.spec.x: field not declared in schema"
+    // or "Deployment.apps "name" is invalid: spec.template.spec.x: …"
+    let said = message.split_once("): ").or_else(|| message.split_once(" is invalid: ")).map_or(message, |(_, said)| said);
+    let said = said.trim_start_matches('.').replace("spec.template", field);
+    let message = if said.contains(field) { said } else { format!("{field}: {said}") };
+    Cause { reason: "InvalidPodTemplate", message }
+}
+
 /// The API server refuses to create pods: quota, Pod Security, an admission webhook.
 fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
     let failure = deployment.status.conditions.iter().find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True")?;
@@ -124,6 +134,23 @@ mod tests {
         let condition =
             json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" });
         assert_eq!(causes_of(json!({ "conditions": [condition] }))[0].reason, "Unschedulable");
+    }
+
+    #[test]
+    fn a_refused_pod_template_is_told_in_the_users_words() {
+        for (message, expected) in [
+            (
+                "failed to create typed patch object (flink/demo-jobmanager; apps/v1, Kind=Deployment): .spec.template.spec.nodeSelektor: field not declared in schema",
+                "spec.jobManager.podTemplate.spec.nodeSelektor: field not declared in schema",
+            ),
+            (
+                "Deployment.apps \"demo-jobmanager\" is invalid: spec.template.spec.containers[0].volumeMounts[4].name: Not found: \"nope\"",
+                "spec.jobManager.podTemplate.spec.containers[0].volumeMounts[4].name: Not found: \"nope\"",
+            ),
+            ("something else", "spec.jobManager.podTemplate: something else"),
+        ] {
+            assert_eq!(refused_template("spec.jobManager.podTemplate", message).message, expected);
+        }
     }
 
     #[test]

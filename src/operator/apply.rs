@@ -13,7 +13,7 @@ use super::observe::{Caches, fingerprint};
 use crate::api::FlinkHaCluster;
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::build::{Objects, digest};
-use crate::cluster::cause::Cause;
+use crate::cluster::cause::{Cause, refused_template};
 
 /// Applies objects, and remembers what it applied.
 pub struct Applier {
@@ -116,9 +116,7 @@ impl Applier {
         let parameters = PatchParams::apply(FIELD_MANAGER).force().dry_run().validation_strict();
         match target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(deployment)).await {
             Ok(_) => Ok(None),
-            Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => {
-                Ok(Some(Cause { reason: "InvalidPodTemplate", message: format!("{field}: {}", status.message) }))
-            }
+            Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => Ok(Some(refused_template(field, &status.message))),
             Err(error) => Err(target.failed("try")(error)),
         }
     }

@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
@@ -21,18 +22,21 @@ use crate::cluster::observed::Observed;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
 use crate::cluster::status::{Outcome, status};
 
+/// The API server takes notes of up to 1 KiB.
+const LONGEST_NOTE: usize = 500;
+
 /// Writes what has been found, and only what is new.
 pub struct Report {
     client: Client,
-    recorder: Recorder,
+    /// Name of this operator's pod.
+    instance: String,
     /// The status written last, by the resource's UID: the cache may still show the one before.
     written: Mutex<HashMap<String, FlinkHaClusterStatus>>,
 }
 
 impl Report {
     pub fn new(client: Client, instance: String) -> Self {
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, written: Mutex::default() }
+        Self { client, instance, written: Mutex::default() }
     }
 
     /// The status until now.
@@ -81,16 +85,23 @@ impl Report {
 
     /// Publishes an event. A failure is only logged: events are for people, and the status says the same.
     pub async fn publish(&self, resource: &FlinkHaCluster, news: &News) {
+        let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+        tracing::info!(cluster = name, namespace, reason = news.reason, "{}", news.message);
         let event = Event {
-            type_: if news.warning { EventType::Warning } else { EventType::Normal },
-            reason: news.reason.clone(),
-            note: Some(news.message.chars().take(1000).collect()),
-            action: "Reconcile".to_owned(),
-            secondary: None,
+            metadata: ObjectMeta { generate_name: Some(format!("{name}.")), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+            type_: Some(if news.warning { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(news.reason.clone()),
+            note: Some(news.message.chars().take(LONGEST_NOTE).collect()),
+            action: Some("Reconcile".to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
+            regarding: Some(resource.object_ref(&())),
+            reporting_controller: Some(FIELD_MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Event::default()
         };
-        tracing::info!(cluster = resource.name_any(), namespace = resource.namespace(), reason = news.reason, "{}", news.message);
-        if let Err(error) = self.recorder.publish(&event, &resource.object_ref(&())).await {
-            tracing::warn!(cluster = resource.name_any(), error = %chain(&error), "failed to publish an event");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            tracing::warn!(cluster = name, error = %chain(&error), "failed to publish an event");
         }
     }
 
