@@ -30,6 +30,11 @@ impl Job {
     pub fn runs(&self) -> bool {
         self.state == "RUNNING" && self.tasks > 0 && self.running_tasks == self.tasks
     }
+
+    /// In a globally terminal state.
+    pub fn has_ended(&self) -> bool {
+        ["FINISHED", "CANCELED", "FAILED"].contains(&self.state.as_str())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +65,13 @@ impl Rest {
         Self { base, client }
     }
 
+    /// What is there, as Flink documents it.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        answer(self.client.get(format!("{}{path}", self.base))).await
+    }
+
     pub async fn overview(&self) -> Result<Value> {
-        answer(self.client.get(format!("{}/overview", self.base))).await
+        self.get("/overview").await
     }
 
     /// Stores a jar at this JobManager; returns its id there.
@@ -109,6 +119,12 @@ impl Rest {
             latest: answer["latest"]["completed"]["id"].as_u64(),
             restored: answer["latest"]["restored"]["id"].as_u64(),
         })
+    }
+
+    /// Begins to stop the job with a savepoint, which commits all of its output.
+    pub async fn stop_with_savepoint(&self, job: &str, directory: &str) -> Result<()> {
+        let body = json!({"targetDirectory": directory, "drain": false});
+        answer(self.client.post(format!("{}/jobs/{job}/stop", self.base)).json(&body)).await.map(drop)
     }
 
     pub async fn cancel(&self, job: &str) -> Result<()> {

@@ -95,8 +95,7 @@ impl Cluster {
     pub async fn submit(&self, class: &str, arguments: &[&str]) -> String {
         let rest = self.leading_rest().await;
         let jar = rest.upload(&jobs_jar(&flink_version())).await.expect("failed to upload the jar");
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        rest.run(&jar, &format!("dev.flinkha.jobs.{class}"), &arguments).await.expect("failed to run the job")
+        rest.run(&jar, &format!("dev.flinkha.jobs.{class}"), arguments).await.expect("failed to run the job")
     }
 
     /// Submits a job and waits until all of it runs and so many checkpoints are complete.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::support::process::{Process, Program};
-use crate::support::{say, script, seconds};
+use crate::support::{script, seconds};
 
 /// The version of Flink that runs; `FLINK_VERSION` chooses another.
 pub fn flink_version() -> String {
@@ -20,7 +20,7 @@ pub fn flink_image() -> String {
     format!("flink:{}", flink_version())
 }
 
-struct Machine {
+pub(super) struct Machine {
     /// kubectl, helm and kind.
     bin: PathBuf,
     kubeconfig: String,
@@ -29,7 +29,7 @@ struct Machine {
     proxy: String,
 }
 
-fn machine() -> &'static Machine {
+pub(super) fn machine() -> &'static Machine {
     static MACHINE: OnceLock<Machine> = OnceLock::new();
     MACHINE.get_or_init(|| {
         let kubeconfig = script("rig/up", &[]);
@@ -97,25 +97,3 @@ pub fn kubectl(arguments: &[&str]) -> String {
 pub fn kubectl_with(arguments: &[&str], input: &str) -> String {
     run("kubectl", arguments, input).unwrap_or_else(|error| panic!("kubectl {} failed: {error}", arguments.join(" ")))
 }
-
-/// Installs the chart of this working tree, with its image, as a user would; leaves an up-to-date installation as it is.
-pub fn install_operator() {
-    static INSTALLED: OnceLock<()> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        let begin = Instant::now();
-        machine();
-        let image = script("rig/image", &[]);
-        script("rig/load", &[&image]);
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
-        kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &format!("{chart}/crds")]);
-        let install = ["upgrade", "--install", "flinkha", chart, "--namespace", OPERATOR_NAMESPACE, "--create-namespace"];
-        let wait = ["--set", "image.tag=dev", "--wait", "--timeout", "120s"];
-        run("helm", &[install.as_slice(), &wait].concat(), "").unwrap_or_else(|error| panic!("helm failed: {error}"));
-        // The tag stays the same when the program changes: only new pods run it.
-        kubectl(&["--namespace", OPERATOR_NAMESPACE, "rollout", "restart", "deployment", "flinkha"]);
-        kubectl(&["--namespace", OPERATOR_NAMESPACE, "rollout", "status", "deployment", "flinkha", "--timeout", "60s"]);
-        say(format!("the operator is installed ({:.0} s)", begin.elapsed().as_secs_f32()));
-    });
-}
-
-pub const OPERATOR_NAMESPACE: &str = "flinkha-system";

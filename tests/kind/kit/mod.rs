@@ -9,4 +9,6 @@ pub mod machine;
 pub mod namespace;
 pub mod native;
 pub mod node;
+pub mod operator;
 pub mod ours;
+pub mod session;

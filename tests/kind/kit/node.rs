@@ -16,6 +16,11 @@ pub fn any() -> String {
     kubectl(&["get", "nodes", "--output", "jsonpath={.items[0].metadata.name}"])
 }
 
+/// The node where the API server runs.
+pub fn control_plane() -> String {
+    kubectl(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane", "--output", "jsonpath={.items[0].metadata.name}"])
+}
+
 /// Runs a command as root on a node; panics with what it says when it fails.
 pub fn run(node: &str, command: &[&str]) -> String {
     docker(&[["exec", node].as_slice(), command].concat())

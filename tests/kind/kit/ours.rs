@@ -7,8 +7,9 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
-use super::machine::{client, flink_image, install_operator, kubectl_with};
+use super::machine::{client, flink_image, kubectl_with};
 use super::namespace::Namespace;
+use super::operator;
 
 /// The FlinkHaCluster of `examples/session.yaml`, with the version of Flink under test.
 pub fn example() -> Value {
@@ -23,7 +24,7 @@ pub fn example() -> Value {
 
 /// Applies a FlinkHaCluster; returns at once.
 pub async fn apply(namespace: Namespace, resource: &Value) -> Cluster {
-    install_operator();
+    operator::install();
     kubectl_with(&["--namespace", &namespace.0, "apply", "--filename", "-"], &resource.to_string());
     let count = |component: &str| resource["spec"][component]["replicas"].as_u64().expect("replicas in the resource") as usize;
     let name = resource["metadata"]["name"].as_str().expect("a name").to_owned();
@@ -41,6 +42,13 @@ impl Cluster {
     pub async fn resource(&self) -> FlinkHaCluster {
         let resources: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &self.namespace.0);
         resources.get(&self.name).await.expect("failed to read the FlinkHaCluster")
+    }
+
+    /// Reason and message of the condition Degraded, while it holds.
+    pub async fn degraded(&self) -> Option<(String, String)> {
+        let conditions = self.resource().await.status?.conditions;
+        let degraded = conditions.into_iter().find(|condition| condition.type_ == "Degraded" && condition.status == "True")?;
+        Some((degraded.reason, degraded.message))
     }
 
     pub async fn lease(&self) -> Lease {

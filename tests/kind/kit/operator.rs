@@ -1,0 +1,50 @@
+//! The operator, installed from the chart of this working tree.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use super::machine::{kubectl, machine, run};
+use crate::support::{say, script};
+
+const NAMESPACE: &str = "flinkha-system";
+const DEPLOYMENT: &str = "deployment/flinkha-operator";
+
+/// Installs the chart with this working tree's image, as a user would; an installation that is up to date stays as it is.
+pub fn install() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let begin = Instant::now();
+        machine();
+        let image = script("rig/image", &[]);
+        script("rig/load", &[&image]);
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
+        // Helm installs CustomResourceDefinitions, but does not upgrade them.
+        kubectl(&["apply", "--server-side", "--force-conflicts", "--filename", &format!("{chart}/crds")]);
+        // The image's name stays the same when the program changes; with its id in the pods they change too.
+        let id = format!("podAnnotations.image={}", image_id(&image));
+        let install = ["upgrade", "--install", "flinkha", chart, "--namespace", NAMESPACE, "--create-namespace"];
+        let wait = ["--set-string", &id, "--wait", "--timeout", "120s"];
+        run("helm", &[install.as_slice(), &wait].concat(), "").unwrap_or_else(|error| panic!("helm failed: {error}"));
+        scale(1);
+        say(format!("the operator is installed ({:.0} s)", begin.elapsed().as_secs_f32()));
+    });
+}
+
+fn image_id(image: &str) -> String {
+    let output = std::process::Command::new("docker").args(["image", "inspect", "--format", "{{.Id}}", image]).output();
+    String::from_utf8_lossy(&output.expect("failed to run docker").stdout).trim().to_owned()
+}
+
+/// So many operators, when it returns.
+pub fn scale(replicas: u32) {
+    kubectl(&["--namespace", NAMESPACE, "scale", DEPLOYMENT, "--replicas", &replicas.to_string()]);
+    kubectl(&["--namespace", NAMESPACE, "rollout", "status", DEPLOYMENT, "--timeout", "60s"]);
+    if replicas == 0 {
+        kubectl(&["--namespace", NAMESPACE, "wait", "pods", "--all", "--for", "delete", "--timeout", "60s"]);
+    }
+}
+
+/// Deletes the operator's pods without waiting for anything.
+pub fn delete_pods() {
+    kubectl(&["--namespace", NAMESPACE, "delete", "pods", "--all", "--now", "--wait=false"]);
+}

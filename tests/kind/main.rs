@@ -1,0 +1,16 @@
+//! The whole product in a real Kubernetes cluster: chart, operator, gateway, unmodified Flink.
+//!
+//! Usage: `cargo test --features kind-tests --test kind -- --test-threads 1 --nocapture`; KILLS (3) is how often the leader is killed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod kit;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod authority;
+mod bad_input;
+mod causes;
+mod ended_jobs;
+mod failover;
+mod user_jar;
+mod without_operator;
