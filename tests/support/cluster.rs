@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::control_plane::ControlPlane;
 use super::flink::{Configuration, Distribution, Place, jobs_jar, kubernetes_environment};
 use super::gateway::{self, Pod, Timings};
-use super::host::{Directory, address};
+use super::host::{Directory, address, port};
 use super::identity::{create_all, create_pod, token};
 use super::process::Process;
 use super::rest::{Checkpoints, Job, Rest};
@@ -255,7 +255,7 @@ impl Cluster {
     /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
     pub async fn leader(&self) -> Option<usize> {
         let published = dispatcher(&self.config_map(&cluster_config_map()).await?)?;
-        self.job_managers.iter().position(|one| published.contains(&format!("@{}:", one.address)))
+        self.job_managers.iter().position(|one| published.contains(&format!("@127.0.0.1:{}/", port(one.address))))
     }
 
     /// Runs one of the example jobs at the leader; returns its id.

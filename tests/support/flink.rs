@@ -1,9 +1,10 @@
-//! Real Flink JVMs from an unmodified distribution, one loopback address each, on the ports that they have in a pod.
+//! Real Flink JVMs from an unmodified distribution, one loopback address each.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use super::host::port;
 use super::process::{Process, Program};
 use super::script;
 
@@ -38,12 +39,13 @@ impl Distribution {
     }
 
     pub fn job_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
-        let address = place.address.to_string();
+        let (address, port) = (place.address.to_string(), port(place.address).to_string());
         let own = [
-            ("jobmanager.rpc.address", address.as_str()),
-            ("jobmanager.bind-host", &address),
-            ("jobmanager.rpc.port", "6123"),
-            ("blob.server.port", "6124"),
+            // Flink 1.20 looks for the blob server of its own process on localhost, so addresses cannot part the JobManagers here.
+            ("jobmanager.rpc.address", "127.0.0.1"),
+            ("jobmanager.bind-host", "127.0.0.1"),
+            ("jobmanager.rpc.port", &port),
+            ("blob.server.port", "0"),
             ("rest.address", &address),
             ("rest.bind-address", &address),
             ("rest.port", "8081"),

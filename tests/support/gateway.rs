@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use flinkha::api::names;
 use kube::config::Kubeconfig;
 
+use super::host::port;
 use super::process::{Process, Program};
 
 pub struct Pod<'a> {
@@ -30,13 +31,6 @@ impl Default for Timings {
     }
 }
 
-/// The gateway's port for its JVM. A gateway tells its JVM by the ports of a connection, which are unique on the loopback of a
-/// pod; on the one loopback that all pods of a test share, only different ports make them unique.
-fn jvm_port(address: Ipv4Addr) -> u16 {
-    let [_, _, high, low] = address.octets();
-    10_000 + u16::from_be_bytes([high, low]) % 20_000
-}
-
 /// What the gateway publishes as its pod's address: the API server refuses loopback addresses as endpoints, so this one stands
 /// for it, and nobody connects to it.
 pub fn published(address: Ipv4Addr) -> String {
@@ -44,9 +38,10 @@ pub fn published(address: Ipv4Addr) -> String {
     Ipv4Addr::new(10, second, third, last).to_string()
 }
 
-/// Where the JVM finds the gateway.
+/// Where the JVM finds the gateway. A gateway tells its JVM by the ports of a connection, which are unique on the loopback of a
+/// pod; on the one loopback that all pods of a test share, only different ports make them unique.
 pub fn jvm_url(address: Ipv4Addr) -> String {
-    format!("http://{address}:{}", jvm_port(address))
+    format!("http://{address}:{}", port(address))
 }
 
 /// Where probes, metrics and the preStop hook are answered.
@@ -59,7 +54,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
     let config = pod.directory.join("kubeconfig");
     std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML")).expect("failed to write a kubeconfig");
     let published = published(pod.address);
-    let jvm_address = format!("{}:{}", pod.address, jvm_port(pod.address));
+    let jvm_address = format!("{}:{}", pod.address, port(pod.address));
     let probe_address = format!("{}:{}", pod.address, names::PROBE_PORT);
     let high_availability = names::high_availability_cluster_id(namespace, name);
     let flags = [

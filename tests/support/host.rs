@@ -17,6 +17,12 @@ pub fn address() -> Ipv4Addr {
     Ipv4Addr::new(127, high + 1, low, last)
 }
 
+/// A port that belongs to an address of ours as its own number, for what has to be told apart by the port.
+pub fn port(address: Ipv4Addr) -> u16 {
+    let [_, _, high, low] = address.octets();
+    10_000 + u16::from_be_bytes([high, low]) % 20_000
+}
+
 /// A directory that goes with the test, and stays with its logs when the test fails.
 pub struct Directory(TempDir);
 
