@@ -1,0 +1,66 @@
+//! A job that has ended leaves nothing: no key, no ConfigMap, no file.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use flinkha::api::names;
+use support::cluster::{Cluster, NAME, Provider, cluster_config_map};
+use support::{eventually, say, seconds};
+
+/// Keys of the cluster ConfigMap that belong to jobs (Flink 2: execution plans and applications; Flink 1: job graphs).
+async fn keys_of_jobs(cluster: &Cluster) -> Vec<String> {
+    let data = cluster.config_map(&cluster_config_map()).await.and_then(|one| one.data).unwrap_or_default();
+    let of_components = ["restserver", "dispatcher", "resourcemanager"].map(|one| format!("org.apache.flink.k8s.leader.{one}"));
+    data.into_keys().filter(|key| !of_components.contains(key)).collect()
+}
+
+async fn config_maps_of_jobs(cluster: &Cluster) -> Vec<String> {
+    let all = cluster.config_maps().list(&kube::api::ListParams::default()).await.unwrap();
+    let names = all.items.into_iter().filter_map(|one| one.metadata.name);
+    names.filter(|name| names::job_of_config_map(&names::kubernetes_cluster_id(NAME), name).is_some()).collect()
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+    let entries: Vec<PathBuf> = entries;
+    entries.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+async fn wait_until_nothing_is_left(cluster: &Cluster) {
+    let storage = cluster.storage();
+    let mut last = String::new();
+    let probe = async || {
+        let files: Vec<PathBuf> = files(&storage).iter().map(|one| one.strip_prefix(&storage).unwrap().to_owned()).collect();
+        let left = (keys_of_jobs(cluster).await, config_maps_of_jobs(cluster).await, files);
+        let nothing = left.0.is_empty() && left.1.is_empty() && left.2.is_empty();
+        let text = format!("keys {:?}, ConfigMaps {:?}, files {:?}", left.0, left.1, left.2);
+        if text != last {
+            say(format!("left: {text}"));
+            last = text;
+        }
+        nothing.then_some(())
+    };
+    eventually("nothing of the job is left", seconds(30), probe).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_a_cancelled_and_a_failed_job_leave_no_key_no_config_map_and_no_file() {
+    let cluster = Cluster::start(Provider::ours(), 1, 1).await;
+    let cancelled = cluster.run_sequence(0, 100).await;
+    cluster.wait_for_checkpoints(&cancelled, 2).await;
+    assert!(!keys_of_jobs(&cluster).await.is_empty() && !config_maps_of_jobs(&cluster).await.is_empty(), "a running job has HA data");
+    assert!(!files(&cluster.storage()).is_empty(), "a running job has files");
+    cluster.leader_rest().await.cancel(&cancelled).await.unwrap();
+    cluster.wait_for_state(&cancelled, "CANCELED", seconds(30)).await;
+    wait_until_nothing_is_left(&cluster).await;
+
+    let finished = cluster.submit("WordCount", &["--checkpoint-interval-millis", "200"]).await.unwrap();
+    cluster.wait_for_state(&finished, "FINISHED", seconds(60)).await;
+    wait_until_nothing_is_left(&cluster).await;
+
+    let failed = cluster.submit("FailsForGood", &["--after-millis", "1500", "--checkpoint-interval-millis", "500"]).await.unwrap();
+    cluster.wait_for_state(&failed, "FAILED", seconds(60)).await;
+    wait_until_nothing_is_left(&cluster).await;
+}
