@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may use.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("api", &[]),
     ("flink", &["api"]),
     ("lease", &["api"]),
     ("cluster", &["api", "flink", "lease"]),
-    ("operator", &["api", "flink", "lease", "cluster", "telemetry"]),
-    ("gateway", &["api", "flink", "lease", "cluster", "telemetry"]),
+    ("world", &["api", "flink", "lease"]),
+    ("operator", &["api", "flink", "lease", "cluster", "world", "telemetry"]),
+    ("gateway", &["api", "flink", "lease", "cluster", "world", "telemetry"]),
     ("telemetry", &["api"]),
 ];
 

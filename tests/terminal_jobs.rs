@@ -4,8 +4,10 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use flinkha::api::names;
+use flinkha::cluster::ledger;
 use support::cluster::{Cluster, NAME, Provider, cluster_config_map};
 use support::{eventually, say, seconds};
 
@@ -22,27 +24,35 @@ async fn config_maps_of_jobs(cluster: &Cluster) -> Vec<String> {
     names.filter(|name| names::job_of_config_map(&names::kubernetes_cluster_id(NAME), name).is_some()).collect()
 }
 
+/// All files below, but the mark by which a cluster signs its directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
-    let entries: Vec<PathBuf> = entries;
-    entries.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
+    all.filter(|path| !path.ends_with(".flinkha-owner")).collect()
 }
 
 async fn wait_until_nothing_is_left(cluster: &Cluster) {
-    let storage = cluster.storage();
-    let mut last = String::new();
-    let probe = async || {
-        let files: Vec<PathBuf> = files(&storage).iter().map(|one| one.strip_prefix(&storage).unwrap().to_owned()).collect();
-        let left = (keys_of_jobs(cluster).await, config_maps_of_jobs(cluster).await, files);
-        let nothing = left.0.is_empty() && left.1.is_empty() && left.2.is_empty();
-        let text = format!("keys {:?}, ConfigMaps {:?}, files {:?}", left.0, left.1, left.2);
-        if text != last {
-            say(format!("left: {text}"));
-            last = text;
+    let begin = Instant::now();
+    loop {
+        let left = (keys_of_jobs(cluster).await, config_maps_of_jobs(cluster).await, files(&cluster.storage()));
+        if left.0.is_empty() && left.1.is_empty() && left.2.is_empty() {
+            return say(format!("nothing left after {:.1} s", begin.elapsed().as_secs_f32()));
         }
-        nothing.then_some(())
+        assert!(begin.elapsed() < seconds(60), "left are keys {:?}, ConfigMaps {:?}, files {:#?}", left.0, left.1, left.2);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The ledger tells how the job ended, and that nothing is left of it.
+async fn wait_for_tombstone(cluster: &Cluster, job: &str, state: &str) {
+    let confirmed = async || {
+        let data = cluster.config_map(&names::ledger(NAME)).await?.data?;
+        let tombstones = ledger::read(data.get(ledger::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
+        let tombstone = tombstones.into_iter().find(|one| one.id == job && one.collected.is_some())?;
+        assert_eq!(tombstone.state, state);
+        Some(())
     };
-    eventually("nothing of the job is left", seconds(30), probe).await;
+    eventually(&format!("the tombstone of {job} in the ledger"), seconds(20), confirmed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,12 +65,15 @@ async fn a_finished_a_cancelled_and_a_failed_job_leave_no_key_no_config_map_and_
     cluster.leader_rest().await.cancel(&cancelled).await.unwrap();
     cluster.wait_for_state(&cancelled, "CANCELED", seconds(30)).await;
     wait_until_nothing_is_left(&cluster).await;
+    wait_for_tombstone(&cluster, &cancelled, "Canceled").await;
 
     let finished = cluster.submit("WordCount", &["--checkpoint-interval-millis", "200"]).await.unwrap();
     cluster.wait_for_state(&finished, "FINISHED", seconds(60)).await;
     wait_until_nothing_is_left(&cluster).await;
+    wait_for_tombstone(&cluster, &finished, "Finished").await;
 
     let failed = cluster.submit("FailsForGood", &["--after-millis", "1500", "--checkpoint-interval-millis", "500"]).await.unwrap();
     cluster.wait_for_state(&failed, "FAILED", seconds(60)).await;
     wait_until_nothing_is_left(&cluster).await;
+    wait_for_tombstone(&cluster, &failed, "Failed").await;
 }
