@@ -65,7 +65,7 @@ pub struct Known<'a> {
     pub shown: &'a Shown,
     pub now: Time,
     pub wall_clock: Timestamp,
-    /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.
+    /// The cluster ConfigMap as last stored, if nothing has made it doubtful. May be of an earlier term: an answer can come late.
     pub stored: Option<&'a Value>,
 }
 
@@ -109,16 +109,22 @@ fn leading<'a>(known: &Known<'a>) -> Result<&'a Term, NotLeading> {
     }
 }
 
+/// What is stored, if it was stored in the term that is held now.
+fn stored_now<'a>(known: &Known<'a>) -> Option<&'a Value> {
+    let term = leading(known).ok()?;
+    known.stored.filter(|stored| stamp(stored).is_some_and(|stamp| stamp.as_ref() == Ok(term)))
+}
+
 fn read_lock(known: &Known) -> Plan {
-    match (leading(known), known.stored) {
+    match (leading(known), stored_now(known)) {
         (Err(NotLeading::Undecided), _) => undecided(),
         (Ok(_), Some(stored)) => Plan::Answer { code: 200, body: stored.clone(), tells: Tells::Nothing },
         (Ok(term), None) => {
             let then = Then::CheckStamp { name: known.names.cluster_config_map(), term: term.clone() };
             Plan::Forward { body: None, then }
         }
-        (Err(NotLeading::Standby), stored) => {
-            let (code, body, tells) = (200, with_foreign_lock(known, stored), Tells::Foreign);
+        (Err(NotLeading::Standby), _) => {
+            let (code, body, tells) = (200, with_foreign_lock(known), Tells::Foreign);
             // A JVM that must step down is answered at once; a standby may wait until something changes.
             match known.shown {
                 Shown::Standby { told: true } => Plan::Hold { code, body, tells },
@@ -132,7 +138,7 @@ fn write_lock(patch: &Value, known: &Known) -> Plan {
     let Some(holder) = lock::of_object(patch).and_then(lock::holder) else {
         return refuse(403, "Forbidden", "a patch of the cluster ConfigMap must carry Flink's lock annotation");
     };
-    match (known.shown, leading(known), known.stored) {
+    match (known.shown, leading(known), stored_now(known)) {
         (_, Err(NotLeading::Undecided), _) => undecided(),
         (_, Err(NotLeading::Standby), _) => refuse(409, "Conflict", "another JobManager holds the Lease"),
         (Shown::Leader { .. }, Ok(_), Some(stored)) => {
@@ -192,8 +198,8 @@ pub fn version(object: &Value) -> Option<&str> {
     object.get("metadata")?.get("resourceVersion")?.as_str()
 }
 
-fn with_foreign_lock(known: &Known, stored: Option<&Value>) -> Value {
-    let mut object = stored.cloned().unwrap_or_else(|| {
+fn with_foreign_lock(known: &Known) -> Value {
+    let mut object = known.stored.cloned().unwrap_or_else(|| {
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
             "name": known.names.cluster_config_map(), "namespace": known.names.namespace, "resourceVersion": "1" } })
     });
@@ -214,4 +220,108 @@ fn refuse(code: u16, reason: &str, message: &str) -> Plan {
 pub fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": format!("flinkha gateway: {message}"), "reason": reason, "code": code })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::term::Incarnation;
+
+    fn term(number: u64) -> Term {
+        Term { number, pod_uid: "u".into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } }
+    }
+
+    fn object(name: &str, stamp: &Term) -> Value {
+        json!({ "metadata": { "name": name, "resourceVersion": "5", "annotations": { TERM_ANNOTATION: stamp.to_string() } } })
+    }
+
+    const CLUSTER: &str = "demo-cluster-config-map";
+    const JOB: &str = "demo-0123456789abcdef0123456789abcdef-config-map";
+
+    fn decide(call: Call, body: Value, shown: &Shown, stored: Option<&Value>) -> Plan {
+        let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
+        let known = Known { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored };
+        plan(&Asked { call: &call, body: &body }, &known)
+    }
+
+    fn leader(number: u64) -> Shown {
+        Shown::Leader { term: term(number), until: Time(100) }
+    }
+
+    fn code(plan: &Plan) -> u16 {
+        match plan {
+            Plan::Answer { code, .. } => *code,
+            other => panic!("not answered from memory: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_put_is_forwarded_only_with_a_real_version_and_the_stamp_of_the_held_term() {
+        let put = || Call::Replace(JOB.into());
+        assert!(matches!(decide(put(), object(JOB, &term(3)), &leader(3), None), Plan::Forward { body: None, then: Then::Nothing }));
+        assert_eq!(code(&decide(put(), object(JOB, &term(2)), &leader(3), None)), 409);
+        for version in [json!(null), json!(""), json!("0")] {
+            let mut body = object(JOB, &term(3));
+            body["metadata"]["resourceVersion"] = version;
+            assert_eq!(code(&decide(put(), body, &leader(3), None)), 409);
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_without_a_valid_term() {
+        let expired = Shown::Leader { term: term(3), until: Time(10) };
+        for shown in [Shown::Standby { told: true }, Shown::Standby { told: false }, expired] {
+            assert_eq!(code(&decide(Call::Replace(JOB.into()), object(JOB, &term(3)), &shown, None)), 409);
+            assert_eq!(code(&decide(Call::Create, object(JOB, &term(3)), &shown, None)), 409);
+            assert_eq!(code(&decide(Call::Delete(JOB.into()), Value::Null, &shown, None)), 409);
+        }
+    }
+
+    #[test]
+    fn a_created_config_map_of_a_job_is_empty_and_stamped() {
+        let Plan::Forward { body: Some(body), .. } = decide(Call::Create, json!({ "metadata": { "name": JOB } }), &leader(3), None) else {
+            panic!("not forwarded")
+        };
+        assert_eq!(stamp(&body), Some(Ok(term(3))));
+        let full = json!({ "metadata": { "name": JOB }, "data": { "checkpointID-1": "x" } });
+        assert_eq!(code(&decide(Call::Create, full, &leader(3), None)), 403);
+        assert_eq!(decide(Call::Create, json!({ "metadata": { "name": "mine" } }), &leader(3), None), Plan::Pass);
+    }
+
+    #[test]
+    fn the_lock_passes_once_and_then_ends_here() {
+        let stored = object(CLUSTER, &term(3));
+        let patch = |holder: &str| {
+            let record = json!({ "holderIdentity": holder }).to_string();
+            json!({ "metadata": { "resourceVersion": "5", "annotations": { lock::LOCK_ANNOTATION: record } } })
+        };
+        let free = Shown::Free { term: term(3), until: Time(100) };
+        let first = decide(Call::WriteLock, patch("jvm"), &free, Some(&stored));
+        assert_eq!(first, Plan::Forward { body: None, then: Then::TookLock(term(3)) });
+        assert_eq!(code(&decide(Call::WriteLock, patch("jvm"), &leader(3), Some(&stored))), 200);
+        let resigned = decide(Call::WriteLock, patch(""), &leader(3), Some(&stored));
+        assert!(matches!(resigned, Plan::Answer { tells: Tells::Resigned, .. }));
+        assert_eq!(code(&decide(Call::WriteLock, patch("jvm"), &Shown::Standby { told: true }, Some(&stored))), 409);
+    }
+
+    #[test]
+    fn what_was_stored_in_an_earlier_term_is_read_anew() {
+        let stored = object(CLUSTER, &term(2));
+        let read = decide(Call::ReadLock, Value::Null, &leader(3), Some(&stored));
+        assert!(matches!(read, Plan::Forward { then: Then::CheckStamp { .. }, .. }));
+    }
+
+    #[test]
+    fn a_standby_waits_and_a_former_leader_is_answered_at_once() {
+        let told = decide(Call::ReadLock, Value::Null, &Shown::Standby { told: true }, None);
+        assert!(matches!(told, Plan::Hold { code: 200, tells: Tells::Foreign, .. }));
+        let former = decide(Call::ReadLock, Value::Null, &Shown::Standby { told: false }, None);
+        let Plan::Answer { body, tells: Tells::Foreign, .. } = former else { panic!("not answered") };
+        assert!(lock::of_object(&body).and_then(lock::holder).is_some_and(|holder| !holder.is_empty()));
+    }
+
+    #[test]
+    fn collections_are_not_deleted() {
+        assert_eq!(code(&decide(Call::DeleteCollection, Value::Null, &leader(3), None)), 403);
+    }
 }
