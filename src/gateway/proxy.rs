@@ -156,7 +156,7 @@ impl Proxy {
             Then::TookLock(term) => {
                 self.remember(&answer);
                 tracing::info!(term = term.number, "the JobManager took the lock: it leads");
-                self.shared.tell(Event::JvmTookLock { term });
+                self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string() });
             }
             Then::Remember => {
                 let jobs = |object: &Value| ha_data::stored_jobs(object).len() + ha_data::stored_applications(object).len();

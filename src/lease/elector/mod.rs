@@ -97,8 +97,8 @@ pub enum Event {
     JvmFound { jvm: Incarnation },
     /// The process is gone: the kernel says so.
     JvmDied { jvm: Incarnation },
-    /// The JVM's own lock write of this term is stored: it leads.
-    JvmTookLock { term: Term },
+    /// The JVM's own lock write of this term is stored: it leads. `at`: wall clock, for people.
+    JvmTookLock { term: Term, at: String },
     /// The JVM wrote an empty holder: it gives up by itself.
     JvmResigned,
     /// The JVM was answered with a foreign holder.

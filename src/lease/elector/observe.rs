@@ -24,7 +24,7 @@ impl Elector {
             Event::JvmFound { jvm } if self.jvm.is_none() => self.heard(now, jvm),
             Event::JvmFound { .. } => {}
             Event::JvmDied { jvm } => self.died(jvm),
-            Event::JvmTookLock { term } => self.took_lock(now, &term, actions),
+            Event::JvmTookLock { term, at } => self.took_lock(now, &term, at, actions),
             Event::JvmResigned => {
                 if self.tenure.as_ref().is_some_and(|tenure| matches!(tenure.stage, Stage::Leading)) {
                     self.end(now, "JobManagerResigned");
@@ -203,7 +203,7 @@ impl Elector {
         }
     }
 
-    fn took_lock(&mut self, now: Time, term: &Term, actions: &mut Vec<Action>) {
+    fn took_lock(&mut self, now: Time, term: &Term, at: String, actions: &mut Vec<Action>) {
         let pod = self.me.pod.clone();
         let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.term == *term) else { return };
         let Stage::Offered { resume, .. } = tenure.stage else { return };
@@ -212,7 +212,7 @@ impl Elector {
         if !resume {
             let begun = tenure.change.take().unwrap_or_default();
             let here = now.since(tenure.acquired).as_millis() as u64;
-            tenure.change = Some(Change { term: term.number, to: pod, leaderless_millis: begun.leaderless_millis + here, ..begun });
+            tenure.change = Some(Change { term: term.number, to: pod, leaderless_millis: begun.leaderless_millis + here, at, ..begun });
             tenure.news = true;
         }
     }

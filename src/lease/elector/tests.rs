@@ -88,7 +88,7 @@ impl World {
     fn lead(&mut self) {
         let term = self.acquire();
         self.step_and_answer(Event::Stamped { term: term.clone(), outcome: Stamping::Done });
-        self.step_and_answer(Event::JvmTookLock { term });
+        self.step_and_answer(Event::JvmTookLock { term, at: String::new() });
         assert!(matches!(self.elector.shown(), Shown::Leader { .. }));
     }
 }
