@@ -63,7 +63,7 @@ impl<'a> Target<'a> {
 
     fn failed(&self, action: &'static str) -> impl FnOnce(kube::Error) -> Error + use<> {
         let object = format!("{} {}", self.kind, self.name);
-        move |source| Error::Request { action, object, source: Box::new(source) }
+        move |source| Error::Request { action, object, source }
     }
 }
 

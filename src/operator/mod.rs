@@ -67,7 +67,7 @@ pub enum Error {
         action: &'static str,
         object: String,
         #[source]
-        source: Box<kube::Error>,
+        source: kube::Error,
     },
     #[error("failed to build an object that Kubernetes can read")]
     Malformed {
@@ -80,7 +80,7 @@ impl Error {
     /// For requests about a resource.
     pub fn request(action: &'static str, resource: &FlinkHaCluster) -> impl FnOnce(kube::Error) -> Self + use<> {
         let object = format!("FlinkHaCluster {}", resource.name_any());
-        move |source| Self::Request { action, object, source: Box::new(source) }
+        move |source| Self::Request { action, object, source }
     }
 }
 

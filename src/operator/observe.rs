@@ -236,9 +236,17 @@ async fn announce<K: Resource>(
 }
 
 /// An error with its causes on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |error| error.source()).fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(error.source(), |error| error.source()).fold(describe(error), |text, cause| {
+        let cause = describe(cause);
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
+}
+
+/// What the API server said, without the rest of its answer.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
+        _ => error.to_string(),
+    }
 }

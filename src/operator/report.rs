@@ -88,7 +88,7 @@ impl Report {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         tracing::info!(cluster = name, namespace, reason = news.reason, "{}", news.message);
         let event = Event {
-            metadata: ObjectMeta { generate_name: Some(format!("{name}.")), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta { generate_name: Some(format!("{name}-")), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
             type_: Some(if news.warning { "Warning" } else { "Normal" }.to_owned()),
             reason: Some(news.reason.clone()),
             note: Some(news.message.chars().take(LONGEST_NOTE).collect()),

@@ -1,0 +1,125 @@
+//! The operator as a process, installed as a user installs it: the chart, rendered by helm, with the chart's rights and no others.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+
+use super::control_plane::ControlPlane;
+use super::host::{Directory, address};
+use super::identity::{create_all, token};
+use super::process::{Process, Program};
+use super::{eventually, script, seconds};
+
+pub const OPERATOR_NAMESPACE: &str = "flinkha-system";
+pub const OPERATOR: &str = "system:serviceaccount:flinkha-system:flinkha-operator";
+
+/// A control plane with the operator at work. There are no controllers: no pods come of Deployments, and nothing is collected.
+pub struct Installation {
+    pub plane: ControlPlane,
+    pub admin: kube::Client,
+    pub operator: Process,
+    pub probe_url: String,
+    directory: Directory,
+}
+
+impl Installation {
+    /// Starts a control plane, installs the chart, and runs the operator with the token of its ServiceAccount.
+    pub async fn start(namespace: &str) -> Self {
+        let plane = ControlPlane::start().await;
+        let admin = plane.admin().await;
+        let directory = Directory::new("operator");
+        let namespaces =
+            [OPERATOR_NAMESPACE, namespace].map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        for namespace in &namespaces {
+            create_all(&admin, &namespace.to_string()).await;
+        }
+        create_all(&admin, &chart(&["--include-crds"])).await;
+        let token = token(&admin, OPERATOR_NAMESPACE, "flinkha-operator", None).await;
+        let write = |name: &str, token: &str| {
+            let kubeconfig = plane.servers[0].kubeconfig(token);
+            directory.write(name, serde_yaml::to_string(&kubeconfig).expect("a kubeconfig in YAML"))
+        };
+        write("admin.kubeconfig", "admin");
+        let kubeconfig = write("operator.kubeconfig", &token);
+        let probes = format!("{}:8080", address());
+        let arguments = [
+            "operator",
+            "--gateway-image",
+            "flinkha:test",
+            "--pod-name",
+            "operator-0",
+            "--pod-namespace",
+            OPERATOR_NAMESPACE,
+            "--probe-address",
+            &probes,
+        ];
+        let operator = Process::start(Program {
+            path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
+            arguments: arguments.map(Into::into).into(),
+            environment: vec![
+                ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
+                ("RUST_LOG".to_owned(), "info,flinkha=debug".to_owned()),
+            ],
+            log: directory.path().join("operator.log"),
+        });
+        Self { plane, admin, operator, probe_url: format!("http://{probes}"), directory }
+    }
+
+    /// Runs kubectl as a user with all rights.
+    pub fn kubectl(&self, arguments: &[&str], input: &Value) -> Output {
+        let kubectl = PathBuf::from(script("rig/assets", &[])).join("kubectl");
+        let manifest = self.directory.write("input.json", input.to_string());
+        let mut command = Command::new(&kubectl);
+        command.arg("--kubeconfig").arg(self.directory.path().join("admin.kubeconfig")).args(arguments).arg("--filename").arg(manifest);
+        command.env("HOME", self.directory.path());
+        command.output().unwrap_or_else(|error| panic!("failed to run {}: {error}", kubectl.display()))
+    }
+
+    /// `kubectl apply`, which must succeed.
+    pub fn apply(&self, object: &Value) {
+        let output = self.kubectl(&["apply"], object);
+        assert!(output.status.success(), "kubectl apply failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// `kubectl apply`, which must be refused: what it says.
+    pub fn refusal(&self, object: &Value) -> String {
+        let output = self.kubectl(&["apply"], object);
+        assert!(!output.status.success(), "kubectl apply accepted {object}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub fn api<K: kube::Resource<DynamicType = ()>>(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.admin.clone(), namespace, &ApiResource::erase::<K>(&()))
+    }
+
+    /// An object as JSON, once it satisfies the probe.
+    pub async fn until<K: kube::Resource<DynamicType = ()>>(
+        &self,
+        what: &str,
+        (namespace, name): (&str, &str),
+        mut probe: impl FnMut(&Value) -> bool,
+    ) -> Value {
+        let api = self.api::<K>(namespace);
+        let what = format!("{what}; see {}", self.operator);
+        let found = eventually(&what, seconds(20), async || {
+            let object = api.get_opt(name).await.expect("the API server answers")?;
+            let object = serde_json::to_value(object).expect("an object");
+            probe(&object).then_some(object)
+        });
+        found.await
+    }
+}
+
+/// The chart's objects.
+pub fn chart(arguments: &[&str]) -> String {
+    let helm = PathBuf::from(script("rig/tools", &["clients"])).join("helm");
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
+    let mut command = Command::new(&helm);
+    command.args(["template", "flinkha", chart, "--namespace", OPERATOR_NAMESPACE]).args(arguments);
+    let output = command.output().unwrap_or_else(|error| panic!("failed to run {}: {error}", helm.display()));
+    assert!(output.status.success(), "helm template failed: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("helm prints text")
+}
