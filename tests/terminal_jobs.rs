@@ -6,9 +6,10 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flinkha::api::names;
+use flinkha::api::names::{self, high_availability_cluster_id};
 use flinkha::cluster::ledger;
-use support::cluster::{Cluster, NAME, Provider, cluster_config_map};
+use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map};
+use support::failover::fail_over;
 use support::{eventually, say, seconds};
 
 /// Keys of the cluster ConfigMap that belong to jobs (Flink 2: execution plans and applications; Flink 1: job graphs).
@@ -76,4 +77,43 @@ async fn a_finished_a_cancelled_and_a_failed_job_leave_no_key_no_config_map_and_
     cluster.wait_for_state(&failed, "FAILED", seconds(60)).await;
     wait_until_nothing_is_left(&cluster).await;
     wait_for_tombstone(&cluster, &failed, "Failed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_killed_while_a_job_ends_leaves_nothing_either_and_the_job_does_not_come_back() {
+    let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
+    cluster.wait_for_checkpoints(&job, 2).await;
+    let leader = cluster.leader().await.unwrap();
+    cluster.leader_rest().await.cancel(&job).await.unwrap();
+    // Flink writes down the result, then cleans up: in between the leader dies.
+    let result = dirty_result(&cluster, &job);
+    let begin = Instant::now();
+    while std::fs::metadata(&result).map_or(0, |file| file.len()) == 0 {
+        assert!(begin.elapsed() < seconds(30), "no result of the job");
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    cluster.job_managers[leader].jvm.kill();
+    say("leader killed while its job ended");
+    eventually("another leader", seconds(20), async || cluster.leader().await.filter(|&now| now != leader)).await;
+    wait_until_nothing_is_left(&cluster).await;
+    wait_for_tombstone(&cluster, &job, "Canceled").await;
+    let revived = cluster.leader_rest().await.jobs().await.unwrap().into_iter().find(|one| one.state == "RUNNING");
+    assert_eq!(revived, None, "a job that had ended runs again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_left_half_written_does_not_stop_the_cluster() {
+    let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
+    // What is left of a leader that dies between creating the file and writing it; every Flink that reads it ends itself.
+    std::fs::write(dirty_result(&cluster, &job), "").unwrap();
+    fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+    cluster.leader_rest().await.cancel(&job).await.unwrap();
+    wait_until_nothing_is_left(&cluster).await;
+}
+
+/// Where Flink writes down how a job ended before it cleans up.
+fn dirty_result(cluster: &Cluster, job: &str) -> PathBuf {
+    cluster.storage().join(format!("job-result-store/{}/{job}_DIRTY.json", high_availability_cluster_id(NAMESPACE, NAME)))
 }
