@@ -40,7 +40,7 @@ test-unit: ## Unit tests
 	$(CARGO) test --lib --bins --test architecture
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --tests -- --test-threads 1 --nocapture
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --test '*' -- --test-threads 1 --nocapture
 
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
 	$(call part,kind tests) $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture
@@ -49,7 +49,7 @@ test-flink-versions: setup cluster image ## The failover test with every support
 	for version in 1.20.5 2.2.1 2.3.0; do FLINK_VERSION=$$version $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture failover; done
 
 bench-failover: setup cluster image ## Failover times beside Flink's own HA, in one run (RUNS=10)
-	RUNS=$${RUNS:-10} $(CARGO) test --release --features kind-tests --test bench -- --nocapture
+	RUNS=$${RUNS:-10} $(CARGO) test --features kind-tests --test bench-failover
 
 cluster: ## A kind cluster of three nodes, with Flink's image
 	$(call part,kind cluster) rig/up
