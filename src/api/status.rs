@@ -21,6 +21,9 @@ pub struct FlinkHaClusterStatus {
     /// The last time that leadership went from one JobManager to another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
+    /// The storage directory, as the leading JobManager's gateway sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     /// Image of the gateway that this cluster's JobManagers run. It changes only when they are replaced for another reason, so that an upgraded
     /// operator does not restart JobManagers by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,4 +77,16 @@ pub struct Failover {
     /// When the new leader took over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
+}
+
+/// The storage directory.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Storage {
+    /// `Collectable`: files of jobs that have ended are removed. `NotCollectable`: they stay, for the reason in the message. `Shared`: another
+    /// cluster uses the same directory, so that nothing is removed.
+    pub state: String,
+    /// Why it is not collectable.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }

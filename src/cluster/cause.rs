@@ -22,7 +22,7 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
     let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
     let pods = observed.job_manager_pods.iter().chain(&observed.task_manager_pods);
     let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    refused.chain(pods.filter_map(|pod| of_pod(pod))).collect()
+    refused.chain(pods.filter_map(|pod| of_pod(pod))).chain(shared_storage(observed)).collect()
 }
 
 /// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are put back.
@@ -40,6 +40,12 @@ fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
     let failure = deployment.status.conditions.iter().find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True")?;
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     Some(Cause { reason: "PodsRefused", message: format!("Deployment {name}: {}", failure.message) })
+}
+
+/// Two clusters would take each other's files for their own.
+fn shared_storage(observed: &Observed) -> Option<Cause> {
+    let storage = observed.storage().filter(|storage| storage.state == "Shared")?;
+    Some(Cause { reason: "StorageShared", message: format!("spec.highAvailability.storageDir: {}", storage.message) })
 }
 
 fn of_pod(pod: &ObservedPod) -> Option<Cause> {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
+
+use super::ledger::StorageState;
 
 /// Everything observed of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Observed {
     pub task_manager_pods: Vec<Arc<ObservedPod>>,
     pub job_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub task_manager_deployment: Option<Arc<ObservedDeployment>>,
+    pub ledger: Option<Arc<ObservedConfigMap>>,
 }
 
 /// A pod.
@@ -104,6 +107,30 @@ pub struct DeploymentStatus {
     pub updated_replicas: i32,
     pub ready_replicas: i32,
     pub conditions: Vec<ObservedCondition>,
+}
+
+/// A ConfigMap, of which only one key of the ledger is kept.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, Resource)]
+#[resource(inherit = "ConfigMap")]
+pub struct ObservedConfigMap {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub data: LedgerData,
+}
+
+/// The key of the ledger that the status shows.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+pub struct LedgerData {
+    /// JSON of [`super::ledger::StorageState`], as [`super::ledger::STORAGE_KEY`] says.
+    #[serde(default)]
+    pub storage: Option<String>,
+}
+
+impl Observed {
+    /// What the leading gateway says of the storage directory, once it has said something.
+    pub fn storage(&self) -> Option<StorageState> {
+        serde_json::from_str(self.ledger.as_ref()?.data.storage.as_deref()?).ok()
+    }
 }
 
 impl ObservedPod {

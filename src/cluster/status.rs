@@ -1,14 +1,17 @@
 //! The status of a cluster, made of what has been observed.
 
+use std::sync::Arc;
+
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::Value;
 
 use super::build;
 use super::cause::{self, Cause};
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
-use crate::api::status::{Failover, FlinkHaClusterStatus, Leader, Members};
+use crate::api::status::{Failover, FlinkHaClusterStatus, Leader, Members, Storage};
 use crate::lease::record::Record;
 
 /// Who leads is elected on a Lease, and there is somebody.
@@ -44,20 +47,21 @@ pub fn status(
     let name = resource.metadata.name.as_deref().unwrap_or_default();
     let spec = &resource.spec;
     let election = Election::of(observed);
-    let job_manager = members(name, JOB_MANAGER, spec.job_manager.replicas, &observed.job_manager_pods);
-    let task_manager = members(name, TASK_MANAGER, spec.task_manager.replicas, &observed.task_manager_pods);
+    let job_managers = Group::of(name, JOB_MANAGER, spec.job_manager.replicas, &observed.job_manager_pods);
+    let task_managers = Group::of(name, TASK_MANAGER, spec.task_manager.replicas, &observed.task_manager_pods);
     let verdicts = [
         election.verdict(),
-        ready(&election, spec.job_manager.replicas, &job_manager, spec.task_manager.replicas, &task_manager),
-        progressing(observed, outcome, spec.job_manager.replicas, &job_manager, spec.task_manager.replicas, &task_manager),
+        ready(&election, &job_managers, &task_managers),
+        progressing(observed, outcome, &job_managers, &task_managers),
         degraded(observed, outcome),
     ];
     FlinkHaClusterStatus {
         observed_generation: generation,
         leader: election.leader(),
-        job_manager,
-        task_manager,
+        job_manager: job_managers.members,
+        task_manager: task_managers.members,
         last_failover: election.failover().or_else(|| before.last_failover.clone()),
+        storage: observed.storage().map(|storage| Storage { state: storage.state, message: storage.message }),
         gateway_image: match outcome {
             Outcome::Applied { gateway_image } => Some(gateway_image.clone()),
             Outcome::Refused(_) => before.gateway_image.clone(),
@@ -146,14 +150,33 @@ impl Election {
     }
 }
 
-fn members(cluster: &str, component: &str, wanted: i32, pods: &[std::sync::Arc<ObservedPod>]) -> Members {
-    let ready = count(pods.iter().filter(|pod| pod.is_ready()).count());
-    let label = |(key, value): (String, serde_json::Value)| format!("{key}={}", value.as_str().unwrap_or_default());
-    Members {
-        replicas: count(pods.len()),
-        ready_replicas: ready,
-        ready: format!("{ready}/{wanted}"),
-        selector: build::selector(cluster, component).into_iter().map(label).collect::<Vec<_>>().join(","),
+/// JobManagers or TaskManagers.
+struct Group {
+    wanted: i32,
+    members: Members,
+}
+
+impl Group {
+    fn of(cluster: &str, component: &str, wanted: i32, pods: &[Arc<ObservedPod>]) -> Self {
+        let ready = count(pods.iter().filter(|pod| pod.is_ready()).count());
+        let label = |(key, value): (String, Value)| format!("{key}={}", value.as_str().unwrap_or_default());
+        let selector = build::selector(cluster, component).into_iter().map(label).collect::<Vec<_>>().join(",");
+        let members = Members { replicas: count(pods.len()), ready_replicas: ready, ready: format!("{ready}/{wanted}"), selector };
+        Self { wanted, members }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.members.ready_replicas >= self.wanted
+    }
+
+    /// The Deployment has not yet come to what is asked for.
+    fn is_rolling_out(&self, deployment: Option<&ObservedDeployment>) -> bool {
+        deployment.is_none_or(|deployment| {
+            let status = &deployment.status;
+            status.observed_generation < deployment.metadata.generation.unwrap_or_default()
+                || status.updated_replicas < self.wanted
+                || status.replicas > status.updated_replicas
+        })
     }
 }
 
@@ -161,52 +184,30 @@ fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn ready(election: &Election, job_managers: i32, job_manager: &Members, task_managers: i32, task_manager: &Members) -> Verdict {
-    let standbys = job_manager.ready_replicas - 1;
+fn ready(election: &Election, job_managers: &Group, task_managers: &Group) -> Verdict {
+    let (job, task) = (&job_managers.members.ready, &task_managers.members.ready);
     let (holds, reason, message) = if !election.granted() {
         (false, "NoLeader", election.verdict().message)
-    } else if task_manager.ready_replicas < task_managers {
-        (false, "TaskManagersNotReady", format!("{} TaskManagers are ready", task_manager.ready))
-    } else if job_managers > 1 && standbys < 1 {
+    } else if !task_managers.is_complete() {
+        (false, "TaskManagersNotReady", format!("{task} TaskManagers are ready"))
+    } else if job_managers.wanted > 1 && job_managers.members.ready_replicas < 2 {
         (false, "NoStandby", "no standby could take over if the leader failed".to_owned())
     } else {
-        (
-            true,
-            "Ready",
-            format!(
-                "{} leads; {} JobManagers and {} TaskManagers are ready",
-                election.record.holder, job_manager.ready, task_manager.ready
-            ),
-        )
+        (true, "Ready", format!("{} leads; {job} JobManagers and {task} TaskManagers are ready", election.record.holder))
     };
     Verdict { kind: READY, holds, reason, message }
 }
 
-fn progressing(
-    observed: &Observed,
-    outcome: &Outcome,
-    job_managers: i32,
-    job_manager: &Members,
-    task_managers: i32,
-    task_manager: &Members,
-) -> Verdict {
-    let rolling = |deployment: &Option<std::sync::Arc<ObservedDeployment>>, wanted: i32| {
-        deployment.as_ref().is_none_or(|deployment| {
-            let status = &deployment.status;
-            status.observed_generation < deployment.metadata.generation.unwrap_or_default()
-                || status.updated_replicas < wanted
-                || status.replicas > status.updated_replicas
-        })
-    };
+fn progressing(observed: &Observed, outcome: &Outcome, job_managers: &Group, task_managers: &Group) -> Verdict {
     let (holds, reason, message) = if let Outcome::Refused(_) = outcome {
         (false, "Refused", "the resource cannot be applied until it is changed; see Degraded".to_owned())
-    } else if rolling(&observed.job_manager_deployment, job_managers) {
+    } else if job_managers.is_rolling_out(observed.job_manager_deployment.as_deref()) {
         (true, "JobManagersRollingOut", "JobManagers are being replaced, created or removed; the leader goes last".to_owned())
-    } else if rolling(&observed.task_manager_deployment, task_managers) {
+    } else if task_managers.is_rolling_out(observed.task_manager_deployment.as_deref()) {
         (true, "TaskManagersRollingOut", "TaskManagers are being replaced, created or removed".to_owned())
-    } else if job_manager.ready_replicas < job_managers || task_manager.ready_replicas < task_managers {
-        let message = format!("{} JobManagers and {} TaskManagers are ready", job_manager.ready, task_manager.ready);
-        (true, "PodsStarting", message)
+    } else if !job_managers.is_complete() || !task_managers.is_complete() {
+        let (job, task) = (&job_managers.members.ready, &task_managers.members.ready);
+        (true, "PodsStarting", format!("{job} JobManagers and {task} TaskManagers are ready"))
     } else {
         (false, "Complete", "everything is as the resource asks for".to_owned())
     };
@@ -231,4 +232,131 @@ fn degraded(observed: &Observed, outcome: &Outcome) -> Verdict {
 fn seconds(time: Timestamp) -> Time {
     let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
     Time(time.round(whole).unwrap_or(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::news::news;
+    use super::super::tests as fixture;
+    use super::*;
+
+    fn pod(name: &str, ready: &str) -> Arc<ObservedPod> {
+        let pod = json!({ "metadata": { "name": name }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } });
+        Arc::new(serde_json::from_value(pod).unwrap_or_default())
+    }
+
+    fn deployment(replicas: i32) -> Option<Arc<ObservedDeployment>> {
+        let status = json!({ "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas });
+        Some(Arc::new(serde_json::from_value(json!({ "metadata": { "generation": 1 }, "status": status })).unwrap_or_default()))
+    }
+
+    /// Three JobManagers and two TaskManagers, as the fixture asks for, and the Lease as given.
+    fn observed(holder: &str, change: Value) -> Observed {
+        let annotations = json!({ "flinkha.dev/term": "3.uid.process.1-1", "flinkha.dev/last-change": change.to_string() });
+        let lease = json!({ "metadata": { "annotations": annotations }, "spec": { "holderIdentity": holder } });
+        Observed {
+            lease: serde_json::from_value(lease).ok().map(Arc::new),
+            job_manager_pods: vec![pod("a", "True"), pod("b", "True"), pod("c", "False")],
+            task_manager_pods: vec![pod("t", "True"), pod("u", "True")],
+            job_manager_deployment: deployment(3),
+            task_manager_deployment: deployment(2),
+            ledger: None,
+        }
+    }
+
+    fn change(from: &str, to: &str) -> Value {
+        json!({ "term": 3, "from": from, "to": to, "why": "JobManagerDied", "leaderlessMillis": 25, "at": "2026-01-02T03:04:05.678Z" })
+    }
+
+    fn of(observed: &Observed, before: &FlinkHaClusterStatus, second: i64) -> FlinkHaClusterStatus {
+        let outcome = Outcome::Applied { gateway_image: "flinkha:1".to_owned() };
+        let now = Timestamp::from_second(second).unwrap_or_default();
+        status(&fixture::resource(), before, observed, &outcome, now)
+    }
+
+    fn reasons(status: &FlinkHaClusterStatus) -> Vec<(&str, &str, &str)> {
+        status.conditions.iter().map(|condition| (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn a_granted_leader_with_a_ready_standby_makes_the_cluster_ready() {
+        let status = of(&observed("a", change("", "a")), &FlinkHaClusterStatus::default(), 0);
+        assert_eq!(
+            reasons(&status),
+            [
+                ("LeaderElected", "True", "LeaderElected"),
+                ("Ready", "True", "Ready"),
+                ("Progressing", "True", "PodsStarting"),
+                ("Degraded", "False", "AsExpected"),
+            ]
+        );
+        assert_eq!(status.job_manager.ready, "2/3");
+        assert_eq!(status.leader.map(|leader| (leader.pod, leader.term)), Some(("a".to_owned(), 3)));
+        assert_eq!(status.last_failover, None, "the first election is no failover");
+    }
+
+    #[test]
+    fn an_elected_pod_leads_only_when_its_job_manager_has_taken_over_and_while_it_exists() {
+        let before = FlinkHaClusterStatus::default();
+        let reason = |observed: &Observed| of(observed, &before, 0).conditions[0].reason.clone();
+        assert_eq!(reason(&observed("b", change("a", ""))), "TakingOver");
+        assert_eq!(reason(&observed("", change("a", ""))), "NoLeader");
+        assert_eq!(reason(&observed("gone", change("a", "gone"))), "LeaderGone");
+        assert_eq!(reason(&Observed::default()), "NoLeader");
+    }
+
+    #[test]
+    fn without_a_standby_that_is_ready_the_cluster_is_not() {
+        let mut observed = observed("a", change("", "a"));
+        observed.job_manager_pods = vec![pod("a", "True"), pod("b", "False")];
+        assert_eq!(reasons(&of(&observed, &FlinkHaClusterStatus::default(), 0))[1], ("Ready", "False", "NoStandby"));
+        observed.task_manager_pods.clear();
+        assert_eq!(reasons(&of(&observed, &FlinkHaClusterStatus::default(), 0))[1], ("Ready", "False", "TaskManagersNotReady"));
+    }
+
+    #[test]
+    fn a_transition_has_the_time_of_the_change_of_status_and_not_of_reason() {
+        let first = of(&observed("", change("", "")), &FlinkHaClusterStatus::default(), 10);
+        let second = of(&observed("gone", change("", "")), &first, 20);
+        let third = of(&observed("a", change("", "a")), &second, 30);
+        let times: Vec<i64> =
+            [&first, &second, &third].iter().map(|status| status.conditions[0].last_transition_time.0.as_second()).collect();
+        assert_eq!(times, [10, 10, 30]);
+    }
+
+    #[test]
+    fn a_failover_is_told_once() {
+        let first = of(&observed("a", change("", "a")), &FlinkHaClusterStatus::default(), 0);
+        let second = of(&observed("b", change("a", "b")), &first, 1);
+        let third = of(&observed("b", change("a", "b")), &second, 2);
+        fn told(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<String> {
+            news(before, after).into_iter().map(|news| news.reason).collect()
+        }
+        assert_eq!(told(&FlinkHaClusterStatus::default(), &first), ["LeaderElected", "Ready"]);
+        assert_eq!(news(&first, &second)[0].message, "leadership went from a to b after 25 ms: JobManagerDied");
+        assert_eq!(second, third);
+        assert_eq!(told(&second, &third), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_refused_is_degraded_and_makes_no_progress() {
+        let refused = Outcome::Refused(Cause { reason: "InvalidSpec", message: "spec.x: no".to_owned() });
+        let before = FlinkHaClusterStatus { gateway_image: Some("old".to_owned()), ..FlinkHaClusterStatus::default() };
+        let status = status(&fixture::resource(), &before, &observed("a", change("", "a")), &refused, Timestamp::UNIX_EPOCH);
+        assert_eq!(reasons(&status)[2..], [("Progressing", "False", "Refused"), ("Degraded", "True", "InvalidSpec")]);
+        assert_eq!(status.gateway_image.as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn two_clusters_that_share_a_directory_are_told_of_it() {
+        let mut observed = observed("a", change("", "a"));
+        let ledger =
+            json!({ "metadata": {}, "data": { "storage": r#"{"state":"Shared","message":"another cluster uses it"}"#, "jobs": "[]" } });
+        observed.ledger = serde_json::from_value(ledger).ok().map(Arc::new);
+        let status = of(&observed, &FlinkHaClusterStatus::default(), 0);
+        assert_eq!(reasons(&status)[3], ("Degraded", "True", "StorageShared"));
+        assert_eq!(status.storage.map(|storage| storage.state).as_deref(), Some("Shared"));
+    }
 }

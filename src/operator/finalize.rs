@@ -35,7 +35,7 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         return Ok(());
     }
     if !finalizer.job_managers_are_gone(resource, observed).await? {
-        tracing::info!(cluster = resource.name_any(), namespace = resource.namespace(), "deleting: waiting for the JobManagers to end");
+        tracing::debug!(cluster = resource.name_any(), namespace = resource.namespace(), "deleting: waiting for the JobManagers to end");
         return Ok(());
     }
     let plan = finalizer.delete_data(resource).await?;

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::cluster::observed::{Observed, ObservedDeployment, ObservedPod};
+use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
@@ -33,6 +33,7 @@ pub struct Caches {
     leases: Store<Lease>,
     pods: Store<ObservedPod>,
     deployments: Store<ObservedDeployment>,
+    config_maps: Store<ObservedConfigMap>,
     /// Metadata of the other kinds, by kind.
     others: HashMap<String, (ApiResource, Store<Metadata>)>,
 }
@@ -57,6 +58,8 @@ pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers
         pods: watches.start((), ours.clone(), label, |pod: &ObservedPod| digest(pod.metadata.resource_version.as_ref())),
         deployments: watches
             .start((), ours.clone(), label, |deployment: &ObservedDeployment| digest(deployment.metadata.resource_version.as_ref())),
+        config_maps: watches
+            .start((), ours.clone(), label, |config_map: &ObservedConfigMap| digest(config_map.metadata.resource_version.as_ref())),
         others: other_kinds()
             .into_iter()
             .map(|kind| {
@@ -69,6 +72,7 @@ pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers
     caches.leases.wait_until_ready().await?;
     caches.pods.wait_until_ready().await?;
     caches.deployments.wait_until_ready().await?;
+    caches.config_maps.wait_until_ready().await?;
     for (_, store) in caches.others.values() {
         store.wait_until_ready().await?;
     }
@@ -78,7 +82,6 @@ pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers
 /// Kinds of which only the metadata is kept: to see that they are there and unchanged.
 fn other_kinds() -> Vec<ApiResource> {
     vec![
-        ApiResource::erase::<core::v1::ConfigMap>(&()),
         ApiResource::erase::<core::v1::Service>(&()),
         ApiResource::erase::<core::v1::ServiceAccount>(&()),
         ApiResource::erase::<rbac::v1::Role>(&()),
@@ -102,6 +105,7 @@ impl Caches {
             lease: self.leases.get(&ObjectRef::new(&names::lease(name)).within(namespace)),
             job_manager_pods,
             task_manager_pods,
+            ledger: self.config_maps.get(&ObjectRef::new(&names::ledger(name)).within(namespace)),
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
             task_manager_deployment: self.deployments.get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
         }
@@ -111,6 +115,9 @@ impl Caches {
     pub fn fingerprint(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
         match kind {
             "Lease" => self.leases.get(&ObjectRef::new(name).within(namespace)).map(|lease| fingerprint(&lease.metadata)),
+            "ConfigMap" => {
+                self.config_maps.get(&ObjectRef::new(name).within(namespace)).map(|config_map| fingerprint(&config_map.metadata))
+            }
             "Deployment" => {
                 self.deployments.get(&ObjectRef::new(name).within(namespace)).map(|deployment| fingerprint(&deployment.metadata))
             }

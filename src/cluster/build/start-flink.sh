@@ -24,8 +24,8 @@ for file in "$ours"/*; do
   rm -f "${file##*/}"
   cp "$file" .
 done
-rm -f config.yaml
-mv merged.yaml config.yaml
+mv -f merged.yaml config.yaml
+rm image.yaml
 cd /
 
 component=$1
