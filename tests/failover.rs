@@ -46,11 +46,12 @@ async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoin
 async fn a_terminating_leader_hands_over_in_less_than_half_a_second() {
     let (mut cluster, job) = cluster_with_endless_job().await;
     // As the kubelet does it: the preStop hook first, the signal when that has been answered.
-    fail_over(&mut cluster, &job, async |leader| {
+    let failover = fail_over(&mut cluster, &job, async |leader| {
         assert_eq!(leader.probe("/pre-stop").await.unwrap().0, 200);
         leader.jvm.terminate();
     })
     .await;
+    assert!(failover.running < seconds(10), "{failover:?}");
     let change = cluster.lease().await.change.expect("the Lease tells of the last change");
     say(format!("{}: leaderless for {} ms", change.why, change.leaderless_millis));
     assert!(change.leaderless_millis < 500, "{change:?}");

@@ -72,8 +72,11 @@ async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_it
     assert_eq!(strangers.count(), 0);
     let of_gateway = requests.iter().filter(|one| one.user == GATEWAY && one.is_write() && one.succeeded());
     assert!(of_gateway.clone().count() >= 2, "each term was stamped");
-    // The gateway writes stamps and the lock, never HA data.
-    assert!(of_gateway.clone().all(|one| one.body.get("data").is_none_or(Value::is_null)), "{:?}", of_gateway.collect::<Vec<_>>());
+    // The gateway writes stamps and the lock, and takes away the former leader's addresses; never other HA data.
+    let data = of_gateway.filter_map(|one| one.body.get("data")?.as_object());
+    let changes: Vec<(&String, &Value)> = data.flatten().collect();
+    assert!(changes.iter().all(|(key, value)| key.starts_with("org.apache.flink.k8s.leader.") && value.is_null()), "{changes:?}");
+    assert!(changes.iter().any(|(key, _)| key.ends_with(&job)), "the former leader's address of the job stays: {changes:?}");
 }
 
 /// In the order of the stored versions, which is that of etcd.

@@ -29,6 +29,15 @@ pub fn stored_applications(cluster_config_map: &Value) -> BTreeSet<String> {
     ids(cluster_config_map, &[APPLICATION_KEY])
 }
 
+/// Prefix of the keys of the cluster ConfigMap under which a leader publishes the address of each of its components (Flink >= 1.15).
+const LEADER_KEY: &str = "org.apache.flink.k8s.leader.";
+
+/// Keys of the cluster ConfigMap with the addresses of a leader's components.
+pub fn leader_keys(cluster_config_map: &Value) -> impl Iterator<Item = &str> {
+    let data = cluster_config_map.get("data").and_then(Value::as_object);
+    data.into_iter().flat_map(|data| data.keys()).map(String::as_str).filter(|key| key.starts_with(LEADER_KEY))
+}
+
 fn ids(cluster_config_map: &Value, prefixes: &[&str]) -> BTreeSet<String> {
     let data = cluster_config_map.get("data").and_then(Value::as_object);
     let keys = data.into_iter().flat_map(|data| data.keys());
@@ -45,5 +54,6 @@ mod tests {
         let config_map = json!({ "data": { "jobGraph-aa": "x", "executionPlan-bb": "y", "org.apache.flink.k8s.leader.job-cc": "z" } });
         assert_eq!(stored_jobs(&config_map), BTreeSet::from(["aa".to_owned(), "bb".to_owned()]));
         assert!(stored_jobs(&json!({})).is_empty());
+        assert_eq!(leader_keys(&config_map).collect::<Vec<_>>(), ["org.apache.flink.k8s.leader.job-cc"]);
     }
 }

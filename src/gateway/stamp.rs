@@ -100,6 +100,11 @@ impl Stamper {
         if !keep_holder || lock::of_object(&read).is_none() {
             patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock::free(Timestamp::now()));
         }
+        // The addresses of the former leader go at once. Flink's new leader would remove them one by one, but keeps those of jobs until
+        // they run again; till then a ResourceManager that reads one refuses its own JobMaster, which then pauses for 30 s.
+        if !keep_holder {
+            ha_data::leader_keys(&read).for_each(|key| patch["data"][key] = Value::Null);
+        }
         self.patch(&name, patch).await
     }
 
