@@ -28,6 +28,11 @@ pub struct Installation {
 impl Installation {
     /// Starts a control plane, installs the chart, and runs the operator with the token of its ServiceAccount.
     pub async fn start(namespace: &str) -> Self {
+        Self::start_with(namespace, "").await
+    }
+
+    /// The same for an operator that looks after one namespace only, or after all if that is empty.
+    pub async fn start_with(namespace: &str, watched: &str) -> Self {
         let plane = ControlPlane::start().await;
         let admin = plane.admin().await;
         let directory = Directory::new("operator");
@@ -36,7 +41,7 @@ impl Installation {
         for namespace in &namespaces {
             create_all(&admin, &namespace.to_string()).await;
         }
-        create_all(&admin, &chart(&["--include-crds"])).await;
+        create_all(&admin, &chart(&["--include-crds", "--set", &format!("watchNamespace={watched}")])).await;
         let token = token(&admin, OPERATOR_NAMESPACE, "flinkha-operator", None).await;
         let write = |name: &str, token: &str| {
             let kubeconfig = plane.servers[0].kubeconfig(token);
@@ -55,6 +60,8 @@ impl Installation {
             OPERATOR_NAMESPACE,
             "--probe-address",
             &probes,
+            "--watch-namespace",
+            watched,
         ];
         let operator = Process::start(Program {
             path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
