@@ -88,9 +88,10 @@ fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause>
     }
 }
 
-/// The end of a log as one line: the last words of a program say most about its end.
+/// The end of a log as one line: the last words of a program say most about its end, apart from a stack trace.
 fn one_line(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = text.lines().map(str::trim).filter(|line| !line.starts_with("at ") && !(line.starts_with("...") && line.ends_with(" more")));
+    let line = said.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
     let excess = line.chars().count().saturating_sub(LOG_LENGTH);
     if excess == 0 { line } else { std::iter::once('…').chain(line.chars().skip(excess)).collect() }
 }
@@ -157,6 +158,12 @@ mod tests {
         ] {
             assert_eq!(refused_template("spec.jobManager.podTemplate", message).message, expected);
         }
+    }
+
+    #[test]
+    fn a_stack_trace_does_not_hide_the_exception() {
+        let log = "INFO starting\nException in thread \"main\" Unlucky: out of luck\n\tat a.B.c(B.java:1)\nCaused by: Worse: no luck\n\t... 3 more\n";
+        assert_eq!(one_line(log), "INFO starting Exception in thread \"main\" Unlucky: out of luck Caused by: Worse: no luck");
     }
 
     #[test]

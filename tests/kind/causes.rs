@@ -31,7 +31,7 @@ async fn the_last_words_of_a_job_manager_that_crashes_again_and_again_are_told()
     let mut resource = small();
     resource["spec"]["flinkConfiguration"]["jobmanager.memory.jvm-metaspace.size"] = json!("2g");
     let cluster = ours::apply(Namespace::fresh("kind-crash-loop"), &resource).await;
-    expect(&cluster, "CrashLooping", &["flink-main-container", "jobmanager.memory"]).await;
+    expect(&cluster, "CrashLooping", &["flink-main-container", "IllegalConfigurationException: Sum of configured JVM Metaspace"]).await;
     cluster.namespace.delete();
 }
 
