@@ -40,7 +40,7 @@ pub const TASK_MANAGER_RPC_PORT: u16 = 6122;
 /// Flink's data port of a TaskManager.
 pub const TASK_MANAGER_DATA_PORT: u16 = 6121;
 /// Flink's port for metrics shown in its web interface.
-pub const METRICS_QUERY_PORT: u16 = 6125;
+pub const METRICS_QUERY_PORT: &str = "6125";
 /// Flink's REST port.
 pub const REST_PORT: u16 = 8081;
 /// The gateway's port for its JVM, on 127.0.0.1 only.

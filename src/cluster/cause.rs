@@ -90,7 +90,7 @@ fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause>
 
 /// The end of a log as one line: the last words of a program say most about its end, apart from a stack trace.
 fn one_line(text: &str) -> String {
-    let said = text.lines().map(str::trim).filter(|line| !line.starts_with("at ") && !(line.starts_with("...") && line.ends_with(" more")));
+    let said = text.lines().map(str::trim).filter(|line| !(line.starts_with("at ") || line.starts_with("...") && line.ends_with(" more")));
     let line = said.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
     let excess = line.chars().count().saturating_sub(LOG_LENGTH);
     if excess == 0 { line } else { std::iter::once('…').chain(line.chars().skip(excess)).collect() }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn entry(id: &str, dirty: bool) -> Entry {
-        Entry { store: Store::Job, id: id.into(), dirty, outcome: Some(Outcome { name: String::new(), state: "Failed" }) }
+        Entry { store: Store::Job, id: id.into(), dirty, outcome: Some(Outcome { state: "Failed", ..Outcome::default() }), torn: false }
     }
 
     fn ids(entries: &[Entry], stored: &[&str], with_config_map: &[&str]) -> Vec<String> {

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_stands_once_and_the_ledger_is_bounded() {
-        let outcome = Outcome { name: "words".into(), state: "Finished" };
+        let outcome = Outcome { name: "words".into(), state: "Finished", ..Outcome::default() };
         let mut tombstones = Vec::new();
         for number in 0..LIMIT + 5 {
             bury(&mut tombstones, &number.to_string(), &outcome, "then");

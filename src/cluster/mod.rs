@@ -7,6 +7,7 @@ pub mod cause;
 pub mod collect;
 pub mod deletion;
 pub mod ledger;
+pub mod mend;
 pub mod merge;
 pub mod news;
 pub mod observed;

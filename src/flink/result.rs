@@ -34,14 +34,33 @@ pub struct Entry {
     pub dirty: bool,
     /// `None` when the content is not what Flink writes; such an entry proves nothing.
     pub outcome: Option<Outcome>,
+    /// Not JSON: its writer died between creating the file and writing it.
+    pub torn: bool,
 }
 
 /// How a job or application ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub name: String,
     /// `Finished`, `Canceled` or `Failed`.
     pub state: &'static str,
+    /// Application of the job (Flink ≥ 2.3); in a session it has the job's own id.
+    pub application: Option<String>,
+    /// Milliseconds since the epoch; 0 when the entry does not say.
+    pub started: u64,
+    pub ended: u64,
+}
+
+/// An application's entry, as `FileSystemApplicationResultStore` (2.3.0) reads it, made from the entry of its only job.
+pub fn application_entry(id: &str, of_job: &Outcome) -> String {
+    let result = serde_json::json!({
+        "application-id": id,
+        "application-state": of_job.state.to_uppercase(),
+        "application-name": format!("SingleJobApplication({})", of_job.name),
+        "start-time": of_job.started,
+        "end-time": of_job.ended,
+    });
+    serde_json::json!({ "result": result, "version": 1 }).to_string()
 }
 
 /// Reads an entry. `None` for files that are no entries.
@@ -49,11 +68,11 @@ pub fn entry(store: Store, file_name: &str, content: &str) -> Option<Entry> {
     let stem = file_name.strip_suffix(".json")?;
     let (id, dirty) = stem.strip_suffix("_DIRTY").map_or((stem, false), |id| (id, true));
     let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then(|| Entry { store, id: id.to_owned(), dirty, outcome: outcome(id, content) })
+    let json = serde_json::from_str(content);
+    is_id.then(|| Entry { store, id: id.to_owned(), dirty, torn: json.is_err(), outcome: json.ok().and_then(|json| outcome(id, &json)) })
 }
 
-fn outcome(id: &str, content: &str) -> Option<Outcome> {
-    let json: Value = serde_json::from_str(content).ok()?;
+fn outcome(id: &str, json: &Value) -> Option<Outcome> {
     let result = json.get("result")?;
     let text = |key: &str| result.get(key).and_then(Value::as_str);
     if text("id").or_else(|| text("application-id"))? != id {
@@ -65,8 +84,15 @@ fn outcome(id: &str, content: &str) -> Option<Outcome> {
         "FAILED" => "Failed",
         _ => return None,
     };
-    // Names are in the entries from Flink 2.3 on.
-    Some(Outcome { name: text("name").or_else(|| text("application-name")).unwrap_or_default().to_owned(), state })
+    let number = |key: &str| result.get(key).and_then(Value::as_u64).unwrap_or(0);
+    Some(Outcome {
+        // Names, times and applications are in the entries from Flink 2.3 on.
+        name: text("name").or_else(|| text("application-name")).unwrap_or_default().to_owned(),
+        state,
+        application: text("id").and(text("application-id")).map(str::to_owned),
+        started: number("start-time"),
+        ended: number("end-time"),
+    })
 }
 
 #[cfg(test)]
@@ -81,10 +107,10 @@ mod tests {
             r#"{{"result":{{"id":"{ID}","application-status":"CANCELED","accumulator-results":{{}},"net-runtime":8215}},"version":1}}"#
         );
         let read = entry(Store::Job, &format!("{ID}.json"), &old).expect("an entry");
-        assert_eq!((read.dirty, read.outcome), (false, Some(Outcome { name: String::new(), state: "Canceled" })));
+        assert_eq!((read.dirty, read.outcome), (false, Some(Outcome { state: "Canceled", ..Outcome::default() })));
         let new = format!(r#"{{"result":{{"application-id":"{ID}","application-state":"FINISHED","application-name":"a"}},"version":1}}"#);
         let read = entry(Store::Application, &format!("{ID}_DIRTY.json"), &new).expect("an entry");
-        assert_eq!((read.dirty, read.outcome), (true, Some(Outcome { name: "a".into(), state: "Finished" })));
+        assert_eq!((read.dirty, read.outcome), (true, Some(Outcome { name: "a".into(), state: "Finished", ..Outcome::default() })));
     }
 
     #[test]
@@ -94,6 +120,8 @@ mod tests {
         }
         let unknown = format!(r#"{{"result":{{"id":"{ID}","application-status":"UNKNOWN"}}}}"#);
         assert_eq!(entry(Store::Job, &format!("{ID}.json"), &unknown).expect("an entry").outcome, None);
+        assert!(entry(Store::Job, &format!("{ID}_DIRTY.json"), "").expect("an entry").torn);
+        assert!(!entry(Store::Job, &format!("{ID}_DIRTY.json"), "{}").expect("an entry").torn);
         assert_eq!(entry(Store::Job, "notes.json", ""), None);
         assert_eq!(entry(Store::Job, &format!("{ID}.tmp"), ""), None);
     }

@@ -15,10 +15,11 @@ use super::jvm::Process;
 use super::probes::Health;
 use super::shared::Shared;
 use super::stamp::Stamper;
-use super::{brief, endpoint};
+use super::{brief, endpoint, mender};
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
 use crate::lease::record::Record;
 use crate::lease::term::Incarnation;
+use crate::world::storage::Storage;
 
 /// Everything the election's actions need.
 pub struct Driver {
@@ -30,6 +31,8 @@ pub struct Driver {
     pub shown: watch::Sender<Shown>,
     pub health: watch::Sender<Health>,
     pub stamper: Stamper,
+    /// `None` when the gateway cannot reach it.
+    pub storage: Option<Storage>,
     pub endpoint: endpoint::Publisher,
     pub lease_name: String,
     pub namespace: String,
@@ -106,10 +109,13 @@ impl Driver {
             }
             Action::Stamp { term, keep_holder } => {
                 shared.store(None);
-                let (stamper, patience) = (self.stamper.clone(), self.settings.stamp_deadline);
+                let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 tokio::spawn(async move {
                     let (outcome, cluster) = stamper.stamp(&term, keep_holder, patience).await;
                     if outcome == Stamping::Done {
+                        if let (Some(storage), Some(cluster), false) = (storage, &cluster, keep_holder) {
+                            mender::mend_before_grant(&storage, cluster).await;
+                        }
                         shared.store(cluster);
                     }
                     shared.tell(Event::Stamped { term, outcome });

@@ -1,12 +1,13 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`collector`], [`endpoint`], [`jvm`], [`probes`].
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`collector`], [`mender`], [`endpoint`], [`jvm`], [`probes`].
 
 pub mod collector;
 pub mod election;
 pub mod endpoint;
 pub mod fence;
 pub mod jvm;
+pub mod mender;
 pub mod probes;
 pub mod proxy;
 pub mod request;
@@ -103,10 +104,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let probe_port =
         TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
+    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id);
+    let reached = storage.as_ref().ok().cloned();
     let collector = collector::Collector {
         shared: Arc::clone(&shared),
         client: client.clone(),
-        storage: Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id),
+        storage,
         cluster: arguments.cluster.clone(),
         owner: None,
         foreign_mark: None,
@@ -121,6 +124,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         shown: shown_in,
         health: health_in,
         stamper: stamp::Stamper { client: client.clone(), names },
+        storage: reached,
         endpoint: endpoint::Publisher {
             client: client.clone(),
             namespace: arguments.namespace.clone(),

@@ -61,7 +61,9 @@ impl Storage {
             };
             while let Some(file) = directory.next_entry().await? {
                 let name = file.file_name().to_string_lossy().into_owned();
-                entries.extend(result::entry(store, &name, &read_bounded(&file.path()).await?));
+                if let Some(content) = read_bounded(&file.path()).await? {
+                    entries.extend(result::entry(store, &name, &content));
+                }
             }
         }
         Ok(entries)
@@ -69,10 +71,21 @@ impl Storage {
 
     /// Removes a clean entry; one that is gone already is fine.
     pub async fn remove(&self, store: Store, id: &str) -> io::Result<()> {
-        match fs::remove_file(self.store(store).join(format!("{id}.json"))).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        remove_file(&self.store(store).join(format!("{id}.json"))).await
+    }
+
+    /// Removes a DIRTY entry; one that is gone already is fine.
+    pub async fn remove_dirty(&self, store: Store, id: &str) -> io::Result<()> {
+        remove_file(&self.store(store).join(format!("{id}_DIRTY.json"))).await
+    }
+
+    /// Writes a DIRTY entry, whole or not at all: Flink does not look for it under its first name.
+    pub async fn write_dirty(&self, store: Store, id: &str, content: &str) -> io::Result<()> {
+        let directory = self.store(store);
+        let unfinished = directory.join(format!(".{id}.unfinished"));
+        fs::create_dir_all(&directory).await?;
+        fs::write(&unfinished, content).await?;
+        fs::rename(unfinished, directory.join(format!("{id}_DIRTY.json"))).await
     }
 
     /// The mark of the cluster that uses this directory: who, and when it last said so by the file system's own clock.
@@ -103,18 +116,25 @@ impl Storage {
     }
 }
 
-async fn read_bounded(path: &Path) -> io::Result<String> {
-    // A file that vanished between list and read was renamed or removed by Flink: it is looked at next time.
-    match fs::metadata(path).await {
-        Ok(metadata) if metadata.len() > ENTRY_LIMIT => return Ok(String::new()),
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(error),
+async fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
-    match fs::read(path).await {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error),
+}
+
+/// `None` for a file that vanished since it was listed, renamed or removed by Flink, and for one that is too long: nothing is known of it.
+async fn read_bounded(path: &Path) -> io::Result<Option<String>> {
+    let read: io::Result<Option<String>> = async {
+        if fs::metadata(path).await?.len() > ENTRY_LIMIT {
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8_lossy(&fs::read(path).await?).into_owned()))
+    }
+    .await;
+    match read {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other,
     }
 }
 

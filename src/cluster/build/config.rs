@@ -20,12 +20,19 @@ pub fn digest(config_map: &Value) -> String {
     super::digest(&config_map["data"].to_string())
 }
 
+/// What we prefer, and users may set otherwise.
+const FREE: [(&str, &str); 2] = [
+    // A fixed port, so that network policies can name it.
+    ("metrics.internal.query-service.port", names::METRICS_QUERY_PORT),
+    // A JobMaster that registers before its new address is known everywhere is refused; by default it then waits for 30 s.
+    ("cluster.registration.refused-registration-delay", "100 ms"),
+];
+
 /// Flink's configuration: the user's keys, and ours, which the user cannot set.
 fn configuration(cluster: &Cluster) -> Configuration {
     let spec = &cluster.spec;
-    // A fixed port, so that network policies can name it; a user may choose another.
-    let mut configuration =
-        Configuration::from([("metrics.internal.query-service.port".to_owned(), names::METRICS_QUERY_PORT.to_string())]);
+    // Users may choose others.
+    let mut configuration: Configuration = FREE.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     configuration.extend(spec.flink_configuration.iter().map(|(key, value)| (key.clone(), value.to_string())));
     let owned = [
         ("high-availability.type", "kubernetes".to_owned()),
@@ -87,8 +94,7 @@ mod tests {
     fn every_key_that_we_set_is_refused_from_users() {
         let mut cluster = fixture::cluster();
         cluster.spec.flink_configuration.clear();
-        let free = ["metrics.internal.query-service.port"];
-        for key in configuration(&cluster).keys().filter(|key| !free.contains(&key.as_str())) {
+        for key in configuration(&cluster).keys().filter(|key| FREE.iter().all(|(free, _)| free != key)) {
             assert!(crate::api::owned::FLINK_CONFIGURATION.iter().any(|group| group.contains(key)), "{key}");
         }
     }

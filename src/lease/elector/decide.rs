@@ -14,7 +14,7 @@ impl Elector {
             self.fresh = false;
         }
         self.judge_jvm(now, actions);
-        self.end_what_cannot_go_on(now);
+        self.end_what_cannot_go_on(now, actions);
         if self.writing.is_none() && self.unknown.is_none() {
             self.write(now, actions);
         }
@@ -51,7 +51,7 @@ impl Elector {
         }
     }
 
-    fn end_what_cannot_go_on(&mut self, now: Time) {
+    fn end_what_cannot_go_on(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Some(tenure) = &self.tenure else { return };
         let jvm = self.jvm.as_ref().filter(|jvm| jvm.incarnation == tenure.term.jvm);
         let hung = jvm.is_none_or(|jvm| now.since(jvm.heard) >= self.settings.jvm_timeout);
@@ -65,6 +65,11 @@ impl Elector {
             self.end(now, "PodTerminating");
         } else if hung {
             self.end(now, "JobManagerHung");
+            // Were it to wake up, what waits in its sockets would reach TaskManagers, which do not fence: the successor's job would restart.
+            if let Some(jvm) = self.jvm.as_mut().filter(|jvm| !jvm.ended) {
+                jvm.ended = true;
+                actions.push(Action::EndJvm { jvm: jvm.incarnation, why: "it leads and no longer asks for the lock" });
+            }
         } else if late {
             self.end(now, "GrantTimedOut");
             self.cool_until = now.after(self.settings.cool_down);
