@@ -17,7 +17,7 @@ pub fn example() -> Value {
     let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).expect("the example in YAML"));
     let mut example = documents.into_iter().find(|document| document["kind"] == "FlinkHaCluster").expect("a FlinkHaCluster in the example");
     example["spec"]["image"] = flink_image().into();
-    // REST answers are cached for three seconds by default: too old to measure with.
+    // REST answers come from a cache; the example's are too old to measure with.
     example["spec"]["flinkConfiguration"]["web.refresh-interval"] = "50 ms".into();
     example
 }
