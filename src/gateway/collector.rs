@@ -1,7 +1,7 @@
 //! Garbage collection of terminal jobs, by the leading gateway: Flink cleans up its own pointers and files, then we write the
 //! tombstone and remove the last entry, the one in the result store that proves the end.
 //!
-//! Order: decide from what was read in this term, write the tombstones, remove the entries, confirm. A crash in between is finished
+//! Order: decide from what was read in this term, write the tombstones, remove checkpoints that no pointer names, remove the entries, confirm. A crash in between is finished
 //! by the next scan of this or the next leader.
 
 use std::collections::BTreeSet;
@@ -120,11 +120,15 @@ impl Collector {
             true
         })
         .await?;
+        let ids: Vec<String> = found.iter().map(|entry| entry.id.clone()).collect();
+        let orphans = storage.remove_checkpoints_of(&ids).await.context("failed to look for checkpoints without a pointer")?;
+        if orphans > 0 {
+            tracing::info!(orphans, "removed checkpoints of ended jobs that a dying leader had left without a pointer");
+        }
         for entry in &found {
             storage.remove(entry.store, &entry.id).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
             tracing::info!(job = entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
         }
-        let ids: Vec<String> = found.iter().map(|entry| entry.id.clone()).collect();
         let now = Timestamp::now().to_string();
         self.update_ledger(term, |tombstones| ledger::confirm(tombstones, &ids, &now)).await
     }

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use tokio::fs;
 
+use crate::flink::checkpoint;
 use crate::flink::result::{self, Entry, Store};
 
-/// An entry of a result store has less than this many bytes, accumulators included; a longer one is not read.
-const ENTRY_LIMIT: u64 = 16 << 20;
+/// An entry of a result store, accumulators included, or the metadata of a checkpoint is smaller; a longer file is not read.
+const FILE_LIMIT: u64 = 16 << 20;
 
 /// The storage directory of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Storage {
             while let Some(file) = directory.next_entry().await? {
                 let name = file.file_name().to_string_lossy().into_owned();
                 if let Some(content) = read_bounded(&file.path()).await? {
-                    entries.extend(result::entry(store, &name, &content));
+                    entries.extend(result::entry(store, &name, &String::from_utf8_lossy(&content)));
                 }
             }
         }
@@ -86,6 +87,28 @@ impl Storage {
         fs::create_dir_all(&directory).await?;
         fs::write(&unfinished, content).await?;
         fs::rename(unfinished, directory.join(format!("{id}_DIRTY.json"))).await
+    }
+
+    /// Removes the checkpoint metadata files of these jobs, which must be terminal; returns how many. A leader that dies between writing such a
+    /// file and its pointer leaves one that no pointer names. A file that is not understood stays.
+    pub async fn remove_checkpoints_of(&self, jobs: &[String]) -> io::Result<usize> {
+        let mut removed = 0;
+        let mut directory = match fs::read_dir(self.root.join(&self.cluster)).await {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        while let Some(file) = directory.next_entry().await? {
+            if !file.file_name().to_string_lossy().starts_with(checkpoint::FILE_PREFIX) {
+                continue;
+            }
+            let job = read_bounded(&file.path()).await?.as_deref().and_then(checkpoint::job);
+            if job.is_some_and(|job| jobs.contains(&job)) {
+                remove_file(&file.path()).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// The mark of the cluster that uses this directory: who, and when it last said so by the file system's own clock.
@@ -124,12 +147,12 @@ async fn remove_file(path: &Path) -> io::Result<()> {
 }
 
 /// `None` for a file that vanished since it was listed, renamed or removed by Flink, and for one that is too long: nothing is known of it.
-async fn read_bounded(path: &Path) -> io::Result<Option<String>> {
-    let read: io::Result<Option<String>> = async {
-        if fs::metadata(path).await?.len() > ENTRY_LIMIT {
+async fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let read: io::Result<Option<Vec<u8>>> = async {
+        if fs::metadata(path).await?.len() > FILE_LIMIT {
             return Ok(None);
         }
-        Ok(Some(String::from_utf8_lossy(&fs::read(path).await?).into_owned()))
+        fs::read(path).await.map(Some)
     }
     .await;
     match read {

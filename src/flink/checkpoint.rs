@@ -1,0 +1,42 @@
+//! Files `completedCheckpoint*` of the HA storage directory: Java-serialised `CompletedCheckpoint` objects. Only one thing is read of
+//! them, the job that they belong to, and only where it stands exactly as Java's serialisation writes it.
+
+/// How such a file's name begins (`DefaultCompletedCheckpointStoreUtils`, `ZooKeeperUtils.HA_STORAGE_COMPLETED_CHECKPOINT`; 1.15 to 2.3).
+pub const FILE_PREFIX: &str = "completedCheckpoint";
+
+const JOB_ID: &[u8] = b"org.apache.flink.api.common.JobID";
+/// Class descriptor of `AbstractID` behind its serialVersionUID: serialisable, two long fields, end of annotations, no super class.
+const FIELDS: &[u8] = b"\x02\x00\x02J\x00\tlowerPartJ\x00\tupperPartxp";
+/// `\x02\x00\x00xr\x00 ` and the name `org.apache.flink.util.AbstractID`, each with a serialVersionUID of 8 bytes before and behind.
+const BETWEEN: usize = 8 + 7 + 32 + 8;
+
+/// The job of a completed checkpoint, 32 hex digits. `None` when the file is not what Flink writes: then nothing is known of it.
+pub fn job(bytes: &[u8]) -> Option<String> {
+    // The job is the first object field, so the first JobID is the checkpoint's own.
+    let start = bytes.windows(JOB_ID.len()).position(|window| window == JOB_ID)? + JOB_ID.len() + BETWEEN;
+    let id = bytes.get(start..)?.strip_prefix(FIELDS)?.get(..16)?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Flink 2.3.0 wrote it.
+    const WRITTEN: &[u8] = b"\xac\xed\x00\x05sr\x00!org.apache.flink.api.common.JobID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00xr\x00 \
+        org.apache.flink.util.AbstractID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x02J\x00\tlowerPartJ\x00\tupperPartxp\
+        \x0eE\x19\xcf\xf0\x1b<\xb1\xd4l\xee\xfb\xba1\xd9\xaesr\x00\x1f";
+
+    #[test]
+    fn the_job_of_a_checkpoint_is_read_where_java_wrote_it() {
+        assert_eq!(job(WRITTEN).as_deref(), Some("0e4519cff01b3cb1d46ceefbba31d9ae"));
+    }
+
+    #[test]
+    fn nothing_is_known_of_other_bytes() {
+        assert_eq!(job(b""), None);
+        for length in 0..WRITTEN.len() - 5 {
+            assert_eq!(job(&WRITTEN[..length]), None, "{length}");
+        }
+    }
+}
