@@ -6,7 +6,8 @@ use clap::Parser;
 use flinkha::cli::{Arguments, Command};
 use flinkha::{api, gateway, operator, telemetry};
 
-#[tokio::main]
+/// Two threads on any machine: the work is waiting, and every thread costs memory in every JobManager's pod.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let command = Arguments::parse().command;
     telemetry::start_logs();

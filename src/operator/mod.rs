@@ -77,6 +77,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The API server said no and will say so again: a quota, a right, a range that is used up. Conflicts and overload are not of this kind.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Request { source: kube::Error::Api(status), .. } => {
+                (400..500).contains(&status.code) && ![409, 429].contains(&status.code)
+            }
+            Self::Request { .. } => false,
+            Self::Malformed { .. } => true,
+        }
+    }
+
     /// For requests about a resource.
     pub fn request(action: &'static str, resource: &FlinkHaCluster) -> impl FnOnce(kube::Error) -> Self + use<> {
         let object = format!("FlinkHaCluster {}", resource.name_any());

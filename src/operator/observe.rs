@@ -184,9 +184,11 @@ impl Watches<'_> {
     }
 }
 
-/// What only costs memory.
+/// Takes away what only costs memory.
 fn trim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
+    metadata.owner_references = None;
+    metadata.generate_name = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
@@ -244,16 +246,13 @@ async fn announce<K: Resource>(
 
 /// An error with its causes on one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |error| error.source()).fold(describe(error), |text, cause| {
-        let cause = describe(cause);
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
-}
-
-/// What the API server said, without the rest of its answer.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
-        _ => error.to_string(),
+    // What the API server said, without the rest of its answer.
+    if let Some(kube::Error::Api(status)) = error.downcast_ref() {
+        return format!("{} ({})", status.message, status.code);
+    }
+    let text = error.to_string();
+    match error.source().map(chain) {
+        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
+        _ => text,
     }
 }

@@ -1,9 +1,11 @@
 //! One resource, from what is asked for to what is there: observe, validate, build, apply, report.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 
 use super::Error;
@@ -20,6 +22,9 @@ use crate::cluster::status::Outcome;
 use crate::cluster::validate::Problem;
 use crate::cluster::{Cluster, rollout, validate};
 
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
 /// What reconciling needs.
 pub struct Context {
     pub caches: Caches,
@@ -28,6 +33,8 @@ pub struct Context {
     pub finalizer: Finalizer,
     pub environment: Environment,
     pub metrics: Metrics,
+    /// How often in a row reconciling has failed.
+    failures: Mutex<HashMap<ObjectRef<FlinkHaCluster>, u32>>,
 }
 
 impl Context {
@@ -39,6 +46,7 @@ impl Context {
             finalizer: Finalizer::new(client.clone()),
             environment,
             metrics,
+            failures: Mutex::default(),
         }
     }
 }
@@ -51,6 +59,9 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
     let begin = Instant::now();
     let result = steps(&resource, &context).await;
     context.metrics.reconciled(result.is_ok(), begin.elapsed());
+    if result.is_ok() {
+        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(&*resource));
+    }
     result.map(|()| Action::await_change())
 }
 
@@ -60,12 +71,18 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<(), Error
         return finalize::finalize(resource, &observed, context).await; // client: yes
     }
     context.finalizer.ensure(resource).await?; // client: yes, once
-    let outcome = match validate::validate(resource) {
+    let applied = match validate::validate(resource) {
         // client: no
-        Ok(cluster) => apply(resource, &cluster, &observed, context).await?, // client: yes, when something differs
-        Err(problems) => Outcome::Refused(refusal(&problems)),
+        Ok(cluster) => apply(resource, &cluster, &observed, context).await, // client: yes, when something differs
+        Err(problems) => Ok(Outcome::Refused(refusal(&problems))),
     };
-    context.report.report(resource, &observed, &outcome).await // client: yes, when something is new
+    let outcome = match &applied {
+        Ok(outcome) => outcome.clone(),
+        Err(error) if error.is_lasting() => Outcome::Refused(Cause { reason: "ApplyFailed", message: chain(error) }),
+        Err(_) => return applied.map(drop),
+    };
+    context.report.report(resource, &observed, &outcome).await?; // client: yes, when something is new
+    applied.map(drop)
 }
 
 async fn apply(resource: &FlinkHaCluster, cluster: &Cluster, observed: &Observed, context: &Context) -> Result<Outcome, Error> {
@@ -95,8 +112,13 @@ fn refusal(problems: &[Problem]) -> Cause {
     Cause { reason: "InvalidSpec", message }
 }
 
-/// Tries again soon. Conflicts and outages are normal; what does not go away is in the log and in the metrics.
-pub fn on_error(resource: Arc<FlinkHaCluster>, error: &Error, _: Arc<Context>) -> Action {
-    tracing::warn!(cluster = resource.name_any(), namespace = resource.namespace(), error = %chain(error), "failed to reconcile; trying again");
-    Action::requeue(Duration::from_secs(5))
+/// Tries again, soon at first and then ever later. What does not go away is in the log, in the metrics and in the status.
+pub fn on_error(resource: Arc<FlinkHaCluster>, error: &Error, context: Arc<Context>) -> Action {
+    let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let failed = failures.entry(ObjectRef::from_obj(&*resource)).or_default();
+    let delay = (FIRST_RETRY * 2_u32.saturating_pow(*failed)).min(LAST_RETRY);
+    *failed = (*failed + 1).min(16);
+    let (cluster, namespace, error) = (resource.name_any(), resource.namespace(), chain(error));
+    tracing::warn!(cluster, namespace, error, ?delay, "failed to reconcile; trying again");
+    Action::requeue(delay)
 }
