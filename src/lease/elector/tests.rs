@@ -225,6 +225,27 @@ fn i7_after_a_write_of_unknown_fate_a_read_decides() {
 }
 
 #[test]
+fn i7_a_read_that_a_write_overtook_decides_nothing() {
+    let mut world = World::new("p");
+    world.foreign(3);
+    world.ask_first();
+    let (version, foreign) = (world.version.to_string(), world.record.clone());
+    world.now.0 += 5_000;
+    let read = world.step(Event::JvmHeard { jvm: JVM });
+    assert_eq!(read, [Action::ReadLease]);
+    world.version += 1;
+    world.record.holder.clear();
+    let (free_version, free) = (world.version.to_string(), world.record.clone());
+    let actions = world.step_and_answer(Event::LeaseSeen { version: free_version, record: free });
+    let term = stamped(&actions).expect("a term to stamp");
+    world.step_and_answer(Event::Stamped { term, outcome: Stamping::Done });
+    // The read was served before the Lease was given back, and its answer took long.
+    let actions = world.step(Event::LeaseRead { started: world.now, outcome: Read::Found { version, record: foreign } });
+    assert_eq!(actions, [Action::ReadLease]);
+    assert!(matches!(world.elector.shown(), Shown::Free { .. }));
+}
+
+#[test]
 fn i8_a_dead_jvm_gives_the_lease_back_at_once() {
     let mut world = World::leading("p");
     world.step_and_answer(Event::JvmDied { jvm: JVM });
