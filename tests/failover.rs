@@ -7,8 +7,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use flinkha::api::names;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
 use support::failover::fail_over;
 use support::{eventually, gateway, say, seconds};
@@ -55,6 +58,28 @@ async fn a_terminating_leader_hands_over_in_less_than_half_a_second() {
     let change = cluster.lease().await.change.expect("the Lease tells of the last change");
     say(format!("{}: leaderless for {} ms", change.why, change.leaderless_millis));
     assert!(change.leaderless_millis < 500, "{change:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_switchover_goes_to_the_pod_that_was_named() {
+    let mut cluster = Cluster::start(Provider::ours(), 3, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
+    eventually("both standbys listed", seconds(20), async || (cluster.lease().await.peers.members.len() == 2).then_some(())).await;
+    let old = cluster.leader().await.unwrap();
+    let wanted = (old + 1) % 3;
+    let (name, leases) = (cluster.job_managers[wanted].pod.clone(), Api::<Lease>::namespaced(cluster.client.clone(), NAMESPACE));
+    let failover = fail_over(&mut cluster, &job, async |_| {
+        let asked = json!({ "metadata": { "annotations": { names::SWITCHOVER_ANNOTATION: name } } });
+        leases.patch(NAME, &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
+    })
+    .await;
+    assert_eq!(failover.leader, wanted);
+    let lease = cluster.lease().await;
+    assert_eq!(lease.switchover, None, "the request is answered");
+    let change = lease.change.expect("the Lease tells of the last change");
+    say(format!("{}: leaderless for {} ms", change.why, change.leaderless_millis));
+    assert_eq!((change.why.as_str(), change.to), ("Switchover", name));
+    assert!(change.leaderless_millis < 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]

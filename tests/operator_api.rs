@@ -9,7 +9,7 @@ use flinkha::api::FlinkHaCluster;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -108,6 +108,8 @@ async fn a_resource_becomes_a_cluster_that_is_repaired_and_left_in_peace() {
     assert_eq!(lease["spec"], json!({}));
     installation.until::<EndpointSlice>("the EndpointSlice", (NAMESPACE, "demo-rest"), |_| true).await;
     installation.until::<ConfigMap>("the ledger", (NAMESPACE, "demo-ledger"), |_| true).await;
+    let secret = installation.until::<Secret>("the gateways' key", (NAMESPACE, "demo-peers"), |_| true).await;
+    assert_eq!(secret["data"]["key"].as_str().map(str::len), Some(44), "32 bytes in base64");
 
     // What somebody deletes or changes comes back as it was.
     installation.api::<Service>(NAMESPACE).delete("demo-rest", &DeleteParams::default()).await.unwrap();
@@ -189,6 +191,20 @@ async fn the_status_tells_who_leads_and_the_leader_costs_most_to_delete() {
     });
     assert_eq!(cost(&standby.await), Value::Null);
     event(&installation, "Failover", "leadership went from demo-jobmanager-a to demo-jobmanager-b after 25 ms").await;
+
+    // A planned switchover: asked of the resource, passed on to the Lease, where the leader sees it.
+    let ask = async |pod: &str| {
+        let patch = json!({ "metadata": { "annotations": { "flinkha.dev/switchover": pod } } });
+        let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
+        resources.patch("demo", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    ask("demo-jobmanager-c").await;
+    event(&installation, "SwitchoverRefused", "demo-jobmanager-c is no standby that is ready; name one, or write any").await;
+    ask("demo-jobmanager-a").await;
+    event(&installation, "SwitchoverAsked", "the leader was asked to hand over to demo-jobmanager-a").await;
+    let asked = |object: &Value| object["metadata"]["annotations"]["flinkha.dev/switchover"].clone();
+    installation.until::<Lease>("the request", (NAMESPACE, "demo"), |lease| asked(lease) == "demo-jobmanager-a").await;
+    installation.until::<FlinkHaCluster>("the answer", (NAMESPACE, "demo"), |resource| asked(resource).is_null()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

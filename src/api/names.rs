@@ -10,6 +10,10 @@ pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
 pub const PEERS_ANNOTATION: &str = "flinkha.dev/peers";
 /// Annotation on the ledger: when a standby last tried whether it can write. Nothing decides by its value.
 pub const PROBE_ANNOTATION: &str = "flinkha.dev/probed";
+/// Annotation on the resource, and from there on the Lease: a JobManager's pod that is to lead, or [`ANY_POD`].
+pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
+/// Value of [`SWITCHOVER_ANNOTATION`]: whichever standby is ready.
+pub const ANY_POD: &str = "any";
 /// Label on JobManager pods: `leader` or `standby`. Written by the operator for people; nothing decides by it.
 pub const ROLE_LABEL: &str = "flinkha.dev/role";
 /// Finalizer of a FlinkHaCluster.

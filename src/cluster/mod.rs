@@ -14,6 +14,7 @@ pub mod observed;
 pub mod quantity;
 pub mod rollout;
 pub mod status;
+pub mod switchover;
 #[cfg(test)]
 pub mod tests;
 pub mod validate;

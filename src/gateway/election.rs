@@ -29,6 +29,10 @@ use crate::world::storage::Storage;
 /// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
 const LOOK_PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long a planned switchover waits for jobs that are just ending, and how often it looks.
+const JOBS_PATIENCE: Duration = Duration::from_secs(30);
+const JOBS_PAUSE: Duration = Duration::from_millis(200);
+
 /// Everything the election's actions need.
 pub struct Driver {
     pub elector: Elector,
@@ -160,6 +164,13 @@ impl Driver {
                 let publisher = self.endpoint.clone();
                 tokio::spawn(async move { publisher.publish(&shared, &term).await });
             }
+            Action::AwaitJobs { term } => {
+                let storage = self.storage.clone();
+                tokio::spawn(async move {
+                    await_jobs(storage).await;
+                    shared.tell(Event::JobsSettled { term });
+                });
+            }
             Action::AskPromises { term, duration, members } => {
                 for member in members {
                     let (peers, term) = (Arc::clone(&self.peers), term.clone());
@@ -261,6 +272,19 @@ async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Record, 
             tracing::warn!("no answer to a write of the Lease");
             Write::Unknown
         }
+    }
+}
+
+/// Waits while a job is just ending: its result is stored, and what it leaves is being cleaned up. A storage that cannot be read is not waited for.
+async fn await_jobs(storage: Option<Storage>) {
+    let Some(storage) = storage else { return };
+    let settled = async {
+        while storage.entries().await.is_ok_and(|entries| entries.iter().any(|entry| entry.dirty)) {
+            tokio::time::sleep(JOBS_PAUSE).await;
+        }
+    };
+    if tokio::time::timeout(JOBS_PATIENCE, settled).await.is_err() {
+        tracing::warn!("a job has been ending for long; the planned switchover goes on");
     }
 }
 

@@ -100,6 +100,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         duration: arguments.lease_duration,
         renew_deadline: arguments.renew_deadline,
         retry_period: arguments.retry_period,
+        promise: Settings::default().promise.min(arguments.renew_deadline),
+        ask_period: Settings::default().ask_period.min(arguments.renew_deadline / 4),
         jvm_timeout: arguments.jvm_timeout,
         ..Settings::default()
     };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::term::Term;
-use crate::api::names::{CHANGE_ANNOTATION, PEERS_ANNOTATION, TERM_ANNOTATION};
+use crate::api::names::{ANY_POD, CHANGE_ANNOTATION, PEERS_ANNOTATION, SWITCHOVER_ANNOTATION, TERM_ANNOTATION};
 
 /// The part of a Lease that the election reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,6 +19,8 @@ pub struct Record {
     pub duration_millis: u64,
     pub change: Option<Change>,
     pub peers: Peers,
+    /// Who is asked to lead: the name of a pod, or [`ANY_POD`]. Written by the operator, removed by the next holder.
+    pub switchover: Option<String>,
 }
 
 /// The holder and those whose promises its validity rests on (I11). Empty when the Lease is free.
@@ -78,7 +80,13 @@ impl Record {
             duration_millis: spec.and_then(|spec| spec.lease_duration_seconds).map_or(0, |seconds| seconds.max(0) as u64 * 1000),
             change: annotation(CHANGE_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             peers: annotation(PEERS_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
+            switchover: annotation(SWITCHOVER_ANNOTATION).cloned(),
         }
+    }
+
+    /// Somebody else is asked to lead.
+    pub fn prefers_another(&self, pod: &str) -> bool {
+        self.switchover.as_ref().is_some_and(|wanted| wanted != ANY_POD && wanted != pod)
     }
 
     /// Merge patch that writes this record, if the Lease still has resourceVersion `version`; whatever is not ours stays.
@@ -101,6 +109,9 @@ impl Record {
         }
         let peers = (self.peers != Peers::default()).then(|| json!(self.peers).to_string());
         annotations[PEERS_ANNOTATION] = json!(peers);
+        if acquired && !self.holder.is_empty() {
+            annotations[SWITCHOVER_ANNOTATION] = Value::Null;
+        }
         if acquired {
             spec["acquireTime"] = json!(time(now));
         }
@@ -125,10 +136,13 @@ mod tests {
                 promise_millis: 4_000,
                 members: vec![Member { pod_uid: "v".into(), address: "10.0.0.2:6181".into() }],
             },
+            switchover: None,
         };
-        let patch = record.to_patch("7", Timestamp::UNIX_EPOCH, true);
+        let acquired = record.to_patch("7", Timestamp::UNIX_EPOCH, true);
+        assert_eq!(acquired["spec"]["acquireTime"], "1970-01-01T00:00:00.000000Z");
+        assert!(acquired["metadata"]["annotations"][SWITCHOVER_ANNOTATION].is_null(), "a request is removed by who takes over");
+        let patch = record.to_patch("7", Timestamp::UNIX_EPOCH, false);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
-        assert_eq!(patch["spec"]["acquireTime"], "1970-01-01T00:00:00.000000Z");
         let lease: Lease = serde_json::from_value(patch).expect("a Lease");
         assert_eq!(Record::of(&lease), record);
     }

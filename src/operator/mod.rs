@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod observe;
 pub mod reconcile;
 pub mod report;
+pub mod switchover;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::names::{self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, SWITCHOVER_ANNOTATION};
 use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
 
 /// Objects in one answer to a list.
@@ -51,7 +51,8 @@ pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers
     let ours = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let clusters = watches.start((), all, own_name, |cluster: &FlinkHaCluster| {
         let metadata = &cluster.metadata;
-        digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some()))
+        let asked = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SWITCHOVER_ANNOTATION));
+        digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some(), asked))
     });
     let clusters = clusters.await?;
     let leases = watches.start((), ours.clone(), label, |lease: &Lease| {

@@ -14,6 +14,7 @@ use super::finalize::{self, Finalizer};
 use super::metrics::Metrics;
 use super::observe::{Caches, chain};
 use super::report::Report;
+use super::switchover::Switchover;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::{self, Environment, Objects, job_manager};
 use crate::cluster::cause::Cause;
@@ -31,6 +32,7 @@ pub struct Context {
     pub applier: Applier,
     pub report: Report,
     pub finalizer: Finalizer,
+    pub switchover: Switchover,
     pub environment: Environment,
     pub metrics: Metrics,
     /// How often in a row reconciling has failed.
@@ -44,6 +46,7 @@ impl Context {
             applier: Applier::new(client.clone()),
             report: Report::new(client.clone(), instance),
             finalizer: Finalizer::new(client.clone()),
+            switchover: Switchover::new(client.clone()),
             environment,
             metrics,
             failures: Mutex::default(),
@@ -81,6 +84,7 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<(), Error
         Err(error) if error.is_lasting() => Outcome::Refused(Cause { reason: "ApplyFailed", message: chain(error) }),
         Err(_) => return applied.map(drop),
     };
+    context.switchover.pass_on(resource, &observed, &context.report).await?; // client: yes, when one is asked for
     context.report.report(resource, &observed, &outcome).await?; // client: yes, when something is new
     applied.map(drop)
 }

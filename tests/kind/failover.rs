@@ -7,10 +7,11 @@ use flinkha::api::names::{FLINK_CONTAINER, GATEWAY_CONTAINER};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kit::cluster::{Cluster, is_ready};
 use crate::kit::failover::{fail_over, kill_leader};
+use crate::kit::machine::kubectl;
 use crate::kit::node::Kill;
 use crate::kit::session::Session;
 use crate::support::cluster::dispatcher;
@@ -60,6 +61,26 @@ async fn a_leader_that_is_deleted_hands_over_in_under_half_a_second() {
     say(format!("last change: {change}"));
     assert_eq!(change["from"], failover.from.as_str());
     assert_eq!(change["to"], failover.to.as_str());
+    assert!(change["leaderlessMillis"].as_u64().unwrap() < 500, "{change}");
+    cluster.wait_until_ready().await;
+    cluster.cancel(&job).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_switchover_is_asked_for_on_the_resource() {
+    let session = Session::start().await;
+    let cluster = &session.cluster;
+    let job = cluster.run("KeyedSequence", &["--output", "/flink/output/switchover"], 2).await;
+    let leader = cluster.leader().await.unwrap().name_any();
+    let ask = async || {
+        let begin = Instant::now();
+        kubectl(&["--namespace", &cluster.namespace.0, "annotate", "fhc", &cluster.name, "flinkha.dev/switchover=any"]);
+        begin
+    };
+    let failover = fail_over(cluster, &job, &leader, ask).await;
+    let change = cluster.last_change().await;
+    say(format!("last change: {change}"));
+    assert_eq!((&change["why"], &change["from"], &change["to"]), (&json!("Switchover"), &json!(failover.from), &json!(failover.to)));
     assert!(change["leaderlessMillis"].as_u64().unwrap() < 500, "{change}");
     cluster.wait_until_ready().await;
     cluster.cancel(&job).await;

@@ -108,6 +108,7 @@ impl Elector {
             duration_millis: self.settings.duration.as_millis() as u64,
             change,
             peers,
+            switchover: None,
         };
         // While others promise not to take it, the Lease need not be written often: it then only tells that we can.
         let period = if tenure.promises.stored.is_empty() { self.settings.retry_period } else { self.settings.renew_deadline };
@@ -137,12 +138,19 @@ impl Elector {
             duration_millis: self.settings.duration.as_millis() as u64,
             change,
             peers: if holder.is_empty() { Peers::default() } else { self.peers(now) },
+            switchover: None,
         };
         // Our pod's, for a JVM that is gone: others need not wait for it to expire.
         if let Some(term) = own.filter(|term| self.dead_jvm == Some(term.jvm)) {
             return Some((Intent::Release, lease.version.clone(), record("", term.clone(), Some(released("JobManagerDied")))));
         }
         let jvm = self.able_jvm(now)?;
+        if lease.record.holder.is_empty()
+            && lease.record.prefers_another(&self.me.pod)
+            && now.since(lease.first_seen) < self.settings.retry_period
+        {
+            return None;
+        }
         let resume = self.may_resume();
         let change = if lease.record.holder.is_empty() {
             let begun = lease.record.change.clone().filter(|change| change.to.is_empty());

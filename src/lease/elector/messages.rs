@@ -35,6 +35,8 @@ pub enum Event {
     JvmTold { jvm: Incarnation },
     /// The pod begins to terminate.
     PodTerminating,
+    /// No job is just ending, or that took too long: answer to [`Action::AwaitJobs`].
+    JobsSettled { term: Term },
     /// A candidate wants to be listed as a member of our term.
     PeerJoined { member: Member },
     /// A peer promises, for as long as it was asked for, from the time at which it was asked. `leaving`: it will soon be gone.
@@ -76,6 +78,7 @@ pub enum Stamping {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::large_enum_variant)] // few at a time, never stored
 pub enum Action {
     /// Quorum read of the Lease.
     ReadLease,
@@ -89,6 +92,8 @@ pub enum Action {
     EndJvm { jvm: Incarnation, why: &'static str },
     /// Make the leader's address known.
     Publish { term: Term },
+    /// Before a planned switchover: wait until no job is just ending.
+    AwaitJobs { term: Term },
     /// Ask these peers for their promises.
     AskPromises { term: Term, duration: Duration, members: Vec<Member> },
     /// Answer [`Event::PromiseAsked`].

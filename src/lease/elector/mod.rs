@@ -125,6 +125,8 @@ struct Tenure {
     /// The record in the API lacks news (the change of leader), so renew at once.
     news: bool,
     promises: Promises,
+    /// Another is asked to lead, and jobs that are just ending are waited for.
+    switching: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

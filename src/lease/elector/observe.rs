@@ -12,7 +12,10 @@ impl Elector {
         match event {
             Event::Tick => {}
             Event::LeaseRead { started, outcome } => self.read(now, started, outcome),
-            Event::LeaseSeen { version, record } => self.seen(now, version, record),
+            Event::LeaseSeen { version, record } => {
+                self.asked_to_switch(&version, &record, actions);
+                self.seen(now, version, record);
+            }
             Event::LeaseWritten { attempt, outcome } => self.written(now, attempt, outcome),
             Event::Stamped { term, outcome } => self.stamped(now, &term, outcome),
             Event::StampSeen { stamp } => {
@@ -38,6 +41,7 @@ impl Elector {
                 }
             }
             Event::PodTerminating => self.terminating = true,
+            Event::JobsSettled { term } => self.switch_over(now, &term),
             Event::PeerJoined { member } => self.joined(now, member),
             Event::PeerPromised { term, pod_uid, asked, leaving } => self.promised(&term, &pod_uid, asked, leaving),
             Event::PeerRefused { term } => self.peer_refused(now, &term),
@@ -128,6 +132,28 @@ impl Elector {
         }
     }
 
+    /// A planned switchover needs somebody who is there to take over, and a job that is just ending first ends.
+    fn asked_to_switch(&mut self, version: &str, record: &Record, actions: &mut Vec<Action>) {
+        let idle = self.writing.is_none() && self.unknown.is_none();
+        let asked = self.is_ours(record) && record.switchover.as_ref().is_some_and(|wanted| *wanted != self.me.pod);
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| asked && Some(&tenure.term) == record.term.as_ref()) else { return };
+        if idle && matches!(tenure.stage, Stage::Leading) && !tenure.promises.stored.is_empty() && !tenure.switching {
+            // The request itself has made the version; a compare-and-swap finds out if there is a later one.
+            (tenure.version, tenure.switching) = (version.to_owned(), true);
+            actions.push(Action::AwaitJobs { term: tenure.term.clone() });
+        }
+    }
+
+    fn switch_over(&mut self, now: Time, term: &Term) {
+        let leads = |tenure: &&mut Tenure| tenure.term == *term && matches!(tenure.stage, Stage::Leading);
+        let Some(tenure) = self.tenure.as_mut().filter(leads) else { return };
+        tenure.switching = false;
+        if !tenure.promises.stored.is_empty() {
+            self.end(now, "Switchover");
+            self.cool_until = now.after(self.settings.cool_down);
+        }
+    }
+
     /// Remembers a record; the same version again keeps its proven silence.
     fn note(&mut self, now: Time, version: String, record: Record) {
         self.highest = self.highest.max(record.term.as_ref().map_or(0, |term| term.number));
@@ -152,7 +178,9 @@ impl Elector {
         let Some(attempt) = self.writing.take() else { return };
         self.overtaken = self.reading;
         let Write::Done { version } = outcome else {
-            self.next_write = now.after(self.settings.retry_period / 4);
+            if attempt.intent == Intent::Renew {
+                self.next_write = now.after(self.settings.retry_period / 4);
+            }
             self.unknown = Some(attempt);
             self.want_read(now);
             return;
@@ -194,6 +222,7 @@ impl Elector {
             change: attempt.record.change,
             news: false,
             promises: Promises::default(),
+            switching: false,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -47,7 +47,7 @@ const AIM: &str = r#"
 for process in /proc/[0-9]*; do
   if [ "$(cat "$process/comm" 2>/dev/null)" = "$2" ] && grep -q "$1" "$process/cgroup" 2>/dev/null; then
     echo "${process#/proc/}"
-    read -r _ && kill -KILL "${process#/proc/}" && echo sent
+    read -r _ && now=$EPOCHREALTIME && kill -KILL "${process#/proc/}" && echo "$now"
     exit
   fi
 done
@@ -73,12 +73,12 @@ impl Kill {
         kill
     }
 
-    /// Sends it, and tells when.
+    /// Sends it, and tells when: by the clock of the node, which is this machine's. The way to the node is no time of a failover.
     pub async fn send(mut self) -> Instant {
-        let now = Instant::now();
         self.shell.stdin.take().expect("a pipe").write_all(b"now\n").await.expect("failed to tell the shell on the node");
-        assert_eq!(self.line().await, "sent", "the process was gone before it could be killed");
-        now
+        let sent: f64 = self.line().await.parse().expect("the process was gone before it could be killed");
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_secs_f64() - sent;
+        Instant::now() - Duration::from_secs_f64(since.max(0.0))
     }
 
     async fn line(&mut self) -> String {

@@ -175,3 +175,30 @@ fn i11_a_refused_holder_that_cannot_write_steps_down_at_once() {
     world.step(Event::PeerRefused { term: world.term() });
     assert_eq!(world.elector.shown(), Shown::Standby { told: false });
 }
+
+#[test]
+fn i11_a_planned_switchover_hands_over_to_a_member_and_to_nobody_else() {
+    let mut world = World::leading_with("b");
+    world.version += 1;
+    world.record.switchover = Some("demo-b".into());
+    let (version, record) = (world.version.to_string(), world.record.clone());
+    let actions = world.step_and_answer(Event::LeaseSeen { version: version.clone(), record: record.clone() });
+    assert_eq!(actions, [Action::AwaitJobs { term: world.term() }]);
+    assert_eq!(world.step_and_answer(Event::LeaseSeen { version, record }), [], "asked once");
+    world.step_and_answer(Event::JobsSettled { term: world.term() });
+    assert_eq!(world.record.holder, "");
+    assert_eq!(world.record.change.as_ref().map(|change| change.why.as_str()), Some("Switchover"));
+}
+
+#[test]
+fn a_lease_that_was_given_back_for_another_is_left_to_it_for_a_while() {
+    let mut world = World::new("p");
+    world.foreign(3);
+    world.record.holder.clear();
+    world.record.switchover = Some("demo-c".into());
+    world.ask_first();
+    world.run(1_500);
+    assert_eq!(world.record.holder, "");
+    world.run(1_000);
+    assert_eq!(world.record.holder, "demo-a");
+}
