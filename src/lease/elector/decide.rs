@@ -21,7 +21,8 @@ impl Elector {
         }
         self.judge_jvm(now, actions);
         self.end_what_cannot_go_on(now, actions);
-        if self.writing.is_none() && self.unknown.is_none() && now >= self.next_write {
+        let due = now >= self.next_write || self.tenure.as_ref().is_some_and(|tenure| tenure.lapsed.is_some());
+        if self.writing.is_none() && self.unknown.is_none() && due {
             self.write(now, actions);
         }
         self.stamp_or_offer_again(now, actions);
@@ -30,9 +31,17 @@ impl Elector {
         self.look_after_holder(now, actions);
     }
 
-    /// Validity ends by itself (I5).
+    /// Validity ends by itself (I5). A gateway that stood still, or was cut off, then tries at once to write the Lease; only a write can
+    /// make it valid again.
     fn lapse(&mut self, now: Time) {
-        if self.tenure.as_ref().is_some_and(|tenure| now >= tenure.valid_until) {
+        let Some(tenure) = &mut self.tenure else { return };
+        if now < tenure.valid_until {
+            tenure.lapsed = None;
+            return;
+        }
+        let leads = matches!(tenure.stage, Stage::Leading);
+        let since = *tenure.lapsed.get_or_insert(now);
+        if !leads || now.since(since) >= self.settings.lapse_grace {
             self.lose(now);
             self.want_read(now);
         }
@@ -118,6 +127,7 @@ impl Elector {
                 Some((Intent::Release, tenure.version.clone(), record("", Some(change), Peers::default())))
             }
             _ if tenure.news
+                || tenure.lapsed.is_some()
                 || now.since(tenure.renewed) >= period
                 || (matches!(tenure.stage, Stage::Leading) && self.members_change(now)) =>
             {

@@ -56,6 +56,8 @@ pub struct Settings {
     pub step_down_deadline: Duration,
     /// A JVM, standby too, without a lock request for this long is ended (Flink 1.18.0 goes deaf after a revocation, FLINK-34007).
     pub deaf_deadline: Duration,
+    /// A tenure whose validity has ended goes on if the Lease can be written within this time: nobody has taken it then.
+    pub lapse_grace: Duration,
     /// After a tenure that failed: time in which others go first.
     pub cool_down: Duration,
 }
@@ -73,6 +75,7 @@ impl Default for Settings {
             take_deadline: Duration::from_secs(4),
             step_down_deadline: Duration::from_secs(5),
             deaf_deadline: Duration::from_secs(60),
+            lapse_grace: Duration::from_millis(500),
             cool_down: Duration::from_secs(5),
         }
     }
@@ -125,6 +128,8 @@ struct Tenure {
     /// The record in the API lacks news (the change of leader), so renew at once.
     news: bool,
     promises: Promises,
+    /// Validity has ended, and a write is to find out whether it can go on. Until then the JVM is told nothing, and nothing is forwarded.
+    lapsed: Option<Time>,
     /// Another is asked to lead, and jobs that are just ending are waited for.
     switching: bool,
 }
@@ -256,6 +261,7 @@ impl Elector {
         match &self.tenure {
             None if self.fresh => Shown::Undecided,
             None => Shown::Standby { told: self.stepping_down.is_none() },
+            Some(tenure) if tenure.lapsed.is_some() => Shown::Undecided,
             Some(tenure) => match tenure.stage {
                 Stage::Stamping { resume: true, .. } => Shown::Undecided,
                 Stage::Stamping { .. } => Shown::Standby { told: true },

@@ -222,6 +222,7 @@ impl Elector {
             change: attempt.record.change,
             news: false,
             promises: Promises::default(),
+            lapsed: None,
             switching: false,
         });
     }

@@ -85,6 +85,8 @@ impl Elector {
         let stored = by_members(&tenure.promises.stored, tenure.renewed);
         let stored = stored.unwrap_or(tenure.renewed.after(self.settings.renew_deadline));
         let in_flight = pending.and_then(|attempt| by_members(&attempt.record.peers.members, attempt.started));
+        // A lapsed tenure is made valid by a write alone, not by promises that come late.
+        let stored = if tenure.lapsed.is_some_and(|lapsed| tenure.renewed < lapsed) { stored.min(tenure.valid_until) } else { stored };
         tenure.valid_until = in_flight.map_or(stored, |in_flight| in_flight.min(stored));
     }
 

@@ -83,7 +83,29 @@ fn i11_a_holder_is_valid_only_until_the_first_promise_ends() {
     let mut world = World::leading_with("b");
     world.run_cut_off(3_750, None);
     assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+    world.run_cut_off(250, None);
+    assert_eq!(world.elector.shown(), Shown::Undecided, "it is not told that it leads");
+    world.promise("b");
+    assert_eq!(world.elector.shown(), Shown::Undecided, "a promise that comes late does not make it valid again");
     world.run_cut_off(500, None);
+    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+}
+
+#[test]
+fn i5_a_gateway_that_stood_still_goes_on_when_nobody_has_taken_the_lease_meanwhile() {
+    let mut world = World::leading_with("b");
+    let before = world.term();
+    world.now.0 += 8_000;
+    world.step_and_answer(Event::JvmHeard { jvm: JVM });
+    assert!(matches!(world.elector.shown(), Shown::Leader { term, .. } if term == before));
+}
+
+#[test]
+fn i5_a_gateway_that_stood_still_is_no_leader_when_somebody_has_taken_the_lease() {
+    let mut world = World::leading_with("b");
+    world.now.0 += 8_000;
+    world.foreign(9);
+    world.step_and_answer(Event::JvmHeard { jvm: JVM });
     assert_eq!(world.elector.shown(), Shown::Standby { told: false });
 }
 
