@@ -11,7 +11,7 @@ impl Elector {
     pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.lapse(now);
         if self.fresh && self.lease.is_some() && !self.may_resume() && !self.awaits_own_jvm() {
-            self.fresh = false;
+            self.start_anew(now);
         }
         self.judge_jvm(now, actions);
         self.end_what_cannot_go_on(now, actions);

@@ -259,6 +259,8 @@ pub struct Elector {
     highest: u64,
     /// This process has not yet found out whether its pod held the Lease before it started.
     fresh: bool,
+    /// No JVM has been heard since this process found out: the first may have been shown the lock by an earlier process.
+    first_jvm: bool,
     asked_for: Option<Incarnation>,
     terminating: bool,
 }
@@ -282,6 +284,7 @@ impl Elector {
             stepping_down: None,
             highest: 0,
             fresh: true,
+            first_jvm: true,
             asked_for: None,
             terminating: false,
         }
@@ -345,6 +348,19 @@ impl Elector {
             .as_ref()
             .is_some_and(|tenure| matches!(tenure.stage, Stage::Offered { .. } | Stage::Leading | Stage::Stamping { resume: true, .. }));
         if let (true, Some(jvm)) = (shown, &self.jvm) {
+            self.stepping_down = Some(SteppingDown { jvm: jvm.incarnation, since: now });
+        }
+    }
+
+    /// This process does not go on with a tenure of an earlier one. A JVM that was shown the lock by that one must be told (I9).
+    fn start_anew(&mut self, now: Time) {
+        self.fresh = false;
+        self.doubt_first_jvm(now);
+    }
+
+    fn doubt_first_jvm(&mut self, now: Time) {
+        if let (true, false, Some(jvm)) = (self.first_jvm, self.fresh, &self.jvm) {
+            self.first_jvm = false;
             self.stepping_down = Some(SteppingDown { jvm: jvm.incarnation, since: now });
         }
     }

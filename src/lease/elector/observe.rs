@@ -54,7 +54,7 @@ impl Elector {
             Read::Absent => {
                 self.unknown = None;
                 self.lease = None;
-                self.fresh = false;
+                self.start_anew(now);
                 self.lose(now);
             }
             Read::Found { version, record } => {
@@ -140,6 +140,7 @@ impl Elector {
         let valid_until = attempt.started.after(self.settings.renew_deadline);
         let (Some(term), true) = (attempt.record.term, now < valid_until) else { return };
         self.fresh = false;
+        self.first_jvm &= !resume;
         self.highest = self.highest.max(term.number);
         let stage = if self.dead_jvm == Some(term.jvm) {
             Stage::Ending("JobManagerDied")
@@ -183,6 +184,7 @@ impl Elector {
                     self.died(old.incarnation);
                 }
                 self.jvm = Some(Jvm { incarnation, heard: now, ended: false });
+                self.doubt_first_jvm(now);
             }
         }
     }

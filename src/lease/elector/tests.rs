@@ -80,8 +80,16 @@ impl World {
         world
     }
 
+    /// The first lock request of a JVM, and its answer.
+    fn ask_first(&mut self) -> Vec<Action> {
+        let mut actions = self.step_and_answer(Event::JvmHeard { jvm: JVM });
+        assert_eq!(self.elector.shown(), Shown::Standby { told: false });
+        actions.extend(self.step_and_answer(Event::JvmTold { jvm: JVM }));
+        actions
+    }
+
     fn acquire(&mut self) -> Term {
-        let actions = self.step_and_answer(Event::JvmHeard { jvm: JVM });
+        let actions = self.ask_first();
         stamped(&actions).expect("a term to stamp")
     }
 
@@ -168,6 +176,7 @@ fn i5_validity_ends_without_renewals() {
 fn i6_an_unreachable_api_server_is_not_a_silent_holder() {
     let mut world = World::new("p");
     world.foreign(3);
+    world.ask_first();
     world.run(5_000);
     for _ in 0..100 {
         world.now.0 += 1000;
@@ -189,7 +198,8 @@ fn i7_after_a_write_of_unknown_fate_a_read_decides() {
     let read = world.step(Event::JvmHeard { jvm: JVM });
     assert_eq!(read, [Action::ReadLease]);
     let outcome = Read::Found { version: "1".into(), record: Record::default() };
-    let write = world.step(Event::LeaseRead { started: world.now, outcome });
+    assert_eq!(world.step(Event::LeaseRead { started: world.now, outcome }), []);
+    let write = world.step(Event::JvmTold { jvm: JVM });
     let [Action::WriteLease { attempt, record, .. }] = &write[..] else { panic!("{write:?}") };
     let actions = world.step(Event::LeaseWritten { attempt: *attempt, outcome: Write::Unknown });
     assert_eq!(actions, [Action::ReadLease]);
@@ -230,6 +240,21 @@ fn i9_a_former_leader_campaigns_only_after_it_was_told() {
     assert_eq!(world.record.holder, "");
     world.step_and_answer(Event::JvmTold { jvm: JVM });
     assert_eq!(world.record.holder, "demo-a");
+}
+
+#[test]
+fn i9_a_jvm_that_an_earlier_process_may_have_shown_the_lock_is_told_before_its_gateway_campaigns() {
+    let world = World::leading("p");
+    let mut after = World { elector: Elector::new(identity("q"), Settings::default()), ..world };
+    // Meanwhile another led, and gave the Lease back.
+    after.foreign(2);
+    after.record.holder.clear();
+    after.step_and_answer(Event::JvmHeard { jvm: JVM });
+    after.run(3_000);
+    assert_eq!(after.record.holder, "");
+    assert_eq!(after.elector.shown(), Shown::Standby { told: false });
+    after.step_and_answer(Event::JvmTold { jvm: JVM });
+    assert_eq!(after.record.holder, "demo-a");
 }
 
 #[test]
