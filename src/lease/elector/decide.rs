@@ -10,7 +10,9 @@ const DRIFT_DIVISOR: u32 = 20;
 impl Elector {
     pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.lapse(now);
-        if self.fresh && self.lease.is_some() && !self.may_resume() && !self.awaits_own_jvm() {
+        // While a write is in flight, a watch may show what it wrote.
+        let settled = self.writing.is_none() && self.unknown.is_none();
+        if self.fresh && settled && self.lease.is_some() && !self.may_resume() && !self.awaits_own_jvm() {
             self.start_anew(now);
         }
         self.judge_jvm(now, actions);

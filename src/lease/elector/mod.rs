@@ -247,6 +247,8 @@ pub struct Elector {
     lease: Option<Observation>,
     tenure: Option<Tenure>,
     reading: bool,
+    /// A write has ended since the read in flight began: what it will show may be older.
+    overtaken: bool,
     writing: Option<Attempt>,
     unknown: Option<Attempt>,
     next_attempt: u64,
@@ -275,6 +277,7 @@ impl Elector {
             lease: None,
             tenure: None,
             reading: false,
+            overtaken: false,
             writing: None,
             unknown: None,
             next_attempt: 1,

@@ -43,6 +43,10 @@ impl Elector {
     fn read(&mut self, now: Time, started: Time, outcome: Read) {
         self.reading = false;
         self.next_read = now.after(self.settings.retry_period);
+        if std::mem::take(&mut self.overtaken) && outcome != Read::Failed {
+            self.want_read(now);
+            return;
+        }
         match outcome {
             Read::Failed => {
                 // An API server that does not answer is not a holder that is silent (I6).
@@ -114,6 +118,7 @@ impl Elector {
             return;
         }
         let Some(attempt) = self.writing.take() else { return };
+        self.overtaken = self.reading;
         let Write::Done { version } = outcome else {
             self.unknown = Some(attempt);
             self.want_read(now);

@@ -153,6 +153,21 @@ fn i3_a_new_gateway_process_takes_a_new_term_and_does_not_tell_its_jvm() {
 }
 
 #[test]
+fn i3_a_watch_that_is_faster_than_the_answer_does_not_end_the_tenure_that_goes_on() {
+    let world = World::leading("p");
+    let mut after = World { elector: Elector::new(identity("q"), Settings::default()), ..world };
+    after.step_and_answer(Event::Tick);
+    let write = after.step(Event::JvmFound { jvm: JVM });
+    let [Action::WriteLease { attempt, record, .. }] = &write[..] else { panic!("{write:?}") };
+    after.step(Event::LeaseSeen { version: "9".into(), record: record.clone() });
+    assert_eq!(after.elector.shown(), Shown::Undecided);
+    after.step(Event::LeaseWritten { attempt: *attempt, outcome: Write::Done { version: "9".into() } });
+    assert_eq!(after.elector.shown(), Shown::Undecided);
+    after.step(Event::Stamped { term: record.term.clone().expect("a term"), outcome: Stamping::Done });
+    assert!(matches!(after.elector.shown(), Shown::Free { .. }));
+}
+
+#[test]
 fn i3_a_new_gateway_process_gives_the_lease_back_when_the_jvm_died_meanwhile() {
     let world = World::leading("p");
     let mut after = World { elector: Elector::new(identity("q"), Settings::default()), ..world };
@@ -206,6 +221,27 @@ fn i7_after_a_write_of_unknown_fate_a_read_decides() {
     let outcome = Read::Found { version: "2".into(), record: record.clone() };
     let actions = world.step(Event::LeaseRead { started: world.now, outcome });
     assert_eq!(stamped(&actions), record.term, "it was applied");
+}
+
+#[test]
+fn i7_a_read_that_a_write_overtook_decides_nothing() {
+    let mut world = World::new("p");
+    world.foreign(3);
+    world.ask_first();
+    let (version, foreign) = (world.version.to_string(), world.record.clone());
+    world.now.0 += 5_000;
+    let read = world.step(Event::JvmHeard { jvm: JVM });
+    assert_eq!(read, [Action::ReadLease]);
+    world.version += 1;
+    world.record.holder.clear();
+    let (free_version, free) = (world.version.to_string(), world.record.clone());
+    let actions = world.step_and_answer(Event::LeaseSeen { version: free_version, record: free });
+    let term = stamped(&actions).expect("a term to stamp");
+    world.step_and_answer(Event::Stamped { term, outcome: Stamping::Done });
+    // The read was served before the Lease was given back, and its answer took long.
+    let actions = world.step(Event::LeaseRead { started: world.now, outcome: Read::Found { version, record: foreign } });
+    assert_eq!(actions, [Action::ReadLease]);
+    assert!(matches!(world.elector.shown(), Shown::Free { .. }));
 }
 
 #[test]
