@@ -1,8 +1,10 @@
 //! Stamping: before a JVM is shown the lock, every HA ConfigMap carries the token of its term.
 //!
 //! The cluster ConfigMap comes first: from then on no older term can register a job. Then the ConfigMaps of all jobs, found by a
-//! quorum list *and* by the cluster ConfigMap's job keys.
+//! quorum list *and* by the cluster ConfigMap's job keys. A registered job without a ConfigMap gets an empty one, so that one which an
+//! older term creates late conflicts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::{TryStreamExt, stream};
@@ -65,21 +67,22 @@ impl Stamper {
     async fn stamp_once(&self, term: &Term, keep_holder: bool) -> Result<Value, Stop> {
         let cluster = self.stamp_cluster(term, keep_holder).await?;
         let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
-        let mut jobs: Vec<(String, Option<Value>)> = Vec::new();
+        let mut jobs: BTreeMap<String, Option<Value>> = BTreeMap::new();
         for config_map in self.api().list(&list).await? {
             let Some(name) = config_map.metadata.name.clone() else { continue };
-            if names::job_of_config_map(&self.names.cluster_id, &name).is_some() {
-                jobs.push((name, Some(value(&config_map))));
-            }
+            jobs.insert(name, Some(value(&config_map)));
         }
-        for job in ha_data::stored_jobs(&cluster) {
-            let name = names::job_config_map(&self.names.cluster_id, &job);
-            if names::job_of_config_map(&self.names.cluster_id, &name).is_some() && jobs.iter().all(|(known, _)| *known != name) {
-                jobs.push((name, None));
-            }
+        let stored = ha_data::stored_jobs(&cluster);
+        let registered: BTreeSet<String> = stored.iter().map(|job| names::job_config_map(&self.names.cluster_id, job)).collect();
+        for name in &registered {
+            jobs.entry(name.clone()).or_default();
         }
-        stream::iter(jobs.into_iter().map(Ok::<_, Stop>))
-            .try_for_each_concurrent(PARALLEL, |(name, read)| async move { self.stamp_job(&name, read, term).await })
+        jobs.retain(|name, _| names::job_of_config_map(&self.names.cluster_id, name).is_some());
+        // A JVM that goes on leading may just have deleted one, and its key not yet.
+        let create = |name: &String| !keep_holder && registered.contains(name);
+        let jobs: Vec<_> = jobs.into_iter().map(|(name, read)| Ok::<_, Stop>((create(&name), name, read))).collect();
+        stream::iter(jobs)
+            .try_for_each_concurrent(PARALLEL, |(create, name, read)| async move { self.stamp_job(&name, read, create, term).await })
             .await?;
         Ok(cluster)
     }
@@ -108,13 +111,17 @@ impl Stamper {
         self.patch(&name, patch).await
     }
 
-    async fn stamp_job(&self, name: &str, read: Option<Value>, term: &Term) -> Result<(), Stop> {
+    async fn stamp_job(&self, name: &str, read: Option<Value>, create: bool, term: &Term) -> Result<(), Stop> {
         let mut next = read;
         loop {
             let object = match next.take() {
                 Some(object) => object,
                 None => match self.read(name).await? {
                     Some(object) => object,
+                    None if create => match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
+                        Err(kube::Error::Api(status)) if status.code == 409 => continue,
+                        created => return created.map(|_| ()).map_err(Stop::Api),
+                    },
                     None => return Ok(()),
                 },
             };
@@ -142,10 +149,18 @@ impl Stamper {
     }
 
     fn new_cluster(&self, term: &Term) -> Result<ConfigMap, Stop> {
+        let mut cluster = self.new_object(&self.names.cluster_config_map(), term)?;
+        let annotations = cluster.metadata.annotations.get_or_insert_default();
+        annotations.insert(lock::LOCK_ANNOTATION.to_owned(), lock::free(Timestamp::now()));
+        Ok(cluster)
+    }
+
+    /// An HA ConfigMap without data, labelled as Flink does it.
+    fn new_object(&self, name: &str, term: &Term) -> Result<ConfigMap, Stop> {
         let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
-            "name": self.names.cluster_config_map(), "namespace": self.names.namespace,
+            "name": name, "namespace": self.names.namespace,
             "labels": { "app": self.names.cluster_id, "type": ha_data::LABEL_TYPE },
-            "annotations": { TERM_ANNOTATION: term.to_string(), lock::LOCK_ANNOTATION: lock::free(Timestamp::now()) } } });
+            "annotations": { TERM_ANNOTATION: term.to_string() } } });
         serde_json::from_value(object).map_err(|error| Stop::Api(kube::Error::SerdeError(error)))
     }
 
