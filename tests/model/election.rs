@@ -1,0 +1,196 @@
+//! The gateway's shell in the model: events to the elector, its actions to the API server, stamping.
+
+use flinkha::lease::elector::{Action, Event, Read, Shown, Stamping, Write};
+use flinkha::lease::record::Record;
+use flinkha::lease::term::Term;
+
+use super::model::Model;
+use super::mutants::Mutant;
+use super::requests::{Answer, Call, Phase, stamping};
+use super::world::{Life, Stamper, World, incarnation};
+
+impl Model {
+    /// An event for the elector of this candidate, if there is one that listens.
+    pub fn tell(&self, world: &mut World, c: usize, event: Event) {
+        let now = world.candidates[c].time();
+        let Some(actions) = world.gateway(c, |gateway| {
+            if gateway.paused {
+                gateway.inbox.push(event);
+                return Vec::new();
+            }
+            gateway.elector.step(now, event)
+        }) else {
+            return;
+        };
+        self.watch_grants(world, c);
+        for action in actions {
+            self.carry_out(world, c, action);
+        }
+        if self.mutant == Some(Mutant::NotToldBeforeCampaign) && world.candidates[c].shown() == Some(Shown::Standby { told: false }) {
+            let jvm = incarnation(c, world.candidates[c].jvm.incarnation);
+            self.tell(world, c, Event::JvmTold { jvm });
+        }
+    }
+
+    fn carry_out(&self, world: &mut World, c: usize, action: Action) {
+        match action {
+            Action::ReadLease => {
+                let started = world.candidates[c].time();
+                self.send(world, c, Call::ReadLease { started });
+            }
+            Action::WriteLease { attempt, version, record } => {
+                // Only versions that the API server gave are ever written.
+                let version = version.parse().expect("a version of the model");
+                let current = world.api.lease.clone().filter(|_| world.api.lease_version == version);
+                let before = current.filter(|_| self.mutant == Some(Mutant::UnknownIsFailed));
+                self.send(world, c, Call::WriteLease { attempt, version, record, before });
+            }
+            Action::Stamp { term, keep_holder } => self.start_stamping(world, c, term, keep_holder),
+            Action::FindJvm { jvm } => {
+                let candidate = &world.candidates[c];
+                let alive = self.seen_incarnation(world, c) == jvm && candidate.jvm.life != Life::Dead;
+                self.tell(world, c, if alive { Event::JvmFound { jvm } } else { Event::JvmDied { jvm } });
+            }
+            Action::EndJvm { jvm, .. } => {
+                if self.seen_incarnation(world, c) == jvm {
+                    self.kill_jvm(world, c);
+                }
+            }
+            Action::Publish { .. } => {}
+        }
+    }
+
+    fn start_stamping(&self, world: &mut World, c: usize, term: Term, keep_holder: bool) {
+        let started = world.candidates[c].time().0;
+        self.abandon_stamping(world, c);
+        let stamper = Stamper { term: term.clone(), keep_holder, started, cluster: None, jobs: Vec::new() };
+        world.gateway(c, |gateway| {
+            gateway.stored = None;
+            gateway.stamper = Some(stamper);
+        });
+        match self.mutant {
+            Some(Mutant::ShownBeforeStamped) => {
+                self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder });
+                self.tell(world, c, Event::Stamped { term, outcome: Stamping::Done });
+            }
+            Some(Mutant::NoStampAfterRestart) if keep_holder => {
+                world.gateway(c, |gateway| gateway.stamper = None);
+                self.tell(world, c, Event::Stamped { term, outcome: Stamping::Done });
+            }
+            Some(Mutant::JobsStampedFirst) => self.send(world, c, Call::List { term }),
+            _ => self.send(world, c, Call::StampCluster { term, keep_holder }),
+        }
+    }
+
+    /// What an earlier stamping still has on its way may be applied, and nobody waits for it.
+    fn abandon_stamping(&self, world: &mut World, c: usize) {
+        for request in &mut world.requests {
+            if request.from == c && request.call.is_stamping() {
+                request.change(|request| {
+                    request.awaited = false;
+                    request.phase = Phase::Held;
+                });
+            }
+        }
+    }
+
+    pub fn stamper_goes_on(&self, world: &mut World, c: usize, term: &Term, call: &Call, answer: Answer) {
+        let Some(mut stamper) = world.candidates[c].gateway.as_ref().and_then(|gateway| gateway.stamper.clone()) else { return };
+        if stamper.term != *term {
+            return;
+        }
+        let jobs_first = self.mutant == Some(Mutant::JobsStampedFirst);
+        match (call, answer) {
+            (_, Answer::Stamped(Err(stamp))) => return self.end_stamping(world, c, Err(stamp)),
+            (Call::StampCluster { .. }, Answer::Stamped(Ok(cluster))) => {
+                stamper.cluster = cluster;
+                if !jobs_first {
+                    self.send(world, c, Call::List { term: term.clone() });
+                }
+            }
+            (Call::List { .. }, Answer::Listed(listed)) => {
+                let registered = |job: &usize| stamper.cluster.as_ref().is_some_and(|cluster| cluster.jobs[*job]);
+                stamper.jobs = (0..world.api.jobs.len()).filter(|job| listed.contains(job) || registered(job)).collect();
+                if self.mutant == Some(Mutant::JobsNotStamped) {
+                    stamper.jobs.clear();
+                }
+                for job in stamper.jobs.clone() {
+                    let create = registered(&job) && !stamper.keep_holder;
+                    self.send(world, c, Call::StampJob { term: term.clone(), job, create });
+                }
+                if jobs_first && stamper.jobs.is_empty() {
+                    self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder: stamper.keep_holder });
+                }
+            }
+            (Call::StampJob { job, .. }, _) => {
+                stamper.jobs.retain(|waiting| waiting != job);
+                if jobs_first && stamper.jobs.is_empty() {
+                    self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder: stamper.keep_holder });
+                }
+            }
+            _ => {}
+        }
+        let listed = jobs_first || !matches!(call, Call::StampCluster { .. });
+        let done = stamper.cluster.is_some() && stamper.jobs.is_empty() && listed;
+        world.gateway(c, |gateway| gateway.stamper = Some(stamper.clone()));
+        if done {
+            self.end_stamping(world, c, Ok(stamper.cluster));
+        }
+    }
+
+    fn end_stamping(&self, world: &mut World, c: usize, result: Result<Option<super::world::Cluster>, Term>) {
+        let Some(stamper) = world.gateway(c, |gateway| gateway.stamper.take()).flatten() else { return };
+        self.abandon_stamping(world, c);
+        if let Ok(cluster) = &result {
+            world.gateway(c, |gateway| gateway.stored.clone_from(cluster));
+        }
+        self.tell(world, c, Event::Stamped { term: stamper.term, outcome: stamping(result) });
+    }
+
+    /// Stamping has a deadline.
+    pub fn stop_late_stamping(&self, world: &mut World, c: usize) {
+        let now = world.candidates[c].time().0;
+        let patience = self.settings.stamp_deadline.as_millis() as u64;
+        let late = |stamper: &&Stamper| now >= stamper.started + patience;
+        let gateway = world.candidates[c].gateway.as_ref();
+        let Some(term) = gateway.and_then(|gateway| gateway.stamper.as_ref()).filter(late).map(|stamper| stamper.term.clone()) else {
+            return;
+        };
+        self.abandon_stamping(world, c);
+        world.gateway(c, |gateway| gateway.stamper = None);
+        self.tell(world, c, Event::Stamped { term, outcome: Stamping::Failed });
+    }
+
+    /// The Lease as this gateway takes it.
+    pub fn as_read(&self, world: &World, c: usize, outcome: Read) -> Read {
+        match (self.mutant, outcome) {
+            (Some(Mutant::WallClocks), Read::Found { version, record }) => {
+                Read::Found { version, record: self.expired_by_wall_clock(world, c, record) }
+            }
+            // As if nothing had changed since the last answer.
+            (Some(Mutant::OutageIsSilence), Read::Failed) => match &world.api.lease {
+                Some(record) => Read::Found { version: world.api.lease_version.to_string(), record: record.clone() },
+                None => Read::Failed,
+            },
+            (_, outcome) => outcome,
+        }
+    }
+
+    fn expired_by_wall_clock(&self, world: &World, c: usize, mut record: Record) -> Record {
+        let age = world.candidates[c].clock.saturating_sub(world.api.renew_time);
+        if age > self.settings.duration.as_millis() as u64 {
+            record.holder.clear();
+        }
+        record
+    }
+
+    pub fn write_is_unknown(&self, world: &mut World, c: usize, call: &Call) {
+        let Call::WriteLease { attempt, version, before, .. } = call else { return };
+        self.tell(world, c, Event::LeaseWritten { attempt: *attempt, outcome: Write::Unknown });
+        if let Some(record) = before.clone() {
+            world.requests.retain(|request| request.from != c || !matches!(request.call, Call::ReadLease { .. }));
+            let outcome = Read::Found { version: version.to_string(), record };
+            self.tell(world, c, Event::LeaseRead { started: world.candidates[c].time(), outcome });
+        }
+    }
+}

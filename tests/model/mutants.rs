@@ -1,0 +1,105 @@
+//! Rules switched off one at a time, between the elector and the world: production code knows nothing of it. For each the search must
+//! find a counterexample, or the rule is not needed.
+
+use super::faults::Fault::{self, *};
+use super::model::Model;
+use super::properties::{L1, L2, L3, L4, S1, S1_EMPTY, S2, S3, S4, S5};
+use super::world::Operation::{self, *};
+
+/// A rule that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// The API server takes a PUT whatever its resourceVersion.
+    PutWithoutVersion,
+    /// Flink does not write back the stamp that it read, and the gateway does not refuse it.
+    StampNotReturned,
+    DeleteWithoutPrecondition,
+    PostWithData,
+    LeaseWithoutCas,
+    JobsNotStamped,
+    JobsStampedFirst,
+    MissingNotCreated,
+    ShownBeforeStamped,
+    NoStampAfterRestart,
+    SameTermForNewJvm,
+    /// A stamp that is not lower is written over. After the Lease was deleted, term numbers begin anew.
+    StampsLowered,
+    NotToldBeforeCampaign,
+    /// A holder is taken for gone when the time it wrote is older than the duration.
+    WallClocks,
+    /// A failed quorum read counts as one that shows no change.
+    OutageIsSilence,
+    /// Validity counts from a write's answer, however late it comes.
+    LateAnswersExtend,
+    /// A write without an answer is taken for not applied.
+    UnknownIsFailed,
+}
+
+/// A mutant, where to look for it, and the properties of which it must break one.
+pub struct Case {
+    pub mutant: Mutant,
+    pub breaks: &'static [&'static str],
+    pub leading: bool,
+    pub done: &'static [Operation],
+    pub operations: &'static [Operation],
+    pub writes: u8,
+    pub faults: &'static [Fault],
+    pub budget: u8,
+}
+
+const RUNNING: &[Operation] = &[Register(0), Create(0), Checkpoint(0)];
+
+const CASE: Case = Case {
+    mutant: Mutant::PutWithoutVersion,
+    breaks: &[],
+    leading: true,
+    done: RUNNING,
+    operations: &[],
+    writes: 0,
+    faults: &[],
+    budget: 1,
+};
+
+pub const CASES: [Case; 17] = [
+    Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
+    Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
+    Case { mutant: Mutant::DeleteWithoutPrecondition, breaks: &[S1, S3], operations: &[Delete(0)], writes: 1, faults: &[CrashGateway], ..CASE },
+    Case { mutant: Mutant::PostWithData, breaks: &[S1], done: &[Register(0)], operations: &[Create(0), Delete(0)], writes: 2, faults: &[CrashGateway], ..CASE },
+    Case { mutant: Mutant::LeaseWithoutCas, breaks: &[S2, S4], leading: false, done: &[], budget: 0, ..CASE },
+    Case { mutant: Mutant::JobsNotStamped, breaks: &[S1, S2], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
+    Case {
+        mutant: Mutant::JobsStampedFirst,
+        breaks: &[S1, S2],
+        done: &[],
+        operations: RUNNING,
+        writes: 3,
+        faults: &[FreezeMachine],
+        ..CASE
+    },
+    Case { mutant: Mutant::MissingNotCreated, breaks: &[S1_EMPTY], done: &[Register(0)], operations: &[Create(0)], writes: 1, faults: &[CrashGateway], ..CASE },
+    Case { mutant: Mutant::ShownBeforeStamped, breaks: &[S2], faults: &[KillJvm], ..CASE },
+    Case { mutant: Mutant::NoStampAfterRestart, breaks: &[S1, S2], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
+    Case { mutant: Mutant::SameTermForNewJvm, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[KillJvm, HoldRequest], budget: 2, ..CASE },
+    Case { mutant: Mutant::StampsLowered, breaks: &[S2], faults: &[CrashGateway, DeleteLease], budget: 2, ..CASE },
+    Case { mutant: Mutant::NotToldBeforeCampaign, breaks: &[S5], faults: &[CrashGateway, KillJvm], budget: 2, ..CASE },
+    Case { mutant: Mutant::WallClocks, breaks: &[S4, L2], budget: 0, ..CASE },
+    Case { mutant: Mutant::OutageIsSilence, breaks: &[L3], faults: &[Outage], ..CASE },
+    Case { mutant: Mutant::LateAnswersExtend, breaks: &[S4], faults: &[KillJvm, HoldAnswer], budget: 2, ..CASE },
+    Case { mutant: Mutant::UnknownIsFailed, breaks: &[L1, L4, S4], faults: &[HoldAnswer], ..CASE },
+];
+
+impl Case {
+    pub fn model(&self, base: &Model) -> Model {
+        Model {
+            leading: self.leading,
+            done: self.done.to_vec(),
+            operations: self.operations.to_vec(),
+            writes: self.writes,
+            faults: self.faults.to_vec(),
+            budget: self.budget,
+            checks: self.breaks.to_vec(),
+            mutant: Some(self.mutant),
+            ..base.clone()
+        }
+    }
+}
