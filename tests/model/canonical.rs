@@ -4,7 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use flinkha::lease::elector::{Event, Read as LeaseRead, Time};
+use pure::lease::elector::{Event, Read as LeaseRead, Time};
 
 use super::requests::{Answer, Call, Phase, Request};
 use super::shared::Print;

@@ -1,8 +1,8 @@
 //! The gateway's shell in the model: events to the elector, its actions to the API server, stamping.
 
-use flinkha::lease::elector::{Action, Event, Read, Shown, Stamping, Write};
-use flinkha::lease::record::Record;
-use flinkha::lease::term::Term;
+use pure::lease::elector::{Action, Event, Read, Shown, Stamping, Write};
+use pure::lease::record::Record;
+use pure::lease::term::Term;
 
 use super::model::Model;
 use super::mutants::Mutant;

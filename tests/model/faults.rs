@@ -1,6 +1,6 @@
 //! What may go wrong. Every fault costs one of the budget; getting well again costs nothing and may take any time.
 
-use flinkha::lease::elector::Event;
+use pure::lease::elector::Event;
 
 use super::model::{Model, Step};
 use super::requests::{Call, Phase};

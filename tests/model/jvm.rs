@@ -1,11 +1,11 @@
 //! A JVM and its gateway's proxy: what Flink asks, what the production [`plan`] makes of it, what Flink believes afterwards.
 
-use flinkha::api::names;
-use flinkha::flink::lock;
-use flinkha::gateway::request::{Call as Asks, Names};
-use flinkha::gateway::translate::{Asked, Known, Plan, Tells, Then, plan, stamp};
-use flinkha::lease::elector::{Event, Shown};
-use flinkha::lease::term::{Incarnation, Relation, Term};
+use pure::api::names;
+use pure::flink::lock;
+use pure::gateway::request::{Call as Asks, Names};
+use pure::gateway::translate::{Asked, Known, Plan, Tells, Then, plan, stamp};
+use pure::lease::elector::{Event, Shown};
+use pure::lease::term::{Incarnation, Relation, Term};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -84,7 +84,8 @@ impl Model {
 
     /// Once per tick.
     pub fn heartbeat(&self, world: &mut World, c: usize) {
-        if !world.candidates[c].jvm_runs() || self.waits_for_lock(world, c) {
+        let made_up = self.mutant == Some(Mutant::HungJvmRenews) && world.candidates[c].jvm.life == Life::Hung;
+        if !(made_up || world.candidates[c].jvm_runs()) || self.waits_for_lock(world, c) {
             return;
         }
         let jvm = self.seen_incarnation(world, c);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flinkha::lease::elector::{Event, Settings, Shown};
+use pure::lease::elector::{Event, Settings, Shown};
 use stateright::Property;
 
 use super::faults::Fault;
@@ -189,9 +189,9 @@ impl Model {
         self.shows_lease(world, c, version, record);
     }
 
-    fn shows_lease(&self, world: &mut World, c: usize, version: u32, record: flinkha::lease::record::Record) {
-        let read = flinkha::lease::elector::Read::Found { version: version.to_string(), record };
-        if let flinkha::lease::elector::Read::Found { version, record } = self.as_read(world, c, read) {
+    fn shows_lease(&self, world: &mut World, c: usize, version: u32, record: pure::lease::record::Record) {
+        let read = pure::lease::elector::Read::Found { version: version.to_string(), record };
+        if let pure::lease::elector::Read::Found { version, record } = self.as_read(world, c, read) {
             self.tell(world, c, Event::LeaseSeen { version, record });
         }
     }

@@ -2,7 +2,8 @@
 //! find a counterexample, or the rule is not needed.
 
 use super::faults::Fault::{self, *};
-use super::model::Model;
+use super::configurations::base;
+use super::model::{Model, settings};
 use super::properties::{L1, L2, L3, L4, S1, S1_EMPTY, S2, S3, S4, S5};
 use super::world::Operation::{self, *};
 
@@ -33,6 +34,10 @@ pub enum Mutant {
     LateAnswersExtend,
     /// A write without an answer is taken for not applied.
     UnknownIsFailed,
+    /// A leader is one even after its validity has ended, if its gateway stands still.
+    ValidityIgnored,
+    /// Lock requests of a hung JVM are made up.
+    HungJvmRenews,
 }
 
 /// A mutant, where to look for it, and the properties of which it must break one.
@@ -60,7 +65,7 @@ const CASE: Case = Case {
     budget: 1,
 };
 
-pub const CASES: [Case; 17] = [
+pub const CASES: [Case; 19] = [
     Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
     Case { mutant: Mutant::DeleteWithoutPrecondition, breaks: &[S1, S3], operations: &[Delete(0)], writes: 1, faults: &[CrashGateway], ..CASE },
@@ -85,11 +90,13 @@ pub const CASES: [Case; 17] = [
     Case { mutant: Mutant::WallClocks, breaks: &[S4, L2], budget: 0, ..CASE },
     Case { mutant: Mutant::OutageIsSilence, breaks: &[L3], faults: &[Outage], ..CASE },
     Case { mutant: Mutant::LateAnswersExtend, breaks: &[S4], faults: &[KillJvm, HoldAnswer], budget: 2, ..CASE },
-    Case { mutant: Mutant::UnknownIsFailed, breaks: &[L1, L4, S4], faults: &[HoldAnswer], ..CASE },
+    Case { mutant: Mutant::UnknownIsFailed, breaks: &[L4], faults: &[HoldAnswer], ..CASE },
+    Case { mutant: Mutant::ValidityIgnored, breaks: &[S4], faults: &[PauseGateway], ..CASE },
+    Case { mutant: Mutant::HungJvmRenews, breaks: &[L1], faults: &[HangJvm], ..CASE },
 ];
 
 impl Case {
-    pub fn model(&self, base: &Model) -> Model {
+    pub fn model(&self) -> Model {
         Model {
             leading: self.leading,
             done: self.done.to_vec(),
@@ -99,7 +106,10 @@ impl Case {
             budget: self.budget,
             checks: self.breaks.to_vec(),
             mutant: Some(self.mutant),
-            ..base.clone()
+            // L4 is about a leader that can do without one renewal.
+            settings: if self.breaks.contains(&L4) { settings(4, 3) } else { settings(3, 2) },
+            deadline: 8,
+            ..base()
         }
     }
 }

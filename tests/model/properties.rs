@@ -1,14 +1,14 @@
 //! What must hold, and what of the past must be remembered to judge it.
 
-use flinkha::lease::elector::Shown;
-use flinkha::lease::record::Record;
-use flinkha::lease::term::Term;
+use pure::lease::elector::Shown;
+use pure::lease::record::Record;
+use pure::lease::term::Term;
 use stateright::Property;
 
 use super::model::Model;
 use super::mutants::Mutant;
 use super::requests::Writer;
-use super::world::{Pointer, World};
+use super::world::{Candidate, Pointer, World};
 
 /// A JVM was granted: shown a free lock, or its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ impl Model {
             (S1_EMPTY, |_, world| !world.ghost.broken.contains(&S1_EMPTY)),
             (S2, |_, world| !world.ghost.broken.contains(&S2)),
             (S3, |_, world| !world.ghost.broken.contains(&S3)),
-            (S4, |_, world| world.candidates.iter().filter(|candidate| candidate.valid_term().is_some()).count() <= 1),
+            (S4, |model, world| world.candidates.iter().filter(|candidate| model.takes_itself_for_valid(candidate)).count() <= 1),
             (S5, |_, world| !world.ghost.broken.contains(&S5)),
             (L1, |model, world| world.ghost.leaderless <= model.deadline),
             (L2, |model, world| world.faults < model.budget || world.ghost.grants.len() <= 1),
@@ -92,6 +92,11 @@ impl Model {
             (L3, |_, world| !world.ghost.moved),
         ];
         all.into_iter().filter(|(name, _)| self.checks.contains(name)).map(|(name, check)| Property::always(name, check)).collect()
+    }
+
+    fn takes_itself_for_valid(&self, candidate: &Candidate) -> bool {
+        let shown = matches!(candidate.shown(), Some(Shown::Free { .. } | Shown::Leader { .. }));
+        candidate.valid_term().is_some() || (shown && self.mutant == Some(Mutant::ValidityIgnored))
     }
 
     /// The grant under which this candidate's gateway forwards writes of a term.

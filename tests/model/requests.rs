@@ -1,8 +1,8 @@
 //! Requests on their way to the API server: applied at some time, early, late or never; their answers too.
 
-use flinkha::lease::elector::{Event, Read, Stamping, Time, Write};
-use flinkha::lease::record::Record;
-use flinkha::lease::term::{Relation, Term};
+use pure::lease::elector::{Event, Read, Stamping, Time, Write};
+use pure::lease::record::Record;
+use pure::lease::term::{Relation, Term};
 
 use super::model::Model;
 use super::mutants::Mutant;

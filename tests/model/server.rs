@@ -1,8 +1,8 @@
 //! What the API server makes of a request.
 
-use flinkha::lease::elector::Read;
-use flinkha::lease::record::Record;
-use flinkha::lease::term::{Relation, Term};
+use pure::lease::elector::Read;
+use pure::lease::record::Record;
+use pure::lease::term::{Relation, Term};
 
 use super::model::Model;
 use super::mutants::Mutant;

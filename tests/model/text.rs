@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 
-use flinkha::lease::elector::{Elector, Time};
+use pure::lease::elector::{Elector, Time};
 
 /// No timing of the elector looks further back than this many milliseconds.
 pub const LONG_AGO: i64 = 8_000;
@@ -141,8 +141,8 @@ mod tests {
     use super::*;
     use crate::model::settings;
     use crate::world::{Gateway, incarnation};
-    use flinkha::lease::elector::{Event, Read};
-    use flinkha::lease::record::Record;
+    use pure::lease::elector::{Event, Read};
+    use pure::lease::record::Record;
 
     /// An elector that began at this time and saw this version.
     fn at(origin: u64, version: &str) -> (u64, Vec<u32>) {

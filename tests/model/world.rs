@@ -2,9 +2,9 @@
 //!
 //! One tick of global time is one retry period. Everything healthy acts at least once per tick; what acts late is a fault.
 
-use flinkha::lease::elector::{Elector, Event, Identity, Settings, Shown, Time};
-use flinkha::lease::record::Record;
-use flinkha::lease::term::{Incarnation, Term};
+use pure::lease::elector::{Elector, Event, Identity, Settings, Shown, Time};
+use pure::lease::record::Record;
+use pure::lease::term::{Incarnation, Term};
 
 use super::properties::Ghost;
 use super::requests::Request;

@@ -1,0 +1,160 @@
+//! What is searched: how many candidates, which faults, how many of them.
+
+use super::faults::Fault::{self, *};
+use super::model::{Model, settings};
+use super::properties::{L1, L2, L3, L4, S1, S1_EMPTY, S2, S3, S4, S5};
+use super::world::Operation::{self, *};
+use super::world::TICK;
+
+const PROCESSES: &[Fault] = &[CrashGateway, KillJvm, HangJvm, PauseGateway];
+const NETWORK: &[Fault] = &[HoldRequest, HoldAnswer, HoldEvent, Partition, Outage];
+const MESSAGES: &[Fault] = &[HoldRequest, HoldAnswer, HoldEvent];
+const LEASE_BY_HAND: &[Fault] = &[DeleteLease, ClearHolder, ClearTerm];
+const CLOCKS: &[Fault] = &[FreezeMachine, ClockStops, ClockLeaps];
+const ALL_OPERATIONS: &[Operation] = &[Register(0), Create(0), Checkpoint(0), Delete(0), Unregister(0)];
+
+/// What holds whatever clocks do.
+const DATA: &[&str] = &[S1, S1_EMPTY, S2, S3];
+/// What holds while the rates of clocks differ by less than a twentieth.
+const TIMED: &[&str] = &[S1, S1_EMPTY, S2, S3, S4, S5, L1, L2, L3];
+
+/// A leader with a running job, and a standby; nothing goes wrong.
+pub fn base() -> Model {
+    Model {
+        name: "",
+        candidates: 2,
+        jobs: 1,
+        settings: settings(3, 2),
+        rates: vec![vec![TICK, TICK]],
+        leading: true,
+        done: vec![Register(0), Create(0), Checkpoint(0)],
+        faults: Vec::new(),
+        budget: 1,
+        operations: Vec::new(),
+        writes: 0,
+        checks: TIMED.to_vec(),
+        deadline: 7,
+        mutant: None,
+    }
+}
+
+fn faults(groups: &[&[Fault]]) -> Vec<Fault> {
+    groups.concat()
+}
+
+fn three() -> Model {
+    Model { candidates: 3, rates: vec![vec![TICK; 3]], ..base() }
+}
+
+/// For the check of the search itself: small, and with a bit of everything.
+pub fn small() -> Model {
+    let faults = faults(&[PROCESSES, NETWORK, LEASE_BY_HAND, CLOCKS]);
+    Model { name: "a bit of everything", faults, operations: vec![Checkpoint(0), Register(0)], writes: 1, ..base() }
+}
+
+/// Searched in every run of the tests.
+pub fn searched() -> Vec<Model> {
+    let drift = TICK / 20;
+    vec![
+        Model {
+            name: "two candidates, processes",
+            faults: faults(&[PROCESSES, &[HoldRequest, Partition, TerminatePod]]),
+            budget: 2,
+            ..base()
+        },
+        Model {
+            name: "two candidates, messages: calm",
+            settings: settings(4, 3),
+            faults: faults(&[MESSAGES, &[KillJvm, CrashGateway, Partition, Outage]]),
+            budget: 2,
+            checks: [TIMED, &[L4]].concat(),
+            deadline: 8,
+            ..base()
+        },
+        Model {
+            name: "two candidates, the Lease by hand",
+            faults: faults(&[LEASE_BY_HAND, &[Outage, HoldEvent, TerminatePod, CrashGateway]]),
+            budget: 2,
+            checks: vec![S1, S1_EMPTY, S2, S3, S5, L1, L2, L3],
+            ..base()
+        },
+        Model { name: "three candidates", faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]), ..three() },
+        Model { name: "three candidates from the start, nothing goes wrong", leading: false, done: Vec::new(), budget: 0, ..three() },
+        Model {
+            name: "two candidates from the start",
+            leading: false,
+            done: Vec::new(),
+            faults: faults(&[PROCESSES, NETWORK]),
+            ..base()
+        },
+        Model {
+            name: "clocks of bounded drift",
+            rates: vec![vec![TICK - drift, TICK + drift], vec![TICK + drift, TICK - drift]],
+            faults: vec![PauseGateway, HoldAnswer, Partition],
+            budget: 2,
+            checks: vec![S1, S2, S3, S4, S5, L2],
+            ..base()
+        },
+        Model {
+            name: "HA data",
+            faults: faults(&[PROCESSES, &[HoldRequest, Partition]]),
+            operations: ALL_OPERATIONS.to_vec(),
+            writes: 2,
+            ..base()
+        },
+        Model {
+            name: "HA data, any clock",
+            faults: faults(&[CLOCKS, &[HoldRequest, CrashGateway, KillJvm]]),
+            operations: ALL_OPERATIONS.to_vec(),
+            writes: 2,
+            checks: DATA.to_vec(),
+            ..base()
+        },
+        Model {
+            name: "a new job, any clock",
+            done: vec![Register(0)],
+            faults: faults(&[CLOCKS, &[HoldRequest, CrashGateway, HangJvm]]),
+            operations: vec![Create(0), Checkpoint(0)],
+            writes: 2,
+            checks: DATA.to_vec(),
+            ..base()
+        },
+        Model {
+            name: "two jobs",
+            jobs: 2,
+            done: vec![Register(0), Create(0), Register(1), Create(1), Checkpoint(1)],
+            faults: vec![KillJvm, CrashGateway, HoldRequest, PauseGateway],
+            operations: vec![Checkpoint(0), Checkpoint(1)],
+            writes: 1,
+            ..base()
+        },
+        Model {
+            name: "ConfigMaps by hand",
+            faults: vec![DeleteClusterConfigMap, DeleteJobConfigMap, ClearStamp, KillJvm],
+            budget: 2,
+            operations: vec![Checkpoint(0)],
+            writes: 1,
+            checks: vec![S1, S3, S4, S5, L1],
+            ..base()
+        },
+    ]
+}
+
+/// Larger ones, for an hour without other work.
+pub fn deep() -> Vec<Model> {
+    vec![
+        Model { name: "two candidates, processes and network, two faults", faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]), budget: 2, ..base() },
+        Model { name: "three candidates from the start", leading: false, done: Vec::new(), faults: faults(&[PROCESSES, NETWORK]), ..three() },
+        Model { name: "three candidates, two faults", faults: vec![CrashGateway, KillJvm, PauseGateway, Partition], budget: 2, ..three() },
+        Model { name: "two candidates, three faults", faults: vec![CrashGateway, KillJvm, HoldRequest], budget: 3, ..base() },
+        Model {
+            name: "HA data, any clock, two faults",
+            faults: faults(&[CLOCKS, &[HoldRequest, CrashGateway]]),
+            operations: vec![Checkpoint(0), Delete(0)],
+            writes: 2,
+            budget: 2,
+            checks: DATA.to_vec(),
+            ..base()
+        },
+    ]
+}
