@@ -36,11 +36,11 @@ test-format: ## Is everything formatted, and is what is generated up to date?
 test-lint: ## Lints, warnings are errors
 	$(CARGO) clippy --all-targets --all-features --quiet -- -D warnings
 
-test-unit: ## Unit tests
+test-unit: ## Unit tests only
 	$(CARGO) test --lib --bins --test architecture
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --test '*' -- --test-threads 1 --nocapture
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --tests -- --test-threads 1 --nocapture
 
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
 	$(call part,kind tests) $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture

@@ -151,8 +151,16 @@ pub const FLINK_CONTAINER: &[OwnedField] = &[
 ];
 
 /// Environment variables of the container `flink-main-container` that we own.
-pub const FLINK_ENVIRONMENT: &[&str] =
-    &["KUBERNETES_MASTER", "KUBERNETES_NAMESPACE", "FLINK_CONF_DIR", "FLINK_LOG_DIR", "JOB_MANAGER_RPC_ADDRESS", "POD_IP", "POD_NAME"];
+pub const FLINK_ENVIRONMENT: &[&str] = &[
+    "KUBERNETES_MASTER",
+    "KUBERNETES_NAMESPACE",
+    "FLINKHA_CONFIGURATION",
+    "FLINK_CONF_DIR",
+    "FLINK_LOG_DIR",
+    "JOB_MANAGER_RPC_ADDRESS",
+    "POD_IP",
+    "POD_NAME",
+];
 
 /// Beginning of the names of volumes, annotations and labels that we own.
 pub const RESERVED_PREFIX: &str = "flinkha";

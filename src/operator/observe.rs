@@ -22,6 +22,9 @@ use crate::api::FlinkHaCluster;
 use crate::api::names::{self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
 
+/// Objects in one answer to a list.
+const PAGE: u32 = 50;
+
 type Metadata = PartialObjectMeta<DynamicObject>;
 
 /// Where changes are announced.
@@ -44,39 +47,28 @@ pub struct Caches {
 /// When a watch ends before that.
 pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers) -> anyhow::Result<(Caches, JoinSet<()>)> {
     let mut watches = Watches { client, namespace, triggers, running: JoinSet::new() };
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-    let caches = Caches {
-        clusters: watches.start((), watcher::Config::default(), own_name, |cluster: &FlinkHaCluster| {
-            let metadata = &cluster.metadata;
-            digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some()))
-        }),
-        leases: watches.start((), ours.clone(), label, |lease: &Lease| {
-            // Not its renewals.
-            let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
-            digest((holder, lease.metadata.annotations.as_ref(), lease.metadata.deletion_timestamp.is_some()))
-        }),
-        pods: watches.start((), ours.clone(), label, |pod: &ObservedPod| digest(pod.metadata.resource_version.as_ref())),
-        deployments: watches
-            .start((), ours.clone(), label, |deployment: &ObservedDeployment| digest(deployment.metadata.resource_version.as_ref())),
-        config_maps: watches
-            .start((), ours.clone(), label, |config_map: &ObservedConfigMap| digest(config_map.metadata.resource_version.as_ref())),
-        others: other_kinds()
-            .into_iter()
-            .map(|kind| {
-                let store = watches.start(kind.clone(), ours.clone(), label, |object: &Metadata| digest(fingerprint(&object.metadata)));
-                (kind.kind.clone(), (kind, store))
-            })
-            .collect(),
-    };
-    caches.clusters.wait_until_ready().await?;
-    caches.leases.wait_until_ready().await?;
-    caches.pods.wait_until_ready().await?;
-    caches.deployments.wait_until_ready().await?;
-    caches.config_maps.wait_until_ready().await?;
-    for (_, store) in caches.others.values() {
-        store.wait_until_ready().await?;
+    let all = watcher::Config::default().page_size(PAGE);
+    let ours = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let clusters = watches.start((), all, own_name, |cluster: &FlinkHaCluster| {
+        let metadata = &cluster.metadata;
+        digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some()))
+    });
+    let clusters = clusters.await?;
+    let leases = watches.start((), ours.clone(), label, |lease: &Lease| {
+        // Not its renewals.
+        let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
+        digest((holder, lease.metadata.annotations.as_ref(), lease.metadata.deletion_timestamp.is_some()))
+    });
+    let leases = leases.await?;
+    let pods = watches.start((), ours.clone(), label, |pod: &ObservedPod| version(&pod.metadata)).await?;
+    let deployments = watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata)).await?;
+    let config_maps = watches.start((), ours.clone(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata)).await?;
+    let mut others = HashMap::new();
+    for kind in other_kinds() {
+        let store = watches.start(kind.clone(), ours.clone(), label, |object: &Metadata| digest(fingerprint(&object.metadata))).await?;
+        others.insert(kind.kind.clone(), (kind, store));
     }
-    Ok((caches, watches.running))
+    Ok((Caches { clusters, leases, pods, deployments, config_maps, others }, watches.running))
 }
 
 /// Kinds of which only the metadata is kept: to see that they are there and unchanged.
@@ -149,6 +141,10 @@ fn own_name(metadata: &ObjectMeta) -> Option<String> {
     metadata.name.clone()
 }
 
+fn version(metadata: &ObjectMeta) -> u64 {
+    digest(metadata.resource_version.as_ref())
+}
+
 fn digest(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -163,14 +159,15 @@ struct Watches<'a> {
 }
 
 impl Watches<'_> {
-    /// Watches a kind. `cluster_of` tells whose an object is; a change of `interest` makes that cluster reconcile.
-    fn start<K>(
+    /// Watches a kind, and returns when all that there is of it is known: one kind after another, so that what is read at first does not need
+    /// all its memory at once. `cluster_of` tells whose an object is; a change of `interest` makes that cluster reconcile.
+    async fn start<K>(
         &mut self,
         kind: K::DynamicType,
         config: watcher::Config,
         cluster_of: fn(&ObjectMeta) -> Option<String>,
         interest: fn(&K) -> u64,
-    ) -> Store<K>
+    ) -> anyhow::Result<Store<K>>
     where
         K: Resource<Scope: NamespaceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         K::DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync,
@@ -180,7 +177,8 @@ impl Watches<'_> {
         let store = writer.as_reader();
         let stream = watcher(api, config).default_backoff().modify(|object| trim(object.meta_mut())).reflect(writer);
         self.running.spawn(announce(stream, kind, cluster_of, interest, self.triggers.clone()));
-        store
+        store.wait_until_ready().await?;
+        Ok(store)
     }
 }
 

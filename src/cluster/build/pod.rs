@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, merge};
 const CONFIGURATION_ANNOTATION: &str = "flinkha.dev/configuration";
 
 /// Puts Flink's configuration together and starts Flink through the image's own entrypoint, where it has one.
-const START_FLINK: &str = include_str!("start-flink.sh");
+pub const START_FLINK: &str = include_str!("start-flink.sh");
 
 /// Where the files are. None is in the image, so that its root file system may be read-only.
 const CONFIGURATION_DIRECTORY: &str = "/flinkha/configuration";
@@ -89,6 +89,7 @@ fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
     let environment = [
         vec![
             json!({ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }),
+            json!({ "name": "FLINKHA_CONFIGURATION", "value": CONFIGURATION_DIRECTORY }),
             json!({ "name": "FLINK_CONF_DIR", "value": CONF_DIRECTORY }),
             json!({ "name": "FLINK_LOG_DIR", "value": LOG_DIRECTORY }),
         ],

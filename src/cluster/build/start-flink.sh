@@ -1,7 +1,7 @@
 # Starts Flink: start-flink <jobmanager|taskmanager> [-D key=value ...]
 set -eu
 export FLINK_HOME="${FLINK_HOME:-/opt/flink}"
-ours=/flinkha/configuration
+ours=$FLINKHA_CONFIGURATION
 rm -rf "$FLINK_CONF_DIR"/*
 
 # The image's configuration first, so that its java options and log configuration stay.

@@ -10,9 +10,9 @@ const DRIFT_DIVISOR: u32 = 20;
 impl Elector {
     pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.lapse(now);
-        // While a write is in flight, a watch may show what it wrote.
-        let settled = self.writing.is_none() && self.unknown.is_none();
-        if self.fresh && settled && self.lease.is_some() && !self.may_resume() && !self.awaits_own_jvm() {
+        // While a write is out, a watch may show it already: then the record is of this process, and says nothing of an earlier one.
+        let settled = self.lease.is_some() && self.writing.is_none() && self.unknown.is_none();
+        if self.fresh && settled && !self.may_resume() && !self.awaits_own_jvm() {
             self.start_anew(now);
         }
         self.judge_jvm(now, actions);

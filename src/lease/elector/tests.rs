@@ -153,18 +153,19 @@ fn i3_a_new_gateway_process_takes_a_new_term_and_does_not_tell_its_jvm() {
 }
 
 #[test]
-fn i3_a_watch_that_is_faster_than_the_answer_does_not_end_the_tenure_that_goes_on() {
+fn i3_a_watch_that_is_faster_than_the_answer_does_not_end_a_resumed_tenure() {
     let world = World::leading("p");
     let mut after = World { elector: Elector::new(identity("q"), Settings::default()), ..world };
     after.step_and_answer(Event::Tick);
-    let write = after.step(Event::JvmFound { jvm: JVM });
-    let [Action::WriteLease { attempt, record, .. }] = &write[..] else { panic!("{write:?}") };
-    after.step(Event::LeaseSeen { version: "9".into(), record: record.clone() });
-    assert_eq!(after.elector.shown(), Shown::Undecided);
-    after.step(Event::LeaseWritten { attempt: *attempt, outcome: Write::Done { version: "9".into() } });
-    assert_eq!(after.elector.shown(), Shown::Undecided);
-    after.step(Event::Stamped { term: record.term.clone().expect("a term"), outcome: Stamping::Done });
-    assert!(matches!(after.elector.shown(), Shown::Free { .. }));
+    let actions = after.step(Event::JvmFound { jvm: JVM });
+    let [Action::WriteLease { attempt, record, .. }] = &actions[..] else { panic!("{actions:?}") };
+    after.step(Event::LeaseSeen { version: "99".into(), record: record.clone() });
+    assert_eq!(after.elector.shown(), Shown::Undecided, "the JVM must not be told");
+    let actions = after.step(Event::LeaseWritten { attempt: *attempt, outcome: Write::Done { version: "99".into() } });
+    let term = stamped(&actions).expect("a term to stamp");
+    after.step(Event::Stamped { term, outcome: Stamping::Done });
+    after.now.0 += 6000;
+    assert!(!after.step(Event::JvmHeard { jvm: JVM }).iter().any(|action| matches!(action, Action::EndJvm { .. })));
 }
 
 #[test]

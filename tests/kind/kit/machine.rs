@@ -1,5 +1,6 @@
 //! The kind cluster and its clients, set up by the project's own scripts, once per test program.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::support::process::{Process, Program};
-use crate::support::{script, seconds};
+use crate::support::{say, script, seconds};
 
 /// The version of Flink that runs; `FLINK_VERSION` chooses another.
 pub fn flink_version() -> String {
@@ -27,12 +28,19 @@ pub(super) struct Machine {
     /// `kubectl proxy`: the way to Flink's REST interface. It ends with the test program.
     _proxy: Process,
     proxy: String,
+    /// Programs that use the cluster take turns: they would delete each other's namespaces, and disturb each other's times.
+    _turn: File,
 }
 
 pub(super) fn machine() -> &'static Machine {
     static MACHINE: OnceLock<Machine> = OnceLock::new();
     MACHINE.get_or_init(|| {
         let kubeconfig = script("rig/up", &[]);
+        let turn = File::create(format!("{kubeconfig}.turn")).expect("a file next to the kubeconfig");
+        if turn.try_lock().is_err() {
+            say("waiting for another program that uses the cluster");
+            turn.lock().expect("failed to wait for our turn");
+        }
         let bin = PathBuf::from(script("rig/tools", &["clients"]));
         script("rig/load", &[&script("rig/flink-image", &[&flink_version()])]);
         let log = std::env::temp_dir().join(format!("flinkha-kubectl-proxy-{}", std::process::id()));
@@ -45,7 +53,7 @@ pub(super) fn machine() -> &'static Machine {
         let process = Process::start(program);
         let proxy = proxy_address(&process);
         let _ = std::fs::remove_file(log);
-        Machine { bin, kubeconfig, _proxy: process, proxy }
+        Machine { bin, kubeconfig, _proxy: process, proxy, _turn: turn }
     })
 }
 

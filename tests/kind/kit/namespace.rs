@@ -14,22 +14,17 @@ pub const CLAIM: &str = "flink-storage";
 pub struct Namespace(pub String);
 
 impl Namespace {
-    /// An empty one: what was in a namespace of this name is deleted, files too.
+    /// An empty one: what was in a namespace and a volume of this name is deleted.
     pub fn fresh(name: &str) -> Self {
-        if exists(name) {
-            Self(name.to_owned()).delete();
+        let namespace = Self(name.to_owned());
+        if run("kubectl", &["get", "namespace", name], "").is_ok() {
+            namespace.delete();
         }
-        Self::ensure(name)
-    }
-
-    /// The one of this name, made when it is not there.
-    pub fn ensure(name: &str) -> Self {
-        if !exists(name) {
-            kubectl(&["create", "namespace", name]);
-            kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"]);
-        }
+        kubectl(&["create", "namespace", name]);
+        kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"]);
         script("rig/volume", &[name, CLAIM]);
-        Self(name.to_owned())
+        node::run(&node::any(), &["find", &namespace.directory(), "-mindepth", "1", "-delete"]);
+        namespace
     }
 
     pub fn delete(&self) {
@@ -38,7 +33,6 @@ impl Namespace {
         let now = ["--now", "--timeout", "60s"];
         kubectl(&[["--namespace", &self.0, "delete", "deployments,pods", "--all"].as_slice(), &now].concat());
         kubectl(&["delete", "namespace", &self.0, "--timeout", "120s"]);
-        node::run(&node::any(), &["find", &self.directory(), "-mindepth", "1", "-delete"]);
     }
 
     /// Runs kubectl in this namespace.
@@ -68,8 +62,4 @@ impl Namespace {
         node::copy(&node::any(), &format!("{}/{directory}", self.directory()), &path);
         (target, path)
     }
-}
-
-fn exists(name: &str) -> bool {
-    run("kubectl", &["get", "namespace", name], "").is_ok()
 }
