@@ -2,7 +2,7 @@
 
 use super::super::record::{Change, Record};
 use super::super::term::Term;
-use super::{Action, Attempt, Elector, Intent, Stage, Tenure, Time};
+use super::{Action, Attempt, Elector, Intent, Observation, Stage, Tenure, Time};
 
 /// Rates of two clocks differ by less than this; a foreign record must be silent for its duration and this part of it more.
 const DRIFT_DIVISOR: u32 = 20;
@@ -114,11 +114,12 @@ impl Elector {
         }
     }
 
-    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8).
+    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8). Whoever held a Lease that was emptied by hand takes
+    /// himself for valid until he notices; so only one that was given back, or never held, is free at once.
     fn campaign(&self, now: Time) -> Option<(Intent, String, Record)> {
         let lease = self.lease.as_ref()?;
         let own = self.own_record();
-        let released = |why: &str| Change { from: lease.record.holder.clone(), why: why.to_owned(), ..Change::default() };
+        let released = |why: &str| Change { from: lease.record.last_holder().to_owned(), why: why.to_owned(), ..Change::default() };
         let record = |holder: &str, term: Term, change| Record {
             holder: holder.to_owned(),
             term: Some(term),
@@ -134,24 +135,31 @@ impl Elector {
             return None;
         }
         let resume = self.may_resume();
-        let change = if lease.record.holder.is_empty() {
-            let begun = lease.record.change.clone().filter(|change| change.to.is_empty());
-            let waited = now.since(lease.first_seen).as_millis() as u64;
-            let first = || Change { why: "FirstLeader".to_owned(), ..Change::default() };
-            Some(begun.map_or_else(first, |change| Change { leaderless_millis: change.leaderless_millis + waited, ..change }))
-        } else if resume {
+        let number = self.highest + 1;
+        let waited = now.since(lease.first_seen).as_millis() as u64;
+        let change = if resume {
             lease.record.change.clone()
-        } else if own.is_some() {
-            Some(released("TermRaised"))
-        } else if lease.silent >= self.patience(&lease.record) {
-            let waited = now.since(lease.first_seen).as_millis() as u64;
-            Some(Change { leaderless_millis: waited, ..released("LeaderSilent") })
         } else {
-            return None;
+            let begun = if let Some(given_back) = lease.record.change.clone().filter(|_| lease.record.is_given_back()) {
+                Change { leaderless_millis: given_back.leaderless_millis + waited, ..given_back }
+            } else if self.is_unused(&lease.record) {
+                Change { why: "FirstLeader".to_owned(), ..Change::default() }
+            } else if self.is_of_own_pod(&lease.record) {
+                released("TermRaised")
+            } else if lease.silent >= self.patience(&lease.record) {
+                Change { leaderless_millis: waited, ..released("LeaderSilent") }
+            } else {
+                return None;
+            };
+            Some(Change { term: number, ..begun })
         };
-        let term =
-            Term { number: self.highest + 1, pod_uid: self.me.pod_uid.clone(), process: self.me.process.clone(), jvm: jvm.incarnation };
+        let term = Term { number, pod_uid: self.me.pod_uid.clone(), process: self.me.process.clone(), jvm: jvm.incarnation };
         Some((Intent::Acquire { resume }, lease.version.clone(), record(&self.me.pod, term, change)))
+    }
+
+    /// A free Lease that nobody ever held, as far as it or this candidate knows.
+    fn is_unused(&self, record: &Record) -> bool {
+        record.holder.is_empty() && record.term.is_none() && record.change.is_none() && self.highest == 0
     }
 
     /// The holder's stated duration or ours, whichever is longer, and the drift of clocks.
@@ -177,7 +185,8 @@ impl Elector {
     }
 
     fn read_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let silent_since = self.lease.as_ref().filter(|lease| !lease.record.holder.is_empty()).map(|lease| lease.first_seen);
+        let waited_for = |lease: &&Observation| !lease.record.is_given_back() && !self.is_unused(&lease.record);
+        let silent_since = self.lease.as_ref().filter(waited_for).map(|lease| lease.first_seen);
         let suspicious = silent_since.is_some_and(|since| now.since(since) >= 2 * self.settings.retry_period);
         let needed = self.unknown.is_some() || self.read_wanted || (self.tenure.is_none() && (self.lease.is_none() || suspicious));
         if needed && !self.reading && now >= self.next_read {
