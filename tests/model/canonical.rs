@@ -62,7 +62,9 @@ impl World {
         let candidate = self.candidates[c].print((bases, read_since), |candidate| of_candidate(candidate, bases, read_since));
         let up_to_date = self.candidates[c].seen == self.api.lease_version;
         let clock = self.candidates[c].time();
-        let prints: Vec<_> = requests().map(|request| request.print((bases, self.now, clock), |request| of_request(request, bases, self.now, clock))).collect();
+        let prints: Vec<_> = requests()
+            .map(|request| request.print((bases, self.now, clock), |request| of_request(request, bases, self.now, clock)))
+            .collect();
         // Versions are only ever compared with each other and with the newest: what counts is which of them are equal.
         let mut versions: Vec<u32> = prints.iter().flat_map(|print| &print.versions).chain(&candidate.versions).copied().collect();
         versions.push(self.api.lease_version);

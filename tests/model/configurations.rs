@@ -80,13 +80,7 @@ pub fn searched() -> Vec<Model> {
         },
         Model { name: "three candidates", faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]), ..three() },
         Model { name: "three candidates from the start, nothing goes wrong", leading: false, done: Vec::new(), budget: 0, ..three() },
-        Model {
-            name: "two candidates from the start",
-            leading: false,
-            done: Vec::new(),
-            faults: faults(&[PROCESSES, NETWORK]),
-            ..base()
-        },
+        Model { name: "two candidates from the start", leading: false, done: Vec::new(), faults: faults(&[PROCESSES, NETWORK]), ..base() },
         Model {
             name: "clocks of bounded drift",
             rates: vec![vec![TICK - drift, TICK + drift], vec![TICK + drift, TICK - drift]],
@@ -143,8 +137,19 @@ pub fn searched() -> Vec<Model> {
 /// Larger ones, for an hour without other work.
 pub fn deep() -> Vec<Model> {
     vec![
-        Model { name: "two candidates, processes and network, two faults", faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]), budget: 2, ..base() },
-        Model { name: "three candidates from the start", leading: false, done: Vec::new(), faults: faults(&[PROCESSES, NETWORK]), ..three() },
+        Model {
+            name: "two candidates, processes and network, two faults",
+            faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]),
+            budget: 2,
+            ..base()
+        },
+        Model {
+            name: "three candidates from the start",
+            leading: false,
+            done: Vec::new(),
+            faults: faults(&[PROCESSES, NETWORK]),
+            ..three()
+        },
         Model { name: "three candidates, two faults", faults: vec![CrashGateway, KillJvm, PauseGateway, Partition], budget: 2, ..three() },
         Model { name: "two candidates, three faults", faults: vec![CrashGateway, KillJvm, HoldRequest], budget: 3, ..base() },
         Model {

@@ -45,7 +45,8 @@ impl Model {
     pub fn faults_that_may_happen(&self, world: &World, steps: &mut Vec<Step>) {
         let settled = self.settled(world);
         let busy = |c: usize| {
-            let operates = world.candidates[c].jvm.operation.is_some() || world.candidates[c].gateway.as_ref().is_some_and(|gateway| gateway.paused);
+            let operates =
+                world.candidates[c].jvm.operation.is_some() || world.candidates[c].gateway.as_ref().is_some_and(|gateway| gateway.paused);
             operates || world.requests.iter().any(|request| request.from == c) || self.asks(world, c).is_some()
         };
         let busy: Vec<bool> = (0..world.candidates.len()).map(|c| settled || busy(c)).collect();
@@ -58,7 +59,13 @@ impl Model {
                 _ => world.candidates.len(),
             };
             let disturbs = match fault {
-                Fault::CrashGateway | Fault::HangJvm | Fault::PauseGateway | Fault::FreezeMachine | Fault::Partition | Fault::ClockStops | Fault::ClockLeaps => &busy[..],
+                Fault::CrashGateway
+                | Fault::HangJvm
+                | Fault::PauseGateway
+                | Fault::FreezeMachine
+                | Fault::Partition
+                | Fault::ClockStops
+                | Fault::ClockLeaps => &busy[..],
                 _ => &[],
             };
             let may_strike = |target: &usize| disturbs.get(*target).is_none_or(|busy| *busy);

@@ -1,12 +1,12 @@
 //! A JVM and its gateway's proxy: what Flink asks, what the production [`plan`] makes of it, what Flink believes afterwards.
 
+use jiff::Timestamp;
 use pure::api::names;
 use pure::flink::lock;
 use pure::gateway::request::{Call as Asks, Names};
 use pure::gateway::translate::{Asked, Known, Plan, Tells, Then, plan, stamp};
 use pure::lease::elector::{Event, Shown};
 use pure::lease::term::{Incarnation, Relation, Term};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::model::Model;
@@ -99,9 +99,10 @@ impl Model {
 
     fn waits_for_lock(&self, world: &World, c: usize) -> bool {
         let jvm = world.candidates[c].jvm.incarnation;
-        world.requests.iter().any(|request| {
-            request.awaited && request.from == c && matches!(request.call, Call::Lock { jvm: asks, .. } if asks == jvm)
-        })
+        world
+            .requests
+            .iter()
+            .any(|request| request.awaited && request.from == c && matches!(request.call, Call::Lock { jvm: asks, .. } if asks == jvm))
     }
 
     fn is_told(&self, world: &mut World, c: usize) {
@@ -232,15 +233,13 @@ impl Model {
                 let registered = world.api.cluster.as_ref().is_some_and(|cluster| cluster.jobs[job]);
                 (registered && !world.api.jobs[job].finished && world.api.jobs[job].object.is_none()).then_some(Read::Nothing)?
             }
-            Operation::Checkpoint(job) | Operation::Delete(job) => {
-                match self.plan(world, c, &Asks::ReadJob(job_name(job)), &Value::Null) {
-                    Plan::Forward { then: Then::CheckStamp { term, .. }, .. } => {
-                        let read = Read::Job(self.read_job(&mut next, c, job, &term)?);
-                        if matches!(operation, Operation::Delete(_)) { Read::Nothing } else { read }
-                    }
-                    _ => return None,
+            Operation::Checkpoint(job) | Operation::Delete(job) => match self.plan(world, c, &Asks::ReadJob(job_name(job)), &Value::Null) {
+                Plan::Forward { then: Then::CheckStamp { term, .. }, .. } => {
+                    let read = Read::Job(self.read_job(&mut next, c, job, &term)?);
+                    if matches!(operation, Operation::Delete(_)) { Read::Nothing } else { read }
                 }
-            }
+                _ => return None,
+            },
         };
         let session = candidate.jvm.leads?;
         next.jvm(c, |jvm| jvm.operation = Some((operation, read, session)));
@@ -275,9 +274,9 @@ impl Model {
                 let term = self.put_allowed(world, c, &job_name(job), &body);
                 term.and_then(|term| writer(world, &term)).map(|write| Call::PutJob { write, job, read })
             }
-            (Operation::Create(job), _) => self.post(world, c, job).and_then(|(term, with_data)| {
-                writer(world, &term).map(|write| Call::Post { write, job, stamp: term, with_data })
-            }),
+            (Operation::Create(job), _) => self
+                .post(world, c, job)
+                .and_then(|(term, with_data)| writer(world, &term).map(|write| Call::Post { write, job, stamp: term, with_data })),
             (Operation::Delete(job), _) => match self.plan(world, c, &Asks::Delete(job_name(job)), &Value::Null) {
                 Plan::DeleteFenced { term, .. } => self
                     .read_job(&mut next, c, job, &term)

@@ -1,8 +1,8 @@
 //! Rules switched off one at a time, between the elector and the world: production code knows nothing of it. For each the search must
 //! find a counterexample, or the rule is not needed.
 
-use super::faults::Fault::{self, *};
 use super::configurations::base;
+use super::faults::Fault::{self, *};
 use super::model::{Model, settings};
 use super::properties::{L1, L2, L3, L4, S1, S1_EMPTY, S2, S3, S4, S5};
 use super::world::Operation::{self, *};
@@ -68,8 +68,23 @@ const CASE: Case = Case {
 pub const CASES: [Case; 19] = [
     Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
-    Case { mutant: Mutant::DeleteWithoutPrecondition, breaks: &[S1, S3], operations: &[Delete(0)], writes: 1, faults: &[CrashGateway], ..CASE },
-    Case { mutant: Mutant::PostWithData, breaks: &[S1], done: &[Register(0)], operations: &[Create(0), Delete(0)], writes: 2, faults: &[CrashGateway], ..CASE },
+    Case {
+        mutant: Mutant::DeleteWithoutPrecondition,
+        breaks: &[S1, S3],
+        operations: &[Delete(0)],
+        writes: 1,
+        faults: &[CrashGateway],
+        ..CASE
+    },
+    Case {
+        mutant: Mutant::PostWithData,
+        breaks: &[S1],
+        done: &[Register(0)],
+        operations: &[Create(0), Delete(0)],
+        writes: 2,
+        faults: &[CrashGateway],
+        ..CASE
+    },
     Case { mutant: Mutant::LeaseWithoutCas, breaks: &[S2, S4], leading: false, done: &[], budget: 0, ..CASE },
     Case { mutant: Mutant::JobsNotStamped, breaks: &[S1, S2], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case {
@@ -81,10 +96,33 @@ pub const CASES: [Case; 19] = [
         faults: &[FreezeMachine],
         ..CASE
     },
-    Case { mutant: Mutant::MissingNotCreated, breaks: &[S1_EMPTY], done: &[Register(0)], operations: &[Create(0)], writes: 1, faults: &[CrashGateway], ..CASE },
+    Case {
+        mutant: Mutant::MissingNotCreated,
+        breaks: &[S1_EMPTY],
+        done: &[Register(0)],
+        operations: &[Create(0)],
+        writes: 1,
+        faults: &[CrashGateway],
+        ..CASE
+    },
     Case { mutant: Mutant::ShownBeforeStamped, breaks: &[S2], faults: &[KillJvm], ..CASE },
-    Case { mutant: Mutant::NoStampAfterRestart, breaks: &[S1, S2], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
-    Case { mutant: Mutant::SameTermForNewJvm, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[KillJvm, HoldRequest], budget: 2, ..CASE },
+    Case {
+        mutant: Mutant::NoStampAfterRestart,
+        breaks: &[S1, S2],
+        operations: &[Checkpoint(0)],
+        writes: 1,
+        faults: &[CrashGateway],
+        ..CASE
+    },
+    Case {
+        mutant: Mutant::SameTermForNewJvm,
+        breaks: &[S1, S3],
+        operations: &[Checkpoint(0)],
+        writes: 1,
+        faults: &[KillJvm, HoldRequest],
+        budget: 2,
+        ..CASE
+    },
     Case { mutant: Mutant::StampsLowered, breaks: &[S2], faults: &[CrashGateway, DeleteLease], budget: 2, ..CASE },
     Case { mutant: Mutant::NotToldBeforeCampaign, breaks: &[S5], faults: &[CrashGateway, KillJvm], budget: 2, ..CASE },
     Case { mutant: Mutant::WallClocks, breaks: &[S4, L2], budget: 0, ..CASE },

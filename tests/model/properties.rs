@@ -107,11 +107,8 @@ impl Model {
 
     fn as_grant(&self, world: &World, c: usize, term: &Term) -> Grant {
         // A gateway that takes every JVM for the same one does not see when another is granted.
-        let jvm = if self.mutant == Some(Mutant::SameTermForNewJvm) {
-            u64::from(world.candidates[c].jvm.incarnation)
-        } else {
-            term.jvm.started
-        };
+        let jvm =
+            if self.mutant == Some(Mutant::SameTermForNewJvm) { u64::from(world.candidates[c].jvm.incarnation) } else { term.jvm.started };
         Grant { number: term.number, candidate: c, process: term.process.clone(), jvm }
     }
 
@@ -128,7 +125,8 @@ impl Model {
         let jobs = world.api.jobs.iter().filter_map(|slot| slot.object.as_ref());
         let all_stamped = cluster.is_some_and(|cluster| stamped(&cluster.stamp))
             && jobs.filter(|object| object.pointer.is_some()).all(|object| stamped(&object.stamp));
-        let unique = world.ghost.grants.iter().all(|before| before.number != grant.number) || self.mutant == Some(Mutant::SameTermForNewJvm);
+        let unique =
+            world.ghost.grants.iter().all(|before| before.number != grant.number) || self.mutant == Some(Mutant::SameTermForNewJvm);
         world.ghost.change(|ghost| {
             ghost.grants.push(grant);
             if !held || !unique || !all_stamped {
