@@ -88,8 +88,9 @@ fn of_request(request: &Request, bases: &Bases, now: u16, clock: Time) -> Print 
     request.sent = (now - request.sent).min(8);
     match &mut request.call {
         Call::ReadLease { started } => *started = Time(ago(clock, *started) as u64),
-        Call::WriteLease { attempt, version, .. } => {
+        Call::WriteLease { attempt, version, record, .. } => {
             *attempt = 0;
+            record.change.iter_mut().for_each(|change| change.leaderless_millis = 0);
             versions.push(std::mem::take(version));
         }
         Call::Lock { version, .. } => *version = bases.cluster.wrapping_sub(*version),

@@ -56,6 +56,7 @@ use configurations::{deep, searched, small};
 use model::Model;
 use mutants::CASES;
 use search::search;
+use world::World;
 
 const THREADS: usize = 2;
 
@@ -107,40 +108,40 @@ fn every_rule_is_needed_and_the_search_finds_out() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// The fingerprints of what may come next.
-fn future(model: &Model, world: &world::World) -> Vec<u64> {
-    let fingerprint = |world: &world::World| {
-        let mut hasher = DefaultHasher::new();
-        world.hash(&mut hasher);
-        hasher.finish()
-    };
+fn fingerprint(world: &World) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What is true now, and the fingerprints of what may come next.
+fn prospect(model: &Model, world: &World) -> (Vec<bool>, Vec<u64>) {
+    let verdicts = model.properties().iter().map(|property| (property.condition)(model, world)).collect();
     let mut futures: Vec<u64> = model.next_states(world).iter().map(fingerprint).collect();
     futures.sort_unstable();
     futures.dedup();
-    futures
+    (verdicts, futures)
 }
 
 #[test]
 fn worlds_that_count_as_one_have_the_same_future() {
     let model = small();
-    let mut futures: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut prospects: HashMap<u64, (Vec<bool>, Vec<u64>)> = HashMap::new();
     let mut open = model.init_states();
     let mut doubles = 0;
     while let Some(world) = open.pop() {
-        let mut hasher = DefaultHasher::new();
-        world.hash(&mut hasher);
-        let future = future(&model, &world);
-        match futures.get(&hasher.finish()) {
+        let prospect = prospect(&model, &world);
+        match prospects.get(&fingerprint(&world)) {
             Some(known) => {
-                assert_eq!(*known, future, "{world:#?}");
+                assert_eq!(*known, prospect, "{world:#?}");
                 doubles += 1;
             }
             None => {
-                futures.insert(hasher.finish(), future);
+                prospects.insert(fingerprint(&world), prospect);
                 open.extend(model.next_states(&world));
             }
         }
     }
-    println!("{} worlds, {doubles} of them met again and compared", futures.len());
+    println!("{} worlds, {doubles} of them met again and compared", prospects.len());
     assert!(doubles > 1000);
 }
