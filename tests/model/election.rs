@@ -1,13 +1,17 @@
 //! The gateway's shell in the model: events to the elector, its actions to the API server, stamping.
 
-use pure::lease::elector::{Action, Event, Read, Shown, Stamping, Write};
-use pure::lease::record::Record;
+use pure::lease::elector::{Action, Event, Read, Shown, Stamping, Time, Write};
+use pure::lease::record::{Change, Record};
 use pure::lease::term::Term;
 
 use super::model::Model;
 use super::mutants::Mutant;
 use super::requests::{Answer, Call, Phase, stamping};
 use super::world::{Life, Stamper, World, incarnation};
+
+fn given_back(record: Record) -> Record {
+    Record { change: Some(Change::default()), ..record }
+}
 
 impl Model {
     /// An event for the elector of this candidate, if there is one that listens.
@@ -164,6 +168,9 @@ impl Model {
     /// The Lease as this gateway takes it.
     pub fn as_read(&self, world: &World, c: usize, outcome: Read) -> Read {
         match (self.mutant, outcome) {
+            (Some(Mutant::EmptiedIsFree), Read::Found { version, record }) if record.holder.is_empty() => {
+                Read::Found { version, record: given_back(record) }
+            }
             (Some(Mutant::WallClocks), Read::Found { version, record }) => {
                 Read::Found { version, record: self.expired_by_wall_clock(world, c, record) }
             }
@@ -180,17 +187,53 @@ impl Model {
         let age = world.candidates[c].clock.saturating_sub(world.api.renew_time);
         if age > self.settings.duration.as_millis() as u64 {
             record.holder.clear();
+            record = given_back(record);
         }
         record
     }
 
+    /// The write of the Lease met a conflict.
+    pub fn write_conflicts(&self, world: &mut World, c: usize, call: &Call) {
+        let Call::WriteLease { attempt, .. } = call else { return };
+        self.tell(world, c, Event::LeaseWritten { attempt: *attempt, outcome: Write::Unknown });
+        // It was not one of ours that came before, so somebody else has written.
+        if let (Some(Mutant::UnknownIsFailed), Some(record)) = (self.mutant, world.api.lease.clone()) {
+            let foreign = Record { holder: "another".into(), term: None, ..record };
+            self.answers_read(world, c, world.api.lease_version, foreign);
+        }
+    }
+
+    /// The write of the Lease has no answer.
     pub fn write_is_unknown(&self, world: &mut World, c: usize, call: &Call) {
         let Call::WriteLease { attempt, version, before, .. } = call else { return };
-        self.tell(world, c, Event::LeaseWritten { attempt: *attempt, outcome: Write::Unknown });
+        let outcome = match self.mutant {
+            Some(Mutant::UnknownIsApplied) => Write::Done { version: (version + 1).to_string() },
+            _ => Write::Unknown,
+        };
+        self.tell(world, c, Event::LeaseWritten { attempt: *attempt, outcome });
         if let Some(record) = before.clone() {
-            world.requests.retain(|request| request.from != c || !matches!(request.call, Call::ReadLease { .. }));
-            let outcome = Read::Found { version: version.to_string(), record };
-            self.tell(world, c, Event::LeaseRead { started: world.candidates[c].time(), outcome });
+            self.answers_read(world, c, *version, record);
+        }
+    }
+
+    /// What a mutant makes up in place of a quorum read.
+    fn answers_read(&self, world: &mut World, c: usize, version: u32, record: Record) {
+        world.requests.retain(|request| request.from != c || !matches!(request.call, Call::ReadLease { .. }));
+        let outcome = Read::Found { version: version.to_string(), record };
+        self.tell(world, c, Event::LeaseRead { started: world.candidates[c].time(), outcome });
+    }
+
+    /// The quorum read of the Lease was answered.
+    pub fn lease_read(&self, world: &mut World, c: usize, started: Time, outcome: Read) {
+        let outcome = self.as_read(world, c, outcome);
+        self.tell(world, c, Event::LeaseRead { started, outcome: outcome.clone() });
+        let reads_again = |request: &&super::shared::Shared<super::requests::Request>| {
+            request.from == c && request.awaited && matches!(request.call, Call::ReadLease { .. })
+        };
+        if let (Some(Mutant::OvertakenReadsCount), Read::Found { version, record }) = (self.mutant, outcome)
+            && world.requests.iter().any(|request| reads_again(&request))
+        {
+            self.answers_read(world, c, version.parse().expect("a version of the model"), record);
         }
     }
 }

@@ -230,7 +230,8 @@ impl Model {
                 (read.jobs[job] == matches!(operation, Operation::Unregister(_))).then_some(Read::Cluster(read))?
             }
             Operation::Create(job) => {
-                let registered = world.api.cluster.as_ref().is_some_and(|cluster| cluster.jobs[job]);
+                // It runs only what it has registered itself or found when its leadership began.
+                let registered = candidate.gateway.as_ref()?.stored.as_ref()?.jobs[job];
                 (registered && !world.api.jobs[job].finished && world.api.jobs[job].object.is_none()).then_some(Read::Nothing)?
             }
             Operation::Checkpoint(job) | Operation::Delete(job) => match self.plan(world, c, &Asks::ReadJob(job_name(job)), &Value::Null) {

@@ -1,6 +1,8 @@
 //! Rules switched off one at a time, between the elector and the world: production code knows nothing of it. For each the search must
 //! find a counterexample, or the rule is not needed.
 
+use std::time::Duration;
+
 use super::configurations::base;
 use super::faults::Fault::{self, *};
 use super::model::{Model, settings};
@@ -32,8 +34,16 @@ pub enum Mutant {
     OutageIsSilence,
     /// Validity counts from a write's answer, however late it comes.
     LateAnswersExtend,
-    /// A write without an answer is taken for not applied.
+    /// A write without an answer is taken for not applied, so that a conflict means that somebody else wrote.
     UnknownIsFailed,
+    /// A write without an answer is taken for applied.
+    UnknownIsApplied,
+    /// A quorum read counts although a write ended since it began.
+    OvertakenReadsCount,
+    /// A Lease without a holder is free, whoever emptied it.
+    EmptiedIsFree,
+    /// Stamping has no deadline.
+    StampingUnbounded,
     /// A leader is one even after its validity has ended, if its gateway stands still.
     ValidityIgnored,
     /// Lock requests of a hung JVM are made up.
@@ -65,7 +75,7 @@ const CASE: Case = Case {
     budget: 1,
 };
 
-pub const CASES: [Case; 19] = [
+pub const CASES: [Case; 23] = [
     Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
     Case {
@@ -129,12 +139,17 @@ pub const CASES: [Case; 19] = [
     Case { mutant: Mutant::OutageIsSilence, breaks: &[L3], faults: &[Outage], ..CASE },
     Case { mutant: Mutant::LateAnswersExtend, breaks: &[S4], faults: &[KillJvm, HoldAnswer], budget: 2, ..CASE },
     Case { mutant: Mutant::UnknownIsFailed, breaks: &[L4], faults: &[HoldAnswer], ..CASE },
+    Case { mutant: Mutant::UnknownIsApplied, breaks: &[S4], faults: &[Partition], ..CASE },
+    Case { mutant: Mutant::OvertakenReadsCount, breaks: &[L4], faults: &[KillJvm, HoldAnswer], budget: 2, ..CASE },
+    Case { mutant: Mutant::EmptiedIsFree, breaks: &[S4], faults: &[ClearHolder], ..CASE },
+    Case { mutant: Mutant::StampingUnbounded, breaks: &[L1], faults: &[KillJvm, HoldRequest], budget: 2, ..CASE },
     Case { mutant: Mutant::ValidityIgnored, breaks: &[S4], faults: &[PauseGateway], ..CASE },
     Case { mutant: Mutant::HungJvmRenews, breaks: &[L1], faults: &[HangJvm], ..CASE },
 ];
 
 impl Case {
-    pub fn model(&self) -> Model {
+    /// What is searched with the rule.
+    pub fn with_rule(&self) -> Model {
         Model {
             leading: self.leading,
             done: self.done.to_vec(),
@@ -143,11 +158,18 @@ impl Case {
             faults: self.faults.to_vec(),
             budget: self.budget,
             checks: self.breaks.to_vec(),
-            mutant: Some(self.mutant),
             // L4 is about a leader that can do without one renewal.
             settings: if self.breaks.contains(&L4) { settings(4, 3) } else { settings(3, 2) },
             deadline: 8,
             ..base()
         }
+    }
+
+    pub fn without_rule(&self) -> Model {
+        let mut model = Model { mutant: Some(self.mutant), ..self.with_rule() };
+        if self.mutant == Mutant::StampingUnbounded {
+            model.settings.stamp_deadline = Duration::from_secs(1000);
+        }
+        model
     }
 }

@@ -187,8 +187,7 @@ impl Model {
         let c = request.from;
         match (&request.call, answer.clone()) {
             (Call::ReadLease { started }, Answer::Read(outcome)) => {
-                let outcome = self.as_read(world, c, outcome);
-                self.tell(world, c, Event::LeaseRead { started: *started, outcome });
+                self.lease_read(world, c, *started, outcome);
             }
             (Call::WriteLease { attempt, .. }, Answer::Wrote(Some(version))) => {
                 if self.mutant == Some(Mutant::LateAnswersExtend) {
@@ -197,7 +196,7 @@ impl Model {
                 }
                 self.tell(world, c, Event::LeaseWritten { attempt: *attempt, outcome: Write::Done { version: version.to_string() } });
             }
-            (call @ Call::WriteLease { .. }, _) => self.write_is_unknown(world, c, call),
+            (call @ Call::WriteLease { .. }, _) => self.write_conflicts(world, c, call),
             (Call::StampCluster { term, .. } | Call::StampJob { term, .. } | Call::List { term }, answer) => {
                 self.stamper_goes_on(world, c, term, &request.call, answer);
             }

@@ -91,12 +91,12 @@ fn the_election_holds_in_deeper_worlds() {
 fn every_rule_is_needed_and_the_search_finds_out() {
     let mut failed = Vec::new();
     for case in &CASES {
-        let with_rule = search(Model { mutant: None, ..case.model() }, THREADS);
+        let with_rule = search(case.with_rule(), THREADS);
         if let Some((property, _)) = with_rule.failed {
             failed.push(format!("{:?}: {property} fails with the rule, too\n{}", case.mutant, with_rule.told));
         }
         // One thread finds the shortest way.
-        let without = search(case.model(), 1);
+        let without = search(case.without_rule(), 1);
         match without.failed {
             Some((property, steps)) => {
                 println!("{:?}: found after {steps} steps: {property}", case.mutant);
