@@ -10,6 +10,7 @@ const PROCESSES: &[Fault] = &[CrashGateway, KillJvm, HangJvm, PauseGateway];
 const NETWORK: &[Fault] = &[HoldRequest, HoldAnswer, HoldEvent, Partition, Outage];
 const MESSAGES: &[Fault] = &[HoldRequest, HoldAnswer, HoldEvent];
 const LEASE_BY_HAND: &[Fault] = &[DeleteLease, ClearHolder, ClearTerm];
+const EMPTIED_BY_HAND: &[Fault] = &[ClearHolder, ClearTerm];
 const CLOCKS: &[Fault] = &[FreezeMachine, ClockStops, ClockLeaps];
 const ALL_OPERATIONS: &[Operation] = &[Register(0), Create(0), Checkpoint(0), Delete(0), Unregister(0)];
 
@@ -72,7 +73,15 @@ pub fn searched() -> Vec<Model> {
             ..base()
         },
         Model {
-            name: "two candidates, the Lease by hand",
+            name: "the Lease emptied by hand",
+            faults: faults(&[EMPTIED_BY_HAND, &[Outage, HoldEvent, HoldAnswer, TerminatePod, CrashGateway, Partition]]),
+            budget: 2,
+            ..base()
+        },
+        Model { name: "the Lease deleted by hand", faults: faults(&[LEASE_BY_HAND, PROCESSES, NETWORK]), ..base() },
+        // A gateway process that never saw a term takes a new Lease at once, while the leader still takes himself for valid: not S4.
+        Model {
+            name: "the Lease deleted by hand, and more",
             faults: faults(&[LEASE_BY_HAND, &[Outage, HoldEvent, TerminatePod, CrashGateway]]),
             budget: 2,
             checks: vec![S1, S1_EMPTY, S2, S3, S5, L1, L2, L3],

@@ -62,7 +62,8 @@ const THREADS: usize = 2;
 
 fn must_hold(models: Vec<Model>) {
     let mut failed = Vec::new();
-    for model in models {
+    let only = std::env::var("ONLY").unwrap_or_default();
+    for model in models.into_iter().filter(|m| m.name.contains(&only)) {
         let (name, faults, writes) = (model.name, format!("at most {} of {:?}", model.budget, model.faults), model.writes);
         let checks: Vec<&str> = model.checks.iter().map(|name| name.split(' ').next().unwrap_or_default()).collect();
         println!("{name}: faults: {faults}; operations on HA data: {writes}; checked: {}", checks.join(" "));
