@@ -10,16 +10,20 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::jvm::Process;
 use super::probes::Health;
 use super::shared::Shared;
-use super::stamp::Stamper;
+use super::stamp::{Look, Stamper};
 use super::{brief, endpoint, mender};
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
 use crate::lease::record::Record;
 use crate::lease::term::Incarnation;
 use crate::world::storage::Storage;
+
+/// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
+const LOOK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Everything the election's actions need.
 pub struct Driver {
@@ -31,6 +35,8 @@ pub struct Driver {
     pub shown: watch::Sender<Shown>,
     pub health: watch::Sender<Health>,
     pub stamper: Stamper,
+    /// What is to be stamped, looked up while the Lease is written.
+    pub look: Option<JoinHandle<Option<Look>>>,
     /// `None` when the gateway cannot reach it.
     pub storage: Option<Storage>,
     pub endpoint: endpoint::Publisher,
@@ -102,6 +108,10 @@ impl Driver {
             Action::WriteLease { attempt, version, record } => {
                 let (leases, name, limit) = (self.leases(), self.lease_name.clone(), self.settings.retry_period);
                 let acquired = self.holder.as_deref() != Some(&record.holder);
+                if acquired && !record.holder.is_empty() {
+                    let stamper = self.stamper.clone();
+                    self.look = Some(tokio::spawn(async move { stamper.look().await }));
+                }
                 tokio::spawn(async move {
                     let outcome = write(&leases, &name, &version, &record, acquired, limit).await;
                     shared.tell(Event::LeaseWritten { attempt, outcome });
@@ -110,8 +120,13 @@ impl Driver {
             Action::Stamp { term, keep_holder } => {
                 shared.store(None);
                 let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
+                let look = self.look.take();
                 tokio::spawn(async move {
-                    let (outcome, cluster) = stamper.stamp(&term, keep_holder, patience).await;
+                    let look = match look {
+                        Some(look) => tokio::time::timeout(LOOK_PATIENCE, look).await.ok().and_then(Result::ok).flatten(),
+                        None => None,
+                    };
+                    let (outcome, cluster) = stamper.stamp(&term, keep_holder, patience, look).await;
                     if outcome == Stamping::Done {
                         if let (Some(storage), Some(cluster), false) = (storage, &cluster, keep_holder) {
                             mender::mend_before_grant(&storage, cluster).await;

@@ -124,6 +124,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         shown: shown_in,
         health: health_in,
         stamper: stamp::Stamper { client: client.clone(), names },
+        look: None,
         storage: reached,
         endpoint: endpoint::Publisher {
             client: client.clone(),

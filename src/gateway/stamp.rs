@@ -1,10 +1,11 @@
 //! Stamping: before a JVM is shown the lock, every HA ConfigMap carries the token of its term.
 //!
-//! The cluster ConfigMap comes first: from then on no older term can register a job. Then the ConfigMaps of all jobs, found by a
-//! quorum list *and* by the cluster ConfigMap's job keys. A registered job without a ConfigMap gets an empty one, so that one which an
-//! older term creates late conflicts.
+//! Once the cluster ConfigMap is stamped, no older term can register a job. All ConfigMaps of jobs are found by a quorum list that begins
+//! after that, *and* by the cluster ConfigMap's job keys; a registered job without a ConfigMap gets an empty one, so that one which an older
+//! term creates late conflicts. Until then nobody leads, so what was there before is looked up while the Lease is being written, and
+//! stamped beside the cluster ConfigMap: the list then finds it stamped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{TryStreamExt, stream};
@@ -36,6 +37,12 @@ pub struct Stamper {
     pub names: Names,
 }
 
+/// What was there before the Lease was ours. It only saves time: every stamp is a compare-and-swap.
+pub struct Look {
+    cluster: Option<Value>,
+    jobs: BTreeMap<String, Value>,
+}
+
 enum Stop {
     Higher(Term),
     Api(kube::Error),
@@ -48,14 +55,23 @@ impl From<kube::Error> for Stop {
 }
 
 impl Stamper {
+    /// Reads everything that is to be stamped. `None` when that fails: stamping reads it then.
+    pub async fn look(&self) -> Option<Look> {
+        let name = self.names.cluster_config_map();
+        let (cluster, jobs) = tokio::try_join!(self.read(&name), self.jobs()).ok()?;
+        Some(Look { cluster, jobs })
+    }
+
     /// Stamps everything, again and again until it succeeds, finds a stamp that is not lower, or `patience` is over.
     /// Returns the stored cluster ConfigMap beside the outcome.
-    pub async fn stamp(&self, term: &Term, keep_holder: bool, patience: Duration) -> (Stamping, Option<Value>) {
+    pub async fn stamp(&self, term: &Term, keep_holder: bool, patience: Duration, mut look: Option<Look>) -> (Stamping, Option<Value>) {
         let attempts = async {
             loop {
-                match self.stamp_once(term, keep_holder).await {
+                match self.stamp_once(term, keep_holder, look.take()).await {
                     Ok(cluster) => return (Stamping::Done, Some(cluster)),
                     Err(Stop::Higher(stamp)) => return (Stamping::Higher(stamp), None),
+                    // What had been looked up was old: not worth a pause.
+                    Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 => continue,
                     Err(Stop::Api(error)) => tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again"),
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -64,33 +80,44 @@ impl Stamper {
         tokio::time::timeout(patience, attempts).await.unwrap_or((Stamping::Failed, None))
     }
 
-    async fn stamp_once(&self, term: &Term, keep_holder: bool) -> Result<Value, Stop> {
-        let cluster = self.stamp_cluster(term, keep_holder).await?;
-        let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
-        let mut jobs: BTreeMap<String, Option<Value>> = BTreeMap::new();
-        for config_map in self.api().list(&list).await? {
-            let Some(name) = config_map.metadata.name.clone() else { continue };
-            jobs.insert(name, Some(value(&config_map)));
+    async fn stamp_once(&self, term: &Term, keep_holder: bool, look: Option<Look>) -> Result<Value, Stop> {
+        let look = match look {
+            Some(look) => look,
+            None => Look { cluster: self.read(&self.names.cluster_config_map()).await?, jobs: BTreeMap::new() },
+        };
+        let known = look.jobs.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
+        let (cluster, ()) = tokio::try_join!(self.stamp_cluster(look.cluster, keep_holder, term), self.stamp_jobs(known, term))?;
+        let mut found: Vec<_> = self.jobs().await?.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
+        for job in ha_data::stored_jobs(&cluster) {
+            let name = names::job_config_map(&self.names.cluster_id, &job);
+            let sound = names::job_of_config_map(&self.names.cluster_id, &name).is_some();
+            if sound && found.iter().all(|(known, ..)| *known != name) {
+                // A JVM that goes on leading may just have deleted it, and its key not yet.
+                found.push((name, None, !keep_holder));
+            }
         }
-        let stored = ha_data::stored_jobs(&cluster);
-        let registered: BTreeSet<String> = stored.iter().map(|job| names::job_config_map(&self.names.cluster_id, job)).collect();
-        for name in &registered {
-            jobs.entry(name.clone()).or_default();
-        }
-        jobs.retain(|name, _| names::job_of_config_map(&self.names.cluster_id, name).is_some());
-        // A JVM that goes on leading may just have deleted one, and its key not yet.
-        let create = |name: &String| !keep_holder && registered.contains(name);
-        let jobs: Vec<_> = jobs.into_iter().map(|(name, read)| Ok::<_, Stop>((create(&name), name, read))).collect();
-        stream::iter(jobs)
-            .try_for_each_concurrent(PARALLEL, |(create, name, read)| async move { self.stamp_job(&name, read, create, term).await })
-            .await?;
+        self.stamp_jobs(found, term).await?;
         Ok(cluster)
     }
 
+    /// The ConfigMaps of jobs, by a quorum list.
+    async fn jobs(&self) -> Result<BTreeMap<String, Value>, Stop> {
+        let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
+        let named = self.api().list(&list).await?.into_iter().filter_map(|object| Some((object.metadata.name.clone()?, value(&object))));
+        Ok(named.filter(|(name, _)| names::job_of_config_map(&self.names.cluster_id, name).is_some()).collect())
+    }
+
+    /// `jobs`: name, what was read, and whether a missing one is created.
+    async fn stamp_jobs(&self, jobs: Vec<(String, Option<Value>, bool)>, term: &Term) -> Result<(), Stop> {
+        stream::iter(jobs.into_iter().map(Ok::<_, Stop>))
+            .try_for_each_concurrent(PARALLEL, |(name, read, create)| async move { self.stamp_job(&name, read, create, term).await })
+            .await
+    }
+
     /// The cluster ConfigMap with our stamp and, unless the holder is kept, a free lock.
-    async fn stamp_cluster(&self, term: &Term, keep_holder: bool) -> Result<Value, Stop> {
+    async fn stamp_cluster(&self, read: Option<Value>, keep_holder: bool, term: &Term) -> Result<Value, Stop> {
         let name = self.names.cluster_config_map();
-        let Some(read) = self.read(&name).await? else {
+        let Some(read) = read else {
             return Ok(value(&self.api().create(&PostParams::default(), &self.new_cluster(term)?).await?));
         };
         match relation(&read, term) {
@@ -120,6 +147,8 @@ impl Stamper {
                     Some(object) => object,
                     None if create => match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
                         Err(kube::Error::Api(status)) if status.code == 409 => continue,
+                        // A full quota must not keep everybody from leading: the empty one only keeps a late write of an older term out.
+                        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
                         created => return created.map(|_| ()).map_err(Stop::Api),
                     },
                     None => return Ok(()),
@@ -150,8 +179,7 @@ impl Stamper {
 
     fn new_cluster(&self, term: &Term) -> Result<ConfigMap, Stop> {
         let mut cluster = self.new_object(&self.names.cluster_config_map(), term)?;
-        let annotations = cluster.metadata.annotations.get_or_insert_default();
-        annotations.insert(lock::LOCK_ANNOTATION.to_owned(), lock::free(Timestamp::now()));
+        cluster.metadata.annotations.get_or_insert_default().insert(lock::LOCK_ANNOTATION.to_owned(), lock::free(Timestamp::now()));
         Ok(cluster)
     }
 
