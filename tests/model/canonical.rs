@@ -164,7 +164,8 @@ fn of_candidate(candidate: &Candidate, bases: &Bases, read_since: Option<Time>) 
     };
     cluster(&gateway.stored).hash(&mut hasher);
     if let Some(stamper) = &gateway.stamper {
-        (&stamper.term, stamper.keep_holder, ago(now, Time(stamper.started)), cluster(&stamper.cluster), &stamper.jobs).hash(&mut hasher);
+        (&stamper.term, stamper.keep_holder, ago(now, Time(stamper.started)), cluster(&stamper.cluster), &stamper.jobs, stamper.listed)
+            .hash(&mut hasher);
     }
     Print { hash: hasher.finish(), versions }
 }

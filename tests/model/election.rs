@@ -67,22 +67,21 @@ impl Model {
     fn start_stamping(&self, world: &mut World, c: usize, term: Term, keep_holder: bool) {
         let started = world.candidates[c].time().0;
         self.abandon_stamping(world, c);
-        let stamper = Stamper { term: term.clone(), keep_holder, started, cluster: None, jobs: Vec::new() };
-        world.gateway(c, |gateway| {
-            gateway.stored = None;
-            gateway.stamper = Some(stamper);
-        });
-        match self.mutant {
-            Some(Mutant::ShownBeforeStamped) => {
-                self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder });
-                self.tell(world, c, Event::Stamped { term, outcome: Stamping::Done });
-            }
-            Some(Mutant::NoStampAfterRestart) if keep_holder => {
-                world.gateway(c, |gateway| gateway.stamper = None);
-                self.tell(world, c, Event::Stamped { term, outcome: Stamping::Done });
-            }
-            Some(Mutant::JobsStampedFirst) => self.send(world, c, Call::List { term }),
-            _ => self.send(world, c, Call::StampCluster { term, keep_holder }),
+        world.gateway(c, |gateway| gateway.stored = None);
+        if self.mutant == Some(Mutant::NoStampAfterRestart) && keep_holder {
+            return self.tell(world, c, Event::Stamped { term, outcome: Stamping::Done });
+        }
+        // What had been looked up before is stamped beside the cluster ConfigMap.
+        let looked_up = |job: &usize| world.api.jobs[*job].object.is_some() && self.mutant != Some(Mutant::JobsNotStamped);
+        let jobs: Vec<usize> = (0..world.api.jobs.len()).filter(looked_up).collect();
+        let stamper = Stamper { term: term.clone(), keep_holder, started, cluster: None, jobs: jobs.clone(), listed: false };
+        world.gateway(c, |gateway| gateway.stamper = Some(stamper));
+        self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder });
+        for job in jobs {
+            self.send(world, c, Call::StampJob { term: term.clone(), job, create: false });
+        }
+        if self.mutant == Some(Mutant::ShownBeforeStamped) {
+            self.tell(world, c, Event::Stamped { term, outcome: Stamping::Done });
         }
     }
 
@@ -103,16 +102,12 @@ impl Model {
         if stamper.term != *term {
             return;
         }
-        let jobs_first = self.mutant == Some(Mutant::JobsStampedFirst);
         match (call, answer) {
             (_, Answer::Stamped(Err(stamp))) => return self.end_stamping(world, c, Err(stamp)),
-            (Call::StampCluster { .. }, Answer::Stamped(Ok(cluster))) => {
-                stamper.cluster = cluster;
-                if !jobs_first {
-                    self.send(world, c, Call::List { term: term.clone() });
-                }
-            }
+            (Call::StampCluster { .. }, Answer::Stamped(Ok(cluster))) => stamper.cluster = cluster,
+            (Call::StampJob { job, .. }, _) => stamper.jobs.retain(|waiting| waiting != job),
             (Call::List { .. }, Answer::Listed(listed)) => {
+                stamper.listed = true;
                 let registered = |job: &usize| stamper.cluster.as_ref().is_some_and(|cluster| cluster.jobs[*job]);
                 stamper.jobs = (0..world.api.jobs.len()).filter(|job| listed.contains(job) || registered(job)).collect();
                 if self.mutant == Some(Mutant::JobsNotStamped) {
@@ -122,20 +117,14 @@ impl Model {
                     let create = registered(&job) && !stamper.keep_holder;
                     self.send(world, c, Call::StampJob { term: term.clone(), job, create });
                 }
-                if jobs_first && stamper.jobs.is_empty() {
-                    self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder: stamper.keep_holder });
-                }
-            }
-            (Call::StampJob { job, .. }, _) => {
-                stamper.jobs.retain(|waiting| waiting != job);
-                if jobs_first && stamper.jobs.is_empty() {
-                    self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder: stamper.keep_holder });
-                }
             }
             _ => {}
         }
-        let listed = jobs_first || !matches!(call, Call::StampCluster { .. });
-        let done = stamper.cluster.is_some() && stamper.jobs.is_empty() && listed;
+        let all = stamper.cluster.is_some() && stamper.jobs.is_empty();
+        let done = all && (stamper.listed || self.mutant == Some(Mutant::JobsListedFirst));
+        if all && !done {
+            self.send(world, c, Call::List { term: term.clone() });
+        }
         world.gateway(c, |gateway| gateway.stamper = Some(stamper.clone()));
         if done {
             self.end_stamping(world, c, Ok(stamper.cluster));

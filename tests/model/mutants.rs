@@ -20,7 +20,8 @@ pub enum Mutant {
     PostWithData,
     LeaseWithoutCas,
     JobsNotStamped,
-    JobsStampedFirst,
+    /// What had been looked up before the cluster ConfigMap was stamped is all that is stamped.
+    JobsListedFirst,
     MissingNotCreated,
     ShownBeforeStamped,
     NoStampAfterRestart,
@@ -98,7 +99,7 @@ pub const CASES: [Case; 23] = [
     Case { mutant: Mutant::LeaseWithoutCas, breaks: &[S2, S4], leading: false, done: &[], budget: 0, ..CASE },
     Case { mutant: Mutant::JobsNotStamped, breaks: &[S1, S2], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case {
-        mutant: Mutant::JobsStampedFirst,
+        mutant: Mutant::JobsListedFirst,
         breaks: &[S1, S2],
         done: &[],
         operations: RUNNING,

@@ -18,7 +18,7 @@
 //! | I1 compare-and-swap | `LeaseWithoutCas` |
 //! | I2 terms rise | `StampsLowered` |
 //! | I3 a term is one JVM under one gateway process | `SameTermForNewJvm`, `NoStampAfterRestart` |
-//! | I4 stamped before shown | `ShownBeforeStamped`, `JobsNotStamped`, `JobsStampedFirst`, `MissingNotCreated` |
+//! | I4 stamped before shown | `ShownBeforeStamped`, `JobsNotStamped`, `JobsListedFirst`, `MissingNotCreated` |
 //! | I5 validity | `LateAnswersExtend`, `ValidityIgnored` |
 //! | I6 silence is measured here | `WallClocks`, `OutageIsSilence` |
 //! | I7 unknown is read | `UnknownIsFailed` |

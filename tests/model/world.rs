@@ -122,6 +122,8 @@ pub struct Stamper {
     pub cluster: Option<Cluster>,
     /// ConfigMaps of jobs that still want a stamp.
     pub jobs: Vec<usize>,
+    /// The list that begins after the cluster ConfigMap is stamped has been read.
+    pub listed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
