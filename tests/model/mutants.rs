@@ -51,6 +51,25 @@ pub enum Mutant {
     HungJvmRenews,
 }
 
+impl Mutant {
+    /// The invariant of [`pure::lease`] that it breaks, or what else.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::LeaseWithoutCas => "I1",
+            Self::StampsLowered => "I2",
+            Self::SameTermForNewJvm | Self::NoStampAfterRestart => "I3",
+            Self::ShownBeforeStamped | Self::JobsNotStamped | Self::JobsListedFirst | Self::MissingNotCreated => "I4",
+            Self::LateAnswersExtend | Self::ValidityIgnored => "I5",
+            Self::WallClocks | Self::OutageIsSilence | Self::EmptiedIsFree => "I6",
+            Self::UnknownIsFailed | Self::UnknownIsApplied | Self::OvertakenReadsCount => "I7",
+            Self::HungJvmRenews => "I8",
+            Self::NotToldBeforeCampaign => "I9",
+            Self::StampingUnbounded => "I10",
+            Self::PutWithoutVersion | Self::StampNotReturned | Self::DeleteWithoutPrecondition | Self::PostWithData => "form of writes",
+        }
+    }
+}
+
 /// A mutant, where to look for it, and the properties of which it must break one.
 pub struct Case {
     pub mutant: Mutant,

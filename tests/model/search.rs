@@ -17,6 +17,8 @@ const TOO_MANY: usize = 100_000_000;
 pub struct Result {
     /// The first property that failed, and after how many steps.
     pub failed: Option<(&'static str, usize)>,
+    /// How many different worlds were seen.
+    pub states: usize,
     pub told: String,
 }
 
@@ -25,19 +27,20 @@ pub fn search(model: Model, threads: usize) -> Result {
     let started = Instant::now();
     let search = model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures).target_state_count(TOO_MANY).spawn_bfs().join();
     assert!(search.state_count() < TOO_MANY, "the search was not complete");
-    let states = format!(
+    let states = search.unique_state_count();
+    let covered = format!(
         "{} unique states, {} steps, depth {}, {:.1} s",
-        search.unique_state_count(),
+        states,
         search.state_count(),
         search.max_depth(),
         started.elapsed().as_secs_f64()
     );
     let first = search.discoveries().into_iter().map(|(name, path)| (name, path)).min_by_key(|(_, path)| path.clone().into_vec().len());
     match first {
-        None => Result { failed: None, told: format!("{states}, complete") },
+        None => Result { failed: None, states, told: format!("{covered}, complete") },
         Some((name, path)) => {
             let steps = path.clone().into_vec().len() - 1;
-            Result { failed: Some((name, steps)), told: format!("{states}\n{}", story(path)) }
+            Result { failed: Some((name, steps)), states, told: format!("{covered}\n{}", story(path)) }
         }
     }
 }

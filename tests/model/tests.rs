@@ -13,20 +13,22 @@
 //! **Properties** (`properties.rs`): S1–S5 safety, L1–L4 liveness and calm. **Rules** (`mutants.rs`): each is switched off in turn, and the
 //! search must find out. Rules and the invariants of [`pure::lease`] that they stand for:
 //!
-//! | invariant | without it |
+//! | rule | without it |
 //! |---|---|
 //! | I1 compare-and-swap | `LeaseWithoutCas` |
 //! | I2 terms rise | `StampsLowered` |
 //! | I3 a term is one JVM under one gateway process | `SameTermForNewJvm`, `NoStampAfterRestart` |
 //! | I4 stamped before shown | `ShownBeforeStamped`, `JobsNotStamped`, `JobsListedFirst`, `MissingNotCreated` |
 //! | I5 validity | `LateAnswersExtend`, `ValidityIgnored` |
-//! | I6 silence is measured here | `WallClocks`, `OutageIsSilence` |
-//! | I7 unknown is read | `UnknownIsFailed` |
+//! | I6 silence is measured here | `WallClocks`, `OutageIsSilence`, `EmptiedIsFree` |
+//! | I7 unknown is read | `UnknownIsFailed`, `UnknownIsApplied`, `OvertakenReadsCount` |
 //! | I8 only a living JVM campaigns or renews | `HungJvmRenews` |
 //! | I9 a former leader is told | `NotToldBeforeCampaign` |
+//! | I10 grants are bounded | `StampingUnbounded` |
 //! | the form of forwarded writes | `PutWithoutVersion`, `StampNotReturned`, `DeleteWithoutPrecondition`, `PostWithData` |
 //!
-//! I10 (grants are bounded) is checked by L1, which holds only if no tenure without a leading JVM lasts.
+//! **Stated exception.** A Lease that is deleted by hand and made anew is taken at once by a gateway process that never saw a term, while
+//! the leader takes himself for valid: there S4 does not hold, and is not checked. All else does.
 //!
 //! **Not in it**: what reads of a cluster ConfigMap by other threads of the JVM than its elector may be told; stamping of an earlier term
 //! that goes on (its requests in flight do); a raised stamp on a read is one step; etcd restored from a backup.
@@ -58,55 +60,48 @@ use mutants::CASES;
 use search::search;
 use world::World;
 
-const THREADS: usize = 2;
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
-fn must_hold(models: Vec<Model>) {
-    let mut failed = Vec::new();
+/// `MODEL_DEEP=1`: with larger budgets, too.
+#[test]
+fn i1_to_i10_hold_in_every_world_within_the_budget() {
+    let deeper = std::env::var("MODEL_DEEP").is_ok_and(|deep| deep == "1");
+    let models = if deeper { [searched(), deep()].concat() } else { searched() };
     let only = std::env::var("ONLY").unwrap_or_default();
+    let mut failed = Vec::new();
     for model in models.into_iter().filter(|m| m.name.contains(&only)) {
-        let (name, faults, writes) = (model.name, format!("at most {} of {:?}", model.budget, model.faults), model.writes);
-        let checks: Vec<&str> = model.checks.iter().map(|name| name.split(' ').next().unwrap_or_default()).collect();
-        println!("{name}: faults: {faults}; operations on HA data: {writes}; checked: {}", checks.join(" "));
-        let result = search(model, THREADS);
-        println!("  {}", result.told);
+        let checks: Vec<&str> = model.checks.iter().filter_map(|name| name.split(' ').next()).collect();
+        println!("{}: {} candidates, at most {} of {:?}", model.name, model.candidates, model.budget, model.faults);
+        if model.writes > 0 {
+            println!("  operations on HA data: at most {} of {:?}", model.writes, model.operations);
+        }
+        let (name, checks) = (model.name, checks.join(" "));
+        let result = search(model, threads());
+        println!("  {checks}: {}", result.told);
         failed.extend(result.failed.map(|(property, steps)| format!("{name}: {property} (after {steps} steps)")));
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[test]
-fn the_election_holds_in_every_world_within_the_budget() {
-    must_hold(searched());
-}
-
-#[test]
-fn the_election_holds_in_deeper_worlds() {
-    if std::env::var("MODEL_DEEP").is_ok_and(|deep| deep == "1") {
-        must_hold(deep());
-    } else {
-        println!("larger budgets are searched with MODEL_DEEP=1 (make model-deep)");
-    }
-}
-
-#[test]
-fn every_rule_is_needed_and_the_search_finds_out() {
+fn i1_to_i10_are_all_needed_and_the_search_finds_out() {
     let mut failed = Vec::new();
+    println!("{:<18} {:<26} {:>5}  {:<9} what fails first", "rule", "without it", "steps", "states");
     for case in &CASES {
-        let with_rule = search(case.with_rule(), THREADS);
-        if let Some((property, _)) = with_rule.failed {
-            failed.push(format!("{:?}: {property} fails with the rule, too\n{}", case.mutant, with_rule.told));
+        let name = format!("{:?}", case.mutant);
+        if let Some((property, _)) = search(case.with_rule(), threads()).failed {
+            failed.push(format!("{name}: {property} fails with the rule, too"));
         }
         // One thread finds the shortest way.
         let without = search(case.without_rule(), 1);
         match without.failed {
-            Some((property, steps)) => {
-                println!("{:?}: found after {steps} steps: {property}", case.mutant);
-                println!("  {}", without.told.lines().next().unwrap_or_default());
-            }
-            None => failed.push(format!("{:?}: not found: {}", case.mutant, without.told)),
+            Some((property, steps)) => println!("{:<18} {name:<26} {steps:>5}  {:<9} {property}", case.mutant.rule(), without.states),
+            None => failed.push(format!("{name}: not found: {}", without.told)),
         }
     }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 fn fingerprint(world: &World) -> u64 {
