@@ -77,9 +77,11 @@ impl Ghost {
     }
 }
 
+type Check = fn(&Model, &World) -> bool;
+
 impl Model {
     pub fn properties_checked(&self) -> Vec<Property<Self>> {
-        let all: [(&'static str, fn(&Model, &World) -> bool); 10] = [
+        let all: [(&'static str, Check); 10] = [
             (S1, |_, world| !world.ghost.broken.contains(&S1)),
             (S1_EMPTY, |_, world| !world.ghost.broken.contains(&S1_EMPTY)),
             (S2, |_, world| !world.ghost.broken.contains(&S2)),

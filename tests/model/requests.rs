@@ -23,6 +23,7 @@ pub struct Request {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::large_enum_variant)] // always shared
 pub enum Phase {
     /// Will be applied within this tick.
     Sent,

@@ -35,7 +35,7 @@ pub fn search(model: Model, threads: usize) -> Result {
         search.max_depth(),
         started.elapsed().as_secs_f64()
     );
-    let first = search.discoveries().into_iter().map(|(name, path)| (name, path)).min_by_key(|(_, path)| path.clone().into_vec().len());
+    let first = search.discoveries().into_iter().min_by_key(|(_, path)| path.clone().into_vec().len());
     match first {
         None => Result { failed: None, states, told: format!("{covered}, complete") },
         Some((name, path)) => {

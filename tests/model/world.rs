@@ -203,7 +203,7 @@ impl World {
     }
 
     pub fn gateway<R>(&mut self, c: usize, change: impl FnOnce(&mut Gateway) -> R) -> Option<R> {
-        self.candidates[c].gateway.is_some().then(|| ())?;
+        self.candidates[c].gateway.is_some().then_some(())?;
         self.candidates[c].change(|candidate| candidate.gateway.as_mut().map(change))
     }
 
