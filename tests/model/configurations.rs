@@ -48,9 +48,12 @@ fn three() -> Model {
 }
 
 /// For the check of the search itself: small, and with a bit of everything.
-pub fn small() -> Model {
-    let faults = faults(&[PROCESSES, NETWORK, LEASE_BY_HAND, CLOCKS]);
-    Model { name: "a bit of everything", faults, operations: vec![Checkpoint(0), Register(0)], writes: 1, ..base() }
+pub fn alike() -> Vec<Model> {
+    let everything = faults(&[PROCESSES, NETWORK, LEASE_BY_HAND, CLOCKS]);
+    vec![
+        Model { name: "a bit of everything", faults: everything, operations: vec![Checkpoint(0), Register(0)], writes: 1, ..base() },
+        Model { name: "two faults, one after the other", faults: vec![CrashGateway, HoldAnswer, ClearHolder], budget: 2, ..base() },
+    ]
 }
 
 /// Searched in every run of the tests.
@@ -87,9 +90,16 @@ pub fn searched() -> Vec<Model> {
             checks: vec![S1, S1_EMPTY, S2, S3, S5, L1, L2, L3],
             ..base()
         },
-        Model { name: "three candidates", faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]), ..three() },
+        Model { name: "three candidates", faults: faults(&[PROCESSES, NETWORK, EMPTIED_BY_HAND, &[TerminatePod]]), ..three() },
+        Model { name: "three candidates, two processes die", faults: vec![CrashGateway, KillJvm], budget: 2, ..three() },
         Model { name: "three candidates from the start, nothing goes wrong", leading: false, done: Vec::new(), budget: 0, ..three() },
-        Model { name: "two candidates from the start", leading: false, done: Vec::new(), faults: faults(&[PROCESSES, NETWORK]), ..base() },
+        Model {
+            name: "two candidates from the start",
+            leading: false,
+            done: Vec::new(),
+            faults: faults(&[PROCESSES, NETWORK, EMPTIED_BY_HAND]),
+            ..base()
+        },
         Model {
             name: "clocks of bounded drift",
             rates: vec![vec![TICK - drift, TICK + drift], vec![TICK + drift, TICK - drift]],

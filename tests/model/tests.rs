@@ -54,7 +54,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stateright::Model as _;
 
-use configurations::{deep, searched, small};
+use configurations::{alike, deep, searched};
 use model::Model;
 use mutants::CASES;
 use search::search;
@@ -64,11 +64,14 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// `MODEL_DEEP=1`: with larger budgets, too.
+fn deep_run() -> bool {
+    std::env::var("MODEL_DEEP").is_ok_and(|deep| deep == "1")
+}
+
+/// With `MODEL_DEEP=1` the budgets are larger.
 #[test]
 fn i1_to_i10_hold_in_every_world_within_the_budget() {
-    let deeper = std::env::var("MODEL_DEEP").is_ok_and(|deep| deep == "1");
-    let models = if deeper { [searched(), deep()].concat() } else { searched() };
+    let models = if deep_run() { deep() } else { searched() };
     let only = std::env::var("ONLY").unwrap_or_default();
     let mut failed = Vec::new();
     for model in models.into_iter().filter(|m| m.name.contains(&only)) {
@@ -119,25 +122,28 @@ fn prospect(model: &Model, world: &World) -> (Vec<bool>, Vec<u64>) {
     (verdicts, futures)
 }
 
+/// With `MODEL_DEEP=1` in everything that is searched in every run.
 #[test]
 fn worlds_that_count_as_one_have_the_same_future() {
-    let model = small();
-    let mut prospects: HashMap<u64, (Vec<bool>, Vec<u64>)> = HashMap::new();
-    let mut open = model.init_states();
-    let mut doubles = 0;
-    while let Some(world) = open.pop() {
-        let prospect = prospect(&model, &world);
-        match prospects.get(&fingerprint(&world)) {
-            Some(known) => {
-                assert_eq!(*known, prospect, "{world:#?}");
-                doubles += 1;
-            }
-            None => {
-                prospects.insert(fingerprint(&world), prospect);
-                open.extend(model.next_states(&world));
+    let models = if deep_run() { searched() } else { alike() };
+    for model in models {
+        let mut prospects: HashMap<u64, (Vec<bool>, Vec<u64>)> = HashMap::new();
+        let mut open = model.init_states();
+        let mut doubles = 0;
+        while let Some(world) = open.pop() {
+            let prospect = prospect(&model, &world);
+            match prospects.get(&fingerprint(&world)) {
+                Some(known) => {
+                    assert_eq!(*known, prospect, "{world:#?}");
+                    doubles += 1;
+                }
+                None => {
+                    prospects.insert(fingerprint(&world), prospect);
+                    open.extend(model.next_states(&world));
+                }
             }
         }
+        println!("{}: {} worlds, {doubles} of them met again and compared", model.name, prospects.len());
+        assert!(doubles > 1000);
     }
-    println!("{} worlds, {doubles} of them met again and compared", prospects.len());
-    assert!(doubles > 1000);
 }
