@@ -19,6 +19,8 @@ const DATA: &[&str] = &[S1, S1_EMPTY, S2, S3];
 /// What holds while the rates of clocks differ by less than a twentieth.
 const TIMED: &[&str] = &[S1, S1_EMPTY, S2, S3, S4, S5, L1, L2, L3];
 
+const DRIFTING: &[&str] = &[S1, S2, S3, S4, S5, L2];
+
 /// A leader with a running job, and a standby; nothing goes wrong.
 pub fn base() -> Model {
     Model {
@@ -56,9 +58,14 @@ pub fn alike() -> Vec<Model> {
     ]
 }
 
+/// The first clock is slow and the second fast, or the other way round.
+fn drifting() -> Vec<Vec<u64>> {
+    let drift = TICK / 20;
+    vec![vec![TICK - drift, TICK + drift], vec![TICK + drift, TICK - drift]]
+}
+
 /// Searched in every run of the tests.
 pub fn searched() -> Vec<Model> {
-    let drift = TICK / 20;
     vec![
         Model {
             name: "two candidates, processes",
@@ -102,10 +109,10 @@ pub fn searched() -> Vec<Model> {
         },
         Model {
             name: "clocks of bounded drift",
-            rates: vec![vec![TICK - drift, TICK + drift], vec![TICK + drift, TICK - drift]],
-            faults: vec![PauseGateway, HoldAnswer, Partition],
+            rates: drifting(),
+            faults: vec![HoldAnswer, Partition],
             budget: 2,
-            checks: vec![S1, S2, S3, S4, S5, L2],
+            checks: DRIFTING.to_vec(),
             ..base()
         },
         Model {
@@ -170,6 +177,14 @@ pub fn deep() -> Vec<Model> {
             ..three()
         },
         Model { name: "three candidates, two faults", faults: vec![CrashGateway, KillJvm, PauseGateway, Partition], budget: 2, ..three() },
+        Model {
+            name: "clocks of bounded drift, paused gateways",
+            rates: drifting(),
+            faults: vec![PauseGateway, HoldAnswer, Partition],
+            budget: 2,
+            checks: DRIFTING.to_vec(),
+            ..base()
+        },
         Model { name: "two candidates, three faults", faults: vec![CrashGateway, KillJvm, HoldRequest], budget: 3, ..base() },
         Model {
             name: "HA data, any clock, two faults",
