@@ -1,4 +1,4 @@
-//! One candidate against a scripted world. What several candidates can do to each other is searched in `tests/model.rs`.
+//! One candidate against a scripted world. What several candidates can do to each other is searched in `tests/model`.
 
 use super::*;
 
