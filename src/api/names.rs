@@ -6,6 +6,10 @@
 pub const TERM_ANNOTATION: &str = "flinkha.dev/term";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Change`], the last change of leader.
 pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
+/// Annotation on the Lease: JSON of [`crate::lease::record::Peers`], the holder and those whose promises it rests on.
+pub const PEERS_ANNOTATION: &str = "flinkha.dev/peers";
+/// Annotation on the ledger: when a standby last tried whether it can write. Nothing decides by its value.
+pub const PROBE_ANNOTATION: &str = "flinkha.dev/probed";
 /// Label on JobManager pods: `leader` or `standby`. Written by the operator for people; nothing decides by it.
 pub const ROLE_LABEL: &str = "flinkha.dev/role";
 /// Finalizer of a FlinkHaCluster.
@@ -79,6 +83,11 @@ pub fn job_of_config_map(cluster_id: &str, config_map: &str) -> Option<String> {
 /// The Lease that the JobManagers of a cluster compete for.
 pub fn lease(name: &str) -> String {
     name.to_owned()
+}
+
+/// Secret with the key under which the gateways of a cluster trust each other.
+pub fn peers(name: &str) -> String {
+    format!("{name}-peers")
 }
 
 /// The ConfigMap in which the leading gateway keeps book of jobs.

@@ -6,17 +6,21 @@ use std::time::Duration;
 use futures::{StreamExt, pin_mut};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::jvm::Process;
+use super::peers::Peers;
 use super::probes::Health;
 use super::shared::Shared;
 use super::stamp::{Look, Stamper};
 use super::{brief, endpoint, mender};
+use crate::api::names::PROBE_ANNOTATION;
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
 use crate::lease::record::Record;
 use crate::lease::term::Incarnation;
@@ -40,6 +44,8 @@ pub struct Driver {
     /// `None` when the gateway cannot reach it.
     pub storage: Option<Storage>,
     pub endpoint: endpoint::Publisher,
+    pub peers: Arc<Peers>,
+    pub ledger: String,
     pub lease_name: String,
     pub namespace: String,
     /// A client of its own, made anew after each time-out: a dead connection must not delay the next attempt.
@@ -154,6 +160,26 @@ impl Driver {
                 let publisher = self.endpoint.clone();
                 tokio::spawn(async move { publisher.publish(&shared, &term).await });
             }
+            Action::AskPromises { term, duration, members } => {
+                for member in members {
+                    let (peers, term) = (Arc::clone(&self.peers), term.clone());
+                    tokio::spawn(async move { peers.ask(term, duration, member).await });
+                }
+            }
+            Action::AnswerPromise { ask, answer } => self.peers.answer(ask, answer),
+            Action::Join { holder, member } => {
+                let peers = Arc::clone(&self.peers);
+                tokio::spawn(async move { peers.join(holder, member).await });
+            }
+            Action::Knock { holder } => {
+                let peers = Arc::clone(&self.peers);
+                tokio::spawn(async move { peers.knock(&holder).await });
+            }
+            Action::ProbeWrite => {
+                let ledgers = Api::namespaced(self.lease_client.clone(), &self.namespace);
+                let (ledger, limit) = (self.ledger.clone(), self.settings.retry_period);
+                tokio::spawn(async move { shared.tell(Event::Probed { written: probe_write(&ledgers, &ledger, limit).await }) });
+            }
         }
     }
 
@@ -236,6 +262,12 @@ async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Record, 
             Write::Unknown
         }
     }
+}
+
+/// Can this candidate write what the API server stores? Reads may be answered where writes are not.
+async fn probe_write(ledgers: &Api<ConfigMap>, name: &str, limit: Duration) -> bool {
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { PROBE_ANNOTATION: Timestamp::now().to_string() } } }));
+    matches!(tokio::time::timeout(limit, ledgers.patch(name, &PatchParams::default(), &patch)).await, Ok(Ok(_)))
 }
 
 /// Tells of every version of the Lease that a watch shows. What it shows may be old; the elector knows.

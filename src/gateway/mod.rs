@@ -1,6 +1,6 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`collector`], [`mender`], [`endpoint`], [`jvm`], [`probes`].
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`collector`], [`mender`], [`endpoint`], [`jvm`], [`peers`], [`probes`].
 
 pub mod collector;
 pub mod election;
@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod fence;
 pub mod jvm;
 pub mod mender;
+pub mod peers;
 pub mod probes;
 pub mod proxy;
 pub mod request;
@@ -16,7 +17,8 @@ pub mod stamp;
 pub mod translate;
 pub mod upstream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +53,7 @@ pub struct Arguments {
     #[arg(long)]
     pub pod_uid: String,
     #[arg(long)]
-    pub pod_ip: String,
+    pub pod_ip: IpAddr,
     /// Flink's high-availability.storageDir.
     #[arg(long)]
     pub storage_dir: String,
@@ -67,6 +69,12 @@ pub struct Arguments {
     /// A JobManager that does not ask for its lock for this long is hung.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub jvm_timeout: Duration,
+    /// File with the key under which the gateways of a cluster trust each other. Without it the election rests on the Lease alone.
+    #[arg(long)]
+    pub peer_key: Option<PathBuf>,
+    /// Where its peers reach this gateway, if not at the pod's address and the port of the probes.
+    #[arg(long)]
+    pub peer_address: Option<SocketAddr>,
     /// Where the JVM finds its API server.
     #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], names::JVM_PORT)))]
     pub jvm_address: SocketAddr,
@@ -86,7 +94,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     config.default_retry = false;
     let client = Client::try_from(config.clone())?;
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
-    let identity = Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: nonce()? };
+    let address = arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probe_address.port())).to_string();
+    let identity = Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: nonce()?, address };
     let settings = Settings {
         duration: arguments.lease_duration,
         renew_deadline: arguments.renew_deadline,
@@ -103,6 +112,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
     let probe_port =
         TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
+    let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
     let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id);
     let reached = storage.as_ref().ok().cloned();
@@ -131,8 +142,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
             namespace: arguments.namespace.clone(),
             name: names::rest(&arguments.cluster),
             pod: arguments.pod_name.clone(),
-            address: arguments.pod_ip.clone(),
+            address: arguments.pod_ip.to_string(),
         },
+        peers: Arc::clone(&peers),
+        ledger: names::ledger(&arguments.cluster),
         lease_name: names::lease(&arguments.cluster),
         namespace: arguments.namespace.clone(),
         lease_client: client,
@@ -141,7 +154,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     tokio::select! {
         result = proxy.serve(jvm_port) => result.context("the JVM's port failed"),
-        result = probes::serve(probe_port, health.clone(), Arc::clone(&shared)) => result.context("the probes' port failed"),
+        result = probes::serve(probe_port, health.clone(), Arc::clone(&shared), peers) => result.context("the probes' port failed"),
         () = driver.run() => anyhow::bail!("the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
         result = told_to_end() => result,

@@ -1,14 +1,15 @@
-//! The gateway's port on the pod's address: probes, metrics, and the preStop hook that starts the hand-over.
+//! The gateway's port on the pod's address: probes, metrics, peers, and the preStop hook that starts the hand-over.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::peers::{self, Peers};
 use super::shared::Shared;
 use crate::lease::elector::Event;
 
@@ -28,13 +29,14 @@ struct Probes {
 }
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, health: watch::Receiver<Health>, shared: Arc<Shared>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, health: watch::Receiver<Health>, shared: Arc<Shared>, peers: Arc<Peers>) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/pre-stop", get(pre_stop))
         .route("/metrics", get(metrics))
-        .with_state(Probes { health, shared });
+        .with_state(Probes { health, shared })
+        .route("/peer", post(peers::handle).with_state(peers));
     axum::serve(listener, router).await
 }
 

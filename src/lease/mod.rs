@@ -10,8 +10,8 @@
 //!   edited Lease cannot rewind it.
 //! * **I3 a term is one JVM under one gateway process.** A new JVM process or a new gateway process takes a new term.
 //! * **I4 stamped before shown.** The JVM is shown a free lock only when every HA ConfigMap carries the stamp of the term held now.
-//! * **I5 validity.** The JVM is shown that it leads only before `start of the last successful write + renew deadline`.
-//!   An answer that comes later than that does not revive a tenure.
+//! * **I5 validity.** The JVM is shown that it leads only before `start of the last successful write + renew deadline`, or with members
+//!   before the first of their promises ends (I11). An answer that comes later than that does not revive a tenure.
 //! * **I6 silence is measured here.** A foreign record counts as silent only over intervals between consecutive successful quorum
 //!   reads that show the same resourceVersion, on the local monotonic clock. Timestamps of other machines decide nothing; an
 //!   unreachable API server is not silence. A free record is waited for as well, unless it was given back, or never held.
@@ -21,6 +21,9 @@
 //!   its gateway does not campaign; one that does not ask in time is ended.
 //! * **I10 grants are bounded.** A tenure that cannot stamp, or whose JVM does not take the lock in time, is given back, and its
 //!   gateway lets others go first.
+//! * **I11 promises bind.** A holder with members is valid while all of them promise, each from the moment at which it was asked. Who is a
+//!   member stands in the Lease. A member takes a held Lease only after its promise has ended; who is not listed waits for the duration of
+//!   the Lease and of a promise. While a member takes the Lease, or once it refuses, it does not promise.
 
 pub mod elector;
 pub mod record;

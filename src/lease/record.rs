@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::term::Term;
-use crate::api::names::{CHANGE_ANNOTATION, TERM_ANNOTATION};
+use crate::api::names::{CHANGE_ANNOTATION, PEERS_ANNOTATION, TERM_ANNOTATION};
 
 /// The part of a Lease that the election reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -18,6 +18,33 @@ pub struct Record {
     /// Milliseconds, from `spec.leaseDurationSeconds`; 0 when absent.
     pub duration_millis: u64,
     pub change: Option<Change>,
+    pub peers: Peers,
+}
+
+/// The holder and those whose promises its validity rests on (I11). Empty when the Lease is free.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peers {
+    /// `address:port` where the holder's gateway is reached by its peers.
+    pub address: String,
+    /// How long a member's promise lasts.
+    pub promise_millis: u64,
+    pub members: Vec<Member>,
+}
+
+/// A candidate that promises the holder not to take the Lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    pub pod_uid: String,
+    /// `address:port` of its gateway.
+    pub address: String,
+}
+
+impl Peers {
+    pub fn lists(&self, pod_uid: &str) -> bool {
+        self.members.iter().any(|member| member.pod_uid == pod_uid)
+    }
 }
 
 /// The last change of leader. A record of a free Lease has it half filled by the one who gave up;
@@ -63,6 +90,7 @@ impl Record {
             term: annotation(TERM_ANNOTATION).and_then(|text| text.parse().ok()),
             duration_millis: spec.and_then(|spec| spec.lease_duration_seconds).map_or(0, |seconds| seconds.max(0) as u64 * 1000),
             change: annotation(CHANGE_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
+            peers: annotation(PEERS_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
         }
     }
 
@@ -84,6 +112,8 @@ impl Record {
         if let Some(change) = &self.change {
             annotations[CHANGE_ANNOTATION] = json!(json!(change).to_string());
         }
+        let peers = (self.peers != Peers::default()).then(|| json!(self.peers).to_string());
+        annotations[PEERS_ANNOTATION] = json!(peers);
         if acquired {
             spec["acquireTime"] = json!(time(now));
         }
@@ -103,6 +133,11 @@ mod tests {
             term: Some(Term { number: 3, pod_uid: "u".into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } }),
             duration_millis: 15_000,
             change: Some(Change { term: 3, from: "demo-0".into(), why: "JobManagerDied".into(), ..Change::default() }),
+            peers: Peers {
+                address: "10.0.0.1:6181".into(),
+                promise_millis: 4_000,
+                members: vec![Member { pod_uid: "v".into(), address: "10.0.0.2:6181".into() }],
+            },
         };
         let patch = record.to_patch("7", Timestamp::UNIX_EPOCH, true);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");

@@ -12,7 +12,7 @@ use super::Error;
 use super::observe::{Caches, fingerprint};
 use crate::api::FlinkHaCluster;
 use crate::api::names::FIELD_MANAGER;
-use crate::cluster::build::{Objects, digest};
+use crate::cluster::build::{Objects, digest, job_manager};
 use crate::cluster::cause::{Cause, refused_template};
 
 /// Applies objects, and remembers what it applied.
@@ -89,6 +89,12 @@ impl Applier {
         }
         for object in &objects.created {
             self.create(object, caches).await?;
+        }
+        // Not looked up, since the operator may not read Secrets: tried whenever the JobManagers change.
+        if !self.is_applied(&Target::of(&objects.job_managers), caches) {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(|source| Error::Random { source })?;
+            self.create(&job_manager::with_key(objects.peers.clone(), &key), caches).await?;
         }
         self.apply_one(&objects.job_managers, caches).await?;
         self.apply_one(&objects.task_managers, caches).await?;

@@ -74,6 +74,8 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    #[error("failed to read random bytes for a key: {source}")]
+    Random { source: getrandom::Error },
 }
 
 impl Error {
@@ -84,6 +86,7 @@ impl Error {
                 (400..500).contains(&status.code) && ![409, 429].contains(&status.code)
             }
             Self::Request { .. } => false,
+            Self::Random { .. } => false,
             Self::Malformed { .. } => true,
         }
     }

@@ -60,7 +60,8 @@ impl Model {
                     self.kill_jvm(world, c);
                 }
             }
-            Action::Publish { .. } => {}
+            // Without an address nobody is a member, and nobody promises anything.
+            _ => {}
         }
     }
 

@@ -66,6 +66,8 @@ pub fn settings(duration: u64, renew_deadline: u64) -> Settings {
         duration: seconds(duration),
         renew_deadline: seconds(renew_deadline),
         retry_period: seconds(1),
+        promise: seconds(1),
+        ask_period: seconds(1),
         jvm_timeout: seconds(2),
         stamp_deadline: seconds(2),
         take_deadline: seconds(2),

@@ -30,7 +30,7 @@
 //! **Stated exception.** A Lease that is deleted by hand and made anew is taken at once by a gateway process that never saw a term, while
 //! the leader takes himself for valid: there S4 does not hold, and is not checked. All else does.
 //!
-//! **Not in it**: what reads of a cluster ConfigMap by other threads of the JVM than its elector may be told; stamping of an earlier term
+//! **Not in it**: promises (I11): candidates without an address do without them. What reads of a cluster ConfigMap by other threads of the JVM than its elector may be told; stamping of an earlier term
 //! that goes on (its requests in flight do); a raised stamp on a read is one step; etcd restored from a backup.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -56,7 +56,9 @@ fn field(name: &str) -> Field {
         "version" => Field::Version,
         "silent" => Field::Silent,
         "id" | "next_attempt" | "leaderless_millis" | "acquired" => Field::Unimportant,
-        "next_read" | "cool_until" | "valid_until" => Field::Deadline,
+        "next_read" | "next_write" | "next_ask" | "next_join" | "next_knock" | "next_probe" | "cool_until" | "valid_until" => {
+            Field::Deadline
+        }
         "confirmed" => Field::Confirmed,
         "heard" => Field::Heard,
         _ => Field::Other,

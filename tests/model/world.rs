@@ -219,7 +219,7 @@ impl World {
 
 impl Gateway {
     pub fn new(c: usize, process: u8, settings: &Settings) -> Self {
-        let identity = Identity { pod: pod(c), pod_uid: format!("u{c}"), process: format!("p{process}") };
+        let identity = Identity { pod: pod(c), pod_uid: format!("u{c}"), process: format!("p{process}"), address: String::new() };
         Self { elector: Elector::new(identity, settings.clone()), paused: false, inbox: Vec::new(), stored: None, stamper: None, lag: 0 }
     }
 }

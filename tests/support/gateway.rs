@@ -56,6 +56,10 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
     let published = published(pod.address);
     let jvm_address = format!("{}:{}", pod.address, port(pod.address));
     let probe_address = format!("{}:{}", pod.address, names::PROBE_PORT);
+    // One key for all gateways of a test, as the Secret is one for all of a cluster.
+    let key = pod.directory.with_file_name("peer-key");
+    std::fs::write(&key, "the key of this test's gateways").expect("failed to write the gateways' key");
+    let key = key.display().to_string();
     let high_availability = names::high_availability_cluster_id(namespace, name);
     let flags = [
         ("--cluster", name),
@@ -72,6 +76,8 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
         ("--storage-dir", storage),
         ("--jvm-address", &jvm_address),
         ("--probe-address", &probe_address),
+        ("--peer-address", &probe_address),
+        ("--peer-key", &key),
     ];
     let flags = flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]);
     Process::start(Program {

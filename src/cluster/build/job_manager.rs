@@ -1,5 +1,7 @@
 //! The JobManagers: a Deployment of pods with Flink and its gateway.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Value, json};
 
 use super::pod::{self, Component};
@@ -9,6 +11,12 @@ use crate::cluster::Cluster;
 
 /// Annotation on the Deployment: digest of the pod template without the gateway's image. See [`crate::cluster::rollout`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
+
+/// The key under which gateways trust each other. Only the gateway's container mounts it.
+const PEERS_VOLUME: &str = "flinkha-peers";
+const PEERS_DIRECTORY: &str = "/flinkha/peers";
+/// Key of the Secret, and so the name of the file.
+const PEERS_KEY: &str = "key";
 
 /// Where Flink must not go through a proxy: its gateway.
 const LOOPBACK: &str = "127.0.0.1,localhost";
@@ -40,7 +48,14 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     }
     template["spec"]["shareProcessNamespace"] = true.into();
     let mut gateway = gateway_container(cluster, environment);
+    if let Some(mounts) = mounts.as_array_mut() {
+        mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
+    }
     gateway["volumeMounts"] = mounts;
+    if let Some(volumes) = template["spec"]["volumes"].as_array_mut() {
+        // Optional: without it the election rests on the Lease alone, which is better than no JobManager.
+        volumes.push(json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(&cluster.name), "optional": true } }));
+    }
     // First, so that it runs before the user's own init containers and before Flink.
     match template["spec"]["initContainers"].as_array_mut() {
         Some(containers) => containers.insert(0, gateway),
@@ -133,8 +148,22 @@ fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
         ("--retry-period", high_availability.lease.retry_period.clone()),
         ("--jvm-timeout", high_availability.jvm_timeout.clone()),
         ("--storage-dir", high_availability.storage_dir.clone()),
+        ("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")),
     ];
     std::iter::once("gateway".to_owned()).chain(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
+}
+
+/// The Secret of the gateways' key. Created once and never read by the operator, so it needs no right to read any Secret.
+/// The key itself is random, so it is filled in where it is created, by [`with_key`].
+pub fn peers_secret(cluster: &Cluster) -> Value {
+    let body = json!({ "type": "Opaque", "immutable": true });
+    object(cluster, "v1", "Secret", &names::peers(&cluster.name), body)
+}
+
+/// A Secret of [`peers_secret`] with this key.
+pub fn with_key(mut secret: Value, key: &[u8]) -> Value {
+    secret["data"][PEERS_KEY] = STANDARD.encode(key).into();
+    secret
 }
 
 /// The digest that [`deployment`] wrote on a Deployment.

@@ -31,6 +31,8 @@ pub struct Objects {
     pub applied: Vec<Value>,
     /// Created when absent. Their contents belong to the leading gateway from then on.
     pub created: Vec<Value>,
+    /// Secret for the gateways' key; created when absent, which only the API server knows.
+    pub peers: Value,
     /// The pods, applied last, so that they find everything else.
     pub job_managers: Value,
     /// The same for TaskManagers.
@@ -44,6 +46,7 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
     Objects {
         applied: [rbac::build(cluster), service::applied(cluster), vec![config]].concat(),
         created: service::created(cluster),
+        peers: job_manager::peers_secret(cluster),
         job_managers: job_manager::deployment(cluster, environment, &digest),
         task_managers: task_manager::deployment(cluster, &digest),
     }
@@ -106,7 +109,7 @@ mod tests {
     #[test]
     fn every_object_consists_of_fields_that_kubernetes_knows() {
         let objects = objects();
-        let all = objects.applied.iter().chain(&objects.created).chain([&objects.job_managers, &objects.task_managers]);
+        let all = objects.applied.iter().chain(&objects.created).chain([&objects.peers, &objects.job_managers, &objects.task_managers]);
         let mut kinds = Vec::new();
         for object in all {
             let kind = object["kind"].as_str().unwrap_or_default();
@@ -117,6 +120,7 @@ mod tests {
                 "Role" => typed::<rbac::v1::Role>(object),
                 "RoleBinding" => typed::<rbac::v1::RoleBinding>(object),
                 "PodDisruptionBudget" => typed::<policy::v1::PodDisruptionBudget>(object),
+                "Secret" => typed::<core::v1::Secret>(object),
                 "Lease" => typed::<coordination::v1::Lease>(object),
                 "EndpointSlice" => typed::<discovery::v1::EndpointSlice>(object),
                 "Deployment" => typed::<apps::v1::Deployment>(object),
@@ -141,6 +145,7 @@ mod tests {
                 "Lease/demo",
                 "ConfigMap/demo-ledger",
                 "EndpointSlice/demo-rest",
+                "Secret/demo-peers",
                 "Deployment/demo-jobmanager",
                 "Deployment/demo-taskmanager",
             ]
@@ -161,7 +166,13 @@ mod tests {
         {
             assert!(arguments.windows(2).any(|window| window == pair), "{pair:?} in {arguments:?}");
         }
-        assert_eq!(gateway["volumeMounts"], json!([{ "name": "ha", "mountPath": "/flink/ha" }]));
+        assert_eq!(
+            gateway["volumeMounts"],
+            json!([
+                { "name": "ha", "mountPath": "/flink/ha" },
+                { "name": "flinkha-peers", "mountPath": "/flinkha/peers", "readOnly": true },
+            ])
+        );
         let flink = &pod["containers"][0];
         assert_eq!(flink["name"], "flink-main-container");
         let environment = |name: &str| flink["env"].as_array().into_iter().flatten().find(|variable| variable["name"] == name).cloned();

@@ -1,11 +1,15 @@
 //! Deciding from the whole state what to do next.
 
-use super::super::record::{Change, Record};
-use super::super::term::Term;
+use std::time::Duration;
+
+use super::super::record::{Change, Peers, Record};
+use super::super::term::{Incarnation, Term};
 use super::{Action, Attempt, Elector, Intent, Observation, Stage, Tenure, Time};
 
-/// Rates of two clocks differ by less than this; a foreign record must be silent for its duration and this part of it more.
-const DRIFT_DIVISOR: u32 = 20;
+/// Rates of two clocks differ by less than a twentieth; whoever waits for another's time to end waits that much longer.
+pub(super) fn drifted(duration: Duration) -> Duration {
+    duration + duration / 20
+}
 
 impl Elector {
     pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -17,11 +21,13 @@ impl Elector {
         }
         self.judge_jvm(now, actions);
         self.end_what_cannot_go_on(now, actions);
-        if self.writing.is_none() && self.unknown.is_none() {
+        if self.writing.is_none() && self.unknown.is_none() && now >= self.next_write {
             self.write(now, actions);
         }
         self.stamp_or_offer_again(now, actions);
         self.read_if_due(now, actions);
+        self.ask_if_due(now, actions);
+        self.look_after_holder(now, actions);
     }
 
     /// Validity ends by itself (I5).
@@ -96,19 +102,25 @@ impl Elector {
     }
 
     fn keep(&self, now: Time, tenure: &Tenure) -> Option<(Intent, String, Record)> {
-        let record = |holder: &str, change| Record {
+        let record = |holder: &str, change, peers| Record {
             holder: holder.to_owned(),
             term: Some(tenure.term.clone()),
             duration_millis: self.settings.duration.as_millis() as u64,
             change,
+            peers,
         };
+        // While others promise not to take it, the Lease need not be written often: it then only tells that we can.
+        let period = if tenure.promises.stored.is_empty() { self.settings.retry_period } else { self.settings.renew_deadline };
         match tenure.stage {
             Stage::Ending(why) => {
                 let change = Change { from: self.me.pod.clone(), why: why.to_owned(), ..Change::default() };
-                Some((Intent::Release, tenure.version.clone(), record("", Some(change))))
+                Some((Intent::Release, tenure.version.clone(), record("", Some(change), Peers::default())))
             }
-            _ if tenure.news || now.since(tenure.renewed) >= self.settings.retry_period => {
-                Some((Intent::Renew, tenure.version.clone(), record(&self.me.pod, tenure.change.clone())))
+            _ if tenure.news
+                || now.since(tenure.renewed) >= period
+                || (matches!(tenure.stage, Stage::Leading) && self.members_change(now)) =>
+            {
+                Some((Intent::Renew, tenure.version.clone(), record(&self.me.pod, tenure.change.clone(), self.peers(now))))
             }
             _ => None,
         }
@@ -125,15 +137,13 @@ impl Elector {
             term: Some(term),
             duration_millis: self.settings.duration.as_millis() as u64,
             change,
+            peers: if holder.is_empty() { Peers::default() } else { self.peers(now) },
         };
         // Our pod's, for a JVM that is gone: others need not wait for it to expire.
         if let Some(term) = own.filter(|term| self.dead_jvm == Some(term.jvm)) {
             return Some((Intent::Release, lease.version.clone(), record("", term.clone(), Some(released("JobManagerDied")))));
         }
-        let jvm = self.jvm.as_ref().filter(|jvm| now.since(jvm.heard) < self.settings.jvm_timeout && !jvm.ended)?;
-        if self.terminating || self.stepping_down.is_some() || now < self.cool_until {
-            return None;
-        }
+        let jvm = self.able_jvm(now)?;
         let resume = self.may_resume();
         let number = self.highest + 1;
         let waited = now.since(lease.first_seen).as_millis() as u64;
@@ -146,14 +156,15 @@ impl Elector {
                 Change { why: "FirstLeader".to_owned(), ..Change::default() }
             } else if self.is_of_own_pod(&lease.record) {
                 released("TermRaised")
-            } else if lease.silent >= self.patience(&lease.record) {
+            } else if self.may_take(now, lease) {
+                let waited = now.since(self.holder_heard(&lease.record, lease.first_seen)).as_millis() as u64;
                 Change { leaderless_millis: waited, ..released("LeaderSilent") }
             } else {
                 return None;
             };
             Some(Change { term: number, ..begun })
         };
-        let term = Term { number, pod_uid: self.me.pod_uid.clone(), process: self.me.process.clone(), jvm: jvm.incarnation };
+        let term = Term { number, pod_uid: self.me.pod_uid.clone(), process: self.me.process.clone(), jvm };
         Some((Intent::Acquire { resume }, lease.version.clone(), record(&self.me.pod, term, change)))
     }
 
@@ -162,10 +173,32 @@ impl Elector {
         record.holder.is_empty() && record.term.is_none() && record.change.is_none() && self.highest == 0
     }
 
-    /// The holder's stated duration or ours, whichever is longer, and the drift of clocks.
-    fn patience(&self, record: &Record) -> std::time::Duration {
-        let stated = std::time::Duration::from_millis(record.duration_millis).max(self.settings.duration);
-        stated + stated / DRIFT_DIVISOR
+    /// The own JVM, if it could lead now (I8).
+    fn able_jvm(&self, now: Time) -> Option<Incarnation> {
+        let jvm = self.jvm.as_ref().filter(|jvm| now.since(jvm.heard) < self.settings.jvm_timeout && !jvm.ended)?;
+        let waits = self.terminating || self.stepping_down.is_some() || now < self.cool_until;
+        (!waits).then_some(jvm.incarnation)
+    }
+
+    pub(super) fn able(&self, now: Time) -> bool {
+        self.able_jvm(now).is_some()
+    }
+
+    /// Whoever held the Lease is no longer valid: as a listed member we know by our own promise (I11), else by its silence (I6).
+    fn may_take(&self, now: Time, lease: &Observation) -> bool {
+        let record = &lease.record;
+        let stated = Duration::from_millis(record.duration_millis).max(self.settings.duration);
+        if self.is_bound(now, record) {
+            return false;
+        }
+        if !record.peers.lists(&self.me.pod_uid) {
+            let promises = if record.peers.members.is_empty() { 0 } else { record.peers.promise_millis };
+            return lease.silent >= drifted(stated + Duration::from_millis(promises));
+        }
+        // A machine that answers while its gateway does not ask is most likely restarting the gateway, and its JVM goes on.
+        let gone = lease.unanswered.is_some_and(|at| now.since(at) < 2 * self.settings.ask_period);
+        let unheard = now.since(self.holder_heard(record, lease.first_seen));
+        self.promise_has_ended(now, record, lease.first_seen) && (lease.refused || gone || unheard >= drifted(stated))
     }
 
     fn stamp_or_offer_again(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -186,8 +219,11 @@ impl Elector {
 
     fn read_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
         let waited_for = |lease: &&Observation| !lease.record.is_given_back() && !self.is_unused(&lease.record);
-        let silent_since = self.lease.as_ref().filter(waited_for).map(|lease| lease.first_seen);
-        let suspicious = silent_since.is_some_and(|since| now.since(since) >= 2 * self.settings.retry_period);
+        let suspicious = self.lease.as_ref().filter(waited_for).is_some_and(|lease| {
+            let stated = Duration::from_millis(lease.record.duration_millis).max(self.settings.duration);
+            let rests = if lease.record.peers.members.is_empty() { 2 * self.settings.retry_period } else { stated };
+            now.since(lease.first_seen) >= rests
+        });
         let needed = self.unknown.is_some() || self.read_wanted || (self.tenure.is_none() && (self.lease.is_none() || suspicious));
         if needed && !self.reading && now >= self.next_read {
             self.reading = true;

@@ -5,7 +5,9 @@
 //! The invariants are numbered in [`crate::lease`].
 
 mod decide;
+mod messages;
 mod observe;
+mod promise;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 use super::record::{Change, Record};
 use super::term::{Incarnation, Term};
+pub use messages::{Action, Answer, Event, Read, Shown, Stamping, Write};
+use promise::{Given, Promises};
 
 /// Milliseconds on this machine's monotonic clock, since any fixed origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +42,10 @@ pub struct Settings {
     pub renew_deadline: Duration,
     /// Time between renewals, and between quorum reads of a silent Lease.
     pub retry_period: Duration,
+    /// How long a peer's promise not to take the Lease lasts, from the moment at which it was asked; shorter than `renew_deadline`.
+    pub promise: Duration,
+    /// Time between two rounds of asking.
+    pub ask_period: Duration,
     /// A JVM without a lock request for this long is hung: it neither leads nor campaigns.
     pub jvm_timeout: Duration,
     /// From the acquired Lease until all HA ConfigMaps are stamped.
@@ -58,6 +66,8 @@ impl Default for Settings {
             duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
+            promise: Duration::from_secs(4),
+            ask_period: Duration::from_secs(1),
             jvm_timeout: Duration::from_secs(10),
             stamp_deadline: Duration::from_secs(10),
             take_deadline: Duration::from_secs(4),
@@ -74,92 +84,8 @@ pub struct Identity {
     pub pod: String,
     pub pod_uid: String,
     pub process: String,
-}
-
-/// What came in. Results of I/O carry the time at which the request was *started*.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// Time passed.
-    Tick,
-    /// A quorum read of the Lease ended.
-    LeaseRead { started: Time, outcome: Read },
-    /// A watch showed the Lease. May be stale: it starts actions and proves nothing.
-    LeaseSeen { version: String, record: Record },
-    /// A write of the Lease ended.
-    LeaseWritten { attempt: u64, outcome: Write },
-    /// Stamping of a term ended.
-    Stamped { term: Term, outcome: Stamping },
-    /// The proxy found a stamp that is not lower than ours and not ours.
-    StampSeen { stamp: Term },
-    /// The JVM asked for the lock.
-    JvmHeard { jvm: Incarnation },
-    /// The process is alive, though it has not asked yet: answer to [`Action::FindJvm`].
-    JvmFound { jvm: Incarnation },
-    /// The process is gone: the kernel says so.
-    JvmDied { jvm: Incarnation },
-    /// The JVM's own lock write of this term is stored: it leads. `at`: wall clock, for people.
-    JvmTookLock { term: Term, at: String },
-    /// The JVM wrote an empty holder: it gives up by itself.
-    JvmResigned,
-    /// The JVM was answered with a foreign holder.
-    JvmTold { jvm: Incarnation },
-    /// The pod begins to terminate.
-    PodTerminating,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::large_enum_variant)] // one at a time, never stored
-pub enum Read {
-    Found { version: String, record: Record },
-    Absent,
-    Failed,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Write {
-    Done {
-        version: String,
-    },
-    /// Conflict, error or time-out: it may have been applied (I7).
-    Unknown,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Stamping {
-    Done,
-    /// Some object carries this stamp, which is not lower than the term.
-    Higher(Term),
-    Failed,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Quorum read of the Lease.
-    ReadLease,
-    /// Write the Lease if its resourceVersion is still `version`; never retried by the client.
-    WriteLease { attempt: u64, version: String, record: Record },
-    /// Stamp the cluster ConfigMap, then all job ConfigMaps. `keep_holder`: leave Flink's lock annotation as it is.
-    Stamp { term: Term, keep_holder: bool },
-    /// Look whether this process is alive.
-    FindJvm { jvm: Incarnation },
-    /// End this process.
-    EndJvm { jvm: Incarnation, why: &'static str },
-    /// Make the leader's address known.
-    Publish { term: Term },
-}
-
-/// What the JVM is to see.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Shown {
-    /// Not known yet (the gateway has just started): let the JVM wait a little.
-    Undecided,
-    /// A foreign holder. `told`: the JVM has seen it already, so its request may be held until something changes.
-    Standby { told: bool },
-    /// A free lock, or after a restart of the gateway the stored one, until the given time.
-    Free { term: Term, until: Time },
-    /// Its own lock, until the given time.
-    Leader { term: Term, until: Time },
+    /// `address:port` for its peers; empty when it has none.
+    pub address: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -198,6 +124,7 @@ struct Tenure {
     change: Option<Change>,
     /// The record in the API lacks news (the change of leader), so renew at once.
     news: bool,
+    promises: Promises,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -228,6 +155,10 @@ struct Observation {
     silent: Duration,
     /// End of the last quorum read that showed this version, if no read failed since.
     confirmed: Option<Time>,
+    /// Promises are refused: the holder does not write although this candidate could.
+    refused: bool,
+    /// When the holder's machine last did not answer.
+    unanswered: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -253,6 +184,14 @@ pub struct Elector {
     unknown: Option<Attempt>,
     next_attempt: u64,
     next_read: Time,
+    next_write: Time,
+    /// The last promise given.
+    given: Option<Given>,
+    probing: bool,
+    next_probe: Time,
+    knocking: bool,
+    next_knock: Time,
+    next_join: Time,
     /// Something was seen that only a quorum read can settle.
     read_wanted: bool,
     cool_until: Time,
@@ -282,6 +221,13 @@ impl Elector {
             unknown: None,
             next_attempt: 1,
             next_read: Time::default(),
+            next_write: Time::default(),
+            given: None,
+            probing: false,
+            next_probe: Time::default(),
+            knocking: false,
+            next_knock: Time::default(),
+            next_join: Time::default(),
             read_wanted: true,
             cool_until: Time::default(),
             stepping_down: None,
@@ -297,7 +243,9 @@ impl Elector {
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         self.observe(now, event, &mut actions);
+        self.judge_validity();
         self.decide(now, &mut actions);
+        self.judge_validity();
         actions
     }
 

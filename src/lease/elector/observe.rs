@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::record::{Change, Record};
 use super::super::term::{Incarnation, Term};
+use super::promise::Promises;
 use super::{Action, Attempt, Elector, Event, Intent, Jvm, Observation, Read, Stage, Stamping, Tenure, Time, Write};
 
 impl Elector {
@@ -37,6 +38,25 @@ impl Elector {
                 }
             }
             Event::PodTerminating => self.terminating = true,
+            Event::PeerJoined { member } => self.joined(now, member),
+            Event::PeerPromised { term, pod_uid, asked, leaving } => self.promised(&term, &pod_uid, asked, leaving),
+            Event::PeerRefused { term } => self.peer_refused(now, &term),
+            Event::PromiseAsked { ask, term, duration } => {
+                let answer = self.answer(now, &term, duration);
+                actions.push(Action::AnswerPromise { ask, answer });
+            }
+            Event::Knocked { answered } => {
+                self.knocking = false;
+                if let Some(lease) = &mut self.lease {
+                    lease.unanswered = (!answered).then_some(now);
+                }
+            }
+            Event::Probed { written } => {
+                self.probing = false;
+                if let Some(lease) = &mut self.lease {
+                    lease.refused |= written;
+                }
+            }
         }
     }
 
@@ -87,7 +107,10 @@ impl Elector {
         }
         let keeps = self.is_ours(&record);
         match &mut self.tenure {
-            Some(tenure) if keeps && Some(&tenure.term) == record.term.as_ref() => tenure.version = version,
+            Some(tenure) if keeps && Some(&tenure.term) == record.term.as_ref() => {
+                tenure.version = version;
+                tenure.promises.stored = record.peers.members;
+            }
             Some(_) => self.lose(now),
             None => {}
         }
@@ -109,7 +132,16 @@ impl Elector {
     fn note(&mut self, now: Time, version: String, record: Record) {
         self.highest = self.highest.max(record.term.as_ref().map_or(0, |term| term.number));
         if self.lease.as_ref().is_none_or(|lease| lease.version != version) {
-            self.lease = Some(Observation { version, record, first_seen: now, silent: Duration::ZERO, confirmed: None });
+            self.lease = Some(Observation {
+                version,
+                record,
+                first_seen: now,
+                silent: Duration::ZERO,
+                confirmed: None,
+                refused: false,
+                unanswered: None,
+            });
+            self.next_join = now;
         }
     }
 
@@ -120,6 +152,7 @@ impl Elector {
         let Some(attempt) = self.writing.take() else { return };
         self.overtaken = self.reading;
         let Write::Done { version } = outcome else {
+            self.next_write = now.after(self.settings.retry_period / 4);
             self.unknown = Some(attempt);
             self.want_read(now);
             return;
@@ -129,11 +162,10 @@ impl Elector {
             Intent::Acquire { resume } => self.begin(now, attempt, version, resume),
             Intent::Release => self.tenure = None,
             Intent::Renew => {
-                let valid_until = attempt.started.after(self.settings.renew_deadline);
                 if let Some(tenure) = &mut self.tenure {
                     tenure.version = version;
                     tenure.renewed = attempt.started;
-                    tenure.valid_until = valid_until;
+                    tenure.promises.stored = attempt.record.peers.members;
                     tenure.news = tenure.change != attempt.record.change;
                 }
             }
@@ -161,6 +193,7 @@ impl Elector {
             stage,
             change: attempt.record.change,
             news: false,
+            promises: Promises::default(),
         });
     }
 

@@ -1,11 +1,13 @@
 //! One candidate against a scripted world. What several candidates can do to each other is searched in `tests/model`.
 
+mod promises;
+
 use super::*;
 
 const JVM: Incarnation = Incarnation { pid: 7, started: 70 };
 
 fn identity(process: &str) -> Identity {
-    Identity { pod: "demo-a".into(), pod_uid: "uid-a".into(), process: process.into() }
+    Identity { pod: "demo-a".into(), pod_uid: "uid-a".into(), process: process.into(), address: "a:1".into() }
 }
 
 /// A candidate, its clock, and a Lease that obeys compare-and-swap.
@@ -71,7 +73,7 @@ impl World {
     fn foreign(&mut self, number: u64) {
         self.version += 1;
         let term = Term { number, pod_uid: "uid-b".into(), process: "other".into(), jvm: JVM };
-        self.record = Record { holder: "demo-b".into(), term: Some(term), duration_millis: 15_000, change: None };
+        self.record = Record { holder: "demo-b".into(), term: Some(term), duration_millis: 15_000, ..Record::default() };
     }
 
     /// Its holder gives the Lease back.

@@ -1,0 +1,191 @@
+//! Promises between peers (I11): why an API server that is away, or slow, changes no leader.
+//!
+//! The holder asks its members, pod to pod, not to take the Lease for a while. While all of them promise, nobody can take it, so the holder
+//! need not write it often, and is valid even when it cannot be written. A member's promise binds that member alone; who is a member
+//! stands in the Lease, so that it changes by compare-and-swap only.
+
+use std::time::Duration;
+
+use super::super::record::{Member, Peers, Record};
+use super::super::term::Term;
+use super::decide::drifted;
+use super::{Action, Answer, Attempt, Elector, Intent, Settings, Stage, Time};
+
+/// Nobody is bound for longer, whatever it is asked for.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The holder's side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Promises {
+    /// Members of the last record that is known to be stored.
+    pub(super) stored: Vec<Member>,
+    /// Who asked to be a member, and what is known of it.
+    peers: Vec<Peer>,
+    next_ask: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Peer {
+    member: Member,
+    joined: Time,
+    /// When it was asked for the last promise that it gave.
+    promised: Option<Time>,
+    leaving: bool,
+}
+
+/// The member's side: a promise that it gave.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Given {
+    number: u64,
+    at: Time,
+    until: Time,
+}
+
+impl Promises {
+    fn promised(&self, pod_uid: &str) -> Option<Time> {
+        self.peers.iter().find(|peer| peer.member.pod_uid == pod_uid)?.promised
+    }
+
+    /// Who is to be listed: those whose promises come in time.
+    fn wanted(&self, now: Time, settings: &Settings) -> Vec<Member> {
+        let keeps = |peer: &&Peer| !peer.leaving && peer.promised.is_some_and(|promised| now.since(promised) < fresh(settings));
+        let mut members: Vec<Member> = self.peers.iter().filter(keeps).map(|peer| peer.member.clone()).collect();
+        members.sort_unstable();
+        members
+    }
+}
+
+/// One lost question is forgiven; then there is time left to write the Lease without the member before its last promise ends.
+fn fresh(settings: &Settings) -> Duration {
+    settings.promise * 5 / 8
+}
+
+impl Elector {
+    /// The record's part about peers, as it should be now.
+    pub(super) fn peers(&self, now: Time) -> Peers {
+        let members = self.tenure.as_ref().map(|tenure| tenure.promises.wanted(now, &self.settings)).unwrap_or_default();
+        Peers { address: self.me.address.clone(), promise_millis: self.settings.promise.as_millis() as u64, members }
+    }
+
+    /// Somebody is to be listed or to be no longer listed.
+    pub(super) fn members_change(&self, now: Time) -> bool {
+        self.tenure.as_ref().is_some_and(|tenure| tenure.promises.wanted(now, &self.settings) != tenure.promises.stored)
+    }
+
+    /// Until when nobody else can hold the Lease (I5, I11). A write in flight may or may not be stored: what ends first counts.
+    pub(super) fn judge_validity(&mut self) {
+        let pending = self.writing.as_ref().or(self.unknown.as_ref());
+        let Some(tenure) = &mut self.tenure else { return };
+        let by_members = |members: &[Member], written: Time| {
+            let until = |member: &Member| {
+                tenure.promises.promised(&member.pod_uid).map_or(written, |at| at.max(written)).after(self.settings.promise)
+            };
+            members.iter().map(until).min()
+        };
+        let stored = by_members(&tenure.promises.stored, tenure.renewed);
+        let stored = stored.unwrap_or(tenure.renewed.after(self.settings.renew_deadline));
+        let in_flight = pending.and_then(|attempt| by_members(&attempt.record.peers.members, attempt.started));
+        tenure.valid_until = in_flight.map_or(stored, |in_flight| in_flight.min(stored));
+    }
+
+    pub(super) fn joined(&mut self, now: Time, member: Member) {
+        let Some(tenure) = &mut self.tenure else { return };
+        let peers = &mut tenure.promises.peers;
+        match peers.iter_mut().find(|peer| peer.member.pod_uid == member.pod_uid) {
+            Some(peer) => (peer.member, peer.joined) = (member, now),
+            None => peers.push(Peer { member, joined: now, promised: None, leaving: false }),
+        }
+        tenure.promises.next_ask = now;
+    }
+
+    pub(super) fn promised(&mut self, term: &Term, pod_uid: &str, asked: Time, leaving: bool) {
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.term == *term) else { return };
+        if let Some(peer) = tenure.promises.peers.iter_mut().find(|peer| peer.member.pod_uid == pod_uid) {
+            peer.promised = peer.promised.max(Some(asked));
+            peer.leaving = leaving;
+        }
+    }
+
+    /// Whoever refuses writes to the API server where this candidate cannot, or knows more. A read tells, if there is an answer to it.
+    pub(super) fn peer_refused(&mut self, now: Time, term: &Term) {
+        let Some(tenure) = self.tenure.as_ref().filter(|tenure| tenure.term == *term) else { return };
+        if now.since(tenure.renewed) >= self.settings.duration {
+            self.lose(now);
+        }
+        self.want_read(now);
+    }
+
+    pub(super) fn answer(&mut self, now: Time, term: &Term, duration: Duration) -> Answer {
+        let taking = |attempt: &Option<Attempt>| attempt.as_ref().is_some_and(|attempt| matches!(attempt.intent, Intent::Acquire { .. }));
+        let later = |record: &Record| record.term.as_ref().is_some_and(|known| known.number > term.number);
+        let refused = self.lease.as_ref().is_some_and(|lease| lease.refused || later(&lease.record));
+        let given_to_later = self.given.as_ref().is_some_and(|given| given.number > term.number);
+        let takes = self.tenure.is_some() || taking(&self.writing) || taking(&self.unknown);
+        if takes || refused || given_to_later || duration > LONGEST {
+            return Answer::Refused;
+        }
+        let until = now.after(drifted(duration));
+        let until = self.given.as_ref().map_or(until, |given| given.until.max(until));
+        self.given = Some(Given { number: term.number, at: now, until });
+        if self.terminating { Answer::Leaving } else { Answer::Promised }
+    }
+
+    /// A listed member may take the Lease when its promise has ended: then the holder is no longer valid.
+    pub(super) fn promise_has_ended(&self, now: Time, record: &Record, first_seen: Time) -> bool {
+        let lasts = Duration::from_millis(record.peers.promise_millis).max(self.settings.promise);
+        now.since(first_seen) >= drifted(lasts) && !self.is_bound(now, record)
+    }
+
+    /// A promise to the holder of this record, or to a later one, still binds.
+    pub(super) fn is_bound(&self, now: Time, record: &Record) -> bool {
+        let number = record.term.as_ref().map_or(0, |term| term.number);
+        self.given.as_ref().is_some_and(|given| given.number >= number && now < given.until)
+    }
+
+    /// When the holder was last heard: by a promise that it asked for, or by its write.
+    pub(super) fn holder_heard(&self, record: &Record, first_seen: Time) -> Time {
+        let number = record.term.as_ref().map_or(0, |term| term.number);
+        self.given.as_ref().filter(|given| given.number >= number).map_or(first_seen, |given| given.at.max(first_seen))
+    }
+
+    pub(super) fn ask_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let pending = self.writing.as_ref().or(self.unknown.as_ref()).map(|attempt| attempt.record.peers.clone()).unwrap_or_default();
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| !matches!(tenure.stage, Stage::Ending(_))) else { return };
+        let promises = &mut tenure.promises;
+        let stored = Peers { members: promises.stored.clone(), ..Peers::default() };
+        let counts = |peer: &Peer| stored.lists(&peer.member.pod_uid) || pending.lists(&peer.member.pod_uid);
+        let heard = |peer: &Peer| peer.promised.map_or(peer.joined, |promised| promised.max(peer.joined));
+        promises.peers.retain(|peer| counts(peer) || (now.since(heard(peer)) < fresh(&self.settings) && !peer.leaving));
+        if now < promises.next_ask || promises.peers.is_empty() {
+            return;
+        }
+        promises.next_ask = now.after(self.settings.ask_period);
+        let members = promises.peers.iter().map(|peer| peer.member.clone()).collect();
+        actions.push(Action::AskPromises { term: tenure.term.clone(), duration: self.settings.promise, members });
+    }
+
+    /// A standby's part: join the holder, look after it when it is not heard, refuse it when it cannot write and we can.
+    pub(super) fn look_after_holder(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let Some(lease) = &self.lease else { return };
+        let holder = &lease.record.peers.address;
+        if self.tenure.is_some() || lease.record.holder.is_empty() || holder.is_empty() || self.me.address.is_empty() {
+            return;
+        }
+        let unheard = now.since(self.holder_heard(&lease.record, lease.first_seen));
+        let listed = lease.record.peers.lists(&self.me.pod_uid);
+        if !listed && !self.terminating && now >= self.next_join {
+            self.next_join = now.after(self.settings.retry_period);
+            let member = Member { pod_uid: self.me.pod_uid.clone(), address: self.me.address.clone() };
+            actions.push(Action::Join { holder: holder.clone(), member });
+        }
+        if listed && unheard >= fresh(&self.settings) && !self.knocking && now >= self.next_knock {
+            (self.knocking, self.next_knock) = (true, now.after(self.settings.ask_period));
+            actions.push(Action::Knock { holder: holder.clone() });
+        }
+        let unwritten = lease.silent >= 2 * self.settings.retry_period && !lease.refused && self.able(now);
+        if listed && unwritten && !self.probing && now >= self.next_probe {
+            (self.probing, self.next_probe) = (true, now.after(self.settings.retry_period));
+            actions.push(Action::ProbeWrite);
+        }
+    }
+}

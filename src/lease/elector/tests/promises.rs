@@ -1,0 +1,177 @@
+//! I11: promises between peers.
+
+use super::super::super::record::{Member, Peers};
+use super::*;
+
+fn member(name: &str) -> Member {
+    Member { pod_uid: format!("uid-{name}"), address: format!("{name}:1") }
+}
+
+impl World {
+    /// Leads, with a listed member.
+    fn leading_with(name: &str) -> Self {
+        let mut world = Self::leading("p");
+        let asked = world.step_and_answer(Event::PeerJoined { member: member(name) });
+        assert!(matches!(&asked[..], [Action::AskPromises { members, .. }] if *members == [member(name)]));
+        world.promise(name);
+        assert_eq!(world.record.peers.members, [member(name)]);
+        world
+    }
+
+    fn term(&self) -> Term {
+        self.record.term.clone().expect("a term")
+    }
+
+    fn promise(&mut self, name: &str) {
+        let (term, pod_uid, asked) = (self.term(), member(name).pod_uid, self.now);
+        self.step_and_answer(Event::PeerPromised { term, pod_uid, asked, leaving: false });
+    }
+
+    /// Lets time pass while the API server answers nothing; `promising`: the peer still does.
+    fn run_cut_off(&mut self, millis: u64, promising: Option<&str>) {
+        let end = self.now.0 + millis;
+        while self.now.0 < end {
+            self.now.0 += 250;
+            let mut actions = self.step(Event::JvmHeard { jvm: JVM });
+            while let Some(action) = actions.pop() {
+                match (action, promising) {
+                    (Action::ReadLease, _) => {
+                        actions.extend(self.step(Event::LeaseRead { started: self.now, outcome: Read::Failed }));
+                    }
+                    (Action::WriteLease { attempt, .. }, _) => {
+                        actions.extend(self.step(Event::LeaseWritten { attempt, outcome: Write::Unknown }));
+                    }
+                    (Action::AskPromises { .. }, Some(name)) => self.promise(name),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A standby under a foreign holder that lists it.
+    fn member_of(number: u64) -> Self {
+        let mut world = Self::new("p");
+        world.foreign(number);
+        world.record.peers = Peers { address: "b:1".into(), promise_millis: 4_000, members: vec![member("a")] };
+        world.ask_first();
+        world
+    }
+
+    fn ask(&mut self) -> Answer {
+        let actions = self.step_and_answer(Event::PromiseAsked { ask: 1, term: self.term(), duration: Duration::from_secs(4) });
+        let answer = actions.into_iter().find_map(|action| match action {
+            Action::AnswerPromise { answer, .. } => Some(answer),
+            _ => None,
+        });
+        answer.expect("an answer")
+    }
+}
+
+#[test]
+fn i11_a_holder_leads_on_without_the_api_server_while_all_members_promise() {
+    let mut world = World::leading_with("b");
+    let before = world.term();
+    world.run_cut_off(600_000, Some("b"));
+    assert!(matches!(world.elector.shown(), Shown::Leader { term, .. } if term == before));
+    world.run(3_000);
+    assert_eq!(world.term(), before, "the same term after the outage");
+    assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+}
+
+#[test]
+fn i11_a_holder_is_valid_only_until_the_first_promise_ends() {
+    let mut world = World::leading_with("b");
+    world.run_cut_off(3_750, None);
+    assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+    world.run_cut_off(500, None);
+    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+}
+
+#[test]
+fn i11_a_member_that_does_not_answer_is_no_longer_listed_before_its_promise_ends() {
+    let mut world = World::leading_with("b");
+    world.run(2_600);
+    assert_eq!(world.record.peers.members, []);
+    world.run(20_000);
+    assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+}
+
+#[test]
+fn i11_the_lease_is_written_seldom_while_members_promise() {
+    let mut world = World::leading_with("b");
+    let before = world.version;
+    for _ in 0..60 {
+        world.run(1_000);
+        world.promise("b");
+    }
+    assert!(world.version - before <= 6, "{} writes in a minute", world.version - before);
+}
+
+#[test]
+fn i11_a_member_takes_the_lease_when_its_promise_has_ended_and_the_machine_does_not_answer() {
+    let mut world = World::member_of(3);
+    assert_eq!(world.ask(), Answer::Promised);
+    world.step_and_answer(Event::Knocked { answered: false });
+    world.run(4_000);
+    world.step_and_answer(Event::Knocked { answered: false });
+    assert_eq!(world.record.holder, "demo-b");
+    world.run(250);
+    assert_eq!(world.record.holder, "demo-a");
+}
+
+#[test]
+fn i11_a_machine_that_answers_has_time_to_restart_its_gateway() {
+    let mut world = World::member_of(3);
+    assert_eq!(world.ask(), Answer::Promised);
+    for _ in 0..7 {
+        world.run(2_000);
+        world.step_and_answer(Event::Knocked { answered: true });
+    }
+    assert_eq!(world.record.holder, "demo-b");
+    world.run(2_000);
+    assert_eq!(world.record.holder, "demo-a");
+}
+
+#[test]
+fn i11_a_member_that_can_write_refuses_a_holder_that_cannot() {
+    let mut world = World::member_of(3);
+    for _ in 0..19 {
+        assert_eq!(world.ask(), Answer::Promised);
+        world.run(1_000);
+    }
+    let probed = world.run(1_000).contains(&Action::ProbeWrite) || world.elector.probing;
+    assert!(probed, "it has not been written for longer than its duration");
+    world.step_and_answer(Event::Probed { written: true });
+    assert_eq!(world.ask(), Answer::Refused);
+    world.run(5_000);
+    assert_eq!(world.record.holder, "demo-a");
+}
+
+#[test]
+fn i11_a_member_does_not_promise_while_it_takes_the_lease() {
+    let mut world = World::member_of(3);
+    world.now.0 += 16_000;
+    let actions = world.step(Event::JvmHeard { jvm: JVM });
+    assert!(actions.iter().any(|action| matches!(action, Action::WriteLease { .. })), "{actions:?}");
+    assert_eq!(world.ask(), Answer::Refused);
+}
+
+#[test]
+fn i11_a_promise_binds_against_any_record_of_that_term_or_an_earlier_one() {
+    let mut world = World::member_of(3);
+    let later = Term { number: 9, pod_uid: "uid-c".into(), process: "c".into(), jvm: JVM };
+    world.now.0 += 14_000;
+    let asked = Event::PromiseAsked { ask: 1, term: later, duration: Duration::from_secs(4) };
+    assert!(world.step(asked).contains(&Action::AnswerPromise { ask: 1, answer: Answer::Promised }));
+    world.run(4_000);
+    assert_eq!(world.record.holder, "demo-b");
+    assert_eq!(world.ask(), Answer::Refused, "a later term is known");
+}
+
+#[test]
+fn i11_a_refused_holder_that_cannot_write_steps_down_at_once() {
+    let mut world = World::leading_with("b");
+    world.run_cut_off(20_000, Some("b"));
+    world.step(Event::PeerRefused { term: world.term() });
+    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+}

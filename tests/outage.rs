@@ -1,0 +1,75 @@
+//! An API server that is away, hangs, or serves reads only is no reason to fail over, nor to restart a job.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::cluster::{Cluster, Provider};
+use support::{eventually, say, seconds};
+
+/// How long the API server is away: longer than the election and Flink's own HA would bear. OUTAGE_SECONDS says otherwise.
+fn outage(usually: u64) -> Duration {
+    seconds(std::env::var("OUTAGE_SECONDS").map_or(usually, |text| text.parse().expect("OUTAGE_SECONDS is a number")))
+}
+
+/// Three candidates that know each other, and a job with two checkpoints a second.
+async fn cluster_with_members() -> (Cluster, String) {
+    let cluster = Cluster::start(Provider::ours(), 3, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
+    cluster.wait_for_checkpoints(&job, 2).await;
+    eventually("both standbys listed", seconds(20), async || (cluster.lease().await.peers.members.len() == 2).then_some(())).await;
+    (cluster, job)
+}
+
+/// The API server goes away and comes back; leader, term and the running job are the same afterwards.
+async fn survives(outage: Duration, begin: impl AsyncFnOnce(&mut Cluster), end: impl AsyncFnOnce(&mut Cluster)) {
+    let (mut cluster, job) = cluster_with_members().await;
+    let (lease, leader) = (cluster.lease().await, cluster.leader().await.unwrap());
+    let rest = cluster.leader_rest().await;
+    begin(&mut cluster).await;
+    let away = std::time::Instant::now();
+    while away.elapsed() < outage {
+        tokio::time::sleep(seconds(1)).await;
+        let now = rest.job(&job).await;
+        assert!(now.as_ref().is_ok_and(|job| job.runs()), "after {:.0} s of the outage: {now:?}", away.elapsed().as_secs_f64());
+    }
+    end(&mut cluster).await;
+    let back = std::time::Instant::now();
+    let before = rest.checkpoints(&job).await.unwrap();
+    let more = async || rest.checkpoints(&job).await.ok().filter(|now| now.completed >= before.completed + 4);
+    let after = eventually("checkpoints after the outage", seconds(120), more).await;
+    say(format!(
+        "{} checkpoints failed; the next ones were complete {:.1} s after the API server was back",
+        after.failed,
+        back.elapsed().as_secs_f64()
+    ));
+    assert_eq!(after.restores, 0, "the job was restarted");
+    assert_eq!(cluster.lease().await.term, lease.term, "the term changed");
+    assert_eq!(cluster.leader().await, Some(leader));
+    assert!(rest.job(&job).await.unwrap().runs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_down_changes_no_leader_and_restarts_no_job() {
+    survives(
+        outage(60),
+        async |cluster| cluster.plane.servers[0].process.kill(),
+        async |cluster| {
+            cluster.plane.servers[0].process.restart();
+            cluster.plane.servers[0].wait_until_ready().await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_hangs_changes_no_leader_and_restarts_no_job() {
+    survives(outage(30), async |cluster| cluster.plane.servers[0].process.stop(), async |cluster| cluster.plane.servers[0].process.cont())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_etcd_changes_no_leader_and_restarts_no_job() {
+    survives(outage(30), async |cluster| cluster.plane.etcd.stop(), async |cluster| cluster.plane.etcd.cont()).await;
+}
