@@ -75,11 +75,11 @@ pub fn searched() -> Vec<Model> {
         },
         Model {
             name: "two candidates, messages: calm",
-            settings: settings(4, 3),
+            settings: settings(5, 4),
             faults: faults(&[MESSAGES, &[KillJvm, CrashGateway, Partition, Outage]]),
             budget: 2,
             checks: [TIMED, &[L4]].concat(),
-            deadline: 8,
+            deadline: 9,
             ..base()
         },
         Model {

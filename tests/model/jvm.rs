@@ -92,7 +92,8 @@ impl Model {
         self.tell(world, c, Event::JvmHeard { jvm });
         // A request that was held is answered now.
         let held = matches!(self.plan(world, c, &Asks::ReadLock, &Value::Null), Plan::Hold { tells: Tells::Foreign, .. });
-        if held && world.candidates[c].jvm.leads.is_some() {
+        let told = self.mutant != Some(Mutant::NotToldBeforeCampaign);
+        if held && told && world.candidates[c].jvm.leads.is_some() {
             self.is_told(world, c);
         }
     }
