@@ -68,18 +68,19 @@ fn drifting() -> Vec<Vec<u64>> {
 pub fn searched() -> Vec<Model> {
     vec![
         Model {
-            name: "two candidates, processes",
-            faults: faults(&[PROCESSES, &[HoldRequest, Partition, TerminatePod]]),
-            budget: 2,
-            ..base()
-        },
-        Model {
             name: "two candidates, messages: calm",
-            settings: settings(5, 4),
+            // One renewal late and then in conflict, each followed by a pause that is rounded up to a tick.
+            settings: settings(6, 5),
             faults: faults(&[MESSAGES, &[KillJvm, CrashGateway, Partition, Outage]]),
             budget: 2,
             checks: [TIMED, &[L4]].concat(),
-            deadline: 9,
+            deadline: 10,
+            ..base()
+        },
+        Model {
+            name: "two candidates, processes",
+            faults: faults(&[PROCESSES, &[HoldRequest, Partition, TerminatePod]]),
+            budget: 2,
             ..base()
         },
         Model {
@@ -98,7 +99,6 @@ pub fn searched() -> Vec<Model> {
             ..base()
         },
         Model { name: "three candidates", faults: faults(&[PROCESSES, NETWORK, EMPTIED_BY_HAND, &[TerminatePod]]), ..three() },
-        Model { name: "three candidates, two processes die", faults: vec![CrashGateway, KillJvm], budget: 2, ..three() },
         Model { name: "three candidates from the start, nothing goes wrong", leading: false, done: Vec::new(), budget: 0, ..three() },
         Model {
             name: "two candidates from the start",
@@ -163,6 +163,7 @@ pub fn searched() -> Vec<Model> {
 /// Larger ones, for an hour without other work.
 pub fn deep() -> Vec<Model> {
     vec![
+        Model { name: "three candidates, two processes die", faults: vec![CrashGateway, KillJvm], budget: 2, ..three() },
         Model {
             name: "two candidates, processes and network, two faults",
             faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]),

@@ -55,11 +55,7 @@ impl Model {
                 let alive = self.seen_incarnation(world, c) == jvm && candidate.jvm.life != Life::Dead;
                 self.tell(world, c, if alive { Event::JvmFound { jvm } } else { Event::JvmDied { jvm } });
             }
-            Action::EndJvm { jvm, .. } => {
-                if self.seen_incarnation(world, c) == jvm {
-                    self.kill_jvm(world, c);
-                }
-            }
+            Action::EndJvm { jvm, .. } if self.seen_incarnation(world, c) == jvm => self.kill_jvm(world, c),
             // Without an address nobody is a member, and nobody promises anything.
             _ => {}
         }

@@ -178,9 +178,9 @@ impl Case {
             faults: self.faults.to_vec(),
             budget: self.budget,
             checks: self.breaks.to_vec(),
-            // L4 is about a leader that can do without one renewal; the pause after it is rounded up to a tick.
-            settings: if self.breaks.contains(&L4) { settings(5, 4) } else { settings(3, 2) },
-            deadline: 9,
+            // L4 is about a leader that can do without one renewal.
+            settings: if self.breaks.contains(&L4) { settings(6, 5) } else { settings(3, 2) },
+            deadline: 10,
             ..base()
         }
     }

@@ -10,7 +10,7 @@ use pure::lease::elector::{Elector, Time};
 pub const LONG_AGO: i64 = 8_000;
 
 /// A record that was silent for so long, in milliseconds, may be taken, whoever looks.
-const SILENT_ENOUGH: f64 = 6_000.0;
+const SILENT_ENOUGH: f64 = 7_000.0;
 
 /// How long ago, as far as it makes a difference.
 pub fn ago(now: Time, then: Time) -> i64 {
