@@ -7,7 +7,7 @@ CARGO := nice cargo
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-processes test-kind \
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind \
 	test-flink-versions bench-failover image cluster cluster-down generate clean
 
 help: ## List the targets
@@ -26,18 +26,25 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,format) $(MAKE) --no-print-directory test-format
 	$(call part,build and lint) $(MAKE) --no-print-directory test-lint
 	$(call part,unit tests) $(MAKE) --no-print-directory test-unit
+	$(call part,election model) $(MAKE) --no-print-directory test-model
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	$(call part,process tests) $(MAKE) --no-print-directory test-processes
 
 test-format: ## Is everything formatted, and is what is generated up to date?
-	cargo fmt --check
+	cargo fmt --all --check
 
 test-lint: ## Lints, warnings are errors
-	$(CARGO) clippy --all-targets --all-features --quiet -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
 
 test-unit: ## Unit tests only
 	$(CARGO) test --lib --bins --test architecture
+
+test-model: ## The election, searched: every world within the budget of faults, and what each rule is needed for
+	$(CARGO) test --package flinkha-model --test model -- --nocapture --test-threads 1
+
+model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
+	MODEL_DEEP=1 $(CARGO) test --package flinkha-model --test model -- --nocapture --test-threads 1
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --tests -- --test-threads 1 --nocapture

@@ -14,7 +14,7 @@
 //!   before the first of their promises ends (I11). An answer that comes later than that does not revive a tenure.
 //! * **I6 silence is measured here.** A foreign record counts as silent only over intervals between consecutive successful quorum
 //!   reads that show the same resourceVersion, on the local monotonic clock. Timestamps of other machines decide nothing; an
-//!   unreachable API server is not silence.
+//!   unreachable API server is not silence. A free record is waited for as well, unless it was given back, or never held.
 //! * **I7 unknown is read.** A write that failed, conflicted or timed out may have been applied: a quorum read decides, no retry.
 //! * **I8 only a living JVM campaigns or renews.** Its lock requests are its heartbeat.
 //! * **I9 a former leader is told.** A JVM that was shown the lock and lost it sees a foreign holder at its next request; until then

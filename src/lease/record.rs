@@ -54,11 +54,11 @@ impl Peers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// Term that the change led to; 0 while nobody has taken over.
+    /// Term that the change led to; 0 while nobody has taken the Lease.
     pub term: u64,
     /// Pod that led before; empty for the first leader.
     pub from: String,
-    /// Pod that leads now; empty while nobody has taken over.
+    /// Pod that leads now; empty while no JVM of the new term leads.
     pub to: String,
     /// One word for machines, such as `JobManagerDied`.
     pub why: String,
@@ -70,6 +70,19 @@ pub struct Change {
 }
 
 impl Record {
+    /// Free because its holder gave it back, not because somebody emptied it by hand.
+    pub fn is_given_back(&self) -> bool {
+        self.holder.is_empty() && self.change.as_ref().is_some_and(|change| change.term == 0 && change.to.is_empty())
+    }
+
+    /// The holder, or of a Lease that was emptied by hand the pod that led last.
+    pub fn last_holder(&self) -> &str {
+        match &self.change {
+            Some(change) if self.holder.is_empty() => &change.to,
+            _ => &self.holder,
+        }
+    }
+
     /// Reads a Lease. Annotations that do not parse count as absent.
     pub fn of(lease: &Lease) -> Self {
         let annotation = |key: &str| lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));

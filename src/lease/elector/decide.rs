@@ -137,11 +137,12 @@ impl Elector {
         }
     }
 
-    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8).
+    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8). Whoever held a Lease that was emptied by hand takes
+    /// himself for valid until he notices; so only one that was given back, or never held, is free at once.
     fn campaign(&self, now: Time) -> Option<(Intent, String, Record)> {
         let lease = self.lease.as_ref()?;
         let own = self.own_record();
-        let released = |why: &str| Change { from: lease.record.holder.clone(), why: why.to_owned(), ..Change::default() };
+        let released = |why: &str| Change { from: lease.record.last_holder().to_owned(), why: why.to_owned(), ..Change::default() };
         let record = |holder: &str, term: Term, change| Record {
             holder: holder.to_owned(),
             term: Some(term),
@@ -162,23 +163,32 @@ impl Elector {
             return None;
         }
         let resume = self.may_resume();
-        let change = if lease.record.holder.is_empty() {
-            let begun = lease.record.change.clone().filter(|change| change.to.is_empty());
-            let waited = now.since(lease.first_seen).as_millis() as u64;
-            let first = || Change { why: "FirstLeader".to_owned(), ..Change::default() };
-            Some(begun.map_or_else(first, |change| Change { leaderless_millis: change.leaderless_millis + waited, ..change }))
-        } else if resume {
+        let number = self.highest + 1;
+        let waited = now.since(lease.first_seen).as_millis() as u64;
+        let change = if resume {
             lease.record.change.clone()
-        } else if own.is_some() {
-            Some(released("TermRaised"))
-        } else if self.may_take(now, lease) {
-            let waited = now.since(self.holder_heard(&lease.record, lease.first_seen)).as_millis() as u64;
-            Some(Change { leaderless_millis: waited, ..released("LeaderSilent") })
         } else {
-            return None;
+            let begun = if let Some(given_back) = lease.record.change.clone().filter(|_| lease.record.is_given_back()) {
+                Change { leaderless_millis: given_back.leaderless_millis + waited, ..given_back }
+            } else if self.is_unused(&lease.record) {
+                Change { why: "FirstLeader".to_owned(), ..Change::default() }
+            } else if self.is_of_own_pod(&lease.record) {
+                released("TermRaised")
+            } else if self.may_take(now, lease) {
+                let waited = now.since(self.holder_heard(&lease.record, lease.first_seen)).as_millis() as u64;
+                Change { leaderless_millis: waited, ..released("LeaderSilent") }
+            } else {
+                return None;
+            };
+            Some(Change { term: number, ..begun })
         };
-        let term = Term { number: self.highest + 1, pod_uid: self.me.pod_uid.clone(), process: self.me.process.clone(), jvm };
+        let term = Term { number, pod_uid: self.me.pod_uid.clone(), process: self.me.process.clone(), jvm };
         Some((Intent::Acquire { resume }, lease.version.clone(), record(&self.me.pod, term, change)))
+    }
+
+    /// A free Lease that nobody ever held, as far as it or this candidate knows.
+    fn is_unused(&self, record: &Record) -> bool {
+        record.holder.is_empty() && record.term.is_none() && record.change.is_none() && self.highest == 0
     }
 
     /// The own JVM, if it could lead now (I8).
@@ -192,7 +202,7 @@ impl Elector {
         self.able_jvm(now).is_some()
     }
 
-    /// A foreign holder is no longer valid: as a listed member we know by our own promise (I11), else by its silence (I6).
+    /// Whoever held the Lease is no longer valid: as a listed member we know by our own promise (I11), else by its silence (I6).
     fn may_take(&self, now: Time, lease: &Observation) -> bool {
         let record = &lease.record;
         let stated = Duration::from_millis(record.duration_millis).max(self.settings.duration);
@@ -226,7 +236,8 @@ impl Elector {
     }
 
     fn read_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let suspicious = self.lease.as_ref().filter(|lease| !lease.record.holder.is_empty()).is_some_and(|lease| {
+        let waited_for = |lease: &&Observation| !lease.record.is_given_back() && !self.is_unused(&lease.record);
+        let suspicious = self.lease.as_ref().filter(waited_for).is_some_and(|lease| {
             let stated = Duration::from_millis(lease.record.duration_millis).max(self.settings.duration);
             let rests = if lease.record.peers.members.is_empty() { 2 * self.settings.retry_period } else { stated };
             now.since(lease.first_seen) >= rests

@@ -300,7 +300,12 @@ impl Elector {
     /// Term of a held record that our own pod wrote, in this process or an earlier one.
     pub(super) fn own_record(&self) -> Option<&Term> {
         let record = &self.lease.as_ref()?.record;
-        record.term.as_ref().filter(|term| !record.holder.is_empty() && term.pod_uid == self.me.pod_uid)
+        record.term.as_ref().filter(|_| !record.holder.is_empty() && self.is_of_own_pod(record))
+    }
+
+    /// The last term was our own pod's, so nobody else takes himself for the leader.
+    pub(super) fn is_of_own_pod(&self, record: &Record) -> bool {
+        record.term.as_ref().is_some_and(|term| term.pod_uid == self.me.pod_uid)
     }
 
     /// Our pod led before this process started, and the JVM of that term is the one that lives.

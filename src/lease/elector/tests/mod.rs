@@ -1,4 +1,4 @@
-//! One candidate against a scripted world. What several candidates can do to each other is searched in `tests/model.rs`.
+//! One candidate against a scripted world. What several candidates can do to each other is searched in `tests/model`.
 
 mod promises;
 
@@ -74,6 +74,13 @@ impl World {
         self.version += 1;
         let term = Term { number, pod_uid: "uid-b".into(), process: "other".into(), jvm: JVM };
         self.record = Record { holder: "demo-b".into(), term: Some(term), duration_millis: 15_000, ..Record::default() };
+    }
+
+    /// Its holder gives the Lease back.
+    fn give_back(&mut self) {
+        self.version += 1;
+        let change = Change { from: std::mem::take(&mut self.record.holder), why: "JobManagerDied".into(), ..Change::default() };
+        self.record.change = Some(change);
     }
 
     fn leading(process: &str) -> Self {
@@ -211,6 +218,39 @@ fn i6_an_unreachable_api_server_is_not_a_silent_holder() {
 }
 
 #[test]
+fn i6_a_lease_that_was_emptied_by_hand_is_waited_for_like_a_silent_one() {
+    let took_over = Change { term: 3, to: "demo-b".into(), ..Change::default() };
+    let not_yet_leading = Change { term: 3, ..Change::default() };
+    for (change, with_term) in [(Some(took_over), true), (Some(not_yet_leading), true), (None, false)] {
+        let mut world = World::new("p");
+        world.foreign(3);
+        world.ask_first();
+        world.version += 1;
+        world.record.holder.clear();
+        world.record.change = change;
+        world.record.term = world.record.term.filter(|_| with_term);
+        world.run(14_000);
+        assert_eq!(world.record.holder, "", "its holder may still take himself for the leader");
+        world.run(8_000);
+        assert_eq!(world.record.holder, "demo-a");
+        assert_eq!(world.record.term.as_ref().map(|term| term.number), Some(4));
+    }
+}
+
+#[test]
+fn a_lease_that_was_emptied_by_hand_is_taken_again_by_the_pod_whose_term_it_carries() {
+    let mut world = World::leading("p");
+    world.run(200);
+    world.version += 1;
+    world.record.holder.clear();
+    world.run(3_000);
+    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    world.step_and_answer(Event::JvmTold { jvm: JVM });
+    assert_eq!(world.record.holder, "demo-a");
+    assert_eq!(world.record.change.as_ref().map(|change| change.from.as_str()), Some("demo-a"));
+}
+
+#[test]
 fn i7_after_a_write_of_unknown_fate_a_read_decides() {
     let mut world = World::new("p");
     let read = world.step(Event::JvmHeard { jvm: JVM });
@@ -235,8 +275,7 @@ fn i7_a_read_that_a_write_overtook_decides_nothing() {
     world.now.0 += 5_000;
     let read = world.step(Event::JvmHeard { jvm: JVM });
     assert_eq!(read, [Action::ReadLease]);
-    world.version += 1;
-    world.record.holder.clear();
+    world.give_back();
     let (free_version, free) = (world.version.to_string(), world.record.clone());
     let actions = world.step_and_answer(Event::LeaseSeen { version: free_version, record: free });
     let term = stamped(&actions).expect("a term to stamp");
@@ -272,8 +311,7 @@ fn i9_a_former_leader_campaigns_only_after_it_was_told() {
     world.foreign(9);
     world.run(3_000);
     assert_eq!(world.elector.shown(), Shown::Standby { told: false });
-    world.version += 1;
-    world.record.holder.clear();
+    world.give_back();
     let (version, record) = (world.version.to_string(), world.record.clone());
     world.step_and_answer(Event::LeaseSeen { version: version.clone(), record: record.clone() });
     assert_eq!(world.record.holder, "");
@@ -287,7 +325,7 @@ fn i9_a_jvm_that_an_earlier_process_may_have_shown_the_lock_is_told_before_its_g
     let mut after = World { elector: Elector::new(identity("q"), Settings::default()), ..world };
     // Meanwhile another led, and gave the Lease back.
     after.foreign(2);
-    after.record.holder.clear();
+    after.give_back();
     after.step_and_answer(Event::JvmHeard { jvm: JVM });
     after.run(3_000);
     assert_eq!(after.record.holder, "");
