@@ -73,6 +73,7 @@ pub fn settings(duration: u64, renew_deadline: u64) -> Settings {
         take_deadline: seconds(2),
         step_down_deadline: seconds(2),
         deaf_deadline: seconds(6),
+        lapse_grace: seconds(1) / 2,
         cool_down: seconds(1),
     }
 }

@@ -216,7 +216,7 @@ fn i11_a_planned_switchover_hands_over_to_a_member_and_to_nobody_else() {
 fn a_lease_that_was_given_back_for_another_is_left_to_it_for_a_while() {
     let mut world = World::new("p");
     world.foreign(3);
-    world.record.holder.clear();
+    world.give_back();
     world.record.switchover = Some("demo-c".into());
     world.ask_first();
     world.run(1_500);
