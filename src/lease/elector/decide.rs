@@ -210,8 +210,9 @@ impl Elector {
             return false;
         }
         if !record.peers.lists(&self.me.pod_uid) {
-            let promises = if record.peers.members.is_empty() { 0 } else { record.peers.promise_millis };
-            return lease.silent >= drifted(stated + Duration::from_millis(promises));
+            let alone = record.peers.members.is_empty();
+            let promises = if alone { 0 } else { record.peers.promise_millis };
+            return (alone || lease.writable) && lease.silent >= drifted(stated + Duration::from_millis(promises));
         }
         // A machine that answers while its gateway does not ask is most likely restarting the gateway, and its JVM goes on.
         let gone = lease.unanswered.is_some_and(|at| now.since(at) < 2 * self.settings.ask_period);
@@ -235,13 +236,15 @@ impl Elector {
         }
     }
 
+    /// A record that has not changed for longer than a holder leaves it as it is.
+    pub(super) fn is_suspicious(&self, now: Time, lease: &Observation) -> bool {
+        let stated = Duration::from_millis(lease.record.duration_millis).max(self.settings.duration);
+        let rests = if lease.record.peers.members.is_empty() { 2 * self.settings.retry_period } else { stated };
+        !lease.record.is_given_back() && !self.is_unused(&lease.record) && now.since(lease.first_seen) >= rests
+    }
+
     fn read_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let waited_for = |lease: &&Observation| !lease.record.is_given_back() && !self.is_unused(&lease.record);
-        let suspicious = self.lease.as_ref().filter(waited_for).is_some_and(|lease| {
-            let stated = Duration::from_millis(lease.record.duration_millis).max(self.settings.duration);
-            let rests = if lease.record.peers.members.is_empty() { 2 * self.settings.retry_period } else { stated };
-            now.since(lease.first_seen) >= rests
-        });
+        let suspicious = self.lease.as_ref().is_some_and(|lease| self.is_suspicious(now, lease));
         let needed = self.unknown.is_some() || self.read_wanted || (self.tenure.is_none() && (self.lease.is_none() || suspicious));
         if needed && !self.reading && now >= self.next_read {
             self.reading = true;

@@ -162,6 +162,8 @@ struct Observation {
     silent: Duration,
     /// End of the last quorum read that showed this version, if no read failed since.
     confirmed: Option<Time>,
+    /// The last probe was stored. Silence while nobody could write says nothing of the holder.
+    writable: bool,
     /// Promises are refused: the holder does not write although this candidate could.
     refused: bool,
     /// When the holder's machine last did not answer.

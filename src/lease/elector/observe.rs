@@ -55,12 +55,7 @@ impl Elector {
                     lease.unanswered = (!answered).then_some(now);
                 }
             }
-            Event::Probed { written } => {
-                self.probing = false;
-                if let Some(lease) = &mut self.lease {
-                    lease.refused |= written;
-                }
-            }
+            Event::Probed { written } => self.probed(now, written),
         }
     }
 
@@ -164,6 +159,7 @@ impl Elector {
                 first_seen: now,
                 silent: Duration::ZERO,
                 confirmed: None,
+                writable: false,
                 refused: false,
                 unanswered: None,
             });

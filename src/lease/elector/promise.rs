@@ -132,6 +132,19 @@ impl Elector {
         if self.terminating { Answer::Leaving } else { Answer::Promised }
     }
 
+    /// An API server that takes no writes is no more a silent holder than one that does not answer (I6). So silence counts anew from the
+    /// first probe that is stored: a holder whose writes did not come through has time for one.
+    pub(super) fn probed(&mut self, now: Time, written: bool) {
+        self.probing = false;
+        let able = self.able(now);
+        let Some(lease) = self.lease.as_mut().filter(|lease| !lease.record.peers.members.is_empty()) else { return };
+        if !written || !lease.writable {
+            (lease.silent, lease.confirmed) = (Duration::ZERO, None);
+        }
+        lease.writable = written;
+        lease.refused |= able && written && lease.silent >= 2 * self.settings.retry_period;
+    }
+
     /// A listed member may take the Lease when its promise has ended: then the holder is no longer valid.
     pub(super) fn promise_has_ended(&self, now: Time, record: &Record, first_seen: Time) -> bool {
         let lasts = Duration::from_millis(record.peers.promise_millis).max(self.settings.promise);
@@ -170,7 +183,8 @@ impl Elector {
     pub(super) fn look_after_holder(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Some(lease) = &self.lease else { return };
         let holder = &lease.record.peers.address;
-        if self.tenure.is_some() || lease.record.holder.is_empty() || holder.is_empty() || self.me.address.is_empty() {
+        let of_another = !lease.record.holder.is_empty() && !self.is_of_own_pod(&lease.record);
+        if self.tenure.is_some() || !of_another || holder.is_empty() || self.me.address.is_empty() {
             return;
         }
         let unheard = now.since(self.holder_heard(&lease.record, lease.first_seen));
@@ -184,8 +198,8 @@ impl Elector {
             (self.knocking, self.next_knock) = (true, now.after(self.settings.ask_period));
             actions.push(Action::Knock { holder: holder.clone() });
         }
-        let unwritten = lease.silent >= 2 * self.settings.retry_period && !lease.refused && self.able(now);
-        if listed && unwritten && !self.probing && now >= self.next_probe {
+        let suspicious = !lease.record.peers.members.is_empty() && self.is_suspicious(now, lease);
+        if suspicious && !self.probing && now >= self.next_probe {
             (self.probing, self.next_probe) = (true, now.after(self.settings.retry_period));
             actions.push(Action::ProbeWrite);
         }
