@@ -95,18 +95,25 @@ impl Elector {
             }
             lease.confirmed = Some(now);
         }
-        if let Some(attempt) = self.unknown.take()
-            && self.is_ours(&record)
-            && record.term == attempt.record.term
-        {
-            // It was applied, or for a renewal an earlier one was: either way validity runs from the start of what is proven.
-            if let Intent::Acquire { resume } = attempt.intent {
-                self.begin(now, attempt, version.clone(), resume);
+        let mut renewal = None;
+        if let Some(attempt) = self.unknown.take() {
+            match attempt.intent {
+                // It was applied: validity runs from its start.
+                Intent::Acquire { resume } if self.is_ours(&record) && record.term == attempt.record.term => {
+                    self.begin(now, attempt, version.clone(), resume);
+                }
+                Intent::Renew => renewal = Some(attempt),
+                Intent::Acquire { .. } | Intent::Release => {}
             }
         }
         let keeps = self.is_ours(&record);
         match &mut self.tenure {
             Some(tenure) if keeps && Some(&tenure.term) == record.term.as_ref() => {
+                if tenure.version != version {
+                    tenure.promises.open.clear();
+                } else if let Some(renewal) = renewal {
+                    tenure.promises.may_be_stored(renewal.record.peers.members, renewal.started);
+                }
                 tenure.version = version;
                 tenure.promises.stored = record.peers.members;
             }
@@ -135,6 +142,8 @@ impl Elector {
         if idle && matches!(tenure.stage, Stage::Leading) && !tenure.promises.stored.is_empty() && !tenure.switching {
             // The request itself has made the version; a compare-and-swap finds out if there is a later one.
             (tenure.version, tenure.switching) = (version.to_owned(), true);
+            tenure.promises.open.clear();
+            tenure.promises.may_be_stored(record.peers.members.clone(), tenure.renewed);
             actions.push(Action::AwaitJobs { term: tenure.term.clone() });
         }
     }
@@ -190,6 +199,7 @@ impl Elector {
                     tenure.version = version;
                     tenure.renewed = attempt.started;
                     tenure.promises.stored = attempt.record.peers.members;
+                    tenure.promises.open.clear();
                     tenure.news = tenure.change != attempt.record.change;
                 }
             }

@@ -19,9 +19,17 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(super) struct Promises {
     /// Members of the last record that is known to be stored.
     pub(super) stored: Vec<Member>,
+    /// Writes on the stored version that a read did not show, and that may be applied yet.
+    pub(super) open: Vec<Open>,
     /// Who asked to be a member, and what is known of it.
     peers: Vec<Peer>,
     next_ask: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Open {
+    members: Vec<Member>,
+    started: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +52,13 @@ pub(super) struct Given {
 impl Promises {
     fn promised(&self, pod_uid: &str) -> Option<Time> {
         self.peers.iter().find(|peer| peer.member.pod_uid == pod_uid)?.promised
+    }
+
+    /// Of writes with the same members the first counts.
+    pub(super) fn may_be_stored(&mut self, members: Vec<Member>, started: Time) {
+        if self.open.iter().all(|open| open.members != members) {
+            self.open.push(Open { members, started });
+        }
     }
 
     /// Who is to be listed: those whose promises come in time.
@@ -72,7 +87,8 @@ impl Elector {
         self.tenure.as_ref().is_some_and(|tenure| tenure.promises.wanted(now, &self.settings) != tenure.promises.stored)
     }
 
-    /// Until when nobody else can hold the Lease (I5, I11). A write in flight may or may not be stored: what ends first counts.
+    /// Until when nobody else can hold the Lease (I5, I11). A write in flight, or one that was given up, may or may not be stored: what ends
+    /// first counts.
     pub(super) fn judge_validity(&mut self) {
         let pending = self.writing.as_ref().or(self.unknown.as_ref());
         let Some(tenure) = &mut self.tenure else { return };
@@ -80,11 +96,12 @@ impl Elector {
             let until = |member: &Member| {
                 tenure.promises.promised(&member.pod_uid).map_or(written, |at| at.max(written)).after(self.settings.promise)
             };
-            members.iter().map(until).min()
+            members.iter().map(until).min().unwrap_or(written.after(self.settings.renew_deadline))
         };
         let stored = by_members(&tenure.promises.stored, tenure.renewed);
-        let stored = stored.unwrap_or(tenure.renewed.after(self.settings.renew_deadline));
-        let in_flight = pending.and_then(|attempt| by_members(&attempt.record.peers.members, attempt.started));
+        let in_flight = pending.map(|attempt| by_members(&attempt.record.peers.members, attempt.started));
+        let open = tenure.promises.open.iter().map(|open| by_members(&open.members, open.started));
+        let in_flight = open.chain(in_flight).min();
         // A lapsed tenure is made valid by a write alone, not by promises that come late.
         let stored = if tenure.lapsed.is_some_and(|lapsed| tenure.renewed < lapsed) { stored.min(tenure.valid_until) } else { stored };
         tenure.valid_until = in_flight.map_or(stored, |in_flight| in_flight.min(stored));
@@ -164,11 +181,12 @@ impl Elector {
     }
 
     pub(super) fn ask_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let pending = self.writing.as_ref().or(self.unknown.as_ref()).map(|attempt| attempt.record.peers.clone()).unwrap_or_default();
+        let pending = self.writing.as_ref().or(self.unknown.as_ref()).map(|attempt| attempt.record.peers.members.clone());
         let Some(tenure) = self.tenure.as_mut().filter(|tenure| !matches!(tenure.stage, Stage::Ending(_))) else { return };
         let promises = &mut tenure.promises;
-        let stored = Peers { members: promises.stored.clone(), ..Peers::default() };
-        let counts = |peer: &Peer| stored.lists(&peer.member.pod_uid) || pending.lists(&peer.member.pod_uid);
+        let open = promises.open.iter().flat_map(|open| &open.members);
+        let listed: Vec<Member> = open.chain(&promises.stored).chain(pending.iter().flatten()).cloned().collect();
+        let counts = |peer: &Peer| listed.iter().any(|member| member.pod_uid == peer.member.pod_uid);
         let heard = |peer: &Peer| peer.promised.map_or(peer.joined, |promised| promised.max(peer.joined));
         promises.peers.retain(|peer| counts(peer) || (now.since(heard(peer)) < fresh(&self.settings) && !peer.leaving));
         if now < promises.next_ask || promises.peers.is_empty() {

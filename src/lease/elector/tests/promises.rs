@@ -118,6 +118,25 @@ fn i11_a_member_that_does_not_answer_is_no_longer_listed_before_its_promise_ends
     assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
 }
 
+/// A read that shows the version on which it was decided does not prove that it will not be applied.
+#[test]
+fn i11_members_of_a_write_that_was_given_up_count_until_the_version_changes() {
+    let mut world = World::leading("p");
+    world.step_and_answer(Event::PeerJoined { member: member("b") });
+    let (term, asked) = (world.term(), world.now);
+    let promised = Event::PeerPromised { term, pod_uid: "uid-b".into(), asked, leaving: false };
+    let attempt = world.step(promised).into_iter().find_map(|action| match action {
+        Action::WriteLease { attempt, .. } => Some(attempt),
+        _ => None,
+    });
+    world.step_and_answer(Event::LeaseWritten { attempt: attempt.expect("it is to be listed"), outcome: Write::Unknown });
+    assert!(world.elector.unknown.is_none(), "a read has shown that it is not stored");
+    let Shown::Leader { until, .. } = world.elector.shown() else { panic!("it leads") };
+    assert_eq!(until, asked.after(Duration::from_secs(4)));
+    world.run(1_000);
+    assert!(world.elector.tenure.expect("a tenure").promises.open.is_empty(), "a later write is stored");
+}
+
 #[test]
 fn i11_the_lease_is_written_seldom_while_members_promise() {
     let mut world = World::leading_with("b");
