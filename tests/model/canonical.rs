@@ -43,7 +43,7 @@ impl World {
     fn fingerprint(&self) -> u64 {
         let bases = Bases::of(&self.api);
         let mut hasher = DefaultHasher::new();
-        (self.faults, self.writes).hash(&mut hasher);
+        (self.faults, self.writes, self.cut).hash(&mut hasher);
         self.api.print((), |api| plain(of_api(api, &bases, self.candidates[0].clock))).hash.hash(&mut hasher);
         for c in 0..self.candidates.len() {
             self.of_machine(c, &bases).hash(&mut hasher);
@@ -87,7 +87,7 @@ fn of_request(request: &Request, bases: &Bases, now: u16, clock: Time) -> Print 
     let mut versions = Vec::new();
     request.sent = (now - request.sent).min(8);
     match &mut request.call {
-        Call::ReadLease { started } => *started = Time(ago(clock, *started) as u64),
+        Call::ReadLease { started: time } | Call::Ask { asked: time, .. } => *time = Time(ago(clock, *time) as u64),
         Call::WriteLease { attempt, version, record, .. } => {
             *attempt = 0;
             record.change.iter_mut().for_each(|change| change.leaderless_millis = 0);
@@ -97,7 +97,7 @@ fn of_request(request: &Request, bases: &Bases, now: u16, clock: Time) -> Print 
         Call::PutCluster { read, .. } => bases.cluster(read),
         Call::PutJob { job, read, .. } => bases.job(*job, read),
         Call::Delete { job, version, .. } => *version = bases.jobs[*job].wrapping_sub(*version),
-        Call::StampCluster { .. } | Call::List { .. } | Call::StampJob { .. } | Call::Post { .. } => {}
+        Call::StampCluster { .. } | Call::List { .. } | Call::StampJob { .. } | Call::Post { .. } | Call::Probe | Call::Knock { .. } => {}
     }
     if let Phase::Answered { answer, .. } = &mut request.phase {
         match answer {

@@ -1,8 +1,8 @@
 //! What is searched: how many candidates, which faults, how many of them.
 
 use super::faults::Fault::{self, *};
-use super::model::{Model, settings};
-use super::properties::{L1, L2, L3, L4, S1, S1_EMPTY, S2, S3, S4, S5};
+use super::model::{Model, peer_settings, settings};
+use super::properties::{L1, L2, L3, L4, L5, S1, S1_EMPTY, S2, S3, S4, S5};
 use super::world::Operation::{self, *};
 use super::world::TICK;
 
@@ -28,6 +28,9 @@ pub fn base() -> Model {
         candidates: 2,
         jobs: 1,
         settings: settings(3, 2),
+        peers: false,
+        prompt: false,
+        cut: 0,
         rates: vec![vec![TICK, TICK]],
         leading: true,
         done: vec![Register(0), Create(0), Checkpoint(0)],
@@ -49,14 +52,69 @@ fn three() -> Model {
     Model { candidates: 3, rates: vec![vec![TICK; 3]], ..base() }
 }
 
+/// As little as the order of production allows: ask <= promise < renew deadline < duration.
+pub fn peers() -> Model {
+    Model { peers: true, settings: peer_settings(2, 3, 4), done: Vec::new(), deadline: 12, ..base() }
+}
+
+fn three_peers() -> Model {
+    Model { candidates: 3, rates: vec![vec![TICK; 3]], prompt: true, ..peers() }
+}
+
+/// A way that was stated to be open: all members are cut off from the API server together with the holder, and who is not listed reaches
+/// the API server and nobody else.
+pub fn split() -> Model {
+    Model { name: "a split", cut: 0b10, faults: vec![Partition], budget: 2, checks: vec![S4], ..three_peers() }
+}
+
+/// Promises (I11).
+fn among_peers() -> Vec<Model> {
+    vec![
+        Model {
+            name: "peers: an outage",
+            settings: peer_settings(3, 4, 5),
+            faults: vec![Outage, RefuseWrites],
+            checks: [TIMED, &[L5]].concat(),
+            ..three_peers()
+        },
+        Model { name: "two peers", faults: faults(&[PROCESSES, NETWORK, &[RefuseWrites, CutPair, TerminatePod]]), ..peers() },
+        Model {
+            name: "three peers",
+            faults: faults(&[&[CrashGateway, KillJvm, HangJvm, TerminatePod, RefuseWrites, CutPair], NETWORK]),
+            ..three_peers()
+        },
+        Model {
+            name: "three peers, one is not listed",
+            cut: 0b10,
+            faults: vec![Outage, RefuseWrites, Partition, HoldAnswer, KillJvm],
+            ..three_peers()
+        },
+        Model { name: "peers, messages and members", faults: faults(&[MESSAGES, &[KillJvm, CutPair]]), budget: 2, prompt: true, ..peers() },
+        Model {
+            name: "peers with clocks of bounded drift",
+            settings: peer_settings(3, 4, 5),
+            rates: vec![SLOW_AND_FAST.to_vec(), vec![SLOW_AND_FAST[1], SLOW_AND_FAST[0]]],
+            faults: vec![Partition, CutPair],
+            budget: 2,
+            prompt: true,
+            checks: DRIFTING.to_vec(),
+            ..peers()
+        },
+    ]
+}
+
 /// For the check of the search itself: small, and with a bit of everything.
 pub fn alike() -> Vec<Model> {
     let everything = faults(&[PROCESSES, NETWORK, LEASE_BY_HAND, CLOCKS]);
     vec![
         Model { name: "a bit of everything", faults: everything, operations: vec![Checkpoint(0), Register(0)], writes: 1, ..base() },
+        Model { name: "peers", faults: vec![CrashGateway, Partition, HoldAnswer, RefuseWrites, CutPair], ..peers() },
         Model { name: "two faults, one after the other", faults: vec![CrashGateway, HoldAnswer, ClearHolder], budget: 2, ..base() },
     ]
 }
+
+/// Whose rates differ by just less than a twentieth.
+pub const SLOW_AND_FAST: [u64; 2] = [976, 1024];
 
 /// The first clock is slow and the second fast, or the other way round.
 fn drifting() -> Vec<Vec<u64>> {
@@ -158,6 +216,9 @@ pub fn searched() -> Vec<Model> {
             ..base()
         },
     ]
+    .into_iter()
+    .chain(among_peers())
+    .collect()
 }
 
 /// Larger ones, for an hour without other work.
@@ -187,6 +248,24 @@ pub fn deep() -> Vec<Model> {
             ..base()
         },
         Model { name: "two candidates, three faults", faults: vec![CrashGateway, KillJvm, HoldRequest], budget: 3, ..base() },
+        Model {
+            name: "a membership of unknown fate",
+            settings: peer_settings(2, 5, 6),
+            cut: 1,
+            faults: vec![HoldRequest, Partition, CutPair],
+            budget: 3,
+            prompt: true,
+            checks: vec![S4],
+            ..peers()
+        },
+        Model { name: "three peers, one stands still", faults: vec![PauseGateway], ..three_peers() },
+        Model {
+            name: "two peers, two faults",
+            faults: faults(&[PROCESSES, NETWORK, &[RefuseWrites, CutPair]]),
+            budget: 2,
+            prompt: true,
+            ..peers()
+        },
         Model {
             name: "HA data, any clock, two faults",
             faults: faults(&[CLOCKS, &[HoldRequest, CrashGateway]]),

@@ -6,6 +6,7 @@ use pure::lease::term::Term;
 
 use super::model::Model;
 use super::mutants::Mutant;
+use super::peers;
 use super::requests::{Answer, Call, Phase, stamping};
 use super::world::{Life, Stamper, World, incarnation};
 
@@ -56,8 +57,14 @@ impl Model {
                 self.tell(world, c, if alive { Event::JvmFound { jvm } } else { Event::JvmDied { jvm } });
             }
             Action::EndJvm { jvm, .. } if self.seen_incarnation(world, c) == jvm => self.kill_jvm(world, c),
-            // Without an address nobody is a member, and nobody promises anything.
-            _ => {}
+            Action::AskPromises { term, members, .. } => self.ask_promises(world, c, &term, &members),
+            Action::AnswerPromise { answer, .. } => {
+                world.gateway(c, |gateway| gateway.said = Some(answer));
+            }
+            Action::Join { holder, member } => self.join(world, c, peers::at(&holder), member),
+            Action::Knock { holder } => self.send(world, c, Call::Knock { to: peers::at(&holder) }),
+            Action::ProbeWrite => self.send(world, c, Call::Probe),
+            Action::EndJvm { .. } | Action::Publish { .. } | Action::AwaitJobs { .. } => {}
         }
     }
 

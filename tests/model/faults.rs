@@ -25,6 +25,10 @@ pub enum Fault {
     HoldAnswer,
     Partition,
     Outage,
+    /// The API server answers reads only.
+    RefuseWrites,
+    /// Two candidates do not reach each other.
+    CutPair,
     /// A watch event is late.
     HoldEvent,
     TerminatePod,
@@ -53,7 +57,13 @@ impl Model {
         for fault in &self.faults {
             let targets = match fault {
                 Fault::HoldRequest | Fault::HoldAnswer => world.requests.len(),
-                Fault::Outage | Fault::DeleteLease | Fault::ClearHolder | Fault::ClearTerm | Fault::DeleteClusterConfigMap => 1,
+                Fault::CutPair => world.candidates.len() * (world.candidates.len() - 1) / 2,
+                Fault::Outage
+                | Fault::RefuseWrites
+                | Fault::DeleteLease
+                | Fault::ClearHolder
+                | Fault::ClearTerm
+                | Fault::DeleteClusterConfigMap => 1,
                 Fault::DeleteJobConfigMap => world.api.jobs.len(),
                 Fault::ClearStamp => world.api.jobs.len() + 1,
                 _ => world.candidates.len(),
@@ -77,6 +87,7 @@ impl Model {
     pub fn strike(&self, world: &mut World, fault: Fault, target: usize) -> Option<()> {
         match fault {
             Fault::HoldRequest | Fault::HoldAnswer => self.strike_request(world, fault, target)?,
+            Fault::CutPair if world.cut & (1 << target) == 0 => world.cut |= 1 << target,
             Fault::CrashGateway
             | Fault::KillJvm
             | Fault::HangJvm
@@ -97,7 +108,7 @@ impl Model {
                 Fault::HoldRequest | Fault::HoldAnswer | Fault::HoldEvent => ghost.late_messages += 1,
                 _ => ghost.others += 1,
             }
-            ghost.only_outage = first && fault == Fault::Outage;
+            ghost.only_outage = first && matches!(fault, Fault::Outage | Fault::RefuseWrites);
         });
         Some(())
     }
@@ -111,7 +122,7 @@ impl Model {
             request.change(|request| request.phase = Phase::Held);
             return Some(());
         }
-        let applicable = request.awaited && world.connected(world.requests[target].from);
+        let applicable = request.awaited && world.reaches(&world.requests[target]);
         applicable.then(|| self.apply(world, target, true))
     }
 
@@ -166,7 +177,8 @@ impl Model {
         world.api.change(|api| {
             let lease = api.lease.as_mut();
             match fault {
-                Fault::Outage if api.up => api.up = false,
+                Fault::Outage if api.up && api.writable => api.up = false,
+                Fault::RefuseWrites if api.up && api.writable => api.writable = false,
                 Fault::DeleteLease => {
                     api.lease.take()?;
                     api.lease_version += 1;

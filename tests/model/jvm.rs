@@ -187,7 +187,7 @@ impl Model {
 
     /// Quorum read through the proxy, which raises a lower stamp before the JVM sees it. `None`: no answer.
     fn read_cluster(&self, world: &mut World, c: usize, term: &Term) -> Option<Cluster> {
-        if !world.connected(c) {
+        if !world.connected(c) || !world.api.writable {
             return None;
         }
         let higher = world.api.cluster.as_ref()?.stamp.clone().filter(|stamp| term.relation_of(stamp) == Relation::Higher);
@@ -202,7 +202,7 @@ impl Model {
     }
 
     fn read_job(&self, world: &mut World, c: usize, job: usize, term: &Term) -> Option<Job> {
-        if !world.connected(c) {
+        if !world.connected(c) || !world.api.writable {
             return None;
         }
         let read = world.api.jobs[job].object.clone()?;

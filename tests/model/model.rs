@@ -7,7 +7,7 @@ use stateright::Property;
 
 use super::faults::Fault;
 use super::mutants::Mutant;
-use super::requests::Phase;
+use super::requests::{Call, Phase, Request};
 use super::world::{Candidate, Gateway, Life, Operation, World};
 
 /// A configuration of the search.
@@ -17,6 +17,12 @@ pub struct Model {
     pub candidates: usize,
     pub jobs: usize,
     pub settings: Settings,
+    /// Candidates have addresses, and promise each other.
+    pub peers: bool,
+    /// What peers ask each other is answered before anything else happens, if no fault intervenes.
+    pub prompt: bool,
+    /// Pairs without a way between them from the start, one bit each.
+    pub cut: u8,
     /// Clock rates of the candidates; each list is a start of its own.
     pub rates: Vec<Vec<u64>>,
     /// Start with a leader, or with nothing.
@@ -54,6 +60,8 @@ pub enum Step {
     JvmStarts(usize),
     JvmWakes(usize),
     Heals(usize),
+    /// A pair of candidates reach each other again.
+    Reunites(usize),
     ApiReturns,
     OperatorCreatesLease,
     Fault(Fault, usize),
@@ -78,14 +86,23 @@ pub fn settings(duration: u64, renew_deadline: u64) -> Settings {
     }
 }
 
+/// The same with peers; a question is asked in every tick.
+pub fn peer_settings(promise: u64, renew_deadline: u64, duration: u64) -> Settings {
+    Settings { promise: Duration::from_secs(promise), ..settings(duration, renew_deadline) }
+}
+
 impl Model {
     /// Steps that need no fault.
     fn orderly(&self, world: &World, steps: &mut Vec<Step>) {
+        if let Some(index) = world.requests.iter().position(|request| self.prompt && self.is_answered_at_once(world, request)) {
+            return steps.push(Step::Apply(index));
+        }
         for index in 0..world.requests.len() {
             let request = &world.requests[index];
             let applicable = match request.phase {
-                Phase::Sent => world.connected(request.from),
-                Phase::Held => world.api.up,
+                Phase::Sent => world.reaches(request),
+                Phase::Held if request.call.between_peers() => world.reaches(request),
+                Phase::Held => world.api.up && (world.api.writable || !request.call.is_write()),
                 Phase::Answered { .. } => false,
             };
             if applicable {
@@ -101,7 +118,9 @@ impl Model {
         for (c, candidate) in world.candidates.iter().enumerate() {
             self.orderly_of(world, c, candidate, steps);
         }
-        if !world.api.up {
+        let pairs = 0..u8::BITS as usize;
+        steps.extend(pairs.filter(|pair| world.cut & (1 << pair) != 0).map(Step::Reunites));
+        if !world.api.up || !world.api.writable {
             steps.push(Step::ApiReturns);
         } else if world.api.lease.is_none() {
             steps.push(Step::OperatorCreatesLease);
@@ -112,6 +131,17 @@ impl Model {
             steps.extend((0..world.candidates.len()).filter(dead).map(Step::JvmStarts));
             steps.push(Step::Advance);
         }
+    }
+
+    /// A question, or a read of a Lease that nobody is writing, has the same answer now and later.
+    fn is_answered_at_once(&self, world: &World, request: &Request) -> bool {
+        let written = || world.requests.iter().any(|other| matches!(other.call, Call::WriteLease { .. }));
+        let question = match request.call {
+            Call::ReadLease { .. } => !written(),
+            Call::Ask { .. } | Call::Knock { .. } | Call::Probe => true,
+            _ => false,
+        };
+        question && request.phase == Phase::Sent && world.reaches(request)
     }
 
     fn orderly_of(&self, world: &World, c: usize, candidate: &Candidate, steps: &mut Vec<Step>) {
@@ -148,7 +178,7 @@ impl Model {
         let request_waits = (0..world.requests.len()).any(|index| {
             let request = &world.requests[index];
             let prompt = match &request.phase {
-                Phase::Sent => world.connected(request.from),
+                Phase::Sent => world.reaches(request),
                 Phase::Answered { late: false, .. } => self.may_be_delivered(world, index),
                 _ => false,
             };
@@ -203,7 +233,7 @@ impl Model {
         world.candidates[c].change(|candidate| {
             candidate.processes += 1;
             candidate.seen = 0;
-            candidate.gateway = Some(Gateway::new(c, candidate.processes, &self.settings));
+            candidate.gateway = Some(Gateway::new(c, candidate.processes, &self.settings, self.peers));
         });
         self.tell(world, c, Event::Tick);
     }
@@ -230,6 +260,7 @@ impl Model {
                 | Step::JvmStarts(_)
                 | Step::JvmWakes(_)
                 | Step::Heals(_)
+                | Step::Reunites(_)
                 | Step::ApiReturns
         ) {
             self.end_of_fault(&mut next);
@@ -259,7 +290,8 @@ impl Model {
             }),
             Step::JvmWakes(c) => next.jvm(c, |jvm| jvm.life = Life::Running),
             Step::Heals(c) => next.candidates[c].change(|candidate| candidate.reachable = true),
-            Step::ApiReturns => next.api.change(|api| api.up = true),
+            Step::Reunites(pair) => next.cut &= !(1 << pair),
+            Step::ApiReturns => next.api.change(|api| (api.up, api.writable) = (true, true)),
             Step::OperatorCreatesLease => next.api.change(|api| {
                 api.lease = Some(Default::default());
                 api.lease_version += 1;
@@ -272,7 +304,8 @@ impl Model {
 
     /// A world whose first candidate leads, with a registered job that has a checkpoint, or one where nobody has started.
     fn start(&self, rates: &[u64]) -> World {
-        let mut world = World::new(self.candidates, self.jobs, rates, &self.settings);
+        let mut world = World::new(self.candidates, self.jobs, rates, &self.settings, self.peers);
+        world.cut = self.cut;
         let prelude = Self { mutant: None, ..self.clone() };
         if self.leading {
             prelude.run_until(&mut world, |world| matches!(world.candidates[0].shown(), Some(Shown::Leader { .. })));
@@ -285,6 +318,9 @@ impl Model {
             let end = world.now + 5;
             prelude.run_until(&mut world, |world| world.now >= end && world.requests.is_empty());
             world.now = 0;
+            let listed = world.api.lease.as_ref().map_or(0, |record| record.peers.members.len());
+            let reached = (1..self.candidates).filter(|c| self.peers && world.joined(0, *c)).count();
+            assert_eq!(listed, reached, "all that are reached are members");
         }
         world.ghost.change(|ghost| {
             ghost.leaderless = 0;
@@ -300,6 +336,7 @@ impl Model {
         while !done(world) {
             let mut steps = Vec::new();
             self.orderly(world, &mut steps);
+            steps.retain(|step| !matches!(step, Step::Reunites(_)));
             // The first candidate is the quickest.
             let by_others = |step: &&Step| match step {
                 Step::Apply(index) | Step::Deliver(index) | Step::TimeOut(index) => world.requests[*index].from != 0,

@@ -56,6 +56,7 @@ pub const S5: &str = "S5 a JVM that goes on leading was not succeeded meanwhile"
 pub const L1: &str = "L1 with a healthy candidate and a reachable API server, somebody leads in time";
 pub const L2: &str = "L2 no new term without a fault";
 pub const L4: &str = "L4 one late or lost message brings no further change of leader";
+pub const L5: &str = "L5 among peers that are all alive, an outage of the API server ends no leadership, not even for a moment";
 pub const L3: &str = "L3 an outage of the API server moves no Lease";
 
 impl Ghost {
@@ -79,9 +80,13 @@ impl Ghost {
 
 type Check = fn(&Model, &World) -> bool;
 
+fn leads(candidate: &Candidate) -> bool {
+    matches!(candidate.shown(), Some(Shown::Leader { .. })) && candidate.valid_term().is_some()
+}
+
 impl Model {
     pub fn properties_checked(&self) -> Vec<Property<Self>> {
-        let all: [(&'static str, Check); 10] = [
+        let all: [(&'static str, Check); 11] = [
             (S1, |_, world| !world.ghost.broken.contains(&S1)),
             (S1_EMPTY, |_, world| !world.ghost.broken.contains(&S1_EMPTY)),
             (S2, |_, world| !world.ghost.broken.contains(&S2)),
@@ -92,6 +97,7 @@ impl Model {
             (L2, |model, world| world.faults < model.budget || world.ghost.grants.len() <= 1),
             (L4, |_, world| world.ghost.late_messages > 1 || world.ghost.grants.len() <= 1 + usize::from(world.ghost.others)),
             (L3, |_, world| !world.ghost.moved),
+            (L5, |_, world| !world.ghost.only_outage || leads(&world.candidates[0])),
         ];
         all.into_iter().filter(|(name, _)| self.checks.contains(name)).map(|(name, check)| Property::always(name, check)).collect()
     }
@@ -187,12 +193,10 @@ impl Model {
     }
 
     pub fn count_leaderless(&self, world: &mut World) {
-        let leads = world.candidates.iter().any(|candidate| {
-            let shown = matches!(candidate.shown(), Some(Shown::Leader { .. }));
-            shown && candidate.valid_term().is_some() && candidate.jvm_runs() && candidate.jvm.leads.is_some()
-        });
-        let hope = world.api.up && world.api.lease.is_some() && world.candidates.iter().any(|candidate| candidate.healthy());
-        let leaderless = if leads || !hope { 0 } else { world.ghost.leaderless + 1 };
+        let led = world.candidates.iter().any(|candidate| leads(candidate) && candidate.jvm_runs() && candidate.jvm.leads.is_some());
+        let hope =
+            world.api.up && world.api.writable && world.api.lease.is_some() && world.candidates.iter().any(|candidate| candidate.healthy());
+        let leaderless = if led || !hope { 0 } else { world.ghost.leaderless + 1 };
         if leaderless != world.ghost.leaderless {
             world.ghost.change(|ghost| ghost.leaderless = leaderless);
         }

@@ -1,6 +1,6 @@
 //! Requests on their way to the API server: applied at some time, early, late or never; their answers too.
 
-use pure::lease::elector::{Event, Read, Stamping, Time, Write};
+use pure::lease::elector::{self, Event, Read, Stamping, Time, Write};
 use pure::lease::record::Record;
 use pure::lease::term::{Relation, Term};
 
@@ -87,6 +87,18 @@ pub enum Call {
         uid: u8,
         version: u32,
     },
+    /// Does the API server store what this candidate writes?
+    Probe,
+    /// The holder asks a peer for its promise.
+    Ask {
+        to: usize,
+        term: Term,
+        asked: Time,
+    },
+    /// Does the peer's machine answer?
+    Knock {
+        to: usize,
+    },
 }
 
 /// Who a write of HA data comes from.
@@ -106,6 +118,8 @@ pub enum Answer {
     Listed(Vec<usize>),
     /// Of the lock PATCH or of a PUT of the cluster ConfigMap: what is stored now.
     Cluster(Option<Cluster>),
+    /// By a peer.
+    Said(elector::Answer),
     Nothing,
 }
 
@@ -113,6 +127,14 @@ impl Call {
     /// The gateway gives up waiting after a tick. Stamping has a deadline of its own.
     pub fn times_out(&self) -> bool {
         !matches!(self, Call::StampCluster { .. } | Call::List { .. } | Call::StampJob { .. })
+    }
+
+    pub fn between_peers(&self) -> bool {
+        matches!(self, Call::Ask { .. } | Call::Knock { .. })
+    }
+
+    pub fn is_write(&self) -> bool {
+        !matches!(self, Call::ReadLease { .. } | Call::List { .. })
     }
 
     pub fn is_stamping(&self) -> bool {
@@ -127,7 +149,7 @@ impl Call {
     /// Nobody waits, and it can no longer do anything: it need not be remembered.
     fn is_spent(&self, api: &Api, mutant: Option<Mutant>) -> bool {
         match self {
-            Call::ReadLease { .. } | Call::List { .. } => true,
+            Call::ReadLease { .. } | Call::List { .. } | Call::Probe | Call::Ask { .. } | Call::Knock { .. } => true,
             Call::WriteLease { version, .. } => mutant != Some(Mutant::LeaseWithoutCas) && *version != api.lease_version,
             Call::StampCluster { term, .. } => api.cluster.as_ref().is_some_and(|cluster| !lower(&cluster.stamp, term)),
             Call::StampJob { term, job, create } => match &api.jobs[*job].object {
@@ -176,7 +198,7 @@ impl Model {
     pub fn may_be_delivered(&self, world: &World, index: usize) -> bool {
         let request = &world.requests[index];
         let answered = matches!(request.phase, Phase::Answered { .. });
-        answered && world.candidates[request.from].gateway_runs() && world.candidates[request.from].reachable
+        answered && world.candidates[request.from].gateway_runs() && world.answer_reaches(request)
     }
 
     pub fn deliver(&self, world: &mut World, index: usize) {
@@ -202,6 +224,9 @@ impl Model {
                 self.stamper_goes_on(world, c, term, &request.call, answer);
             }
             (Call::Lock { term, jvm, .. }, Answer::Cluster(stored)) => self.lock_answered(world, c, term, *jvm, stored),
+            (Call::Probe, _) => self.tell(world, c, Event::Probed { written: true }),
+            (Call::Ask { to, term, asked }, Answer::Said(said)) => self.ask_answered(world, c, *to, term, *asked, said),
+            (Call::Knock { .. }, _) => self.tell(world, c, Event::Knocked { answered: true }),
             (Call::PutCluster { .. }, Answer::Cluster(stored)) => {
                 world.gateway(c, |gateway| gateway.stored = stored);
             }
@@ -229,6 +254,8 @@ impl Model {
                 self.tell(world, c, Event::LeaseRead { started: *started, outcome });
             }
             call @ Call::WriteLease { .. } => self.write_is_unknown(world, c, call),
+            Call::Probe => self.tell(world, c, Event::Probed { written: self.mutant == Some(Mutant::ProbesIgnored) }),
+            Call::Knock { .. } => self.tell(world, c, Event::Knocked { answered: false }),
             Call::Lock { .. } | Call::PutCluster { .. } => {
                 world.gateway(c, |gateway| gateway.stored = None);
             }

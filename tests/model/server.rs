@@ -40,6 +40,8 @@ impl Model {
             }
             Call::PutJob { write, job, read } => self.put_job(world, *write, *job, read),
             Call::Post { write, job, stamp, with_data } => self.post_job(world, *write, *job, stamp, *with_data),
+            Call::Probe | Call::Knock { .. } => Answer::Nothing,
+            Call::Ask { to, term, .. } => self.answer_ask(world, *to, term),
             Call::Delete { write, job, uid, version } => self.delete_job(world, *write, *job, *uid, *version),
         }
     }
@@ -56,6 +58,9 @@ impl Model {
             let mut merged = record.clone();
             merged.term = merged.term.or(before.term);
             merged.change = merged.change.or(before.change);
+            if self.mutant == Some(Mutant::MembersNotCounted) && !record.holder.is_empty() {
+                merged.peers.members = self.members_but(from);
+            }
             // Times for people; they would only multiply states.
             if let Some(change) = &mut merged.change {
                 change.leaderless_millis = 0;

@@ -10,7 +10,7 @@ use pure::lease::elector::{Elector, Time};
 pub const LONG_AGO: i64 = 8_000;
 
 /// A record that was silent for so long, in milliseconds, may be taken, whoever looks.
-const SILENT_ENOUGH: f64 = 7_000.0;
+const SILENT_ENOUGH: f64 = 9_000.0;
 
 /// How long ago, as far as it makes a difference.
 pub fn ago(now: Time, then: Time) -> i64 {
@@ -46,7 +46,7 @@ enum Field {
     Deadline,
     /// When the last read of the Lease ended: the next interval of silence ends where the next read began.
     Confirmed,
-    /// The JVM's last lock request.
+    /// The JVM's last lock request, or when the holder was last known to be there.
     Heard,
     Other,
 }
@@ -56,11 +56,11 @@ fn field(name: &str) -> Field {
         "version" => Field::Version,
         "silent" => Field::Silent,
         "id" | "next_attempt" | "leaderless_millis" | "acquired" => Field::Unimportant,
-        "next_read" | "next_write" | "next_ask" | "next_join" | "next_knock" | "next_probe" | "cool_until" | "valid_until" => {
+        "next_read" | "next_write" | "next_ask" | "next_join" | "next_knock" | "next_probe" | "cool_until" | "valid_until" | "until" => {
             Field::Deadline
         }
         "confirmed" => Field::Confirmed,
-        "heard" => Field::Heard,
+        "heard" | "started" | "first_seen" | "at" | "renewed" => Field::Heard,
         _ => Field::Other,
     }
 }
@@ -148,7 +148,7 @@ mod tests {
 
     /// An elector that began at this time and saw this version.
     fn at(origin: u64, version: &str) -> (u64, Vec<u32>) {
-        let mut elector = Gateway::new(0, 1, &settings(3, 2)).elector;
+        let mut elector = Gateway::new(0, 1, &settings(3, 2), false).elector;
         elector.step(Time(origin), Event::JvmHeard { jvm: incarnation(0, 1) });
         for tick in 0..3 {
             let now = Time(origin + 1000 * tick);
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_difference_of_one_step_counts() {
-        let mut elector = Gateway::new(0, 1, &settings(3, 2)).elector;
+        let mut elector = Gateway::new(0, 1, &settings(3, 2), false).elector;
         let before = print(&elector, Time(0), None, &mut Vec::new());
         elector.step(Time(0), Event::JvmHeard { jvm: incarnation(0, 1) });
         assert_ne!(print(&elector, Time(0), None, &mut Vec::new()), before);

@@ -2,10 +2,11 @@
 //!
 //! One tick of global time is one retry period. Everything healthy acts at least once per tick; what acts late is a fault.
 
-use pure::lease::elector::{Elector, Event, Identity, Settings, Shown, Time};
+use pure::lease::elector::{Answer, Elector, Event, Identity, Settings, Shown, Time};
 use pure::lease::record::Record;
 use pure::lease::term::{Incarnation, Term};
 
+use super::peers;
 use super::properties::Ghost;
 use super::requests::Request;
 use super::shared::Shared;
@@ -21,6 +22,8 @@ pub struct World {
     pub candidates: Vec<Shared<Candidate>>,
     pub requests: Vec<Shared<Request>>,
     pub ghost: Shared<Ghost>,
+    /// Pairs of candidates without a way between them, one bit each.
+    pub cut: u8,
     /// Faults that may still happen.
     pub faults: u8,
     /// Operations on HA data that JVMs may still begin.
@@ -30,6 +33,8 @@ pub struct World {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Api {
     pub up: bool,
+    /// It takes writes, and does not only answer reads.
+    pub writable: bool,
     pub lease: Option<Record>,
     /// Versions never return, not even after an object was deleted.
     pub lease_version: u32,
@@ -109,6 +114,8 @@ pub struct Gateway {
     /// The cluster ConfigMap as last stored.
     pub stored: Option<Cluster>,
     pub stamper: Option<Stamper>,
+    /// What the elector says to the question that it has just been asked.
+    pub said: Option<Answer>,
     /// Only a mutant's clock lags behind.
     pub lag: u64,
 }
@@ -167,9 +174,10 @@ pub enum Read {
 }
 
 impl World {
-    pub fn new(candidates: usize, jobs: usize, rates: &[u64], settings: &Settings) -> Self {
+    pub fn new(candidates: usize, jobs: usize, rates: &[u64], settings: &Settings, peers: bool) -> Self {
         let api = Api {
             up: true,
+            writable: true,
             lease: Some(Record::default()),
             lease_version: 1,
             renew_time: 0,
@@ -184,7 +192,7 @@ impl World {
             slow: false,
             frozen: false,
             reachable: true,
-            gateway: Some(Gateway::new(c, 1, settings)),
+            gateway: Some(Gateway::new(c, 1, settings, peers)),
             processes: 1,
             jvm: Jvm { incarnation: 1, life: Life::Running, leads: None, operation: None },
             seen: 0,
@@ -197,6 +205,7 @@ impl World {
             candidates: (0..candidates).map(|c| Shared::new(candidate(c))).collect(),
             requests: Vec::new(),
             ghost: Shared::new(Ghost::default()),
+            cut: 0,
             faults: 0,
             writes: 0,
         }
@@ -218,9 +227,12 @@ impl World {
 }
 
 impl Gateway {
-    pub fn new(c: usize, process: u8, settings: &Settings) -> Self {
-        let identity = Identity { pod: pod(c), pod_uid: format!("u{c}"), process: format!("p{process}"), address: String::new() };
-        Self { elector: Elector::new(identity, settings.clone()), paused: false, inbox: Vec::new(), stored: None, stamper: None, lag: 0 }
+    /// Without an address it has no peers.
+    pub fn new(c: usize, process: u8, settings: &Settings, peers: bool) -> Self {
+        let address = if peers { peers::address(c) } else { String::new() };
+        let identity = Identity { pod: pod(c), pod_uid: format!("u{c}"), process: format!("p{process}"), address };
+        let elector = Elector::new(identity, settings.clone());
+        Self { elector, paused: false, inbox: Vec::new(), stored: None, stamper: None, said: None, lag: 0 }
     }
 }
 
