@@ -1,7 +1,7 @@
 //! Everything that may go wrong, again and again, with real Flink JVMs and real kube-apiservers; and what came of it, judged by the API
 //! servers' own audit logs, by Flink's REST interface, and at the end by the job's output.
 //!
-//! Usage: `cargo test --features fault-tests --test faults`; FAULTS (5) runs of each, OUTAGE_SECONDS (90) for outages, ONLY (all) for a part of
+//! Usage: `cargo test --features long-tests --test faults`; FAULTS (5) runs of each, OUTAGE_SECONDS (90) for outages, ONLY (all) for a part of
 //! the names. Writes `target/bench/faults.json` and fails on any violation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
