@@ -7,8 +7,8 @@ CARGO := nice cargo
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind \
-	test-flink-versions bench-failover image cluster cluster-down generate clean
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-faults \
+	test-faults test-flink-versions bench-failover bench-api-load image cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -52,11 +52,21 @@ test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
 	$(call part,kind tests) $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture
 
+test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
+	$(call part,control plane binaries) rig/assets
+	$(call part,jobs) jobs/build
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test faults
+
 test-flink-versions: setup cluster image ## The failover test with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do FLINK_VERSION=$$version $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture failover; done
 
 bench-failover: setup cluster image ## Failover times beside Flink's own HA, in one run (RUNS=10)
 	RUNS=$${RUNS:-10} $(CARGO) test --features kind-tests --test bench-failover
+
+bench-api-load: setup ## Requests and watch traffic at the API server beside Flink's own HA (LOAD_SECONDS=60)
+	$(call part,control plane binaries) rig/assets
+	$(call part,jobs) jobs/build
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test api-load
 
 cluster: ## A kind cluster of three nodes, with Flink's image
 	$(call part,kind cluster) rig/up

@@ -27,7 +27,7 @@ fn config_map(writer: &str, resource_version: Option<String>) -> ConfigMap {
 async fn a_write_held_in_a_stopped_api_server_meets_what_was_written_through_the_other() {
     let mut plane = ControlPlane::start().await;
     let second = plane.add_server().await;
-    let admin = plane.admin().await;
+    let admin = plane.admin(0).await;
     create_all(&admin, include_str!("support/objects.yaml")).await;
     let pod = "demo-jobmanager-1";
     let uid = create_pod(&admin, NAMESPACE, pod).await;
@@ -63,7 +63,7 @@ async fn a_write_held_in_a_stopped_api_server_meets_what_was_written_through_the
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_survives_a_killed_api_server_and_a_killed_etcd() {
     let mut plane = ControlPlane::start().await;
-    let admin = plane.admin().await;
+    let admin = plane.admin(0).await;
     create_all(&admin, include_str!("support/objects.yaml")).await;
     let config_maps: Api<ConfigMap> = Api::namespaced(admin, NAMESPACE);
     config_maps.create(&PostParams::default(), &config_map("before", None)).await.unwrap();

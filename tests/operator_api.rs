@@ -283,7 +283,7 @@ async fn a_second_operator_takes_over_when_the_first_one_ends() {
     installation.operator.terminate();
     let status = installation.operator.wait(seconds(5)).await.expect("the operator ends when it is told to");
     assert!(status.success());
-    installation.until::<Lease>("the Lease to be free", place, |lease| lease["spec"]["holderIdentity"].is_null()).await;
+    installation.until::<Lease>("the Lease to be free", place, holder("")).await;
     installation.operator.restart();
     installation.until::<Lease>("the next to be elected", place, holder("operator-0")).await;
 }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, pin_mut};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -19,11 +17,11 @@ use super::peers::Peers;
 use super::probes::Health;
 use super::shared::Shared;
 use super::stamp::{Look, Stamper};
-use super::{brief, endpoint, mender};
+use super::{endpoint, mender};
 use crate::api::names::PROBE_ANNOTATION;
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
-use crate::lease::record::Record;
 use crate::lease::term::Incarnation;
+use crate::world::lease;
 use crate::world::storage::Storage;
 
 /// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
@@ -61,7 +59,8 @@ pub struct Driver {
 impl Driver {
     /// Runs until the process ends.
     pub async fn run(mut self) {
-        tokio::spawn(watch_lease(self.leases(), self.lease_name.clone(), Arc::clone(&self.shared)));
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(lease::watch(self.leases(), self.lease_name.clone(), move |event| shared.tell(event)));
         let mut ticks = tokio::time::interval(self.settings.retry_period / 8);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -111,7 +110,7 @@ impl Driver {
                 let (leases, name, limit) = (self.leases(), self.lease_name.clone(), self.settings.retry_period);
                 tokio::spawn(async move {
                     let started = shared.clock.now();
-                    let outcome = read(&leases, &name, limit).await;
+                    let outcome = lease::read(&leases, &name, limit).await;
                     shared.tell(Event::LeaseRead { started, outcome });
                 });
             }
@@ -123,7 +122,7 @@ impl Driver {
                     self.look = Some(tokio::spawn(async move { stamper.look().await }));
                 }
                 tokio::spawn(async move {
-                    let outcome = write(&leases, &name, &version, &record, acquired, limit).await;
+                    let outcome = lease::write(&leases, &name, &version, &record, acquired, limit).await;
                     shared.tell(Event::LeaseWritten { attempt, outcome });
                 });
             }
@@ -240,41 +239,6 @@ impl Driver {
     }
 }
 
-/// Quorum read: without a resourceVersion.
-async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
-    match tokio::time::timeout(limit, leases.get_opt(name)).await {
-        Ok(Ok(Some(lease))) => match lease.metadata.resource_version.clone() {
-            Some(version) => Read::Found { version, record: Record::of(&lease) },
-            None => Read::Failed,
-        },
-        Ok(Ok(None)) => Read::Absent,
-        Ok(Err(error)) => {
-            tracing::warn!(error = brief(&error), "failed to read the Lease");
-            Read::Failed
-        }
-        Err(_) => {
-            tracing::warn!("no answer to a read of the Lease");
-            Read::Failed
-        }
-    }
-}
-
-async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Record, acquired: bool, limit: Duration) -> Write {
-    let patch = Patch::Merge(record.to_patch(version, Timestamp::now(), acquired));
-    match tokio::time::timeout(limit, leases.patch(name, &PatchParams::default(), &patch)).await {
-        Ok(Ok(Lease { metadata, .. })) => metadata.resource_version.map_or(Write::Unknown, |version| Write::Done { version }),
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Write::Unknown,
-        Ok(Err(error)) => {
-            tracing::warn!(error = brief(&error), "failed to write the Lease");
-            Write::Unknown
-        }
-        Err(_) => {
-            tracing::warn!("no answer to a write of the Lease");
-            Write::Unknown
-        }
-    }
-}
-
 /// Waits while a job is just ending: its result is stored, and what it leaves is being cleaned up. A storage that cannot be read is not waited for.
 async fn await_jobs(storage: Option<Storage>) {
     let Some(storage) = storage else { return };
@@ -292,21 +256,4 @@ async fn await_jobs(storage: Option<Storage>) {
 async fn probe_write(ledgers: &Api<ConfigMap>, name: &str, limit: Duration) -> bool {
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { PROBE_ANNOTATION: Timestamp::now().to_string() } } }));
     matches!(tokio::time::timeout(limit, ledgers.patch(name, &PatchParams::default(), &patch)).await, Ok(Ok(_)))
-}
-
-/// Tells of every version of the Lease that a watch shows. What it shows may be old; the elector knows.
-async fn watch_lease(leases: Api<Lease>, name: String, shared: Arc<Shared>) {
-    let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff();
-    let stream = stream.applied_objects();
-    pin_mut!(stream);
-    while let Some(lease) = stream.next().await {
-        match lease {
-            Ok(lease) => {
-                if let Some(version) = lease.metadata.resource_version.clone() {
-                    shared.tell(Event::LeaseSeen { version, record: Record::of(&lease) });
-                }
-            }
-            Err(error) => tracing::debug!(%error, "the watch of the Lease was interrupted"),
-        }
-    }
 }

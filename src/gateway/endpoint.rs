@@ -8,9 +8,9 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::brief;
 use super::shared::Shared;
 use crate::lease::term::Term;
+use crate::world::lease::brief;
 
 /// How often a failed write is tried again, and after which pause.
 const ATTEMPTS: u32 = 30;

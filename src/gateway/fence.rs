@@ -9,6 +9,7 @@ use super::proxy::Proxy;
 use super::translate::{stamp, version};
 use super::upstream::{Answer, UpstreamError};
 use crate::api::names::TERM_ANNOTATION;
+use crate::flink::lock;
 use crate::lease::elector::Event;
 use crate::lease::term::{Relation, Term};
 
@@ -28,8 +29,8 @@ pub fn relation(object: &Value, term: &Term) -> (Relation, Option<Term>) {
     }
 }
 
-/// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first; one that is not ours
-/// and not lower means that a newer term exists.
+/// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first, and a lock that somebody has
+/// edited is put right, because the JVM would step down for it; a stamp that is not ours and not lower means that a newer term exists.
 pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
     let path = proxy.shared.names.path(name);
     let mut answer = answer;
@@ -38,8 +39,10 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
             return Ok(answer);
         }
         let object = answer.json();
+        let kept = proxy.shared.lock_of(term).filter(|_| name == proxy.shared.names.cluster_config_map());
+        let edited = kept.as_deref().is_some_and(|kept| lock::of_object(&object) != Some(kept));
         match relation(&object, term) {
-            (Relation::Same, _) => {
+            (Relation::Same, _) if !edited => {
                 if name == proxy.shared.names.cluster_config_map() {
                     proxy.shared.store(Some(object));
                 }
@@ -49,11 +52,15 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
                 proxy.shared.tell(Event::StampSeen { stamp: stamp.unwrap_or_else(|| term.clone()) });
                 return Ok(answer);
             }
-            (Relation::Lower, _) => {
+            (Relation::Lower | Relation::Same, _) => {
                 let Some(version) = version(&object) else { return Ok(answer) };
+                let mut patch = stamp_patch(version, term);
+                if let Some(kept) = kept {
+                    patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = kept.into();
+                }
                 let mut patch_headers = headers.clone();
                 patch_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
-                let body = Bytes::from(stamp_patch(version, term).to_string());
+                let body = Bytes::from(patch.to_string());
                 let patched = proxy.upstream.call(Method::PATCH, &path, &patch_headers, body).await?;
                 answer = match patched.parts.status {
                     StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,

@@ -32,6 +32,7 @@ use self::request::Names;
 use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
+use crate::world::lease;
 use crate::world::storage::Storage;
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
@@ -95,7 +96,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let client = Client::try_from(config.clone())?;
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
     let address = arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probe_address.port())).to_string();
-    let identity = Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: nonce()?, address };
+    let identity = Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: lease::nonce()?, address };
     let settings = Settings {
         duration: arguments.lease_duration,
         renew_deadline: arguments.renew_deadline,
@@ -171,19 +172,4 @@ async fn told_to_end() -> anyhow::Result<()> {
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     tracing::info!("the gateway ends");
     Ok(())
-}
-
-/// An error of the API in one line, without the whole `Status`.
-fn brief(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => other.to_string(),
-    }
-}
-
-/// Random per process, so that no two gateway processes ever share a term.
-fn nonce() -> anyhow::Result<String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("failed to read random bytes: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

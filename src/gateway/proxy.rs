@@ -24,7 +24,7 @@ use super::request::Call;
 use super::shared::Shared;
 use super::translate::{Asked, Known, Plan, Tells, Then, plan, status};
 use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
-use crate::flink::ha_data;
+use crate::flink::{ha_data, lock};
 use crate::lease::elector::{Event, Shown};
 use crate::lease::term::Incarnation;
 
@@ -155,6 +155,9 @@ impl Proxy {
             Then::TookLock(_) | Then::Remember if lock_is_doubtful => self.shared.store(None),
             Then::TookLock(term) => {
                 self.remember(&answer);
+                if let Some(lock) = self.shared.stored().as_ref().and_then(lock::of_object) {
+                    self.shared.took_lock(&term, lock.to_owned());
+                }
                 tracing::info!(term = term.number, "the JobManager took the lock: it leads");
                 self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string() });
             }

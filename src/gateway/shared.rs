@@ -34,11 +34,13 @@ pub struct Shared {
     /// A job's key or ConfigMap was removed: its end may be near.
     pub job_ended: Notify,
     stored: Mutex<Option<Value>>,
+    /// The lock as the JVM wrote it, and the term in which it did.
+    lock: Mutex<Option<(Term, String)>>,
 }
 
 impl Shared {
     pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<Shown>) -> Self {
-        Self { names, clock, events, shown, job_ended: Notify::new(), stored: Mutex::new(None) }
+        Self { names, clock, events, shown, job_ended: Notify::new(), stored: Mutex::new(None), lock: Mutex::new(None) }
     }
 
     /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.
@@ -49,6 +51,17 @@ impl Shared {
     /// Remembers the cluster ConfigMap, or that what was remembered is doubtful.
     pub fn store(&self, cluster_config_map: Option<Value>) {
         *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = cluster_config_map;
+    }
+
+    /// The lock that the JVM of this term wrote.
+    pub fn lock_of(&self, term: &Term) -> Option<String> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.as_ref().filter(|(of, _)| of == term).map(|(_, lock)| lock.clone())
+    }
+
+    /// Remembers the lock that the JVM of this term has written.
+    pub fn took_lock(&self, term: &Term, lock: String) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some((term.clone(), lock));
     }
 
     /// Does the JVM lead in this term, as far as this gateway knows?

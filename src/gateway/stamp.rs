@@ -15,7 +15,6 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::brief;
 use super::fence::{relation, stamp_patch};
 use super::request::Names;
 use super::translate::version;
@@ -23,6 +22,7 @@ use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
 use crate::lease::elector::Stamping;
 use crate::lease::term::{Relation, Term};
+use crate::world::lease::brief;
 
 /// Writes at once. One write per job, so this bounds how a grant grows with jobs.
 const PARALLEL: usize = 16;

@@ -100,12 +100,13 @@ enum NotLeading {
     Standby,
 }
 
-/// The term that is held and valid now.
+/// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments whether it goes
+/// on, and a JVM that is told too early steps down for nothing.
 fn leading<'a>(known: &Known<'a>) -> Result<&'a Term, NotLeading> {
     match known.shown {
-        Shown::Undecided => Err(NotLeading::Undecided),
         Shown::Free { term, until } | Shown::Leader { term, until } if known.now < *until => Ok(term),
-        Shown::Standby { .. } | Shown::Free { .. } | Shown::Leader { .. } => Err(NotLeading::Standby),
+        Shown::Undecided | Shown::Free { .. } | Shown::Leader { .. } => Err(NotLeading::Undecided),
+        Shown::Standby { .. } => Err(NotLeading::Standby),
     }
 }
 
@@ -270,7 +271,15 @@ mod tests {
     #[test]
     fn nothing_is_written_without_a_valid_term() {
         let expired = Shown::Leader { term: term(3), until: Time(10) };
-        for shown in [Shown::Standby { told: true }, Shown::Standby { told: false }, expired] {
+        for shown in [expired, Shown::Undecided] {
+            for call in [Call::Replace(JOB.into()), Call::Create, Call::Delete(JOB.into()), Call::ReadLock, Call::WriteLock] {
+                let patch =
+                    json!({ "metadata": { "name": JOB, "annotations": { lock::LOCK_ANNOTATION: "{\"holderIdentity\":\"jvm\"}" } } });
+                let held = decide(call, patch, &shown, None);
+                assert!(matches!(held, Plan::Hold { code: 503, tells: Tells::Nothing, .. }), "{held:?}");
+            }
+        }
+        for shown in [Shown::Standby { told: true }, Shown::Standby { told: false }] {
             assert_eq!(code(&decide(Call::Replace(JOB.into()), object(JOB, &term(3)), &shown, None)), 409);
             assert_eq!(code(&decide(Call::Create, object(JOB, &term(3)), &shown, None)), 409);
             assert_eq!(code(&decide(Call::Delete(JOB.into()), Value::Null, &shown, None)), 409);

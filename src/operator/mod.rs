@@ -28,6 +28,7 @@ use self::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
 use crate::telemetry;
+use crate::world::lease::nonce;
 
 /// Changes that come together are handled together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -109,7 +110,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let registry = Arc::new(std::sync::Mutex::new(registry));
-    let mut candidate = election::Candidate::new(client.clone(), &arguments.pod_namespace, arguments.pod_name.clone());
+    let mut candidate = election::Candidate::new(client.clone(), &arguments.pod_namespace, &arguments.pod_name, nonce()?);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -139,10 +140,10 @@ async fn work(
     // A standby is ready: it can take over.
     ready.send_replace(true);
     tracing::info!("waiting to be elected");
-    let lease = candidate.elected().await;
+    candidate.elected().await;
     tracing::info!("elected");
     tokio::select! {
-        () = candidate.lost(lease) => anyhow::bail!("another operator was elected, or the Lease could not be renewed in time"),
+        () = candidate.lost() => anyhow::bail!("another operator was elected, or the Lease could not be renewed in time"),
         controlled = control(arguments, client, metrics, registry, ready.clone()) => controlled,
     }
 }

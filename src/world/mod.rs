@@ -1,3 +1,4 @@
-//! Everything outside that is not the Kubernetes API: storage.
+//! The world outside: storage, and the Lease of an election.
 
+pub mod lease;
 pub mod storage;

@@ -55,6 +55,8 @@ pub struct JobManager {
     pub jvm: Process,
     pub gateway: Option<Process>,
     pub directory: PathBuf,
+    /// Which kube-apiserver it talks to, by index.
+    pub server: usize,
 }
 
 impl JobManager {
@@ -91,12 +93,20 @@ pub struct Cluster {
 impl Cluster {
     /// Of Flink `$FLINK_VERSION`, or 2.3.0. Returns when one JobManager leads, all TaskManagers are registered there, and all other JobManagers stand by.
     pub async fn start(provider: Provider, job_managers: usize, task_managers: usize) -> Self {
+        Self::start_with(provider, job_managers, task_managers, 1).await
+    }
+
+    /// The same with several kube-apiservers on one etcd: JobManagers talk to them in turn, TaskManagers to the first.
+    pub async fn start_with(provider: Provider, job_managers: usize, task_managers: usize, servers: usize) -> Self {
         let version = std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned());
         static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
         let turn = Arc::clone(&TURN).lock_owned().await;
         let distribution = Distribution::of(&version);
-        let plane = ControlPlane::start().await;
-        let client = plane.admin().await;
+        let mut plane = ControlPlane::start().await;
+        for _ in 1..servers {
+            plane.add_server().await;
+        }
+        let client = plane.admin(0).await;
         create_all(&client, include_str!("objects.yaml")).await;
         let mut cluster = Self {
             job_managers: Vec::new(),
@@ -156,7 +166,8 @@ impl Cluster {
         let directory = self.directory.sub(&pod);
         let bound = Some((pod.as_str(), uid.as_str()));
         let jvm_token = token(&self.client, NAMESPACE, "demo-jobmanager", bound).await;
-        let server = &self.plane.servers[0];
+        let index = self.job_managers.len() % self.plane.servers.len();
+        let server = &self.plane.servers[index];
         let certificate = server.certificate();
         let (gateway, master, certificate) = match &self.provider {
             Provider::Ours(timings) => {
@@ -174,7 +185,7 @@ impl Cluster {
             environment: kubernetes_environment(&master, certificate, &jvm_token, NAMESPACE),
         };
         let jvm = self.distribution.job_manager(&place, &self.configuration());
-        self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory });
+        self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory, server: index });
     }
 
     /// What a Deployment does when a pod is gone: another pod. Returns when it can take over.

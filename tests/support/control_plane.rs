@@ -51,9 +51,9 @@ impl ControlPlane {
         index
     }
 
-    /// A client with all rights, at the first kube-apiserver.
-    pub async fn admin(&self) -> kube::Client {
-        self.servers[0].client(ADMIN_TOKEN).await
+    /// A client with all rights, at one of the kube-apiservers.
+    pub async fn admin(&self, server: usize) -> kube::Client {
+        self.servers[server].client(ADMIN_TOKEN).await
     }
 }
 

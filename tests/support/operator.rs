@@ -34,7 +34,7 @@ impl Installation {
     /// The same for an operator that looks after one namespace only, or after all if that is empty.
     pub async fn start_with(namespace: &str, watched: &str) -> Self {
         let plane = ControlPlane::start().await;
-        let admin = plane.admin().await;
+        let admin = plane.admin(0).await;
         let directory = Directory::new("operator");
         let namespaces =
             [OPERATOR_NAMESPACE, namespace].map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));

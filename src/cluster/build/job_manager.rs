@@ -14,7 +14,7 @@ pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 
 /// The key under which gateways trust each other. Only the gateway's container mounts it.
 const PEERS_VOLUME: &str = "flinkha-peers";
-const PEERS_DIRECTORY: &str = "/flinkha/peers";
+const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
 /// Key of the Secret, and so the name of the file.
 const PEERS_KEY: &str = "key";
 

@@ -170,7 +170,7 @@ mod tests {
             gateway["volumeMounts"],
             json!([
                 { "name": "ha", "mountPath": "/flink/ha" },
-                { "name": "flinkha-peers", "mountPath": "/flinkha/peers", "readOnly": true },
+                { "name": "flinkha-peers", "mountPath": "/etc/flinkha/peers", "readOnly": true },
             ])
         );
         let flink = &pod["containers"][0];

@@ -283,6 +283,11 @@ impl Elector {
         }
     }
 
+    /// The Lease is ours as far as this candidate knows, or being given back.
+    pub fn leads(&self) -> bool {
+        self.tenure.is_some()
+    }
+
     /// Term of the Lease as far as known; 0 when there was none.
     pub fn term_number(&self) -> u64 {
         let tenure = self.tenure.as_ref().map(|tenure| tenure.term.number);

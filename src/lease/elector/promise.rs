@@ -108,7 +108,7 @@ impl Elector {
     }
 
     pub(super) fn joined(&mut self, now: Time, member: Member) {
-        let Some(tenure) = &mut self.tenure else { return };
+        let Some(tenure) = self.tenure.as_mut().filter(|_| member.pod_uid != self.me.pod_uid) else { return };
         let peers = &mut tenure.promises.peers;
         match peers.iter_mut().find(|peer| peer.member.pod_uid == member.pod_uid) {
             Some(peer) => (peer.member, peer.joined) = (member, now),
@@ -201,8 +201,8 @@ impl Elector {
     pub(super) fn look_after_holder(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Some(lease) = &self.lease else { return };
         let holder = &lease.record.peers.address;
-        let of_another = !lease.record.holder.is_empty() && !self.is_of_own_pod(&lease.record);
-        if self.tenure.is_some() || !of_another || holder.is_empty() || self.me.address.is_empty() {
+        let foreign = !lease.record.holder.is_empty() && self.own_record().is_none();
+        if self.tenure.is_some() || !foreign || holder.is_empty() || self.me.address.is_empty() {
             return;
         }
         let unheard = now.since(self.holder_heard(&lease.record, lease.first_seen));

@@ -1,0 +1,84 @@
+//! Reading, writing and watching a Lease, as the [`Elector`](crate::lease::elector::Elector) wants it done.
+
+use std::time::Duration;
+
+use futures::{StreamExt, pin_mut};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+
+use crate::lease::elector::{Event, Read, Write};
+use crate::lease::record::Record;
+
+/// Quorum read: without a resourceVersion.
+pub async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
+    match tokio::time::timeout(limit, leases.get_opt(name)).await {
+        Ok(Ok(Some(lease))) => match lease.metadata.resource_version.clone() {
+            Some(version) => Read::Found { version, record: Record::of(&lease) },
+            None => Read::Failed,
+        },
+        Ok(Ok(None)) => Read::Absent,
+        Ok(Err(error)) => {
+            tracing::warn!(error = brief(&error), "failed to read the Lease");
+            Read::Failed
+        }
+        Err(_) => {
+            tracing::warn!("no answer to a read of the Lease");
+            Read::Failed
+        }
+    }
+}
+
+/// Compare-and-swap. Whatever is not a success is unknown: it may have been applied.
+pub async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Record, acquired: bool, limit: Duration) -> Write {
+    let patch = Patch::Merge(record.to_patch(version, Timestamp::now(), acquired));
+    match tokio::time::timeout(limit, leases.patch(name, &PatchParams::default(), &patch)).await {
+        Ok(Ok(Lease { metadata, .. })) => metadata.resource_version.map_or(Write::Unknown, |version| Write::Done { version }),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Write::Unknown,
+        Ok(Err(error)) => {
+            tracing::warn!(error = brief(&error), "failed to write the Lease");
+            Write::Unknown
+        }
+        Err(_) => {
+            tracing::warn!("no answer to a write of the Lease");
+            Write::Unknown
+        }
+    }
+}
+
+/// Tells of every version of the Lease that a watch shows, until it is dropped. What it shows may be old; the elector knows.
+pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event)) {
+    let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff();
+    let stream = stream.applied_objects();
+    pin_mut!(stream);
+    while let Some(lease) = stream.next().await {
+        match lease {
+            Ok(lease) => {
+                if let Some(version) = lease.metadata.resource_version.clone() {
+                    tell(Event::LeaseSeen { version, record: Record::of(&lease) });
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the watch of the Lease was interrupted"),
+        }
+    }
+}
+
+/// An error of the API in one line, without the whole `Status`.
+pub fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
+/// Random per process, so that no two processes ever share a term.
+///
+/// # Errors
+/// When the machine has no random bytes.
+pub fn nonce() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,194 @@
+//! What came of a fault: counted from what the API servers stored, and from what Flink says of its job.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use flinkha::api::names::{self, TERM_ANNOTATION};
+use flinkha::lease::term::Term;
+use serde_json::{Value, json};
+
+use crate::fault::Fault;
+use crate::support::audit::Request;
+use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map, lock_holder};
+use crate::support::rest::{Checkpoints, Job};
+use crate::support::{eventually, say, seconds};
+
+const JVM: &str = "system:serviceaccount:flink:demo-jobmanager";
+
+/// How things stood before a fault.
+pub struct Before {
+    pub leader: usize,
+    pub latest: u64,
+    counter: u64,
+    restores: u64,
+    holder: Option<String>,
+    /// Requests that each API server had answered.
+    answered: Vec<usize>,
+}
+
+impl Before {
+    pub async fn of(cluster: &Cluster, job: &str) -> Self {
+        let leader = cluster.leader().await.expect("a leader");
+        let rest = cluster.job_managers[leader].rest();
+        let checkpoints =
+            eventually("a checkpoint", seconds(60), async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0)).await;
+        Self {
+            leader,
+            latest: checkpoints.latest.expect("the checkpoint that was waited for"),
+            counter: cluster.checkpoint_counter(job).await,
+            restores: checkpoints.restores,
+            holder: cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder),
+            answered: cluster.plane.servers.iter().map(|server| server.audit().of(NAMESPACE, "configmaps").len()).collect(),
+        }
+    }
+}
+
+/// The harm that one fault did.
+#[derive(Debug, Default)]
+pub struct Harm {
+    leader_changes: usize,
+    job_restarts: usize,
+    double_writers: usize,
+    lost_pointers: usize,
+    /// More changes than the fault is reason for, or none where one is due.
+    wrong: bool,
+}
+
+/// All tasks run under another JVM.
+pub async fn recovered(cluster: &Cluster, job: &str, before: &Before, begin: Instant) -> Duration {
+    eventually("all tasks RUNNING under another leader", seconds(120), async || {
+        let stored = cluster.config_map(&cluster_config_map()).await?;
+        let leader = cluster.leader().await.filter(|_| lock_holder(&stored) != before.holder)?;
+        cluster.job_managers[leader].rest().job(job).await.ok().filter(Job::runs)
+    })
+    .await;
+    begin.elapsed()
+}
+
+pub async fn judge(cluster: &Cluster, job: &str, before: &Before, after: &Checkpoints, fault: Fault) -> Harm {
+    let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
+    let is_ha = |request: &&Request| request.name == cluster_config_map() || request.name == name;
+    let audits = cluster
+        .plane
+        .servers
+        .iter()
+        .zip(&before.answered)
+        .flat_map(|(server, answered)| server.audit().of(NAMESPACE, "configmaps").split_off(*answered));
+    let writes: Vec<Request> = audits.filter(|request| request.is_write() && request.succeeded()).collect();
+    let writes: Vec<&Request> = writes.iter().filter(is_ha).collect();
+    let leader_changes = new_holders(&writes, before.holder.clone());
+    let job_restarts = if leader_changes == 0 { after.restores - before.restores } else { after.restores } as usize;
+    let restored_older = leader_changes > 0 && after.restored.is_none_or(|restored| restored < before.latest);
+    let counted_back = cluster.checkpoint_counter(job).await < before.counter;
+    let harm = Harm {
+        leader_changes,
+        job_restarts,
+        double_writers: older_terms_after_newer(&writes),
+        lost_pointers: usize::from(restored_older || counted_back),
+        wrong: leader_changes > fault.may_change_leader()
+            || (leader_changes == 0 && fault.must_change_leader())
+            || job_restarts > fault.may_change_leader() + fault.may_restart_job_more(),
+    };
+    say(format!("{harm:?}, restored {:?} of {}", after.restored, before.latest));
+    harm
+}
+
+/// How often another JVM took Flink's lock, which it writes itself when it begins to lead.
+fn new_holders(writes: &[&Request], mut holder: Option<String>) -> usize {
+    let of_jvm = writes.iter().filter(|write| write.user == JVM && write.verb == "patch");
+    let takers = of_jvm.filter_map(|write| serde_json::from_str::<Value>(write.annotation(LOCK_ANNOTATION)?).ok());
+    let mut changes = 0;
+    for taker in takers.filter_map(|record| Some(record["holderIdentity"].as_str()?.to_owned())) {
+        changes += usize::from(holder.as_ref() != Some(&taker));
+        holder = Some(taker);
+    }
+    changes
+}
+
+/// Stored objects whose term went back, in the order of their versions, which is that of etcd; and writes of JVMs without any term.
+fn older_terms_after_newer(writes: &[&Request]) -> usize {
+    let mut stored: HashMap<&str, Vec<(u64, Option<u64>)>> = HashMap::new();
+    for write in writes.iter().filter(|write| write.verb != "delete") {
+        let metadata = &write.response["metadata"];
+        let version = metadata["resourceVersion"].as_str().and_then(|one| one.parse().ok()).expect("a stored version");
+        let term = metadata["annotations"][TERM_ANNOTATION].as_str().and_then(|text| text.parse::<Term>().ok());
+        // Somebody's own hand may remove a stamp; then nobody but the gateway writes before it is there again.
+        if write.user == JVM || term.is_some() {
+            stored.entry(&write.name).or_default().push((version, term.map(|term| term.number)));
+        }
+    }
+    let mut back = 0;
+    for versions in stored.values_mut() {
+        versions.sort_unstable();
+        back +=
+            versions.windows(2).filter(|pair| pair[1].1 < pair[0].1).count() + versions.iter().filter(|(_, term)| term.is_none()).count();
+    }
+    back
+}
+
+/// A line of the table.
+pub struct Row {
+    name: &'static str,
+    pub runs: usize,
+    harm: Harm,
+    running: Vec<u128>,
+}
+
+impl Row {
+    pub fn new(name: &'static str) -> Self {
+        Self { name, runs: 0, harm: Harm::default(), running: Vec::new() }
+    }
+
+    pub fn add(&mut self, harm: Harm, running: Option<Duration>) {
+        self.runs += 1;
+        self.harm.leader_changes += harm.leader_changes;
+        self.harm.job_restarts += harm.job_restarts;
+        self.harm.double_writers += harm.double_writers;
+        self.harm.lost_pointers += harm.lost_pointers;
+        self.harm.wrong |= harm.wrong;
+        self.running.extend(running.map(|running| running.as_millis()));
+    }
+
+    pub fn is_clean(&self) -> bool {
+        !self.harm.wrong && self.harm.double_writers == 0 && self.harm.lost_pointers == 0
+    }
+
+    fn running_p50(&self) -> Option<u128> {
+        let mut sorted = self.running.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len().div_ceil(2).saturating_sub(1)).copied()
+    }
+}
+
+/// The table, and the same for machines.
+pub fn print(rows: &[Row]) {
+    println!("\n{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}", "fault", "runs", "leader", "job", "double", "lost", "RUNNING");
+    println!("{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}", "", "", "changes", "restarts", "writers", "pointers", "p50 ms");
+    for row in rows {
+        let running = row.running_p50().map_or_else(|| "-".to_owned(), |running| running.to_string());
+        let verdict = if row.is_clean() { "" } else { "  VIOLATION" };
+        let Harm { leader_changes, job_restarts, double_writers, lost_pointers, .. } = row.harm;
+        println!(
+            "{:<44} {:>5} {leader_changes:>8} {job_restarts:>9} {double_writers:>8} {lost_pointers:>9} {running:>12}{verdict}",
+            row.name, row.runs
+        );
+    }
+    let report: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "fault": row.name,
+                "runs": row.runs,
+                "leader_changes": row.harm.leader_changes,
+                "job_restarts": row.harm.job_restarts,
+                "double_writers": row.harm.double_writers,
+                "lost_pointers": row.harm.lost_pointers,
+                "running_ms_p50": row.running_p50(),
+            })
+        })
+        .collect();
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
+    std::fs::create_dir_all(directory).expect("a directory for the report");
+    std::fs::write(format!("{directory}/faults.json"), format!("{:#}\n", json!(report))).expect("failed to write the report");
+    println!("\n{directory}/faults.json");
+}

@@ -1,0 +1,86 @@
+//! Everything that may go wrong, again and again, with real Flink JVMs and real kube-apiservers; and what came of it, judged by the API
+//! servers' own audit logs, by Flink's REST interface, and at the end by the job's output.
+//!
+//! Usage: `cargo test --features long-tests --test faults`; FAULTS (5) runs of each, OUTAGE_SECONDS (90) for outages, ONLY (all) for a part of
+//! the names. Writes `target/bench/faults.json` and fails on any violation.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod fault;
+mod judge;
+#[path = "../support/mod.rs"]
+mod support;
+
+use fault::Fault;
+use judge::{Before, Row};
+use support::cluster::{Cluster, Provider};
+use support::{eventually, say, script, seconds};
+
+#[tokio::main]
+async fn main() {
+    let begin = std::time::Instant::now();
+    let runs = number("FAULTS", 5);
+    let outage = seconds(number("OUTAGE_SECONDS", 90));
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let mut cluster = Cluster::start_with(Provider::ours(), 3, 1, 2).await;
+    let job = cluster.run_sequence(0, 100).await;
+    let mut rows = Vec::new();
+    for fault in Fault::ALL.into_iter().filter(|fault| fault.name().contains(&only)) {
+        let mut row = Row::new(fault.name());
+        for run in 1..=runs {
+            say(format!("{}, {run} of {runs}", fault.name()));
+            once(&mut cluster, &job, fault, outage, &mut row).await;
+        }
+        rows.push(row);
+    }
+    judge::print(&rows);
+    let rest = cluster.leader_rest().await;
+    rest.stop_with_savepoint(&job, &format!("file://{}", cluster.path().join("savepoints").display())).await.expect("a savepoint");
+    cluster.wait_for_state(&job, "FINISHED", seconds(60)).await;
+    let faults: usize = rows.iter().map(|row| row.runs).sum();
+    println!("output after {faults} faults: {}", script("jobs/verify", &[&cluster.output().display().to_string(), "any"]));
+    println!("{:.0} s in all", begin.elapsed().as_secs_f32());
+    assert!(rows.iter().all(Row::is_clean), "a fault did more harm than it may");
+}
+
+/// One fault, and what came of it. Afterwards all is well again.
+async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: std::time::Duration, row: &mut Row) {
+    let before = Before::of(cluster, job).await;
+    let leader = before.leader;
+    let begin = std::time::Instant::now();
+    fault.strike(cluster, leader).await;
+    let running = if fault.moves_the_job() {
+        let running = judge::recovered(cluster, job, &before, begin).await;
+        fault.heal(cluster, leader).await;
+        Some(running)
+    } else {
+        tokio::time::sleep(fault.lasts(outage)).await;
+        fault.heal(cluster, leader).await;
+        None
+    };
+    mend(cluster).await;
+    let after = eventually("a new checkpoint", seconds(120), async || {
+        let now = cluster.job_managers[cluster.leader().await?].rest().checkpoints(job).await.ok()?;
+        now.latest.is_some_and(|latest| latest > before.latest).then_some(now)
+    })
+    .await;
+    row.add(judge::judge(cluster, job, &before, &after, fault).await, running);
+}
+
+/// What a kubelet would do: whatever has ended is started again.
+async fn mend(cluster: &mut Cluster) {
+    for job_manager in &mut cluster.job_managers {
+        for process in std::iter::once(&mut job_manager.jvm).chain(job_manager.gateway.as_mut()) {
+            process.cont();
+            if !process.is_running() {
+                process.restart();
+            }
+        }
+    }
+    cluster.wait_until_ready().await;
+    let members = cluster.job_managers.len() - 1;
+    eventually("all standbys listed", seconds(60), async || (cluster.lease().await.peers.members.len() == members).then_some(())).await;
+}
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
