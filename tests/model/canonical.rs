@@ -150,7 +150,7 @@ fn of_candidate(candidate: &Candidate, bases: &Bases, read_since: Option<Time>) 
     }
     jvm.hash(&mut hasher);
     let Some(gateway) = &candidate.gateway else { return Print { hash: hasher.finish(), versions } };
-    text::print(&gateway.elector, now, read_since, &mut versions).hash(&mut hasher);
+    text::print(&gateway.elector, now, read_since, gateway.has_peers, &mut versions).hash(&mut hasher);
     gateway.paused.hash(&mut hasher);
     for event in &gateway.inbox {
         debug_assert!(matches!(event, Event::JvmDied { .. } | Event::PodTerminating), "no times in it: {event:?}");

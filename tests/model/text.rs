@@ -9,20 +9,24 @@ use pure::lease::elector::{Elector, Time};
 /// No timing of the elector looks further back than this many milliseconds.
 pub const LONG_AGO: i64 = 8_000;
 
-/// A record that was silent for so long, in milliseconds, may be taken, whoever looks.
-const SILENT_ENOUGH: f64 = 9_000.0;
+/// No other timing than of a JVM or a peer looks further back.
+const SHORTLY: i64 = 4_000;
+
+/// A record that was silent for so long, in milliseconds, may be taken, whoever looks; later if there are members.
+const SILENT_ENOUGH: [f64; 2] = [7_000.0, 9_000.0];
 
 /// How long ago, as far as it makes a difference.
 pub fn ago(now: Time, then: Time) -> i64 {
     (now.0 as i64 - then.0 as i64).min(LONG_AGO)
 }
 
-/// Hash of an elector's state at this time; versions of the Lease in it go to the list instead.
-pub fn print(elector: &Elector, now: Time, read_since: Option<Time>, versions: &mut Vec<u32>) -> u64 {
+/// Hash of an elector's state at this time, which has peers or has not; versions of the Lease in it go to the list instead.
+pub fn print(elector: &Elector, now: Time, read_since: Option<Time>, has_peers: bool, versions: &mut Vec<u32>) -> u64 {
     let mut reader = Reader {
         hasher: DefaultHasher::new(),
         now,
         read_since: read_since.unwrap_or(now),
+        has_peers,
         versions,
         in_settings: true,
         field: Field::Other,
@@ -46,8 +50,10 @@ enum Field {
     Deadline,
     /// When the last read of the Lease ended: the next interval of silence ends where the next read began.
     Confirmed,
-    /// The JVM's last lock request, or when the holder was last known to be there.
+    /// The JVM's last lock request.
     Heard,
+    /// What promises and membership count from.
+    Peers,
     Other,
 }
 
@@ -60,7 +66,8 @@ fn field(name: &str) -> Field {
             Field::Deadline
         }
         "confirmed" => Field::Confirmed,
-        "heard" | "started" | "first_seen" | "at" | "renewed" => Field::Heard,
+        "heard" => Field::Heard,
+        "started" | "first_seen" | "at" | "renewed" => Field::Peers,
         _ => Field::Other,
     }
 }
@@ -69,6 +76,7 @@ struct Reader<'a> {
     hasher: DefaultHasher,
     now: Time,
     read_since: Time,
+    has_peers: bool,
     versions: &'a mut Vec<u32>,
     /// Settings come first, and are the same everywhere.
     in_settings: bool,
@@ -93,8 +101,8 @@ impl Reader<'_> {
             Field::Deadline => ago(self.now, then).min(0),
             Field::Confirmed => ago(self.read_since, then),
             Field::Heard => ago(self.now, then),
-            // No other deadline is longer.
-            _ => ago(self.now, then).min(4_000),
+            Field::Peers if self.has_peers => ago(self.now, then),
+            _ => ago(self.now, then).min(SHORTLY),
         };
         self.hasher.write_i64(ago);
     }
@@ -114,7 +122,7 @@ impl Write for Reader<'_> {
             Field::Silent if token != ": " && token != ", " => self.duration.push_str(token),
             Field::Silent if token == ", " => {
                 self.field = Field::Other;
-                let silent = milliseconds(&std::mem::take(&mut self.duration)).min(SILENT_ENOUGH);
+                let silent = milliseconds(&std::mem::take(&mut self.duration)).min(SILENT_ENOUGH[usize::from(self.has_peers)]);
                 self.hasher.write_u64(silent as u64);
             }
             _ if self.time && digits => self.take_time(Time(token.parse().unwrap_or_default())),
@@ -156,7 +164,7 @@ mod tests {
             elector.step(now, Event::LeaseRead { started: now, outcome: Read::Found { version: version.into(), record } });
         }
         let mut versions = Vec::new();
-        (print(&elector, Time(origin + 2500), None, &mut versions), versions)
+        (print(&elector, Time(origin + 2500), None, false, &mut versions), versions)
     }
 
     #[test]
@@ -171,10 +179,10 @@ mod tests {
     #[test]
     fn a_difference_of_one_step_counts() {
         let mut elector = Gateway::new(0, 1, &settings(3, 2), false).elector;
-        let before = print(&elector, Time(0), None, &mut Vec::new());
+        let before = print(&elector, Time(0), None, false, &mut Vec::new());
         elector.step(Time(0), Event::JvmHeard { jvm: incarnation(0, 1) });
-        assert_ne!(print(&elector, Time(0), None, &mut Vec::new()), before);
-        let heard = print(&elector, Time(0), None, &mut Vec::new());
-        assert_ne!(print(&elector, Time(1000), None, &mut Vec::new()), heard, "it was heard a second ago");
+        assert_ne!(print(&elector, Time(0), None, false, &mut Vec::new()), before);
+        let heard = print(&elector, Time(0), None, false, &mut Vec::new());
+        assert_ne!(print(&elector, Time(1000), None, false, &mut Vec::new()), heard, "it was heard a second ago");
     }
 }

@@ -116,6 +116,7 @@ pub struct Gateway {
     pub stamper: Option<Stamper>,
     /// What the elector says to the question that it has just been asked.
     pub said: Option<Answer>,
+    pub has_peers: bool,
     /// Only a mutant's clock lags behind.
     pub lag: u64,
 }
@@ -232,7 +233,7 @@ impl Gateway {
         let address = if peers { peers::address(c) } else { String::new() };
         let identity = Identity { pod: pod(c), pod_uid: format!("u{c}"), process: format!("p{process}"), address };
         let elector = Elector::new(identity, settings.clone());
-        Self { elector, paused: false, inbox: Vec::new(), stored: None, stamper: None, said: None, lag: 0 }
+        Self { elector, paused: false, inbox: Vec::new(), stored: None, stamper: None, said: None, has_peers: peers, lag: 0 }
     }
 }
 
