@@ -1,5 +1,9 @@
 //! What is searched: how many candidates, which faults, how many of them.
 
+use std::time::Duration;
+
+use pure::lease::elector::Settings;
+
 use super::faults::Fault::{self, *};
 use super::model::{Model, peer_settings, settings};
 use super::properties::{L1, L2, L3, L4, L5, S1, S1_EMPTY, S2, S3, S4, S5};
@@ -89,7 +93,16 @@ fn among_peers() -> Vec<Model> {
             faults: vec![Outage, RefuseWrites, Partition, HoldAnswer, KillJvm],
             ..three_peers()
         },
-        Model { name: "peers, messages and members", faults: faults(&[MESSAGES, &[KillJvm, CutPair]]), budget: 2, prompt: true, ..peers() },
+        Model {
+            name: "two peers, messages: calm",
+            // A JVM whose lock request is late for a tick is not hung yet, as seen by a peer that is a tick ahead.
+            settings: Settings { jvm_timeout: Duration::from_secs(3), ..peer_settings(3, 4, 5) },
+            faults: faults(&[MESSAGES, &[KillJvm, CutPair]]),
+            budget: 2,
+            prompt: true,
+            checks: [TIMED, &[L4]].concat(),
+            ..peers()
+        },
         Model {
             name: "peers with clocks of bounded drift",
             settings: peer_settings(3, 4, 5),
