@@ -21,8 +21,8 @@ use super::{endpoint, mender};
 use crate::api::names::PROBE_ANNOTATION;
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
 use crate::lease::term::Incarnation;
-use crate::world::{api_server, lease};
 use crate::world::storage::Storage;
+use crate::world::{api_server, lease};
 
 /// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
 const LOOK_PATIENCE: Duration = Duration::from_millis(100);

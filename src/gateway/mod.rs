@@ -32,8 +32,8 @@ use self::request::Names;
 use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
-use crate::world::{api_server, lease};
 use crate::world::storage::Storage;
+use crate::world::{api_server, lease};
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
 #[derive(Clone, Debug, clap::Args)]
