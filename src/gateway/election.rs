@@ -21,8 +21,8 @@ use super::{endpoint, mender};
 use crate::api::names::PROBE_ANNOTATION;
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
 use crate::lease::term::Incarnation;
-use crate::world::lease;
 use crate::world::storage::Storage;
+use crate::world::{api_server, lease};
 
 /// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
 const LOOK_PATIENCE: Duration = Duration::from_millis(100);
@@ -232,7 +232,7 @@ impl Driver {
     }
 
     fn renew_client(&mut self) {
-        match Client::try_from(self.config.clone()) {
+        match api_server::client(&self.config) {
             Ok(client) => self.lease_client = client,
             Err(error) => tracing::error!(%error, "failed to make a client"),
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::{Client, Config};
+use kube::Config;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -32,8 +32,8 @@ use self::request::Names;
 use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
-use crate::world::lease;
 use crate::world::storage::Storage;
+use crate::world::{api_server, lease};
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
 #[derive(Clone, Debug, clap::Args)]
@@ -90,10 +90,8 @@ pub struct Arguments {
 /// When a port cannot be opened or the API server's address is unknown.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(arguments.jvm_address.ip().is_loopback(), "--jvm-address must be on loopback: the JVM's credentials pass through it");
-    let mut config = Config::infer().await.context("failed to find the API server")?;
-    // A write of the Lease is never repeated by the client, and what the JVM asks is not repeated for it.
-    config.default_retry = false;
-    let client = Client::try_from(config.clone())?;
+    let config = Config::infer().await.context("failed to find the API server")?;
+    let client = api_server::client(&config)?;
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
     let address = arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probe_address.port())).to_string();
     let identity = Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: lease::nonce()?, address };

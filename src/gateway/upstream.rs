@@ -7,12 +7,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODI
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::ConfigExt;
 use serde_json::Value;
+
+use crate::world::api_server::{HttpClient, http_client};
 
 /// An object in the API has at most 1.5 MiB; anything longer is no ConfigMap.
 pub const BODY_LIMIT: usize = 4 << 20;
@@ -36,7 +33,7 @@ pub enum UpstreamError {
 /// A connection pool to the API server.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient<Full<Bytes>>,
     base: String,
 }
 
@@ -57,12 +54,7 @@ impl Upstream {
     /// # Errors
     /// When the certificates of the configuration cannot be read.
     pub fn new(config: &kube::Config) -> Result<Self, kube::Error> {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(3)));
-        let connector = config.rustls_https_connector_with_connector(connector)?;
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let client = http_client(config)?;
         Ok(Self { client, base: config.cluster_url.to_string().trim_end_matches('/').to_owned() })
     }
 

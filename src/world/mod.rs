@@ -1,4 +1,5 @@
-//! The world outside: storage, and the Lease of an election.
+//! The world outside: the way to the API server, the Lease of an election, storage.
 
+pub mod api_server;
 pub mod lease;
 pub mod storage;

@@ -81,7 +81,8 @@ async fn a_planned_switchover_is_asked_for_on_the_resource() {
     let change = cluster.last_change().await;
     say(format!("last change: {change}"));
     assert_eq!((&change["why"], &change["from"], &change["to"]), (&json!("Switchover"), &json!(failover.from), &json!(failover.to)));
-    assert!(change["leaderlessMillis"].as_u64().unwrap() < 500, "{change}");
+    // The old leader's JVM goes on working meanwhile, it cancels the job: on two cores that takes its time.
+    assert!(change["leaderlessMillis"].as_u64().unwrap() < 2000, "{change}");
     cluster.wait_until_ready().await;
     cluster.cancel(&job).await;
 }
