@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::copies::put_back_cluster;
 use super::jvm::Process;
 use super::peers::Peers;
 use super::probes::Health;
@@ -88,6 +89,11 @@ impl Driver {
         if matches!(event, Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }) {
             self.renew_client();
         }
+        if let (Event::JvmDied { .. }, Shown::Leader { term, .. }) = (&event, &*self.shown.borrow()) {
+            let (shared, term) = (Arc::clone(&self.shared), term.clone());
+            let config_maps = Api::namespaced(self.stamper.client.clone(), &self.namespace);
+            tokio::spawn(async move { put_back_cluster(&shared, &config_maps, &term).await });
+        }
         let now = self.shared.clock.now();
         let actions = self.elector.step(now, event);
         let shown = self.elector.shown();
@@ -128,6 +134,7 @@ impl Driver {
             }
             Action::Stamp { term, keep_holder } => {
                 shared.store(None);
+                shared.copies.forget_all();
                 let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 let look = self.look.take();
                 tokio::spawn(async move {

@@ -1,4 +1,5 @@
-//! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was read.
+//! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was read, and what
+//! somebody else has deleted is put back.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -35,6 +36,17 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
     let path = proxy.shared.names.path(name);
     let mut answer = answer;
     for _ in 0..ATTEMPTS {
+        if answer.parts.status == StatusCode::NOT_FOUND
+            && let Some(copy) = proxy.shared.copies.to_create(name, term)
+        {
+            tracing::warn!(name, "an HA ConfigMap has been deleted by somebody else; putting it back");
+            let created = proxy.upstream.call(Method::POST, &proxy.shared.names.collection(), &json_headers(headers), body(&copy)).await?;
+            answer = match created.parts.status {
+                StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
+                StatusCode::CREATED => Answer { parts: with_status(created.parts, StatusCode::OK), bytes: created.bytes },
+                _ => return Ok(answer),
+            };
+        }
         if answer.parts.status != StatusCode::OK {
             return Ok(answer);
         }
@@ -43,6 +55,7 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
         let edited = kept.as_deref().is_some_and(|kept| lock::of_object(&object) != Some(kept));
         match relation(&object, term) {
             (Relation::Same, _) if !edited => {
+                proxy.shared.copies.keep(name, answer.bytes.clone());
                 if name == proxy.shared.names.cluster_config_map() {
                     proxy.shared.store(Some(object));
                 }
@@ -60,8 +73,7 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
                 }
                 let mut patch_headers = headers.clone();
                 patch_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
-                let body = Bytes::from(patch.to_string());
-                let patched = proxy.upstream.call(Method::PATCH, &path, &patch_headers, body).await?;
+                let patched = proxy.upstream.call(Method::PATCH, &path, &patch_headers, body(&patch)).await?;
                 answer = match patched.parts.status {
                     StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
                     _ => patched,
@@ -80,6 +92,9 @@ pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term)
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let read = proxy.upstream.call(Method::GET, &path, &get_headers, Bytes::new()).await?;
+        if read.parts.status == StatusCode::NOT_FOUND {
+            proxy.shared.copies.forget(name);
+        }
         let read = checked(proxy, &get_headers, read, name, term).await?;
         let object = read.json();
         if read.parts.status != StatusCode::OK {
@@ -90,9 +105,9 @@ pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term)
         }
         let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
             "preconditions": { "uid": object["metadata"]["uid"], "resourceVersion": object["metadata"]["resourceVersion"] } });
-        let mut delete_headers = headers.clone();
-        delete_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let deleted = proxy.upstream.call(Method::DELETE, &path, &delete_headers, Bytes::from(options.to_string())).await?;
+        // Even if no answer comes: it may have been deleted, and then nobody else did it.
+        proxy.shared.copies.forget(name);
+        let deleted = proxy.upstream.call(Method::DELETE, &path, &json_headers(headers), body(&options)).await?;
         if deleted.parts.status != StatusCode::CONFLICT {
             if name == proxy.shared.names.cluster_config_map() {
                 proxy.shared.store(None);
@@ -106,8 +121,21 @@ pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term)
 }
 
 fn refused(read: Answer) -> Answer {
-    let body = super::translate::status(409, "Conflict", "a newer term has stamped the object");
-    let mut parts = read.parts;
-    parts.status = StatusCode::CONFLICT;
-    Answer { parts, bytes: Bytes::from(body.to_string()) }
+    let status = super::translate::status(409, "Conflict", "a newer term has stamped the object");
+    Answer { parts: with_status(read.parts, StatusCode::CONFLICT), bytes: body(&status) }
+}
+
+fn with_status(mut parts: http::response::Parts, status: StatusCode) -> http::response::Parts {
+    parts.status = status;
+    parts
+}
+
+fn json_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+}
+
+fn body(value: &Value) -> Bytes {
+    Bytes::from(value.to_string())
 }

@@ -3,6 +3,7 @@
 //! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`collector`], [`mender`], [`endpoint`], [`jvm`], [`peers`], [`probes`].
 
 pub mod collector;
+mod copies;
 pub mod election;
 pub mod endpoint;
 pub mod fence;

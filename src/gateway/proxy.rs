@@ -149,6 +149,16 @@ impl Proxy {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let bytes = body.map_or_else(|| exchange.bytes.clone(), |body| body.to_string().into());
         let answer = self.upstream.call(parts.method.clone(), path, &parts.headers, bytes).await;
+        let written = match &exchange.call {
+            Call::Replace(name) => Some(name.clone()),
+            Call::WriteLock => Some(self.shared.names.cluster_config_map()),
+            _ => None,
+        };
+        if let (Some(name), Ok(answer)) = (written, &answer)
+            && answer.parts.status.is_success()
+        {
+            self.shared.copies.keep(&name, answer.bytes.clone());
+        }
         let lock_is_doubtful = !answer.as_ref().is_ok_and(|answer| answer.parts.status.is_success());
         match then {
             Then::Nothing => {}

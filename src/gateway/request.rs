@@ -42,9 +42,14 @@ impl Names {
         names::cluster_config_map(&self.cluster_id)
     }
 
+    /// Path of all ConfigMaps in the API.
+    pub fn collection(&self) -> String {
+        format!("/api/v1/namespaces/{}/configmaps", self.namespace)
+    }
+
     /// Path of a ConfigMap in the API.
     pub fn path(&self, config_map: &str) -> String {
-        format!("/api/v1/namespaces/{}/configmaps/{config_map}", self.namespace)
+        format!("{}/{config_map}", self.collection())
     }
 
     /// Reads the meaning from method, path (without query) and headers.
@@ -52,8 +57,7 @@ impl Names {
         if upgrade {
             return Call::WebSocketWatch;
         }
-        let collection = format!("/api/v1/namespaces/{}/configmaps", self.namespace);
-        let Some(rest) = path.strip_prefix(&collection) else { return Call::Other };
+        let Some(rest) = path.strip_prefix(&self.collection()) else { return Call::Other };
         let name = match rest {
             "" | "/" => {
                 return match *method {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::copies::Copies;
 use super::request::Names;
 use crate::lease::elector::{Event, Shown, Time};
 use crate::lease::term::Term;
@@ -33,6 +34,7 @@ pub struct Shared {
     pub shown: watch::Receiver<Shown>,
     /// A job's key or ConfigMap was removed: its end may be near.
     pub job_ended: Notify,
+    pub copies: Copies,
     stored: Mutex<Option<Value>>,
     /// The lock as the JVM wrote it, and the term in which it did.
     lock: Mutex<Option<(Term, String)>>,
@@ -40,7 +42,8 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<Shown>) -> Self {
-        Self { names, clock, events, shown, job_ended: Notify::new(), stored: Mutex::new(None), lock: Mutex::new(None) }
+        let (stored, lock) = (Mutex::new(None), Mutex::new(None));
+        Self { names, clock, events, shown, job_ended: Notify::new(), copies: Copies::default(), stored, lock }
     }
 
     /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.

@@ -37,6 +37,9 @@ pub struct Stamper {
     pub names: Names,
 }
 
+/// How long a predecessor has to put back a cluster ConfigMap that was deleted under it.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What was there before the Lease was ours. It only saves time: every stamp is a compare-and-swap.
 pub struct Look {
     cluster: Option<Value>,
@@ -81,10 +84,15 @@ impl Stamper {
     }
 
     async fn stamp_once(&self, term: &Term, keep_holder: bool, look: Option<Look>) -> Result<Value, Stop> {
-        let look = match look {
+        let mut look = match look {
             Some(look) => look,
             None => Look { cluster: self.read(&self.names.cluster_config_map()).await?, jobs: BTreeMap::new() },
         };
+        if look.cluster.is_none() && term.number > 1 {
+            // Somebody has deleted it; the former leader's gateway puts it back, with its jobs.
+            tokio::time::sleep(PREDECESSOR_PATIENCE).await;
+            look.cluster = self.read(&self.names.cluster_config_map()).await?;
+        }
         let known = look.jobs.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
         let (cluster, ()) = tokio::try_join!(self.stamp_cluster(look.cluster, keep_holder, term), self.stamp_jobs(known, term))?;
         let mut found: Vec<_> = self.jobs().await?.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
