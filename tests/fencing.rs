@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use flinkha::api::names::{self, TERM_ANNOTATION};
 use flinkha::lease::term::Term;
@@ -14,10 +14,8 @@ use serde_json::{Value, json};
 use support::audit::Request;
 use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map};
 use support::failover::fail_over;
+use support::terms::{GATEWAY, JVM, held_twice, older_after_newer};
 use support::{eventually, gateway, say, seconds};
-
-const JVM: &str = "system:serviceaccount:flink:demo-jobmanager";
-const GATEWAY: &str = "system:serviceaccount:flink:demo-gateway";
 
 /// The term in an object that was sent, as the API server received it.
 fn stamp(request: &Request) -> Option<Term> {
@@ -67,7 +65,11 @@ async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_it
     assert!(uids.keys().all(|&pod| puts.iter().any(|put| put.pod.as_deref() == Some(pod))), "both JobManagers wrote");
     say(format!("{} PUTs, {} POSTs, {} DELETEs by JVMs", puts.len(), creations.len(), deletions.len()));
 
-    assert_terms_never_go_back(&requests);
+    assert_eq!(older_after_newer(&requests.iter().collect::<Vec<_>>()), 0, "an older term wrote after a newer one");
+    assert!(held_twice(&audit.of(NAMESPACE, "leases")).is_empty());
+    let terms =
+        |name: &str| requests.iter().filter(|one| one.name == name).filter_map(stamp).map(|term| term.number).collect::<BTreeSet<_>>();
+    assert!(terms(&cluster_config_map()).len() > 1 && terms(&job_config_map).len() > 1, "too few terms were seen to judge");
     let strangers = requests.iter().filter(|one| one.is_write() && ![JVM, GATEWAY, "admin"].contains(&one.user.as_str()));
     assert_eq!(strangers.count(), 0);
     let of_gateway = requests.iter().filter(|one| one.user == GATEWAY && one.is_write() && one.succeeded());
@@ -77,22 +79,6 @@ async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_it
     let changes: Vec<(&String, &Value)> = data.flatten().collect();
     assert!(changes.iter().all(|(key, value)| key.starts_with("org.apache.flink.k8s.leader.") && value.is_null()), "{changes:?}");
     assert!(changes.iter().any(|(key, _)| key.ends_with(&job)), "the former leader's address of the job stays: {changes:?}");
-}
-
-/// In the order of the stored versions, which is that of etcd.
-fn assert_terms_never_go_back(requests: &[Request]) {
-    let mut stored: HashMap<&str, Vec<(u64, u64)>> = HashMap::new();
-    for write in requests.iter().filter(|one| one.is_write() && one.succeeded() && one.verb != "delete") {
-        let metadata = &write.response["metadata"];
-        let version = metadata["resourceVersion"].as_str().and_then(|one| one.parse().ok()).expect("a stored version");
-        let term: Term = metadata["annotations"][TERM_ANNOTATION].as_str().expect("a stored term").parse().expect("a term");
-        stored.entry(&write.name).or_default().push((version, term.number));
-    }
-    for (name, mut versions) in stored {
-        versions.sort_unstable();
-        assert!(versions.is_sorted_by_key(|&(_, term)| term), "{name} went back to an older term: {versions:?}");
-        assert!(versions.last().unwrap().1 > versions[0].1, "{name} has seen two terms: {versions:?}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,21 +1,27 @@
 //! What goes wrong, for how long, and how it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flinkha::api::names::{self, TERM_ANNOTATION};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map};
-use crate::support::seconds;
+use crate::support::identity::create_all;
+use crate::support::rest::Job;
+use crate::support::{eventually, seconds};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     JvmKilled,
+    JvmPaused,
     JvmFrozen,
     GatewayKilled,
+    GatewayKilledAgain,
     GatewayFrozen,
     PodKilled,
     PodFrozen,
@@ -23,8 +29,13 @@ pub enum Fault {
     StandbyFrozen,
     ApiServersDown,
     ApiServersHang,
+    ApiServersSlow,
+    ApiServersBusy,
+    ReadsOnly,
     EtcdFrozen,
+    StandbyCutOff,
     LeaderCutOff,
+    LeaderServerDown,
     MemberDiesInOutage,
     LeaseDeleted,
     LeaseEmptied,
@@ -32,14 +43,19 @@ pub enum Fault {
     LockEdited,
     LockRemoved,
     StampRemoved,
+    JobConfigMapDeleted,
+    ClusterConfigMapDeleted,
     Switchover,
+    LostAndRegained,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 30] = [
         Fault::JvmKilled,
+        Fault::JvmPaused,
         Fault::JvmFrozen,
         Fault::GatewayKilled,
+        Fault::GatewayKilledAgain,
         Fault::GatewayFrozen,
         Fault::PodKilled,
         Fault::PodFrozen,
@@ -47,8 +63,13 @@ impl Fault {
         Fault::StandbyFrozen,
         Fault::ApiServersDown,
         Fault::ApiServersHang,
+        Fault::ApiServersSlow,
+        Fault::ApiServersBusy,
+        Fault::ReadsOnly,
         Fault::EtcdFrozen,
+        Fault::StandbyCutOff,
         Fault::LeaderCutOff,
+        Fault::LeaderServerDown,
         Fault::MemberDiesInOutage,
         Fault::LeaseDeleted,
         Fault::LeaseEmptied,
@@ -56,14 +77,19 @@ impl Fault {
         Fault::LockEdited,
         Fault::LockRemoved,
         Fault::StampRemoved,
+        Fault::JobConfigMapDeleted,
+        Fault::ClusterConfigMapDeleted,
         Fault::Switchover,
+        Fault::LostAndRegained,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
             Fault::JvmKilled => "JVM killed",
+            Fault::JvmPaused => "JVM stands still for 5 s",
             Fault::JvmFrozen => "JVM frozen",
             Fault::GatewayKilled => "gateway killed",
+            Fault::GatewayKilledAgain => "gateway killed five times",
             Fault::GatewayFrozen => "gateway frozen for 8 s",
             Fault::PodKilled => "gateway and JVM killed",
             Fault::PodFrozen => "gateway and JVM frozen",
@@ -71,8 +97,13 @@ impl Fault {
             Fault::StandbyFrozen => "standby's gateway frozen for 20 s",
             Fault::ApiServersDown => "API servers down",
             Fault::ApiServersHang => "API servers hang",
+            Fault::ApiServersSlow => "API servers answer every 5 s",
+            Fault::ApiServersBusy => "API servers answer 429",
+            Fault::ReadsOnly => "API servers answer reads only",
             Fault::EtcdFrozen => "etcd frozen",
+            Fault::StandbyCutOff => "a standby's API server is down",
             Fault::LeaderCutOff => "leader's API server hangs",
+            Fault::LeaderServerDown => "leader's API server is down",
             Fault::MemberDiesInOutage => "a standby dies while API servers are down",
             Fault::LeaseDeleted => "Lease deleted by hand",
             Fault::LeaseEmptied => "Lease emptied by hand",
@@ -80,7 +111,10 @@ impl Fault {
             Fault::LockEdited => "Flink's lock edited by hand",
             Fault::LockRemoved => "Flink's lock removed by hand",
             Fault::StampRemoved => "stamp removed by hand",
+            Fault::JobConfigMapDeleted => "ConfigMap of the job deleted by hand",
+            Fault::ClusterConfigMapDeleted => "cluster ConfigMap deleted by hand",
             Fault::Switchover => "planned switchover",
+            Fault::LostAndRegained => "leadership lost and regained again and again",
         }
     }
 
@@ -91,7 +125,7 @@ impl Fault {
 
     /// Another JVM must lead. TaskManagers may hang on the same API server as the cut off leader, so the job is not waited for.
     pub fn must_change_leader(self) -> bool {
-        self.moves_the_job() || self == Fault::LeaderCutOff
+        self.moves_the_job() || matches!(self, Fault::LeaderCutOff | Fault::LeaderServerDown)
     }
 
     /// How often the leader may change: more would be harm.
@@ -99,6 +133,9 @@ impl Fault {
         match self {
             // The Lease itself, or the right to it, is gone.
             Fault::MemberDiesInOutage | Fault::LeaseDeleted | Fault::LeaseEmptied | Fault::TermRemoved => 1,
+            // Flink's JVM ends itself then.
+            Fault::ClusterConfigMapDeleted => 1,
+            Fault::LostAndRegained => 2 * losses(),
             _ => usize::from(self.must_change_leader()),
         }
     }
@@ -110,23 +147,34 @@ impl Fault {
 
     pub fn lasts(self, outage: Duration) -> Duration {
         match self {
-            Fault::ApiServersDown | Fault::ApiServersHang | Fault::EtcdFrozen => outage,
+            Fault::ApiServersDown
+            | Fault::ApiServersHang
+            | Fault::ApiServersSlow
+            | Fault::ApiServersBusy
+            | Fault::ReadsOnly
+            | Fault::EtcdFrozen => outage,
             // A member refuses after duration and two reads, and takes the Lease when its promise has ended.
-            Fault::LeaderCutOff => seconds(40),
-            Fault::MemberDiesInOutage => seconds(20),
+            Fault::LeaderCutOff | Fault::LeaderServerDown => seconds(40),
+            Fault::MemberDiesInOutage | Fault::StandbyCutOff | Fault::StandbyFrozen => seconds(20),
+            Fault::JvmPaused => seconds(5),
             Fault::GatewayFrozen => seconds(8),
-            Fault::StandbyFrozen => seconds(20),
             _ => seconds(3),
         }
     }
 
-    pub async fn strike(self, cluster: &mut Cluster, leader: usize) {
+    pub async fn strike(self, cluster: &mut Cluster, leader: usize, lasts: Duration) {
         let standby = (leader + 1) % cluster.job_managers.len();
         let one = &mut cluster.job_managers[leader];
         match self {
             Fault::JvmKilled => one.jvm.kill(),
-            Fault::JvmFrozen => one.jvm.stop(),
+            Fault::JvmPaused | Fault::JvmFrozen => one.jvm.stop(),
             Fault::GatewayKilled => one.gateway().restart(),
+            Fault::GatewayKilledAgain => {
+                for _ in 0..5 {
+                    one.gateway().restart();
+                    tokio::time::sleep(seconds(1)).await;
+                }
+            }
             Fault::GatewayFrozen => one.gateway().stop(),
             Fault::PodKilled => {
                 one.gateway().kill();
@@ -145,7 +193,20 @@ impl Fault {
             Fault::StandbyFrozen => cluster.job_managers[standby].gateway().stop(),
             Fault::ApiServersDown => cluster.plane.servers.iter_mut().for_each(|server| server.process.kill()),
             Fault::ApiServersHang => cluster.plane.servers.iter_mut().for_each(|server| server.process.stop()),
+            Fault::ApiServersSlow => {
+                let servers: Vec<Pid> = cluster.plane.servers.iter().map(|server| server.process.pid()).collect();
+                tokio::spawn(slow_down(servers, lasts));
+            }
+            Fault::ApiServersBusy => {
+                create_all(&cluster.client, include_str!("busy.yaml")).await;
+            }
+            Fault::ReadsOnly => cluster.plane.refuse_writes(true).await,
             Fault::EtcdFrozen => cluster.plane.etcd.stop(),
+            Fault::StandbyCutOff => {
+                let server = one.server;
+                cluster.plane.servers[1 - server].process.kill();
+                cluster.client = cluster.plane.admin(server).await;
+            }
             Fault::MemberDiesInOutage => {
                 cluster.plane.servers.iter_mut().for_each(|server| server.process.kill());
                 cluster.job_managers[standby].gateway().kill();
@@ -153,6 +214,11 @@ impl Fault {
             Fault::LeaderCutOff => {
                 let server = one.server;
                 cluster.plane.servers[server].process.stop();
+                cluster.client = cluster.plane.admin(1 - server).await;
+            }
+            Fault::LeaderServerDown => {
+                let server = one.server;
+                cluster.plane.servers[server].process.kill();
                 cluster.client = cluster.plane.admin(1 - server).await;
             }
             Fault::LeaseDeleted => {
@@ -163,24 +229,42 @@ impl Fault {
             Fault::LockEdited => edit_cluster(cluster, LOCK_ANNOTATION, json!(r#"{"holderIdentity":"nobody"}"#)).await,
             Fault::LockRemoved => edit_cluster(cluster, LOCK_ANNOTATION, Value::Null).await,
             Fault::StampRemoved => edit_cluster(cluster, TERM_ANNOTATION, Value::Null).await,
-            Fault::Switchover => {
-                edit_lease(cluster, json!({ "metadata": { "annotations": { names::SWITCHOVER_ANNOTATION: names::ANY_POD } } })).await;
+            Fault::JobConfigMapDeleted => {
+                let rest = cluster.job_managers[leader].rest();
+                let job = rest.jobs().await.expect("the leader's jobs").into_iter().find(Job::runs).expect("the job that runs").id;
+                delete_config_map(cluster, &names::job_config_map(&names::kubernetes_cluster_id(NAME), &job)).await;
             }
+            Fault::ClusterConfigMapDeleted => delete_config_map(cluster, &cluster_config_map()).await,
+            Fault::Switchover => switch_over(cluster, names::ANY_POD).await,
+            Fault::LostAndRegained => there_and_back(cluster, leader, standby).await,
         }
     }
 
     pub async fn heal(self, cluster: &mut Cluster, leader: usize) {
         match self {
+            Fault::JvmPaused => cluster.job_managers[leader].jvm.cont(),
             Fault::GatewayFrozen => cluster.job_managers[leader].gateway().cont(),
-            Fault::ApiServersDown | Fault::MemberDiesInOutage => {
+            Fault::ApiServersDown | Fault::MemberDiesInOutage | Fault::StandbyCutOff | Fault::LeaderServerDown => {
                 for server in &mut cluster.plane.servers {
-                    server.process.restart();
+                    if !server.process.is_running() {
+                        server.process.restart();
+                    }
                 }
                 for server in &cluster.plane.servers {
                     server.wait_until_ready().await;
                 }
             }
-            Fault::ApiServersHang | Fault::LeaderCutOff => cluster.plane.servers.iter_mut().for_each(|server| server.process.cont()),
+            Fault::ApiServersBusy => {
+                let params = DeleteParams::default();
+                let schemas: Api<FlowSchema> = Api::all(cluster.client.clone());
+                schemas.delete("nobody-of-flink", &params).await.map(drop).expect("failed to delete the FlowSchema");
+                let levels: Api<PriorityLevelConfiguration> = Api::all(cluster.client.clone());
+                levels.delete("nobody-of-flink", &params).await.map(drop).expect("failed to delete the priority level");
+            }
+            Fault::ReadsOnly => cluster.plane.refuse_writes(false).await,
+            Fault::ApiServersHang | Fault::ApiServersSlow | Fault::LeaderCutOff => {
+                cluster.plane.servers.iter_mut().for_each(|server| server.process.cont())
+            }
             Fault::EtcdFrozen => cluster.plane.etcd.cont(),
             Fault::LeaseDeleted => {
                 // As the operator does it.
@@ -192,12 +276,60 @@ impl Fault {
     }
 }
 
+/// Servers that stand still and go on for moments: whatever they are asked is answered up to five seconds later.
+async fn slow_down(servers: Vec<Pid>, lasts: Duration) {
+    // A server that has ended meanwhile needs no signal.
+    let signal = |signal| {
+        for server in &servers {
+            let _ = kill_process(*server, signal);
+        }
+    };
+    let begin = Instant::now();
+    while begin.elapsed() + seconds(5) < lasts {
+        signal(Signal::STOP);
+        tokio::time::sleep(seconds(5)).await;
+        signal(Signal::CONT);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// How often one JVM loses and regains its leadership in a row: LOSSES.
+fn losses() -> usize {
+    std::env::var("LOSSES").map_or(50, |text| text.parse().expect("LOSSES is a number"))
+}
+
+/// The same two JVMs lead in turns.
+async fn there_and_back(cluster: &mut Cluster, leader: usize, standby: usize) {
+    for _ in 0..losses() {
+        for next in [standby, leader] {
+            let one = &cluster.job_managers[next];
+            let able = async || one.probe("/readyz").await.ok().filter(|(code, _)| *code == 200);
+            eventually(&format!("{} can take over", one.pod), seconds(30), able).await;
+            switch_over(cluster, &one.pod).await;
+            let leads = async || cluster.leader().await.filter(|now| *now == next);
+            eventually(&format!("{} leads again", one.pod), seconds(30), leads).await;
+        }
+    }
+    for index in [leader, standby] {
+        let jvm = &mut cluster.job_managers[index].jvm;
+        assert!(jvm.is_running(), "a JVM that lost its leadership was ended: {jvm}");
+    }
+}
+
+async fn switch_over(cluster: &Cluster, to: &str) {
+    edit_lease(cluster, json!({ "metadata": { "annotations": { names::SWITCHOVER_ANNOTATION: to } } })).await;
+}
+
 fn leases(cluster: &Cluster) -> Api<Lease> {
     Api::namespaced(cluster.client.clone(), NAMESPACE)
 }
 
 async fn edit_lease(cluster: &Cluster, patch: Value) {
     leases(cluster).patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await.expect("failed to edit the Lease");
+}
+
+async fn delete_config_map(cluster: &Cluster, name: &str) {
+    cluster.config_maps().delete(name, &DeleteParams::default()).await.map(drop).expect("failed to delete a ConfigMap");
 }
 
 async fn edit_cluster(cluster: &Cluster, annotation: &str, value: Value) {

@@ -1,19 +1,16 @@
 //! What came of a fault: counted from what the API servers stored, and from what Flink says of its job.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use flinkha::api::names::{self, TERM_ANNOTATION};
-use flinkha::lease::term::Term;
+use flinkha::api::names;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
 use crate::support::audit::Request;
 use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map, lock_holder};
 use crate::support::rest::{Checkpoints, Job};
+use crate::support::terms::{JVM, held_twice, older_after_newer, requests};
 use crate::support::{eventually, say, seconds};
-
-const JVM: &str = "system:serviceaccount:flink:demo-jobmanager";
 
 /// How things stood before a fault.
 pub struct Before {
@@ -83,7 +80,7 @@ pub async fn judge(cluster: &Cluster, job: &str, before: &Before, after: &Checkp
     let harm = Harm {
         leader_changes,
         job_restarts,
-        double_writers: older_terms_after_newer(&writes),
+        double_writers: older_after_newer(&writes) + held_twice(&requests(&cluster.plane, NAMESPACE, "leases")).len(),
         lost_pointers: usize::from(restored_older || counted_back),
         wrong: leader_changes > fault.may_change_leader()
             || (leader_changes == 0 && fault.must_change_leader())
@@ -103,27 +100,6 @@ fn new_holders(writes: &[&Request], mut holder: Option<String>) -> usize {
         holder = Some(taker);
     }
     changes
-}
-
-/// Stored objects whose term went back, in the order of their versions, which is that of etcd; and writes of JVMs without any term.
-fn older_terms_after_newer(writes: &[&Request]) -> usize {
-    let mut stored: HashMap<&str, Vec<(u64, Option<u64>)>> = HashMap::new();
-    for write in writes.iter().filter(|write| write.verb != "delete") {
-        let metadata = &write.response["metadata"];
-        let version = metadata["resourceVersion"].as_str().and_then(|one| one.parse().ok()).expect("a stored version");
-        let term = metadata["annotations"][TERM_ANNOTATION].as_str().and_then(|text| text.parse::<Term>().ok());
-        // Somebody's own hand may remove a stamp; then nobody but the gateway writes before it is there again.
-        if write.user == JVM || term.is_some() {
-            stored.entry(&write.name).or_default().push((version, term.map(|term| term.number)));
-        }
-    }
-    let mut back = 0;
-    for versions in stored.values_mut() {
-        versions.sort_unstable();
-        back +=
-            versions.windows(2).filter(|pair| pair[1].1 < pair[0].1).count() + versions.iter().filter(|(_, term)| term.is_none()).count();
-    }
-    back
 }
 
 /// A line of the table.

@@ -1,8 +1,8 @@
 //! Everything that may go wrong, again and again, with real Flink JVMs and real kube-apiservers; and what came of it, judged by the API
 //! servers' own audit logs, by Flink's REST interface, and at the end by the job's output.
 //!
-//! Usage: `cargo test --features long-tests --test faults`; FAULTS (5) runs of each, OUTAGE_SECONDS (90) for outages, ONLY (all) for a part of
-//! the names. Writes `target/bench/faults.json` and fails on any violation.
+//! Usage: `cargo test --features long-tests --test faults`; FAULTS (5) runs of each in an order drawn by SEED (by the clock), OUTAGE_SECONDS
+//! (90) for outages, LOSSES (50) of one JVM's leadership in a row, ONLY (all) for a part of the names. Writes `target/bench/faults.json` and fails on any violation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod fault;
@@ -23,14 +23,17 @@ async fn main() {
     let only = std::env::var("ONLY").unwrap_or_default();
     let mut cluster = Cluster::start_with(Provider::ours(), 3, 1, 2).await;
     let job = cluster.run_sequence(0, 100).await;
-    let mut rows = Vec::new();
-    for fault in Fault::ALL.into_iter().filter(|fault| fault.name().contains(&only)) {
-        let mut row = Row::new(fault.name());
-        for run in 1..=runs {
-            say(format!("{}, {run} of {runs}", fault.name()));
-            once(&mut cluster, &job, fault, outage, &mut row).await;
-        }
-        rows.push(row);
+    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| fault.name().contains(&only)).collect();
+    let mut rows: Vec<Row> = faults.iter().map(|fault| Row::new(fault.name())).collect();
+    let of = |fault: &Fault| if *fault == Fault::LostAndRegained { 1 } else { runs };
+    let mut order: Vec<usize> = faults.iter().enumerate().flat_map(|(row, fault)| std::iter::repeat_n(row, of(fault))).collect();
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    let seed = number("SEED", clock.as_secs());
+    fastrand::Rng::with_seed(seed).shuffle(&mut order);
+    say(format!("{} faults in the order of SEED={seed}", order.len()));
+    for (done, row) in order.iter().enumerate() {
+        say(format!("{} of {}: {}", done + 1, order.len(), faults[*row].name()));
+        once(&mut cluster, &job, faults[*row], outage, &mut rows[*row]).await;
     }
     judge::print(&rows);
     let rest = cluster.leader_rest().await;
@@ -47,7 +50,7 @@ async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: std::time:
     let before = Before::of(cluster, job).await;
     let leader = before.leader;
     let begin = std::time::Instant::now();
-    fault.strike(cluster, leader).await;
+    fault.strike(cluster, leader, fault.lasts(outage)).await;
     let running = if fault.moves_the_job() {
         let running = judge::recovered(cluster, job, &before, begin).await;
         fault.heal(cluster, leader).await;
@@ -57,28 +60,14 @@ async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: std::time:
         fault.heal(cluster, leader).await;
         None
     };
-    mend(cluster).await;
+    cluster.mend().await;
+    cluster.wait_for_members().await;
     let after = eventually("a new checkpoint", seconds(120), async || {
         let now = cluster.job_managers[cluster.leader().await?].rest().checkpoints(job).await.ok()?;
         now.latest.is_some_and(|latest| latest > before.latest).then_some(now)
     })
     .await;
     row.add(judge::judge(cluster, job, &before, &after, fault).await, running);
-}
-
-/// What a kubelet would do: whatever has ended is started again.
-async fn mend(cluster: &mut Cluster) {
-    for job_manager in &mut cluster.job_managers {
-        for process in std::iter::once(&mut job_manager.jvm).chain(job_manager.gateway.as_mut()) {
-            process.cont();
-            if !process.is_running() {
-                process.restart();
-            }
-        }
-    }
-    cluster.wait_until_ready().await;
-    let members = cluster.job_managers.len() - 1;
-    eventually("all standbys listed", seconds(60), async || (cluster.lease().await.peers.members.len() == members).then_some(())).await;
 }
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {

@@ -36,6 +36,11 @@ impl Request {
         (200..300).contains(&self.code)
     }
 
+    /// `resourceVersion` of the object that was stored: the order of all writes to one etcd.
+    pub fn stored_version(&self) -> Option<u64> {
+        self.response["metadata"]["resourceVersion"].as_str()?.parse().ok()
+    }
+
     /// An annotation of the object that was sent.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.body["metadata"]["annotations"][key].as_str()

@@ -157,6 +157,25 @@ impl Cluster {
         }
     }
 
+    /// What a kubelet would do: whatever stands still goes on, whatever has ended is started again. Returns when all is well.
+    pub async fn mend(&mut self) {
+        for job_manager in &mut self.job_managers {
+            for process in std::iter::once(&mut job_manager.jvm).chain(job_manager.gateway.as_mut()) {
+                process.cont();
+                if !process.is_running() {
+                    process.restart();
+                }
+            }
+        }
+        self.wait_until_ready().await;
+    }
+
+    /// Returns when all standbys stand in the Lease.
+    pub async fn wait_for_members(&self) {
+        let members = self.job_managers.len() - 1;
+        eventually("all standbys listed", seconds(60), async || (self.lease().await.peers.members.len() == members).then_some(())).await;
+    }
+
     /// A new JobManager pod; does not wait for it.
     pub async fn add_job_manager(&mut self) {
         self.started += 1;

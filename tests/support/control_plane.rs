@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
+use serde_json::{Value, json};
 
 use super::audit::Audit;
 use super::host::{Directory, address};
@@ -49,6 +50,20 @@ impl ControlPlane {
         server.wait_until_ready().await;
         self.servers.push(server);
         index
+    }
+
+    /// etcd out of space, as its own alarm has it: reads are answered, writes are not.
+    pub async fn refuse_writes(&self, refuse: bool) {
+        let client = reqwest::Client::builder().no_proxy().timeout(seconds(5)).build().expect("an HTTP client");
+        let call = async |path: &str, body: Value| {
+            let answer =
+                client.post(format!("http://{}:2379/v3/maintenance/{path}", self.etcd_address)).body(body.to_string()).send().await;
+            let answer = answer.and_then(reqwest::Response::error_for_status).expect("etcd answers");
+            serde_json::from_str::<Value>(&answer.text().await.expect("etcd's answer")).expect("etcd's answer in JSON")
+        };
+        let member = call("status", json!({})).await["header"]["member_id"].clone();
+        let action = if refuse { "ACTIVATE" } else { "DEACTIVATE" };
+        call("alarm", json!({"action": action, "memberID": member, "alarm": "NOSPACE"})).await;
     }
 
     /// A client with all rights, at one of the kube-apiservers.

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod operator;
 pub mod process;
 pub mod rest;
+pub mod terms;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
