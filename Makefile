@@ -8,7 +8,7 @@ CARGO := nice cargo
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-faults \
-	test-faults test-flink-versions bench-failover bench-api-load image cluster cluster-down generate clean
+	test-flink-versions bench-failover bench-api-load bench-gateway image cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -67,6 +67,11 @@ bench-api-load: setup ## Requests and watch traffic at the API server beside Fli
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test api-load
+
+bench-gateway: setup ## Memory, processor time and added latency of a gateway, and the grant as jobs grow in number
+	$(call part,control plane binaries) rig/assets
+	$(call part,jobs) jobs/build
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test gateway-cost
 
 cluster: ## A kind cluster of three nodes, with Flink's image
 	$(call part,kind cluster) rig/up

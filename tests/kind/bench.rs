@@ -1,16 +1,19 @@
 //! How long a failover takes: ours, Flink's own Kubernetes HA with its defaults, and with short timings. The same image and job on the
 //! same cluster in the same run, in turns and never at once. Prints p50 and p99, and writes all samples to `target/bench/failover.json`.
 //!
-//! Usage: `cargo test --features kind-tests --test bench-failover`; RUNS (10) kills of ours, NATIVE_RUNS (3) of each of the others.
+//! Usage: `cargo test --features kind-tests --test bench-failover`; RUNS (10) kills of ours, NATIVE_RUNS (3) of each of the others,
+//! ROW_RUNS (3) of everything else that befalls a leader of ours.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod kit;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kit::cluster::Cluster;
+use kit::disturbance::Disturbance;
 use kit::failover::{Failover, kill_leader};
 use kit::machine::flink_version;
 use kit::namespace::Namespace;
@@ -62,15 +65,18 @@ async fn main() {
             }
         }
     }
+    let rows = befall_all(number("ROW_RUNS", 3)).await;
     let [ours, native, tuned] = &failovers;
     let report = json!({
         "runs": runs,
         "ours": numbers(ours),
         "native": numbers(native),
         "native_tuned": numbers(tuned),
+        "rows": rows.iter().map(|(what, failovers)| (what.title(), numbers(failovers))).collect::<BTreeMap<_, _>>(),
         "flink": flink_version(),
     });
     print_table(&failovers);
+    print_rows(&rows);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/failover.json");
     std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench")).expect("a directory for the report");
     std::fs::write(path, format!("{report:#}\n")).expect("failed to write the report");
@@ -98,6 +104,27 @@ async fn turn(provider: Provider, kills: usize) -> Vec<Failover> {
     failovers
 }
 
+/// Everything else that befalls a leader of ours, so many times.
+async fn befall_all(runs: usize) -> Vec<(Disturbance, Vec<Failover>)> {
+    if runs == 0 {
+        return Vec::new();
+    }
+    let cluster = Provider::Ours.start().await;
+    let arguments = ["--output", "/flink/output", "--checkpoint-interval-millis", "1000"];
+    let job = cluster.run("KeyedSequence", &arguments, 2).await;
+    let mut rows = Vec::new();
+    for what in Disturbance::ALL {
+        say(what.title());
+        let mut failovers = Vec::new();
+        for _ in 0..runs {
+            failovers.push(what.befall(&cluster, &job).await);
+        }
+        rows.push((what, failovers));
+    }
+    cluster.namespace.delete();
+    rows
+}
+
 type Time = fn(&Failover) -> Duration;
 
 fn numbers(failovers: &[Failover]) -> Value {
@@ -113,6 +140,23 @@ fn percentile(samples: &[u128], per_cent: usize) -> Option<u128> {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     sorted.get((samples.len() * per_cent).div_ceil(100).saturating_sub(1)).copied()
+}
+
+fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {
+    println!(
+        "\n{:<30} {:>5} {:>15} {:>15} {:>15} {:>15}",
+        "FlinkHaCluster", "runs", "granted p50 ms", "p99 ms", "RUNNING p50 ms", "p99 ms"
+    );
+    for (what, failovers) in rows {
+        let of = |time: Time, per_cent| {
+            let samples: Vec<u128> = failovers.iter().map(|failover| time(failover).as_millis()).collect();
+            percentile(&samples, per_cent).map_or_else(String::new, |millis| millis.to_string())
+        };
+        let granted = |per_cent| of(|one| one.granted, per_cent);
+        let running = |per_cent| of(|one| one.running, per_cent);
+        let (title, runs) = (what.title(), failovers.len());
+        println!("  {title:<28} {runs:>5} {:>15} {:>15} {:>15} {:>15}", granted(50), granted(99), running(50), running(99));
+    }
 }
 
 fn print_table(failovers: &[Vec<Failover>; 3]) {

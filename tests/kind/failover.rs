@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::kit::cluster::{Cluster, is_ready};
 use crate::kit::failover::{fail_over, kill_leader};
 use crate::kit::machine::kubectl;
-use crate::kit::node::Kill;
+use crate::kit::node::Shot;
 use crate::kit::session::Session;
 use crate::support::cluster::dispatcher;
 use crate::support::{eventually, say, script, seconds};
@@ -99,7 +99,7 @@ async fn a_gateway_that_dies_is_no_failover_and_the_job_is_not_restarted() {
     let before = state(cluster, &job).await;
     let restarts = restarts(&leader, GATEWAY_CONTAINER);
 
-    Kill::aim(&leader, GATEWAY_CONTAINER, "flinkha").await.send().await;
+    Shot::aim(&leader, GATEWAY_CONTAINER, "flinkha", "KILL").await.send().await;
     let restarted = async || {
         let pod = cluster.pods_api().get(&pod).await.ok()?;
         (self::restarts(&pod, GATEWAY_CONTAINER) > restarts && is_ready(&pod)).then_some(())

@@ -12,5 +12,6 @@ mod bad_input;
 mod causes;
 mod ended_jobs;
 mod failover;
+mod nodes;
 mod user_jar;
 mod without_operator;

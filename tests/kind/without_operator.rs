@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use crate::kit::cluster::{Cluster, ip};
 use crate::kit::failover::{fail_over, kill_leader};
-use crate::kit::node::Kill;
+use crate::kit::node::Shot;
 use crate::kit::operator;
 use crate::kit::session::Session;
 use crate::support::{eventually, seconds};
@@ -41,10 +41,10 @@ async fn a_failover_happens_although_the_operator_is_deleted_at_the_same_time() 
     let cluster = &session.cluster;
     let job = cluster.run("KeyedSequence", &["--output", "/flink/output/deleted-operator"], 2).await;
     let leader = cluster.leader().await.unwrap();
-    let kill = Kill::aim(&leader, FLINK_CONTAINER, "java").await;
+    let shot = Shot::aim(&leader, FLINK_CONTAINER, "java", "KILL").await;
     let failover = fail_over(cluster, &job, &leader.name_any(), async || {
         operator::delete_pods();
-        kill.send().await
+        shot.send().await
     })
     .await;
     assert_eq!(cluster.holder().await, failover.to);

@@ -9,7 +9,7 @@ use kube::runtime::wait::await_condition;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
-use super::node::Kill;
+use super::node::Shot;
 use crate::support::cluster::{dispatcher, lock_holder};
 use crate::support::rest::{Checkpoints, Job};
 use crate::support::{eventually, say, seconds};
@@ -33,8 +33,8 @@ pub struct Failover {
 /// Kills the leader's JVM with SIGKILL from its node, and follows the job until it has completed a checkpoint again.
 pub async fn kill_leader(cluster: &Cluster, job: &str) -> Failover {
     let leader = cluster.leader().await.expect("a leader to kill");
-    let kill = Kill::aim(&leader, FLINK_CONTAINER, "java").await;
-    fail_over(cluster, job, &leader.name_any(), async || kill.send().await).await
+    let shot = Shot::aim(&leader, FLINK_CONTAINER, "java", "KILL").await;
+    fail_over(cluster, job, &leader.name_any(), async || shot.send().await).await
 }
 
 /// Disturbs the leader, and follows the job until it has completed a checkpoint under another leader. `disturb` tells when it did.

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each program uses a part
 
 pub mod cluster;
+pub mod disturbance;
 pub mod failover;
 pub mod machine;
 pub mod namespace;

@@ -36,9 +36,38 @@ fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A SIGKILL from the node, aimed and not yet sent, so that finding the process does not count as time of a failover.
+/// The node's machine is gone, with everything on it, until [`start`].
+pub fn lose(node: &str) -> Instant {
+    let begin = Instant::now();
+    docker(&["kill", node]);
+    begin
+}
+
+/// Returns when the node is Ready.
+pub fn start(node: &str) {
+    docker(&["start", node]);
+    kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &format!("node/{node}")]);
+}
+
+/// Everything on the node stands still.
+pub fn pause(node: &str) -> Instant {
+    let begin = Instant::now();
+    docker(&["pause", node]);
+    begin
+}
+
+pub fn unpause(node: &str) {
+    docker(&["unpause", node]);
+    kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &format!("node/{node}")]);
+}
+
+pub fn of(pod: &Pod) -> String {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).expect("a pod that runs is on a node")
+}
+
+/// A signal from the node, aimed and not yet sent, so that finding the process does not count as time of a failover.
 /// From inside a container its first process cannot be killed.
-pub struct Kill {
+pub struct Shot {
     shell: Child,
     output: BufReader<ChildStdout>,
 }
@@ -47,30 +76,29 @@ const AIM: &str = r#"
 for process in /proc/[0-9]*; do
   if [ "$(cat "$process/comm" 2>/dev/null)" = "$2" ] && grep -q "$1" "$process/cgroup" 2>/dev/null; then
     echo "${process#/proc/}"
-    read -r _ && now=$EPOCHREALTIME && kill -KILL "${process#/proc/}" && echo "$now"
+    read -r _ && now=$EPOCHREALTIME && kill "-$3" "${process#/proc/}" && echo "$now"
     exit
   fi
 done
 "#;
 
-impl Kill {
-    /// Aims at the process of this name in a container of the pod.
-    pub async fn aim(pod: &Pod, container: &str, program: &str) -> Self {
-        let spec = pod.spec.as_ref().expect("a pod has a spec");
-        let node = spec.node_name.as_deref().expect("a pod that runs is on a node");
+impl Shot {
+    /// Aims a signal (KILL, STOP) at the process of this name in a container of the pod.
+    pub async fn aim(pod: &Pod, container: &str, program: &str, signal: &str) -> Self {
+        let node = of(pod);
         let id = container_id(pod, container).unwrap_or_else(|| panic!("no running container {container} in {}", pod.name_any()));
         let mut shell = Command::new("docker")
-            .args(["exec", "--interactive", node, "bash", "-c", AIM, "aim", &id, program])
+            .args(["exec", "--interactive", &node, "bash", "-c", AIM, "aim", &id, program, signal])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("failed to run docker");
         let output = BufReader::new(shell.stdout.take().expect("a pipe"));
-        let mut kill = Self { shell, output };
-        let process = kill.line().await;
+        let mut shot = Self { shell, output };
+        let process = shot.line().await;
         assert!(!process.is_empty(), "no process {program} in container {container} of {}", pod.name_any());
-        kill
+        shot
     }
 
     /// Sends it, and tells when: by the clock of the node, which is this machine's. The way to the node is no time of a failover.

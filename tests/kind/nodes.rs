@@ -1,0 +1,47 @@
+//! Pods and nodes that vanish or stand still under the leader.
+
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+
+use crate::kit::failover::fail_over;
+use crate::kit::node;
+use crate::kit::session::Session;
+use crate::support::{say, script};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_pod_or_node_vanishes_or_stands_still_is_replaced_and_the_job_goes_on_exactly_once() {
+    let session = Session::start().await;
+    let cluster = &session.cluster;
+    let job = cluster.run("KeyedSequence", &["--output", "/flink/output/nodes", "--rate", "200"], 2).await;
+
+    let leader = cluster.leader().await.unwrap().name_any();
+    say("pod force-deleted");
+    let force_delete = async || {
+        let begin = std::time::Instant::now();
+        cluster.pods_api().delete(&leader, &DeleteParams::default().grace_period(0)).await.unwrap();
+        begin
+    };
+    fail_over(cluster, &job, &leader, force_delete).await;
+    cluster.wait_until_ready().await;
+
+    let leader = cluster.leader().await.unwrap();
+    let on = node::of(&leader);
+    say("node lost");
+    fail_over(cluster, &job, &leader.name_any(), async || node::lose(&on)).await;
+    node::start(&on);
+    cluster.wait_until_ready().await;
+
+    let leader = cluster.leader().await.unwrap();
+    let on = node::of(&leader);
+    say("node stands still");
+    let failover = fail_over(cluster, &job, &leader.name_any(), async || node::pause(&on)).await;
+    node::unpause(&on);
+    cluster.wait_until_ready().await;
+    assert_eq!(cluster.leader().await.unwrap().name_any(), failover.to, "the one that woke up took nothing back");
+
+    let rest = cluster.leading_rest().await;
+    rest.stop_with_savepoint(&job, "file:///flink/savepoints").await.unwrap();
+    cluster.wait_for_end(&job, "FINISHED").await;
+    let (_copy, output) = cluster.namespace.copy("output/nodes");
+    say(script("jobs/verify", &[&output.display().to_string(), "any"]));
+}
