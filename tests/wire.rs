@@ -240,9 +240,12 @@ async fn a_gateway_frozen_between_check_and_send_writes_nothing_once_another_lea
     assert!(arrived > 0, "no write was under way when its gateway stood still");
 }
 
-/// Every version of the Lease that is stored from now on, and when it was seen.
-fn record_leases(client: kube::Client) -> (JoinHandle<()>, Arc<Mutex<Vec<(Timestamp, Lease)>>>) {
-    let seen: Arc<Mutex<Vec<(Timestamp, Lease)>>> = Arc::default();
+/// Versions of the Lease, and when each was seen.
+type Seen = Arc<Mutex<Vec<(Timestamp, Lease)>>>;
+
+/// Every version of the Lease that is stored from now on.
+fn record_leases(client: kube::Client) -> (JoinHandle<()>, Seen) {
+    let seen = Seen::default();
     let log = Arc::clone(&seen);
     let watching = tokio::spawn(async move {
         let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);

@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::support::audit::Request;
 use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map};
 use crate::support::identity::create_all;
 use crate::support::rest::Job;
@@ -143,6 +144,15 @@ impl Fault {
     /// A whole pod that wakes up has RPCs to TaskManagers in its sockets, which nobody fences: one more restart is possible.
     pub fn may_restart_job_more(self) -> usize {
         usize::from(self == Fault::PodFrozen)
+    }
+
+    /// A request that there must have been, or the fault was none.
+    pub fn shows_in(self, request: &Request) -> bool {
+        match self {
+            Fault::ApiServersBusy => request.code == 429,
+            Fault::ReadsOnly => request.is_write() && request.code >= 500,
+            _ => true,
+        }
     }
 
     pub fn lasts(self, outage: Duration) -> Duration {

@@ -65,13 +65,11 @@ pub async fn recovered(cluster: &Cluster, job: &str, before: &Before, begin: Ins
 pub async fn judge(cluster: &Cluster, job: &str, before: &Before, after: &Checkpoints, fault: Fault) -> Harm {
     let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
     let is_ha = |request: &&Request| request.name == cluster_config_map() || request.name == name;
-    let audits = cluster
-        .plane
-        .servers
-        .iter()
-        .zip(&before.answered)
-        .flat_map(|(server, answered)| server.audit().of(NAMESPACE, "configmaps").split_off(*answered));
-    let writes: Vec<Request> = audits.filter(|request| request.is_write() && request.succeeded()).collect();
+    let servers = cluster.plane.servers.iter().zip(&before.answered);
+    let all: Vec<Request> =
+        servers.flat_map(|(server, answered)| server.audit().of(NAMESPACE, "configmaps").split_off(*answered)).collect();
+    assert!(all.iter().any(|request| fault.shows_in(request)), "the fault does not show in the audit log");
+    let writes: Vec<Request> = all.into_iter().filter(|request| request.is_write() && request.succeeded()).collect();
     let writes: Vec<&Request> = writes.iter().filter(is_ha).collect();
     let leader_changes = new_holders(&writes, before.holder.clone());
     let job_restarts = if leader_changes == 0 { after.restores - before.restores } else { after.restores } as usize;

@@ -62,6 +62,12 @@ async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: std::time:
     };
     cluster.mend().await;
     cluster.wait_for_members().await;
+    // What somebody's hand has done to the Lease is found at its next write, up to 10 s later.
+    eventually("a Lease that names leader and term", seconds(60), async || {
+        let (lease, leader) = (cluster.lease().await, cluster.leader().await?);
+        (lease.holder == cluster.job_managers[leader].pod && lease.term.is_some()).then_some(())
+    })
+    .await;
     let after = eventually("a new checkpoint", seconds(120), async || {
         let now = cluster.job_managers[cluster.leader().await?].rest().checkpoints(job).await.ok()?;
         now.latest.is_some_and(|latest| latest > before.latest).then_some(now)

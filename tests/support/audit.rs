@@ -73,6 +73,7 @@ impl Audit {
 struct Event {
     stage: String,
     verb: String,
+    #[serde(default)]
     user: User,
     #[serde(default)]
     user_agent: String,
@@ -87,10 +88,11 @@ struct Event {
     response_object: Value,
 }
 
-#[derive(Deserialize)]
+/// Without a name when the request ended before it was known.
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct User {
     username: String,
-    #[serde(default)]
     extra: std::collections::HashMap<String, Vec<String>>,
 }
 
