@@ -57,8 +57,11 @@ test-faults: setup ## Everything that may go wrong, with real Flink and API serv
 	$(call part,jobs) jobs/build
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test faults
 
-test-flink-versions: setup cluster image ## The failover test with every supported Flink version
-	for version in 1.20.5 2.2.1 2.3.0; do FLINK_VERSION=$$version $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture failover; done
+test-flink-versions: setup cluster image ## Failover in kind and fencing by the audit log with every supported Flink version
+	for version in 1.20.5 2.2.1 2.3.0; do \
+		FLINK_VERSION=$$version $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture failover; \
+		FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --test fencing -- --test-threads 1 --nocapture; \
+	done
 
 bench-failover: setup cluster image ## Failover times beside Flink's own HA, in one run (RUNS=10)
 	RUNS=$${RUNS:-10} $(CARGO) test --features kind-tests --test bench-failover

@@ -12,6 +12,10 @@ use crate::flink::lock;
 use crate::lease::elector::{Shown, Time};
 use crate::lease::term::Term;
 
+/// Said to a JVM that drops the annotations of what it has read, so that its writes could not be fenced.
+const UNFENCED: &str = "the object was written back without the annotation flinkha.dev/term that stands on it; \
+    a Flink version that drops annotations is not supported, use 1.20 or later";
+
 /// What is done with a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
@@ -159,8 +163,11 @@ fn write(asked: &Asked, known: &Known, term: &Term) -> Plan {
     match asked.call {
         Call::Replace(name) => {
             let real_version = version(asked.body).is_some_and(|version| !version.is_empty() && version != "0");
-            if !real_version || stamp(asked.body) != Some(Ok(term.clone())) {
-                return refuse(409, "Conflict", "the object was not read in the term that is held now");
+            match stamp(asked.body) {
+                Some(Ok(stamp)) if real_version && stamp == *term => {}
+                // Every object that the JVM reads as the leader is stamped.
+                None => return refuse(409, "Conflict", UNFENCED),
+                _ => return refuse(409, "Conflict", "the object was not read in the term that is held now"),
             }
             let remember = *name == known.names.cluster_config_map();
             Plan::Forward { body: None, then: if remember { Then::Remember } else { Then::Nothing } }
@@ -261,6 +268,10 @@ mod tests {
         let put = || Call::Replace(JOB.into());
         assert!(matches!(decide(put(), object(JOB, &term(3)), &leader(3), None), Plan::Forward { body: None, then: Then::Nothing }));
         assert_eq!(code(&decide(put(), object(JOB, &term(2)), &leader(3), None)), 409);
+        let without_stamp = decide(put(), json!({ "metadata": { "name": JOB, "resourceVersion": "5" } }), &leader(3), None);
+        assert!(
+            matches!(&without_stamp, Plan::Answer { code: 409, body, .. } if body["message"].as_str().is_some_and(|text| text.contains("1.20")))
+        );
         for version in [json!(null), json!(""), json!("0")] {
             let mut body = object(JOB, &term(3));
             body["metadata"]["resourceVersion"] = version;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::lease::elector::{Event, Read, Write};
@@ -48,9 +49,24 @@ pub async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Reco
     }
 }
 
+/// The default pause of a watch grows to half a minute. For so long after an API server was away nobody would see that a Lease is given back.
+struct EverySecond;
+
+impl Iterator for EverySecond {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_secs(1))
+    }
+}
+
+impl Backoff for EverySecond {
+    fn reset(&mut self) {}
+}
+
 /// Tells of every version of the Lease that a watch shows, until it is dropped. What it shows may be old; the elector knows.
 pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event)) {
-    let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff();
+    let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).backoff(EverySecond);
     let stream = stream.applied_objects();
     pin_mut!(stream);
     while let Some(lease) = stream.next().await {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -110,6 +111,8 @@ fn spawn(program: &Program) -> io::Result<Child> {
     // Of our own environment only what every program needs: nobody's kubeconfig or proxy gets into a test.
     command.env_clear().envs(["PATH", "JAVA_HOME", "TMPDIR"].into_iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
     command.envs(program.environment.iter().cloned());
+    // A process group of its own: the kernel wakes stopped processes whose group has lost the shell that started it.
+    command.process_group(0);
     let log: File = OpenOptions::new().create(true).append(true).open(&program.log)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     from_the_lasting_thread(command)
