@@ -194,7 +194,10 @@ impl Elector {
     /// The own JVM, if it could lead now (I8).
     fn able_jvm(&self, now: Time) -> Option<Incarnation> {
         let jvm = self.jvm.as_ref().filter(|jvm| now.since(jvm.heard) < self.settings.jvm_timeout && !jvm.ended)?;
-        let waits = self.terminating || self.stepping_down.is_some() || now < self.cool_until;
+        // Others go first, unless this one is asked for by its name.
+        let asked = self.lease.as_ref().is_some_and(|lease| lease.record.switchover.as_ref() == Some(&self.me.pod));
+        let cooling = now < self.cool_until && !asked;
+        let waits = self.terminating || self.stepping_down.is_some() || cooling;
         (!waits).then_some(jvm.incarnation)
     }
 

@@ -260,6 +260,25 @@ fn i11_a_planned_switchover_hands_over_to_a_member_and_to_nobody_else() {
 }
 
 #[test]
+fn who_has_just_given_up_the_lease_takes_it_again_at_once_only_when_asked_for_by_name() {
+    for (wanted, holder) in [("demo-b", ""), ("demo-a", "demo-a")] {
+        let mut world = World::leading_with("b");
+        world.version += 1;
+        world.record.switchover = Some("demo-b".into());
+        let (version, record) = (world.version.to_string(), world.record.clone());
+        world.step_and_answer(Event::LeaseSeen { version, record });
+        world.step_and_answer(Event::JobsSettled { term: world.term() });
+        world.step(Event::JvmTold { jvm: JVM });
+        world.record.switchover = Some(wanted.into());
+        world.version += 1;
+        let (version, record) = (world.version.to_string(), world.record.clone());
+        world.step_and_answer(Event::LeaseSeen { version, record });
+        world.run(2_500);
+        assert_eq!(world.record.holder, holder, "{wanted} is wanted");
+    }
+}
+
+#[test]
 fn a_lease_that_was_given_back_for_another_is_left_to_it_for_a_while() {
     let mut world = World::new("p");
     world.foreign(3);
