@@ -8,7 +8,7 @@ CARGO := nice cargo
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-faults \
-	test-flink-versions bench-failover bench-api-load bench-gateway image cluster cluster-down generate clean
+	test-gc test-flink-versions bench-failover bench-api-load bench-gateway image cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -56,6 +56,11 @@ test-faults: setup ## Everything that may go wrong, with real Flink and API serv
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test faults
+
+test-gc: setup ## Jobs that end in every way while leaders are killed: nothing is left, nothing is lost (CYCLES=100)
+	$(call part,control plane binaries) rig/assets
+	$(call part,jobs) jobs/build
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test gc
 
 test-flink-versions: setup cluster image ## Failover in kind and fencing by the audit log with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do \

@@ -3,43 +3,24 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use flinkha::api::names::{self, high_availability_cluster_id};
 use flinkha::cluster::ledger;
-use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map};
+use support::cluster::{Cluster, NAME, NAMESPACE, Provider};
 use support::failover::fail_over;
+use support::left::{Left, files};
 use support::{eventually, say, seconds};
-
-/// Keys of the cluster ConfigMap that belong to jobs (Flink 2: execution plans and applications; Flink 1: job graphs).
-async fn keys_of_jobs(cluster: &Cluster) -> Vec<String> {
-    let data = cluster.config_map(&cluster_config_map()).await.and_then(|one| one.data).unwrap_or_default();
-    let of_components = ["restserver", "dispatcher", "resourcemanager"].map(|one| format!("org.apache.flink.k8s.leader.{one}"));
-    data.into_keys().filter(|key| !of_components.contains(key)).collect()
-}
-
-async fn config_maps_of_jobs(cluster: &Cluster) -> Vec<String> {
-    let all = cluster.config_maps().list(&kube::api::ListParams::default()).await.unwrap();
-    let names = all.items.into_iter().filter_map(|one| one.metadata.name);
-    names.filter(|name| names::job_of_config_map(&names::kubernetes_cluster_id(NAME), name).is_some()).collect()
-}
-
-/// All files below, but the mark by which a cluster signs its directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
-    all.filter(|path| !path.ends_with(".flinkha-owner")).collect()
-}
 
 async fn wait_until_nothing_is_left(cluster: &Cluster) {
     let begin = Instant::now();
     loop {
-        let left = (keys_of_jobs(cluster).await, config_maps_of_jobs(cluster).await, files(&cluster.storage()));
-        if left.0.is_empty() && left.1.is_empty() && left.2.is_empty() {
+        let left = Left::of(cluster).await;
+        if left.is_nothing() {
             return say(format!("nothing left after {:.1} s", begin.elapsed().as_secs_f32()));
         }
-        assert!(begin.elapsed() < seconds(60), "left are keys {:?}, ConfigMaps {:?}, files {:#?}", left.0, left.1, left.2);
+        assert!(begin.elapsed() < seconds(60), "{left:#?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -61,8 +42,8 @@ async fn a_finished_a_cancelled_and_a_failed_job_leave_no_key_no_config_map_and_
     let cluster = Cluster::start(Provider::ours(), 1, 1).await;
     let cancelled = cluster.run_sequence(0, 100).await;
     cluster.wait_for_checkpoints(&cancelled, 2).await;
-    assert!(!keys_of_jobs(&cluster).await.is_empty() && !config_maps_of_jobs(&cluster).await.is_empty(), "a running job has HA data");
-    assert!(!files(&cluster.storage()).is_empty(), "a running job has files");
+    let there = Left::of(&cluster).await;
+    assert!(!there.keys.is_empty() && !there.config_maps.is_empty() && !there.files.is_empty(), "a running job has HA data: {there:?}");
     leave_an_orphan(&cluster);
     cluster.leader_rest().await.cancel(&cancelled).await.unwrap();
     cluster.wait_for_state(&cancelled, "CANCELED", seconds(30)).await;

@@ -120,7 +120,8 @@ pub struct HighAvailability {
     )])), length(max = 1024))]
     pub storage_dir: String,
 
-    /// Timings of the leader's Lease. A dead JobManager is replaced at once whatever they are; they bound how long a silent one is waited for.
+    /// Timings of the leader's Lease. A dead JobManager is replaced at once, and a lost machine after some four seconds, whatever they are; they
+    /// bound how long a silent leader is waited for. With two or more JobManagers no outage of the API server ends a leadership.
     #[serde(default)]
     pub lease: Lease,
 
@@ -153,15 +154,17 @@ pub enum Provider {
     ("duration(self.retryPeriod) > duration('0s')", "spec.highAvailability.lease.retryPeriod must be longer than zero: for example 2s"),
 ])))]
 pub struct Lease {
-    /// How long candidates wait, by their own clocks, after the last sign of life of a silent leader before they take its place.
+    /// How long candidates wait, by their own clocks, for a leader whose machine answers and whose gateway does not, or which cannot write the
+    /// Lease while they can, before they take its place.
     #[serde(default = "default_lease_duration")]
     #[schemars(schema_with = "schema::duration")]
     pub duration: String,
-    /// How long a leader that cannot renew the Lease goes on leading. Must be shorter than `duration`.
+    /// How long a leader that cannot renew the Lease goes on leading when no standby vouches for it. With standbys it writes the Lease only this
+    /// often. Must be shorter than `duration`.
     #[serde(default = "default_renew_deadline")]
     #[schemars(schema_with = "schema::duration")]
     pub renew_deadline: String,
-    /// How often the leader renews the Lease. Must be shorter than `renewDeadline`.
+    /// How often a leader without standbys renews the Lease, and how long a request for it may take. Must be shorter than `renewDeadline`.
     #[serde(default = "default_retry_period")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_period: String,

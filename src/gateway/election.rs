@@ -11,6 +11,7 @@ use kube::{Api, Client, Config};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::copies::put_back_cluster;
 use super::jvm::Process;
@@ -31,6 +32,10 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a planned switchover waits for jobs that are just ending, and how often it looks.
 const JOBS_PATIENCE: Duration = Duration::from_secs(30);
 const JOBS_PAUSE: Duration = Duration::from_millis(200);
+
+/// A planned switchover waits until the leader has led for so long: a Flink that loses its leadership while it recovers jobs ends its process
+/// ("Could not suspend the job manager", seen with 2.3.0).
+const LEAST_TENURE: Duration = Duration::from_secs(3);
 
 /// Everything the election's actions need.
 pub struct Driver {
@@ -55,6 +60,7 @@ pub struct Driver {
     pub lease_client: Client,
     pub watched_jvm: Option<Incarnation>,
     pub holder: Option<String>,
+    pub leads_since: Option<Instant>,
 }
 
 impl Driver {
@@ -83,8 +89,10 @@ impl Driver {
             }
             _ => tracing::debug!(?event),
         }
-        if let Event::JvmHeard { jvm } = event {
-            self.await_end_of(jvm);
+        match event {
+            Event::JvmHeard { jvm } => self.await_end_of(jvm),
+            Event::JvmTookLock { .. } => self.leads_since = Some(Instant::now()),
+            _ => {}
         }
         if matches!(event, Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }) {
             self.renew_client();
@@ -171,8 +179,11 @@ impl Driver {
                 tokio::spawn(async move { publisher.publish(&shared, &term).await });
             }
             Action::AwaitJobs { term } => {
-                let storage = self.storage.clone();
+                let (storage, recovered) = (self.storage.clone(), self.leads_since.map(|since| since + LEAST_TENURE));
                 tokio::spawn(async move {
+                    if let Some(recovered) = recovered {
+                        tokio::time::sleep_until(recovered).await;
+                    }
                     await_jobs(storage).await;
                     shared.tell(Event::JobsSettled { term });
                 });

@@ -153,6 +153,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         lease_client: client,
         watched_jvm: None,
         holder: None,
+        leads_since: None,
     };
     tokio::select! {
         result = proxy.serve(jvm_port) => result.context("the JVM's port failed"),

@@ -121,7 +121,9 @@ impl Fault {
 
     /// The job must run under another JVM before this fault is over.
     pub fn moves_the_job(self) -> bool {
-        matches!(self, Fault::JvmKilled | Fault::JvmFrozen | Fault::PodKilled | Fault::PodFrozen | Fault::Switchover)
+        // Flink's JVM ends itself when its cluster ConfigMap is deleted.
+        let dies = matches!(self, Fault::JvmKilled | Fault::JvmFrozen | Fault::ClusterConfigMapDeleted);
+        dies || matches!(self, Fault::PodKilled | Fault::PodFrozen | Fault::Switchover)
     }
 
     /// Another JVM must lead. TaskManagers may hang on the same API server as the cut off leader, so the job is not waited for.
@@ -134,8 +136,6 @@ impl Fault {
         match self {
             // The Lease itself, or the right to it, is gone.
             Fault::MemberDiesInOutage | Fault::LeaseDeleted | Fault::LeaseEmptied | Fault::TermRemoved => 1,
-            // Flink's JVM ends itself then.
-            Fault::ClusterConfigMapDeleted => 1,
             Fault::LostAndRegained => 2 * losses(),
             _ => usize::from(self.must_change_leader()),
         }
@@ -313,8 +313,11 @@ async fn there_and_back(cluster: &mut Cluster, leader: usize, standby: usize) {
             let able = async || one.probe("/readyz").await.ok().filter(|(code, _)| *code == 200);
             eventually(&format!("{} can take over", one.pod), seconds(30), able).await;
             switch_over(cluster, &one.pod).await;
-            let leads = async || cluster.leader().await.filter(|now| *now == next);
-            eventually(&format!("{} leads again", one.pod), seconds(30), leads).await;
+            let leads = async || {
+                let leader = cluster.leader().await.filter(|now| *now == next)?;
+                cluster.job_managers[leader].rest().jobs().await.ok()?.iter().find(|job| job.runs()).map(drop)
+            };
+            eventually(&format!("{} leads again, and the job runs", one.pod), seconds(30), leads).await;
         }
     }
     for index in [leader, standby] {

@@ -11,6 +11,7 @@ pub mod flink;
 pub mod gateway;
 pub mod host;
 pub mod identity;
+pub mod left;
 pub mod operator;
 pub mod process;
 pub mod rest;
