@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use flinkha::api::names::{self, TERM_ANNOTATION};
+use flinkha::world::api_server::http_client;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use kube::Api;
@@ -12,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::audit::Request;
 use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map};
-use crate::support::identity::create_all;
+use crate::support::identity::{create_all, token};
 use crate::support::rest::Job;
 use crate::support::{eventually, seconds};
 
@@ -206,6 +210,10 @@ impl Fault {
             }
             Fault::ApiServersBusy => {
                 create_all(&cluster.client, include_str!("busy.yaml")).await;
+                let token = token(&cluster.client, NAMESPACE, "demo-jobmanager", None).await;
+                for server in &cluster.plane.servers {
+                    tokio::spawn(tokio::time::timeout(lasts, keep_busy(server.config(&token).await, token.clone())));
+                }
             }
             Fault::ReadsOnly => cluster.plane.refuse_writes(true).await,
             Fault::EtcdFrozen => cluster.plane.etcd.stop(),
@@ -297,6 +305,20 @@ async fn slow_down(servers: Vec<Pid>, lasts: Duration) {
         tokio::time::sleep(seconds(5)).await;
         signal(Signal::CONT);
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Without a seat, a priority level lets one request at a time pass all the same. So one is under way all the time: its body never ends.
+async fn keep_busy(server: kube::Config, token: String) {
+    let client = http_client(&server).expect("a client for our own kubeconfig");
+    let url = format!("{}api/v1/namespaces/{NAMESPACE}/configmaps/{}", server.cluster_url, cluster_config_map());
+    loop {
+        let endless = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+        let request = http::Request::put(&url).header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/json").body(endless).expect("a request");
+        // Refused while another one is under way, or given up by the server after a minute.
+        let _ = client.request(request).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

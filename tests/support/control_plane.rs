@@ -151,14 +151,22 @@ impl ApiServer {
     pub async fn client(&self, token: &str) -> kube::Client {
         client(self.kubeconfig(token)).await
     }
+
+    pub async fn config(&self, token: &str) -> kube::Config {
+        config(self.kubeconfig(token)).await
+    }
 }
 
 async fn client(kubeconfig: Kubeconfig) -> kube::Client {
+    kube::Client::try_from(config(kubeconfig).await).expect("a client for our own kubeconfig")
+}
+
+async fn config(kubeconfig: Kubeconfig) -> kube::Config {
     let options = KubeConfigOptions::default();
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("our own kubeconfig");
     config.connect_timeout = Some(Duration::from_secs(2));
     config.proxy_url = None;
-    kube::Client::try_from(config).expect("a client for our own kubeconfig")
+    config
 }
 
 fn start_etcd(address: Ipv4Addr, directory: &Path) -> Process {
