@@ -67,6 +67,11 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
             "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
+            // The same wish once more: free resources of a node weigh as much as one of them, and a lost node should not take all pods along.
+            "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+                "weight": 100,
+                "podAffinityTerm": { "labelSelector": { "matchLabels": selector }, "topologyKey": "kubernetes.io/hostname" },
+            }] } },
             "containers": [flink_container(cluster, component)],
             "volumes": [
                 { "name": "flinkha-configuration", "configMap": { "name": names::flink_config(&cluster.name) } },
