@@ -161,9 +161,9 @@ impl Fault {
 
     pub fn lasts(self, outage: Duration) -> Duration {
         match self {
-            Fault::ApiServersDown | Fault::ApiServersHang => outage,
+            Fault::ApiServersDown => outage,
             // Longer than any time of the election.
-            Fault::ApiServersSlow | Fault::ApiServersBusy | Fault::ReadsOnly | Fault::EtcdFrozen => outage / 3,
+            Fault::ApiServersHang | Fault::ApiServersSlow | Fault::ApiServersBusy | Fault::ReadsOnly | Fault::EtcdFrozen => outage / 3,
             // A member refuses after duration and two reads, and takes the Lease when its promise has ended.
             Fault::LeaderCutOff | Fault::LeaderServerDown => seconds(40),
             Fault::MemberDiesInOutage | Fault::StandbyCutOff | Fault::StandbyFrozen => seconds(20),
