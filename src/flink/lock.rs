@@ -29,6 +29,11 @@ pub fn free(now: Timestamp) -> String {
     record("", now)
 }
 
+/// The lock of a JVM by this name, as if it had renewed it just now.
+pub fn held(holder: &str, now: Timestamp) -> String {
+    record(holder, now)
+}
+
 /// A lock that somebody else holds and has renewed just now. The JVM compares `renewTime` with its own wall clock,
 /// which is this machine's, so it is never taken for expired.
 pub fn foreign(now: Timestamp) -> String {

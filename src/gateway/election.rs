@@ -18,7 +18,7 @@ use super::jvm::Process;
 use super::peers::Peers;
 use super::probes::Health;
 use super::shared::Shared;
-use super::stamp::{Look, Stamper};
+use super::stamp::{Holder, Look, Stamper};
 use super::{endpoint, mender};
 use crate::api::names::PROBE_ANNOTATION;
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
@@ -145,12 +145,13 @@ impl Driver {
                 shared.copies.forget_all();
                 let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 let look = self.look.take();
+                let holder = if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
                 tokio::spawn(async move {
                     let look = match look {
                         Some(look) => tokio::time::timeout(LOOK_PATIENCE, look).await.ok().and_then(Result::ok).flatten(),
                         None => None,
                     };
-                    let (outcome, cluster) = stamper.stamp(&term, keep_holder, patience, look).await;
+                    let (outcome, cluster) = stamper.stamp(&term, &holder, patience, look).await;
                     if outcome == Stamping::Done {
                         if let (Some(storage), Some(cluster), false) = (storage, &cluster, keep_holder) {
                             mender::mend_before_grant(&storage, cluster).await;

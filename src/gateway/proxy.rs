@@ -165,11 +165,12 @@ impl Proxy {
             Then::TookLock(_) | Then::Remember if lock_is_doubtful => self.shared.store(None),
             Then::TookLock(term) => {
                 self.remember(&answer);
-                if let Some(lock) = self.shared.stored().as_ref().and_then(lock::of_object) {
-                    self.shared.took_lock(&term, lock.to_owned());
-                }
+                let stored = self.shared.stored();
+                let lock = stored.as_ref().and_then(lock::of_object).unwrap_or_default().to_owned();
+                let holder = lock::holder(&lock).unwrap_or_default();
+                self.shared.took_lock(&term, lock);
                 tracing::info!(term = term.number, "the JobManager took the lock: it leads");
-                self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string() });
+                self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: holder });
             }
             Then::Remember => {
                 let jobs = |object: &Value| ha_data::stored_jobs(object).len() + ha_data::stored_applications(object).len();

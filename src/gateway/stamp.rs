@@ -46,6 +46,14 @@ pub struct Look {
     jobs: BTreeMap<String, Value>,
 }
 
+/// Whose lock the JVM finds afterwards.
+pub enum Holder {
+    /// A free one.
+    Nobody,
+    /// That of the JVM that leads on. Its name, if it is known: somebody may have edited the lock while no gateway remembered it.
+    Kept(Option<String>),
+}
+
 enum Stop {
     Higher(Term),
     Api(kube::Error),
@@ -67,10 +75,10 @@ impl Stamper {
 
     /// Stamps everything, again and again until it succeeds, finds a stamp that is not lower, or `patience` is over.
     /// Returns the stored cluster ConfigMap beside the outcome.
-    pub async fn stamp(&self, term: &Term, keep_holder: bool, patience: Duration, mut look: Option<Look>) -> (Stamping, Option<Value>) {
+    pub async fn stamp(&self, term: &Term, holder: &Holder, patience: Duration, mut look: Option<Look>) -> (Stamping, Option<Value>) {
         let attempts = async {
             loop {
-                match self.stamp_once(term, keep_holder, look.take()).await {
+                match self.stamp_once(term, holder, look.take()).await {
                     Ok(cluster) => return (Stamping::Done, Some(cluster)),
                     Err(Stop::Higher(stamp)) => return (Stamping::Higher(stamp), None),
                     // What had been looked up was old: not worth a pause.
@@ -83,7 +91,7 @@ impl Stamper {
         tokio::time::timeout(patience, attempts).await.unwrap_or((Stamping::Failed, None))
     }
 
-    async fn stamp_once(&self, term: &Term, keep_holder: bool, look: Option<Look>) -> Result<Value, Stop> {
+    async fn stamp_once(&self, term: &Term, holder: &Holder, look: Option<Look>) -> Result<Value, Stop> {
         let mut look = match look {
             Some(look) => look,
             None => Look { cluster: self.read(&self.names.cluster_config_map()).await?, jobs: BTreeMap::new() },
@@ -94,14 +102,14 @@ impl Stamper {
             look.cluster = self.read(&self.names.cluster_config_map()).await?;
         }
         let known = look.jobs.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
-        let (cluster, ()) = tokio::try_join!(self.stamp_cluster(look.cluster, keep_holder, term), self.stamp_jobs(known, term))?;
+        let (cluster, ()) = tokio::try_join!(self.stamp_cluster(look.cluster, holder, term), self.stamp_jobs(known, term))?;
         let mut found: Vec<_> = self.jobs().await?.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
         for job in ha_data::stored_jobs(&cluster) {
             let name = names::job_config_map(&self.names.cluster_id, &job);
             let sound = names::job_of_config_map(&self.names.cluster_id, &name).is_some();
             if sound && found.iter().all(|(known, ..)| *known != name) {
                 // A JVM that goes on leading may just have deleted it, and its key not yet.
-                found.push((name, None, !keep_holder));
+                found.push((name, None, matches!(holder, Holder::Nobody)));
             }
         }
         self.stamp_jobs(found, term).await?;
@@ -123,24 +131,30 @@ impl Stamper {
     }
 
     /// The cluster ConfigMap with our stamp and, unless the holder is kept, a free lock.
-    async fn stamp_cluster(&self, read: Option<Value>, keep_holder: bool, term: &Term) -> Result<Value, Stop> {
+    async fn stamp_cluster(&self, read: Option<Value>, holder: &Holder, term: &Term) -> Result<Value, Stop> {
         let name = self.names.cluster_config_map();
         let Some(read) = read else {
             return Ok(value(&self.api().create(&PostParams::default(), &self.new_cluster(term)?).await?));
         };
+        let stored = lock::of_object(&read).and_then(lock::holder);
+        let lock = match holder {
+            Holder::Kept(Some(name)) if stored.as_ref() != Some(name) => Some(lock::held(name, Timestamp::now())),
+            Holder::Kept(_) if stored.is_some() => None,
+            // Flink never takes a lock whose annotation is missing, so there must be one in any case.
+            _ => Some(lock::free(Timestamp::now())),
+        };
         match relation(&read, term) {
             (Relation::Higher, Some(stamp)) => return Err(Stop::Higher(stamp)),
-            (Relation::Same, _) if keep_holder => return Ok(read),
+            (Relation::Same, _) if lock.is_none() => return Ok(read),
             _ => {}
         }
         let mut patch = stamp_patch(version(&read).unwrap_or_default(), term);
-        // Flink never takes a lock whose annotation is missing, so there must be one in any case.
-        if !keep_holder || lock::of_object(&read).is_none() {
-            patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock::free(Timestamp::now()));
+        if let Some(lock) = lock {
+            patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock);
         }
         // The addresses of the former leader go at once. Flink's new leader would remove them one by one, but keeps those of jobs until
         // they run again; till then a ResourceManager that reads one refuses its own JobMaster, which then pauses for 30 s.
-        if !keep_holder {
+        if matches!(holder, Holder::Nobody) {
             ha_data::leader_keys(&read).for_each(|key| patch["data"][key] = Value::Null);
         }
         self.patch(&name, patch).await

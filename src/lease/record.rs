@@ -67,6 +67,10 @@ pub struct Change {
     /// Wall clock of the successor, for people. RFC 3339; empty while nobody has taken over.
     #[serde(default)]
     pub at: String,
+    /// Flink's own name for the JVM that leads, as it stands in its lock. From here a gateway that was restarted puts right a lock that
+    /// somebody has edited; empty while no JVM of the new term leads.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lock: String,
 }
 
 impl Record {

@@ -87,7 +87,9 @@ impl Candidate {
                 self.carry_out(action, &mut events);
             }
             match self.elector.shown() {
-                Shown::Free { term, .. } => events.push_back(Event::JvmTookLock { term, at: Timestamp::now().to_string() }),
+                Shown::Free { term, .. } => {
+                    events.push_back(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: String::new() })
+                }
                 Shown::Standby { told: false } => events.push_back(Event::JvmTold { jvm: SELF }),
                 _ => {}
             }

@@ -47,6 +47,7 @@ pub enum Fault {
     TermRemoved,
     LockEdited,
     LockRemoved,
+    LockRemovedUnseen,
     StampRemoved,
     JobConfigMapDeleted,
     ClusterConfigMapDeleted,
@@ -55,7 +56,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 30] = [
+    pub const ALL: [Fault; 31] = [
         Fault::JvmKilled,
         Fault::JvmPaused,
         Fault::JvmFrozen,
@@ -81,6 +82,7 @@ impl Fault {
         Fault::TermRemoved,
         Fault::LockEdited,
         Fault::LockRemoved,
+        Fault::LockRemovedUnseen,
         Fault::StampRemoved,
         Fault::JobConfigMapDeleted,
         Fault::ClusterConfigMapDeleted,
@@ -115,6 +117,7 @@ impl Fault {
             Fault::TermRemoved => "term removed from the Lease by hand",
             Fault::LockEdited => "Flink's lock edited by hand",
             Fault::LockRemoved => "Flink's lock removed by hand",
+            Fault::LockRemovedUnseen => "Flink's lock removed by hand, and gateway killed",
             Fault::StampRemoved => "stamp removed by hand",
             Fault::JobConfigMapDeleted => "ConfigMap of the job deleted by hand",
             Fault::ClusterConfigMapDeleted => "cluster ConfigMap deleted by hand",
@@ -243,6 +246,10 @@ impl Fault {
             Fault::TermRemoved => edit_lease(cluster, json!({ "metadata": { "annotations": { TERM_ANNOTATION: null } } })).await,
             Fault::LockEdited => edit_cluster(cluster, LOCK_ANNOTATION, json!(r#"{"holderIdentity":"nobody"}"#)).await,
             Fault::LockRemoved => edit_cluster(cluster, LOCK_ANNOTATION, Value::Null).await,
+            Fault::LockRemovedUnseen => {
+                edit_cluster(cluster, LOCK_ANNOTATION, Value::Null).await;
+                cluster.job_managers[leader].gateway().restart();
+            }
             Fault::StampRemoved => edit_cluster(cluster, TERM_ANNOTATION, Value::Null).await,
             Fault::JobConfigMapDeleted => {
                 let rest = cluster.job_managers[leader].rest();

@@ -164,7 +164,7 @@ impl Model {
         if !taken {
             return;
         }
-        self.tell(world, c, Event::JvmTookLock { term: term.clone(), at: String::new() });
+        self.tell(world, c, Event::JvmTookLock { term: term.clone(), at: String::new(), lock: String::new() });
         if world.candidates[c].jvm.incarnation == jvm && world.candidates[c].jvm.life != Life::Dead {
             self.leads(world, c);
         }

@@ -28,7 +28,7 @@ pub enum Event {
     /// The process is gone: the kernel says so.
     JvmDied { jvm: Incarnation },
     /// The JVM's own lock write of this term is stored: it leads. `at`: wall clock, for people.
-    JvmTookLock { term: Term, at: String },
+    JvmTookLock { term: Term, at: String, lock: String },
     /// The JVM wrote an empty holder: it gives up by itself.
     JvmResigned,
     /// The JVM was answered with a foreign holder.

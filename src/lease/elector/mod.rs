@@ -275,6 +275,12 @@ impl Elector {
     }
 
     /// Pod that holds the Lease as far as this candidate knows; empty when free or unknown.
+    /// Flink's name for the JVM of a tenure that is resumed, if the Lease tells it.
+    pub fn lock(&self) -> Option<&str> {
+        let change = self.tenure.as_ref()?.change.as_ref()?;
+        Some(change.lock.as_str()).filter(|lock| !lock.is_empty())
+    }
+
     pub fn holder(&self) -> &str {
         match (&self.tenure, &self.lease) {
             (Some(_), _) => &self.me.pod,

@@ -28,7 +28,7 @@ impl Elector {
             Event::JvmFound { jvm } if self.jvm.is_none() => self.heard(now, jvm),
             Event::JvmFound { .. } => {}
             Event::JvmDied { jvm } => self.died(jvm),
-            Event::JvmTookLock { term, at } => self.took_lock(now, &term, at, actions),
+            Event::JvmTookLock { term, at, lock } => self.took_lock(now, &term, at, lock, actions),
             Event::JvmResigned => {
                 if self.tenure.as_ref().is_some_and(|tenure| matches!(tenure.stage, Stage::Leading)) {
                     self.end(now, "JobManagerResigned");
@@ -279,7 +279,7 @@ impl Elector {
         }
     }
 
-    fn took_lock(&mut self, now: Time, term: &Term, at: String, actions: &mut Vec<Action>) {
+    fn took_lock(&mut self, now: Time, term: &Term, at: String, lock: String, actions: &mut Vec<Action>) {
         let pod = self.me.pod.clone();
         let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.term == *term) else { return };
         let Stage::Offered { resume, .. } = tenure.stage else { return };
@@ -288,7 +288,8 @@ impl Elector {
         if !resume {
             let begun = tenure.change.take().unwrap_or_default();
             let here = now.since(tenure.acquired).as_millis() as u64;
-            tenure.change = Some(Change { term: term.number, to: pod, leaderless_millis: begun.leaderless_millis + here, at, ..begun });
+            tenure.change =
+                Some(Change { term: term.number, to: pod, leaderless_millis: begun.leaderless_millis + here, at, lock, ..begun });
             tenure.news = true;
         }
     }

@@ -105,7 +105,7 @@ impl World {
     fn lead(&mut self) {
         let term = self.acquire();
         self.step_and_answer(Event::Stamped { term: term.clone(), outcome: Stamping::Done });
-        self.step_and_answer(Event::JvmTookLock { term, at: String::new() });
+        self.step_and_answer(Event::JvmTookLock { term, at: String::new(), lock: "jvm".into() });
         assert!(matches!(self.elector.shown(), Shown::Leader { .. }));
     }
 }
