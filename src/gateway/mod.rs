@@ -8,6 +8,7 @@ pub mod election;
 pub mod endpoint;
 pub mod fence;
 pub mod jvm;
+pub mod keeper;
 pub mod mender;
 pub mod peers;
 pub mod probes;
@@ -128,6 +129,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         foreign_mark: None,
         reported: None,
     };
+    let keeper = keeper::Keeper { shared: Arc::clone(&shared), client: client.clone() };
     let driver = election::Driver {
         elector: Elector::new(identity, settings.clone()),
         settings,
@@ -160,6 +162,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         result = probes::serve(probe_port, health.clone(), Arc::clone(&shared), peers) => result.context("the probes' port failed"),
         () = driver.run() => anyhow::bail!("the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
+        () = keeper.run() => anyhow::bail!("the keeper ended"),
         result = told_to_end() => result,
     }
 }

@@ -49,8 +49,9 @@ pub async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Reco
     }
 }
 
-/// The default pause of a watch grows to half a minute. For so long after an API server was away nobody would see that a Lease is given back.
-struct EverySecond;
+/// The pause before a watch is tried again. The default grows to half a minute: for so long after an API server was away nobody would see that a
+/// Lease is given back.
+pub struct EverySecond;
 
 impl Iterator for EverySecond {
     type Item = Duration;

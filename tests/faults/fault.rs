@@ -148,9 +148,10 @@ impl Fault {
         }
     }
 
-    /// A whole pod that wakes up has RPCs to TaskManagers in its sockets, which nobody fences: one more restart is possible.
+    /// A whole pod that wakes up has RPCs to TaskManagers in its sockets, which nobody fences; and TaskManagers behind the leader's API server
+    /// see late, one after the other, who has led meanwhile: one more restart is possible.
     pub fn may_restart_job_more(self) -> usize {
-        usize::from(self == Fault::PodFrozen)
+        usize::from(matches!(self, Fault::PodFrozen | Fault::LeaderCutOff | Fault::LeaderServerDown))
     }
 
     /// A request that there must have been, or the fault was none.
