@@ -157,17 +157,31 @@ impl Cluster {
         }
     }
 
-    /// What a kubelet would do: whatever stands still goes on, whatever has ended is started again. Returns when all is well.
+    /// What a kubelet would do: whatever stands still goes on, whatever has ended, or is ended by its gateway yet, is started again. Returns
+    /// when all is well.
     pub async fn mend(&mut self) {
-        for job_manager in &mut self.job_managers {
-            for process in std::iter::once(&mut job_manager.jvm).chain(job_manager.gateway.as_mut()) {
-                process.cont();
-                if !process.is_running() {
-                    process.restart();
-                }
-            }
+        self.of_job_managers().for_each(Process::cont);
+        let begin = std::time::Instant::now();
+        while !self.is_ready().await {
+            assert!(begin.elapsed() < seconds(120), "not all is well again");
+            self.of_job_managers().filter_map(|process| (!process.is_running()).then_some(process)).for_each(Process::restart);
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        self.wait_until_ready().await;
+    }
+
+    fn of_job_managers(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()))
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Some(leader) = self.leader().await else { return false };
+        let Ok(overview) = self.job_managers[leader].rest().overview().await else { return false };
+        let mut ready = overview["taskmanagers"].as_u64() == Some(self.task_managers.len() as u64);
+        for one in &self.job_managers {
+            ready &= one.rest().overview().await.is_ok();
+            ready &= one.gateway.is_none() || one.probe("/readyz").await.is_ok_and(|(code, _)| code == 200);
+        }
+        ready
     }
 
     /// Returns when all standbys stand in the Lease.
