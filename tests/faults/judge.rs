@@ -72,7 +72,9 @@ pub async fn judge(cluster: &Cluster, job: &str, before: &Before, after: &Checkp
     let writes: Vec<Request> = all.into_iter().filter(|request| request.is_write() && request.succeeded()).collect();
     let writes: Vec<&Request> = writes.iter().filter(is_ha).collect();
     let leader_changes = new_holders(&writes, before.holder.clone());
-    let job_restarts = if leader_changes == 0 { after.restores - before.restores } else { after.restores } as usize;
+    // A JVM that lost its leadership and regained it counts anew.
+    let goes_on = leader_changes == 0 && after.restores >= before.restores;
+    let job_restarts = if goes_on { after.restores - before.restores } else { after.restores } as usize;
     let restored_older = leader_changes > 0 && after.restored.is_none_or(|restored| restored < before.latest);
     let counted_back = cluster.checkpoint_counter(job).await < before.counter;
     let harm = Harm {
