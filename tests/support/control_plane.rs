@@ -93,6 +93,8 @@ impl ApiServer {
             "--endpoint-reconciler-type=none".to_owned(),
             format!("--audit-policy-file={}", file("audit-policy.yaml")),
             format!("--audit-log-path={}", own("audit.log")),
+            // One file, however long the test (in MB).
+            "--audit-log-maxsize=10000".to_owned(),
             // A server with a dead etcd would otherwise wait for it for a minute before it ends.
             "--shutdown-delay-duration=0s".to_owned(),
         ];
