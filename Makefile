@@ -7,8 +7,8 @@ CARGO := nice cargo
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-faults \
-	test-gc test-flink-versions bench-failover bench-api-load bench-gateway image cluster cluster-down generate clean
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind \
+	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway image cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use support::audit::Request;
 use support::cluster::{Cluster, NAMESPACE, Provider, cluster_config_map};
 use support::identity::token;
+use support::report::{self, number};
 use support::{say, seconds};
 use tokio::task::JoinSet;
 
@@ -30,7 +31,7 @@ struct Load {
 
 #[tokio::main]
 async fn main() {
-    let window = seconds(std::env::var("LOAD_SECONDS").map_or(60, |text| text.parse().expect("LOAD_SECONDS is a number")));
+    let window = seconds(number("LOAD_SECONDS", 60));
     let mut report: Map<String, Value> = TASK_MANAGERS.iter().map(|count| (count.to_string(), json!({}))).collect();
     println!("{:<14} {:<14} {:>12} {:>14} {:>14} {:>18}", "", "", "TaskManagers", "requests/min", "writes/min", "watch bytes/min");
     for (name, provider) in [("ours", Provider::ours()), ("native", Provider::native())] {
@@ -57,10 +58,7 @@ async fn main() {
             }
         }
     }
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
-    std::fs::create_dir_all(directory).expect("a directory for the report");
-    std::fs::write(format!("{directory}/api-load.json"), format!("{:#}\n", json!({"taskmanagers": report}))).expect("failed to write");
-    println!("\n{directory}/api-load.json");
+    report::write("api-load", &json!({"taskmanagers": report}));
 }
 
 /// Per minute, while so many TaskManagers watch.

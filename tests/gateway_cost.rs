@@ -16,6 +16,7 @@ use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, l
 use support::gateway::jvm_url;
 use support::identity::token;
 use support::process::Process;
+use support::report::{self, number, percentile};
 use support::{eventually, seconds};
 
 const JOBS: [usize; 3] = [1, 10, 100];
@@ -34,14 +35,11 @@ async fn main() {
         for _ in 0..number("COST_GRANTS", 5) {
             samples.push(grant(&mut cluster).await);
         }
-        println!("{jobs:>4} ConfigMaps of jobs: JVM killed → granted p50 {:.0} ms", millis(percentile(&mut samples, 50)));
-        grants.insert(jobs.to_string(), json!({"granted_ms_p50": millis(percentile(&mut samples, 50))}));
+        let p50 = millis(percentile(&samples, 50).unwrap_or_default());
+        println!("{jobs:>4} ConfigMaps of jobs: JVM killed → granted p50 {p50:.0} ms");
+        grants.insert(jobs.to_string(), json!({"granted_ms_p50": p50}));
     }
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
-    std::fs::create_dir_all(directory).expect("a directory for the report");
-    let report = json!({"at_rest": rest, "added_latency": added, "jobs": grants});
-    std::fs::write(format!("{directory}/gateway.json"), format!("{report:#}\n")).expect("failed to write");
-    println!("\n{directory}/gateway.json");
+    report::write("gateway", &json!({"at_rest": rest, "added_latency": added, "jobs": grants}));
 }
 
 /// Resident memory and processor time of each gateway, with a job that completes two checkpoints a second.
@@ -86,10 +84,9 @@ async fn added_latency(cluster: &Cluster, requests: usize) -> Value {
                 times.push(begin.elapsed());
             }
         }
-        let [direct, through] = &mut times;
         let kind = format!("{method} of {}", if name == "latency" { "any ConfigMap" } else { "a job's ConfigMap" });
-        let of = |times: &mut Vec<Duration>| (millis(percentile(times, 50)), millis(percentile(times, 99)));
-        let (direct, through) = (of(direct), of(through));
+        let of = |times: &Vec<Duration>, per_cent| millis(percentile(times, per_cent).unwrap_or_default());
+        let [direct, through] = times.map(|times| (of(&times, 50), of(&times, 99)));
         println!(
             "{kind:<28} direct p50 {:.2} p99 {:.2} ms, through the gateway p50 {:.2} p99 {:.2} ms: added p50 {:.2} p99 {:.2} ms",
             direct.0,
@@ -155,16 +152,6 @@ fn processor_seconds(process: &Process) -> f64 {
     fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
 }
 
-/// The smallest sample that so many per cent of all do not exceed.
-fn percentile(samples: &mut [Duration], per_cent: usize) -> Duration {
-    samples.sort_unstable();
-    samples[(samples.len() * per_cent).div_ceil(100).saturating_sub(1)]
-}
-
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 100_000.0).round() / 100.0
-}
-
-fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::cluster::{Cluster, Provider};
 use support::left::Left;
+use support::report::{self, number, percentile};
 use support::rest::Job;
 use support::{eventually, say, script, seconds};
 
@@ -66,7 +67,7 @@ async fn main() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     println!("living job: {}", script("jobs/verify", &[&cluster.output().display().to_string(), "any"]));
-    let (p50, p99) = (percentile(&mut count.gc, 50), percentile(&mut count.gc, 99));
+    let [p50, p99] = [50, 99].map(|per_cent| percentile(&count.gc, per_cent).unwrap_or_default());
     println!(
         "{cycles} jobs ended, {} leaders killed, {} jobs without a durable end went on; left: {} keys, {} ConfigMaps, {} files; \
          terminal → nothing left p50 {p50:?}, p99 {p99:?}",
@@ -79,9 +80,7 @@ async fn main() {
     let report = json!({"cycles": cycles, "lost_jobs": 0, "resumed": count.resumed,
         "left": {"keys": left.keys.len(), "configmaps": left.config_maps.len(), "files": left.files.len()},
         "gc_ms": {"p50": p50.as_millis() as u64, "p99": p99.as_millis() as u64}});
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
-    std::fs::create_dir_all(directory).expect("a directory for the report");
-    std::fs::write(format!("{directory}/gc.json"), format!("{report:#}\n")).expect("failed to write");
+    report::write("gc", &report);
     assert!(left.is_nothing(), "left: {left:#?}");
 }
 
@@ -130,14 +129,4 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
     .await;
     count.gc.push(gone);
     cluster.mend().await;
-}
-
-/// The smallest sample that so many per cent of all do not exceed.
-fn percentile(samples: &mut [Duration], per_cent: usize) -> Duration {
-    samples.sort_unstable();
-    samples.get((samples.len() * per_cent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
-}
-
-fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }

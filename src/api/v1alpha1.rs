@@ -121,7 +121,7 @@ pub struct HighAvailability {
     pub storage_dir: String,
 
     /// Timings of the leader's Lease. A dead JobManager is replaced at once, and a lost machine after some four seconds, whatever they are; they
-    /// bound how long a silent leader is waited for. With two or more JobManagers no outage of the API server ends a leadership.
+    /// bound how long a silent leader is waited for. With two or more JobManagers no outage of the API server ends a leadership while all live.
     #[serde(default)]
     pub lease: Lease,
 

@@ -24,7 +24,6 @@ use crate::api::names::{self, TERM_ANNOTATION};
 use crate::cluster::collect::{Known, collectable};
 use crate::cluster::ledger::{self, StorageState};
 use crate::flink::ha_data;
-use crate::lease::elector::Shown;
 use crate::lease::term::{Relation, Term};
 use crate::world::storage::{Mark, NotCollectable, Storage};
 
@@ -55,18 +54,7 @@ pub struct Collector {
 impl Collector {
     /// Runs until the process ends.
     pub async fn run(mut self) {
-        let mut shown = self.shared.shown.clone();
-        loop {
-            let term = match &*shown.borrow_and_update() {
-                Shown::Leader { term, .. } => Some(term.clone()),
-                _ => None,
-            };
-            let Some(term) = term else {
-                if shown.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
+        while let Some(term) = self.shared.tenure().await {
             self.lead(&term).await;
         }
     }
@@ -89,15 +77,9 @@ impl Collector {
             tokio::select! {
                 () = sleep_until(pause) => {}
                 () = self.shared.job_ended.notified() => ending_until = Instant::now() + ENDING,
-                () = self.deposed(term) => return,
+                () = self.shared.deposed(term) => return,
             }
         }
-    }
-
-    async fn deposed(&self, term: &Term) {
-        let mut shown = self.shared.shown.clone();
-        // An error means that the process ends.
-        let _ = shown.wait_for(|shown| !matches!(shown, Shown::Leader { term: now, .. } if now == term)).await;
     }
 
     /// Looks through the result stores once. Costs the API server nothing while no job has ended.

@@ -17,7 +17,6 @@ use super::fence::{relation, stamp_patch};
 use super::shared::Shared;
 use super::translate::version;
 use crate::flink::lock;
-use crate::lease::elector::Shown;
 use crate::lease::term::{Relation, Term};
 use crate::world::lease::{EverySecond, brief};
 
@@ -30,20 +29,10 @@ pub struct Keeper {
 impl Keeper {
     /// Runs until the process ends.
     pub async fn run(self) {
-        let mut shown = self.shared.shown.clone();
-        loop {
-            let term = match &*shown.borrow_and_update() {
-                Shown::Leader { term, .. } => Some(term.clone()),
-                _ => None,
-            };
-            if let Some(term) = term {
-                tokio::select! {
-                    () = self.keep(&term) => {}
-                    // An error means that the process ends.
-                    _ = shown.wait_for(|shown| !matches!(shown, Shown::Leader { term: now, .. } if *now == term)) => {}
-                }
-            } else if shown.changed().await.is_err() {
-                return;
+        while let Some(term) = self.shared.tenure().await {
+            tokio::select! {
+                () = self.keep(&term) => {}
+                () = self.shared.deposed(&term) => {}
             }
         }
     }

@@ -67,6 +67,22 @@ impl Shared {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some((term.clone(), lock));
     }
 
+    /// Waits until the JVM leads, and tells in which term; `None` when the process ends.
+    pub async fn tenure(&self) -> Option<Term> {
+        let mut shown = self.shown.clone();
+        match &*shown.wait_for(|shown| matches!(shown, Shown::Leader { .. })).await.ok()? {
+            Shown::Leader { term, .. } => Some(term.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits until the JVM no longer leads in this term.
+    pub async fn deposed(&self, term: &Term) {
+        let mut shown = self.shown.clone();
+        // An error means that the process ends.
+        let _ = shown.wait_for(|shown| !matches!(shown, Shown::Leader { term: now, .. } if now == term)).await;
+    }
+
     /// Does the JVM lead in this term, as far as this gateway knows?
     pub fn leads(&self, term: &Term) -> bool {
         matches!(&*self.shown.borrow(), Shown::Leader { term: now, .. } if now == term)

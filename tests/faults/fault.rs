@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::support::audit::Request;
 use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map};
 use crate::support::identity::{create_all, token};
+use crate::support::report::number;
 use crate::support::rest::Job;
 use crate::support::{eventually, seconds};
 
@@ -332,7 +333,7 @@ async fn keep_busy(server: kube::Config, token: String) {
 
 /// How often one JVM loses and regains its leadership in a row: LOSSES.
 fn losses() -> usize {
-    std::env::var("LOSSES").map_or(50, |text| text.parse().expect("LOSSES is a number"))
+    number("LOSSES", 50)
 }
 
 /// The same two JVMs lead in turns.

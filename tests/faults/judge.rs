@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::fault::Fault;
 use crate::support::audit::Request;
 use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map, lock_holder};
+use crate::support::report::{self, percentile};
 use crate::support::rest::{Checkpoints, Job};
 use crate::support::terms::{JVM, held_twice, older_after_newer, requests};
 use crate::support::{eventually, say, seconds};
@@ -130,9 +131,7 @@ impl Row {
     }
 
     fn running_p50(&self) -> Option<u128> {
-        let mut sorted = self.running.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len().div_ceil(2).saturating_sub(1)).copied()
+        percentile(&self.running, 50)
     }
 }
 
@@ -163,8 +162,5 @@ pub fn print(rows: &[Row]) {
             })
         })
         .collect();
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
-    std::fs::create_dir_all(directory).expect("a directory for the report");
-    std::fs::write(format!("{directory}/faults.json"), format!("{:#}\n", json!(report))).expect("failed to write the report");
-    println!("\n{directory}/faults.json");
+    report::write("faults", &json!(report));
 }

@@ -14,6 +14,7 @@ mod support;
 use fault::Fault;
 use judge::{Before, Row};
 use support::cluster::{Cluster, Provider};
+use support::report::number;
 use support::{eventually, say, script, seconds};
 
 #[tokio::main]
@@ -79,8 +80,4 @@ async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: std::time:
     })
     .await;
     row.add(judge::judge(cluster, job, &before, &after, fault).await, running);
-}
-
-fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }

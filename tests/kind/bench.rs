@@ -19,6 +19,7 @@ use kit::machine::flink_version;
 use kit::namespace::Namespace;
 use kit::{native, ours};
 use serde_json::{Value, json};
+use support::report::{self, number, percentile};
 use support::say;
 
 #[derive(Clone, Copy)]
@@ -77,14 +78,8 @@ async fn main() {
     });
     print_table(&failovers);
     print_rows(&rows);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench/failover.json");
-    std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench")).expect("a directory for the report");
-    std::fs::write(path, format!("{report:#}\n")).expect("failed to write the report");
-    println!("\n{path}\n{:.0} s in all", begin.elapsed().as_secs_f32());
-}
-
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    report::write("failover", &report);
+    println!("{:.0} s in all", begin.elapsed().as_secs_f32());
 }
 
 /// A new cluster, a new job, some kills; nothing of it is left for the next turn.
@@ -133,13 +128,6 @@ fn numbers(failovers: &[Failover]) -> Value {
         json!({"p50": percentile(&samples, 50), "p99": percentile(&samples, 99), "samples": samples})
     };
     json!({"granted_ms": of(|one| one.granted), "running_ms": of(|one| one.running)})
-}
-
-/// The smallest sample that so many per cent of all do not exceed.
-fn percentile(samples: &[u128], per_cent: usize) -> Option<u128> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_unstable();
-    sorted.get((samples.len() * per_cent).div_ceil(100).saturating_sub(1)).copied()
 }
 
 fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod left;
 pub mod operator;
 pub mod process;
+pub mod report;
 pub mod rest;
 pub mod terms;
 

@@ -46,7 +46,7 @@ pub fn lose(node: &str) -> Instant {
 /// Returns when the node is Ready.
 pub fn start(node: &str) {
     docker(&["start", node]);
-    kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &format!("node/{node}")]);
+    wait_until_ready(node);
 }
 
 /// Everything on the node stands still.
@@ -58,6 +58,10 @@ pub fn pause(node: &str) -> Instant {
 
 pub fn unpause(node: &str) {
     docker(&["unpause", node]);
+    wait_until_ready(node);
+}
+
+fn wait_until_ready(node: &str) {
     kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &format!("node/{node}")]);
 }
 
