@@ -135,7 +135,7 @@ impl Row {
     }
 }
 
-/// The table, and the same for machines.
+/// The table.
 pub fn print(rows: &[Row]) {
     println!("\n{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}", "fault", "runs", "leader", "job", "double", "lost", "RUNNING");
     println!("{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}", "", "", "changes", "restarts", "writers", "pointers", "p50 ms");
@@ -148,8 +148,13 @@ pub fn print(rows: &[Row]) {
             row.name, row.runs
         );
     }
-    let report: Vec<_> = rows
+}
+
+/// The same for machines, of what has run so far: what ends the test leaves a report.
+pub fn write(rows: &[Row]) {
+    let report = rows
         .iter()
+        .filter(|row| row.runs > 0)
         .map(|row| {
             json!({
                 "fault": row.name,
@@ -162,5 +167,5 @@ pub fn print(rows: &[Row]) {
             })
         })
         .collect();
-    report::write("faults", &json!(report));
+    report::write_rows("faults", "fault", report);
 }

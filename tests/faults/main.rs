@@ -40,6 +40,7 @@ async fn main() {
     for (done, row) in order.iter().enumerate() {
         say(format!("{} of {}: {}", done + 1, order.len(), faults[*row].name()));
         once(&mut cluster, &job, faults[*row], outage, &mut rows[*row]).await;
+        judge::write(&rows);
     }
     judge::print(&rows);
     let rest = cluster.leader_rest().await;

@@ -16,10 +16,20 @@ pub fn percentile<T: Copy + Ord>(samples: &[T], per_cent: usize) -> Option<T> {
     sorted.get((samples.len() * per_cent).div_ceil(100).saturating_sub(1)).copied()
 }
 
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
+
 /// Writes `target/bench/<name>.json` and tells where.
 pub fn write(name: &str, report: &Value) {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
-    std::fs::create_dir_all(directory).expect("a directory for the report");
-    std::fs::write(format!("{directory}/{name}.json"), format!("{report:#}\n")).expect("failed to write the report");
-    println!("\n{directory}/{name}.json");
+    std::fs::create_dir_all(DIRECTORY).expect("a directory for the report");
+    std::fs::write(format!("{DIRECTORY}/{name}.json"), format!("{report:#}\n")).expect("failed to write the report");
+    println!("\n{DIRECTORY}/{name}.json");
+}
+
+/// The same for rows that a field names: a row that this run has not measured stays as an earlier one left it.
+pub fn write_rows(name: &str, field: &str, mut rows: Vec<Value>) {
+    let earlier = std::fs::read(format!("{DIRECTORY}/{name}.json")).ok().and_then(|text| serde_json::from_slice::<Vec<Value>>(&text).ok());
+    let mut all = earlier.unwrap_or_default();
+    all.retain(|row| !rows.iter().any(|new| new[field] == row[field]));
+    all.append(&mut rows);
+    write(name, &Value::from(all));
 }
