@@ -21,6 +21,19 @@ pub fn render(configuration: &Configuration) -> String {
     })
 }
 
+/// Reads what [`render`] wrote.
+///
+/// # Errors
+/// When the text is not a flat YAML mapping of scalars.
+pub fn parse(text: &str) -> Result<Configuration, serde_yaml::Error> {
+    let values: BTreeMap<String, serde_yaml::Value> = serde_yaml::from_str(text)?;
+    let text = |value: serde_yaml::Value| match value {
+        serde_yaml::Value::String(text) => Ok::<_, serde_yaml::Error>(text),
+        other => Ok(serde_yaml::to_string(&other)?.trim_end().to_owned()),
+    };
+    values.into_iter().map(|(key, value)| Ok((key, text(value)?))).collect()
+}
+
 fn render_key(key: &str) -> String {
     let plain = key.starts_with(|first: char| first.is_ascii_alphanumeric())
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-$".contains(&byte));
@@ -53,15 +66,9 @@ mod tests {
             ("odd: key", "#"),
         ];
         let written = render(&configuration.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
-        let read: BTreeMap<String, serde_yaml::Value> = serde_yaml::from_str(&written).unwrap_or_default();
+        let read = parse(&written).expect("YAML");
         for (key, value) in configuration {
-            let read = match &read[key] {
-                serde_yaml::Value::String(text) => text.clone(),
-                serde_yaml::Value::Number(number) => number.to_string(),
-                serde_yaml::Value::Bool(boolean) => boolean.to_string(),
-                other => format!("{other:?}"),
-            };
-            assert_eq!(read, value, "{key}");
+            assert_eq!(read[key], value, "{key}");
         }
         assert!(written.contains("parallelism.default: 4\n"));
     }

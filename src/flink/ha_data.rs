@@ -29,6 +29,16 @@ pub fn stored_applications(cluster_config_map: &Value) -> BTreeSet<String> {
     ids(cluster_config_map, &[APPLICATION_KEY])
 }
 
+/// The job or application whose graph, plan or application a key of the cluster ConfigMap points to.
+pub fn plan_of(key: &str) -> Option<&str> {
+    JOB_KEYS.iter().chain([&APPLICATION_KEY]).find_map(|prefix| key.strip_prefix(prefix))
+}
+
+/// Does a key of a job's ConfigMap point to a checkpoint (`KubernetesCheckpointStoreUtil`)?
+pub fn is_checkpoint(key: &str) -> bool {
+    key.starts_with("checkpointID-")
+}
+
 /// Prefix of the keys of the cluster ConfigMap under which a leader publishes the address of each of its components (Flink >= 1.15).
 const LEADER_KEY: &str = "org.apache.flink.k8s.leader.";
 

@@ -4,4 +4,6 @@ pub mod checkpoint;
 pub mod config;
 pub mod ha_data;
 pub mod lock;
+pub mod pointer;
 pub mod result;
+pub mod serialized;

@@ -1,0 +1,88 @@
+//! Pointers: what Flink keeps in ConfigMaps (base64) and znodes instead of the data itself. Each is a Java-serialised state handle
+//! (`KubernetesStateHandleStore.StateHandleWithDeleteMarker`, `RetrievableStreamStateHandle`, `FileStateHandle`, `Path`; 1.15 to 2.3) that
+//! names one file by its URI.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::serialized::{Unreadable, strings};
+
+/// The URI of the file that a pointer of a ConfigMap names.
+///
+/// # Errors
+/// When the pointer is not what Flink writes: then nothing is known of its file.
+pub fn file(value: &str) -> Result<String, Unreadable> {
+    let bytes = BASE64_STANDARD.decode(value.trim()).map_err(|_| Unreadable::NoStream)?;
+    file_of(&bytes)
+}
+
+/// The same of a znode.
+pub fn file_of(bytes: &[u8]) -> Result<String, Unreadable> {
+    let mut uris = strings(bytes, "java.net.URI", "string")?;
+    match (uris.pop(), uris.is_empty()) {
+        (Some(uri), true) => Ok(uri),
+        _ => Err(Unreadable::Unknown),
+    }
+}
+
+/// The last part of a URI's path. Names of HA files end in twelve random hex digits, so a name is as good as the whole path.
+pub fn name(uri: &str) -> &str {
+    uri.rsplit('/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// As Flink 2.3.0 wrote it; 1.20 and 2.2 write the same classes.
+    const WRITTEN: &str = concat!(
+        "rO0ABXNyAGNvcmcuYXBhY2hlLmZsaW5rLmt1YmVybmV0ZXMuaGlnaGF2YWlsYWJpbGl0eS5LdWJlcm5ldGVzU3RhdGVIYW5kbGVTdG9yZSRTdGF0ZUhhbmRsZVdpdGhE",
+        "ZWxldGVNYXJrZXIbrUSA74YNfAIAAloAEW1hcmtlZEZvckRlbGV0aW9uTAAFaW5uZXJ0ADdMb3JnL2FwYWNoZS9mbGluay9ydW50aW1lL3N0YXRlL1JldHJpZXZhYmxl",
+        "U3RhdGVIYW5kbGU7eHAAc3IAO29yZy5hcGFjaGUuZmxpbmsucnVudGltZS5zdGF0ZS5SZXRyaWV2YWJsZVN0cmVhbVN0YXRlSGFuZGxlAAEeGPFVlysCAAFMABh3cmFw",
+        "cGVkU3RyZWFtU3RhdGVIYW5kbGV0ADJMb3JnL2FwYWNoZS9mbGluay9ydW50aW1lL3N0YXRlL1N0cmVhbVN0YXRlSGFuZGxlO3hwc3IAOW9yZy5hcGFjaGUuZmxpbmsu",
+        "cnVudGltZS5zdGF0ZS5maWxlc3lzdGVtLkZpbGVTdGF0ZUhhbmRsZQTcddhivRuzAgACSgAJc3RhdGVTaXplTAAIZmlsZVBhdGh0AB9Mb3JnL2FwYWNoZS9mbGluay9j",
+        "b3JlL2ZzL1BhdGg7eHAAAAAAAACShHNyAB1vcmcuYXBhY2hlLmZsaW5rLmNvcmUuZnMuUGF0aAAAAAAAAAABAgABTAADdXJpdAAOTGphdmEvbmV0L1VSSTt4cHNyAAxq",
+        "YXZhLm5ldC5VUkmsAXguQ55JqwMAAUwABnN0cmluZ3QAEkxqYXZhL2xhbmcvU3RyaW5nO3hwdAA5ZmlsZTovZmxpbmsvaGEvZmxpbmsuZGVtby9jb21wbGV0ZWRDaGVj",
+        "a3BvaW50NzJjMDBlNWNiNjVheA==",
+    );
+
+    /// A pointer to another file, otherwise as Flink wrote it.
+    pub fn pointer_to(name: &str) -> String {
+        let bytes = BASE64_STANDARD.decode(WRITTEN).expect("base64");
+        let at = bytes.windows(5).position(|window| window == b"file:").expect("a URI") - 2;
+        let uri = format!("file:/flink/ha/flink.demo/{name}");
+        let length = u16::try_from(uri.len()).expect("a short name").to_be_bytes();
+        BASE64_STANDARD.encode([&bytes[..at], &length, uri.as_bytes(), b"x"].concat())
+    }
+
+    #[test]
+    fn a_pointer_names_its_file() {
+        let uri = file(WRITTEN).expect("a pointer");
+        assert_eq!(uri, "file:/flink/ha/flink.demo/completedCheckpoint72c00e5cb65a");
+        assert_eq!(name(&uri), "completedCheckpoint72c00e5cb65a");
+    }
+
+    #[test]
+    fn a_pointer_that_is_cut_off_or_longer_names_nothing() {
+        let bytes = BASE64_STANDARD.decode(WRITTEN).expect("base64");
+        for length in 0..bytes.len() {
+            assert!(file_of(&bytes[..length]).is_err(), "{length}");
+        }
+        assert_eq!(file_of(&[&bytes[..], b"x"].concat()), Err(Unreadable::Unknown));
+        assert_eq!(file_of(&[&bytes[..], &bytes[4..]].concat()), Err(Unreadable::Unknown), "two handles");
+        assert_eq!(file("not base64!"), Err(Unreadable::NoStream));
+    }
+
+    /// Whatever a bit turns into: it is read or refused, and never makes the reader panic.
+    #[test]
+    fn a_damaged_pointer_is_read_or_refused() {
+        let bytes = BASE64_STANDARD.decode(WRITTEN).expect("base64");
+        for at in 0..bytes.len() {
+            for value in 0..=u8::MAX {
+                let mut damaged = bytes.clone();
+                damaged[at] = value;
+                let _ = file_of(&damaged);
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A bounded reader of Java's serialisation (Java Object Serialization Specification, chapter 6), as far as Flink's state handles need it:
+//! it walks a stream and tells the strings in fields of a wanted class. It builds no objects, never panics and never reads on beyond what it does not understand.
+
+/// Deeper nesting, more handles or longer input than any state handle has.
+const DEPTH: usize = 64;
+const HANDLES: usize = 10_000;
+const LENGTH: usize = 1 << 20;
+
+const MAGIC: [u8; 4] = [0xac, 0xed, 0x00, 0x05];
+
+/// Why a stream was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("it is not a stream of Java's serialisation")]
+    NoStream,
+    #[error("it ends too early")]
+    Short,
+    #[error("it holds something that is not understood")]
+    Unknown,
+    #[error("it is larger or deeper than a state handle can be")]
+    TooLarge,
+}
+
+type Result<T> = std::result::Result<T, Unreadable>;
+
+/// Values of a field of type String in every object of a class, in the order of the stream.
+///
+/// # Errors
+/// When the first object is not understood to its end; then nothing is known of it.
+pub fn strings(bytes: &[u8], class: &str, field: &str) -> Result<Vec<String>> {
+    if bytes.len() > LENGTH {
+        return Err(Unreadable::TooLarge);
+    }
+    let rest = bytes.strip_prefix(&MAGIC).ok_or(Unreadable::NoStream)?;
+    let mut reader = Reader { rest, handles: Vec::new(), class, field, found: Vec::new() };
+    reader.content(0)?;
+    // More after the object: not a handle as Flink writes it.
+    if !reader.rest.is_empty() {
+        return Err(Unreadable::Unknown);
+    }
+    Ok(reader.found)
+}
+
+/// What a back-reference can mean.
+#[derive(Clone, Debug)]
+enum Handle {
+    Class(usize),
+    Text(String),
+    Other,
+}
+
+/// What a content turned out to be.
+enum Content {
+    Text(String),
+    EndOfBlock,
+    Other,
+}
+
+#[derive(Clone, Debug)]
+struct Class {
+    name: String,
+    flags: u8,
+    /// Type code and name.
+    fields: Vec<(u8, String)>,
+    parent: Option<usize>,
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+    handles: Vec<(Handle, Option<Class>)>,
+    class: &'a str,
+    field: &'a str,
+    found: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Unreadable::Short)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// A number of so many bytes, big endian.
+    fn number(&mut self, length: usize) -> Result<usize> {
+        let number = self.take(length)?.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        usize::try_from(number).map_err(|_| Unreadable::TooLarge)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn text(&mut self, length_bytes: usize) -> Result<String> {
+        let length = self.number(length_bytes)?;
+        // Java's own UTF-8 differs beyond the basic plane and for NUL; no path has either.
+        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| Unreadable::Unknown)
+    }
+
+    fn new_handle(&mut self, handle: Handle, class: Option<Class>) -> Result<usize> {
+        if self.handles.len() >= HANDLES {
+            return Err(Unreadable::TooLarge);
+        }
+        self.handles.push((handle, class));
+        Ok(self.handles.len() - 1)
+    }
+
+    fn referred(&mut self) -> Result<Handle> {
+        let index = self.number(4)?.checked_sub(0x7e_0000).ok_or(Unreadable::Unknown)?;
+        self.handles.get(index).map(|(handle, _)| handle.clone()).ok_or(Unreadable::Unknown)
+    }
+
+    fn content(&mut self, depth: usize) -> Result<Content> {
+        if depth > DEPTH {
+            return Err(Unreadable::TooLarge);
+        }
+        match self.byte()? {
+            0x70 => {}
+            0x71 => {
+                if let Handle::Text(text) = self.referred()? {
+                    return Ok(Content::Text(text));
+                }
+            }
+            0x73 => self.object(depth)?,
+            0x74 => return self.string(2),
+            0x7c => return self.string(8),
+            0x75 => self.array(depth)?,
+            0x77 => {
+                let length = self.number(1)?;
+                self.take(length)?;
+            }
+            0x7a => {
+                let length = self.number(4)?;
+                self.take(length)?;
+            }
+            0x78 => return Ok(Content::EndOfBlock),
+            0x7e => {
+                self.class(depth)?;
+                self.new_handle(Handle::Other, None)?;
+                self.content(depth + 1)?;
+            }
+            // Classes as values, proxies, exceptions and resets: no state handle has them.
+            _ => return Err(Unreadable::Unknown),
+        }
+        Ok(Content::Other)
+    }
+
+    fn string(&mut self, length_bytes: usize) -> Result<Content> {
+        let text = self.text(length_bytes)?;
+        self.new_handle(Handle::Text(text.clone()), None)?;
+        Ok(Content::Text(text))
+    }
+
+    /// The description of a class: its handle, or none for null.
+    fn class(&mut self, depth: usize) -> Result<Option<usize>> {
+        if depth > DEPTH {
+            return Err(Unreadable::TooLarge);
+        }
+        match self.byte()? {
+            0x70 => Ok(None),
+            0x71 => match self.referred()? {
+                Handle::Class(class) => Ok(Some(class)),
+                _ => Err(Unreadable::Unknown),
+            },
+            0x72 => {
+                let name = self.text(2)?;
+                self.take(8)?;
+                let index = self.new_handle(Handle::Other, None)?;
+                let flags = self.byte()?;
+                let count = self.number(2)?;
+                let mut fields = Vec::new();
+                for _ in 0..count {
+                    let code = self.byte()?;
+                    let field = self.text(2)?;
+                    if matches!(code, b'L' | b'[') && !matches!(self.content(depth + 1)?, Content::Text(_)) {
+                        return Err(Unreadable::Unknown);
+                    }
+                    fields.push((code, field));
+                }
+                self.until_end_of_block(depth)?;
+                let parent = self.class(depth + 1)?;
+                self.handles[index] = (Handle::Class(index), Some(Class { name, flags, fields, parent }));
+                Ok(Some(index))
+            }
+            _ => Err(Unreadable::Unknown),
+        }
+    }
+
+    fn until_end_of_block(&mut self, depth: usize) -> Result<()> {
+        while !matches!(self.content(depth + 1)?, Content::EndOfBlock) {}
+        Ok(())
+    }
+
+    fn described(&self, index: usize) -> Result<&Class> {
+        self.handles.get(index).and_then(|(_, class)| class.as_ref()).ok_or(Unreadable::Unknown)
+    }
+
+    fn object(&mut self, depth: usize) -> Result<()> {
+        let class = self.class(depth + 1)?.ok_or(Unreadable::Unknown)?;
+        self.new_handle(Handle::Other, None)?;
+        // From the topmost class with fields down to the object's own.
+        let mut lineage = vec![self.described(class)?.clone()];
+        while let Some(parent) = lineage.last().and_then(|class| class.parent) {
+            if lineage.len() > DEPTH {
+                return Err(Unreadable::TooLarge);
+            }
+            lineage.push(self.described(parent)?.clone());
+        }
+        for class in lineage.into_iter().rev() {
+            match class.flags & 0x0f {
+                // Serializable, with or without a writeObject of its own.
+                0x02 => self.fields(&class, depth)?,
+                0x03 => {
+                    self.fields(&class, depth)?;
+                    self.until_end_of_block(depth)?;
+                }
+                // Externalizable in blocks.
+                0x0c => self.until_end_of_block(depth)?,
+                _ => return Err(Unreadable::Unknown),
+            }
+        }
+        Ok(())
+    }
+
+    fn fields(&mut self, class: &Class, depth: usize) -> Result<()> {
+        for (code, name) in &class.fields {
+            let wanted = class.name == self.class && name == self.field;
+            match self.value(*code, depth)? {
+                Some(text) if wanted => self.found.push(text),
+                None if wanted => return Err(Unreadable::Unknown),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A value of this type code; its text when it is a string.
+    fn value(&mut self, code: u8, depth: usize) -> Result<Option<String>> {
+        match code {
+            b'B' | b'Z' => self.take(1)?,
+            b'C' | b'S' => self.take(2)?,
+            b'I' | b'F' => self.take(4)?,
+            b'J' | b'D' => self.take(8)?,
+            b'L' | b'[' => {
+                return match self.content(depth + 1)? {
+                    Content::Text(text) => Ok(Some(text)),
+                    Content::Other => Ok(None),
+                    Content::EndOfBlock => Err(Unreadable::Unknown),
+                };
+            }
+            _ => return Err(Unreadable::Unknown),
+        };
+        Ok(None)
+    }
+
+    fn array(&mut self, depth: usize) -> Result<()> {
+        let class = self.class(depth + 1)?.ok_or(Unreadable::Unknown)?;
+        let code = *self.described(class)?.name.as_bytes().get(1).ok_or(Unreadable::Unknown)?;
+        self.new_handle(Handle::Other, None)?;
+        for _ in 0..self.number(4)? {
+            self.value(code, depth)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+            let _ = strings(&bytes, "C", "f");
+            let _ = strings(&[&MAGIC[..], &bytes].concat(), "C", "f");
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        // An enum constant whose name is an enum constant, and so on, each of a class that is null.
+        let deep: Vec<u8> = MAGIC.into_iter().chain([0x7e, 0x70].into_iter().cycle().take(LENGTH - 100)).collect();
+        assert_eq!(strings(&deep, "C", "f"), Err(Unreadable::TooLarge));
+        assert_eq!(strings(&vec![0; LENGTH + 1], "C", "f"), Err(Unreadable::TooLarge));
+    }
+}
