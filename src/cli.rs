@@ -19,6 +19,8 @@ pub enum Command {
     Operator(operator::Arguments),
     /// Run the sidecar of a JobManager.
     Gateway(Box<gateway::Arguments>),
+    /// Remove the HA files of a cluster that is being deleted.
+    Purge(gateway::purge::Arguments),
     /// Print the CustomResourceDefinition.
     Crd,
 }

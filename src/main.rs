@@ -14,6 +14,7 @@ async fn main() -> anyhow::Result<()> {
     match command {
         Command::Crd => Ok(std::io::stdout().write_all(api::crd::yaml()?.as_bytes())?),
         Command::Gateway(arguments) => gateway::run(*arguments).await,
+        Command::Purge(arguments) => gateway::purge::run(arguments).await,
         Command::Operator(arguments) => operator::run(arguments).await,
     }
 }

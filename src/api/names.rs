@@ -34,6 +34,9 @@ pub const JOB_MANAGER: &str = "jobmanager";
 /// Value of [`COMPONENT_LABEL`].
 pub const TASK_MANAGER: &str = "taskmanager";
 
+/// Value of [`COMPONENT_LABEL`], and name of the container, of the Job that removes a deleted cluster's files.
+pub const PURGE: &str = "purge";
+
 /// The container that runs Flink, named as in the Apache operator.
 pub const FLINK_CONTAINER: &str = "flink-main-container";
 /// The native sidecar (init container with restartPolicy Always).
@@ -117,6 +120,11 @@ pub fn job_manager(name: &str) -> String {
 /// Deployment, ServiceAccount, Role and RoleBinding of the TaskManagers.
 pub fn task_manager(name: &str) -> String {
     format!("{name}-taskmanager")
+}
+
+/// Job that removes the files of a cluster that is being deleted.
+pub fn purge(name: &str) -> String {
+    format!("{name}-purge")
 }
 
 /// ConfigMap with Flink's configuration and log configuration.

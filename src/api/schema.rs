@@ -19,6 +19,18 @@ pub fn duration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// `spec.haData.orphanAge`.
+pub fn orphan_age(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "x-kubernetes-validations": rules(&[(
+            "self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1h')",
+            "spec.haData.orphanAge must be a duration of at least an hour, such as 24h",
+        )]),
+    })
+}
+
 /// `spec.flinkConfiguration`: any key, except those that we own.
 pub fn flink_configuration(_: &mut SchemaGenerator) -> Schema {
     let refusals: Vec<Value> = owned::FLINK_CONFIGURATION.iter().map(refusal).collect();

@@ -21,9 +21,13 @@ pub struct FlinkHaClusterStatus {
     /// The last time that leadership went from one JobManager to another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
-    /// The storage directory, as the leading JobManager's gateway sees it.
+    /// Jobs that are stored, and the last twenty that ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub jobs: Vec<Job>,
+    /// The jobs' HA data, as the leading JobManager's gateway sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage: Option<Storage>,
+    pub ha_data: Option<HaData>,
     /// Image of the gateway that this cluster's JobManagers run. It changes only when they are replaced for another reason, so that an upgraded
     /// operator does not restart JobManagers by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,14 +83,70 @@ pub struct Failover {
     pub at: Option<Time>,
 }
 
-/// The storage directory.
+/// A job.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Storage {
-    /// `Collectable`: files of jobs that have ended are removed. `NotCollectable`: they stay, for the reason in the message. `Shared`: another
-    /// cluster uses the same directory, so that nothing is removed.
+pub struct Job {
+    /// Flink's id of the job.
+    pub id: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `Running`, `Finished`, `Canceled` or `Failed`.
+    pub state: String,
+    /// When it was submitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Time>,
+    /// When nothing was left of its HA data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collected: Option<Time>,
+}
+
+/// The jobs' HA data.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HaData {
+    /// `Collectable`: files of jobs that have ended are removed. `NotCollectable`, `Unreachable`: they stay, for the reason in the message.
+    /// `Shared`: another cluster uses the same directory, so that nothing is removed.
     pub state: String,
     /// Why it is not collectable.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The largest ConfigMap with HA data. Kubernetes stores no more than 1 MiB in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_config_map: Option<ConfigMapSize>,
+    /// Files that crashes of Flink have left in the storage directory, as the last sweep found them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<Orphans>,
+}
+
+/// The size of a ConfigMap.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigMapSize {
+    /// Its name.
+    pub name: String,
+    /// Bytes of its keys and values.
+    pub bytes: i64,
+    /// Of what fits.
+    pub per_cent: i64,
+}
+
+/// Files that nothing needs.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Orphans {
+    /// Orphans that are there.
+    pub files: i64,
+    /// Their size.
+    pub bytes: i64,
+    /// Orphans that have been removed.
+    pub removed: i64,
+    /// Files in the cluster's directory that are not Flink's. They are never touched.
+    pub foreign: i64,
+    /// Files that nothing names, but which a pointer that cannot be read might name. They are never touched.
+    pub protected: i64,
 }

@@ -177,12 +177,35 @@ impl Default for Lease {
 }
 
 /// What happens to the jobs' high availability data.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HaData {
     /// What happens to the data of jobs that have not ended when the resource is deleted.
     #[serde(default)]
     pub on_delete: OnDelete,
+    /// What happens to files that crashes of Flink have left in the storage directory and that nothing needs.
+    #[serde(default)]
+    pub orphans: Orphans,
+    /// Younger files are no orphans: Flink writes a file before anything names it.
+    #[serde(default = "default_orphan_age")]
+    #[schemars(schema_with = "schema::orphan_age")]
+    pub orphan_age: String,
+}
+
+impl Default for HaData {
+    fn default() -> Self {
+        Self { on_delete: OnDelete::default(), orphans: Orphans::default(), orphan_age: default_orphan_age() }
+    }
+}
+
+/// What happens to files that crashes of Flink have left in the storage directory and that nothing needs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub enum Orphans {
+    /// They are counted in the status.
+    #[default]
+    Report,
+    /// They are removed.
+    Delete,
 }
 
 /// What happens to the data of jobs that have not ended when the resource is deleted.
@@ -291,6 +314,10 @@ fn default_renew_deadline() -> String {
 
 fn default_retry_period() -> String {
     "2s".to_owned()
+}
+
+fn default_orphan_age() -> String {
+    "24h".to_owned()
 }
 
 fn default_jvm_timeout() -> String {

@@ -1,5 +1,6 @@
 //! Why a cluster does not do what it should, read from the status of its pods and Deployments.
 
+use super::ledger::Size;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
 
 /// A cause: one word for machines and a sentence for people.
@@ -22,7 +23,7 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
     let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
     let pods = observed.job_manager_pods.iter().chain(&observed.task_manager_pods);
     let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    refused.chain(pods.filter_map(|pod| of_pod(pod))).chain(shared_storage(observed)).collect()
+    refused.chain(pods.filter_map(|pod| of_pod(pod))).chain(ha_data(observed)).collect()
 }
 
 /// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are put back.
@@ -42,10 +43,41 @@ fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
     Some(Cause { reason: "PodsRefused", message: format!("Deployment {name}: {}", failure.message) })
 }
 
-/// Two clusters would take each other's files for their own.
-fn shared_storage(observed: &Observed) -> Option<Cause> {
-    let storage = observed.storage().filter(|storage| storage.state == "Shared")?;
-    Some(Cause { reason: "StorageShared", message: format!("spec.highAvailability.storageDir: {}", storage.message) })
+/// A ConfigMap this full leaves little time.
+const FULL: usize = 80;
+
+/// What the leading gateway says of the HA data.
+fn ha_data(observed: &Observed) -> Vec<Cause> {
+    let Some(ha_data) = observed.ha_data() else { return Vec::new() };
+    let reason = match ha_data.state.as_str() {
+        // Two clusters would take each other's files for their own.
+        "Shared" => Some("StorageShared"),
+        "Unreachable" => Some("StorageUnreachable"),
+        _ => None,
+    };
+    let storage = reason.map(|reason| Cause { reason, message: format!("spec.highAvailability.storageDir: {}", ha_data.message) });
+    let full = ha_data.largest.as_ref().filter(|size| size.per_cent() >= FULL);
+    storage.into_iter().chain(full.map(|size| Cause { reason: "HaDataLarge", message: large(size) })).collect()
+}
+
+/// A ConfigMap that comes near the limit of what Kubernetes stores.
+pub fn large(size: &Size) -> String {
+    let Size { name, bytes } = size;
+    format!(
+        "ConfigMap {name} holds {bytes} bytes, {} % of what a ConfigMap can; run fewer jobs in one cluster or retain fewer checkpoints \
+         (execution.checkpointing.num-retained), because a job that does not fit is not stored",
+        size.per_cent()
+    )
+}
+
+/// Why a pod of another kind does not get on.
+pub fn of_pods(pods: &[std::sync::Arc<ObservedPod>]) -> Option<String> {
+    let ended = |pod: &ObservedPod| {
+        let container = pod.status.container_statuses.first()?;
+        let ended = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref())?;
+        Some(one_line(&ended.message)).filter(|message| !message.is_empty())
+    };
+    pods.iter().find_map(|pod| ended(pod).or_else(|| of_pod(pod).map(|cause| cause.message)))
 }
 
 fn of_pod(pod: &ObservedPod) -> Option<Cause> {

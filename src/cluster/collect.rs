@@ -6,16 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use super::inventory::Inventory;
+use super::sweep::Kind;
 use crate::flink::result::{Entry, Outcome, Store};
-
-/// What is known, all read in the same term.
-pub struct Known<'a> {
-    pub entries: &'a [Entry],
-    /// Jobs and applications with a key in the stamped cluster ConfigMap.
-    pub stored: &'a BTreeSet<String>,
-    /// Jobs with a ConfigMap of their own.
-    pub with_config_map: &'a BTreeSet<String>,
-}
 
 /// An entry that may go, after its tombstone is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,14 +18,14 @@ pub struct Collectable {
     pub outcome: Outcome,
 }
 
-/// Entries that may go; those of jobs before those of applications, because an application's end follows its jobs'.
-pub fn collectable(known: &Known) -> Vec<Collectable> {
-    let dirty: BTreeSet<&str> = known.entries.iter().filter(|entry| entry.dirty).map(|entry| entry.id.as_str()).collect();
-    let mut found: Vec<Collectable> = known
-        .entries
+/// Entries that may go; those of jobs before those of applications, because an application's end follows its jobs'. `inventory` was read after the
+/// entries, in the current term.
+pub fn collectable(entries: &[Entry], inventory: &Inventory) -> Vec<Collectable> {
+    let dirty: BTreeSet<&str> = entries.iter().filter(|entry| entry.dirty).map(|entry| entry.id.as_str()).collect();
+    let mut found: Vec<Collectable> = entries
         .iter()
         .filter(|entry| !dirty.contains(entry.id.as_str()))
-        .filter(|entry| !known.stored.contains(&entry.id) && !known.with_config_map.contains(&entry.id))
+        .filter(|entry| !inventory.may_live(&entry.id))
         .filter_map(|entry| {
             let outcome = entry.outcome.clone()?;
             Some(Collectable { store: entry.store, id: entry.id.clone(), outcome })
@@ -40,6 +33,28 @@ pub fn collectable(known: &Known) -> Vec<Collectable> {
         .collect();
     found.sort_by_key(|collectable| collectable.store);
     found
+}
+
+/// Is a file of the cluster's directory one of an ended job, that nothing needs any more? `job` is the job of a checkpoint, once its file has been
+/// read. Files of ended jobs need no age: nothing will ever name them again.
+pub fn is_left_over(path: &str, job: Option<&str>, ended: &[Ended], inventory: &Inventory) -> Option<String> {
+    let of = |id: &str| ended.iter().find(|job| job.id == id).map(|job| job.id.clone());
+    match Kind::of(path) {
+        _ if inventory.named.contains(path) => None,
+        Kind::Blob(job) => of(&job),
+        Kind::Checkpoint => of(job?),
+        Kind::Plan if inventory.unreadable_plan => None,
+        Kind::Plan => ended.iter().find(|job| job.plan.as_deref() == Some(path)).map(|job| job.id.clone()),
+        Kind::Marker | Kind::Foreign => None,
+    }
+}
+
+/// A job whose tombstone is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub id: String,
+    /// File of its graph or plan, as the ledger noted it when the job began.
+    pub plan: Option<String>,
 }
 
 #[cfg(test)]
@@ -52,8 +67,8 @@ mod tests {
 
     fn ids(entries: &[Entry], stored: &[&str], with_config_map: &[&str]) -> Vec<String> {
         let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        let known = Known { entries, stored: &set(stored), with_config_map: &set(with_config_map) };
-        collectable(&known).into_iter().map(|collectable| collectable.id).collect()
+        let inventory = Inventory { stored: set(stored), with_config_map: set(with_config_map), ..Inventory::default() };
+        collectable(entries, &inventory).into_iter().map(|collectable| collectable.id).collect()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::ledger::Tombstone;
+use super::ledger::{HaData, Job};
 use crate::api::names;
 use crate::api::v1alpha1::OnDelete;
 use crate::flink::ha_data;
@@ -24,13 +24,13 @@ pub struct Plan {
     pub keep: Vec<String>,
 }
 
-/// Decides for every HA ConfigMap of the cluster, given as JSON. `tombstones` are the jobs known to have ended; none are known when the ledger
+/// Decides for every HA ConfigMap of the cluster, given as JSON. `jobs` are those of the ledger; none when it
 /// cannot be read.
-pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], tombstones: &[Tombstone]) -> Plan {
+pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: &[Job]) -> Plan {
     let name = |config_map: &Value| config_map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let keeps = |config_map: &Value| match on_delete {
         OnDelete::Delete => false,
-        OnDelete::Retain => holds_live_data(cluster_id, config_map, &live_jobs(cluster_id, config_maps), tombstones),
+        OnDelete::Retain => holds_live_data(cluster_id, config_map, &live_jobs(cluster_id, config_maps), jobs),
     };
     let (keep, delete) = config_maps.iter().partition::<Vec<_>, _>(|config_map| keeps(config_map));
     Plan { delete: delete.into_iter().map(name).collect(), keep: keep.into_iter().map(name).collect() }
@@ -42,15 +42,52 @@ fn live_jobs(cluster_id: &str, config_maps: &[Value]) -> BTreeSet<String> {
     config_maps.iter().filter(|config_map| config_map["metadata"]["name"] == cluster).flat_map(ha_data::stored_jobs).collect()
 }
 
-fn holds_live_data(cluster_id: &str, config_map: &Value, live: &BTreeSet<String>, tombstones: &[Tombstone]) -> bool {
+fn holds_live_data(cluster_id: &str, config_map: &Value, live: &BTreeSet<String>, jobs: &[Job]) -> bool {
     let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
     if name == names::cluster_config_map(cluster_id) {
         let mut keys = config_map["data"].as_object().into_iter().flat_map(|data| data.keys());
         return keys.any(|key| !key.starts_with(LEADER_KEYS));
     }
     match names::job_of_config_map(cluster_id, name) {
-        Some(job) => live.contains(&job) || !tombstones.iter().any(|tombstone| tombstone.id == job),
+        Some(job) => live.contains(&job) || !jobs.iter().any(|known| known.id == job && known.has_ended()),
         None => true,
+    }
+}
+
+/// The Job that removes files, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurgeJob {
+    Absent,
+    Runs,
+    Succeeded,
+    Failed,
+}
+
+/// What to do about the files of a deleted cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// Nothing more. Whether files stay that should not, and the sentence for an event.
+    Done { warning: bool, message: String },
+    /// Create the Job for a directory that is signed so.
+    Start { owner: String },
+    /// The Job runs.
+    Wait,
+}
+
+/// Decides what to do about the files, once all JobManagers are gone. `said`: the last words of the Job's pod.
+pub fn purge(on_delete: OnDelete, ha_data: Option<&HaData>, job: PurgeJob, said: Option<String>) -> Purge {
+    let done = |warning: bool, message: String| Purge::Done { warning, message };
+    if on_delete == OnDelete::Retain {
+        return done(false, String::new());
+    }
+    let said = said.unwrap_or_else(|| "it said nothing".to_owned());
+    match (job, ha_data) {
+        (PurgeJob::Succeeded, _) => done(false, format!("storage directory: {said}")),
+        (PurgeJob::Failed, _) => done(true, format!("the files in the storage directory could not be removed and stay: {said}")),
+        (PurgeJob::Runs, _) => Purge::Wait,
+        (PurgeJob::Absent, None) => done(false, "the ledger tells of no files in the storage directory".to_owned()),
+        (PurgeJob::Absent, Some(HaData { owner: Some(owner), .. })) => Purge::Start { owner: owner.clone() },
+        (PurgeJob::Absent, Some(HaData { message, .. })) => done(true, format!("files in the storage directory stay: {message}")),
     }
 }
 
@@ -76,9 +113,22 @@ mod tests {
         config_map(&names::job_config_map("demo", id), json!({}))
     }
 
-    fn tombstone(id: &str) -> Tombstone {
+    fn tombstone(id: &str) -> Job {
         let json = json!({ "id": id, "state": "Finished", "ended": "2026-01-01T00:00:00Z" });
         serde_json::from_value(json).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn files_go_only_with_delete_and_only_from_a_directory_that_is_signed() {
+        let signed = HaData { owner: Some("us".to_owned()), ..HaData::default() };
+        let unreached = HaData { message: "no way".to_owned(), ..HaData::default() };
+        let decide = |on_delete, ha_data, job| purge(on_delete, ha_data, job, Some("said".to_owned()));
+        assert!(matches!(decide(OnDelete::Retain, Some(&signed), PurgeJob::Absent), Purge::Done { warning: false, .. }));
+        assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Absent), Purge::Start { owner: "us".to_owned() });
+        assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Runs), Purge::Wait);
+        assert!(matches!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Failed), Purge::Done { warning: true, .. }));
+        assert!(matches!(decide(OnDelete::Delete, Some(&unreached), PurgeJob::Absent), Purge::Done { warning: true, .. }));
+        assert!(matches!(decide(OnDelete::Delete, None, PurgeJob::Absent), Purge::Done { warning: false, .. }));
     }
 
     #[test]

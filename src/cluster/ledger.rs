@@ -1,67 +1,184 @@
-//! The ledger: what became of the jobs of a cluster. One ConfigMap, written by the leading gateway, read by the operator.
+//! The ledger: the jobs of a cluster and the state of its HA data. One ConfigMap, written by the leading gateway when a job begins or ends, read by
+//! the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::flink::result::Outcome;
 
-/// Key of the ledger ConfigMap that holds JSON of `Vec<Tombstone>`.
+/// Key of the ledger ConfigMap that holds JSON of `Vec<Job>`.
 pub const JOBS_KEY: &str = "jobs";
-/// Key of the ledger ConfigMap that holds JSON of [`StorageState`].
-pub const STORAGE_KEY: &str = "storage";
+/// Key of the ledger ConfigMap that holds JSON of [`HaData`].
+pub const HA_DATA_KEY: &str = "haData";
 
-/// Tombstones kept; the oldest go first. About 200 bytes each, far below the limit of 1 MiB.
+/// Ended jobs that are kept; the oldest go first. About 250 bytes each, far below the limit of 1 MiB.
 const LIMIT: usize = 1000;
 
-/// A job that reached a terminal state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tombstone {
-    pub id: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// `Finished`, `Canceled` or `Failed`.
-    pub state: String,
-    /// When the gateway learned of it, RFC 3339.
-    pub ended: String,
-    /// When nothing of its HA data was left; absent while that is not sure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub collected: Option<String>,
-}
+/// State of a job that has not ended.
+const RUNNING: &str = "Running";
 
-/// What the gateway can say of the storage directory.
+/// A job. One with an end is a tombstone: it never runs again under its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StorageState {
-    /// `Collectable`, `NotCollectable` or `Shared`.
+#[serde(default)]
+pub struct Job {
+    pub id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `Running`, `Finished`, `Canceled` or `Failed`.
     pub state: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    /// When it was submitted, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// When the gateway learned of its end, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// When nothing of its HA data was left; absent while that is not sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collected: Option<String>,
+    /// What was removed that Flink had left behind, as files.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub removed: usize,
+    /// File of its graph or plan, for the case that a leader dies between removing the pointer and the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
 }
 
-/// Reads the tombstones. Text that is not ours counts as none, and is not written over: see [`bury`].
-pub fn read(text: Option<&str>) -> Result<Vec<Tombstone>, serde_json::Error> {
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Job {
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+}
+
+/// What the leading gateway can say of the cluster's HA data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HaData {
+    /// `Collectable`, `NotCollectable`, `Unreachable` or `Shared`.
+    pub state: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// How this cluster signs its directory. Kept with retained data, so that the same resource applied again finds its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The largest HA ConfigMap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest: Option<Size>,
+    /// Files that nothing needs, as the last sweep found them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<Orphans>,
+}
+
+/// Size of a ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub name: String,
+    pub bytes: usize,
+}
+
+/// A ConfigMap takes no more than this (`MaxSecretSize` in Kubernetes' API validation).
+pub const CONFIG_MAP_LIMIT: usize = 1 << 20;
+
+impl Size {
+    /// Of what fits into a ConfigMap.
+    pub fn per_cent(&self) -> usize {
+        self.bytes * 100 / CONFIG_MAP_LIMIT
+    }
+}
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Orphans {
+    /// Files that nothing needs and that are still there.
+    pub files: u64,
+    pub bytes: u64,
+    /// Files removed since the ledger began.
+    pub removed: u64,
+    /// Files in the cluster's directory that are not Flink's.
+    pub foreign: u64,
+    /// Files that nothing names, but which a pointer that cannot be read might.
+    pub protected: u64,
+}
+
+/// Reads the jobs. Text that is not ours is an error, and is not written over.
+///
+/// # Errors
+/// When the text is not a list of jobs.
+pub fn read(text: Option<&str>) -> Result<Vec<Job>, serde_json::Error> {
     text.map_or(Ok(Vec::new()), serde_json::from_str)
 }
 
-/// Adds a tombstone for a job, or keeps the one that stands.
-pub fn bury(tombstones: &mut Vec<Tombstone>, id: &str, outcome: &Outcome, now: &str) {
-    if tombstones.iter().any(|tombstone| tombstone.id == id) {
-        return;
-    }
-    tombstones.push(Tombstone {
-        id: id.to_owned(),
-        name: outcome.name.clone(),
-        state: outcome.state.to_owned(),
-        ended: now.to_owned(),
-        collected: None,
-    });
-    let surplus = tombstones.len().saturating_sub(LIMIT);
-    tombstones.drain(..surplus);
+/// What is known of a job that is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    pub name: String,
+    pub started: String,
+    pub plan: Option<String>,
 }
 
-/// Notes that nothing is left of these jobs. True when that is news.
-pub fn confirm(tombstones: &mut [Tombstone], ids: &[String], now: &str) -> bool {
+/// Notes the jobs that are stored now, and forgets those without an end that are neither stored nor otherwise known any more: their submission
+/// was taken back. True when that is news.
+pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTreeSet<String>) -> bool {
+    let before = jobs.clone();
+    jobs.retain(|job| job.has_ended() || stored.contains_key(&job.id) || known.contains(&job.id));
+    for (id, begun) in stored {
+        match jobs.iter_mut().find(|job| job.id == *id) {
+            Some(job) => {
+                if job.name.is_empty() {
+                    job.name.clone_from(&begun.name);
+                }
+                if begun.plan.is_some() {
+                    job.plan.clone_from(&begun.plan);
+                }
+            }
+            None => jobs.push(Job {
+                id: id.clone(),
+                name: begun.name.clone(),
+                state: RUNNING.to_owned(),
+                started: Some(begun.started.clone()),
+                plan: begun.plan.clone(),
+                ..Job::default()
+            }),
+        }
+    }
+    *jobs != before
+}
+
+/// Writes a job's end down, or keeps the one that stands.
+pub fn bury(jobs: &mut Vec<Job>, id: &str, outcome: &Outcome, now: &str) {
+    let mut job = match jobs.iter().position(|job| job.id == id) {
+        Some(index) if jobs[index].has_ended() => return,
+        Some(index) => jobs.remove(index),
+        None => Job { id: id.to_owned(), ..Job::default() },
+    };
+    if job.name.is_empty() {
+        job.name.clone_from(&outcome.name);
+    }
+    job.state = outcome.state.to_owned();
+    job.ended = Some(now.to_owned());
+    jobs.push(job);
+    let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(LIMIT);
+    jobs.retain(|job| {
+        let goes = job.has_ended() && surplus > 0;
+        surplus -= usize::from(goes);
+        !goes
+    });
+}
+
+/// Notes that nothing is left of these jobs, and how many files of each had to be removed. True when that is news.
+pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<String, usize>, now: &str) -> bool {
     let mut news = false;
-    for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.collected.is_none() && ids.contains(&tombstone.id)) {
-        tombstone.collected = Some(now.to_owned());
+    for job in jobs.iter_mut().filter(|job| job.has_ended() && job.collected.is_none()) {
+        let Some(files) = removed.get(&job.id) else { continue };
+        job.collected = Some(now.to_owned());
+        job.removed = *files;
+        job.plan = None;
         news = true;
     }
     news
@@ -71,20 +188,42 @@ pub fn confirm(tombstones: &mut [Tombstone], ids: &[String], now: &str) -> bool 
 mod tests {
     use super::*;
 
+    fn stored(id: &str, plan: &str) -> BTreeMap<String, Begun> {
+        BTreeMap::from([(id.to_owned(), Begun { name: "words".into(), started: "then".into(), plan: Some(plan.into()) })])
+    }
+
     #[test]
     fn a_tombstone_stands_once_and_the_ledger_is_bounded() {
         let outcome = Outcome { name: "words".into(), state: "Finished", ..Outcome::default() };
-        let mut tombstones = Vec::new();
+        let mut jobs = Vec::new();
+        note(&mut jobs, &stored("living", "plan"), &BTreeSet::new());
         for number in 0..LIMIT + 5 {
-            bury(&mut tombstones, &number.to_string(), &outcome, "then");
-            bury(&mut tombstones, &number.to_string(), &outcome, "later");
+            bury(&mut jobs, &number.to_string(), &outcome, "then");
+            bury(&mut jobs, &number.to_string(), &outcome, "later");
         }
-        assert_eq!(tombstones.len(), LIMIT);
-        assert_eq!(tombstones[0].id, "5");
-        assert_eq!(tombstones[0].ended, "then");
-        assert!(confirm(&mut tombstones, &["7".into()], "now"));
-        assert!(!confirm(&mut tombstones, &["7".into()], "again"));
-        let text = serde_json::to_string(&tombstones).expect("JSON");
-        assert_eq!(read(Some(&text)).expect("tombstones"), tombstones);
+        assert_eq!(jobs.len(), LIMIT + 1, "what lives is never dropped");
+        assert_eq!((jobs[1].id.as_str(), jobs[1].ended.as_deref()), ("5", Some("then")));
+        let removed = BTreeMap::from([("7".to_owned(), 2)]);
+        assert!(confirm(&mut jobs, &removed, "now"));
+        assert!(!confirm(&mut jobs, &removed, "again"));
+        let text = serde_json::to_string(&jobs).expect("JSON");
+        assert_eq!(read(Some(&text)).expect("jobs"), jobs);
+    }
+
+    #[test]
+    fn a_job_is_noted_when_it_begins_and_never_begins_again_after_its_end() {
+        let (mut jobs, nothing) = (Vec::new(), BTreeSet::new());
+        assert!(note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert!(!note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert_eq!((jobs[0].state.as_str(), jobs[0].started.as_deref()), ("Running", Some("then")));
+        assert!(!note(&mut jobs, &BTreeMap::new(), &BTreeSet::from(["a".to_owned()])), "Flink is still cleaning up");
+        bury(&mut jobs, "a", &Outcome { state: "Failed", ..Outcome::default() }, "now");
+        assert_eq!((jobs[0].state.as_str(), jobs[0].plan.as_deref()), ("Failed", Some("plan")));
+        assert!(!note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert_eq!(jobs[0].state, "Failed");
+        assert!(!note(&mut jobs, &BTreeMap::new(), &nothing), "a tombstone stays");
+        note(&mut jobs, &stored("b", "plan"), &nothing);
+        assert!(note(&mut jobs, &BTreeMap::new(), &nothing), "its submission was taken back");
+        assert_eq!(jobs.len(), 1);
     }
 }

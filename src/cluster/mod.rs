@@ -6,6 +6,8 @@ pub mod build;
 pub mod cause;
 pub mod collect;
 pub mod deletion;
+pub mod ha_status;
+pub mod inventory;
 pub mod ledger;
 pub mod mend;
 pub mod merge;
@@ -14,6 +16,7 @@ pub mod observed;
 pub mod quantity;
 pub mod rollout;
 pub mod status;
+pub mod sweep;
 pub mod switchover;
 #[cfg(test)]
 pub mod tests;

@@ -2,6 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::cause;
+use super::ha_status::is_half_full;
 use super::status::{DEGRADED, READY};
 use crate::api::status::FlinkHaClusterStatus;
 
@@ -31,6 +33,23 @@ pub fn news(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<
     {
         let message = format!("{} was elected in term {}", leader.pod, leader.term);
         news.push(News { warning: false, reason: "LeaderElected".to_owned(), message });
+    }
+    if is_half_full(after.ha_data.as_ref())
+        && !is_half_full(before.ha_data.as_ref())
+        && let Some(size) = after.ha_data.as_ref().and_then(|ha_data| ha_data.largest_config_map.as_ref())
+    {
+        news.push(News { warning: true, reason: "HaDataGrows".to_owned(), message: cause::large(&size.into()) });
+    }
+    for job in after.jobs.iter().filter(|job| !before.jobs.contains(job)) {
+        let was = before.jobs.iter().find(|known| known.id == job.id);
+        let name = if job.name.is_empty() { &job.id } else { &job.name };
+        let message = match (was, &job.ended) {
+            (None, None) => format!("job {name} ({}) is stored: it survives the loss of any JobManager", job.id),
+            (Some(was), Some(_)) if was.ended.is_none() => format!("job {name} ({}) has ended: {}", job.id, job.state),
+            _ => continue,
+        };
+        let reason = if job.ended.is_some() { "JobEnded" } else { "JobStored" };
+        news.push(News { warning: job.state == "Failed", reason: reason.to_owned(), message });
     }
     for (kind, warning) in [(DEGRADED, true), (READY, false)] {
         if let Some(condition) = begun(kind, before, after) {

@@ -8,9 +8,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Resource;
 use kube::core::ObjectMeta;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::ledger::StorageState;
+use super::ledger::{self, HaData, Job};
 
 /// Everything observed of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Observed {
     pub lease: Option<Arc<Lease>>,
     pub job_manager_pods: Vec<Arc<ObservedPod>>,
     pub task_manager_pods: Vec<Arc<ObservedPod>>,
+    /// Of the Job that removes a deleted cluster's files.
+    pub purge_pods: Vec<Arc<ObservedPod>>,
     pub job_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub task_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub ledger: Option<Arc<ObservedConfigMap>>,
@@ -109,7 +111,7 @@ pub struct DeploymentStatus {
     pub conditions: Vec<ObservedCondition>,
 }
 
-/// A ConfigMap, of which only one key of the ledger is kept.
+/// The ledger, of which only that is kept which the status shows.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, Resource)]
 #[resource(inherit = "ConfigMap")]
 pub struct ObservedConfigMap {
@@ -118,18 +120,46 @@ pub struct ObservedConfigMap {
     pub data: LedgerData,
 }
 
-/// The key of the ledger that the status shows.
+/// The keys of the ledger ([`super::ledger`]), read. What cannot be read counts as nothing.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default, rename_all = "camelCase")]
 pub struct LedgerData {
-    /// JSON of [`super::ledger::StorageState`], as [`super::ledger::STORAGE_KEY`] says.
-    #[serde(default)]
-    pub storage: Option<String>,
+    #[serde(deserialize_with = "shown_jobs")]
+    pub jobs: Vec<Job>,
+    #[serde(deserialize_with = "ha_data")]
+    pub ha_data: Option<HaData>,
+}
+
+/// Ended jobs that the status shows; the latest.
+const SHOWN: usize = 20;
+
+fn shown_jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Job>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let mut jobs = ledger::read(text.as_deref()).unwrap_or_default();
+    let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(SHOWN);
+    jobs.retain(|job| {
+        let hidden = job.has_ended() && surplus > 0;
+        surplus -= usize::from(hidden);
+        !hidden
+    });
+    jobs.shrink_to_fit();
+    Ok(jobs)
+}
+
+fn ha_data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HaData>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 impl Observed {
-    /// What the leading gateway says of the storage directory, once it has said something.
-    pub fn storage(&self) -> Option<StorageState> {
-        serde_json::from_str(self.ledger.as_ref()?.data.storage.as_deref()?).ok()
+    /// What the leading gateway says of the HA data, once it has said something.
+    pub fn ha_data(&self) -> Option<&HaData> {
+        self.ledger.as_ref()?.data.ha_data.as_ref()
+    }
+
+    /// Jobs that run, and the last that ended.
+    pub fn jobs(&self) -> &[Job] {
+        self.ledger.as_ref().map_or(&[], |ledger| ledger.data.jobs.as_slice())
     }
 }
 

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::build;
 use super::cause::{self, Cause};
+use super::ha_status::{ha_data, job};
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
-use crate::api::status::{Failover, FlinkHaClusterStatus, Leader, Members, Storage};
+use crate::api::status::{Failover, FlinkHaClusterStatus, Leader, Members};
 use crate::lease::record::Record;
 
 /// Who leads is elected on a Lease, and there is somebody.
@@ -61,7 +62,8 @@ pub fn status(
         job_manager: job_managers.members,
         task_manager: task_managers.members,
         last_failover: election.failover().or_else(|| before.last_failover.clone()),
-        storage: observed.storage().map(|storage| Storage { state: storage.state, message: storage.message }),
+        jobs: observed.jobs().iter().map(job).collect(),
+        ha_data: observed.ha_data().map(ha_data),
         gateway_image: match outcome {
             Outcome::Applied { gateway_image } => Some(gateway_image.clone()),
             Outcome::Refused(_) => before.gateway_image.clone(),
@@ -229,7 +231,7 @@ fn degraded(observed: &Observed, outcome: &Outcome) -> Verdict {
 }
 
 /// Times in a status count seconds.
-fn seconds(time: Timestamp) -> Time {
+pub fn seconds(time: Timestamp) -> Time {
     let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
     Time(time.round(whole).unwrap_or(time))
 }
@@ -262,7 +264,7 @@ mod tests {
             task_manager_pods: vec![pod("t", "True"), pod("u", "True")],
             job_manager_deployment: deployment(3),
             task_manager_deployment: deployment(2),
-            ledger: None,
+            ..Observed::default()
         }
     }
 
@@ -353,10 +355,10 @@ mod tests {
     fn two_clusters_that_share_a_directory_are_told_of_it() {
         let mut observed = observed("a", change("", "a"));
         let ledger =
-            json!({ "metadata": {}, "data": { "storage": r#"{"state":"Shared","message":"another cluster uses it"}"#, "jobs": "[]" } });
+            json!({ "metadata": {}, "data": { "haData": r#"{"state":"Shared","message":"another cluster uses it"}"#, "jobs": "[]" } });
         observed.ledger = serde_json::from_value(ledger).ok().map(Arc::new);
         let status = of(&observed, &FlinkHaClusterStatus::default(), 0);
         assert_eq!(reasons(&status)[3], ("Degraded", "True", "StorageShared"));
-        assert_eq!(status.storage.map(|storage| storage.state).as_deref(), Some("Shared"));
+        assert_eq!(status.ha_data.map(|ha_data| ha_data.state).as_deref(), Some("Shared"));
     }
 }

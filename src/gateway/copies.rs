@@ -14,6 +14,8 @@ use serde_json::Value;
 
 use super::shared::Shared;
 use super::translate::stamp;
+use crate::cluster::inventory;
+use crate::cluster::ledger::Size;
 use crate::lease::term::Term;
 use crate::world::lease::brief;
 
@@ -32,6 +34,16 @@ impl Copies {
 
     pub fn forget_all(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The size of every HA ConfigMap that was written in this term.
+    pub fn sizes(&self) -> Vec<Size> {
+        let copies = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let size = |(name, object): (String, Bytes)| {
+            let object: Value = serde_json::from_slice(&object).unwrap_or_default();
+            Size { name, bytes: inventory::bytes(&object) }
+        };
+        copies.into_iter().map(size).collect()
     }
 
     /// What is to be created, if a copy of this term is there.

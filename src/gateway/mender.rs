@@ -16,7 +16,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Mends, if something is to be mended. Takes no time otherwise. `cluster` is the cluster ConfigMap with our stamp.
-async fn mend_all(storage: &Storage, cluster: &Value) -> std::io::Result<()> {
+async fn mend_all(storage: &Storage, cluster: &Value) -> object_store::Result<()> {
     let (jobs, applications) = (ha_data::stored_jobs(cluster), ha_data::stored_applications(cluster));
     let first = mend(&storage.entries().await?, &jobs, &applications);
     if first.is_empty() {
@@ -32,7 +32,7 @@ async fn mend_all(storage: &Storage, cluster: &Value) -> std::io::Result<()> {
             }
             Mend::Write { application, of_job } => {
                 tracing::warn!(application, "the last leader died before it wrote this result: writing it");
-                storage.write_dirty(Store::Application, application, &application_entry(application, of_job)).await?;
+                storage.write_dirty(Store::Application, application, application_entry(application, of_job)).await?;
             }
         }
     }

@@ -1,7 +1,10 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`collector`], [`mender`], [`endpoint`], [`jvm`], [`peers`], [`probes`].
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`endpoint`], [`jvm`], [`peers`], [`probes`].
 
+pub mod book;
+pub mod bookkeeper;
+pub mod claim;
 pub mod collector;
 mod copies;
 pub mod election;
@@ -13,14 +16,16 @@ pub mod mender;
 pub mod peers;
 pub mod probes;
 pub mod proxy;
+pub mod purge;
 pub mod request;
 pub mod shared;
 pub mod stamp;
+pub mod sweeper;
 pub mod translate;
 pub mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +38,11 @@ use tokio::sync::{mpsc, watch};
 use self::request::Names;
 use self::shared::{Clock, Shared};
 use crate::api::names;
+use crate::flink::config;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
+use crate::world::http::plain_client;
 use crate::world::storage::Storage;
+use crate::world::storage::reach::FlinkConfiguration;
 use crate::world::{api_server, lease};
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
@@ -60,6 +68,21 @@ pub struct Arguments {
     /// Flink's high-availability.storageDir.
     #[arg(long)]
     pub storage_dir: String,
+    /// File with Flink's configuration, of which the settings of its file systems matter here.
+    #[arg(long)]
+    pub flink_configuration: Option<PathBuf>,
+    /// Flink's REST endpoint as the gateway reaches it.
+    #[arg(long, default_value_t = format!("http://127.0.0.1:{}", names::REST_PORT))]
+    pub jvm_rest: String,
+    /// What happens to files that crashes of Flink have left in the storage directory.
+    #[arg(long, value_enum, default_value_t = Orphans::Report)]
+    pub orphans: Orphans,
+    /// Younger files are no orphans.
+    #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
+    pub orphan_age: Duration,
+    /// How often they are looked for.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    pub sweep_period: Duration,
     /// How long a Lease must be silent before another JobManager may take it.
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     pub lease_duration: Duration,
@@ -84,6 +107,15 @@ pub struct Arguments {
     /// Where the kubelet finds probes and metrics.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], names::PROBE_PORT)))]
     pub probe_address: SocketAddr,
+}
+
+/// What happens to orphans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Orphans {
+    /// They are counted.
+    Report,
+    /// They are removed.
+    Delete,
 }
 
 /// Runs the gateway until it is told to end.
@@ -118,17 +150,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
-    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id);
+    let storage =
+        Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &flink_configuration(arguments.flink_configuration.as_deref())?);
     let reached = storage.as_ref().ok().cloned();
-    let collector = collector::Collector {
-        shared: Arc::clone(&shared),
-        client: client.clone(),
-        storage,
-        cluster: arguments.cluster.clone(),
-        owner: None,
-        foreign_mark: None,
-        reported: None,
-    };
+    let book = book::Book { shared: Arc::clone(&shared), client: client.clone(), cluster: arguments.cluster.clone() };
+    let rest = arguments.jvm_rest.clone();
+    let bookkeeper = bookkeeper::Bookkeeper { book: book.clone(), storage: reached.clone(), rest, http: plain_client() };
+    let settings_of_sweep =
+        sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
+    let sweeper = sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings: settings_of_sweep };
+    let collector = collector::Collector { book, claim: claim::Claim::new(storage) };
     let keeper = keeper::Keeper { shared: Arc::clone(&shared), client: client.clone() };
     let driver = election::Driver {
         elector: Elector::new(identity, settings.clone()),
@@ -162,9 +193,18 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         result = probes::serve(probe_port, health.clone(), Arc::clone(&shared), peers) => result.context("the probes' port failed"),
         () = driver.run() => anyhow::bail!("the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
+        () = bookkeeper.run() => anyhow::bail!("the bookkeeper ended"),
+        () = sweeper.run() => anyhow::bail!("the sweeper ended"),
         () = keeper.run() => anyhow::bail!("the keeper ended"),
         result = told_to_end() => result,
     }
+}
+
+/// Flink's settings; none without a file.
+fn flink_configuration(path: Option<&Path>) -> anyhow::Result<FlinkConfiguration> {
+    let Some(path) = path else { return Ok(FlinkConfiguration::new()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+    config::parse(&text).with_context(|| format!("{} is not a configuration of Flink", path.display()))
 }
 
 /// A native sidecar is told to end after its JVM has ended, and the Lease was given back then. If the gateway alone is

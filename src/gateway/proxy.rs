@@ -1,5 +1,6 @@
 //! The JVM's API server: accepts on loopback, asks [`translate`](super::translate) what to do, and does it.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -173,11 +174,14 @@ impl Proxy {
                 self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: holder });
             }
             Then::Remember => {
-                let jobs = |object: &Value| ha_data::stored_jobs(object).len() + ha_data::stored_applications(object).len();
-                let before = self.shared.stored().as_ref().map_or(0, jobs);
+                let before = self.stored_ids();
                 self.remember(&answer);
-                if self.shared.stored().as_ref().map_or(0, jobs) < before {
+                let after = self.stored_ids();
+                if !before.is_subset(&after) {
                     self.shared.job_ended.notify_one();
+                }
+                if !after.is_subset(&before) {
+                    self.shared.job_started.notify_one();
                 }
             }
             Then::CheckStamp { name, term } => {
@@ -186,6 +190,12 @@ impl Proxy {
             }
         }
         Ok(whole(answer?))
+    }
+
+    /// Jobs and applications that are stored.
+    fn stored_ids(&self) -> BTreeSet<String> {
+        let ids = |object: Value| ha_data::stored_jobs(&object).into_iter().chain(ha_data::stored_applications(&object)).collect();
+        self.shared.stored().map(ids).unwrap_or_default()
     }
 
     fn remember(&self, answer: &Result<Answer, UpstreamError>) {

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::copies::Copies;
 use super::request::Names;
+use crate::cluster::ledger::Orphans;
 use crate::lease::elector::{Event, Shown, Time};
 use crate::lease::term::Term;
 
@@ -34,7 +35,11 @@ pub struct Shared {
     pub shown: watch::Receiver<Shown>,
     /// A job's key or ConfigMap was removed: its end may be near.
     pub job_ended: Notify,
+    /// A job was stored.
+    pub job_started: Notify,
     pub copies: Copies,
+    /// What the last sweep of this gateway found.
+    swept: Mutex<Option<Orphans>>,
     stored: Mutex<Option<Value>>,
     /// The lock as the JVM wrote it, and the term in which it did.
     lock: Mutex<Option<(Term, String)>>,
@@ -42,8 +47,27 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<Shown>) -> Self {
-        let (stored, lock) = (Mutex::new(None), Mutex::new(None));
-        Self { names, clock, events, shown, job_ended: Notify::new(), copies: Copies::default(), stored, lock }
+        let (stored, lock, swept) = (Mutex::new(None), Mutex::new(None), Mutex::new(None));
+        Self {
+            names,
+            clock,
+            events,
+            shown,
+            job_ended: Notify::new(),
+            job_started: Notify::new(),
+            copies: Copies::default(),
+            swept,
+            stored,
+            lock,
+        }
+    }
+
+    pub fn swept(&self) -> Option<Orphans> {
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn note_sweep(&self, orphans: Orphans) {
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = Some(orphans);
     }
 
     /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.

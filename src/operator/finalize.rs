@@ -2,9 +2,14 @@
 //!
 //! Everything else of the cluster goes with the resource, by its owner references.
 
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -13,10 +18,12 @@ use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER};
 use crate::api::v1alpha1::OnDelete;
-use crate::cluster::deletion::{self, Plan};
-use crate::cluster::ledger::{self, Tombstone};
+use crate::cluster::cause::{self, Cause};
+use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
 use crate::cluster::news::News;
 use crate::cluster::observed::Observed;
+use crate::cluster::status::Outcome;
+use crate::cluster::{build, ledger, validate};
 use crate::flink::ha_data;
 
 /// Makes deletion wait for us, and deletes.
@@ -24,31 +31,60 @@ pub struct Finalizer {
     client: Client,
 }
 
-/// Takes the next step of a deletion. Steps that must wait for another return without removing the finalizer; the watch brings us back.
+/// While something is waited for that no watch tells of.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Pods that take longer than this to end are told of.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// A purge is given up this long after the deletion was asked for, whatever keeps it.
+const PURGE_PATIENCE: SignedDuration = SignedDuration::from_secs(360);
+
+/// Takes the next step of a deletion. Steps that must wait for another return without removing the finalizer.
 ///
 /// # Errors
 /// When a request fails; it is safe to try again.
-pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<(), Error> {
+pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
     let finalizer = &context.finalizer;
     if !resource.finalizers().iter().any(|name| name == FINALIZER) {
         context.report.forget(resource);
-        return Ok(());
+        return Ok(Action::await_change());
     }
+    let asked = resource.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
+    let waited = Timestamp::now().duration_since(asked);
     if !finalizer.job_managers_are_gone(resource, observed).await? {
-        tracing::debug!(cluster = resource.name_any(), namespace = resource.namespace(), "deleting: waiting for the JobManagers to end");
-        return Ok(());
+        let pods: Vec<&str> = observed.job_manager_pods.iter().map(|pod| pod.name()).collect();
+        if waited < PATIENCE || pods.is_empty() {
+            return Ok(Action::requeue(SOON));
+        }
+        let message = format!(
+            "deletion waits for pods {} to end, because a JobManager that still runs could write; if their node is lost, remove them: kubectl delete pod --force {}",
+            pods.join(", "),
+            pods.join(" ")
+        );
+        let waits = Outcome::Refused(Cause { reason: "DeletionWaits", message });
+        context.report.report(resource, observed, &waits).await?;
+        return Ok(Action::requeue(SOON * 6));
     }
+    let Some(files) = finalizer.purge(resource, observed, context, waited).await? else { return Ok(Action::requeue(SOON)) };
     let plan = finalizer.delete_data(resource).await?;
     let message = match (resource.spec.ha_data.on_delete, plan.keep.as_slice()) {
-        (OnDelete::Delete, _) => format!("deleted {} ConfigMaps with HA data", plan.delete.len()),
+        (OnDelete::Delete, _) => format!("deleted {} ConfigMaps with HA data; {}", plan.delete.len(), files.message),
         (OnDelete::Retain, []) => "no job was left to retain HA data for".to_owned(),
         (OnDelete::Retain, kept) => format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", ")),
     };
-    context.report.publish(resource, &News { warning: false, reason: "Deleted".to_owned(), message }).await;
+    context.report.publish(resource, &News { warning: files.warning, reason: "Deleted".to_owned(), message }).await;
     finalizer.release(resource).await?;
     context.applier.forget(resource);
     context.report.forget(resource);
-    Ok(())
+    Ok(Action::await_change())
+}
+
+/// What became of the files.
+struct Files {
+    /// Some stay that should not.
+    warning: bool,
+    message: String,
 }
 
 impl Finalizer {
@@ -100,6 +136,51 @@ impl Finalizer {
         }
     }
 
+    /// Removes the files, if they are to go; `None` while that is under way. It ends in bounded time.
+    async fn purge(
+        &self,
+        resource: &FlinkHaCluster,
+        observed: &Observed,
+        context: &Context,
+        waited: SignedDuration,
+    ) -> Result<Option<Files>, Error> {
+        let on_delete = resource.spec.ha_data.on_delete;
+        if on_delete == OnDelete::Retain {
+            return Ok(Some(Files { warning: false, message: String::new() }));
+        }
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let failed = |error| Error::request("remove the files of", resource)(error);
+        let found = jobs.get_opt(&names::purge(&resource.name_any())).await.map_err(failed)?;
+        let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
+        match deletion::purge(on_delete, observed.ha_data(), state, cause::of_pods(&observed.purge_pods)) {
+            Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
+            _ if waited > PURGE_PATIENCE => {
+                let why =
+                    cause::of_pods(&observed.purge_pods).unwrap_or_else(|| "the Job that removes them did not end in time".to_owned());
+                Ok(Some(Files { warning: true, message: format!("the files in the storage directory stay: {why}") }))
+            }
+            Purge::Wait => Ok(None),
+            Purge::Start { owner } => {
+                let Ok(cluster) = validate::validate(resource) else {
+                    let message = "the files in the storage directory stay: the resource is not valid, so no pod can reach them";
+                    return Ok(Some(Files { warning: true, message: message.to_owned() }));
+                };
+                let job = serde_json::from_value(build::purge::job(&cluster, &context.environment, &owner));
+                match jobs.create(&PostParams::default(), &job.map_err(|source| Error::Malformed { source })?).await {
+                    Ok(_) => Ok(None),
+                    Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+                    // Nothing can be created in a namespace that is being deleted.
+                    Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("being terminated") => {
+                        let message = "the files in the storage directory stay: its namespace is being deleted, so no pod can reach them; \
+                                       delete the FlinkHaCluster before its namespace";
+                        Ok(Some(Files { warning: true, message: message.to_owned() }))
+                    }
+                    Err(error) => Err(failed(error)),
+                }
+            }
+        }
+    }
+
     /// Deletes the ConfigMaps that may go.
     async fn delete_data(&self, resource: &FlinkHaCluster) -> Result<Plan, Error> {
         let cluster_id = names::kubernetes_cluster_id(&resource.name_any());
@@ -109,7 +190,7 @@ impl Finalizer {
         let found = config_maps.list(&selector).await.map_err(failed)?.items;
         let ledger = config_maps.get_opt(&names::ledger(&resource.name_any())).await.map_err(failed)?;
         let values: Vec<Value> = found.iter().map(|config_map| json!(config_map)).collect();
-        let plan = deletion::plan(resource.spec.ha_data.on_delete, &cluster_id, &values, &tombstones(ledger.as_ref()));
+        let plan = deletion::plan(resource.spec.ha_data.on_delete, &cluster_id, &values, &jobs(ledger.as_ref()));
         for config_map in found.iter().chain(ledger.as_ref()) {
             let name = config_map.name_any();
             // The ledger stays with what it explains.
@@ -122,8 +203,18 @@ impl Finalizer {
     }
 }
 
-/// Jobs known to have ended. A ledger that cannot be read says nothing.
-fn tombstones(ledger: Option<&ConfigMap>) -> Vec<Tombstone> {
+fn purge_job(job: &Job) -> PurgeJob {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut holding = conditions.filter(|condition| condition.status == "True").map(|condition| condition.type_.as_str());
+    match holding.find(|kind| ["Complete", "Failed"].contains(kind)) {
+        Some("Complete") => PurgeJob::Succeeded,
+        Some(_) => PurgeJob::Failed,
+        None => PurgeJob::Runs,
+    }
+}
+
+/// The jobs that the ledger knows. A ledger that cannot be read says nothing.
+fn jobs(ledger: Option<&ConfigMap>) -> Vec<ledger::Job> {
     let text = ledger.and_then(|ledger| ledger.data.as_ref()?.get(ledger::JOBS_KEY));
     ledger::read(text.map(String::as_str)).unwrap_or_default()
 }

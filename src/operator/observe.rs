@@ -19,7 +19,9 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, SWITCHOVER_ANNOTATION};
+use crate::api::names::{
+    self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION, TASK_MANAGER,
+};
 use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
 
 /// Objects in one answer to a list.
@@ -89,15 +91,14 @@ impl Caches {
     pub fn observe(&self, namespace: &str, name: &str) -> Observed {
         let of_cluster =
             |metadata: &ObjectMeta| metadata.namespace.as_deref() == Some(namespace) && labelled(metadata, CLUSTER_LABEL) == Some(name);
-        let (job_manager_pods, task_manager_pods) = self
-            .pods
-            .state_filter(|pod| of_cluster(&pod.metadata))
-            .into_iter()
-            .partition(|pod| labelled(&pod.metadata, COMPONENT_LABEL) == Some(JOB_MANAGER));
+        let pods = |component| {
+            self.pods.state_filter(|pod| of_cluster(&pod.metadata) && labelled(&pod.metadata, COMPONENT_LABEL) == Some(component))
+        };
         Observed {
             lease: self.leases.get(&ObjectRef::new(&names::lease(name)).within(namespace)),
-            job_manager_pods,
-            task_manager_pods,
+            job_manager_pods: pods(JOB_MANAGER),
+            task_manager_pods: pods(TASK_MANAGER),
+            purge_pods: pods(PURGE),
             ledger: self.config_maps.get(&ObjectRef::new(&names::ledger(name)).within(namespace)),
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
             task_manager_deployment: self.deployments.get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),

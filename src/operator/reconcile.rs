@@ -65,10 +65,10 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
     if result.is_ok() {
         context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(&*resource));
     }
-    result.map(|()| Action::await_change())
+    result
 }
 
-async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<(), Error> {
+async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, Error> {
     let observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any()); // client: no
     if resource.metadata.deletion_timestamp.is_some() {
         return finalize::finalize(resource, &observed, context).await; // client: yes
@@ -82,11 +82,11 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<(), Error
     let outcome = match &applied {
         Ok(outcome) => outcome.clone(),
         Err(error) if error.is_lasting() => Outcome::Refused(Cause { reason: "ApplyFailed", message: chain(error) }),
-        Err(_) => return applied.map(drop),
+        Err(_) => return applied.map(|_| Action::await_change()),
     };
     context.switchover.pass_on(resource, &observed, &context.report).await?; // client: yes, when one is asked for
     context.report.report(resource, &observed, &outcome).await?; // client: yes, when something is new
-    applied.map(drop)
+    applied.map(|_| Action::await_change())
 }
 
 async fn apply(resource: &FlinkHaCluster, cluster: &Cluster, observed: &Observed, context: &Context) -> Result<Outcome, Error> {

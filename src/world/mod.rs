@@ -1,5 +1,6 @@
 //! The world outside: the way to the API server, the Lease of an election, storage.
 
 pub mod api_server;
+pub mod http;
 pub mod lease;
 pub mod storage;

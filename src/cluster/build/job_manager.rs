@@ -8,6 +8,7 @@ use super::pod::{self, Component};
 use super::{Environment, object, selector};
 use crate::api::names::{self, FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER, JVM_PORT, PROBE_PORT};
 use crate::cluster::Cluster;
+use crate::flink::config;
 
 /// Annotation on the Deployment: digest of the pod template without the gateway's image. See [`crate::cluster::rollout`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
@@ -15,6 +16,8 @@ pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 /// The key under which gateways trust each other. Only the gateway's container mounts it.
 const PEERS_VOLUME: &str = "flinkha-peers";
 const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
+/// Where the gateway finds Flink's configuration. Not where Flink does: `/flinkha` is the program in the gateway's image.
+pub const CONFIGURATION_DIRECTORY: &str = "/etc/flinkha/flink";
 /// Key of the Secret, and so the name of the file.
 const PEERS_KEY: &str = "key";
 
@@ -41,17 +44,21 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         template: &spec.pod_template,
     };
     let mut template = pod::template(cluster, &component, configuration_digest);
-    let mut mounts = Value::Null;
+    let (mut mounts, mut storage_environment) = (Value::Null, StorageEnvironment::default());
     if let Some(flink) = pod::container_mut(&mut template, FLINK_CONTAINER) {
         keep_loopback_out_of_proxies(flink);
         mounts = shared_mounts(flink);
+        storage_environment = StorageEnvironment::of(flink);
     }
     template["spec"]["shareProcessNamespace"] = true.into();
     let mut gateway = gateway_container(cluster, environment);
     if let Some(mounts) = mounts.as_array_mut() {
+        // The settings and credentials of Flink's file systems.
+        mounts.push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true }));
         mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
     }
     gateway["volumeMounts"] = mounts;
+    storage_environment.add_to(&mut gateway);
     if let Some(volumes) = template["spec"]["volumes"].as_array_mut() {
         // Optional: without it the election rests on the Lease alone, which is better than no JobManager.
         volumes.push(json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(&cluster.name), "optional": true } }));
@@ -86,6 +93,36 @@ fn template_digest(template: &Value) -> String {
 fn shared_mounts(flink: &Value) -> Value {
     let mounts = flink["volumeMounts"].as_array().into_iter().flatten();
     mounts.filter(|mount| !mount["name"].as_str().unwrap_or_default().starts_with("flinkha-")).cloned().collect()
+}
+
+/// The user's own environment of Flink's container, as far as it leads to the storage: the gateway goes there as Flink does.
+#[derive(Default)]
+struct StorageEnvironment {
+    variables: Vec<Value>,
+    /// Secrets and ConfigMaps as a whole.
+    from: Value,
+}
+
+impl StorageEnvironment {
+    const PREFIXES: [&str; 4] = ["AWS_", "GOOGLE_", "AZURE_", "SSL_CERT_"];
+
+    fn of(flink: &Value) -> Self {
+        let is_storages = |variable: &&Value| {
+            let name = variable["name"].as_str().unwrap_or_default();
+            Self::PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        };
+        let variables = flink["env"].as_array().into_iter().flatten().filter(is_storages).cloned().collect();
+        Self { variables, from: flink["envFrom"].clone() }
+    }
+
+    fn add_to(self, gateway: &mut Value) {
+        if let Some(environment) = gateway["env"].as_array_mut() {
+            environment.extend(self.variables);
+        }
+        if self.from.is_array() {
+            gateway["envFrom"] = self.from;
+        }
+    }
 }
 
 /// Flink's client honours proxies also for its gateway. A user's list of exceptions is extended, not replaced.
@@ -148,6 +185,9 @@ fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
         ("--retry-period", high_availability.lease.retry_period.clone()),
         ("--jvm-timeout", high_availability.jvm_timeout.clone()),
         ("--storage-dir", high_availability.storage_dir.clone()),
+        ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
+        ("--orphans", format!("{:?}", cluster.spec.ha_data.orphans).to_lowercase()),
+        ("--orphan-age", cluster.spec.ha_data.orphan_age.clone()),
         ("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")),
     ];
     std::iter::once("gateway".to_owned()).chain(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()

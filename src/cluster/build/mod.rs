@@ -6,6 +6,7 @@
 pub mod config;
 pub mod job_manager;
 pub mod pod;
+pub mod purge;
 pub mod rbac;
 pub mod service;
 pub mod task_manager;
@@ -170,6 +171,7 @@ mod tests {
             gateway["volumeMounts"],
             json!([
                 { "name": "ha", "mountPath": "/flink/ha" },
+                { "name": "flinkha-configuration", "mountPath": "/etc/flinkha/flink", "readOnly": true },
                 { "name": "flinkha-peers", "mountPath": "/etc/flinkha/peers", "readOnly": true },
             ])
         );

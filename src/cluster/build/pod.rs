@@ -12,6 +12,9 @@ const CONFIGURATION_ANNOTATION: &str = "flinkha.dev/configuration";
 /// Puts Flink's configuration together and starts Flink through the image's own entrypoint, where it has one.
 pub const START_FLINK: &str = include_str!("start-flink.sh");
 
+/// The volume with Flink's configuration.
+pub const CONFIGURATION_VOLUME: &str = "flinkha-configuration";
+
 /// Where the files are. None is in the image, so that its root file system may be read-only.
 const CONFIGURATION_DIRECTORY: &str = "/flinkha/configuration";
 const CONF_DIRECTORY: &str = "/flinkha/conf";
@@ -74,7 +77,7 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
             }] } },
             "containers": [flink_container(cluster, component)],
             "volumes": [
-                { "name": "flinkha-configuration", "configMap": { "name": names::flink_config(&cluster.name) } },
+                { "name": CONFIGURATION_VOLUME, "configMap": { "name": names::flink_config(&cluster.name) } },
                 { "name": "flinkha-conf", "emptyDir": {} },
                 { "name": "flinkha-log", "emptyDir": {} },
                 { "name": "flinkha-tmp", "emptyDir": {} },
@@ -117,7 +120,7 @@ fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
         // The last lines of a crashed JobManager's log become the cause in the resource's conditions.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            { "name": "flinkha-configuration", "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true },
+            { "name": CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true },
             { "name": "flinkha-conf", "mountPath": CONF_DIRECTORY },
             { "name": "flinkha-log", "mountPath": LOG_DIRECTORY },
             { "name": "flinkha-tmp", "mountPath": "/tmp" },

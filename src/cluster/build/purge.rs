@@ -1,0 +1,68 @@
+//! The Job that removes a deleted cluster's files: it runs where the JobManagers ran, with their volumes and identity, because only there the storage
+//! is reached.
+
+use serde_json::{Value, json};
+
+use super::{Environment, job_manager, object, selector};
+use crate::api::names::{self, PURGE};
+use crate::cluster::Cluster;
+
+/// Longest time for everything, pulling the image included. After it the files stay, and an event says so.
+pub const PATIENCE_SECONDS: u32 = 240;
+
+/// The Job. `owner` is how the cluster has signed its directory; any other directory is left alone.
+pub fn job(cluster: &Cluster, environment: &Environment, owner: &str) -> Value {
+    let deployment = job_manager::deployment(cluster, environment, "");
+    let mut template = deployment["spec"]["template"].clone();
+    let gateway = &deployment["spec"]["template"]["spec"]["initContainers"][0];
+    let mut container = json!({ "name": PURGE, "args": arguments(cluster, owner) });
+    for key in ["image", "env", "envFrom", "resources", "volumeMounts", "securityContext", "terminationMessagePolicy"] {
+        if !gateway[key].is_null() {
+            container[key] = gateway[key].clone();
+        }
+    }
+    template["metadata"]["labels"] = selector(&cluster.name, PURGE).into();
+    let spec = &mut template["spec"];
+    spec["containers"] = json!([container]);
+    spec["restartPolicy"] = "OnFailure".into();
+    if let Some(spec) = spec.as_object_mut() {
+        // Those of Flink's pods: they say nothing about this one.
+        for key in ["initContainers", "shareProcessNamespace", "topologySpreadConstraints", "affinity"] {
+            spec.remove(key);
+        }
+    }
+    let body = json!({ "spec": { "backoffLimit": 3, "activeDeadlineSeconds": PATIENCE_SECONDS, "template": template } });
+    object(cluster, "batch/v1", "Job", &names::purge(&cluster.name), body)
+}
+
+fn arguments(cluster: &Cluster, owner: &str) -> Vec<String> {
+    let configuration = format!("{}/{}", job_manager::CONFIGURATION_DIRECTORY, crate::flink::config::FILE);
+    let options = [
+        ("--storage-dir", cluster.spec.high_availability.storage_dir.clone()),
+        ("--ha-cluster-id", cluster.high_availability_cluster_id()),
+        ("--flink-configuration", configuration),
+        ("--owner", owner.to_owned()),
+    ];
+    std::iter::once("purge".to_owned()).chain(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::tests as fixture;
+
+    #[test]
+    fn it_has_the_volumes_and_the_identity_of_a_job_manager_and_none_of_its_containers() {
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let job = job(&fixture::cluster(), &environment, "us");
+        let pod = &job["spec"]["template"]["spec"];
+        assert_eq!(pod["serviceAccountName"], "demo-jobmanager");
+        assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));
+        assert_eq!(pod["containers"][0]["volumeMounts"][0], json!({ "name": "ha", "mountPath": "/flink/ha" }));
+        assert!(
+            pod["initContainers"].is_null() && pod["containers"][0]["args"].as_array().is_some_and(|words| words.contains(&"us".into()))
+        );
+        let typed: k8s_openapi::api::batch::v1::Job = serde_json::from_value(job.clone()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(json!(typed)["spec"], job["spec"]);
+    }
+}

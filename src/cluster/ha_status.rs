@@ -1,0 +1,52 @@
+//! The parts of the status that the ledger tells: jobs, and the state of their HA data.
+
+use jiff::Timestamp;
+
+use super::ledger;
+use super::status::seconds;
+use crate::api::status::{ConfigMapSize, HaData, Job, Orphans};
+
+/// A job as the status shows it.
+pub fn job(job: &ledger::Job) -> Job {
+    let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok().map(seconds);
+    Job {
+        id: job.id.clone(),
+        name: job.name.clone(),
+        state: job.state.clone(),
+        started: time(&job.started),
+        ended: time(&job.ended),
+        collected: time(&job.collected),
+    }
+}
+
+/// The HA data as the status shows it.
+pub fn ha_data(ha_data: &ledger::HaData) -> HaData {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    HaData {
+        state: ha_data.state.clone(),
+        message: ha_data.message.clone(),
+        largest_config_map: ha_data.largest.as_ref().map(|size| ConfigMapSize {
+            name: size.name.clone(),
+            bytes: number(size.bytes as u64),
+            per_cent: number(size.per_cent() as u64),
+        }),
+        orphans: ha_data.orphans.as_ref().map(|orphans| Orphans {
+            files: number(orphans.files),
+            bytes: number(orphans.bytes),
+            removed: number(orphans.removed),
+            foreign: number(orphans.foreign),
+            protected: number(orphans.protected),
+        }),
+    }
+}
+
+/// Has this status's largest ConfigMap passed the share of its limit that is worth a warning?
+pub fn is_half_full(ha_data: Option<&HaData>) -> bool {
+    ha_data.and_then(|ha_data| ha_data.largest_config_map.as_ref()).is_some_and(|size| size.per_cent >= 50)
+}
+
+impl From<&ConfigMapSize> for ledger::Size {
+    fn from(size: &ConfigMapSize) -> Self {
+        Self { name: size.name.clone(), bytes: usize::try_from(size.bytes).unwrap_or_default() }
+    }
+}

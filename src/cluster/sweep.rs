@@ -1,0 +1,156 @@
+//! Which files of a storage directory nothing needs any more: a pure decision for one file.
+//!
+//! Flink writes a file before the pointer to it and removes the pointer before the file; a leader that dies between the two leaves an
+//! orphan. So what no pointer names is an orphan only past an age that no such moment lasts, and only while everything that could name
+//! it can be read. Unknown never deletes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::inventory::Inventory;
+
+/// What a file is, by its path in the cluster's directory (`FileSystemStateStorageHelper`, `BlobUtils.getStorageLocationPath`; 1.15 to 2.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Graph, plan or application.
+    Plan,
+    /// Metadata of a completed checkpoint. The file itself says of which job.
+    Checkpoint,
+    /// Jar or other artifact of this job.
+    Blob(String),
+    /// An object that marks a directory, as Hadoop writes them into buckets.
+    Marker,
+    /// Not one of Flink's HA files.
+    Foreign,
+}
+
+impl Kind {
+    /// `path`: below the cluster's directory, for example `blob/job_<id>/blob_p-<key>`.
+    pub fn of(path: &str) -> Self {
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts.as_slice() {
+            [name] if ["submittedJobGraph", "submittedExecutionPlan", "submittedApplication"].iter().any(|prefix| random(name, prefix)) => {
+                Kind::Plan
+            }
+            [name] if random(name, "completedCheckpoint") => Kind::Checkpoint,
+            ["blob"] | ["blob", _] => Kind::Marker,
+            ["blob", directory, name] if name.starts_with("blob_") => match directory.strip_prefix("job_") {
+                Some(job) if job.len() == 32 && hexadecimal(job) => Kind::Blob(job.to_owned()),
+                _ => Kind::Foreign,
+            },
+            _ => Kind::Foreign,
+        }
+    }
+}
+
+/// `FileSystemStateStorageHelper.getNewFilePath`: a prefix and random hex digits.
+fn random(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && hexadecimal(rest))
+}
+
+fn hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What becomes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    InUse,
+    /// Nothing names it, but something could.
+    Protected,
+    /// Nothing names it yet.
+    Young,
+    Orphan,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// What is known when a file is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    pub inventory: &'a Inventory,
+    /// Jobs with a DIRTY result: Flink is still cleaning up.
+    pub dirty: &'a BTreeSet<String>,
+    /// Younger files are left alone.
+    pub age_limit: Duration,
+}
+
+/// Judges a file by its path. A checkpoint is judged without knowing its job; [`of_checkpoint`] judges it further.
+pub fn verdict(path: &str, age: Duration, known: &Known) -> Verdict {
+    let inventory = known.inventory;
+    match Kind::of(path) {
+        Kind::Foreign => Verdict::Foreign,
+        Kind::Marker => Verdict::InUse,
+        Kind::Plan | Kind::Checkpoint if inventory.named.contains(path) => Verdict::InUse,
+        Kind::Plan if inventory.unreadable_plan => Verdict::Protected,
+        Kind::Blob(job) if inventory.may_live(&job) => Verdict::InUse,
+        Kind::Blob(job) if known.dirty.contains(&job) => Verdict::Protected,
+        _ if age < known.age_limit => Verdict::Young,
+        _ => Verdict::Orphan,
+    }
+}
+
+/// Judges a checkpoint that [`verdict`] takes for an orphan, once its file has been read. `job` is absent when the file is not understood.
+pub fn of_checkpoint(job: Option<&str>, known: &Known) -> Verdict {
+    let Some(job) = job else { return Verdict::Protected };
+    let inventory = known.inventory;
+    // A live job without a ConfigMap: somebody has removed it, and its pointers with it.
+    let lost = inventory.stored.contains(job) && !inventory.with_config_map.contains(job);
+    if inventory.unreadable_checkpoint.contains(job) || known.dirty.contains(job) || lost { Verdict::Protected } else { Verdict::Orphan }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = "0e4519cff01b3cb1d46ceefbba31d9ae";
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn judge(path: &str, age: Duration, inventory: &Inventory) -> Verdict {
+        verdict(path, age, &Known { inventory, dirty: &BTreeSet::new(), age_limit: DAY })
+    }
+
+    #[test]
+    fn only_what_flink_names_so_is_flinks() {
+        assert_eq!(Kind::of("submittedJobGraph0123456789ab"), Kind::Plan);
+        assert_eq!(Kind::of("submittedApplicationabc"), Kind::Plan);
+        assert_eq!(Kind::of("completedCheckpoint72c00e5cb65a"), Kind::Checkpoint);
+        assert_eq!(Kind::of(&format!("blob/job_{JOB}/blob_p-12")), Kind::Blob(JOB.to_owned()));
+        for foreign in [
+            "completedCheckpoint",
+            "completedCheckpoint.txt",
+            "a/completedCheckpointab",
+            "blob/no_job/blob_t-1",
+            "blob/job_x/blob_p",
+            "notes",
+        ] {
+            assert_eq!(Kind::of(foreign), Kind::Foreign, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_names_is_an_orphan_only_past_the_age() {
+        let inventory = Inventory::default();
+        for path in ["submittedJobGraphab", "completedCheckpointab", &format!("blob/job_{JOB}/blob_p-1")] {
+            assert_eq!(judge(path, DAY, &inventory), Verdict::Orphan, "{path}");
+            assert_eq!(judge(path, DAY / 2, &inventory), Verdict::Young, "{path}");
+        }
+        assert_eq!(judge("notes.txt", DAY, &inventory), Verdict::Foreign);
+    }
+
+    #[test]
+    fn unknown_never_deletes() {
+        let live = Inventory { stored: [JOB.to_owned()].into(), ..Inventory::default() };
+        assert_eq!(judge(&format!("blob/job_{JOB}/blob_p-1"), DAY, &live), Verdict::InUse);
+        let named = Inventory { named: ["completedCheckpointab".to_owned()].into(), ..Inventory::default() };
+        assert_eq!(judge("completedCheckpointab", DAY, &named), Verdict::InUse);
+        assert_eq!(judge("submittedJobGraphab", DAY, &Inventory { unreadable_plan: true, ..Inventory::default() }), Verdict::Protected);
+        let none = BTreeSet::new();
+        let of = |inventory: &Inventory, job| of_checkpoint(job, &Known { inventory, dirty: &none, age_limit: DAY });
+        assert_eq!(of(&live, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed");
+        assert_eq!(of(&Inventory::default(), None), Verdict::Protected, "not understood");
+        let unreadable = Inventory { unreadable_checkpoint: [JOB.to_owned()].into(), ..Inventory::default() };
+        assert_eq!(of(&unreadable, Some(JOB)), Verdict::Protected);
+        assert_eq!(of(&Inventory::default(), Some(JOB)), Verdict::Orphan);
+    }
+}

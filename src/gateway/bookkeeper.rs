@@ -1,0 +1,117 @@
+//! Notes in the ledger which jobs run, when one is stored, and how large the ConfigMaps of HA data are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::book::Book;
+use crate::cluster::ledger::{Begun, note};
+use crate::lease::term::Term;
+use crate::world::http::PlainClient;
+use crate::world::storage::Storage;
+
+/// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name.
+const NAMES: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(500);
+/// The sizes are looked at this often. Costs no request.
+const SIZES: Duration = Duration::from_secs(10);
+const OVERVIEW_LIMIT: usize = 16 << 20;
+
+/// Keeps book while this gateway's JVM leads.
+pub struct Bookkeeper {
+    pub book: Book,
+    pub storage: Option<Storage>,
+    /// Flink's REST endpoint, `http://<address>:<port>`.
+    pub rest: String,
+    pub http: PlainClient,
+}
+
+impl Bookkeeper {
+    /// Runs until the process ends.
+    pub async fn run(self) {
+        while let Some(term) = self.book.shared.tenure().await {
+            tokio::select! {
+                () = self.lead(&term) => {}
+                () = self.book.shared.deposed(&term) => {}
+            }
+        }
+    }
+
+    async fn lead(&self, term: &Term) {
+        let mut told = None;
+        let mut stale = true;
+        loop {
+            if stale && let Err(error) = self.note(term).await {
+                tracing::warn!(error = format!("{error:#}"), "failed to note the jobs in the ledger; trying again");
+                sleep(SIZES).await;
+                continue;
+            }
+            stale = false;
+            let largest = self.book.shared.copies.sizes().into_iter().max_by_key(|size| size.bytes);
+            let step = largest.as_ref().map(|size| size.per_cent() / 10);
+            if step != told {
+                match self.book.change_ha_data(term, |ha_data| ha_data.largest.clone_from(&largest)).await {
+                    Ok(()) => told = step,
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to note the size of the HA data"),
+                }
+            }
+            tokio::select! {
+                () = self.book.shared.job_started.notified() => stale = true,
+                () = sleep(SIZES) => {}
+            }
+        }
+    }
+
+    /// Notes the jobs that are stored.
+    async fn note(&self, term: &Term) -> anyhow::Result<()> {
+        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        // Without the results nobody knows whether a job that is no longer stored has ended: then none is forgotten.
+        let entries = match &self.storage {
+            Some(storage) => storage.entries().await.ok(),
+            None => None,
+        };
+        let ids = entries.iter().flatten().map(|entry| entry.id.clone());
+        let known: BTreeSet<String> = inventory.with_config_map.iter().cloned().chain(ids).collect();
+        let deadline = Instant::now() + NAMES;
+        let mut overview = self.overview().await;
+        while !inventory.stored.iter().all(|id| overview.contains_key(id)) && Instant::now() < deadline {
+            sleep(PAUSE).await;
+            overview = self.overview().await;
+        }
+        let now = Timestamp::now().to_string();
+        let begun = |id: &String| {
+            let (name, started) = overview.get(id).cloned().unwrap_or_else(|| (String::new(), now.clone()));
+            (id.clone(), Begun { name, started, plan: inventory.plans.get(id).cloned() })
+        };
+        let stored: BTreeMap<String, Begun> = inventory.stored.iter().map(begun).collect();
+        self.book
+            .change_jobs(term, |jobs| {
+                let all = jobs.iter().filter(|_| entries.is_none()).map(|job| job.id.clone());
+                let known = known.iter().cloned().chain(all).collect();
+                note(jobs, &stored, &known)
+            })
+            .await
+    }
+
+    /// Name and start of every job that Flink tells of; none when it does not answer.
+    async fn overview(&self) -> BTreeMap<String, (String, String)> {
+        let asked = timeout(PAUSE * 4, async {
+            let request = http::Request::get(format!("{}/jobs/overview", self.rest)).body(Full::<Bytes>::default()).ok()?;
+            let answer = self.http.request(request).await.ok()?;
+            let bytes = Limited::new(answer.into_body(), OVERVIEW_LIMIT).collect().await.ok()?.to_bytes();
+            serde_json::from_slice::<Value>(&bytes).ok()
+        });
+        let overview = asked.await.ok().flatten().unwrap_or_default();
+        let jobs = overview["jobs"].as_array().into_iter().flatten();
+        let read = |job: &Value| {
+            let started = Timestamp::from_millisecond(job["start-time"].as_i64()?).ok()?.to_string();
+            Some((job["jid"].as_str()?.to_owned(), (job["name"].as_str()?.to_owned(), started)))
+        };
+        jobs.filter_map(read).collect()
+    }
+}

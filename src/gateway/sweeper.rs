@@ -1,0 +1,144 @@
+//! The periodic sweep for files that crashes of Flink itself leave in the cluster's directory. What is an orphan is decided in
+//! [`crate::cluster::sweep`].
+//!
+//! Every candidate is judged twice: while the directory is listed, and again after it was listed, by pointers that were read after that. Memory is
+//! bounded whatever the directory holds.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use futures::TryStreamExt;
+use tokio::time::sleep;
+
+use super::book::Book;
+use crate::cluster::inventory::Inventory;
+use crate::cluster::ledger::Orphans;
+use crate::cluster::sweep::{Kind, Known, Verdict, of_checkpoint, verdict};
+use crate::lease::term::Term;
+use crate::world::storage::{File, Storage};
+
+/// A new leader has better things to do first.
+const FIRST: Duration = Duration::from_secs(60);
+
+/// Orphans that are removed in one sweep; the next one takes the others.
+const BATCH: usize = 10_000;
+
+/// What users ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Orphans are removed, not only counted.
+    pub delete: bool,
+    /// Younger files are left alone.
+    pub age: Duration,
+    pub period: Duration,
+}
+
+/// Sweeps while this gateway's JVM leads.
+pub struct Sweeper {
+    pub book: Book,
+    pub storage: Option<Storage>,
+    pub settings: Settings,
+}
+
+/// What a file turned out to be.
+struct Judged {
+    file: File,
+    verdict: Verdict,
+}
+
+impl Sweeper {
+    /// Runs until the process ends.
+    pub async fn run(self) {
+        while let Some(term) = self.book.shared.tenure().await {
+            tokio::select! {
+                () = self.lead(&term) => {}
+                () = self.book.shared.deposed(&term) => {}
+            }
+        }
+    }
+
+    async fn lead(&self, term: &Term) {
+        let mut pause = FIRST.min(self.settings.period);
+        loop {
+            sleep(pause).await;
+            pause = self.settings.period;
+            let Some(storage) = &self.storage else { continue };
+            match self.sweep(storage, term).await {
+                Ok(Some(orphans)) => {
+                    tracing::info!(?orphans, "swept the storage directory");
+                    self.book.shared.note_sweep(orphans);
+                }
+                Ok(None) => tracing::debug!("the storage directory is not known to be ours; it is not swept"),
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to sweep the storage directory"),
+            }
+        }
+    }
+
+    /// One sweep; `None` when the directory is not known to be ours.
+    async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<Orphans>> {
+        let owner = self.book.ha_data().await?.owner;
+        let Some(mark) = storage.mark().await?.filter(|mark| Some(&mark.owner) == owner.as_ref()) else { return Ok(None) };
+        let Some((inventory, dirty)) = self.known(storage, term).await? else { return Ok(None) };
+        let known = Known { inventory: &inventory, dirty: &dirty, age_limit: self.settings.age };
+        let mut orphans = Orphans::default();
+        let mut candidates = Vec::new();
+        let mut files = storage.files();
+        while let Some(file) = files.try_next().await? {
+            // What there is no room for now is read by a later sweep, and only counted here.
+            let read = candidates.len() < BATCH;
+            let judged = judge(storage, file, mark.beat, &known, read).await?;
+            match judged.verdict {
+                Verdict::Orphan => {
+                    orphans.files += 1;
+                    orphans.bytes += judged.file.bytes;
+                    if read && self.settings.delete {
+                        candidates.push(judged.file);
+                    }
+                }
+                Verdict::Foreign => orphans.foreign += 1,
+                Verdict::Protected => orphans.protected += 1,
+                Verdict::InUse | Verdict::Young => {}
+            }
+        }
+        drop(files);
+        let mut removed = 0;
+        if !candidates.is_empty()
+            && let Some((inventory, dirty)) = self.known(storage, term).await?
+        {
+            let known = Known { inventory: &inventory, dirty: &dirty, age_limit: self.settings.age };
+            for file in candidates {
+                let judged = judge(storage, file, mark.beat, &known, true).await?;
+                if judged.verdict == Verdict::Orphan && self.book.shared.leads(term) {
+                    storage.remove_file(&judged.file.path).await?;
+                    tracing::info!(file = judged.file.path, "removed a file that nothing needs");
+                    removed += 1;
+                    orphans.files -= 1;
+                    orphans.bytes -= judged.file.bytes;
+                }
+            }
+        }
+        let found = orphans.clone();
+        self.book
+            .change_ha_data(term, |ha_data| {
+                let before = ha_data.orphans.as_ref().map_or(0, |orphans| orphans.removed);
+                ha_data.orphans = Some(Orphans { removed: before + removed, ..found.clone() });
+            })
+            .await?;
+        Ok(Some(Orphans { removed, ..orphans }))
+    }
+
+    /// What is in use, and the jobs that Flink is still cleaning up; `None` when this term is over.
+    async fn known(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<(Inventory, BTreeSet<String>)>> {
+        let dirty = storage.entries().await?.into_iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
+        Ok(self.book.inventory(term).await?.map(|inventory| (inventory, dirty)))
+    }
+}
+
+/// Judges a file, and reads it where its content matters, if it may be `read` now.
+async fn judge(storage: &Storage, file: File, now: SystemTime, known: &Known<'_>, read: bool) -> anyhow::Result<Judged> {
+    let mut verdict = verdict(&file.path, file.age(now), known);
+    if verdict == Verdict::Orphan && Kind::of(&file.path) == Kind::Checkpoint && read {
+        verdict = of_checkpoint(storage.job_of_checkpoint(&file.path).await?.as_deref(), known);
+    }
+    Ok(Judged { file, verdict })
+}

@@ -1,0 +1,224 @@
+//! `high-availability.storageDir` as the gateway sees it: with the volumes, settings and identity of its JVM.
+
+pub mod reach;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, Result};
+
+use self::reach::{FlinkConfiguration, NotCollectable};
+use crate::flink::checkpoint;
+use crate::flink::result::{self, Entry, Store};
+
+/// An entry of a result store, accumulators included, or the metadata of a checkpoint is smaller; a longer file is not read.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// By which a cluster signs its directory.
+const MARK: &str = ".flinkha-owner";
+
+/// The storage directory of one cluster.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    /// Flink's `high-availability.cluster-id`.
+    cluster: String,
+}
+
+/// Who uses a storage directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub owner: String,
+    /// By the storage's own clock, and compared only with its times: a mark whose beat changes has a living owner.
+    pub beat: SystemTime,
+}
+
+/// A file in the cluster's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Below the cluster's directory, for example `blob/job_<id>/blob_p-<key>`.
+    pub path: String,
+    pub bytes: u64,
+    /// When it was written, by the storage's own clock.
+    pub written: SystemTime,
+}
+
+impl File {
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.written).unwrap_or_default()
+    }
+}
+
+impl Storage {
+    /// # Errors
+    /// For a scheme that the gateway cannot reach, or settings that make no sense.
+    pub fn new(storage_dir: &str, cluster: &str, configuration: &FlinkConfiguration) -> std::result::Result<Self, NotCollectable> {
+        let (store, root) = reach::reach(storage_dir, configuration)?;
+        Ok(Self { store, root, cluster: cluster.to_owned() })
+    }
+
+    /// All entries of both result stores. A store that does not exist has none.
+    ///
+    /// # Errors
+    /// When a directory or a file in it cannot be read: then nothing is known.
+    pub async fn entries(&self) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for store in Store::ALL {
+            let directory = self.store(store);
+            let mut files = self.store.list(Some(&directory));
+            while let Some(file) = files.try_next().await? {
+                let Some(name) = below(&directory, &file).filter(|name| !name.contains('/')) else { continue };
+                if let Some(content) = self.read(&file).await? {
+                    entries.extend(result::entry(store, &name, &String::from_utf8_lossy(&content)));
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Removes a clean entry; one that is gone already is fine.
+    pub async fn remove(&self, store: Store, id: &str) -> Result<()> {
+        self.delete(&self.store(store).join(format!("{id}.json"))).await
+    }
+
+    /// Removes a DIRTY entry; one that is gone already is fine.
+    pub async fn remove_dirty(&self, store: Store, id: &str) -> Result<()> {
+        self.delete(&self.store(store).join(format!("{id}_DIRTY.json"))).await
+    }
+
+    /// Writes a DIRTY entry, whole or not at all.
+    pub async fn write_dirty(&self, store: Store, id: &str, content: String) -> Result<()> {
+        self.store.put(&self.store(store).join(format!("{id}_DIRTY.json")), content.into()).await.map(drop)
+    }
+
+    /// All files of the cluster's directory but its mark, in no order and in bounded memory. A directory that does not exist has none.
+    pub fn files(&self) -> BoxStream<'static, Result<File>> {
+        let directory = self.directory();
+        let files = self.store.list(Some(&directory)).try_filter_map(move |file| {
+            let path = below(&directory, &file).filter(|path| path != MARK);
+            let file = path.map(|path| File { path, bytes: file.size, written: file.last_modified.into() });
+            async move { Ok(file) }
+        });
+        files.boxed()
+    }
+
+    /// The job of a checkpoint's metadata file; `None` when the file is gone or not understood.
+    pub async fn job_of_checkpoint(&self, path: &str) -> Result<Option<String>> {
+        match self.store.head(&self.file(path)).await {
+            Ok(file) => Ok(self.read(&file).await?.as_deref().and_then(checkpoint::job)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a file of the cluster's directory; one that is gone already is fine.
+    pub async fn remove_file(&self, path: &str) -> Result<()> {
+        self.delete(&self.file(path)).await
+    }
+
+    /// The mark of the cluster that uses this directory: who, and when it last said so.
+    pub async fn mark(&self) -> Result<Option<Mark>> {
+        let found = async {
+            let found = self.store.get(&self.file(MARK)).await?;
+            let beat = found.meta.last_modified.into();
+            Ok(Mark { owner: String::from_utf8_lossy(&found.bytes().await?).into_owned(), beat })
+        };
+        match found.await {
+            Ok(mark) => Ok(Some(mark)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Marks the directory as used by this owner, now.
+    pub async fn claim(&self, owner: &str) -> Result<()> {
+        self.store.put(&self.file(MARK), owner.to_owned().into()).await.map(drop)
+    }
+
+    /// Removes the mark, when nothing else is to be removed any more.
+    pub async fn unclaim(&self) -> Result<()> {
+        self.delete(&self.file(MARK)).await
+    }
+
+    /// The storage's clock, as its mark shows it.
+    pub async fn now(&self) -> Result<Option<SystemTime>> {
+        Ok(self.mark().await?.map(|mark| mark.beat))
+    }
+
+    async fn delete(&self, path: &Path) -> Result<()> {
+        match self.store.delete(path).await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// `None` for a file that vanished since it was listed, renamed or removed by Flink, and for one that is too long: nothing is known of it.
+    async fn read(&self, file: &ObjectMeta) -> Result<Option<Vec<u8>>> {
+        if file.size > FILE_LIMIT {
+            return Ok(None);
+        }
+        let read = async { self.store.get(&file.location).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn store(&self, store: Store) -> Path {
+        self.root.clone().join(store.directory()).join(self.cluster.as_str())
+    }
+
+    fn directory(&self) -> Path {
+        self.root.clone().join(self.cluster.as_str())
+    }
+
+    fn file(&self, path: &str) -> Path {
+        path.split('/').fold(self.directory(), |directory, part| directory.join(part))
+    }
+}
+
+/// Directories that Flink makes for one cluster, where directories are more than a part of a name: in `file:` storage.
+pub fn owned_directories(storage_dir: &str, cluster: &str) -> impl Iterator<Item = PathBuf> {
+    let path = storage_dir.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    let root = path.or(Some(storage_dir)).filter(|path| path.starts_with('/')).map(PathBuf::from);
+    let directories = move |root: PathBuf| {
+        let stores = Store::ALL.map(|store| root.join(store.directory()).join(cluster));
+        stores.into_iter().chain([root.join(cluster)]).collect::<Vec<_>>()
+    };
+    root.into_iter().flat_map(directories)
+}
+
+/// A file's path below a directory.
+fn below(directory: &Path, file: &ObjectMeta) -> Option<String> {
+    let parts: Vec<String> = file.location.prefix_match(directory)?.map(|part| part.as_ref().to_owned()).collect();
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mark_names_its_owner_and_a_new_directory_has_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let storage = Storage::new(&directory.path().display().to_string(), "ns.demo", &FlinkConfiguration::new()).expect("file storage");
+        assert_eq!(storage.mark().await.expect("no mark"), None);
+        assert!(storage.files().try_collect::<Vec<_>>().await.expect("files").is_empty());
+        storage.claim("one").await.expect("claim");
+        assert_eq!(storage.mark().await.expect("mark").map(|mark| mark.owner).as_deref(), Some("one"));
+        assert!(storage.entries().await.expect("entries").is_empty());
+        let blob = directory.path().join("ns.demo/blob/job_1");
+        std::fs::create_dir_all(&blob).expect("a directory");
+        std::fs::write(blob.join("blob_p-1"), "12345").expect("a file");
+        let files: Vec<File> = storage.files().try_collect().await.expect("files");
+        assert_eq!(files.iter().map(|file| (file.path.as_str(), file.bytes)).collect::<Vec<_>>(), [("blob/job_1/blob_p-1", 5)]);
+        storage.remove_file(&files[0].path).await.expect("removed");
+        storage.remove_file(&files[0].path).await.expect("gone already");
+    }
+}

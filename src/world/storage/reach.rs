@@ -1,0 +1,158 @@
+//! From `high-availability.storageDir` and Flink's own settings to a store that can be read and written. What this finds no way to is reported,
+//! never ignored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
+use url::Url;
+
+/// A request that takes longer is given up.
+const REQUEST: Duration = Duration::from_secs(15);
+/// So that a storage that cannot be reached is told of soon.
+const RETRIES: usize = 2;
+
+/// Why the gateway cannot reach the storage directory.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("files in {storage_dir} are not collected: {why}")]
+pub struct NotCollectable {
+    pub storage_dir: String,
+    pub why: String,
+}
+
+/// Flink's settings, of which those of its file systems matter here.
+pub type FlinkConfiguration = crate::flink::config::Configuration;
+
+/// The store and the path of the storage directory in it. No request is made.
+pub fn reach(storage_dir: &str, configuration: &FlinkConfiguration) -> Result<(Arc<dyn ObjectStore>, Path), NotCollectable> {
+    let failed = |why: String| NotCollectable { storage_dir: storage_dir.to_owned(), why };
+    let (scheme, rest) = storage_dir.split_once(':').unwrap_or(("file", storage_dir));
+    if scheme == "file" {
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        let path = path.strip_prefix('/').ok_or_else(|| failed("a path of a file: URI must be absolute".to_owned()))?;
+        let path = Path::parse(path.trim_end_matches('/')).map_err(|error| failed(error.to_string()))?;
+        return Ok((Arc::new(LocalFileSystem::new()), path));
+    }
+    let url = Url::parse(storage_dir).map_err(|error| failed(error.to_string()))?;
+    let path = Path::from_url_path(url.path()).map_err(|error| failed(error.to_string()))?;
+    let store: object_store::Result<Arc<dyn ObjectStore>> = match scheme {
+        "s3" | "s3a" | "s3p" => s3(&url, configuration),
+        "gs" => google(&url, configuration),
+        "abfs" | "abfss" => azure(&url, configuration),
+        _ => return Err(failed(format!("the gateway reaches file:, s3:, s3a:, gs:, abfs: and abfss: storage, not {scheme}:"))),
+    };
+    Ok((store.map_err(|error| failed(error.to_string()))?, path))
+}
+
+/// Credentials: Flink's own settings, else AWS_* variables, a web identity, or the machine's or pod's role.
+fn s3(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(url.host_str().unwrap_or_default());
+    let setting = |name: &str| s3_setting(configuration, name);
+    if let Some(endpoint) = setting("endpoint") {
+        let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let (Some(key), Some(secret)) = (setting("access.key"), setting("secret.key")) {
+        builder = builder.with_access_key_id(key).with_secret_access_key(secret);
+    }
+    if let Some(token) = setting("session.token") {
+        builder = builder.with_token(token);
+    }
+    if let Some(region) = setting("endpoint.region").or_else(|| setting("region")) {
+        builder = builder.with_region(region);
+    }
+    Ok(Arc::new(builder.with_client_options(client()?.with_allow_http(true)).with_retry(retries()).build()?))
+}
+
+/// Flink's S3 file systems take the same setting under several names (`S3FileSystemFactory` of flink-s3-fs-hadoop and -presto):
+/// `s3.access-key`, `s3.access.key`, `s3a.access.key`, `fs.s3a.access.key`, `presto.s3.access-key`.
+fn s3_setting<'a>(configuration: &'a FlinkConfiguration, name: &str) -> Option<&'a str> {
+    let prefixes = ["s3.", "s3a.", "fs.s3a.", "presto.s3."];
+    let found = configuration
+        .iter()
+        .find(|(key, _)| prefixes.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.replace('-', ".") == name)));
+    found.map(|(_, value)| value.as_str())
+}
+
+/// Credentials: Flink's own setting, else GOOGLE_* variables, or the machine's or pod's identity.
+fn google(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(url.host_str().unwrap_or_default());
+    let keys = ["gs.auth.service.account.json.keyfile", "google.cloud.auth.service.account.json.keyfile"];
+    if let Some(file) = keys.iter().find_map(|key| configuration.get(*key)) {
+        builder = builder.with_service_account_path(file);
+    }
+    Ok(Arc::new(builder.with_client_options(client()?).with_retry(retries()).build()?))
+}
+
+/// `abfss://<container>@<account>.dfs.core.windows.net/<path>`. Credentials: Flink's own setting, else AZURE_* variables, or the pod's identity.
+fn azure(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+    let host = url.host_str().unwrap_or_default();
+    let hosts = [host.to_owned(), host.replace(".dfs.", ".blob.")];
+    if let Some(key) = hosts.iter().find_map(|host| configuration.get(&format!("fs.azure.account.key.{host}"))) {
+        builder = builder.with_access_key(key);
+    }
+    Ok(Arc::new(builder.with_client_options(client()?).with_retry(retries()).build()?))
+}
+
+/// The image has no certificates of authorities, so the public ones are compiled in; SSL_CERT_FILE adds others.
+fn client() -> object_store::Result<ClientOptions> {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut options = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        options = options.with_root_certificate(Certificate::from_der(root)?);
+    }
+    Ok(options)
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: RETRIES, retry_timeout: 2 * REQUEST, ..RetryConfig::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configuration(entries: &[(&str, &str)]) -> FlinkConfiguration {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_scheme_that_is_reached_has_its_path() {
+        for (storage_dir, path) in [
+            ("file:///flink/ha", "flink/ha"),
+            ("file:/flink/ha/", "flink/ha"),
+            ("/flink/ha", "flink/ha"),
+            ("s3://bucket/flink/ha", "flink/ha"),
+            ("s3a://bucket/ha", "ha"),
+            ("gs://bucket/ha", "ha"),
+        ] {
+            let key = configuration(&[("s3.access-key", "a"), ("s3.secret-key", "b")]);
+            assert_eq!(reach(storage_dir, &key).map(|(_, path)| path.to_string()), Ok(path.to_owned()), "{storage_dir}");
+        }
+        let azure = configuration(&[("fs.azure.account.key.demo.dfs.core.windows.net", "a2V5")]);
+        assert!(reach("abfss://box@demo.dfs.core.windows.net/ha", &azure).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_reached_is_told_with_the_reason() {
+        for other in ["hdfs:///ha", "flink/ha", "file://host/ha", "oss://bucket/ha"] {
+            let error = reach(other, &FlinkConfiguration::new()).expect_err(other).to_string();
+            assert!(error.contains(other), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_of_s3_have_many_names() {
+        for key in ["s3.access-key", "s3.access.key", "s3a.access.key", "fs.s3a.access.key"] {
+            assert_eq!(s3_setting(&configuration(&[(key, "x")]), "access.key"), Some("x"), "{key}");
+        }
+        assert_eq!(s3_setting(&configuration(&[("s3.endpoint.region", "x")]), "endpoint"), None);
+    }
+}
