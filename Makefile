@@ -8,7 +8,7 @@ CARGO := nice cargo
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind \
-	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway image cluster cluster-down generate clean
+	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -29,6 +29,8 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,election model) $(MAKE) --no-print-directory test-model
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
+	$(call part,S3 server) rig/s3-server
+	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
 	$(call part,process tests) $(MAKE) --no-print-directory test-processes
 
 test-format: ## Is everything formatted, and is what is generated up to date?
@@ -55,12 +57,12 @@ test-kind: setup cluster image ## End-to-end tests in a real kind cluster
 test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test faults
+	$(call part,fault tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test faults
 
 test-gc: setup ## Jobs that end in every way while leaders are killed: nothing is left, nothing is lost (CYCLES=100)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test gc
+	$(call part,tests of ended jobs) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test gc
 
 test-flink-versions: setup cluster image ## Failover in kind and fencing by the audit log with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do \
@@ -80,6 +82,12 @@ bench-gateway: setup ## Memory, processor time and added latency of a gateway, a
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test gateway-cost
+
+bench-sweep: setup ## Memory and time of a sweep of a large bucket (OBJECTS=1000000)
+	$(call part,control plane binaries) rig/assets
+	$(call part,S3 server) rig/s3-server
+	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test sweep
 
 cluster: ## A kind cluster of three nodes, with Flink's image
 	$(call part,kind cluster) rig/up

@@ -1,8 +1,8 @@
 //! Jobs that end in every way, at random moments, with leaders killed at random moments: nothing of them is left, and a job that lives beside
 //! them all the while keeps everything.
 //!
-//! Usage: `cargo test --features long-tests --test gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock). Writes
-//! `target/bench/gc.json` and fails when anything is left or lost.
+//! Usage: `cargo test --features long-tests --test gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock), and AROUND (50) more in which
+//! the leader is killed in the second around the job's end. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::cluster::{Cluster, Provider};
-use support::left::Left;
+use support::left::{Left, files};
 use support::report::{self, number, percentile};
 use support::rest::Job;
 use support::{eventually, say, script, seconds};
@@ -29,26 +29,35 @@ struct Count {
     /// Jobs that ended without a durable record just when the leader was killed, and went on.
     resumed: usize,
     kills: usize,
+    /// Jobs with a durable record of their end that a later leader ran again.
+    revived: usize,
     gc: Vec<Duration>,
 }
 
 #[tokio::main]
 async fn main() {
-    let cycles: usize = number("CYCLES", 100);
+    let (cycles, around): (usize, usize) = (number("CYCLES", 100), number("AROUND", 50));
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
     let seed = number("SEED", clock.as_secs());
     let mut random = fastrand::Rng::with_seed(seed);
     let mut cluster = Cluster::start(Provider::ours(), 3, 1).await;
     let living = cluster.run_sequence(0, 100).await;
     cluster.wait_for_checkpoints(&living, 2).await;
-    say(format!("{cycles} cycles of SEED={seed}"));
+    say(format!("{cycles} cycles and {around} around an end, of SEED={seed}"));
     let mut count = Count::default();
-    for cycle in 1..=cycles {
-        let end = [End::Finishes, End::Cancelled, End::Fails][random.usize(..3)];
-        let kill = random.bool().then(|| Duration::from_millis(random.u64(..2500)));
+    for cycle in 1..=cycles + around {
+        let lives = Duration::from_millis(random.u64(700..2500));
+        let (end, kill) = if cycle <= cycles {
+            let end = [End::Finishes, End::Cancelled, End::Fails][random.usize(..3)];
+            (end, random.bool().then(|| Duration::from_millis(random.u64(..2500))))
+        } else {
+            // These two end when they are told to.
+            let end = [End::Cancelled, End::Fails][random.usize(..2)];
+            (end, Some(lives + Duration::from_millis(random.u64(..1000)) - Duration::from_millis(300)))
+        };
         let before = count.gc.len();
-        once(&mut cluster, end, kill, Duration::from_millis(random.u64(200..2000)), &mut count).await;
-        say(format!("{cycle} of {cycles}: {end:?}, leader killed {kill:?}, gone {:?} after its end", count.gc[before]));
+        once(&mut cluster, end, kill, lives, &mut count).await;
+        say(format!("{cycle} of {}: {end:?}, leader killed {kill:?}, gone {:?} after its end", cycles + around, count.gc[before]));
         let rest = cluster.leader_rest().await;
         eventually("the living job on all tasks", seconds(60), async || rest.job(&living).await.ok().filter(Job::runs)).await;
     }
@@ -69,19 +78,22 @@ async fn main() {
     println!("living job: {}", script("jobs/verify", &[&cluster.output().display().to_string(), "any"]));
     let [p50, p99] = [50, 99].map(|per_cent| percentile(&count.gc, per_cent).unwrap_or_default());
     println!(
-        "{cycles} jobs ended, {} leaders killed, {} jobs without a durable end went on; left: {} keys, {} ConfigMaps, {} files; \
+        "{} jobs ended, {} leaders killed, {} jobs without a durable end went on, {} with one were revived; left: {} keys, {} ConfigMaps, {} files; \
          terminal → nothing left p50 {p50:?}, p99 {p99:?}",
+        cycles + around,
         count.kills,
         count.resumed,
+        count.revived,
         left.keys.len(),
         left.config_maps.len(),
         left.files.len()
     );
-    let report = json!({"cycles": cycles, "lost_jobs": 0, "resumed": count.resumed,
+    let report = json!({"cycles": cycles + around, "lost_jobs": 0, "resumed": count.resumed, "revived": count.revived,
         "left": {"keys": left.keys.len(), "configmaps": left.config_maps.len(), "files": left.files.len()},
         "gc_ms": {"p50": p50.as_millis() as u64, "p99": p99.as_millis() as u64}});
     report::write("gc", &report);
     assert!(left.is_nothing(), "left: {left:#?}");
+    assert_eq!(count.revived, 0, "a job with a durable record of its end ran again");
 }
 
 /// One job from its beginning to its end, and until nothing names it any more.
@@ -101,6 +113,9 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
     let mut killed = false;
     let mut cancels: u32 = 0;
     let mut ended = None;
+    // The leader under which a durable record of the end was first seen.
+    let mut recorded: Option<usize> = None;
+    let mut revived = false;
     let gone = eventually(&format!("nothing of {job}"), seconds(120), async || {
         let now = submitted.elapsed();
         if !killed && kill.is_some_and(|kill| now >= kill) {
@@ -111,8 +126,14 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
                 cluster.job_managers[leader].jvm.restart();
             }
         }
-        let rest = cluster.job_managers[cluster.leader().await?].rest();
+        let leader = cluster.leader().await?;
+        let rest = cluster.job_managers[leader].rest();
+        if recorded.is_none() && results(cluster).iter().any(|file| file.to_string_lossy().contains(&job)) {
+            recorded = Some(leader);
+        }
         let state = rest.job(&job).await.ok();
+        revived |=
+            recorded.is_some_and(|then| then != leader) && state.as_ref().is_some_and(|job| !job.has_ended() && job.state != "SUSPENDED");
         if matches!(end, End::Cancelled) && now >= lives + seconds(10) * cancels && state.as_ref().is_some_and(Job::runs) {
             // A leader that dies between the answer and the record of the end leaves a job that goes on; it is cancelled again.
             count.resumed += usize::from(cancels > 0);
@@ -128,5 +149,11 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
     })
     .await;
     count.gc.push(gone);
+    count.revived += usize::from(revived);
     cluster.mend().await;
+}
+
+/// Results of jobs, DIRTY and clean.
+fn results(cluster: &Cluster) -> Vec<std::path::PathBuf> {
+    files(&cluster.storage().join("job-result-store"))
 }

@@ -30,7 +30,7 @@ use support::{eventually, say, seconds};
 use tokio::task::JoinHandle;
 
 /// Short, so that a leader that stands still is replaced before its own requests are given up (8 s).
-const TIMINGS: Timings = Timings { lease_duration: "4s", renew_deadline: "3s", retry_period: "500ms", jvm_timeout: "10s" };
+const TIMINGS: Timings = Timings { lease_duration: "4s", renew_deadline: "3s", retry_period: "500ms", ..Timings::DEFAULT };
 
 const COLLECTION: &str = "/api/v1/namespaces/flink/configmaps";
 

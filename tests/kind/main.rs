@@ -10,6 +10,7 @@ mod support;
 mod authority;
 mod bad_input;
 mod causes;
+mod deletion;
 mod ended_jobs;
 mod failover;
 mod nodes;

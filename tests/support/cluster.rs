@@ -19,6 +19,7 @@ use super::host::{Directory, address, port};
 use super::identity::{create_all, create_pod, token};
 use super::process::Process;
 use super::rest::{Checkpoints, Job, Rest};
+use super::s3::S3;
 use super::{eventually, say, seconds};
 
 pub const NAMESPACE: &str = "flink";
@@ -36,7 +37,7 @@ pub enum Provider {
 
 impl Provider {
     pub fn ours() -> Self {
-        Self::Ours(Timings::default())
+        Self::Ours(Timings::DEFAULT)
     }
 
     pub const fn native() -> Self {
@@ -85,6 +86,8 @@ pub struct Cluster {
     pub version: String,
     distribution: Distribution,
     directory: Directory,
+    /// Where HA data is kept, if not in files.
+    pub s3: Option<S3>,
     started: usize,
     /// JVMs of two tests at a time would disturb each other's times on a small machine.
     _turn: OwnedMutexGuard<()>,
@@ -98,6 +101,19 @@ impl Cluster {
 
     /// The same with several kube-apiservers on one etcd: JobManagers talk to them in turn, TaskManagers to the first.
     pub async fn start_with(provider: Provider, job_managers: usize, task_managers: usize, servers: usize) -> Self {
+        let cluster = Self::prepare(provider, servers).await;
+        cluster.up(job_managers, task_managers).await
+    }
+
+    /// The same with HA data in S3.
+    pub async fn start_on_s3(provider: Provider, job_managers: usize, task_managers: usize) -> Self {
+        let mut cluster = Self::prepare(provider, 1).await;
+        cluster.s3 = Some(S3::start(cluster.directory.path()).await);
+        cluster.up(job_managers, task_managers).await
+    }
+
+    /// A control plane without a JVM yet.
+    async fn prepare(provider: Provider, servers: usize) -> Self {
         let version = std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned());
         static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
         let turn = Arc::clone(&TURN).lock_owned().await;
@@ -108,7 +124,7 @@ impl Cluster {
         }
         let client = plane.admin(0).await;
         create_all(&client, include_str!("objects.yaml")).await;
-        let mut cluster = Self {
+        Self {
             job_managers: Vec::new(),
             task_managers: Vec::new(),
             plane,
@@ -117,20 +133,24 @@ impl Cluster {
             version,
             distribution,
             directory: Directory::new("cluster"),
+            s3: None,
             started: 0,
             _turn: turn,
-        };
+        }
+    }
+
+    async fn up(mut self, job_managers: usize, task_managers: usize) -> Self {
         let begin = std::time::Instant::now();
         for _ in 0..job_managers {
-            cluster.add_job_manager().await;
+            self.add_job_manager().await;
         }
         for _ in 0..task_managers {
-            cluster.add_task_manager().await;
+            self.add_task_manager().await;
         }
-        cluster.wait_until_ready().await;
+        self.wait_until_ready().await;
         let took = begin.elapsed().as_secs_f32();
-        say(format!("Flink {}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s", cluster.version));
-        cluster
+        say(format!("Flink {}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s", self.version));
+        self
     }
 
     pub async fn wait_until_ready(&mut self) {
@@ -206,7 +226,7 @@ impl Cluster {
             Provider::Ours(timings) => {
                 let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", None).await);
                 let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone() };
-                let gateway = gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &kubeconfig);
+                let gateway = gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &self.configuration(), &kubeconfig);
                 (Some(gateway), gateway::jvm_url(address), None)
             }
             Provider::Native(_) => (None, server.url(), Some(certificate.as_path())),
@@ -215,7 +235,7 @@ impl Cluster {
             name: &pod,
             address,
             directory: directory.clone(),
-            environment: kubernetes_environment(&master, certificate, &jvm_token, NAMESPACE),
+            environment: [kubernetes_environment(&master, certificate, &jvm_token, NAMESPACE), self.plugins()].concat(),
         };
         let jvm = self.distribution.job_manager(&place, &self.configuration());
         self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory, server: index });
@@ -238,12 +258,12 @@ impl Cluster {
             name: &name,
             address: address(),
             directory: self.directory.sub(&name),
-            environment: kubernetes_environment(&server.url(), Some(&server.certificate()), &token, NAMESPACE),
+            environment: [kubernetes_environment(&server.url(), Some(&server.certificate()), &token, NAMESPACE), self.plugins()].concat(),
         };
         self.task_managers.push(self.distribution.task_manager(&place, &self.configuration()));
     }
 
-    fn configuration(&self) -> Configuration {
+    pub fn configuration(&self) -> Configuration {
         let directory = self.directory.path().display();
         let mut configuration = vec![
             ("high-availability.type", "kubernetes".to_owned()),
@@ -266,16 +286,21 @@ impl Cluster {
         configuration.push(("high-availability.kubernetes.leader-election.lease-duration", duration.to_owned()));
         configuration.push(("high-availability.kubernetes.leader-election.renew-deadline", deadline.to_owned()));
         configuration.push(("high-availability.kubernetes.leader-election.retry-period", retry.to_owned()));
-        configuration.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        let configuration = configuration.into_iter().map(|(key, value)| (key.to_owned(), value));
+        configuration.chain(self.s3.iter().flat_map(S3::configuration)).collect()
     }
 
     /// `high-availability.storageDir`.
     pub fn storage(&self) -> PathBuf {
-        self.directory.path().join("storage")
+        self.s3.as_ref().map_or_else(|| self.directory.path().join("storage"), |s3| s3.bucket().join("ha"))
     }
 
-    fn storage_uri(&self) -> String {
-        format!("file://{}", self.storage().display())
+    fn plugins(&self) -> Vec<(String, String)> {
+        self.s3.as_ref().map(|s3| s3.plugins(&self.version)).unwrap_or_default()
+    }
+
+    pub fn storage_uri(&self) -> String {
+        self.s3.as_ref().map_or_else(|| format!("file://{}", self.storage().display()), |s3| format!("{}/ha", s3.uri()))
     }
 
     pub fn path(&self) -> &Path {

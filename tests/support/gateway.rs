@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use flinkha::api::names;
 use kube::config::Kubeconfig;
 
+use super::flink::Configuration;
 use super::host::port;
 use super::process::{Process, Program};
 
@@ -16,19 +17,29 @@ pub struct Pod<'a> {
     pub directory: PathBuf,
 }
 
-/// The durations of an election, in the words of the command line.
+/// The durations of an election and of a sweep, in the words of the command line.
 #[derive(Clone, Debug)]
 pub struct Timings {
     pub lease_duration: &'static str,
     pub renew_deadline: &'static str,
     pub retry_period: &'static str,
     pub jvm_timeout: &'static str,
+    /// `report` or `delete`.
+    pub orphans: &'static str,
+    pub orphan_age: &'static str,
+    pub sweep_period: &'static str,
 }
 
-impl Default for Timings {
-    fn default() -> Self {
-        Self { lease_duration: "15s", renew_deadline: "10s", retry_period: "2s", jvm_timeout: "10s" }
-    }
+impl Timings {
+    pub const DEFAULT: Self = Self {
+        lease_duration: "15s",
+        renew_deadline: "10s",
+        retry_period: "2s",
+        jvm_timeout: "10s",
+        orphans: "report",
+        orphan_age: "24h",
+        sweep_period: "1h",
+    };
 }
 
 /// What the gateway publishes as its pod's address: the API server refuses loopback addresses as endpoints, so this one stands
@@ -49,10 +60,20 @@ pub fn probe_url(address: Ipv4Addr) -> String {
     format!("http://{address}:{}", names::PROBE_PORT)
 }
 
-pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &str, kubeconfig: &Kubeconfig) -> Process {
+pub fn start(
+    cluster: (&str, &str),
+    pod: &Pod<'_>,
+    timings: &Timings,
+    storage: &str,
+    configuration: &Configuration,
+    kubeconfig: &Kubeconfig,
+) -> Process {
     let (namespace, name) = cluster;
     let config = pod.directory.join("kubeconfig");
     std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML")).expect("failed to write a kubeconfig");
+    let flink = pod.directory.join("gateway-flink.yaml");
+    std::fs::write(&flink, flinkha::flink::config::render(configuration)).expect("failed to write Flink's configuration");
+    let flink = flink.display().to_string();
     let published = published(pod.address);
     let jvm_address = format!("{}:{}", pod.address, port(pod.address));
     let probe_address = format!("{}:{}", pod.address, names::PROBE_PORT);
@@ -74,6 +95,11 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, timings: &Timings, storage: &
         ("--retry-period", timings.retry_period),
         ("--jvm-timeout", timings.jvm_timeout),
         ("--storage-dir", storage),
+        ("--flink-configuration", &flink),
+        ("--jvm-rest", &format!("http://{}:{}", pod.address, names::REST_PORT)),
+        ("--orphans", timings.orphans),
+        ("--orphan-age", timings.orphan_age),
+        ("--sweep-period", timings.sweep_period),
         ("--jvm-address", &jvm_address),
         ("--probe-address", &probe_address),
         ("--peer-address", &probe_address),

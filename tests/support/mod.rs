@@ -16,6 +16,7 @@ pub mod operator;
 pub mod process;
 pub mod report;
 pub mod rest;
+pub mod s3;
 pub mod terms;
 
 use std::path::Path;

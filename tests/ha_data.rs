@@ -1,0 +1,180 @@
+//! What is in use, what is an orphan, and what the ledger tells: with real pointers and files of Flink, in a directory and in S3.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use flinkha::api::names;
+use flinkha::cluster::inventory::Inventory;
+use flinkha::cluster::ledger::{self, HaData, Job};
+use flinkha::world::storage::Storage;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map};
+use support::failover::fail_over;
+use support::gateway::Timings;
+use support::left::{Left, files};
+use support::{eventually, say, seconds};
+
+/// A job of no cluster: 32 hex digits.
+const NOBODY: &str = "00000000000000000000000000000bad";
+
+/// Sweeps every second, and removes orphans of more than an hour.
+fn sweeping() -> Provider {
+    Provider::Ours(Timings { orphans: "delete", orphan_age: "1h", sweep_period: "1s", ..Timings::DEFAULT })
+}
+
+/// The part of the ledger that one key holds.
+async fn ledger_key(cluster: &Cluster, key: &str) -> Option<String> {
+    cluster.config_map(&names::ledger(NAME)).await?.data?.remove(key)
+}
+
+async fn ha_data(cluster: &Cluster) -> Option<HaData> {
+    serde_json::from_str(&ledger_key(cluster, ledger::HA_DATA_KEY).await?).ok()
+}
+
+async fn jobs(cluster: &Cluster) -> Vec<Job> {
+    ledger::read(ledger_key(cluster, ledger::JOBS_KEY).await.as_deref()).expect("a ledger that can be read")
+}
+
+async fn inventory(cluster: &Cluster) -> Inventory {
+    let all = cluster.config_maps().list(&ListParams::default()).await.expect("the ConfigMaps").items;
+    Inventory::of(&names::kubernetes_cluster_id(NAME), &all.iter().map(|one| json!(one)).collect::<Vec<_>>())
+}
+
+/// The cluster's own directory.
+fn directory(cluster: &Cluster) -> PathBuf {
+    cluster.storage().join(names::high_availability_cluster_id(NAMESPACE, NAME))
+}
+
+/// Makes a file look as old as the sweep wants orphans to be, and older.
+fn age(path: &Path) {
+    let file = std::fs::File::options().append(true).open(path).expect("a file");
+    file.set_modified(SystemTime::now() - Duration::from_secs(7200)).expect("failed to set the time of a file");
+}
+
+fn lay_down(path: &Path, content: &[u8]) -> PathBuf {
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("failed to make a directory");
+    std::fs::write(path, content).expect("failed to write a file");
+    age(path);
+    path.to_owned()
+}
+
+fn checkpoint_of(cluster: &Cluster) -> Vec<u8> {
+    let newest = || files(&directory(cluster)).into_iter().find(|file| file.to_string_lossy().contains("completedCheckpoint"));
+    // It may be replaced by the next one between the look and the read.
+    std::iter::repeat_with(|| newest().and_then(|file| std::fs::read(file).ok()))
+        .flatten()
+        .find(|bytes| !bytes.is_empty())
+        .expect("a checkpoint")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_of_crashes_go_and_nothing_else_does() {
+    let mut cluster = Cluster::start(sweeping(), 2, 1).await;
+    sweep_and_check(&mut cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_s3_orphans_go_and_an_ended_job_leaves_nothing() {
+    if cluster_version() != "2.3.0" {
+        return say("the S3 file system of other versions is not published");
+    }
+    let mut cluster = Cluster::start_on_s3(sweeping(), 2, 1).await;
+    let living = sweep_and_check(&mut cluster).await;
+    cluster.leader_rest().await.cancel(&living).await.expect("a cancelled job");
+    cluster.wait_for_state(&living, "CANCELED", seconds(30)).await;
+    let begin = std::time::Instant::now();
+    eventually("nothing left but what is foreign or protected", seconds(30), async || {
+        let left = Left::of(&cluster).await;
+        (left.naming(&living) == 0 && left.keys.is_empty() && left.files.len() == 3).then_some(())
+    })
+    .await;
+    say(format!("nothing left of the job in the bucket after {:.1} s", begin.elapsed().as_secs_f32()));
+    let mut wrong = cluster.configuration();
+    wrong.insert("s3.secret-key".to_owned(), "another".to_owned());
+    let storage = Storage::new(&cluster.storage_uri(), &names::high_availability_cluster_id(NAMESPACE, NAME), &wrong).expect("a storage");
+    let error = format!("{:#}", anyhow::Error::from(storage.entries().await.expect_err("wrong credentials are refused")));
+    say(format!("wrong credentials: {error}"));
+    assert!(error.contains("SignatureDoesNotMatch") || error.contains("403"), "{error}");
+}
+
+fn cluster_version() -> String {
+    std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned())
+}
+
+/// Lays orphans down beside a living job, and things that look like orphans and are none; returns the living job.
+async fn sweep_and_check(cluster: &mut Cluster) -> String {
+    let living = cluster.run_sequence(0, 100).await;
+    cluster.wait_for_checkpoints(&living, 2).await;
+    let known = eventually("the job in the ledger, with its name", seconds(20), async || {
+        jobs(cluster).await.into_iter().find(|job| job.id == living && !job.name.is_empty())
+    })
+    .await;
+    say(format!("the ledger: {known:?}"));
+    assert_eq!(known.state, "Running");
+
+    // Every pointer that this version of Flink writes is read, and its file is there.
+    let plan = directory(cluster).join(known.plan.expect("the file of the job's plan"));
+    assert!(plan.exists(), "{}", plan.display());
+    let now = inventory(cluster).await;
+    assert!(!now.unreadable_plan && now.unreadable_checkpoint.is_empty() && now.named.len() >= 2, "{now:?}");
+
+    let here = directory(cluster);
+    let checkpoint = checkpoint_of(cluster);
+    let orphans = [
+        lay_down(&here.join("submittedExecutionPlan0123456789ab"), b"graph"),
+        lay_down(&here.join("completedCheckpoint0123456789ab"), &checkpoint),
+        lay_down(&here.join(format!("blob/job_{NOBODY}/blob_p-00")), b"jar"),
+    ];
+    // Not understood, named by a pointer that cannot be read, not Flink's, and young.
+    let foreign = lay_down(&here.join("notes.txt"), b"mine");
+    let odd = lay_down(&here.join("completedCheckpointba9876543210"), b"not a checkpoint");
+    let young = lay_down(&here.join("submittedExecutionPlanba9876543210"), b"graph");
+    std::fs::write(&young, b"graph").expect("a file");
+    age(&plan);
+    eventually("orphans gone", seconds(90), async || orphans.iter().all(|file| !file.exists()).then_some(())).await;
+    let told =
+        eventually("numbers in the ledger", seconds(20), async || ha_data(cluster).await?.orphans.filter(|one| one.removed >= 3)).await;
+    say(format!("{told:?}"));
+    assert!(foreign.exists() && odd.exists() && young.exists() && plan.exists(), "what is no orphan stays");
+    assert_eq!((told.files, told.foreign, told.protected), (0, 1, 1));
+
+    // A pointer that nobody can read protects all that it might name.
+    let protected = protect(cluster, &here).await;
+    tokio::time::sleep(seconds(4)).await;
+    assert!(protected.exists(), "a graph that an unreadable pointer may name");
+    unprotect(cluster).await;
+    eventually("the graph gone, once all pointers can be read", seconds(30), async || (!protected.exists()).then_some(())).await;
+
+    // What lives comes back from what was left.
+    fail_over(cluster, &living, async |leader| leader.jvm.kill()).await;
+    cluster.mend().await;
+    let now = inventory(cluster).await;
+    assert!(now.named.contains(plan.file_name().and_then(|name| name.to_str()).expect("a name")), "{now:?}");
+    living
+}
+
+/// A key of a job that never was, with a pointer that cannot be read; and an old graph beside it.
+async fn protect(cluster: &Cluster, here: &Path) -> PathBuf {
+    let data = json!({ "data": { unreadable_key(cluster): "not a pointer" } });
+    let patched = cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(data)).await;
+    patched.expect("a changed cluster ConfigMap");
+    lay_down(&here.join("submittedJobGraph0123456789ab"), b"graph")
+}
+
+async fn unprotect(cluster: &Cluster) {
+    let data = json!({ "data": { unreadable_key(cluster): null } });
+    cluster
+        .config_maps()
+        .patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(data))
+        .await
+        .expect("a changed cluster ConfigMap");
+}
+
+fn unreadable_key(cluster: &Cluster) -> String {
+    let kind = if cluster.version.starts_with('1') { "jobGraph" } else { "executionPlan" };
+    format!("{kind}-{NOBODY}")
+}
