@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -69,9 +69,12 @@ impl Upstream {
         }
     }
 
-    /// Sends a request and reads the answer to its end.
+    /// Sends a request and reads the answer to its end. It is not compressed, as the API server would answer with more than 128 KiB: the gateway
+    /// itself has to read it.
     pub async fn call(&self, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Answer, UpstreamError> {
-        let (parts, body) = self.send(method, path, headers, body).await?.into_parts();
+        let mut headers = headers.clone();
+        headers.remove(ACCEPT_ENCODING);
+        let (parts, body) = self.send(method, path, &headers, body).await?.into_parts();
         let read = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
         let bytes = read.await.map_err(|_| UpstreamError::Silent)?.map_err(UpstreamError::Broken)?.to_bytes();
         Ok(Answer { parts, bytes })
