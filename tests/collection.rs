@@ -29,8 +29,8 @@ enum Flink {
     StoreCheckpoint,
     DropOldCheckpoint,
     WriteDirty,
-    RemovePlanPointer,
     RemovePlan,
+    RemovePlanPointer,
     RemoveConfigMap,
     RemoveCheckpoints,
     RemoveBlob,
@@ -95,6 +95,7 @@ impl World {
         Inventory {
             stored: self.plans.keys().cloned().collect(),
             with_config_map: self.checkpoints.keys().cloned().collect(),
+            with_checkpoint: self.checkpoints.iter().filter(|(_, names)| !names.is_empty()).map(|(id, _)| id.clone()).collect(),
             named,
             plans: self.plans.clone(),
             ..Inventory::default()
@@ -115,6 +116,10 @@ impl World {
 
     fn dirty(&self) -> BTreeSet<String> {
         self.entries.iter().filter(|(_, dirty)| **dirty).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn living(&self) -> BTreeMap<String, Option<String>> {
+        self.ledger.iter().filter(|job| !job.has_ended()).map(|job| (job.id.clone(), job.plan.clone())).collect()
     }
 
     fn write(&mut self, prefix: &str, job: &str) -> String {
@@ -180,16 +185,20 @@ impl World {
             }
             Flink::WriteDirty => {
                 self.entries.insert(id, true);
+                Flink::RemovePlan
+            }
+            // The file before its pointer, which is marked for deletion meanwhile (`KubernetesStateHandleStore.releaseAndTryRemove`).
+            Flink::RemovePlan => {
+                if let Some(plan) = self.plans.get(&id) {
+                    self.files.remove(plan);
+                }
                 Flink::RemovePlanPointer
             }
             Flink::RemovePlanPointer => {
-                self.jobs[index].to_remove.extend(self.plans.remove(&id));
-                Flink::RemovePlan
-            }
-            Flink::RemovePlan => {
-                self.forget_files(index);
+                self.plans.remove(&id);
                 Flink::RemoveConfigMap
             }
+            // The ConfigMap of a job goes as a whole, and the files of its checkpoints after it.
             Flink::RemoveConfigMap => {
                 self.jobs[index].to_remove.extend(self.checkpoints.remove(&id).unwrap_or_default());
                 Flink::RemoveCheckpoints
@@ -224,7 +233,7 @@ impl World {
         for job in &mut self.jobs {
             (job.unnamed, job.to_remove) = (None, Vec::new());
             job.next = match (self.entries.get(&job.id), self.plans.contains_key(&job.id)) {
-                (Some(true), _) => Flink::RemovePlanPointer,
+                (Some(true), _) => Flink::RemovePlan,
                 (Some(false), _) => Flink::Done,
                 (None, true) => Flink::CreateConfigMap,
                 (None, false) if job.next == Flink::Done => Flink::Done,
@@ -273,7 +282,7 @@ impl World {
 
     fn sweep(&mut self, age_limit: Duration) {
         let orphan = |world: &Self, path: &str, inventory: &Inventory, dirty: &BTreeSet<String>| {
-            let known = Known { inventory, dirty, age_limit };
+            let known = Known { inventory, dirty, living: &world.living(), age_limit };
             let age = world.files.get(path).map_or(Duration::ZERO, |file| HOUR * (world.hour - file.written));
             let first = verdict(path, age, &known);
             let checkpoint = first == Verdict::Orphan && Kind::of(path) == Kind::Checkpoint;

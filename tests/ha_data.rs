@@ -74,7 +74,117 @@ fn checkpoint_of(cluster: &Cluster) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn orphans_of_crashes_go_and_nothing_else_does() {
     let mut cluster = Cluster::start(sweeping(), 2, 1).await;
-    sweep_and_check(&mut cluster).await;
+    let living = sweep_and_check(&mut cluster).await;
+    an_ended_job_is_not_run_again(&mut cluster, &living).await;
+    a_full_config_map_is_told_of(&cluster).await;
+    in_a_shared_directory_nothing_is_removed(&cluster, &living).await;
+}
+
+const FIXED: &str = "0000000000000000000000000000f1ed";
+
+async fn an_ended_job_is_not_run_again(cluster: &mut Cluster, living: &str) {
+    let output = cluster.path().join("fixed").display().to_string();
+    let arguments = ["--output", &output, "--lines", "0", "--rate", "10", "--checkpoint-interval-millis", "500"];
+    let job = cluster.submit_as("KeyedSequence", &arguments, Some(FIXED)).await.expect("a job under an id of its own");
+    assert_eq!(job, FIXED);
+    cluster.wait_for_state(FIXED, "RUNNING", seconds(30)).await;
+    cluster.leader_rest().await.cancel(FIXED).await.expect("a cancelled job");
+    let collected = async || jobs(cluster).await.into_iter().find(|job| job.id == FIXED && job.collected.is_some());
+    eventually("its tombstone", seconds(30), collected).await;
+    // A new leader, which does not remember the job as Flink's dispatcher does that ran it.
+    fail_over(cluster, living, async |leader| leader.jvm.kill()).await;
+    cluster.mend().await;
+    let error = cluster.submit_as("KeyedSequence", &arguments, Some(FIXED)).await.expect_err("an ended job is not run again");
+    say(format!("{error:#}").chars().take(200).collect::<String>());
+    let told = cluster.job_managers.iter().any(|one| one.flink_log().contains("an ended job is never started again under its id"));
+    assert!(told, "Flink's log has the gateway's sentence");
+    let left = Left::of(cluster).await;
+    let of_job = |all: &[String]| all.iter().any(|one| one.contains(FIXED));
+    assert!(!of_job(&left.keys) && !of_job(&left.config_maps), "{left:?}");
+    assert_eq!(jobs(cluster).await.iter().filter(|job| job.id == FIXED && job.has_ended()).count(), 1);
+    cluster.wait_for_checkpoints(living, 1).await;
+}
+
+async fn a_full_config_map_is_told_of(cluster: &Cluster) {
+    let filler = json!({ "data": { "filler": "x".repeat(600_000) } });
+    cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(filler)).await.expect("a large ConfigMap");
+    let job = cluster.submit("FailsForGood", &["--after-millis", "500", "--checkpoint-interval-millis", "300"]).await.expect("a job");
+    let half = async || ha_data(cluster).await?.largest.filter(|size| size.per_cent() >= 50);
+    let size = eventually("the ledger tells of the large ConfigMap", seconds(60), half).await;
+    assert_eq!(size.name, cluster_config_map());
+    say(format!("{size:?}"));
+    // The API server compresses what is so large, where it is asked to; the gateway must be able to read it, or Flink loses its lock.
+    let logs = cluster.job_managers.iter().map(|one| one.flink_log().matches("Exception occurred while acquiring lock").count());
+    let failures: usize = logs.sum();
+    tokio::time::sleep(seconds(3)).await;
+    let logs = cluster.job_managers.iter().map(|one| one.flink_log().matches("Exception occurred while acquiring lock").count());
+    assert_eq!(logs.sum::<usize>(), failures, "Flink cannot renew its lock");
+    eventually("nothing of the job", seconds(60), async || (Left::of(cluster).await.naming(&job) == 0).then_some(())).await;
+    let filler = json!({ "data": { "filler": null } });
+    cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(filler)).await.expect("a small ConfigMap");
+}
+
+/// While another cluster's mark stands in the directory, nothing is removed; not even when the resource is deleted.
+async fn in_a_shared_directory_nothing_is_removed(cluster: &Cluster, living: &str) {
+    let foreign = directory(cluster).join(".flinkha/somebody-else");
+    std::fs::write(&foreign, "").expect("a mark");
+    let in_state = async |state: &str| ha_data(cluster).await.filter(|ha_data| ha_data.state == state);
+    let told = eventually("the ledger tells of it", seconds(90), async || in_state("Shared").await).await;
+    say(&told.message);
+    assert!(told.message.contains(".flinkha/somebody-else"), "the remedy names the mark");
+    let owner = told.owner.expect("the owner");
+    let orphan = lay_down(&directory(cluster).join("submittedJobGraphfeedbeefcafe"), b"graph");
+    cluster.leader_rest().await.cancel(living).await.expect("a cancelled job");
+    cluster.wait_for_state(living, "CANCELED", seconds(30)).await;
+    let result = || files(&cluster.storage().join("job-result-store")).into_iter().any(|file| file.to_string_lossy().contains(living));
+    eventually("Flink's result", seconds(20), async || result().then_some(())).await;
+    tokio::time::sleep(seconds(4)).await;
+    assert!(result() && orphan.exists(), "something in a directory that may be another's was removed");
+    let refused = purge(cluster, &owner);
+    assert!(refused.contains("another cluster has signed"), "{refused}");
+    assert!(result() && orphan.exists());
+
+    std::fs::remove_file(&foreign).expect("the mark goes");
+    eventually("it is ours again", seconds(60), async || in_state("Collectable").await).await;
+    eventually("the job collected and the orphan swept", seconds(60), async || (!result() && !orphan.exists()).then_some(())).await;
+    let late = lay_down(&directory(cluster).join("submittedJobGraphfeedbeefcafe"), b"graph");
+    let purged = purge(cluster, &owner);
+    assert!(purged.contains("files that are not Flink's HA files stay") && !late.exists(), "{purged}");
+    assert!(directory(cluster).join("notes.txt").exists());
+}
+
+/// What the Job of a deleted resource runs; what it said.
+fn purge(cluster: &Cluster, owner: &str) -> String {
+    let flags = [
+        "--storage-dir",
+        &cluster.storage_uri(),
+        "--ha-cluster-id",
+        &names::high_availability_cluster_id(NAMESPACE, NAME),
+        "--owner",
+        owner,
+    ];
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha")).arg("purge").args(flags).output().expect("a run of the purge");
+    let said = [run.stdout, run.stderr].concat();
+    say(String::from_utf8_lossy(&said).trim());
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_told_of_and_nothing_is_lost() {
+    if cluster_version() != "2.3.0" {
+        return say("the S3 file system of other versions is not published");
+    }
+    let cluster = Cluster::start_on_s3_with(Provider::ours(), 1, 1, "another secret").await;
+    let job = cluster.run_sequence(0, 100).await;
+    let told =
+        eventually("the ledger tells of it", seconds(90), async || ha_data(&cluster).await.filter(|told| told.state == "Unreachable"))
+            .await;
+    say(&told.message);
+    assert!(told.message.contains("SignatureDoesNotMatch") && told.message.contains("spec.flinkConfiguration"), "{}", told.message);
+    cluster.leader_rest().await.cancel(&job).await.expect("a cancelled job");
+    cluster.wait_for_state(&job, "CANCELED", seconds(30)).await;
+    let result = || files(&cluster.storage().join("job-result-store")).into_iter().any(|file| file.to_string_lossy().contains(&job));
+    eventually("Flink's result stays", seconds(20), async || result().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

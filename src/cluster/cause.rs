@@ -56,8 +56,16 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
         _ => None,
     };
     let storage = reason.map(|reason| Cause { reason, message: format!("spec.highAvailability.storageDir: {}", ha_data.message) });
+    let unreadable = (!ha_data.unreadable.is_empty()).then(|| Cause {
+        reason: "PointerUnreadable",
+        message: format!(
+            "ConfigMaps {} hold a pointer that cannot be read; the files that it may name are kept, and its job may not survive a failover: \
+             take a savepoint and submit the job anew",
+            ha_data.unreadable.join(", ")
+        ),
+    });
     let full = ha_data.largest.as_ref().filter(|size| size.per_cent() >= FULL);
-    storage.into_iter().chain(full.map(|size| Cause { reason: "HaDataLarge", message: large(size) })).collect()
+    storage.into_iter().chain(unreadable).chain(full.map(|size| Cause { reason: "HaDataLarge", message: large(size) })).collect()
 }
 
 /// A ConfigMap that comes near the limit of what Kubernetes stores.

@@ -16,6 +16,8 @@ pub struct Inventory {
     pub stored: BTreeSet<String>,
     /// Jobs with a ConfigMap of their own.
     pub with_config_map: BTreeSet<String>,
+    /// Jobs with a pointer to a checkpoint.
+    pub with_checkpoint: BTreeSet<String>,
     /// Names of files that pointers name.
     pub named: BTreeSet<String>,
     /// The file of each stored job's graph or plan.
@@ -24,7 +26,7 @@ pub struct Inventory {
     pub unreadable_plan: bool,
     /// Jobs with a pointer to a checkpoint that cannot be read.
     pub unreadable_checkpoint: BTreeSet<String>,
-    /// Size of each ConfigMap as it counts towards the limit of 1 MiB: keys and values, in bytes.
+    /// Size of each ConfigMap as it counts towards the limit of 1 MiB, in bytes.
     pub bytes: BTreeMap<String, usize>,
 }
 
@@ -46,7 +48,11 @@ impl Inventory {
 
     fn add_cluster(&mut self, config_map: &Value) {
         for (key, value) in entries(config_map) {
-            let Some(id) = ha_data::plan_of(key) else { continue };
+            let Some(id) = ha_data::plan_of(key) else {
+                // A key of a version that is not known may name anything.
+                self.unreadable_plan |= !ha_data::is_leader(key);
+                continue;
+            };
             self.stored.insert(id.to_owned());
             match pointer::file(value) {
                 Ok(uri) => {
@@ -59,7 +65,11 @@ impl Inventory {
     }
 
     fn add_job(&mut self, job: String, config_map: &Value) {
-        for (_, value) in entries(config_map).filter(|(key, _)| ha_data::is_checkpoint(key)) {
+        for (key, value) in entries(config_map).filter(|(key, _)| *key != ha_data::COUNTER) {
+            if ha_data::is_checkpoint(key) {
+                self.with_checkpoint.insert(job.clone());
+            }
+            // A key of a version that is not known may name anything.
             match pointer::file(value) {
                 Ok(uri) => {
                     self.named.insert(pointer::name(&uri).to_owned());
@@ -77,9 +87,10 @@ impl Inventory {
         self.stored.contains(job) || self.with_config_map.contains(job)
     }
 
-    /// The largest ConfigMap and its size in bytes.
-    pub fn largest(&self) -> Option<(&str, usize)> {
-        self.bytes.iter().max_by_key(|(_, bytes)| **bytes).map(|(name, bytes)| (name.as_str(), *bytes))
+    /// ConfigMaps with a pointer that cannot be read.
+    pub fn unreadable(&self, cluster_id: &str) -> Vec<String> {
+        let plans = self.unreadable_plan.then(|| names::cluster_config_map(cluster_id));
+        plans.into_iter().chain(self.unreadable_checkpoint.iter().map(|job| names::job_config_map(cluster_id, job))).collect()
     }
 }
 
@@ -116,7 +127,7 @@ mod tests {
         assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
         assert_eq!(inventory.plans[JOB], "submittedExecutionPlan1");
         assert!(inventory.may_live(JOB) && !inventory.unreadable_plan && inventory.unreadable_checkpoint.is_empty());
-        assert!(inventory.largest().is_some_and(|(name, bytes)| name == "demo-cluster-config-map" && bytes > 900));
+        assert!(inventory.unreadable("demo").is_empty() && bytes(&config_maps("x", "y")[1]) > 30);
     }
 
     #[test]
@@ -124,5 +135,6 @@ mod tests {
         let inventory = Inventory::of("demo", &config_maps("rO0ABX", "?"));
         assert!(inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB));
         assert!(inventory.named.is_empty());
+        assert_eq!(inventory.unreadable("demo"), ["demo-cluster-config-map".to_owned(), names::job_config_map("demo", JOB)]);
     }
 }

@@ -12,11 +12,16 @@ pub const JOBS_KEY: &str = "jobs";
 /// Key of the ledger ConfigMap that holds JSON of [`HaData`].
 pub const HA_DATA_KEY: &str = "haData";
 
-/// Ended jobs that are kept; the oldest go first. About 250 bytes each, far below the limit of 1 MiB.
+/// Ended jobs that are kept; the oldest go first. At most about 400 bytes each, so that the ledger stays far below the limit of 1 MiB.
 const LIMIT: usize = 1000;
+
+/// Characters of a job's name that are kept. Names made from SQL can be as long as their statements.
+const NAME: usize = 128;
 
 /// State of a job that has not ended.
 const RUNNING: &str = "Running";
+/// State of a job that is no longer stored, and of whose end there is no record.
+const UNKNOWN: &str = "Unknown";
 
 /// A job. One with an end is a tombstone: it never runs again under its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +30,7 @@ pub struct Job {
     pub id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`.
+    /// `Running`, `Finished`, `Canceled` or `Failed`; `Unknown` when it is no longer stored and there is no record of its end.
     pub state: String,
     /// When it was submitted, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +74,9 @@ pub struct HaData {
     /// The largest HA ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest: Option<Size>,
+    /// ConfigMaps with a pointer that cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
     /// Files that nothing needs, as the last sweep found them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphans: Option<Orphans>,
@@ -122,16 +130,19 @@ pub struct Begun {
     pub plan: Option<String>,
 }
 
-/// Notes the jobs that are stored now, and forgets those without an end that are neither stored nor otherwise known any more: their submission
-/// was taken back. True when that is news.
+/// Notes the jobs that are stored now. Those without an end that are neither stored nor otherwise known any more are unknown, and never
+/// forgotten: somebody may have removed what was stored, and may put it back. True when that is news.
 pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTreeSet<String>) -> bool {
     let before = jobs.clone();
-    jobs.retain(|job| job.has_ended() || stored.contains_key(&job.id) || known.contains(&job.id));
+    for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
+        let is_known = stored.contains_key(&job.id) || known.contains(&job.id);
+        job.state = if is_known { RUNNING } else { UNKNOWN }.to_owned();
+    }
     for (id, begun) in stored {
         match jobs.iter_mut().find(|job| job.id == *id) {
             Some(job) => {
                 if job.name.is_empty() {
-                    job.name.clone_from(&begun.name);
+                    job.name = shortened(&begun.name);
                 }
                 if begun.plan.is_some() {
                     job.plan.clone_from(&begun.plan);
@@ -139,7 +150,7 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTree
             }
             None => jobs.push(Job {
                 id: id.clone(),
-                name: begun.name.clone(),
+                name: shortened(&begun.name),
                 state: RUNNING.to_owned(),
                 started: Some(begun.started.clone()),
                 plan: begun.plan.clone(),
@@ -150,6 +161,10 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTree
     *jobs != before
 }
 
+fn shortened(name: &str) -> String {
+    name.chars().take(NAME).collect()
+}
+
 /// Writes a job's end down, or keeps the one that stands.
 pub fn bury(jobs: &mut Vec<Job>, id: &str, outcome: &Outcome, now: &str) {
     let mut job = match jobs.iter().position(|job| job.id == id) {
@@ -158,7 +173,7 @@ pub fn bury(jobs: &mut Vec<Job>, id: &str, outcome: &Outcome, now: &str) {
         None => Job { id: id.to_owned(), ..Job::default() },
     };
     if job.name.is_empty() {
-        job.name.clone_from(&outcome.name);
+        job.name = shortened(&outcome.name);
     }
     job.state = outcome.state.to_owned();
     job.ended = Some(now.to_owned());
@@ -223,7 +238,9 @@ mod tests {
         assert_eq!(jobs[0].state, "Failed");
         assert!(!note(&mut jobs, &BTreeMap::new(), &nothing), "a tombstone stays");
         note(&mut jobs, &stored("b", "plan"), &nothing);
-        assert!(note(&mut jobs, &BTreeMap::new(), &nothing), "its submission was taken back");
-        assert_eq!(jobs.len(), 1);
+        assert!(note(&mut jobs, &BTreeMap::new(), &nothing));
+        assert_eq!((jobs.len(), jobs[1].state.as_str()), (2, "Unknown"), "somebody removed it by hand, perhaps");
+        note(&mut jobs, &stored("b", "plan"), &nothing);
+        assert_eq!(jobs[1].state, "Running");
     }
 }

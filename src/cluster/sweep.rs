@@ -4,7 +4,7 @@
 //! orphan. So what no pointer names is an orphan only past an age that no such moment lasts, and only while everything that could name
 //! it can be read. Unknown never deletes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::inventory::Inventory;
@@ -16,7 +16,7 @@ pub enum Kind {
     Plan,
     /// Metadata of a completed checkpoint. The file itself says of which job.
     Checkpoint,
-    /// Jar or other artifact of this job.
+    /// Jar or other artifact of this job or application.
     Blob(String),
     /// An object that marks a directory, as Hadoop writes them into buckets.
     Marker,
@@ -34,10 +34,12 @@ impl Kind {
             }
             [name] if random(name, "completedCheckpoint") => Kind::Checkpoint,
             ["blob"] | ["blob", _] => Kind::Marker,
-            ["blob", directory, name] if name.starts_with("blob_") => match directory.strip_prefix("job_") {
-                Some(job) if job.len() == 32 && hexadecimal(job) => Kind::Blob(job.to_owned()),
-                _ => Kind::Foreign,
-            },
+            ["blob", directory, name] if name.starts_with("blob_") => {
+                match directory.strip_prefix("job_").or_else(|| directory.strip_prefix("application_")) {
+                    Some(job) if job.len() == 32 && hexadecimal(job) => Kind::Blob(job.to_owned()),
+                    _ => Kind::Foreign,
+                }
+            }
             _ => Kind::Foreign,
         }
     }
@@ -71,6 +73,8 @@ pub struct Known<'a> {
     pub inventory: &'a Inventory,
     /// Jobs with a DIRTY result: Flink is still cleaning up.
     pub dirty: &'a BTreeSet<String>,
+    /// Jobs that have not ended by the ledger, with the files of their plans: somebody may have removed their ConfigMaps, and may put them back.
+    pub living: &'a BTreeMap<String, Option<String>>,
     /// Younger files are left alone.
     pub age_limit: Duration,
 }
@@ -83,8 +87,9 @@ pub fn verdict(path: &str, age: Duration, known: &Known) -> Verdict {
         Kind::Marker => Verdict::InUse,
         Kind::Plan | Kind::Checkpoint if inventory.named.contains(path) => Verdict::InUse,
         Kind::Plan if inventory.unreadable_plan => Verdict::Protected,
+        Kind::Plan if known.living.values().flatten().any(|plan| plan == path) => Verdict::Protected,
         Kind::Blob(job) if inventory.may_live(&job) => Verdict::InUse,
-        Kind::Blob(job) if known.dirty.contains(&job) => Verdict::Protected,
+        Kind::Blob(job) if known.dirty.contains(&job) || known.living.contains_key(&job) => Verdict::Protected,
         _ if age < known.age_limit => Verdict::Young,
         _ => Verdict::Orphan,
     }
@@ -94,8 +99,9 @@ pub fn verdict(path: &str, age: Duration, known: &Known) -> Verdict {
 pub fn of_checkpoint(job: Option<&str>, known: &Known) -> Verdict {
     let Some(job) = job else { return Verdict::Protected };
     let inventory = known.inventory;
-    // A live job without a ConfigMap: somebody has removed it, and its pointers with it.
-    let lost = inventory.stored.contains(job) && !inventory.with_config_map.contains(job);
+    // A live job without a pointer: somebody has removed its ConfigMap; the one that a new leader has made instead is empty.
+    let lives = inventory.stored.contains(job) || known.living.contains_key(job);
+    let lost = lives && !inventory.with_checkpoint.contains(job);
     if inventory.unreadable_checkpoint.contains(job) || known.dirty.contains(job) || lost { Verdict::Protected } else { Verdict::Orphan }
 }
 
@@ -107,7 +113,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn judge(path: &str, age: Duration, inventory: &Inventory) -> Verdict {
-        verdict(path, age, &Known { inventory, dirty: &BTreeSet::new(), age_limit: DAY })
+        verdict(path, age, &Known { inventory, dirty: &BTreeSet::new(), living: &BTreeMap::new(), age_limit: DAY })
     }
 
     #[test]
@@ -116,6 +122,7 @@ mod tests {
         assert_eq!(Kind::of("submittedApplicationabc"), Kind::Plan);
         assert_eq!(Kind::of("completedCheckpoint72c00e5cb65a"), Kind::Checkpoint);
         assert_eq!(Kind::of(&format!("blob/job_{JOB}/blob_p-12")), Kind::Blob(JOB.to_owned()));
+        assert_eq!(Kind::of(&format!("blob/application_{JOB}/blob_p-12")), Kind::Blob(JOB.to_owned()));
         for foreign in [
             "completedCheckpoint",
             "completedCheckpoint.txt",
@@ -145,12 +152,20 @@ mod tests {
         let named = Inventory { named: ["completedCheckpointab".to_owned()].into(), ..Inventory::default() };
         assert_eq!(judge("completedCheckpointab", DAY, &named), Verdict::InUse);
         assert_eq!(judge("submittedJobGraphab", DAY, &Inventory { unreadable_plan: true, ..Inventory::default() }), Verdict::Protected);
-        let none = BTreeSet::new();
-        let of = |inventory: &Inventory, job| of_checkpoint(job, &Known { inventory, dirty: &none, age_limit: DAY });
+        let (none, nobody) = (BTreeSet::new(), BTreeMap::new());
+        let of = |inventory: &Inventory, job| of_checkpoint(job, &Known { inventory, dirty: &none, living: &nobody, age_limit: DAY });
         assert_eq!(of(&live, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed");
         assert_eq!(of(&Inventory::default(), None), Verdict::Protected, "not understood");
         let unreadable = Inventory { unreadable_checkpoint: [JOB.to_owned()].into(), ..Inventory::default() };
         assert_eq!(of(&unreadable, Some(JOB)), Verdict::Protected);
         assert_eq!(of(&Inventory::default(), Some(JOB)), Verdict::Orphan);
+        let emptied = Inventory { stored: [JOB.to_owned()].into(), with_config_map: [JOB.to_owned()].into(), ..Inventory::default() };
+        assert_eq!(of(&emptied, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed, and made anew");
+        // The ledger remembers what somebody has removed from all ConfigMaps.
+        let living = BTreeMap::from([(JOB.to_owned(), Some("submittedJobGraphab".to_owned()))]);
+        let known = Known { inventory: &Inventory::default(), dirty: &none, living: &living, age_limit: DAY };
+        assert_eq!(verdict("submittedJobGraphab", DAY, &known), Verdict::Protected);
+        assert_eq!(verdict(&format!("blob/job_{JOB}/blob_p-1"), DAY, &known), Verdict::Protected);
+        assert_eq!(of_checkpoint(Some(JOB), &known), Verdict::Protected);
     }
 }

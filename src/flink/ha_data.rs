@@ -48,6 +48,14 @@ pub fn leader_keys(cluster_config_map: &Value) -> impl Iterator<Item = &str> {
     data.into_iter().flat_map(|data| data.keys()).map(String::as_str).filter(|key| key.starts_with(LEADER_KEY))
 }
 
+/// Does a key of the cluster ConfigMap tell who leads?
+pub fn is_leader(key: &str) -> bool {
+    key.starts_with(LEADER_KEY)
+}
+
+/// Key of a job's ConfigMap with the number of the next checkpoint.
+pub const COUNTER: &str = "counter";
+
 fn ids(cluster_config_map: &Value, prefixes: &[&str]) -> BTreeSet<String> {
     let data = cluster_config_map.get("data").and_then(Value::as_object);
     let keys = data.into_iter().flat_map(|data| data.keys());

@@ -1,10 +1,12 @@
 //! A bounded reader of Java's serialisation (Java Object Serialization Specification, chapter 6), as far as Flink's state handles need it:
 //! it walks a stream and tells the strings in fields of a wanted class. It builds no objects, never panics and never reads on beyond what it does not understand.
 
-/// Deeper nesting, more handles or longer input than any state handle has.
-const DEPTH: usize = 64;
-const HANDLES: usize = 10_000;
-const LENGTH: usize = 1 << 20;
+/// Deeper nesting, more handles or longer input than any state handle has: one takes some 700 bytes.
+const DEPTH: usize = 32;
+const HANDLES: usize = 256;
+const LENGTH: usize = 16 << 10;
+/// More strings than anybody looks for.
+const FOUND: usize = 16;
 
 const MAGIC: [u8; 4] = [0xac, 0xed, 0x00, 0x05];
 
@@ -225,6 +227,7 @@ impl<'a> Reader<'a> {
         for (code, name) in &class.fields {
             let wanted = class.name == self.class && name == self.field;
             match self.value(*code, depth)? {
+                Some(_) if wanted && self.found.len() == FOUND => return Err(Unreadable::TooLarge),
                 Some(text) if wanted => self.found.push(text),
                 None if wanted => return Err(Unreadable::Unknown),
                 _ => {}
@@ -280,7 +283,7 @@ mod tests {
     #[test]
     fn nesting_without_end_is_refused() {
         // An enum constant whose name is an enum constant, and so on, each of a class that is null.
-        let deep: Vec<u8> = MAGIC.into_iter().chain([0x7e, 0x70].into_iter().cycle().take(LENGTH - 100)).collect();
+        let deep: Vec<u8> = MAGIC.into_iter().chain([0x7e, 0x70].into_iter().cycle().take(LENGTH - 4)).collect();
         assert_eq!(strings(&deep, "C", "f"), Err(Unreadable::TooLarge));
         assert_eq!(strings(&vec![0; LENGTH + 1], "C", "f"), Err(Unreadable::TooLarge));
     }

@@ -1,7 +1,7 @@
 //! The ledger as the leading gateway writes it: read, changed by a pure function, and written if nobody else has written meanwhile and no newer
 //! term has.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -51,19 +51,26 @@ impl Book {
         Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
     }
 
-    /// The file of each job's graph or plan, as it was noted when the job began.
-    pub async fn plans(&self) -> anyhow::Result<BTreeMap<String, String>> {
+    /// The jobs of the ledger.
+    pub async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
         let object = self.read().await?;
         let text = object.pointer("/data").and_then(|data| data.get(ledger::JOBS_KEY)?.as_str());
-        let jobs = ledger::read(text).context(NOT_OURS)?;
-        Ok(jobs.into_iter().filter_map(|job| Some((job.id, job.plan?))).collect())
+        ledger::read(text).context(NOT_OURS)
+    }
+
+    /// Reads which jobs have ended, before a JVM can ask for one of them anew.
+    pub async fn note_ended(&self) -> anyhow::Result<()> {
+        self.shared.note_ended(ended(&self.jobs().await?));
+        Ok(())
     }
 
     /// Changes the jobs. The change may be made several times; it tells whether it changed anything.
     pub async fn change_jobs(&self, term: &Term, change: impl Fn(&mut Vec<Job>) -> bool) -> anyhow::Result<()> {
         self.change(term, ledger::JOBS_KEY, |text| {
             let mut jobs = ledger::read(text).context(NOT_OURS)?;
-            Ok(change(&mut jobs).then(|| json!(jobs).to_string()))
+            let changed = change(&mut jobs);
+            self.shared.note_ended(ended(&jobs));
+            Ok(changed.then(|| json!(jobs).to_string()))
         })
         .await
     }
@@ -106,4 +113,8 @@ impl Book {
     fn config_maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.shared.names.namespace)
     }
+}
+
+fn ended(jobs: &[Job]) -> BTreeSet<String> {
+    jobs.iter().filter(|job| job.has_ended()).map(|job| job.id.clone()).collect()
 }

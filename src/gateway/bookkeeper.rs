@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::book::Book;
-use crate::cluster::ledger::{Begun, note};
+use crate::cluster::ledger::{Begun, Size, note};
 use crate::lease::term::Term;
 use crate::world::http::PlainClient;
 use crate::world::storage::Storage;
@@ -43,33 +44,40 @@ impl Bookkeeper {
     }
 
     async fn lead(&self, term: &Term) {
-        let mut told = None;
-        let mut stale = true;
+        let (mut sizes, mut told) = (None, None);
         loop {
-            if stale && let Err(error) = self.note(term).await {
-                tracing::warn!(error = format!("{error:#}"), "failed to note the jobs in the ledger; trying again");
-                sleep(SIZES).await;
-                continue;
+            if sizes.is_none() {
+                match self.note(term).await {
+                    Ok(found) => sizes = Some(found),
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to note the jobs in the ledger; trying again"),
+                }
             }
-            stale = false;
-            let largest = self.book.shared.copies.sizes().into_iter().max_by_key(|size| size.bytes);
-            let step = largest.as_ref().map(|size| size.per_cent() / 10);
-            if step != told {
-                match self.book.change_ha_data(term, |ha_data| ha_data.largest.clone_from(&largest)).await {
-                    Ok(()) => told = step,
+            // In steps, and down by two at a time, so that a size that swings makes no news.
+            if let Some(largest) = self.largest(sizes.as_ref())
+                && told.is_none_or(|told| largest.per_cent() / 10 > told || largest.per_cent() / 10 + 1 < told)
+            {
+                match self.book.change_ha_data(term, |ha_data| ha_data.largest = Some(largest.clone())).await {
+                    Ok(()) => told = Some(largest.per_cent() / 10),
                     Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to note the size of the HA data"),
                 }
             }
             tokio::select! {
-                () = self.book.shared.job_started.notified() => stale = true,
+                () = self.book.shared.jobs_changed.notified() => sizes = None,
                 () = sleep(SIZES) => {}
             }
         }
     }
 
-    /// Notes the jobs that are stored.
-    async fn note(&self, term: &Term) -> anyhow::Result<()> {
-        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+    /// The largest ConfigMap: as read when the jobs were noted, or as written since.
+    fn largest(&self, read: Option<&BTreeMap<String, usize>>) -> Option<Size> {
+        let mut sizes = read?.clone();
+        sizes.extend(self.book.shared.copies.sizes().into_iter().map(|size| (size.name, size.bytes)));
+        sizes.into_iter().map(|(name, bytes)| Size { name, bytes }).max_by_key(|size| size.bytes)
+    }
+
+    /// Notes the jobs that are stored, and tells the size of each HA ConfigMap.
+    async fn note(&self, term: &Term) -> anyhow::Result<BTreeMap<String, usize>> {
+        let inventory = self.book.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
         // Without the results nobody knows whether a job that is no longer stored has ended: then none is forgotten.
         let entries = match &self.storage {
             Some(storage) => storage.entries().await.ok(),
@@ -95,7 +103,8 @@ impl Bookkeeper {
                 let known = known.iter().cloned().chain(all).collect();
                 note(jobs, &stored, &known)
             })
-            .await
+            .await?;
+        Ok(inventory.bytes)
     }
 
     /// Name and start of every job that Flink tells of; none when it does not answer.

@@ -1,42 +1,38 @@
-//! The mark by which a cluster signs its storage directory, so that two clusters that share one are told of it.
-
-use std::time::Duration;
+//! The mark by which a cluster signs its storage directory. While another cluster's mark stands beside it, nothing is removed: its owner may be
+//! stopped, and what looks like an orphan from here may be all that it has.
 
 use anyhow::Context;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use tokio::time::Instant;
+use ring::digest::{SHA256, digest};
 
 use super::book::Book;
 use crate::api::names;
 use crate::lease::term::Term;
+use crate::world::storage::Storage;
 use crate::world::storage::reach::NotCollectable;
-use crate::world::storage::{Mark, Storage};
-
-/// A mark of another owner that does not beat for this long is an old one.
-const MARK_PATIENCE: Duration = Duration::from_secs(150);
 
 /// The storage directory and whether it is ours.
 pub struct Claim {
     pub storage: Result<Storage, NotCollectable>,
     /// How this cluster signs.
     owner: Option<String>,
-    foreign_mark: Option<(Mark, Instant)>,
-    /// The state as last written into the ledger.
-    reported: Option<&'static str>,
     /// As the last beat found it: nothing is removed from a directory that is not known to be ours.
     pub is_ours: bool,
+    /// The state as last written into the ledger in this tenure.
+    reported: Option<(u64, &'static str)>,
 }
 
 impl Claim {
     pub fn new(storage: Result<Storage, NotCollectable>) -> Self {
-        Self { storage, owner: None, foreign_mark: None, reported: None, is_ours: false }
+        Self { storage, owner: None, is_ours: false, reported: None }
     }
 
-    /// Marks the directory as ours, unless another cluster does so too, and says in the ledger how things stand.
+    /// Signs the directory, and says in the ledger how things stand, if that is news.
     ///
     /// # Errors
-    /// When the storage or the API server does not answer; the storage's error is in the ledger too.
+    /// When the API server does not answer. What the storage says goes into the ledger.
     pub async fn beat(&mut self, book: &Book, term: &Term) -> anyhow::Result<()> {
         let storage = match &self.storage {
             Ok(storage) => storage.clone(),
@@ -47,15 +43,18 @@ impl Claim {
             None => owner(book).await?,
         };
         self.owner = Some(owner.clone());
-        let signed = self.sign(&storage, &owner).await;
-        self.is_ours = matches!(signed, Ok(Some(true)));
-        match signed {
-            Ok(Some(true)) => self.report(book, term, "Collectable", String::new()).await,
-            Ok(Some(false)) => {
-                let message = "another cluster uses the same high-availability.storageDir and cluster id; give each its own";
-                self.report(book, term, "Shared", message.to_owned()).await
+        let others = sign(&storage, &owner).await;
+        self.is_ours = others.as_ref().is_ok_and(Vec::is_empty);
+        match others.as_deref() {
+            Ok([]) => self.report(book, term, "Collectable", String::new()).await,
+            Ok([other, ..]) => {
+                let message = format!(
+                    "another cluster has signed the same directory, so nothing is removed from it; give each its own, or, if that cluster is gone for \
+                     good, remove its mark {}",
+                    storage.uri_of_mark(other)
+                );
+                self.report(book, term, "Shared", message).await
             }
-            Ok(None) => Ok(()),
             Err(error) => {
                 let remedy =
                     "look at its address and credentials (spec.flinkConfiguration, or the environment in spec.jobManager.podTemplate)";
@@ -64,41 +63,30 @@ impl Claim {
         }
     }
 
-    /// Signs, and tells whether the directory is ours; `None` while that is not sure.
-    async fn sign(&mut self, storage: &Storage, owner: &str) -> anyhow::Result<Option<bool>> {
-        let foreign = storage.mark().await.context("failed to read the mark")?.filter(|mark| mark.owner != owner);
-        let Some(mark) = foreign else {
-            storage.claim(owner).await.context("failed to write the mark")?;
-            return Ok(Some(true));
-        };
-        match &self.foreign_mark {
-            Some((before, since)) if *before == mark && since.elapsed() >= MARK_PATIENCE => {
-                storage.claim(owner).await.context("failed to write the mark")?;
-                Ok(Some(true))
-            }
-            Some((before, _)) if *before == mark => Ok(None),
-            before => {
-                let living = before.is_some();
-                self.foreign_mark = Some((mark, Instant::now()));
-                Ok(living.then_some(false))
-            }
-        }
-    }
-
     async fn report(&mut self, book: &Book, term: &Term, state: &'static str, message: String) -> anyhow::Result<()> {
-        // Messages of a storage may differ each time; the first tells enough.
-        if self.reported == Some(state) {
+        if self.reported == Some((term.number, state)) {
             return Ok(());
         }
         let owner = self.owner.clone();
         book.change_ha_data(term, |ha_data| {
-            (ha_data.state, ha_data.message) = (state.to_owned(), message.clone());
+            // Messages of a storage may differ each time; the first tells enough.
+            if ha_data.state != state {
+                (ha_data.state, ha_data.message) = (state.to_owned(), message.clone());
+            }
             ha_data.owner.clone_from(&owner);
         })
         .await?;
-        self.reported = Some(state);
+        self.reported = Some((term.number, state));
         Ok(())
     }
+}
+
+/// Signs, and tells who else has.
+async fn sign(storage: &Storage, owner: &str) -> anyhow::Result<Vec<String>> {
+    // First: two that sign at the same time both see the other.
+    storage.claim(owner).await.context("failed to write the mark")?;
+    let marks = storage.marks().await.context("failed to read the marks")?;
+    Ok(marks.into_iter().map(|mark| mark.owner).filter(|other| other != owner).collect())
 }
 
 /// What a storage says without the document that an object store appends: of that only its code.
@@ -109,12 +97,20 @@ fn brief(error: &str) -> String {
     format!("{}{code}", if code.is_empty() { said.trim_end() } else { said.as_str() })
 }
 
-/// By the ledger, which stays with retained data; else by the Lease's UID, which no other cluster has.
+/// By the ledger, which stays with retained data; else by the Kubernetes cluster's own certificate, which the same resource finds again after it
+/// was deleted; else by the Lease. Other resources of that Kubernetes cluster have directories of their own.
 async fn owner(book: &Book) -> anyhow::Result<String> {
     if let Some(owner) = book.ha_data().await?.owner {
         return Ok(owner);
     }
-    let leases: Api<Lease> = Api::namespaced(book.client.clone(), &book.shared.names.namespace);
+    let namespace = &book.shared.names.namespace;
+    let config_maps: Api<ConfigMap> = Api::namespaced(book.client.clone(), namespace);
+    let authority = config_maps.get_opt("kube-root-ca.crt").await.context("failed to read kube-root-ca.crt")?;
+    if let Some(certificate) = authority.and_then(|authority| authority.data?.remove("ca.crt")) {
+        let digest = digest(&SHA256, certificate.as_bytes());
+        return Ok(digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect());
+    }
+    let leases: Api<Lease> = Api::namespaced(book.client.clone(), namespace);
     let lease = leases.get(&names::lease(&book.cluster)).await.context("failed to read the Lease")?;
     lease.metadata.uid.context("the Lease has no UID")
 }

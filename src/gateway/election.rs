@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::book::Book;
 use super::copies::put_back_cluster;
 use super::jvm::Process;
 use super::peers::Peers;
@@ -54,6 +55,7 @@ pub struct Driver {
     pub endpoint: endpoint::Publisher,
     pub peers: Arc<Peers>,
     pub ledger: String,
+    pub book: Book,
     pub lease_name: String,
     pub namespace: String,
     /// A client of its own, made anew after each time-out: a dead connection must not delay the next attempt.
@@ -145,13 +147,16 @@ impl Driver {
                 shared.copies.forget_all();
                 let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 let look = self.look.take();
+                let book = self.book.clone();
                 let holder = if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
                 tokio::spawn(async move {
                     let look = match look {
                         Some(look) => tokio::time::timeout(LOOK_PATIENCE, look).await.ok().and_then(Result::ok).flatten(),
                         None => None,
                     };
-                    let (outcome, cluster) = stamper.stamp(&term, &holder, patience, look).await;
+                    // Beside the stamping, so that it takes no time. Without an answer the bookkeeper reads it soon.
+                    let ended = tokio::time::timeout(patience, book.note_ended());
+                    let ((outcome, cluster), _) = tokio::join!(stamper.stamp(&term, &holder, patience, look), ended);
                     if outcome == Stamping::Done {
                         if let (Some(storage), Some(cluster), false) = (storage, &cluster, keep_holder) {
                             mender::mend_before_grant(&storage, cluster).await;

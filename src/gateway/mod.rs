@@ -159,7 +159,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings_of_sweep =
         sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
     let sweeper = sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings: settings_of_sweep };
-    let collector = collector::Collector { book, claim: claim::Claim::new(storage) };
+    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage) };
     let keeper = keeper::Keeper { shared: Arc::clone(&shared), client: client.clone() };
     let driver = election::Driver {
         elector: Elector::new(identity, settings.clone()),
@@ -181,6 +181,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         },
         peers: Arc::clone(&peers),
         ledger: names::ledger(&arguments.cluster),
+        book,
         lease_name: names::lease(&arguments.cluster),
         namespace: arguments.namespace.clone(),
         lease_client: client,

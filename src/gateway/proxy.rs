@@ -124,8 +124,9 @@ impl Proxy {
 
     fn plan(&self, exchange: &Exchange, shown: &Shown) -> Plan {
         let stored = self.shared.stored();
-        let known =
-            Known { names: &self.shared.names, shown, now: self.shared.clock.now(), wall_clock: Timestamp::now(), stored: stored.as_ref() };
+        let (names, ended) = (&self.shared.names, self.shared.ended());
+        let (now, wall_clock) = (self.shared.clock.now(), Timestamp::now());
+        let known = Known { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
         plan(&Asked { call: &exchange.call, body: &exchange.json }, &known)
     }
 
@@ -181,7 +182,7 @@ impl Proxy {
                     self.shared.job_ended.notify_one();
                 }
                 if !after.is_subset(&before) {
-                    self.shared.job_started.notify_one();
+                    self.shared.jobs_changed.notify_one();
                 }
             }
             Then::CheckStamp { name, term } => {

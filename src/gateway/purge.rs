@@ -1,9 +1,13 @@
 //! `flinkha purge`: removes all HA files of a cluster that is being deleted with `onDelete: Delete`, and nothing that is not Flink's.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use futures::TryStreamExt;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::flink_configuration;
 use crate::cluster::sweep::Kind;
@@ -32,32 +36,45 @@ const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 /// Removes, and tells what.
 ///
 /// # Errors
-/// When the storage cannot be reached, or when the directory is another cluster's. It is safe to try again.
+/// When the storage cannot be reached, or when another cluster has signed the directory too. It is safe to try again.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // The first process of a container is not ended by a signal unless it listens.
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        purged = purge_all(&arguments) => purged,
+        _ = terminate.recv() => anyhow::bail!("told to end"),
+    }
+}
+
+async fn purge_all(arguments: &Arguments) -> anyhow::Result<()> {
     let configuration = flink_configuration(arguments.flink_configuration.as_deref())?;
     let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &configuration)?;
-    let mark = storage.mark().await.context("failed to read the mark of the storage directory")?;
-    let message = match mark {
-        Some(mark) if mark.owner == arguments.owner => purge(&storage).await?,
-        Some(_) => anyhow::bail!("the storage directory is signed by another cluster; its files stay"),
-        // An earlier try has got as far as the mark, which goes last.
-        None => "no file was left".to_owned(),
-    };
+    let message = purge(&storage, &arguments.owner).await?;
     owned_directories(&arguments.storage_dir, &arguments.ha_cluster_id).for_each(remove_empty);
     tracing::info!("{message}");
-    // For people only; there is none outside of a container.
-    let _ = std::fs::write(TERMINATION_MESSAGE, &message);
+    // For people only; the kubelet makes the file, and elsewhere there is none.
+    if let Ok(mut file) = File::options().write(true).truncate(true).open(TERMINATION_MESSAGE) {
+        let _ = file.write_all(message.as_bytes());
+    }
     Ok(())
 }
 
-async fn purge(storage: &Storage) -> anyhow::Result<String> {
+/// Files between two looks at who else uses the directory.
+const OFTEN: usize = 100;
+
+async fn purge(storage: &Storage, owner: &str) -> anyhow::Result<String> {
+    // Signed anew: what is written after this was written by a cluster that came after the deleted one.
+    storage.claim(owner).await.context("failed to sign the storage directory")?;
+    let now = ours(storage, owner).await?;
     let (mut removed, mut foreign) = (0, 0);
     let mut files = storage.files();
     while let Some(file) = files.try_next().await.context("failed to list the storage directory")? {
-        if Kind::of(&file.path) == Kind::Foreign {
-            foreign += 1;
-            tracing::info!(file = file.path, "not one of Flink's HA files; it stays");
+        if matches!(Kind::of(&file.path), Kind::Foreign | Kind::Marker) || file.written > now {
+            foreign += usize::from(Kind::of(&file.path) != Kind::Marker);
             continue;
+        }
+        if removed % OFTEN == 0 {
+            ours(storage, owner).await?;
         }
         storage.remove_file(&file.path).await.with_context(|| format!("failed to remove {}", file.path))?;
         removed += 1;
@@ -69,9 +86,15 @@ async fn purge(storage: &Storage) -> anyhow::Result<String> {
         remove.await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
         removed += 1;
     }
-    storage.unclaim().await.context("failed to remove the mark")?;
+    storage.unclaim(owner).await.context("failed to remove the mark")?;
     let stay = if foreign > 0 { format!("; {foreign} files that are not Flink's HA files stay") } else { String::new() };
     Ok(format!("removed {removed} files{stay}"))
+}
+
+/// The time of the storage, if nobody else has signed the directory.
+async fn ours(storage: &Storage, owner: &str) -> anyhow::Result<SystemTime> {
+    let mark = storage.mark_of_only(owner).await.context("failed to read the marks of the storage directory")?;
+    Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
 }
 
 /// Removes a directory and those below it as far as they are empty.

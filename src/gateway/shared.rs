@@ -1,6 +1,7 @@
 //! What the proxy, the stamping and the election share inside one gateway.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -35,9 +36,11 @@ pub struct Shared {
     pub shown: watch::Receiver<Shown>,
     /// A job's key or ConfigMap was removed: its end may be near.
     pub job_ended: Notify,
-    /// A job was stored.
-    pub job_started: Notify,
+    /// A job was stored, or nothing is left of one.
+    pub jobs_changed: Notify,
     pub copies: Copies,
+    /// Jobs with a tombstone.
+    ended: Mutex<Arc<BTreeSet<String>>>,
     /// What the last sweep of this gateway found.
     swept: Mutex<Option<Orphans>>,
     stored: Mutex<Option<Value>>,
@@ -54,12 +57,22 @@ impl Shared {
             events,
             shown,
             job_ended: Notify::new(),
-            job_started: Notify::new(),
+            jobs_changed: Notify::new(),
             copies: Copies::default(),
+            ended: Mutex::default(),
             swept,
             stored,
             lock,
         }
+    }
+
+    /// Jobs that have ended, as the ledger said when this gateway read or wrote it last.
+    pub fn ended(&self) -> Arc<BTreeSet<String>> {
+        Arc::clone(&self.ended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn note_ended(&self, ended: BTreeSet<String>) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ended);
     }
 
     pub fn swept(&self) -> Option<Orphans> {

@@ -4,7 +4,7 @@
 //! Every candidate is judged twice: while the directory is listed, and again after it was listed, by pointers that were read after that. Memory is
 //! bounded whatever the directory holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
@@ -39,6 +39,9 @@ pub struct Sweeper {
     pub storage: Option<Storage>,
     pub settings: Settings,
 }
+
+/// Jobs that have not ended, by the ledger, with the files of their plans.
+type Living = BTreeMap<String, Option<String>>;
 
 /// What a file turned out to be.
 struct Judged {
@@ -76,17 +79,18 @@ impl Sweeper {
 
     /// One sweep; `None` when the directory is not known to be ours.
     async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<Orphans>> {
-        let owner = self.book.ha_data().await?.owner;
-        let Some(mark) = storage.mark().await?.filter(|mark| Some(&mark.owner) == owner.as_ref()) else { return Ok(None) };
-        let Some((inventory, dirty)) = self.known(storage, term).await? else { return Ok(None) };
-        let known = Known { inventory: &inventory, dirty: &dirty, age_limit: self.settings.age };
+        let Some(owner) = self.book.ha_data().await?.owner else { return Ok(None) };
+        let Some(mark) = storage.mark_of_only(&owner).await? else { return Ok(None) };
+        let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
+        let known = Known { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
         let mut orphans = Orphans::default();
-        let mut candidates = Vec::new();
+        let (mut candidates, mut reads) = (Vec::new(), 0);
         let mut files = storage.files();
         while let Some(file) = files.try_next().await? {
             // What there is no room for now is read by a later sweep, and only counted here.
-            let read = candidates.len() < BATCH;
+            let read = reads < BATCH;
             let judged = judge(storage, file, mark.beat, &known, read).await?;
+            reads += usize::from(matches!(judged.verdict, Verdict::Orphan | Verdict::Protected));
             match judged.verdict {
                 Verdict::Orphan => {
                     orphans.files += 1;
@@ -103,9 +107,10 @@ impl Sweeper {
         drop(files);
         let mut removed = 0;
         if !candidates.is_empty()
-            && let Some((inventory, dirty)) = self.known(storage, term).await?
+            && storage.mark_of_only(&owner).await?.is_some()
+            && let Some((inventory, dirty, living)) = self.known(storage, term).await?
         {
-            let known = Known { inventory: &inventory, dirty: &dirty, age_limit: self.settings.age };
+            let known = Known { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
             for file in candidates {
                 let judged = judge(storage, file, mark.beat, &known, true).await?;
                 if judged.verdict == Verdict::Orphan && self.book.shared.leads(term) {
@@ -117,20 +122,23 @@ impl Sweeper {
                 }
             }
         }
-        let found = orphans.clone();
+        let (found, unreadable) = (orphans.clone(), inventory.unreadable(&self.book.shared.names.cluster_id));
         self.book
             .change_ha_data(term, |ha_data| {
                 let before = ha_data.orphans.as_ref().map_or(0, |orphans| orphans.removed);
+                ha_data.unreadable.clone_from(&unreadable);
                 ha_data.orphans = Some(Orphans { removed: before + removed, ..found.clone() });
             })
             .await?;
         Ok(Some(Orphans { removed, ..orphans }))
     }
 
-    /// What is in use, and the jobs that Flink is still cleaning up; `None` when this term is over.
-    async fn known(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<(Inventory, BTreeSet<String>)>> {
+    /// What is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` when this term is over.
+    async fn known(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<(Inventory, BTreeSet<String>, Living)>> {
         let dirty = storage.entries().await?.into_iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
-        Ok(self.book.inventory(term).await?.map(|inventory| (inventory, dirty)))
+        let jobs = self.book.jobs().await?.into_iter();
+        let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plan)).collect();
+        Ok(self.book.inventory(term).await?.map(|inventory| (inventory, dirty, living)))
     }
 }
 

@@ -3,12 +3,14 @@
 //! Invariant: nothing that writes an HA ConfigMap is forwarded except in a term that is held, and then only in a form that the API
 //! server itself refuses once a newer term has stamped the object (resourceVersion and stamp; `docs/protocol.md`).
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::request::{Call, Names};
 use crate::api::names::{self, TERM_ANNOTATION};
-use crate::flink::lock;
+use crate::flink::{ha_data, lock};
 use crate::lease::elector::{Shown, Time};
 use crate::lease::term::Term;
 
@@ -71,6 +73,8 @@ pub struct Known<'a> {
     pub wall_clock: Timestamp,
     /// The cluster ConfigMap as last stored, if nothing has made it doubtful. May be of an earlier term: an answer can come late.
     pub stored: Option<&'a Value>,
+    /// Jobs with a tombstone in the ledger.
+    pub ended: &'a BTreeSet<String>,
 }
 
 /// Decides.
@@ -170,11 +174,31 @@ fn write(asked: &Asked, known: &Known, term: &Term) -> Plan {
                 _ => return refuse(409, "Conflict", "the object was not read in the term that is held now"),
             }
             let remember = *name == known.names.cluster_config_map();
+            if remember && let Some(job) = revived(asked.body, known) {
+                if stored_now(known).is_none() {
+                    return refuse(409, "Conflict", "the cluster ConfigMap has to be read anew");
+                }
+                // 422: Flink's client tries others again.
+                let message = format!("job {job} has ended, and an ended job is never started again under its id; submit it as a new job");
+                return refuse(422, "Invalid", &message);
+            }
             Plan::Forward { body: None, then: if remember { Then::Remember } else { Then::Nothing } }
         }
         Call::Delete(name) => Plan::DeleteFenced { name: name.clone(), term: term.clone() },
         _ => create(asked.body, known, term),
     }
+}
+
+/// An ended job that this cluster ConfigMap would store anew.
+fn revived(body: &Value, known: &Known) -> Option<String> {
+    if known.ended.is_empty() {
+        return None;
+    }
+    let ids =
+        |object: &Value| ha_data::stored_jobs(object).into_iter().chain(ha_data::stored_applications(object)).collect::<BTreeSet<_>>();
+    // When nothing is known of what is stored, an ended job counts as new: the refusal makes Flink read anew, and then it is known.
+    let before = stored_now(known).map(ids).unwrap_or_default();
+    ids(body).into_iter().find(|id| known.ended.contains(id) && !before.contains(id))
 }
 
 /// A new ConfigMap of a job is empty, so one that an older term creates late holds nothing that anybody could restore.
@@ -248,7 +272,8 @@ mod tests {
 
     fn decide(call: Call, body: Value, shown: &Shown, stored: Option<&Value>) -> Plan {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
-        let known = Known { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored };
+        let ended = BTreeSet::from(["over".to_owned()]);
+        let known = Known { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
         plan(&Asked { call: &call, body: &body }, &known)
     }
 
@@ -277,6 +302,20 @@ mod tests {
             body["metadata"]["resourceVersion"] = version;
             assert_eq!(code(&decide(put(), body, &leader(3), None)), 409);
         }
+    }
+
+    #[test]
+    fn an_ended_job_is_not_stored_again() {
+        let with = |keys: &[&str]| {
+            let mut object = object(CLUSTER, &term(3));
+            keys.iter().for_each(|key| object["data"][*key] = "x".into());
+            object
+        };
+        let put = |body, stored: &Value| decide(Call::Replace(CLUSTER.into()), body, &leader(3), Some(stored));
+        assert_eq!(code(&put(with(&["executionPlan-over"]), &with(&[]))), 422);
+        assert!(matches!(put(with(&["executionPlan-new"]), &with(&[])), Plan::Forward { .. }));
+        // Whatever is stored goes on.
+        assert!(matches!(put(with(&["jobGraph-over", "jobGraph-new"]), &with(&["jobGraph-over"])), Plan::Forward { .. }));
     }
 
     #[test]

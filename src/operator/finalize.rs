@@ -37,7 +37,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// Pods that take longer than this to end are told of.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
-/// A purge is given up this long after the deletion was asked for, whatever keeps it.
+/// A Job is given up when it is as old as this: it ends itself before, unless nobody looks after Jobs.
 const PURGE_PATIENCE: SignedDuration = SignedDuration::from_secs(360);
 
 /// Takes the next step of a deletion. Steps that must wait for another return without removing the finalizer.
@@ -66,7 +66,7 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         context.report.report(resource, observed, &waits).await?;
         return Ok(Action::requeue(SOON * 6));
     }
-    let Some(files) = finalizer.purge(resource, observed, context, waited).await? else { return Ok(Action::requeue(SOON)) };
+    let Some(files) = finalizer.purge(resource, observed, context).await? else { return Ok(Action::requeue(SOON)) };
     let plan = finalizer.delete_data(resource).await?;
     let message = match (resource.spec.ha_data.on_delete, plan.keep.as_slice()) {
         (OnDelete::Delete, _) => format!("deleted {} ConfigMaps with HA data; {}", plan.delete.len(), files.message),
@@ -137,13 +137,7 @@ impl Finalizer {
     }
 
     /// Removes the files, if they are to go; `None` while that is under way. It ends in bounded time.
-    async fn purge(
-        &self,
-        resource: &FlinkHaCluster,
-        observed: &Observed,
-        context: &Context,
-        waited: SignedDuration,
-    ) -> Result<Option<Files>, Error> {
+    async fn purge(&self, resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Option<Files>, Error> {
         let on_delete = resource.spec.ha_data.on_delete;
         if on_delete == OnDelete::Retain {
             return Ok(Some(Files { warning: false, message: String::new() }));
@@ -154,7 +148,7 @@ impl Finalizer {
         let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
         match deletion::purge(on_delete, observed.ha_data(), state, cause::of_pods(&observed.purge_pods)) {
             Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
-            _ if waited > PURGE_PATIENCE => {
+            Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_PATIENCE) => {
                 let why =
                     cause::of_pods(&observed.purge_pods).unwrap_or_else(|| "the Job that removes them did not end in time".to_owned());
                 Ok(Some(Files { warning: true, message: format!("the files in the storage directory stay: {why}") }))
@@ -201,6 +195,11 @@ impl Finalizer {
         }
         Ok(plan)
     }
+}
+
+fn age(job: &Job) -> SignedDuration {
+    let created = job.metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
+    Timestamp::now().duration_since(created)
 }
 
 fn purge_job(job: &Job) -> PurgeJob {

@@ -64,6 +64,6 @@ async fn remains(cluster: &Cluster) -> Vec<String> {
         }
     }
     let files = cluster.namespace.files("ha").into_iter();
-    remains.extend(files.filter(|file| !file.ends_with(".flinkha-owner")).map(|file| format!("/flink/ha/{file}")));
+    remains.extend(files.filter(|file| !file.contains("/.flinkha/")).map(|file| format!("/flink/ha/{file}")));
     remains
 }

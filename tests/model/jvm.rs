@@ -1,5 +1,7 @@
 //! A JVM and its gateway's proxy: what Flink asks, what the production [`plan`] makes of it, what Flink believes afterwards.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use pure::api::names;
 use pure::flink::lock;
@@ -59,8 +61,10 @@ impl Model {
         let shown = candidate.shown().unwrap_or(Shown::Undecided);
         let stored = candidate.gateway.as_ref().and_then(|gateway| gateway.stored.as_ref()).map(json_of_cluster);
         let names = names_of_the_model();
-        let known =
-            Known { names: &names, shown: &shown, now: candidate.time(), wall_clock: Timestamp::UNIX_EPOCH, stored: stored.as_ref() };
+        // No job of the model ends.
+        let ended = BTreeSet::new();
+        let (now, wall_clock) = (candidate.time(), Timestamp::UNIX_EPOCH);
+        let known = Known { names: &names, shown: &shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
         plan(&Asked { call, body }, &known)
     }
 

@@ -7,6 +7,7 @@ pub mod api {
 
 #[path = "../../src/flink"]
 pub mod flink {
+    pub mod ha_data;
     pub mod lock;
 }
 

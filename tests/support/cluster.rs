@@ -65,6 +65,10 @@ impl JobManager {
         Rest::new(self.address)
     }
 
+    pub fn flink_log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("flink.log")).unwrap_or_default()
+    }
+
     pub fn gateway(&mut self) -> &mut Process {
         self.gateway.as_mut().expect("a cluster of ours")
     }
@@ -105,15 +109,8 @@ impl Cluster {
         cluster.up(job_managers, task_managers).await
     }
 
-    /// The same with HA data in S3.
-    pub async fn start_on_s3(provider: Provider, job_managers: usize, task_managers: usize) -> Self {
-        let mut cluster = Self::prepare(provider, 1).await;
-        cluster.s3 = Some(S3::start(cluster.directory.path()).await);
-        cluster.up(job_managers, task_managers).await
-    }
-
     /// A control plane without a JVM yet.
-    async fn prepare(provider: Provider, servers: usize) -> Self {
+    pub(super) async fn prepare(provider: Provider, servers: usize) -> Self {
         let version = std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned());
         static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
         let turn = Arc::clone(&TURN).lock_owned().await;
@@ -139,7 +136,7 @@ impl Cluster {
         }
     }
 
-    async fn up(mut self, job_managers: usize, task_managers: usize) -> Self {
+    pub(super) async fn up(mut self, job_managers: usize, task_managers: usize) -> Self {
         let begin = std::time::Instant::now();
         for _ in 0..job_managers {
             self.add_job_manager().await;
@@ -226,7 +223,8 @@ impl Cluster {
             Provider::Ours(timings) => {
                 let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", None).await);
                 let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone() };
-                let gateway = gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &self.configuration(), &kubeconfig);
+                let gateway =
+                    gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &self.gateway_configuration(), &kubeconfig);
                 (Some(gateway), gateway::jvm_url(address), None)
             }
             Provider::Native(_) => (None, server.url(), Some(certificate.as_path())),
@@ -295,10 +293,6 @@ impl Cluster {
         self.s3.as_ref().map_or_else(|| self.directory.path().join("storage"), |s3| s3.bucket().join("ha"))
     }
 
-    fn plugins(&self) -> Vec<(String, String)> {
-        self.s3.as_ref().map(|s3| s3.plugins(&self.version)).unwrap_or_default()
-    }
-
     pub fn storage_uri(&self) -> String {
         self.s3.as_ref().map_or_else(|| format!("file://{}", self.storage().display()), |s3| format!("{}/ha", s3.uri()))
     }
@@ -329,9 +323,14 @@ impl Cluster {
 
     /// Runs one of the example jobs at the leader; returns its id.
     pub async fn submit(&self, class: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        self.submit_as(class, arguments, None).await
+    }
+
+    /// The same under an id of the user's own.
+    pub async fn submit_as(&self, class: &str, arguments: &[&str], id: Option<&str>) -> anyhow::Result<String> {
         let rest = self.leader_rest().await;
         let jar = rest.upload(&jobs_jar(&self.version)).await?;
-        rest.run(&jar, &format!("dev.flinkha.jobs.{class}"), arguments).await
+        rest.run_as(&jar, &format!("dev.flinkha.jobs.{class}"), arguments, id).await
     }
 
     /// The job whose output proves exactly-once, with two checkpoints a second; 0 lines are without end. Returns when all its tasks run.

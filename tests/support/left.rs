@@ -12,7 +12,7 @@ pub struct Left {
     /// Keys of the cluster ConfigMap that belong to jobs (Flink 2: execution plans and applications; Flink 1: job graphs).
     pub keys: Vec<String>,
     pub config_maps: Vec<String>,
-    /// All files but the mark by which a cluster signs its directory.
+    /// All files but the marks by which clusters sign the directory.
     pub files: Vec<PathBuf>,
 }
 
@@ -43,5 +43,5 @@ impl Left {
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
-    all.filter(|path| !path.ends_with(".flinkha-owner")).collect()
+    all.filter(|path| !path.components().any(|part| part.as_os_str() == ".flinkha")).collect()
 }

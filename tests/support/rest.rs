@@ -86,7 +86,12 @@ impl Rest {
 
     /// Runs an uploaded jar; returns the id of the job.
     pub async fn run(&self, jar: &str, class: &str, arguments: &[&str]) -> Result<String> {
-        let body = json!({"entryClass": class, "programArgsList": arguments});
+        self.run_as(jar, class, arguments, None).await
+    }
+
+    /// The same under an id of the user's own.
+    pub async fn run_as(&self, jar: &str, class: &str, arguments: &[&str], id: Option<&str>) -> Result<String> {
+        let body = json!({"entryClass": class, "programArgsList": arguments, "jobId": id});
         let answer = answer(self.client.post(format!("{}/jars/{jar}/run", self.base)).json(&body).timeout(seconds(20))).await?;
         Ok(answer["jobid"].as_str().with_context(|| format!("no job in {answer}"))?.to_owned())
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::cluster::{Cluster, Provider};
 use super::flink::Configuration;
 use super::host::address;
 use super::process::{Process, Program};
@@ -9,18 +10,19 @@ use super::{eventually, script, seconds};
 
 const BUCKET: &str = "bucket";
 const ACCESS_KEY: &str = "flink";
-const SECRET_KEY: &str = "a secret of this test";
+pub const SECRET_KEY: &str = "a secret of this test";
 
 pub struct S3 {
     endpoint: String,
     directory: PathBuf,
     plugins: PathBuf,
+    secret_of_gateways: &'static str,
     pub process: Process,
 }
 
 impl S3 {
     /// Serves `<directory>/bucket` and returns when it answers.
-    pub async fn start(directory: &Path) -> Self {
+    pub async fn start(directory: &Path, secret_of_gateways: &'static str) -> Self {
         let address = format!("{}:7070", address());
         let bucket = directory.join("served").join(BUCKET);
         std::fs::create_dir_all(&bucket).expect("failed to make a bucket");
@@ -37,7 +39,7 @@ impl S3 {
         let client = reqwest::Client::builder().no_proxy().timeout(seconds(2)).build().expect("a client");
         let endpoint = format!("http://{address}");
         eventually("an answer of the S3 server", seconds(20), async || client.get(&endpoint).send().await.ok()).await;
-        Self { endpoint, directory: bucket, plugins: directory.join("plugins"), process }
+        Self { endpoint, directory: bucket, plugins: directory.join("plugins"), secret_of_gateways, process }
     }
 
     /// The environment by which Flink finds its S3 file system, which it loads only from a directory of plugins.
@@ -60,6 +62,11 @@ impl S3 {
         format!("s3://{BUCKET}")
     }
 
+    /// What differs between Flink's settings and its gateways'.
+    pub fn gateways_secret(&self) -> (String, String) {
+        ("s3.secret-key".to_owned(), self.secret_of_gateways.to_owned())
+    }
+
     /// Flink's settings for it.
     pub fn configuration(&self) -> Configuration {
         let settings = [
@@ -71,5 +78,29 @@ impl S3 {
             ("s3.directory.marker.retention", "keep"),
         ];
         settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+}
+
+impl Cluster {
+    /// As [`Cluster::start`], with HA data in S3.
+    pub async fn start_on_s3(provider: Provider, job_managers: usize, task_managers: usize) -> Self {
+        Self::start_on_s3_with(provider, job_managers, task_managers, SECRET_KEY).await
+    }
+
+    /// The same with gateways that know this secret key.
+    pub async fn start_on_s3_with(provider: Provider, job_managers: usize, task_managers: usize, secret_of_gateways: &'static str) -> Self {
+        let mut cluster = Self::prepare(provider, 1).await;
+        cluster.s3 = Some(S3::start(cluster.path(), secret_of_gateways).await);
+        cluster.up(job_managers, task_managers).await
+    }
+
+    pub(super) fn gateway_configuration(&self) -> Configuration {
+        let mut configuration = self.configuration();
+        configuration.extend(self.s3.iter().map(S3::gateways_secret));
+        configuration
+    }
+
+    pub(super) fn plugins(&self) -> Vec<(String, String)> {
+        self.s3.as_ref().map(|s3| s3.plugins(&self.version)).unwrap_or_default()
     }
 }

@@ -2,8 +2,9 @@
 
 pub mod reach;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures::stream::BoxStream;
@@ -18,8 +19,8 @@ use crate::flink::result::{self, Entry, Store};
 /// An entry of a result store, accumulators included, or the metadata of a checkpoint is smaller; a longer file is not read.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// By which a cluster signs its directory.
-const MARK: &str = ".flinkha-owner";
+/// Directory of the files by which clusters sign that they use the directory around it; each is named by its owner.
+const MARKS: &str = ".flinkha";
 
 /// The storage directory of one cluster.
 #[derive(Clone, Debug)]
@@ -28,13 +29,20 @@ pub struct Storage {
     root: Path,
     /// Flink's `high-availability.cluster-id`.
     cluster: String,
+    /// As the user wrote it.
+    uri: String,
+    /// The job of checkpoints that have been read: what is written never changes.
+    jobs: Arc<Mutex<HashMap<String, String>>>,
 }
+
+/// So many are remembered.
+const REMEMBERED: usize = 10_000;
 
 /// Who uses a storage directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub owner: String,
-    /// By the storage's own clock, and compared only with its times: a mark whose beat changes has a living owner.
+    /// When the owner said so last, by the storage's own clock.
     pub beat: SystemTime,
 }
 
@@ -59,7 +67,8 @@ impl Storage {
     /// For a scheme that the gateway cannot reach, or settings that make no sense.
     pub fn new(storage_dir: &str, cluster: &str, configuration: &FlinkConfiguration) -> std::result::Result<Self, NotCollectable> {
         let (store, root) = reach::reach(storage_dir, configuration)?;
-        Ok(Self { store, root, cluster: cluster.to_owned() })
+        let uri = storage_dir.trim_end_matches('/').to_owned();
+        Ok(Self { store, root, cluster: cluster.to_owned(), uri, jobs: Arc::default() })
     }
 
     /// All entries of both result stores. A store that does not exist has none.
@@ -96,11 +105,11 @@ impl Storage {
         self.store.put(&self.store(store).join(format!("{id}_DIRTY.json")), content.into()).await.map(drop)
     }
 
-    /// All files of the cluster's directory but its mark, in no order and in bounded memory. A directory that does not exist has none.
+    /// All files of the cluster's directory but the marks, in no order and in bounded memory. A directory that does not exist has none.
     pub fn files(&self) -> BoxStream<'static, Result<File>> {
         let directory = self.directory();
         let files = self.store.list(Some(&directory)).try_filter_map(move |file| {
-            let path = below(&directory, &file).filter(|path| path != MARK);
+            let path = below(&directory, &file).filter(|path| !path.starts_with(MARKS));
             let file = path.map(|path| File { path, bytes: file.size, written: file.last_modified.into() });
             async move { Ok(file) }
         });
@@ -109,11 +118,22 @@ impl Storage {
 
     /// The job of a checkpoint's metadata file; `None` when the file is gone or not understood.
     pub async fn job_of_checkpoint(&self, path: &str) -> Result<Option<String>> {
-        match self.store.head(&self.file(path)).await {
-            Ok(file) => Ok(self.read(&file).await?.as_deref().and_then(checkpoint::job)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
+        if let Some(job) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
+            return Ok(Some(job.clone()));
         }
+        let job = match self.store.head(&self.file(path)).await {
+            Ok(file) => self.read(&file).await?.as_deref().and_then(checkpoint::job),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(job) = &job {
+            let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            if jobs.len() >= REMEMBERED {
+                jobs.clear();
+            }
+            jobs.insert(path.to_owned(), job.clone());
+        }
+        Ok(job)
     }
 
     /// Removes a file of the cluster's directory; one that is gone already is fine.
@@ -121,33 +141,39 @@ impl Storage {
         self.delete(&self.file(path)).await
     }
 
-    /// The mark of the cluster that uses this directory: who, and when it last said so.
-    pub async fn mark(&self) -> Result<Option<Mark>> {
-        let found = async {
-            let found = self.store.get(&self.file(MARK)).await?;
-            let beat = found.meta.last_modified.into();
-            Ok(Mark { owner: String::from_utf8_lossy(&found.bytes().await?).into_owned(), beat })
-        };
-        match found.await {
-            Ok(mark) => Ok(Some(mark)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// The marks of all clusters that use this directory, or have used it.
+    pub async fn marks(&self) -> Result<Vec<Mark>> {
+        let directory = self.file(MARKS);
+        let marks = self.store.list(Some(&directory)).try_filter_map(move |file| {
+            let mark = below(&directory, &file).map(|owner| Mark { owner, beat: file.last_modified.into() });
+            async move { Ok(mark) }
+        });
+        marks.try_collect().await
     }
 
     /// Marks the directory as used by this owner, now.
     pub async fn claim(&self, owner: &str) -> Result<()> {
-        self.store.put(&self.file(MARK), owner.to_owned().into()).await.map(drop)
+        self.store.put(&self.mark_of(owner), owner.to_owned().into()).await.map(drop)
     }
 
-    /// Removes the mark, when nothing else is to be removed any more.
-    pub async fn unclaim(&self) -> Result<()> {
-        self.delete(&self.file(MARK)).await
+    /// Removes the owner's mark, when nothing else is to be removed any more.
+    pub async fn unclaim(&self, owner: &str) -> Result<()> {
+        self.delete(&self.mark_of(owner)).await
     }
 
-    /// The storage's clock, as its mark shows it.
-    pub async fn now(&self) -> Result<Option<SystemTime>> {
-        Ok(self.mark().await?.map(|mark| mark.beat))
+    /// The directory's mark, if this owner's is there and no other is.
+    pub async fn mark_of_only(&self, owner: &str) -> Result<Option<Mark>> {
+        let marks = self.marks().await?;
+        Ok(if marks.iter().all(|mark| mark.owner == owner) { marks.into_iter().next() } else { None })
+    }
+
+    /// URI of an owner's mark, for people.
+    pub fn uri_of_mark(&self, owner: &str) -> String {
+        format!("{}/{}/{MARKS}/{owner}", self.uri, self.cluster)
+    }
+
+    fn mark_of(&self, owner: &str) -> Path {
+        self.file(MARKS).join(owner)
     }
 
     async fn delete(&self, path: &Path) -> Result<()> {
@@ -208,10 +234,13 @@ mod tests {
     async fn a_mark_names_its_owner_and_a_new_directory_has_none() {
         let directory = tempfile::tempdir().expect("a directory");
         let storage = Storage::new(&directory.path().display().to_string(), "ns.demo", &FlinkConfiguration::new()).expect("file storage");
-        assert_eq!(storage.mark().await.expect("no mark"), None);
+        assert_eq!(storage.marks().await.expect("no mark"), []);
         assert!(storage.files().try_collect::<Vec<_>>().await.expect("files").is_empty());
         storage.claim("one").await.expect("claim");
-        assert_eq!(storage.mark().await.expect("mark").map(|mark| mark.owner).as_deref(), Some("one"));
+        assert!(storage.mark_of_only("one").await.expect("marks").is_some());
+        storage.claim("two").await.expect("claim");
+        assert_eq!(storage.mark_of_only("one").await.expect("marks"), None, "two use it");
+        assert_eq!(storage.marks().await.expect("marks").len(), 2);
         assert!(storage.entries().await.expect("entries").is_empty());
         let blob = directory.path().join("ns.demo/blob/job_1");
         std::fs::create_dir_all(&blob).expect("a directory");
