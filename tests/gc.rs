@@ -153,7 +153,9 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
     cluster.mend().await;
 }
 
-/// Results of jobs, DIRTY and clean.
+/// Results of jobs, DIRTY and clean, that can be read. One whose writer died before it was whole is no record.
 fn results(cluster: &Cluster) -> Vec<std::path::PathBuf> {
-    files(&cluster.storage().join("job-result-store"))
+    let whole =
+        |file: &std::path::PathBuf| std::fs::read(file).is_ok_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+    files(&cluster.storage().join("job-result-store")).into_iter().filter(whole).collect()
 }
