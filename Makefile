@@ -59,7 +59,7 @@ test-faults: setup ## Everything that may go wrong, with real Flink and API serv
 	$(call part,jobs) jobs/build
 	$(call part,fault tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test faults
 
-test-gc: setup ## Jobs that end in every way while leaders are killed: nothing is left, nothing is lost (CYCLES=100)
+test-gc: setup ## Jobs that end in every way while leaders are killed: nothing is left, nothing is lost (CYCLES=100, AROUND=50)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	$(call part,tests of ended jobs) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test gc
