@@ -1,0 +1,293 @@
+//! What Flink's ZooKeeper HA services define, and of ZooKeeper's own protocol only how a session begins and ends: paths of znodes
+//! (`ZooKeeperUtils`, `ZooKeeperLeaderElectionDriver`, Flink 1.20 to 2.3), connect frames, those that say who comes, and the one that closes a session
+//! (`org.apache.zookeeper.proto`, ZooKeeper 3.5 to 3.9).
+//!
+//! Deliberately not here: any other request. Nothing between a JVM and its quorum needs to be understood.
+
+/// A session of a client, with all that another client needs to attach to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Session {
+    pub id: i64,
+    /// 16 bytes that the quorum made.
+    pub password: Vec<u8>,
+    /// As negotiated.
+    pub timeout_millis: i32,
+}
+
+impl std::fmt::Debug for Session {
+    /// Without the password: who has it may end the session.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Session({:#x}, {} ms)", self.id, self.timeout_millis)
+    }
+}
+
+/// Every frame begins with its length, four bytes, big endian.
+pub const HEADER: usize = 4;
+/// A connect frame has some 50 bytes; a longer one is none.
+pub const CONNECT_LIMIT: usize = 1024;
+
+/// The session in a `ConnectResponse` (without its length): protocol version, timeout, session, password, and from 3.4 on a flag. `None` when
+/// the quorum has refused it: it says so by a timeout of zero (`ZooKeeperServer.finishSessionInit`).
+pub fn session_of_response(frame: &[u8]) -> Option<Session> {
+    let mut rest = frame;
+    take_i32(&mut rest)?;
+    let timeout_millis = take_i32(&mut rest)?;
+    let id = i64::from_be_bytes(take(&mut rest, 8)?.try_into().ok()?);
+    let length = usize::try_from(take_i32(&mut rest)?).ok()?;
+    let password = take(&mut rest, length)?.to_vec();
+    (timeout_millis > 0 && id != 0).then_some(Session { id, password, timeout_millis })
+}
+
+/// The frame by which a client attaches to a session (`ConnectRequest`), with its length.
+pub fn attach(session: &Session) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(64);
+    frame.extend(0_i32.to_be_bytes());
+    // The last transaction seen: a server that is behind it would refuse us.
+    frame.extend(0_i64.to_be_bytes());
+    frame.extend(session.timeout_millis.to_be_bytes());
+    frame.extend(session.id.to_be_bytes());
+    frame.extend(i32::try_from(session.password.len()).unwrap_or(0).to_be_bytes());
+    frame.extend(&session.password);
+    // Not read-only: only a server with a quorum may end a session.
+    frame.push(0);
+    framed(frame)
+}
+
+/// The frame that closes the session (`RequestHeader` with `OpCode.closeSession`), with its length.
+pub fn close() -> Vec<u8> {
+    request(REQUEST, -11, &[])
+}
+
+/// The frame by which a client says who it is (`AuthPacket` with `OpCode.auth`), with its length. The answer bears the number [`AUTHENTICATION`].
+pub fn authenticate(scheme: &str, who: &str) -> Vec<u8> {
+    request(AUTHENTICATION, 100, &[&0_i32.to_be_bytes()[..], &buffer(scheme.as_bytes()), &buffer(who.as_bytes())].concat())
+}
+
+/// A client's word in the talk by which SASL finds out who it is (`GetSASLRequest` with `OpCode.sasl`), with its length. The server's word is in the
+/// reply to it ([`token`]).
+pub fn sasl(token: &[u8]) -> Vec<u8> {
+    request(REQUEST, 102, &buffer(token))
+}
+
+/// The number of a request of ours (`RequestHeader.xid`). No other one is under way on its connection.
+pub const REQUEST: i32 = 1;
+/// The number of the frame that says who a client is (`ClientCnxn.AUTHPACKET_XID`).
+pub const AUTHENTICATION: i32 = -4;
+
+/// The server does not believe who we are (`KeeperException.Code.AUTHFAILED`).
+pub const AUTH_FAILED: i32 = -115;
+/// The same, of a server that takes requests of those only whom it knows (`SESSIONCLOSEDREQUIRESASLAUTH`, from 3.6 on).
+pub const AUTH_REQUIRED: i32 = -124;
+/// The session has ended (`SESSIONEXPIRED`).
+pub const SESSION_EXPIRED: i32 = -112;
+
+/// A server's answer (`ReplyHeader`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    pub to: i32,
+    /// 0 if it did what was asked for.
+    pub error: i32,
+    pub body: &'a [u8],
+}
+
+/// The answer in a frame without its length: number of the request, transaction, error, body.
+pub fn reply(frame: &[u8]) -> Option<Reply<'_>> {
+    let mut rest = frame;
+    let to = take_i32(&mut rest)?;
+    take(&mut rest, 8)?;
+    Some(Reply { to, error: take_i32(&mut rest)?, body: rest })
+}
+
+/// The server's word in the body of a reply to [`sasl`] (`SetSASLResponse`); `None` when it has none to say, which has the length -1.
+pub fn token(body: &[u8]) -> Option<&[u8]> {
+    let mut rest = body;
+    let length = usize::try_from(take_i32(&mut rest)?).ok()?;
+    take(&mut rest, length)
+}
+
+fn request(number: i32, operation: i32, body: &[u8]) -> Vec<u8> {
+    framed([&number.to_be_bytes()[..], &operation.to_be_bytes(), body].concat())
+}
+
+fn buffer(bytes: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(bytes.len()).unwrap_or(0);
+    [&length.to_be_bytes()[..], bytes].concat()
+}
+
+fn framed(frame: Vec<u8>) -> Vec<u8> {
+    let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    [length.to_be_bytes().to_vec(), frame].concat()
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn take_i32(rest: &mut &[u8]) -> Option<i32> {
+    Some(i32::from_be_bytes(take(rest, 4)?.try_into().ok()?))
+}
+
+/// Children of a cluster's znode that hold pointers to graphs, plans and applications: 1.x, 2.x, from 2.3 on.
+pub const PLANS: [&str; 3] = ["jobgraphs", "execution-plans", APPLICATIONS];
+/// The one for applications.
+pub const APPLICATIONS: &str = "applications";
+/// Child with checkpoints and counters by job.
+pub const JOBS: &str = "jobs";
+/// Child with the latch and the addresses of the leader's components.
+pub const LEADER: &str = "leader";
+/// Child of a job with a pointer for each checkpoint.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// Child of a job with the number of the next checkpoint.
+pub const COUNTER: &str = "checkpoint_id_counter";
+/// Child of a pointer with one ephemeral child for each JobManager that uses it (`ZooKeeperStateHandleStore.getRootLockPath`).
+pub const LOCKS: &str = "locks";
+
+/// Paths of a cluster's znodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `<path.root>/<high-availability.cluster-id>`
+    pub cluster: String,
+}
+
+impl Paths {
+    pub fn new(root: &str, ha_cluster_id: &str) -> Self {
+        Self { cluster: format!("{}/{ha_cluster_id}", root.trim_end_matches('/')) }
+    }
+
+    pub fn child(&self, name: &str) -> String {
+        format!("{}/{name}", self.cluster)
+    }
+
+    /// The parent of the latch nodes, one for each candidate.
+    pub fn latch(&self) -> String {
+        self.child("leader/latch")
+    }
+
+    /// Ephemeral: the address of the leader's dispatcher, written when it has been granted leadership.
+    pub fn dispatcher(&self) -> String {
+        self.child("leader/dispatcher/connection_info")
+    }
+
+    pub fn job(&self, job: &str) -> String {
+        self.child(&format!("{JOBS}/{job}"))
+    }
+
+    /// Parent of the address of a job's leader; empty parents stay.
+    pub fn leader_of_job(&self, job: &str) -> String {
+        self.child(&format!("{LEADER}/job-{job}"))
+    }
+}
+
+/// What of a cluster's znodes is about jobs, as bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Znodes {
+    /// Path, job or application, and the pointer to its graph, plan or application.
+    pub plans: Vec<(String, String, Vec<u8>)>,
+    pub jobs: Vec<JobZnode>,
+    /// Jobs with a parent for the address of their leader.
+    pub with_leader: Vec<String>,
+    /// Paths that no known version of Flink writes: they may name anything.
+    pub unknown: Vec<String>,
+}
+
+/// What stands below `jobs/<id>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobZnode {
+    pub id: String,
+    pub path: String,
+    /// Pointers to checkpoints.
+    pub checkpoints: Vec<Vec<u8>>,
+    /// It has a child that is not known.
+    pub unknown: bool,
+}
+
+/// The job of a child of `leader`: `job-<id>`.
+pub fn job_of_leader(child: &str) -> Option<&str> {
+    child.strip_prefix("job-").filter(|id| is_id(id))
+}
+
+/// 32 hex digits.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// How the name of a latch node begins that is not a JVM's; a random id stands between in those of Curator.
+pub const LATCH_PREFIX: &str = "flinkha-latch-";
+
+/// The sequence number of a latch node; the lowest leads (Curator's `LeaderLatch`, `_c_<uuid>-latch-<10 digits>`). It is compared as text is by
+/// Curator, and stays ten digits long for two thousand million candidates.
+pub fn sequence(name: &str) -> Option<u64> {
+    let (_, digits) = name.rsplit_once("latch-")?;
+    (digits.len() >= 10).then(|| digits.parse().ok())?
+}
+
+/// The address in a `connection_info`: a Java stream with `writeUTF(address)` and `writeObject(UUID)`
+/// (`ZooKeeperUtils.writeLeaderInformationToZooKeeper`).
+pub fn address(bytes: &[u8]) -> Option<&str> {
+    let block = bytes.strip_prefix(&[0xac, 0xed, 0x00, 0x05, 0x77])?;
+    let length = usize::from(u16::from_be_bytes(block.get(1..3)?.try_into().ok()?));
+    std::str::from_utf8(block.get(3..3 + length)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn session() -> Session {
+        Session { id: 0x1000_0000_0001, password: (0..16).collect(), timeout_millis: 20_000 }
+    }
+
+    #[test]
+    fn a_session_is_read_from_the_response_and_attached_to_by_the_request() {
+        let request = attach(&session());
+        // Length, version, transaction, timeout, session, password, read-only.
+        assert_eq!(request.len(), 4 + 4 + 8 + 4 + 8 + 4 + 16 + 1);
+        assert_eq!(u32::from_be_bytes([request[0], request[1], request[2], request[3]]) as usize, request.len() - 4);
+        let mut response = [0_i32.to_be_bytes(), 20_000_i32.to_be_bytes()].concat();
+        response.extend(&request[20..48]);
+        response.push(0);
+        assert_eq!(session_of_response(&response), Some(session()));
+        response[4..8].copy_from_slice(&[0; 4]);
+        assert_eq!(session_of_response(&response), None, "the quorum has forgotten the session");
+        assert_eq!(close(), [0, 0, 0, 8, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xf5]);
+        assert!(!format!("{:?}", session()).contains("15"), "a password is not for logs");
+        let packet = authenticate("digest", "a:b");
+        assert_eq!(packet[..20], [0, 0, 0, 29, 0xff, 0xff, 0xff, 0xfc, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 6]);
+        assert!(packet.ends_with(b"digest\0\0\0\x03a:b"));
+    }
+
+    #[test]
+    fn a_reply_tells_to_what_it_is_and_whether_it_went_well() {
+        assert_eq!(sasl(b"hi"), [0, 0, 0, 14, 0, 0, 0, 1, 0, 0, 0, 102, 0, 0, 0, 2, b'h', b'i']);
+        let frame = |error: i32, body: &[u8]| [&1_i32.to_be_bytes()[..], &7_i64.to_be_bytes(), &error.to_be_bytes(), body].concat();
+        let well = frame(0, &[0, 0, 0, 2, b'y', b'o']);
+        assert_eq!(reply(&well), Some(Reply { to: REQUEST, error: 0, body: &well[16..] }));
+        assert_eq!(reply(&well).and_then(|reply| token(reply.body)), Some(&b"yo"[..]));
+        let silent = frame(AUTH_REQUIRED, &(-1_i32).to_be_bytes());
+        assert_eq!(reply(&silent).map(|reply| (reply.error, token(reply.body))), Some((-124, None)));
+        assert_eq!((reply(&well[..15]), token(&[0, 0, 0, 9, 1])), (None, None));
+    }
+
+    #[test]
+    fn the_lowest_latch_leads_and_an_address_is_read() {
+        assert_eq!(sequence("_c_0f6e1c1a-9f63-4d53-8f0e-3b1d5b8ff1b4-latch-0000000012"), Some(12));
+        assert_eq!(sequence("latch"), None);
+        let mut info = vec![0xac, 0xed, 0, 5, 0x77, 7, 0, 5];
+        info.extend(b"pekko\x73\x72");
+        assert_eq!(address(&info), Some("pekko"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            let _ = session_of_response(&bytes);
+            let _ = reply(&bytes).and_then(|reply| token(reply.body));
+            let _ = address(&bytes);
+            let _ = address(&[&[0xac, 0xed, 0, 5, 0x77][..], &bytes].concat());
+        }
+    }
+}
