@@ -1,0 +1,179 @@
+//! Files that are the application's and not Flink's own: its jar, of which a copy is kept beside the HA data, and savepoints.
+
+use std::path::Path as LocalPath;
+use std::sync::Arc;
+
+use anyhow::Context;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use ring::digest::{Context as Digest, SHA256};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Storage;
+use super::reach::{FlinkConfiguration, NotCollectable, reach};
+
+/// Directory of copies of jars. Not below [`super::MARKS`], whose children are marks.
+pub const ARTIFACTS: &str = ".flinkha-artifacts";
+/// Bytes of a part: the least that object stores take.
+const PART: usize = 5 << 20;
+
+impl Storage {
+    /// Puts the jar into a local file: the copy that is kept under `key`, or what `uri` leads to, of which a copy is kept then. The next fetch, and that
+    /// of every other JobManager, finds the same bytes, whatever became of `uri`.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or is not the jar whose SHA-256 was given.
+    pub async fn fetch(
+        &self,
+        uri: &str,
+        key: &str,
+        sha256: Option<&str>,
+        to: &LocalPath,
+        configuration: &FlinkConfiguration,
+    ) -> anyhow::Result<()> {
+        let kept = self.file(&format!("{ARTIFACTS}/{key}"));
+        if self.exists(&kept).await? {
+            let found =
+                download(&self.store, &kept, to).await.context("failed to read the copy of the jar that is kept with the HA data")?;
+            return check(&found, sha256);
+        }
+        let (store, path) = reach(uri, configuration).map_err(|NotCollectable { why, .. }| anyhow::anyhow!("{why}"))?;
+        let found = match download(&store, &path, to).await {
+            // What a web server says of it is a page, and hides that.
+            Err(error) if is_missing(&error) => anyhow::bail!("failed to fetch {uri}: there is no such file"),
+            found => found.with_context(|| format!("failed to fetch {uri}"))?,
+        };
+        check(&found, sha256)?;
+        self.keep(&kept, to).await.context("failed to keep a copy of the jar with the HA data")?;
+        // Another JobManager may have kept other bytes at the same moment; both use what is kept.
+        let found = download(&self.store, &kept, to).await.context("failed to read the copy of the jar that is kept with the HA data")?;
+        check(&found, sha256)
+    }
+
+    /// Removes all copies of jars.
+    pub async fn remove_artifacts(&self) -> object_store::Result<()> {
+        let directory = self.file(ARTIFACTS);
+        let files: Vec<_> = self.store.list(Some(&directory)).map_ok(|file| file.location).try_collect().await?;
+        for file in files {
+            self.delete(&file).await?;
+        }
+        Ok(())
+    }
+
+    async fn exists(&self, path: &Path) -> object_store::Result<bool> {
+        match self.store.head(path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn keep(&self, path: &Path, from: &LocalPath) -> anyhow::Result<()> {
+        let mut file = File::open(from).await?;
+        let mut upload = WriteMultipart::new_with_chunk_size(self.store.put_multipart(path).await?, PART);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = file.read(&mut buffer).await?;
+            if read == 0 {
+                break;
+            }
+            upload.wait_for_capacity(1).await?;
+            upload.write(&buffer[..read]);
+        }
+        upload.finish().await?;
+        Ok(())
+    }
+}
+
+/// Reads into a file, in bounded memory, and tells the SHA-256 in hex.
+async fn download(store: &Arc<dyn ObjectStore>, path: &Path, to: &LocalPath) -> anyhow::Result<String> {
+    let mut stream = store.get(path).await?.into_stream();
+    let mut file = File::create(to).await.with_context(|| format!("failed to write {}", to.display()))?;
+    let mut digest = Digest::new(&SHA256);
+    while let Some(bytes) = stream.try_next().await? {
+        digest.update(&bytes);
+        file.write_all(&bytes).await?;
+    }
+    file.flush().await?;
+    Ok(digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+}
+
+fn check(found: &str, sha256: Option<&str>) -> anyhow::Result<()> {
+    let Some(wanted) = sha256 else { return Ok(()) };
+    anyhow::ensure!(wanted.eq_ignore_ascii_case(found), "the jar has the SHA-256 {found}, and not {wanted} as spec.job.sha256 says");
+    Ok(())
+}
+
+/// The newest complete savepoint in a directory or at the directory itself. A storage that the gateway has no way to has none that it knows of.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub async fn savepoint_in(uri: &str, configuration: &FlinkConfiguration) -> anyhow::Result<Option<String>> {
+    let Ok((store, root)) = reach(uri, configuration) else { return Ok(None) };
+    let files: Vec<_> = store.list(Some(&root)).try_collect().await.with_context(|| format!("failed to list {uri}"))?;
+    let metadata = files.iter().filter(|file| file.location.filename() == Some("_metadata"));
+    let newest = metadata.max_by_key(|file| file.last_modified);
+    Ok(newest.and_then(|file| {
+        let parts: Vec<String> = file.location.prefix_match(&root)?.map(|part| part.as_ref().to_owned()).collect();
+        let directory = parts.split_last().map_or(&[][..], |(_, directory)| directory);
+        let uri = uri.trim_end_matches('/');
+        Some(directory.iter().fold(uri.to_owned(), |uri, part| format!("{uri}/{part}")))
+    }))
+}
+
+/// Is a savepoint complete? One in a storage that the gateway has no way to is taken on Flink's word.
+///
+/// # Errors
+/// When its directory cannot be read.
+pub async fn is_savepoint(location: &str, configuration: &FlinkConfiguration) -> anyhow::Result<bool> {
+    Ok(reach(location, configuration).is_err() || savepoint_in(location, configuration).await?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_jar_is_fetched_once_and_checked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let none = FlinkConfiguration::new();
+        let storage = Storage::new(&at("ha").display().to_string(), "ns.demo", &none).expect("file storage");
+        let (source, target) = (at("app.jar"), at("local.jar"));
+        std::fs::write(&source, "jar").expect("a jar");
+        let uri = format!("file://{}", source.display());
+        let wrong = storage.fetch(&uri, "k", Some(&"0".repeat(64)), &target, &none).await.expect_err("another jar").to_string();
+        assert!(wrong.contains("spec.job.sha256"), "{wrong}");
+        storage.fetch(&uri, "k", None, &target, &none).await.expect("fetched");
+        std::fs::remove_file(&source).expect("removed");
+        std::fs::remove_file(&target).expect("removed");
+        storage.fetch(&uri, "k", None, &target, &none).await.expect("found again");
+        assert_eq!(std::fs::read_to_string(&target).expect("a jar"), "jar");
+        assert!(storage.marks().await.expect("marks").is_empty(), "a copy is no mark");
+        assert!(storage.files().try_collect::<Vec<_>>().await.expect("files").is_empty(), "and no file of Flink's");
+        storage.remove_artifacts().await.expect("removed");
+        let gone = storage.fetch(&uri, "k", None, &target, &none).await.expect_err("gone").to_string();
+        assert!(gone.contains(&uri), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn the_newest_savepoint_of_a_directory_is_found_and_verified() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let uri = format!("file://{}", directory.path().display());
+        let none = FlinkConfiguration::new();
+        assert_eq!(savepoint_in(&uri, &none).await.expect("read"), None);
+        let savepoint = directory.path().join("savepoint-1");
+        std::fs::create_dir_all(&savepoint).expect("a directory");
+        assert!(!is_savepoint(&format!("{uri}/savepoint-1"), &none).await.expect("read"), "not complete");
+        std::fs::write(savepoint.join("_metadata"), "x").expect("a file");
+        assert_eq!(savepoint_in(&uri, &none).await.expect("read"), Some(format!("{uri}/savepoint-1")));
+        assert!(is_savepoint(&format!("{uri}/savepoint-1"), &none).await.expect("read"));
+        assert!(is_savepoint("hdfs:///elsewhere", &none).await.expect("not read"));
+    }
+}

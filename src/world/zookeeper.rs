@@ -1,0 +1,226 @@
+//! The znodes of one cluster: read as a whole, and removed by transactions that succeed only while a certain latch node is there.
+
+use std::collections::BTreeSet;
+
+use zookeeper_client::{Acls, Client, CreateMode, Error};
+
+use crate::flink::zookeeper::{
+    APPLICATIONS, CHECKPOINTS, COUNTER, JOBS, JobZnode, LEADER, PLANS, Paths, Znodes, is_id, job_of_leader, sequence,
+};
+
+pub(super) type Result<T> = std::result::Result<T, Error>;
+
+/// Child of a cluster's znode with the marks by which clusters sign that they use it; each is named by its owner.
+pub const MARKS: &str = "flinkha";
+
+/// A candidate in the election, by its latch node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub path: String,
+    /// Session that holds it.
+    pub session: i64,
+}
+
+/// The candidates of Flink's election, the leader first.
+///
+/// # Errors
+/// When no server answers.
+pub async fn candidates(client: &Client, paths: &Paths) -> Result<Vec<Candidate>> {
+    let mut children = children(client, &paths.latch()).await?;
+    children.retain(|name| sequence(name).is_some());
+    children.sort_by_key(|name| sequence(name));
+    let mut found = Vec::new();
+    for name in children {
+        let path = format!("{}/{name}", paths.latch());
+        if let Some(stat) = client.check_stat(&path).await? {
+            found.push(Candidate { path, session: stat.ephemeral_owner });
+        }
+    }
+    Ok(found)
+}
+
+/// The session that has published the address of the leading dispatcher, which is what Flink does when it has been granted leadership.
+///
+/// # Errors
+/// When no server answers.
+pub async fn publisher(client: &Client, paths: &Paths) -> Result<Option<i64>> {
+    Ok(client.check_stat(&paths.dispatcher()).await?.map(|stat| stat.ephemeral_owner))
+}
+
+/// Everything about jobs, as the quorum has it now and not as a server that is behind.
+///
+/// # Errors
+/// When something cannot be read: then nothing is known.
+pub async fn read(client: &Client, paths: &Paths) -> Result<Znodes> {
+    client.sync(&paths.cluster).await.or_else(none)?;
+    let mut znodes = Znodes::default();
+    for kind in children(client, &paths.cluster).await? {
+        let path = paths.child(&kind);
+        match kind.as_str() {
+            JOBS => {
+                for id in children(client, &path).await? {
+                    znodes.jobs.extend(read_job(client, format!("{path}/{id}"), id).await?);
+                }
+            }
+            LEADER => {
+                znodes.with_leader.extend(children(client, &path).await?.iter().filter_map(|child| job_of_leader(child)).map(str::to_owned))
+            }
+            MARKS => {}
+            plans if PLANS.contains(&plans) => {
+                for id in children(client, &path).await? {
+                    let path = format!("{path}/{id}");
+                    if let Some(bytes) = data(client, &path).await? {
+                        znodes.plans.push((path, id, bytes));
+                    }
+                }
+            }
+            _ => znodes.unknown.push(path),
+        }
+    }
+    Ok(znodes)
+}
+
+/// The ids of stored jobs, and of stored applications.
+///
+/// # Errors
+/// When no server answers.
+pub async fn stored(client: &Client, paths: &Paths) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let mut stored = (BTreeSet::new(), BTreeSet::new());
+    for kind in PLANS {
+        let ids = children(client, &paths.child(kind)).await?;
+        if kind == APPLICATIONS { stored.1.extend(ids) } else { stored.0.extend(ids) }
+    }
+    Ok(stored)
+}
+
+/// `None` when it has just gone.
+async fn read_job(client: &Client, path: String, id: String) -> Result<Option<JobZnode>> {
+    let Some(parts) = children_of(client, &path).await? else { return Ok(None) };
+    let mut job = JobZnode { unknown: !is_id(&id), id, path, checkpoints: Vec::new() };
+    for part in parts {
+        match part.as_str() {
+            COUNTER => {}
+            CHECKPOINTS => {
+                let path = format!("{}/{CHECKPOINTS}", job.path);
+                for checkpoint in children(client, &path).await? {
+                    job.checkpoints.extend(data(client, &format!("{path}/{checkpoint}")).await?);
+                }
+            }
+            _ => job.unknown = true,
+        }
+    }
+    Ok(Some(job))
+}
+
+/// Removes the znodes of a job that point to nothing, if this latch node is still there: then nobody else leads. Whatever Flink has written in the
+/// meantime, and whatever another JobManager has locked, makes the transaction fail as a whole.
+///
+/// # Errors
+/// When no server answers, or when something was written meanwhile. It is safe to try again.
+pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: &str) -> Result<()> {
+    let path = paths.job(job);
+    if let Some(parts) = children_of(client, &path).await? {
+        let mut writer = client.new_multi_writer();
+        writer.add_check_version(latch, ANY)?;
+        for part in parts {
+            let part = format!("{path}/{part}");
+            // With its version: what is written to it meanwhile stays.
+            let Some(stat) = client.check_stat(&part).await? else { continue };
+            writer.add_delete(&part, Some(stat.version))?;
+        }
+        writer.add_delete(&path, None)?;
+        writer.commit().await?;
+    }
+    let leader = paths.leader_of_job(job);
+    if children_of(client, &leader).await?.is_some_and(|children| children.is_empty()) {
+        let mut writer = client.new_multi_writer();
+        writer.add_check_version(latch, ANY)?;
+        writer.add_delete(&leader, None)?;
+        writer.commit().await?;
+    }
+    Ok(())
+}
+
+/// Any version: that the node is there is all that counts.
+pub(super) const ANY: i32 = -1;
+
+/// Makes the cluster's znode, unless it is there: shows whether we may.
+///
+/// # Errors
+/// When no server answers, or rights are missing.
+pub async fn prepare(client: &Client, paths: &Paths, acls: Acls<'_>) -> Result<()> {
+    client.mkdir(&paths.child(MARKS), &CreateMode::Persistent.with_acls(acls)).await
+}
+
+/// Signs the cluster's znode, and tells who else has.
+///
+/// # Errors
+/// When no server answers, or rights are missing.
+pub async fn sign(client: &Client, paths: &Paths, owner: &str, acls: Acls<'_>) -> Result<Vec<String>> {
+    let marks = paths.child(MARKS);
+    let options = CreateMode::Persistent.with_acls(acls);
+    client.mkdir(&format!("{marks}/{owner}"), &options).await?;
+    Ok(children(client, &marks).await?.into_iter().filter(|other| other != owner).collect())
+}
+
+/// Removes all znodes of a cluster whose JobManagers have ended, or only those of its election, if `retain`: those of jobs stay then.
+///
+/// # Errors
+/// When no server answers, when another cluster has signed the same path, or when a JobManager still holds a latch or a lock.
+pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) -> anyhow::Result<usize> {
+    client.sync(&paths.cluster).await.or_else(none)?;
+    if let Some(other) = children(client, &paths.child(MARKS)).await?.iter().find(|mark| *mark != owner) {
+        anyhow::bail!("another cluster has signed the same znode {}/{MARKS}/{other}; its znodes stay", paths.cluster);
+    }
+    let held = candidates(client, paths).await?;
+    anyhow::ensure!(held.is_empty(), "a JobManager still holds {}; the znodes stay", held[0].path);
+    let keeps = retain && {
+        let znodes = read(client, paths).await?;
+        !znodes.plans.is_empty() || !znodes.unknown.is_empty() || znodes.jobs.iter().any(|job| !job.checkpoints.is_empty() || job.unknown)
+    };
+    let tops = if keeps { vec![paths.child(LEADER)] } else { vec![paths.cluster.clone()] };
+    let mut removed = 0;
+    for top in tops {
+        let mut open = vec![top];
+        // Children before their parents: a node that has got a child since is not removed.
+        let mut all = Vec::new();
+        while let Some(path) = open.pop() {
+            if let Some(children) = children_of(client, &path).await? {
+                open.extend(children.iter().map(|child| format!("{path}/{child}")));
+                all.push(path);
+            }
+        }
+        for path in all.iter().rev() {
+            // Somebody lives who uses what this belongs to.
+            let held = client.check_stat(path).await?.is_some_and(|stat| stat.ephemeral_owner != 0);
+            anyhow::ensure!(!held, "a JobManager still holds {path}; the znodes stay");
+            match client.delete(path, None).await {
+                Ok(()) => removed += 1,
+                Err(Error::NoNode) => {}
+                Err(error) => return Err(anyhow::Error::new(error).context(format!("failed to remove the znode {path}"))),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// A node that is not there has no children.
+pub(super) async fn children(client: &Client, path: &str) -> Result<Vec<String>> {
+    Ok(children_of(client, path).await?.unwrap_or_default())
+}
+
+pub(super) async fn children_of(client: &Client, path: &str) -> Result<Option<Vec<String>>> {
+    client.list_children(path).await.map(Some).or_else(none)
+}
+
+pub(super) async fn data(client: &Client, path: &str) -> Result<Option<Vec<u8>>> {
+    client.get_data(path).await.map(|(bytes, _)| Some(bytes)).or_else(none)
+}
+
+/// What is not there is no error.
+pub(super) fn none<T: Default>(error: Error) -> Result<T> {
+    match error {
+        Error::NoNode => Ok(T::default()),
+        other => Err(other),
+    }
+}
