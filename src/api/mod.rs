@@ -2,11 +2,13 @@
 //!
 //! Invariant: nothing here decides anything and nothing here does I/O. What a word means for a cluster is decided in [`crate::cluster`].
 
+pub mod application;
 pub mod crd;
 pub mod names;
 pub mod owned;
 pub mod schema;
 pub mod status;
 pub mod v1alpha1;
+pub mod zookeeper;
 
 pub use v1alpha1::{FlinkHaCluster, FlinkHaClusterSpec};

@@ -6,10 +6,19 @@
 pub const TERM_ANNOTATION: &str = "flinkha.dev/term";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Change`], the last change of leader.
 pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
+/// Annotation on the ledger of a cluster with ZooKeeper: JSON of [`crate::cluster::election::Leading`], who leads. There is no Lease then.
+pub const LEADER_ANNOTATION: &str = "flinkha.dev/leader";
+/// Annotation on the ledger of a cluster with ZooKeeper: why a gateway does not reach the quorum, a sentence. Absent while all is well.
+pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Peers`], the holder and those whose promises it rests on.
 pub const PEERS_ANNOTATION: &str = "flinkha.dev/peers";
 /// Annotation on the ledger: when a standby last tried whether it can write. Nothing decides by its value.
 pub const PROBE_ANNOTATION: &str = "flinkha.dev/probed";
+/// Annotation on the cluster ConfigMap: job and version of the application whose graph or plan is stored there, `<job>/<version>`. (With ZooKeeper the
+/// data of the znode `flinkha`.)
+pub const APPLICATION_ANNOTATION: &str = "flinkha.dev/application";
+/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::cluster::application::Request`], a savepoint that the leader is asked for.
+pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
 /// Annotation on the resource, and from there on the Lease: a JobManager's pod that is to lead, or [`ANY_POD`].
 pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
 /// Value of [`SWITCHOVER_ANNOTATION`]: whichever standby is ready.
@@ -56,6 +65,11 @@ pub const METRICS_QUERY_PORT: &str = "6125";
 pub const REST_PORT: u16 = 8081;
 /// The gateway's port for its JVM, on 127.0.0.1 only.
 pub const JVM_PORT: u16 = 6180;
+/// Where Flink finds its gateway as a ZooKeeper server.
+pub fn jvm_address() -> String {
+    format!("127.0.0.1:{JVM_PORT}")
+}
+
 /// The gateway's port for probes, metrics and the preStop hook, on the pod's address.
 pub const PROBE_PORT: u16 = 6181;
 

@@ -45,6 +45,24 @@ pub const FLINK_CONFIGURATION: &[OwnedKeys] = &[
         reason: "is owned by high availability: it is derived from the resource's namespace and name and leads Flink to its gateway; remove it",
     },
     OwnedKeys {
+        keys: &[
+            "execution.shutdown-on-application-finish",
+            "execution.submit-failed-job-on-application-error",
+            "$internal.pipeline.job-id",
+            "$internal.application.id",
+            "cluster.id",
+        ],
+        prefixes: &[],
+        suffixes: &[],
+        reason: "is owned by high availability: the operator decides when the pods of an application end, and under which id it runs; use spec.job instead",
+    },
+    OwnedKeys {
+        keys: &["zookeeper.sasl.disable"],
+        prefixes: &[],
+        suffixes: &[],
+        reason: "is owned by high availability; use spec.highAvailability.zookeeper instead",
+    },
+    OwnedKeys {
         keys: &[],
         prefixes: &["job-result-store.", "application-result-store."],
         suffixes: &[],

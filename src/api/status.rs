@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::application::Application;
+
 /// What the operator has seen of the cluster.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
@@ -28,11 +30,14 @@ pub struct FlinkHaClusterStatus {
     /// The jobs' HA data, as the leading JobManager's gateway sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ha_data: Option<HaData>,
+    /// The application of `spec.job`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<Application>,
     /// Image of the gateway that this cluster's JobManagers run. It changes only when they are replaced for another reason, so that an upgraded
     /// operator does not restart JobManagers by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_image: Option<String>,
-    /// `LeaderElected`, `Ready`, `Progressing` and `Degraded`, each with its reason.
+    /// `LeaderElected`, `Ready`, `Progressing` and `Degraded`, and with `spec.job` `Complete` and `Failed`, each with its reason.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

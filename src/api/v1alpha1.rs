@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::application::Job;
 use super::schema;
 use super::status::FlinkHaClusterStatus;
+use super::zookeeper::{self, ZooKeeper};
 
 /// A highly available Flink cluster: one leading JobManager with hot standbys, and TaskManagers, all of unmodified Flink.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -24,11 +26,14 @@ use super::status::FlinkHaClusterStatus;
     derive = "PartialEq",
     doc = "A highly available Flink cluster: one leading JobManager with hot standbys, and TaskManagers, all of unmodified Flink.",
     validation = ("self.metadata.name.size() <= 45 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", "metadata.name must have at most 45 characters, start with a letter and hold only a-z, 0-9 and '-': names of Services and labels are made from it"),
+    validation = ("has(self.spec.job) == has(oldSelf.spec.job)", "spec.job cannot be added to or removed from a cluster: delete the resource and create another one"),
+    validation = ("!has(self.spec.ttlSecondsAfterFinished) || has(self.spec.job)", "spec.ttlSecondsAfterFinished is for clusters with spec.job; a session cluster does not end"),
     scale = r#"{"specReplicasPath":".spec.taskManager.replicas","statusReplicasPath":".status.taskManager.replicas","labelSelectorPath":".status.taskManager.selector"}"#,
     printcolumn = r#"{"name":"Leader","type":"string","jsonPath":".status.leader.pod","description":"The pod of the leading JobManager"}"#,
     printcolumn = r#"{"name":"Term","type":"integer","jsonPath":".status.leader.term","description":"Counts the changes of leader"}"#,
     printcolumn = r#"{"name":"JobManagers","type":"string","jsonPath":".status.jobManager.ready","description":"JobManagers that lead or can take over, of those asked for"}"#,
     printcolumn = r#"{"name":"TaskManagers","type":"string","jsonPath":".status.taskManager.ready","description":"TaskManagers that are ready, of those asked for"}"#,
+    printcolumn = r#"{"name":"Application","type":"string","jsonPath":".status.application.phase","description":"What the operator is doing with spec.job"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Last Failover","type":"date","jsonPath":".status.lastFailover.at","priority":1}"#,
@@ -37,6 +42,15 @@ use super::status::FlinkHaClusterStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FlinkHaClusterSpec {
+    /// The application that this cluster runs, in Flink's application mode. Without it the cluster is a session cluster, which takes jobs over REST.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
+
+    /// Seconds after which a resource whose job has ended is deleted. Without it the resource stays until somebody deletes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub ttl_seconds_after_finished: Option<i64>,
+
     /// Image with Flink, for JobManagers and TaskManagers, for example `flink:2.3.0`. Flink 1.20 and later are tested.
     #[schemars(length(min = 1))]
     pub image: String,
@@ -106,6 +120,7 @@ impl std::fmt::Display for Scalar {
 /// How leaders are elected and where Flink keeps what a new leader needs.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(zookeeper::PROVIDER_RULES)))]
 pub struct HighAvailability {
     /// Where the leader is elected and pointers to HA data are kept.
     #[serde(default)]
@@ -129,6 +144,10 @@ pub struct HighAvailability {
     #[serde(default = "default_jvm_timeout")]
     #[schemars(schema_with = "schema::duration")]
     pub jvm_timeout: String,
+
+    /// The quorum, with provider ZooKeeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zookeeper: Option<ZooKeeper>,
 }
 
 /// Where the leader is elected and pointers to HA data are kept.
@@ -137,6 +156,8 @@ pub enum Provider {
     /// A Lease elects; ConfigMaps hold the pointers.
     #[default]
     Kubernetes,
+    /// Flink itself elects in a ZooKeeper quorum; znodes hold the pointers.
+    ZooKeeper,
 }
 
 /// Timings of the leader's Lease.
