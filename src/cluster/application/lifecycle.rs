@@ -1,0 +1,399 @@
+//! What the operator does next with an application: one step, from what is wanted, what was decided before and what is seen, to what is decided now.
+//!
+//! Nothing is remembered but [`Application`] in the status, and a step that was not written down can be made again. Pods of two versions are never
+//! there at the same time. State is never dropped to make progress: what cannot go on with it is halted.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Progress, Request, job_id, savepoint_directory, upgrade, version};
+use crate::api::FlinkHaClusterSpec;
+use crate::api::application::{Application, Job, JobState, Phase, Savepoint, UpgradeMode};
+use crate::cluster::cause::Cause;
+use crate::cluster::ledger;
+use crate::cluster::status::seconds;
+
+/// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
+const COLLECTION: SignedDuration = SignedDuration::from_secs(60);
+/// A cause that does not go by itself is waited for so long.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+const LASTING: [&str; 3] = ["ImagePullFailed", "ContainerNotStarted", "CrashLooping"];
+
+/// What is seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// UID of the resource.
+    pub uid: &'a str,
+    pub generation: i64,
+    /// The directory that is this resource's own in a directory that several share.
+    pub own_directory: &'a str,
+    /// There are pods, or may be soon.
+    pub pods: bool,
+    pub progress: &'a Progress,
+    pub jobs: &'a [ledger::Job],
+    pub causes: &'a [Cause],
+    pub now: Timestamp,
+}
+
+/// What is decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    pub application: Application,
+    /// There are to be no pods.
+    pub stopped: bool,
+    /// The savepoint that the leader is to be asked for.
+    pub request: Option<Request>,
+    /// The job has ended and its pods are gone: Flink's ConfigMaps go too.
+    pub clean: bool,
+    /// The resource is to be deleted.
+    pub delete: bool,
+    /// Look again after this time at the latest.
+    pub wake: Option<Duration>,
+}
+
+/// Decides.
+pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>, seen: &Seen<'_>) -> Decision {
+    let application = before.cloned().unwrap_or_else(|| begin(wanted, job, seen));
+    let mut step = Step { wanted, job, seen, decision: Decision { application, ..Decision::default() } };
+    match step.application().phase {
+        Phase::Starting | Phase::Halted => step.starting(),
+        Phase::Running => step.running(),
+        Phase::Savepointing => step.savepointing(),
+        Phase::Upgrading => step.going(|step| step.start(step.wanted.clone())),
+        Phase::RollingBack => step.going(|step| step.start(step.stable().unwrap_or_else(|| step.wanted.clone()))),
+        Phase::Suspending => step.going(|step| step.enter(Phase::Suspended)),
+        Phase::Suspended => step.suspended(),
+        Phase::Ending => step.ending(),
+        Phase::Ended => step.ended(),
+    }
+    let phase = step.application().phase;
+    step.follow_wanted();
+    let ended = phase == Phase::Ending && step.tombstone().is_none_or(|job| step.is_collected(job));
+    step.decision.stopped = ended || super::has_no_pods(phase);
+    step.decision.request = step.request();
+    let own = step.application().job_id == seen.progress.job;
+    step.application_mut().job_state = if own && !step.decision.stopped { seen.progress.state.clone() } else { String::new() };
+    step.decision
+}
+
+/// A resource that is new, or was applied again: then the run goes on whose data was retained.
+fn begin(wanted: &FlinkHaClusterSpec, job: &Job, seen: &Seen<'_>) -> Application {
+    let progress = seen.progress;
+    let retained = seen.jobs.iter().find(|known| known.id == progress.job && !known.has_ended()).map(|known| known.id.clone());
+    let begins_anew = retained.is_none();
+    Application {
+        phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
+        since: Some(seconds(seen.now)),
+        job_id: retained.unwrap_or_else(|| job_id(seen.uid, 1)),
+        runs: 1,
+        starts: 1,
+        restored_from: job.initial_savepoint_path.clone().filter(|_| begins_anew),
+        savepoint_trigger_nonce: job.savepoint_trigger_nonce,
+        version: version(wanted),
+        deployed: json(wanted),
+        ..Application::default()
+    }
+}
+
+pub(super) fn json(spec: &FlinkHaClusterSpec) -> String {
+    // Serialising a spec cannot fail: its keys are strings.
+    serde_json::to_string(spec).unwrap_or_default()
+}
+
+/// A step that is being made.
+pub(super) struct Step<'a> {
+    pub wanted: &'a FlinkHaClusterSpec,
+    pub job: &'a Job,
+    pub seen: &'a Seen<'a>,
+    decision: Decision,
+}
+
+impl Step<'_> {
+    pub fn application(&self) -> &Application {
+        &self.decision.application
+    }
+
+    pub fn application_mut(&mut self) -> &mut Application {
+        &mut self.decision.application
+    }
+
+    pub fn enter(&mut self, phase: Phase) {
+        let since = Some(seconds(self.seen.now));
+        let application = self.application_mut();
+        if application.phase != phase {
+            (application.phase, application.since) = (phase, since);
+        }
+    }
+
+    /// Makes a run that takes the place of the one before. Of several that did not come up, the run before all of them has the state.
+    pub fn new_run(&mut self, restored_from: Option<String>) {
+        let uid = self.seen.uid;
+        let application = self.application_mut();
+        application.runs += 1;
+        let before = std::mem::replace(&mut application.job_id, job_id(uid, application.runs));
+        application.previous_job_id.get_or_insert(before);
+        application.restored_from = restored_from;
+    }
+
+    /// Puts pods of this spec there.
+    fn start(&mut self, spec: FlinkHaClusterSpec) {
+        let going_back = self.application().phase == Phase::RollingBack;
+        if self.job.state == JobState::Suspended && !going_back {
+            return self.enter(Phase::Suspended);
+        }
+        self.application_mut().version = version(&spec);
+        self.application_mut().deployed = json(&spec);
+        self.application_mut().starts += 1;
+        self.enter(Phase::Starting);
+    }
+
+    pub fn stable(&self) -> Option<FlinkHaClusterSpec> {
+        serde_json::from_str(self.application().stable.as_ref()?).ok()
+    }
+
+    pub fn tombstone(&self) -> Option<&ledger::Job> {
+        self.tombstone_of(&self.application().job_id)
+    }
+
+    pub fn tombstone_of(&self, run: &str) -> Option<&ledger::Job> {
+        self.seen.jobs.iter().find(|job| job.id == run && job.has_ended())
+    }
+
+    pub fn elapsed(&self) -> SignedDuration {
+        self.application().since.as_ref().map_or(SignedDuration::ZERO, |since| self.seen.now.duration_since(since.0))
+    }
+
+    /// The deployed version of this run has begun, by what its leader says.
+    pub fn has_begun(&self) -> bool {
+        self.seen.progress.job == self.application().job_id && self.seen.progress.version == self.application().version
+    }
+
+    /// All its tasks have run, since its pods were brought there last.
+    fn is_up(&self) -> bool {
+        self.has_begun() && self.seen.progress.start == self.application().starts && self.seen.progress.up.is_some()
+    }
+
+    /// The main method has failed, since the pods were brought there last.
+    fn main_failed(&self) -> Option<String> {
+        self.seen.progress.error.clone().filter(|_| self.has_begun() && self.seen.progress.start == self.application().starts)
+    }
+
+    /// A definition that is wanted, is not deployed and has not failed.
+    fn wants_upgrade(&self) -> bool {
+        let wanted = version(self.wanted);
+        wanted != self.application().version && Some(&wanted) != self.application().refused.as_ref()
+    }
+
+    fn starting(&mut self) {
+        let can_go_back =
+            self.application().phase == Phase::Starting && upgrade::is_in_progress(self.application()) && self.stable().is_some();
+        if let Some(ended) = self.tombstone().cloned() {
+            if ended.state == "Failed" && can_go_back && !self.is_up() {
+                return upgrade::roll_back(self, ended.cause.unwrap_or_else(|| "the job failed".to_owned()));
+            }
+            return self.end(&ended);
+        }
+        if let Some(error) = self.main_failed().filter(|_| can_go_back) {
+            return upgrade::roll_back(self, error);
+        }
+        if self.is_up() {
+            upgrade::came_up(self);
+            return self.running();
+        }
+        if self.job.state == JobState::Suspended {
+            return self.enter(Phase::Suspending);
+        }
+        if self.wants_upgrade() {
+            return upgrade::begin(self);
+        }
+        let deadline = humantime::parse_duration(&self.job.upgrade_deadline).unwrap_or(Duration::from_secs(300));
+        let deadline = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
+        let lasting = self.seen.causes.iter().find(|cause| LASTING.contains(&cause.reason));
+        let gives_up = self.elapsed() >= deadline || (lasting.is_some() && self.elapsed() >= PATIENCE.min(deadline));
+        if can_go_back && gives_up {
+            let late = || format!("not all tasks ran within {}", self.job.upgrade_deadline);
+            return upgrade::roll_back(self, lasting.map_or_else(late, |cause| cause.message.clone()));
+        }
+        if self.application().phase == Phase::Starting && upgrade::is_rolled_back(self.application()) && self.elapsed() >= deadline {
+            return upgrade::halt(self, format!("going back did not help: not all tasks ran within {}", self.job.upgrade_deadline));
+        }
+        let left = deadline.min(if lasting.is_some() { PATIENCE } else { deadline }) - self.elapsed();
+        self.wake_after(left.max(SignedDuration::from_secs(1)));
+    }
+
+    fn running(&mut self) {
+        if let Some(ended) = self.tombstone().cloned() {
+            return self.end(&ended);
+        }
+        if self.job.state == JobState::Suspended {
+            let id = format!("suspend-{}", self.seen.generation);
+            let failed = self.seen.progress.savepoint.as_ref().is_some_and(|answer| answer.id == id && answer.error.is_some());
+            return match self.job.upgrade_mode {
+                UpgradeMode::Savepoint if failed => {}
+                UpgradeMode::Savepoint => self.ask_to_stop(id),
+                UpgradeMode::LastState | UpgradeMode::Stateless => self.enter(Phase::Suspending),
+            };
+        }
+        if self.wants_upgrade() {
+            return upgrade::begin(self);
+        }
+        self.answer_nonce();
+    }
+
+    pub fn ask_to_stop(&mut self, id: String) {
+        self.application_mut().savepoint_request = Some(id);
+        self.enter(Phase::Savepointing);
+    }
+
+    /// A savepoint was asked for beside the running job.
+    fn answer_nonce(&mut self) {
+        let wanted = self.job.savepoint_trigger_nonce.filter(|nonce| *nonce != 0);
+        let Some(nonce) = wanted.filter(|nonce| self.application().savepoint_trigger_nonce != Some(*nonce)) else { return };
+        let id = format!("nonce-{nonce}");
+        match self.answer_to(&id) {
+            None => self.application_mut().savepoint_request = Some(id),
+            Some(answer) => {
+                let application = self.application_mut();
+                (application.savepoint_trigger_nonce, application.savepoint_request) = (Some(nonce), None);
+                match answer {
+                    Ok(savepoint) => (application.last_savepoint, application.error) = (Some(savepoint), None),
+                    Err(error) => application.error = Some(format!("spec.job.savepointTriggerNonce {nonce}: no savepoint: {error}")),
+                }
+            }
+        }
+    }
+
+    /// What became of a savepoint; `None` while that is not known.
+    fn answer_to(&self, id: &str) -> Option<Result<Savepoint, String>> {
+        let answer = self.seen.progress.savepoint.as_ref().filter(|answer| answer.id == id)?;
+        match (&answer.path, &answer.error) {
+            (Some(path), _) => {
+                let at = answer.at.parse().ok().map(seconds);
+                Some(Ok(Savepoint { path: path.clone(), at, id: id.to_owned() }))
+            }
+            (None, Some(error)) => Some(Err(error.clone())),
+            (None, None) => None,
+        }
+    }
+
+    fn savepointing(&mut self) {
+        let Some(id) = self.application().savepoint_request.clone() else { return self.enter(Phase::Running) };
+        let tombstone = self.tombstone().cloned();
+        match (self.answer_to(&id), tombstone) {
+            (Some(Ok(savepoint)), Some(ended)) if self.is_collected(&ended) => {
+                self.application_mut().savepoint_request = None;
+                self.application_mut().last_savepoint = Some(savepoint.clone());
+                upgrade::restored_from(self.application_mut(), &savepoint.path);
+                self.new_run(Some(savepoint.path));
+                self.enter(if id.starts_with("suspend-") { Phase::Suspending } else { Phase::Upgrading });
+            }
+            (Some(Ok(_)), _) => self.wake_after(SignedDuration::from_secs(5)),
+            // It ended by itself, before the savepoint was complete.
+            (_, Some(ended)) => {
+                self.application_mut().savepoint_request = None;
+                self.end(&ended);
+            }
+            (Some(Err(error)), None) => {
+                self.application_mut().savepoint_request = None;
+                self.application_mut().error = Some(format!("the job runs on unchanged, because no savepoint could be taken: {error}"));
+                upgrade::refuse(self, error);
+                self.enter(Phase::Running);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// When the pods are gone, goes on.
+    fn going(&mut self, on: impl FnOnce(&mut Self)) {
+        if let Some(ended) = self.tombstone().cloned().filter(|_| self.application().phase != Phase::RollingBack) {
+            return self.end(&ended);
+        }
+        if !self.seen.pods {
+            on(self);
+        }
+    }
+
+    fn suspended(&mut self) {
+        if self.job.state == JobState::Suspended {
+            return;
+        }
+        if self.application().stable.is_some() && self.job.upgrade_mode == UpgradeMode::Stateless {
+            self.new_run(None);
+        }
+        if self.wants_upgrade() {
+            upgrade::record(self);
+        }
+        self.start(self.wanted.clone());
+    }
+
+    /// The job has ended: absorbing.
+    fn end(&mut self, ended: &ledger::Job) {
+        upgrade::ended(self.application_mut());
+        self.application_mut().result = Some(ended.state.clone());
+        self.enter(Phase::Ending);
+        self.ending();
+    }
+
+    fn ending(&mut self) {
+        let cause = self.tombstone().and_then(|ended| ended.cause.clone()).or_else(|| self.main_failed());
+        let failed = self.application().result.as_deref() == Some("Failed");
+        self.application_mut().error = cause.or_else(|| failed.then(|| "the job failed".to_owned()));
+        let collected = self.tombstone().is_none_or(|ended| self.is_collected(ended));
+        if collected && !self.seen.pods {
+            self.decision.clean = true;
+            self.enter(Phase::Ended);
+            return self.ended();
+        }
+        if !collected {
+            self.wake_after(SignedDuration::from_secs(5));
+        }
+    }
+
+    /// Nothing is left of its HA data, or it has been waited for long enough.
+    fn is_collected(&self, ended: &ledger::Job) -> bool {
+        let at: Option<Timestamp> = ended.ended.as_ref().and_then(|at| at.parse().ok());
+        ended.collected.is_some() || at.is_none_or(|at| self.seen.now.duration_since(at) > COLLECTION)
+    }
+
+    fn ended(&mut self) {
+        let Some(ttl) = self.wanted.ttl_seconds_after_finished else { return };
+        let left = SignedDuration::from_secs(ttl) - self.elapsed();
+        if left <= SignedDuration::ZERO {
+            self.decision.delete = true;
+        } else {
+            self.wake_after(left);
+        }
+    }
+
+    /// Changes that need no new run are taken over as they come.
+    fn follow_wanted(&mut self) {
+        let same = version(self.wanted) == self.application().version;
+        if same && matches!(self.application().phase, Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted) {
+            self.application_mut().deployed = json(self.wanted);
+        }
+        if same && self.application().phase == Phase::Running {
+            let application = self.application_mut();
+            application.stable = Some(application.deployed.clone());
+            // What failed is no longer asked for.
+            if application.refused.take().is_some() {
+                application.error = None;
+            }
+        }
+    }
+
+    fn wake_after(&mut self, left: SignedDuration) {
+        self.decision.wake = Some(left.try_into().unwrap_or(Duration::from_secs(1)));
+    }
+
+    fn request(&self) -> Option<Request> {
+        let id = self.application().savepoint_request.clone()?;
+        let directory = savepoint_directory(self.wanted)?;
+        Some(Request {
+            job: self.application().job_id.clone(),
+            directory: format!("{}/{}/{id}", directory.trim_end_matches('/'), self.seen.own_directory),
+            stop: self.application().phase == Phase::Savepointing,
+            id,
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! Application mode: one cluster runs one application, of which a *run* has one id in Flink and goes on from checkpoint to checkpoint, and a
+//! *version* is everything in the resource that needs a new graph or plan when it changes.
+//!
+//! Decisions: what to do next ([`lifecycle`], the operator), what a new leader does with what another version stored ([`adopt`], the gateway).
+
+pub mod adopt;
+pub mod lifecycle;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+pub mod verdict;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use self::lifecycle::{Decision, Seen};
+use super::build::digest;
+use super::cause;
+use super::observed::Observed;
+use crate::api::application::{Application, Job, Phase};
+use crate::api::status::FlinkHaClusterStatus;
+use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
+
+/// Key of the ledger ConfigMap that holds JSON of [`Progress`].
+pub const LEDGER_KEY: &str = "application";
+
+/// A run as the pods are told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Flink's id of the job and, from 2.3 on, of the application: 32 hex digits.
+    pub job_id: String,
+    /// See [`version`].
+    pub version: String,
+    /// How often its pods were brought there.
+    pub start: i64,
+    /// Savepoint or checkpoint that the run begins from.
+    pub restored_from: Option<String>,
+    /// There are to be no pods.
+    pub stopped: bool,
+}
+
+/// What is to be there: made from the resource, and for an application from what became of it.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// The spec that the pods are made from. While a definition fails or is being replaced it is an earlier one.
+    pub spec: FlinkHaClusterSpec,
+    /// Of an application.
+    pub decision: Option<Decision>,
+    /// Nothing is carried out: the resource cannot be applied.
+    pub held: bool,
+}
+
+impl Course {
+    /// Of a resource whose status was `before`.
+    pub fn of(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed, now: Timestamp) -> Self {
+        let wanted = &resource.spec;
+        let Some(job) = &wanted.job else { return Self { spec: wanted.clone(), decision: None, held: false } };
+        let metadata = &resource.metadata;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (uid, own_directory) =
+            (text(&metadata.uid), names::high_availability_cluster_id(&text(&metadata.namespace), &text(&metadata.name)));
+        let seen = Seen {
+            uid: &uid,
+            generation: metadata.generation.unwrap_or_default(),
+            own_directory: &own_directory,
+            pods: observed.has_pods(),
+            progress: &observed.progress(),
+            jobs: observed.jobs(),
+            causes: &cause::causes(observed),
+            now,
+        };
+        let decision = lifecycle::step(wanted, job, before.application.as_ref(), &seen);
+        let spec = serde_json::from_str(&decision.application.deployed).unwrap_or_else(|_| wanted.clone());
+        Self { spec, decision: Some(decision), held: false }
+    }
+
+    pub fn application(&self) -> Option<&Application> {
+        self.decision.as_ref().map(|decision| &decision.application)
+    }
+
+    /// What was decided is not carried out, because the resource cannot be applied: the application stays what it was, and so does what the leader was
+    /// asked for.
+    pub fn held(mut self, before: &FlinkHaClusterStatus) -> Self {
+        let stopped = |application: &Application| has_no_pods(application.phase);
+        self.decision =
+            before.application.clone().map(|application| Decision { stopped: stopped(&application), application, ..Decision::default() });
+        self.held = true;
+        self
+    }
+
+    /// A running job begins to be stopped for another definition.
+    pub fn stops(&self, before: &FlinkHaClusterStatus) -> bool {
+        let stopping = |application: &Application| matches!(application.phase, Phase::Upgrading | Phase::Savepointing);
+        self.application().is_some_and(stopping) && !before.application.as_ref().is_some_and(stopping)
+    }
+
+    /// There are to be no pods.
+    pub fn is_stopped(&self) -> bool {
+        self.decision.as_ref().is_some_and(|decision| decision.stopped)
+    }
+
+    /// The run as the pods are told of it.
+    pub fn run(&self) -> Option<Run> {
+        let Decision { application, stopped, .. } = self.decision.as_ref()?;
+        Some(Run {
+            job_id: application.job_id.clone(),
+            version: application.version.clone(),
+            start: application.starts,
+            restored_from: application.restored_from.clone(),
+            stopped: *stopped,
+        })
+    }
+}
+
+/// In this phase pods are to go, or have gone.
+fn has_no_pods(phase: Phase) -> bool {
+    matches!(phase, Phase::Upgrading | Phase::RollingBack | Phase::Suspending | Phase::Suspended | Phase::Ended)
+}
+
+/// Digest of all that needs a new graph or plan when it changes. What concerns one kind of pod alone does not.
+pub fn version(spec: &FlinkHaClusterSpec) -> String {
+    let job = spec.job.as_ref().map(|job| {
+        let Job { jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state, .. } = job;
+        json!([jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state])
+    });
+    let shared = spec.flink_configuration.iter().filter(|(key, _)| !is_of_one_component(key));
+    let configuration: Vec<_> = shared.map(|(key, value)| (key, value.to_string())).collect();
+    digest(&json!([spec.image, job, configuration]).to_string())
+}
+
+/// Keys of Flink's configuration that only one kind of pod reads.
+fn is_of_one_component(key: &str) -> bool {
+    ["jobmanager.", "taskmanager."].iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// The id of a resource's n-th run. Repeating a step that was not written down makes the same one.
+pub fn job_id(uid: &str, run: i64) -> String {
+    format!("{}{}", digest(&format!("{uid}/{run}")), digest(&format!("{run}/{uid}")))
+}
+
+/// How the application gets on, as the leading gateway says in the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Progress {
+    pub job: String,
+    pub version: String,
+    /// The start of its pods that the rest is about.
+    pub start: i64,
+    /// Flink's state of the job.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    /// When all tasks first ran at the same time, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up: Option<String>,
+    /// Why the application's main method failed, or why nobody leads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What another version left when this one began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+    /// The last savepoint that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<Answer>,
+}
+
+/// The state that a version found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Before {
+    /// The run that left it.
+    pub job: String,
+    /// Its last checkpoint. `None` when Flink keeps it nowhere but in its HA data, or when it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+}
+
+/// A savepoint that the leading JobManager is asked for, through an annotation on the Lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    pub id: String,
+    pub job: String,
+    /// A directory of this request alone, so that a savepoint whose path nobody heard of can be found.
+    pub directory: String,
+    /// Whether the job ends with it.
+    pub stop: bool,
+}
+
+/// What became of a [`Request`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Answer {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// RFC 3339; empty while it is being taken.
+    pub at: String,
+    /// The term in which it was tried last: the name of its directory.
+    pub attempt: u64,
+    /// The JobManager's process that was asked for it then.
+    pub by: String,
+}
+
+/// The user's directory for savepoints, by Flink's own keys.
+pub fn savepoint_directory(spec: &FlinkHaClusterSpec) -> Option<String> {
+    let keys = ["execution.checkpointing.savepoint-dir", "state.savepoints.dir", "state.backend.fs.savepointdir"];
+    keys.iter().find_map(|key| spec.flink_configuration.get(*key)).map(ToString::to_string)
+}

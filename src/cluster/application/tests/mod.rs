@@ -1,0 +1,252 @@
+//! Versions and runs, and the life of an application step by step.
+
+mod upgrades;
+
+use serde_json::{Value, json};
+
+use super::super::tests as fixture;
+use super::*;
+use crate::api::application::JobState;
+use crate::api::v1alpha1::Scalar;
+use crate::cluster::cause::Cause;
+use crate::cluster::ledger;
+
+/// A resource, what is seen of it, and what was decided last.
+struct World {
+    spec: FlinkHaClusterSpec,
+    generation: i64,
+    second: i64,
+    pods: bool,
+    progress: Progress,
+    jobs: Vec<ledger::Job>,
+    causes: Vec<Cause>,
+    decision: Decision,
+}
+
+impl World {
+    fn new(job: Value) -> Self {
+        let mut spec = fixture::resource().spec;
+        let mut json = json!({ "jarURI": "local:///app.jar", "args": ["1"], "upgradeDeadline": "60s" });
+        crate::cluster::merge::merge(&mut json, job);
+        spec.job = Some(serde_json::from_value(json).unwrap_or_else(|error| panic!("{error}")));
+        spec.flink_configuration.insert("execution.checkpointing.savepoint-dir".to_owned(), Scalar::Text("s3://b/s/".to_owned()));
+        let (progress, decision) = (Progress::default(), Decision::default());
+        let mut world = Self { spec, generation: 1, second: 0, pods: true, progress, jobs: Vec::new(), causes: Vec::new(), decision };
+        world.decision = world.decide(None);
+        world
+    }
+
+    /// One that runs.
+    fn running(job: Value) -> Self {
+        let mut world = Self::new(job);
+        world.comes_up();
+        world
+    }
+
+    fn decide(&self, before: Option<&Application>) -> Decision {
+        let seen = Seen {
+            uid: "uid",
+            generation: self.generation,
+            own_directory: "ns.demo",
+            pods: self.pods,
+            progress: &self.progress,
+            jobs: &self.jobs,
+            causes: &self.causes,
+            now: Timestamp::from_second(self.second).unwrap_or_default(),
+        };
+        lifecycle::step(&self.spec, self.spec.job.as_ref().unwrap_or_else(|| panic!("a job")), before, &seen)
+    }
+
+    fn step(&mut self) -> Phase {
+        self.second += 1;
+        let before = self.decision.application.clone();
+        self.decision = self.decide(Some(&before));
+        assert_eq!(self.decide(Some(&before)), self.decision, "a step can be made again");
+        self.phase()
+    }
+
+    fn phase(&self) -> Phase {
+        self.decision.application.phase
+    }
+
+    fn application(&self) -> &Application {
+        &self.decision.application
+    }
+
+    fn job(&mut self) -> &mut Job {
+        self.spec.job.as_mut().unwrap_or_else(|| panic!("a job"))
+    }
+
+    /// Its leader says so.
+    fn begins(&mut self, before: Option<(&str, Option<&str>)>) {
+        let Application { job_id, version, starts, .. } = self.application().clone();
+        let before = before.map(|(job, checkpoint)| Before { job: job.to_owned(), checkpoint: checkpoint.map(str::to_owned) });
+        self.progress = Progress {
+            job: job_id.clone(),
+            version,
+            before,
+            start: starts,
+            savepoint: self.progress.savepoint.clone(),
+            ..Progress::default()
+        };
+        if self.jobs.iter().all(|job| job.id != job_id) {
+            self.jobs.push(ledger::Job { id: job_id, ..ledger::Job::default() });
+        }
+    }
+
+    fn comes_up(&mut self) {
+        self.pods = true;
+        self.begins(None);
+        self.progress.up = Some("then".to_owned());
+        assert_eq!(self.step(), Phase::Running);
+    }
+
+    fn changes(&mut self, argument: &str) {
+        self.generation += 1;
+        self.job().args = vec![argument.to_owned()];
+    }
+
+    /// The pods go when they are told to.
+    fn pods_go(&mut self) -> Phase {
+        assert!(self.decision.stopped);
+        self.pods = false;
+        self.step()
+    }
+
+    fn ends(&mut self, state: &str) {
+        let (id, now) = (self.application().job_id.clone(), Timestamp::from_second(self.second).unwrap_or_default().to_string());
+        let job = self.jobs.iter_mut().find(|job| job.id == id).unwrap_or_else(|| panic!("a job"));
+        (job.state, job.ended, job.collected) = (state.to_owned(), Some(now.clone()), Some(now));
+        job.cause = (state == "Failed").then(|| "x.Y: why".to_owned());
+    }
+
+    fn answers(&mut self, id: &str, answer: Result<&str, &str>) {
+        let (path, error) = (answer.ok().map(str::to_owned), answer.err().map(str::to_owned));
+        self.progress.savepoint = Some(Answer { id: id.to_owned(), path, error, ..Answer::default() });
+    }
+
+    fn deployed_argument(&self) -> String {
+        let spec: FlinkHaClusterSpec = serde_json::from_str(&self.application().deployed).unwrap_or_else(|error| panic!("{error}"));
+        spec.job.map(|job| job.args.concat()).unwrap_or_default()
+    }
+
+    fn last_upgrade(&self) -> (&str, &str) {
+        let upgrade = self.application().upgrades.last().unwrap_or_else(|| panic!("an upgrade"));
+        (upgrade.result.as_str(), upgrade.why.as_deref().unwrap_or_default())
+    }
+}
+
+#[test]
+fn a_job_that_finishes_loses_its_pods_when_nothing_is_left_of_its_data() {
+    let mut world = World::running(json!({}));
+    world.ends("Finished");
+    let index = world.jobs.len() - 1;
+    world.jobs[index].collected = None;
+    assert_eq!(world.step(), Phase::Ending);
+    assert!(!world.decision.stopped, "its HA data is still being removed, by the leader");
+    world.jobs[index].collected = Some("now".to_owned());
+    world.step();
+    assert_eq!(world.pods_go(), Phase::Ended);
+    assert!(world.decision.clean);
+    world.changes("2");
+    assert_eq!((world.step(), world.decision.stopped), (Phase::Ended, true), "the end is absorbing");
+}
+
+#[test]
+fn a_job_whose_data_cannot_be_removed_loses_its_pods_after_a_while() {
+    let mut world = World::running(json!({}));
+    world.ends("Failed");
+    let index = world.jobs.len() - 1;
+    world.jobs[index].collected = None;
+    assert_eq!((world.step(), world.decision.stopped), (Phase::Ending, false));
+    world.second += 100;
+    world.step();
+    assert_eq!(world.pods_go(), Phase::Ended);
+    assert_eq!((world.application().result.as_deref(), world.application().error.as_deref()), (Some("Failed"), Some("x.Y: why")));
+}
+
+#[test]
+fn a_resource_whose_job_has_ended_is_deleted_when_its_time_is_over() {
+    let mut world = World::running(json!({}));
+    world.spec.ttl_seconds_after_finished = Some(10);
+    world.ends("Finished");
+    world.step();
+    assert_eq!(world.pods_go(), Phase::Ended);
+    assert!(!world.decision.delete && world.decision.wake.is_some());
+    world.second += 10;
+    world.step();
+    assert!(world.decision.delete);
+}
+
+#[test]
+fn suspended_jobs_have_no_pods_and_go_on_where_they_were() {
+    let mut world = World::running(json!({}));
+    let run = world.application().job_id.clone();
+    world.job().state = JobState::Suspended;
+    assert_eq!((world.step(), world.decision.stopped), (Phase::Suspending, true));
+    assert_eq!((world.pods_go(), world.step(), world.decision.stopped), (Phase::Suspended, Phase::Suspended, true));
+    world.job().state = JobState::Running;
+    assert_eq!((world.step(), world.decision.stopped, world.application().job_id.as_str()), (Phase::Starting, false, run.as_str()));
+    world.comes_up();
+}
+
+#[test]
+fn a_new_nonce_takes_a_savepoint_beside_the_job_and_the_first_one_does_not() {
+    let mut world = World::running(json!({ "savepointTriggerNonce": 1 }));
+    assert_eq!(world.decision.request, None);
+    world.job().savepoint_trigger_nonce = Some(2);
+    assert_eq!(world.step(), Phase::Running);
+    assert!(world.decision.request.as_ref().is_some_and(|request| request.id == "nonce-2" && !request.stop));
+    world.answers("nonce-2", Ok("s3://b/s/y"));
+    world.step();
+    assert_eq!(world.decision.request, None);
+    assert_eq!(world.application().last_savepoint.as_ref().map(|savepoint| savepoint.path.as_str()), Some("s3://b/s/y"));
+}
+
+#[test]
+fn a_resource_applied_again_goes_on_with_the_run_whose_data_was_retained() {
+    let world = World::running(json!({}));
+    let again = world.decide(None);
+    assert_eq!(again.application.job_id, world.application().job_id);
+    let mut ended = world;
+    ended.ends("Finished");
+    ended.progress.job.clone_from(&ended.decision.application.job_id);
+    assert_eq!(ended.decide(None).application.job_id, job_id("uid", 1), "an ended one does not");
+}
+
+#[test]
+fn what_concerns_one_kind_of_pod_makes_no_new_version() {
+    let before = fixture::application().spec;
+    let changed = |change: &dyn Fn(&mut FlinkHaClusterSpec)| {
+        let mut after = before.clone();
+        change(&mut after);
+        version(&after) != version(&before)
+    };
+    let set = |spec: &mut FlinkHaClusterSpec, key: &str| drop(spec.flink_configuration.insert(key.to_owned(), Scalar::Number(7)));
+    assert!(changed(&|spec| spec.image.push('x')));
+    assert!(changed(&|spec| spec.job.as_mut().unwrap_or_else(|| panic!("a job")).args.push("x".to_owned())));
+    assert!(changed(&move |spec| set(spec, "parallelism.default")));
+    assert!(!changed(&move |spec| set(spec, "taskmanager.numberOfTaskSlots")));
+    assert!(!changed(&|spec| spec.job_manager.replicas = 5));
+    assert!(!changed(&|spec| spec.job.as_mut().unwrap_or_else(|| panic!("a job")).savepoint_trigger_nonce = Some(1)));
+}
+
+#[test]
+fn ids_of_runs_are_flinks_and_differ() {
+    let (one, two) = (job_id("uid", 1), job_id("uid", 2));
+    assert!(one != two && one.len() == 32 && one.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(one, job_id("uid", 1));
+}
+
+#[test]
+fn while_a_resource_cannot_be_applied_nothing_is_carried_out_and_its_pods_stay_gone() {
+    let resource = FlinkHaCluster { spec: fixture::application().spec, ..fixture::resource() };
+    let held = |phase| {
+        let application = Application { phase, ..Application::default() };
+        let before = FlinkHaClusterStatus { application: Some(application), ..FlinkHaClusterStatus::default() };
+        Course::of(&resource, &before, &Observed::default(), Timestamp::UNIX_EPOCH).held(&before)
+    };
+    let (suspended, stopping) = (held(Phase::Suspended), held(Phase::Savepointing));
+    assert!(suspended.held && suspended.is_stopped());
+    assert!(stopping.held && !stopping.is_stopped(), "what the leader was asked for stays asked for");
+}

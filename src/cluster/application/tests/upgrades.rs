@@ -1,0 +1,203 @@
+//! Changes of a running application: by every mode, refused, taken back, halted.
+
+use super::*;
+use crate::cluster::ledger::SUPERSEDED;
+
+#[test]
+fn an_upgrade_from_the_last_state_keeps_the_run_and_never_has_pods_of_both_versions() {
+    let mut world = World::running(json!({}));
+    let run = world.application().job_id.clone();
+    world.changes("2");
+    assert_eq!((world.step(), world.decision.stopped, world.deployed_argument().as_str()), (Phase::Upgrading, true, "1"));
+    assert_eq!((world.step(), world.deployed_argument().as_str()), (Phase::Upgrading, "1"));
+    assert_eq!((world.pods_go(), world.deployed_argument().as_str()), (Phase::Starting, "2"));
+    assert!(!world.decision.stopped);
+    world.comes_up();
+    assert_eq!((world.application().job_id.as_str(), world.last_upgrade().0), (run.as_str(), "Succeeded"));
+}
+
+#[test]
+fn changes_that_need_no_new_run_are_taken_over_as_they_come() {
+    let mut world = World::running(json!({}));
+    world.spec.job_manager.replicas = 5;
+    assert_eq!(world.step(), Phase::Running);
+    let deployed: FlinkHaClusterSpec = serde_json::from_str(&world.application().deployed).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(deployed.job_manager.replicas, 5);
+}
+
+#[test]
+fn a_version_that_does_not_come_up_is_taken_back_once() {
+    let mut world = World::running(json!({}));
+    let run = world.application().job_id.clone();
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.pods = true;
+    assert_eq!(world.step(), Phase::Starting);
+    world.second += 60;
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(
+        (world.pods_go(), world.deployed_argument().as_str(), world.application().job_id.as_str()),
+        (Phase::Starting, "1", run.as_str())
+    );
+    world.comes_up();
+    assert_eq!(world.last_upgrade(), ("RolledBack", "not all tasks ran within 60s"));
+    assert_eq!(world.step(), Phase::Running, "the same definition is not tried again");
+    assert_eq!(verdict::cause(world.application(), None).map(|cause| cause.reason), Some("UpgradeRolledBack"));
+    world.changes("3");
+    assert_eq!(world.step(), Phase::Upgrading, "another one is");
+}
+
+#[test]
+fn a_main_method_that_throws_is_not_waited_for() {
+    let mut world = World::running(json!({}));
+    let run = world.application().job_id.clone();
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.begins(Some((&run, None)));
+    world.progress.error = Some("x.Y: no such argument".to_owned());
+    assert_eq!((world.step(), world.last_upgrade()), (Phase::RollingBack, ("RolledBack", "x.Y: no such argument")));
+    assert_eq!(world.application().job_id, run, "its checkpoints are still in its HA data");
+    let mut first = World::new(json!({}));
+    first.begins(None);
+    first.progress.error = Some("x.Y: no such argument".to_owned());
+    assert_eq!(first.step(), Phase::Starting, "there is nothing to go back to");
+}
+
+#[test]
+fn a_cause_that_does_not_go_by_itself_is_not_waited_for_until_the_deadline() {
+    let mut world = World::running(json!({ "upgradeDeadline": "10m" }));
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.causes = vec![Cause { reason: "ImagePullFailed", message: "no image".to_owned() }];
+    assert_eq!(world.step(), Phase::Starting);
+    world.second += 30;
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(world.last_upgrade(), ("RolledBack", "no image"));
+}
+
+#[test]
+fn if_going_back_does_not_help_nothing_more_is_tried() {
+    let mut world = World::running(json!({}));
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.second += 60;
+    world.step();
+    world.pods_go();
+    world.second += 60;
+    assert_eq!((world.step(), world.last_upgrade().0, world.decision.stopped), (Phase::Halted, "Failed", false));
+    world.comes_up();
+}
+
+#[test]
+fn a_version_whose_job_fails_at_once_is_taken_back_from_the_checkpoint_that_it_found() {
+    let mut world = World::running(json!({}));
+    let run = world.application().job_id.clone();
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.begins(Some((&run, Some("s3://b/chk-7"))));
+    world.ends("Failed");
+    assert_eq!((world.step(), world.last_upgrade()), (Phase::RollingBack, ("RolledBack", "x.Y: why")));
+    assert_ne!(world.application().job_id, run, "that run has a tombstone");
+    assert_eq!(world.application().restored_from.as_deref(), Some("s3://b/chk-7"));
+    assert_eq!((world.pods_go(), world.deployed_argument().as_str()), (Phase::Starting, "1"));
+    world.comes_up();
+}
+
+#[test]
+fn state_is_never_dropped_to_go_back() {
+    let mut world = World::running(json!({}));
+    let run = world.application().job_id.clone();
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.begins(Some((&run, None)));
+    world.ends("Failed");
+    assert_eq!((world.step(), world.last_upgrade().0), (Phase::Halted, "Failed"));
+}
+
+#[test]
+fn a_savepoint_is_complete_and_its_job_ended_before_any_pod_goes() {
+    let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
+    let run = world.application().job_id.clone();
+    world.changes("2");
+    assert_eq!((world.step(), world.decision.stopped), (Phase::Savepointing, false));
+    let request = world.decision.request.clone().unwrap_or_default();
+    assert_eq!((request.directory.as_str(), request.stop, request.job.as_str()), ("s3://b/s/ns.demo/upgrade-2", true, run.as_str()));
+    world.answers("upgrade-2", Ok("s3://b/s/x"));
+    assert_eq!((world.step(), world.decision.stopped), (Phase::Savepointing, false));
+    world.ends("Finished");
+    assert_eq!((world.step(), world.decision.stopped), (Phase::Upgrading, true));
+    assert_ne!(world.application().job_id, run);
+    assert_eq!(world.application().restored_from.as_deref(), Some("s3://b/s/x"));
+    assert_eq!(world.pods_go(), Phase::Starting);
+    world.second += 60;
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(world.application().restored_from.as_deref(), Some("s3://b/s/x"), "the same state");
+}
+
+#[test]
+fn of_several_definitions_that_did_not_come_up_the_run_before_all_of_them_comes_back() {
+    let mut world = World::running(json!({ "upgradeMode": "stateless" }));
+    let run = world.application().job_id.clone();
+    for change in ["2", "3"] {
+        world.changes(change);
+        assert_eq!(world.step(), Phase::Upgrading);
+        assert_eq!(world.pods_go(), Phase::Starting);
+        world.pods = true;
+    }
+    world.second += 60;
+    assert_eq!((world.step(), world.application().job_id.as_str()), (Phase::RollingBack, run.as_str()));
+}
+
+#[test]
+fn without_a_savepoint_the_job_runs_on_unchanged() {
+    let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
+    world.changes("2");
+    world.step();
+    world.answers("upgrade-2", Err("not writable"));
+    assert_eq!((world.step(), world.last_upgrade()), (Phase::Running, ("Refused", "not writable")));
+    assert_eq!((world.step(), world.deployed_argument().as_str()), (Phase::Running, "1"));
+    world.job().state = JobState::Suspended;
+    world.generation += 1;
+    assert_eq!(world.step(), Phase::Savepointing);
+    world.answers("suspend-3", Err("not writable"));
+    assert_eq!((world.step(), world.step()), (Phase::Running, Phase::Running), "not suspended without it");
+}
+
+#[test]
+fn a_job_that_ends_while_it_is_being_stopped_has_ended() {
+    let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
+    world.changes("2");
+    world.step();
+    world.answers("upgrade-2", Err("the job ended before the savepoint was complete"));
+    world.ends("Finished");
+    assert_eq!(world.step(), Phase::Ending);
+}
+
+#[test]
+fn stateless_is_another_run_and_goes_back_to_the_one_before_if_that_is_still_whole() {
+    let mut world = World::running(json!({ "upgradeMode": "stateless" }));
+    let run = world.application().job_id.clone();
+    world.changes("2");
+    world.step();
+    assert!(world.application().job_id != run && world.application().restored_from.is_none());
+    world.pods_go();
+    world.second += 60;
+    assert_eq!((world.step(), world.application().job_id.as_str()), (Phase::RollingBack, run.as_str()));
+    world.pods_go();
+    world.comes_up();
+    world.changes("3");
+    world.step();
+    world.pods_go();
+    world.begins(Some((&run, Some("s3://b/chk-9"))));
+    let superseded = world.jobs.iter_mut().find(|job| job.id == run).unwrap_or_else(|| panic!("a job"));
+    (superseded.state, superseded.ended) = (SUPERSEDED.to_owned(), Some("then".to_owned()));
+    world.second += 60;
+    assert_eq!((world.step(), world.application().restored_from.as_deref()), (Phase::RollingBack, Some("s3://b/chk-9")));
+    assert_ne!(world.application().job_id, run, "the run before was superseded");
+}
