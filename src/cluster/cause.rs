@@ -2,6 +2,7 @@
 
 use super::ledger::Size;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
+use crate::api::names::QUORUM_ANNOTATION;
 
 /// A cause: one word for machines and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
     let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
     let pods = observed.job_manager_pods.iter().chain(&observed.task_manager_pods);
     let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    refused.chain(pods.filter_map(|pod| of_pod(pod))).chain(ha_data(observed)).collect()
+    refused.chain(quorum(observed)).chain(pods.filter_map(|pod| of_pod(pod))).chain(ha_data(observed)).collect()
 }
 
 /// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are put back.
@@ -43,6 +44,12 @@ fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
     Some(Cause { reason: "PodsRefused", message: format!("Deployment {name}: {}", failure.message) })
 }
 
+/// What a gateway says of a ZooKeeper quorum that it does not reach. Before the causes of pods: Flink crashes without one.
+fn quorum(observed: &Observed) -> Option<Cause> {
+    let said = observed.ledger.as_ref()?.metadata.annotations.as_ref()?.get(QUORUM_ANNOTATION)?;
+    Some(Cause { reason: "ZooKeeperUnreachable", message: format!("spec.highAvailability.zookeeper: {said}") })
+}
+
 /// A ConfigMap this full leaves little time.
 const FULL: usize = 80;
 
@@ -59,8 +66,9 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
     let unreadable = (!ha_data.unreadable.is_empty()).then(|| Cause {
         reason: "PointerUnreadable",
         message: format!(
-            "ConfigMaps {} hold a pointer that cannot be read; the files that it may name are kept, and its job may not survive a failover: \
+            "{} {} hold a pointer that cannot be read; the files that it may name are kept, and its job may not survive a failover: \
              take a savepoint and submit the job anew",
+            if ha_data.unreadable.iter().all(|name| name.starts_with('/')) { "znodes" } else { "ConfigMaps" },
             ha_data.unreadable.join(", ")
         ),
     });
@@ -160,6 +168,17 @@ mod tests {
         assert_eq!(
             found[0].message,
             "pod demo-jobmanager-1 cannot pull image flink:nope of container flink-main-container: failed to resolve not found"
+        );
+    }
+
+    #[test]
+    fn a_quorum_that_is_not_reached_is_told_of_before_what_follows_from_it() {
+        let ledger = json!({ "metadata": { "annotations": { QUORUM_ANNOTATION: "zk-0:2181: connection refused" } }, "data": {} });
+        let observed = Observed { ledger: serde_json::from_value(ledger).ok().map(Arc::new), ..Observed::default() };
+        let found = causes(&observed);
+        assert_eq!(
+            (found[0].reason, found[0].message.as_str()),
+            ("ZooKeeperUnreachable", "spec.highAvailability.zookeeper: zk-0:2181: connection refused")
         );
     }
 

@@ -44,7 +44,7 @@ pub fn is_left_over(path: &str, job: Option<&str>, ended: &[Ended], inventory: &
         Kind::Blob(job) => of(&job),
         Kind::Checkpoint => of(job?),
         Kind::Plan if inventory.unreadable_plan => None,
-        Kind::Plan => ended.iter().find(|job| job.plan.as_deref() == Some(path)).map(|job| job.id.clone()),
+        Kind::Plan => ended.iter().find(|job| job.plans.iter().any(|plan| plan == path)).map(|job| job.id.clone()),
         Kind::Marker | Kind::Foreign => None,
     }
 }
@@ -53,8 +53,8 @@ pub fn is_left_over(path: &str, job: Option<&str>, ended: &[Ended], inventory: &
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub id: String,
-    /// File of its graph or plan, as the ledger noted it when the job began.
-    pub plan: Option<String>,
+    /// Files of its graphs or plans, as the ledger noted them when they were stored.
+    pub plans: Vec<String>,
 }
 
 #[cfg(test)]

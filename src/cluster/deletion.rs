@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::ledger::{HaData, Job};
 use crate::api::names;
-use crate::api::v1alpha1::OnDelete;
+use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::flink::ha_data;
 
 /// Keys of the cluster ConfigMap that only tell who leads. All other keys point to data of jobs.
@@ -74,15 +74,27 @@ pub enum Purge {
     Wait,
 }
 
-/// Decides what to do about the files, once all JobManagers are gone. `said`: the last words of the Job's pod.
-pub fn purge(on_delete: OnDelete, ha_data: Option<&HaData>, job: PurgeJob, said: Option<String>) -> Purge {
+/// Does the ledger stay? It explains what is retained: ConfigMaps, or with ZooKeeper the znodes of jobs that have not ended. The operator does not
+/// see those, and the ledger never forgets such a job.
+pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, jobs: &[Job]) -> bool {
+    match provider {
+        Provider::Kubernetes => !plan.keep.is_empty(),
+        Provider::ZooKeeper => on_delete == OnDelete::Retain && jobs.iter().any(|job| !job.has_ended()),
+    }
+}
+
+/// Decides what to do about files and znodes, once all JobManagers are gone. `said`: the last words of the Job's pod.
+pub fn purge(on_delete: OnDelete, provider: Provider, ha_data: Option<&HaData>, job: PurgeJob, said: Option<String>) -> Purge {
     let done = |warning: bool, message: String| Purge::Done { warning, message };
-    if on_delete == OnDelete::Retain {
+    if on_delete == OnDelete::Retain && provider == Provider::Kubernetes {
         return done(false, String::new());
     }
     let said = said.unwrap_or_else(|| "it said nothing".to_owned());
     match (job, ha_data) {
         (PurgeJob::Succeeded, _) => done(false, format!("storage directory: {said}")),
+        (PurgeJob::Failed, _) if provider == Provider::ZooKeeper => {
+            done(true, format!("znodes and files could not be removed and stay: {said}"))
+        }
         (PurgeJob::Failed, _) => done(true, format!("the files in the storage directory could not be removed and stay: {said}")),
         (PurgeJob::Runs, _) => Purge::Wait,
         (PurgeJob::Absent, None) => done(false, "the ledger tells of no files in the storage directory".to_owned()),
@@ -122,13 +134,25 @@ mod tests {
     fn files_go_only_with_delete_and_only_from_a_directory_that_is_signed() {
         let signed = HaData { owner: Some("us".to_owned()), ..HaData::default() };
         let unreached = HaData { message: "no way".to_owned(), ..HaData::default() };
-        let decide = |on_delete, ha_data, job| purge(on_delete, ha_data, job, Some("said".to_owned()));
+        let decide = |on_delete, ha_data, job| purge(on_delete, Provider::Kubernetes, ha_data, job, Some("said".to_owned()));
         assert!(matches!(decide(OnDelete::Retain, Some(&signed), PurgeJob::Absent), Purge::Done { warning: false, .. }));
         assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Absent), Purge::Start { owner: "us".to_owned() });
         assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Runs), Purge::Wait);
         assert!(matches!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Failed), Purge::Done { warning: true, .. }));
         assert!(matches!(decide(OnDelete::Delete, Some(&unreached), PurgeJob::Absent), Purge::Done { warning: true, .. }));
         assert!(matches!(decide(OnDelete::Delete, None, PurgeJob::Absent), Purge::Done { warning: false, .. }));
+    }
+
+    #[test]
+    fn znodes_are_looked_after_also_when_jobs_are_retained_and_the_ledger_stays_with_them() {
+        let signed = HaData { owner: Some("us".to_owned()), ..HaData::default() };
+        let decide = |job| purge(OnDelete::Retain, Provider::ZooKeeper, Some(&signed), job, Some("said".to_owned()));
+        assert_eq!(decide(PurgeJob::Absent), Purge::Start { owner: "us".to_owned() });
+        assert!(matches!(decide(PurgeJob::Failed), Purge::Done { warning: true, message } if message.contains("znodes")));
+        let running: Job = serde_json::from_value(json!({ "id": RUNNING, "state": "Running" })).unwrap_or_default();
+        let keeps = |on_delete, jobs: &[Job]| keeps_ledger(on_delete, Provider::ZooKeeper, &Plan::default(), jobs);
+        assert!(keeps(OnDelete::Retain, std::slice::from_ref(&running)));
+        assert!(!keeps(OnDelete::Retain, &[tombstone(ENDED)]) && !keeps(OnDelete::Delete, &[running]));
     }
 
     #[test]

@@ -20,6 +20,8 @@ const NAME: usize = 128;
 
 /// State of a job that has not ended.
 const RUNNING: &str = "Running";
+/// State of a job in whose place another run of the application began.
+pub const SUPERSEDED: &str = "Superseded";
 /// State of a job that is no longer stored, and of whose end there is no record.
 const UNKNOWN: &str = "Unknown";
 
@@ -30,7 +32,7 @@ pub struct Job {
     pub id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`; `Unknown` when it is no longer stored and there is no record of its end.
+    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place; `Unknown` when it is no longer stored and there is no record of its end.
     pub state: String,
     /// When it was submitted, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,9 +46,12 @@ pub struct Job {
     /// What was removed that Flink had left behind, as files.
     #[serde(skip_serializing_if = "is_zero")]
     pub removed: usize,
-    /// File of its graph or plan, for the case that a leader dies between removing the pointer and the file.
+    /// Files of its graphs or plans, of which Flink removes only the last, and not if a leader dies between removing the pointer and the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<String>,
+    /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
+    pub cause: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
@@ -144,16 +149,14 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTree
                 if job.name.is_empty() {
                     job.name = shortened(&begun.name);
                 }
-                if begun.plan.is_some() {
-                    job.plan.clone_from(&begun.plan);
-                }
+                job.plans.extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
             }
             None => jobs.push(Job {
                 id: id.clone(),
                 name: shortened(&begun.name),
                 state: RUNNING.to_owned(),
                 started: Some(begun.started.clone()),
-                plan: begun.plan.clone(),
+                plans: begun.plan.iter().cloned().collect(),
                 ..Job::default()
             }),
         }
@@ -176,6 +179,7 @@ pub fn bury(jobs: &mut Vec<Job>, id: &str, outcome: &Outcome, now: &str) {
         job.name = shortened(&outcome.name);
     }
     job.state = outcome.state.to_owned();
+    job.cause.clone_from(&outcome.cause);
     job.ended = Some(now.to_owned());
     jobs.push(job);
     let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(LIMIT);
@@ -193,7 +197,7 @@ pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<String, usize>, now: &str) -
         let Some(files) = removed.get(&job.id) else { continue };
         job.collected = Some(now.to_owned());
         job.removed = *files;
-        job.plan = None;
+        job.plans.clear();
         news = true;
     }
     news
@@ -233,7 +237,7 @@ mod tests {
         assert_eq!((jobs[0].state.as_str(), jobs[0].started.as_deref()), ("Running", Some("then")));
         assert!(!note(&mut jobs, &BTreeMap::new(), &BTreeSet::from(["a".to_owned()])), "Flink is still cleaning up");
         bury(&mut jobs, "a", &Outcome { state: "Failed", ..Outcome::default() }, "now");
-        assert_eq!((jobs[0].state.as_str(), jobs[0].plan.as_deref()), ("Failed", Some("plan")));
+        assert_eq!((jobs[0].state.as_str(), jobs[0].plans.as_slice()), ("Failed", &["plan".to_owned()][..]));
         assert!(!note(&mut jobs, &stored("a", "plan"), &nothing));
         assert_eq!(jobs[0].state, "Failed");
         assert!(!note(&mut jobs, &BTreeMap::new(), &nothing), "a tombstone stays");

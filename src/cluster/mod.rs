@@ -2,10 +2,12 @@
 //!
 //! Invariant: no client, no runtime, no clock. What goes in has been observed by [`crate::operator`]; what comes out is applied by it.
 
+pub mod application;
 pub mod build;
 pub mod cause;
 pub mod collect;
 pub mod deletion;
+pub mod election;
 pub mod ha_status;
 pub mod inventory;
 pub mod ledger;
@@ -22,8 +24,10 @@ pub mod switchover;
 pub mod tests;
 pub mod validate;
 
+use self::application::Run;
 use crate::api::FlinkHaClusterSpec;
 use crate::api::names;
+use crate::api::zookeeper::ZooKeeper;
 
 /// A cluster whose resource was found sound by [`validate::validate`].
 #[derive(Clone, Debug)]
@@ -33,12 +37,24 @@ pub struct Cluster {
     /// UID of the resource: for owner references only, never for names.
     pub uid: String,
     pub spec: FlinkHaClusterSpec,
+    /// The run of the application; `None` for a session cluster.
+    pub run: Option<Run>,
 }
 
 impl Cluster {
+    /// Pods that are to be there.
+    pub fn replicas(&self, asked: i32) -> i32 {
+        if self.run.as_ref().is_some_and(|run| run.stopped) { 0 } else { asked }
+    }
+
     /// Flink's `kubernetes.cluster-id`.
     pub fn kubernetes_cluster_id(&self) -> String {
         names::kubernetes_cluster_id(&self.name)
+    }
+
+    /// The quorum in which Flink elects, if it does.
+    pub fn zookeeper(&self) -> Option<&ZooKeeper> {
+        self.spec.high_availability.zookeeper.as_ref()
     }
 
     /// Flink's `high-availability.cluster-id`.

@@ -8,8 +8,10 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Resource;
 use kube::core::ObjectMeta;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::application::Progress;
 use super::ledger::{self, HaData, Job};
 
 /// Everything observed of one cluster.
@@ -126,8 +128,10 @@ pub struct ObservedConfigMap {
 pub struct LedgerData {
     #[serde(deserialize_with = "shown_jobs")]
     pub jobs: Vec<Job>,
-    #[serde(deserialize_with = "ha_data")]
+    #[serde(deserialize_with = "nested")]
     pub ha_data: Option<HaData>,
+    #[serde(deserialize_with = "nested")]
+    pub application: Option<Progress>,
 }
 
 /// Ended jobs that the status shows; the latest.
@@ -146,7 +150,8 @@ fn shown_jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Job>, D:
     Ok(jobs)
 }
 
-fn ha_data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HaData>, D::Error> {
+/// JSON in a string.
+fn nested<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
@@ -155,6 +160,22 @@ impl Observed {
     /// What the leading gateway says of the HA data, once it has said something.
     pub fn ha_data(&self) -> Option<&HaData> {
         self.ledger.as_ref()?.data.ha_data.as_ref()
+    }
+
+    /// How the application gets on, by its leading gateway.
+    pub fn progress(&self) -> Progress {
+        self.ledger.as_ref().and_then(|ledger| ledger.data.application.clone()).unwrap_or_default()
+    }
+
+    /// There are pods of Flink, or Deployments that are about to make some.
+    pub fn has_pods(&self) -> bool {
+        let makes_some = |deployment: &Arc<ObservedDeployment>| {
+            let status = &deployment.status;
+            status.replicas > 0 || status.observed_generation < deployment.metadata.generation.unwrap_or_default()
+        };
+        let deployments = [&self.job_manager_deployment, &self.task_manager_deployment];
+        let pods = !self.job_manager_pods.is_empty() || !self.task_manager_pods.is_empty();
+        pods || deployments.into_iter().flatten().any(makes_some)
     }
 
     /// Jobs that run, and the last that ended.

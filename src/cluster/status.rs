@@ -6,11 +6,13 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
+use super::application::{Course, verdict};
 use super::build;
 use super::cause::{self, Cause};
 use super::ha_status::{ha_data, job};
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::FlinkHaCluster;
+use crate::api::application::{Application, Phase};
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
 use crate::api::status::{Failover, FlinkHaClusterStatus, Leader, Members};
 use crate::lease::record::Record;
@@ -39,6 +41,7 @@ pub enum Outcome {
 /// The status that goes with what was observed. `before` is the status until now, and `now` the time of the transitions found.
 pub fn status(
     resource: &FlinkHaCluster,
+    course: &Course,
     before: &FlinkHaClusterStatus,
     observed: &Observed,
     outcome: &Outcome,
@@ -46,16 +49,26 @@ pub fn status(
 ) -> FlinkHaClusterStatus {
     let generation = resource.metadata.generation;
     let name = resource.metadata.name.as_deref().unwrap_or_default();
-    let spec = &resource.spec;
+    let (application, replicas) = (course.application(), |asked| if course.is_stopped() { 0 } else { asked });
     let election = Election::of(observed);
-    let job_managers = Group::of(name, JOB_MANAGER, spec.job_manager.replicas, &observed.job_manager_pods);
-    let task_managers = Group::of(name, TASK_MANAGER, spec.task_manager.replicas, &observed.task_manager_pods);
-    let verdicts = [
+    let job_managers = Group::of(name, JOB_MANAGER, replicas(course.spec.job_manager.replicas), &observed.job_manager_pods);
+    let task_managers = Group::of(name, TASK_MANAGER, replicas(course.spec.task_manager.replicas), &observed.task_manager_pods);
+    let mut verdicts = vec![
         election.verdict(),
         ready(&election, &job_managers, &task_managers),
         progressing(observed, outcome, &job_managers, &task_managers),
-        degraded(observed, outcome),
+        degraded(observed, outcome, application),
     ];
+    if let Some(application) = application {
+        if let Some((reason, message)) = verdict::rests(application) {
+            verdicts[1] = Verdict { kind: READY, holds: false, reason: reason.to_owned(), message };
+        } else if application.phase == Phase::Starting && verdicts[1].holds {
+            let message = format!("not all tasks of job {} have run yet", application.job_id);
+            verdicts[1] = Verdict { kind: READY, holds: false, reason: "JobStarting".to_owned(), message };
+        }
+        let ends = verdict::ends(application).into_iter();
+        verdicts.extend(ends.map(|(kind, holds, reason, message)| Verdict { kind, holds, reason, message }));
+    }
     FlinkHaClusterStatus {
         observed_generation: generation,
         leader: election.leader(),
@@ -64,6 +77,7 @@ pub fn status(
         last_failover: election.failover().or_else(|| before.last_failover.clone()),
         jobs: observed.jobs().iter().map(job).collect(),
         ha_data: observed.ha_data().map(ha_data),
+        application: application.cloned(),
         gateway_image: match outcome {
             Outcome::Applied { gateway_image } => Some(gateway_image.clone()),
             Outcome::Refused(_) => before.gateway_image.clone(),
@@ -76,7 +90,7 @@ pub fn status(
 struct Verdict {
     kind: &'static str,
     holds: bool,
-    reason: &'static str,
+    reason: String,
     message: String,
 }
 
@@ -87,7 +101,7 @@ impl Verdict {
         Condition {
             type_: self.kind.to_owned(),
             status: status.to_owned(),
-            reason: self.reason.to_owned(),
+            reason: self.reason,
             message: self.message,
             observed_generation: generation,
             last_transition_time: unchanged.map_or_else(|| seconds(now), |condition| condition.last_transition_time.clone()),
@@ -140,15 +154,15 @@ impl Election {
     fn verdict(&self) -> Verdict {
         let holder = &self.record.holder;
         let (holds, reason, message) = if holder.is_empty() {
-            (false, "NoLeader", "no JobManager holds the Lease".to_owned())
+            (false, "NoLeader", "no JobManager is elected".to_owned())
         } else if !self.has_pod {
-            (false, "LeaderGone", format!("pod {holder}, which holds the Lease, is gone; its Lease runs out"))
+            (false, "LeaderGone", format!("pod {holder}, which was elected, is gone; its Lease or ZooKeeper session runs out"))
         } else if self.granted() {
             (true, "LeaderElected", format!("{holder} leads in term {}", self.term()))
         } else {
             (false, "TakingOver", format!("{holder} was elected in term {}; its JobManager is taking over", self.term()))
         };
-        Verdict { kind: LEADER_ELECTED, holds, reason, message }
+        Verdict { kind: LEADER_ELECTED, holds, reason: reason.to_owned(), message }
     }
 }
 
@@ -197,7 +211,7 @@ fn ready(election: &Election, job_managers: &Group, task_managers: &Group) -> Ve
     } else {
         (true, "Ready", format!("{} leads; {job} JobManagers and {task} TaskManagers are ready", election.record.holder))
     };
-    Verdict { kind: READY, holds, reason, message }
+    Verdict { kind: READY, holds, reason: reason.to_owned(), message }
 }
 
 fn progressing(observed: &Observed, outcome: &Outcome, job_managers: &Group, task_managers: &Group) -> Verdict {
@@ -213,21 +227,25 @@ fn progressing(observed: &Observed, outcome: &Outcome, job_managers: &Group, tas
     } else {
         (false, "Complete", "everything is as the resource asks for".to_owned())
     };
-    Verdict { kind: PROGRESSING, holds, reason, message }
+    Verdict { kind: PROGRESSING, holds, reason: reason.to_owned(), message }
 }
 
-fn degraded(observed: &Observed, outcome: &Outcome) -> Verdict {
+fn degraded(observed: &Observed, outcome: &Outcome, application: Option<&Application>) -> Verdict {
     let refused = match outcome {
         Outcome::Refused(cause) => Some(cause.clone()),
         Outcome::Applied { .. } => None,
     };
-    let causes: Vec<Cause> = refused.into_iter().chain(cause::causes(observed)).collect();
+    let causes: Vec<Cause> = refused
+        .into_iter()
+        .chain(application.and_then(|application| verdict::cause(application, observed.progress().error.as_deref())))
+        .chain(cause::causes(observed))
+        .collect();
     let (holds, reason, message) = match causes.as_slice() {
         [] => (false, "AsExpected", "no problem is known".to_owned()),
         [only] => (true, only.reason, only.message.clone()),
         [first, others @ ..] => (true, first.reason, format!("{}; and {} more", first.message, others.len())),
     };
-    Verdict { kind: DEGRADED, holds, reason, message }
+    Verdict { kind: DEGRADED, holds, reason: reason.to_owned(), message }
 }
 
 /// Times in a status count seconds.
@@ -275,7 +293,9 @@ mod tests {
     fn of(observed: &Observed, before: &FlinkHaClusterStatus, second: i64) -> FlinkHaClusterStatus {
         let outcome = Outcome::Applied { gateway_image: "flinkha:1".to_owned() };
         let now = Timestamp::from_second(second).unwrap_or_default();
-        status(&fixture::resource(), before, observed, &outcome, now)
+        let resource = fixture::resource();
+        let course = Course::of(&resource, before, observed, now);
+        status(&resource, &course, before, observed, &outcome, now)
     }
 
     fn reasons(status: &FlinkHaClusterStatus) -> Vec<(&str, &str, &str)> {
@@ -346,7 +366,11 @@ mod tests {
     fn what_is_refused_is_degraded_and_makes_no_progress() {
         let refused = Outcome::Refused(Cause { reason: "InvalidSpec", message: "spec.x: no".to_owned() });
         let before = FlinkHaClusterStatus { gateway_image: Some("old".to_owned()), ..FlinkHaClusterStatus::default() };
-        let status = status(&fixture::resource(), &before, &observed("a", change("", "a")), &refused, Timestamp::UNIX_EPOCH);
+        let status = {
+            let (resource, observed) = (fixture::resource(), observed("a", change("", "a")));
+            let course = Course::of(&resource, &before, &observed, Timestamp::UNIX_EPOCH);
+            status(&resource, &course, &before, &observed, &refused, Timestamp::UNIX_EPOCH)
+        };
         assert_eq!(reasons(&status)[2..], [("Progressing", "False", "Refused"), ("Degraded", "True", "InvalidSpec")]);
         assert_eq!(status.gateway_image.as_deref(), Some("old"));
     }

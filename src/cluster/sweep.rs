@@ -1,6 +1,6 @@
 //! Which files of a storage directory nothing needs any more: a pure decision for one file.
 //!
-//! Flink writes a file before the pointer to it and removes the pointer before the file; a leader that dies between the two leaves an
+//! Flink writes a file before the pointer to it, and marks the pointer before it removes first the file and then the pointer; a leader that dies between the two leaves an
 //! orphan. So what no pointer names is an orphan only past an age that no such moment lasts, and only while everything that could name
 //! it can be read. Unknown never deletes.
 
@@ -74,7 +74,7 @@ pub struct Known<'a> {
     /// Jobs with a DIRTY result: Flink is still cleaning up.
     pub dirty: &'a BTreeSet<String>,
     /// Jobs that have not ended by the ledger, with the files of their plans: somebody may have removed their ConfigMaps, and may put them back.
-    pub living: &'a BTreeMap<String, Option<String>>,
+    pub living: &'a BTreeMap<String, Vec<String>>,
     /// Younger files are left alone.
     pub age_limit: Duration,
 }
@@ -162,7 +162,7 @@ mod tests {
         let emptied = Inventory { stored: [JOB.to_owned()].into(), with_config_map: [JOB.to_owned()].into(), ..Inventory::default() };
         assert_eq!(of(&emptied, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed, and made anew");
         // The ledger remembers what somebody has removed from all ConfigMaps.
-        let living = BTreeMap::from([(JOB.to_owned(), Some("submittedJobGraphab".to_owned()))]);
+        let living = BTreeMap::from([(JOB.to_owned(), vec!["submittedJobGraphab".to_owned()])]);
         let known = Known { inventory: &Inventory::default(), dirty: &none, living: &living, age_limit: DAY };
         assert_eq!(verdict("submittedJobGraphab", DAY, &known), Verdict::Protected);
         assert_eq!(verdict(&format!("blob/job_{JOB}/blob_p-1"), DAY, &known), Verdict::Protected);

@@ -2,6 +2,7 @@
 
 use super::observed::Observed;
 use crate::api::names::{ANY_POD, SWITCHOVER_ANNOTATION};
+use crate::api::v1alpha1::Provider;
 
 /// What becomes of a request. It is answered once, so the annotation goes in either case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,14 @@ pub enum Switchover {
 }
 
 /// Decides about a request for this pod, or for any.
-pub fn switchover(wanted: &str, observed: &Observed) -> Switchover {
+pub fn switchover(wanted: &str, provider: Provider, observed: &Observed) -> Switchover {
+    if provider == Provider::ZooKeeper {
+        return Switchover::Refuse {
+            why: format!(
+                "{SWITCHOVER_ANNOTATION}: Flink itself elects with provider ZooKeeper, and cannot be told whom; delete the leader's pod instead"
+            ),
+        };
+    }
     let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
     let leader = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
     let refuse = |why: String| Switchover::Refuse { why: format!("{SWITCHOVER_ANNOTATION}: {why}; leadership stays where it is") };
@@ -54,13 +62,19 @@ mod tests {
 
     #[test]
     fn only_a_standby_that_is_ready_is_asked() {
-        assert_eq!(switchover("b", &observed()), Switchover::Ask { to: "b".to_owned() });
-        assert_eq!(switchover("any", &observed()), Switchover::Ask { to: "any".to_owned() });
+        assert_eq!(switchover("b", Provider::Kubernetes, &observed()), Switchover::Ask { to: "b".to_owned() });
+        assert_eq!(switchover("any", Provider::Kubernetes, &observed()), Switchover::Ask { to: "any".to_owned() });
         for (wanted, why) in [("a", "a leads already"), ("c", "c is no standby that is ready"), ("d", "d is no standby that is ready")] {
-            let Switchover::Refuse { why: told } = switchover(wanted, &observed()) else { panic!("{wanted} was not refused") };
+            let Switchover::Refuse { why: told } = switchover(wanted, Provider::Kubernetes, &observed()) else {
+                panic!("{wanted} was not refused")
+            };
             assert!(told.contains(why), "{told}");
         }
+        let refused = switchover("b", Provider::ZooKeeper, &observed());
+        assert!(matches!(refused, Switchover::Refuse { why } if why.contains("Flink itself elects")));
         let alone = Observed { job_manager_pods: observed().job_manager_pods[..1].to_vec(), ..observed() };
-        assert!(matches!(switchover("any", &alone), Switchover::Refuse { why } if why.contains("no standby is ready")));
+        assert!(
+            matches!(switchover("any", Provider::Kubernetes, &alone), Switchover::Refuse { why } if why.contains("no standby is ready"))
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::application::Run;
 use super::{Cluster, validate};
 use crate::api::FlinkHaCluster;
 
@@ -42,4 +43,25 @@ pub fn resource() -> FlinkHaCluster {
 /// The same, validated.
 pub fn cluster() -> Cluster {
     validate::validate(&resource()).unwrap_or_else(|problems| panic!("the fixture is wrong: {problems:?}"))
+}
+
+/// The same as an application.
+pub fn application() -> Cluster {
+    let mut resource = resource();
+    let job =
+        json!({ "jarURI": "https://example.org/app.jar", "entryClass": "org.example.App", "args": ["--input", "a b"], "parallelism": 4 });
+    resource.spec.job = Some(serde_json::from_value(job).unwrap_or_else(|error| panic!("the fixture is wrong: {error}")));
+    let run =
+        Run { job_id: "0".repeat(32), version: "v1".to_owned(), start: 1, restored_from: Some("file:///s".to_owned()), stopped: false };
+    let cluster = validate::validate(&resource).unwrap_or_else(|problems| panic!("the fixture is wrong: {problems:?}"));
+    Cluster { run: Some(run), ..cluster }
+}
+
+/// The same with ZooKeeper.
+pub fn on_zookeeper() -> Cluster {
+    let mut cluster = cluster();
+    let json =
+        json!({ "provider": "ZooKeeper", "storageDir": "file:///flink/ha", "zookeeper": { "quorum": "zk-0:2181,zk-1:2181,zk-2:2181" } });
+    cluster.spec.high_availability = serde_json::from_value(json).unwrap_or_else(|error| panic!("the fixture is wrong: {error}"));
+    cluster
 }

@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
-use crate::api::FlinkHaCluster;
+use crate::api::application::UpgradeMode;
 use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, MANAGED_BY_LABEL};
 use crate::api::owned::{self, RESERVED_PREFIX};
-use crate::api::v1alpha1::Resources;
+use crate::api::v1alpha1::{Provider, Resources};
+use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
 
+use super::application::savepoint_directory;
 use super::{Cluster, quantity};
 
 /// What is wrong with a field, and the remedy.
@@ -37,13 +39,18 @@ pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Vec<Problem>> {
         }
         problems.pod_template(&format!("{field}.podTemplate"), template);
     }
+    problems.application(spec);
+    let high_availability = &spec.high_availability;
+    if (high_availability.provider == Provider::ZooKeeper) != high_availability.zookeeper.is_some() {
+        problems.add("spec.highAvailability.zookeeper".to_owned(), "it goes with provider ZooKeeper, and only with it".to_owned());
+    }
     let metadata = &resource.metadata;
     let (Some(name), Some(namespace), Some(uid)) = (&metadata.name, &metadata.namespace, &metadata.uid) else {
         problems.add("metadata".to_owned(), "name, namespace and uid are set by the API server".to_owned());
         return Err(problems.0);
     };
     if problems.0.is_empty() {
-        Ok(Cluster { name: name.clone(), namespace: namespace.clone(), uid: uid.clone(), spec: spec.clone() })
+        Ok(Cluster { name: name.clone(), namespace: namespace.clone(), uid: uid.clone(), spec: spec.clone(), run: None })
     } else {
         Err(problems.0)
     }
@@ -60,6 +67,25 @@ struct Problems(Vec<Problem>);
 impl Problems {
     fn add(&mut self, field: String, problem: String) {
         self.0.push(Problem { field, problem });
+    }
+
+    fn application(&mut self, spec: &FlinkHaClusterSpec) {
+        let Some(job) = &spec.job else { return };
+        let needs_savepoints = job.upgrade_mode == UpgradeMode::Savepoint || job.savepoint_trigger_nonce.is_some_and(|nonce| nonce != 0);
+        if needs_savepoints && savepoint_directory(spec).is_none() {
+            self.add(
+                "spec.job".to_owned(),
+                "upgradeMode savepoint and savepointTriggerNonce need a directory for savepoints; set the key execution.checkpointing.savepoint-dir in \
+                 spec.flinkConfiguration"
+                    .to_owned(),
+            );
+        }
+        if job.sha256.is_some() && job.jar_uri.starts_with("local:") {
+            self.add(
+                "spec.job.sha256".to_owned(),
+                "is for a jar that is fetched; a local:// jar is what the image holds, so remove it".to_owned(),
+            );
+        }
     }
 
     fn pod_template(&mut self, field: &str, template: &Value) {
@@ -161,6 +187,16 @@ mod tests {
             assert!(found.iter().any(|problem| problem.contains(expected)), "{expected} not in {found:#?}");
         }
         assert_eq!(found.len(), 7);
+    }
+
+    #[test]
+    fn savepoints_need_a_directory() {
+        let found = problems(|resource| {
+            let job = serde_json::from_value(json!({ "jarURI": "local:///a.jar", "upgradeMode": "savepoint", "sha256": "x" }));
+            resource.spec.job = Some(job.unwrap_or_else(|error| panic!("{error}")));
+        });
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].contains("execution.checkpointing.savepoint-dir") && found[1].starts_with("spec.job.sha256"), "{found:#?}");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::zookeeper::needs_way;
 use crate::api::names;
 use crate::api::v1alpha1::Resources;
+use crate::api::zookeeper::{Acl, ZooKeeper};
 use crate::cluster::{Cluster, quantity, validate};
 use crate::flink::config::{self, Configuration};
 
@@ -15,9 +17,11 @@ pub fn config_map(cluster: &Cluster) -> Value {
     super::object(cluster, "v1", "ConfigMap", &names::flink_config(&cluster.name), json!({ "data": files }))
 }
 
-/// Tells two configurations apart: pods carry it, so that a change of configuration replaces them.
-pub fn digest(config_map: &Value) -> String {
-    super::digest(&config_map["data"].to_string())
+/// Tells two configurations apart as one kind of pod reads them: pods carry it, so that a change of what they read replaces them. `others`:
+/// beginning of the keys that only the other kind reads.
+pub fn digest(cluster: &Cluster, others: &str) -> String {
+    let read: Configuration = configuration(cluster).into_iter().filter(|(key, _)| !key.starts_with(others)).collect();
+    super::digest(&json!([read, cluster.spec.log_configuration]).to_string())
 }
 
 /// What we prefer, and users may set otherwise.
@@ -33,18 +37,25 @@ fn configuration(cluster: &Cluster) -> Configuration {
     let spec = &cluster.spec;
     // Users may choose others.
     let mut configuration: Configuration = FREE.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    if spec.job.is_some() {
+        // A job that fails because it cannot read its state must not take that state along.
+        configuration.insert("execution.checkpointing.externalized-checkpoint-retention".to_owned(), "RETAIN_ON_CANCELLATION".to_owned());
+    }
     configuration.extend(spec.flink_configuration.iter().map(|(key, value)| (key.clone(), value.to_string())));
+    if let Some(job) = &spec.job {
+        configuration.extend(job.parallelism.map(|parallelism| ("parallelism.default".to_owned(), parallelism.to_string())));
+        // The operator decides when pods end: Flink would end its process, which a Deployment starts again, and remove data behind our back.
+        configuration.insert("execution.shutdown-on-application-finish".to_owned(), "false".to_owned());
+        // A main method that throws must not count as the end of a job that has state.
+        configuration.insert("execution.submit-failed-job-on-application-error".to_owned(), "false".to_owned());
+    }
+    configuration.extend(match cluster.zookeeper() {
+        None => of_kubernetes(cluster),
+        Some(zookeeper) => of_zookeeper(zookeeper),
+    });
     let owned = [
-        ("high-availability.type", "kubernetes".to_owned()),
         ("high-availability.cluster-id", cluster.high_availability_cluster_id()),
         ("high-availability.storageDir", spec.high_availability.storage_dir.clone()),
-        // Flink's lock ends at the gateway, which answers from memory. Short periods there make a grant arrive at once; long deadlines keep
-        // Flink's own elector from giving up before the gateway does.
-        ("high-availability.kubernetes.leader-election.lease-duration", "15 s".to_owned()),
-        ("high-availability.kubernetes.leader-election.renew-deadline", "15 s".to_owned()),
-        ("high-availability.kubernetes.leader-election.retry-period", "200 ms".to_owned()),
-        ("kubernetes.cluster-id", cluster.kubernetes_cluster_id()),
-        ("kubernetes.namespace", cluster.namespace.clone()),
         // A result that stays is the proof that its job has ended.
         ("job-result-store.delete-on-commit", "false".to_owned()),
         ("application-result-store.delete-on-commit", "false".to_owned()),
@@ -63,6 +74,41 @@ fn configuration(cluster: &Cluster) -> Configuration {
     configuration
 }
 
+/// What leads Flink to its gateway as an API server.
+fn of_kubernetes(cluster: &Cluster) -> Configuration {
+    let owned = [
+        ("high-availability.type", "kubernetes".to_owned()),
+        // Flink's lock ends at the gateway, which answers from memory. Short periods there make a grant arrive at once; long deadlines keep
+        // Flink's own elector from giving up before the gateway does.
+        ("high-availability.kubernetes.leader-election.lease-duration", "15 s".to_owned()),
+        ("high-availability.kubernetes.leader-election.renew-deadline", "15 s".to_owned()),
+        ("high-availability.kubernetes.leader-election.retry-period", "200 ms".to_owned()),
+        ("kubernetes.cluster-id", cluster.kubernetes_cluster_id()),
+        ("kubernetes.namespace", cluster.namespace.clone()),
+    ];
+    owned.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// What leads Flink to its quorum. JobManagers are led through their gateways by an option on their command line, which is stronger than this file;
+/// TaskManagers go there themselves, or through a sidecar of their own.
+fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
+    let quorum = if needs_way(zookeeper) { names::jvm_address() } else { zookeeper.quorum.clone() };
+    let creator = zookeeper.acl == Acl::Creator;
+    let owned = [
+        ("high-availability.type", "zookeeper".to_owned()),
+        ("high-availability.zookeeper.quorum", quorum),
+        ("high-availability.zookeeper.path.root", zookeeper.root_path.clone()),
+        ("high-availability.zookeeper.client.acl", if creator { "creator" } else { "open" }.to_owned()),
+        // Flink takes its RPC port from here with ZooKeeper, and a random one by default.
+        ("high-availability.jobmanager.port", names::RPC_PORT.to_string()),
+        // Without it the client tries SASL first, and complains in the log. Flink wants it for `creator`, and goes on without.
+        ("zookeeper.sasl.disable", (!creator).to_string()),
+    ];
+    let client = config::zookeeper(&zookeeper.session_timeout, &zookeeper.connection_timeout);
+    let client = client.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    owned.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(client).collect()
+}
+
 /// Flink's memory follows the container's, else is Flink's own default.
 fn process_size(resources: &Resources, default: &str) -> String {
     let bytes = validate::memory(resources).and_then(|memory| quantity::bytes(&memory));
@@ -73,6 +119,15 @@ fn process_size(resources: &Resources, default: &str) -> String {
 mod tests {
     use super::*;
     use crate::cluster::tests as fixture;
+
+    #[test]
+    fn what_one_kind_of_pod_reads_alone_does_not_change_the_others_digest() {
+        let digests = |cluster: &Cluster| (digest(cluster, "taskmanager."), digest(cluster, "jobmanager."));
+        let (before, mut cluster) = (digests(&fixture::cluster()), fixture::cluster());
+        cluster.spec.task_manager.resources.limits.insert("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("3Gi".to_owned()));
+        let after = digests(&cluster);
+        assert!(before.0 == after.0 && before.1 != after.1);
+    }
 
     #[test]
     fn the_configuration_holds_the_users_keys_and_ours() {
@@ -89,12 +144,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn with_zookeeper_the_configuration_names_the_quorum_and_no_api_server() {
+        let configuration = configuration(&fixture::on_zookeeper());
+        for (key, value) in [
+            ("high-availability.type", "zookeeper"),
+            ("high-availability.zookeeper.quorum", "zk-0:2181,zk-1:2181,zk-2:2181"),
+            ("high-availability.zookeeper.path.root", "/flink"),
+            ("high-availability.zookeeper.client.session-timeout", "20s"),
+            ("high-availability.zookeeper.client.ensemble-tracker", "false"),
+            ("high-availability.jobmanager.port", "6123"),
+            ("high-availability.cluster-id", "flink.demo"),
+        ] {
+            assert_eq!(configuration.get(key).map(String::as_str), Some(value), "{key}");
+        }
+        assert!(configuration.keys().all(|key| !key.contains("kubernetes")), "{configuration:?}");
+    }
+
     /// What we set, users cannot: otherwise one of the two would silently lose.
     #[test]
     fn every_key_that_we_set_is_refused_from_users() {
-        let mut cluster = fixture::cluster();
+        let [mut cluster, mut other] = [fixture::cluster(), fixture::on_zookeeper()];
         cluster.spec.flink_configuration.clear();
-        for key in configuration(&cluster).keys().filter(|key| FREE.iter().all(|(free, _)| free != key)) {
+        other.spec.flink_configuration.clear();
+        for key in configuration(&cluster).keys().chain(configuration(&other).keys()).filter(|key| FREE.iter().all(|(free, _)| free != key))
+        {
             assert!(crate::api::owned::FLINK_CONFIGURATION.iter().any(|group| group.contains(key)), "{key}");
         }
     }

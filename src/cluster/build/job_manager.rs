@@ -5,9 +5,10 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Value, json};
 
 use super::pod::{self, Component};
-use super::{Environment, object, selector};
+use super::{Environment, application, object, selector, zookeeper};
 use crate::api::names::{self, FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER, JVM_PORT, PROBE_PORT};
 use crate::cluster::Cluster;
+use crate::cluster::application::Run;
 use crate::flink::config;
 
 /// Annotation on the Deployment: digest of the pod template without the gateway's image. See [`crate::cluster::rollout`].
@@ -30,14 +31,16 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     let spec = &cluster.spec.job_manager;
     let component = Component {
         name: JOB_MANAGER,
+        command: if cluster.run.is_some() { application::COMMAND } else { JOB_MANAGER },
         service_account: name.clone(),
         // The address that a leader publishes is its pod's.
-        arguments: ["-D", "jobmanager.rpc.address=$(POD_IP)", "-D", "rest.address=$(POD_IP)"].map(str::to_owned).into(),
-        environment: vec![
-            json!({ "name": "JOB_MANAGER_RPC_ADDRESS", "value": "$(POD_IP)" }),
-            json!({ "name": "KUBERNETES_MASTER", "value": format!("http://127.0.0.1:{JVM_PORT}") }),
-            json!({ "name": "KUBERNETES_NAMESPACE", "value": cluster.namespace }),
-        ],
+        arguments: [
+            ["-D", "jobmanager.rpc.address=$(POD_IP)", "-D", "rest.address=$(POD_IP)"].map(str::to_owned).into(),
+            zookeeper::flink_arguments(cluster),
+            application::arguments(cluster),
+        ]
+        .concat(),
+        environment: [vec![json!({ "name": "JOB_MANAGER_RPC_ADDRESS", "value": "$(POD_IP)" })], way_of_flink(cluster)].concat(),
         ports: vec![("rpc", names::RPC_PORT), ("blob", names::BLOB_PORT), ("rest", names::REST_PORT)],
         ready_port: names::REST_PORT,
         resources: &spec.resources,
@@ -55,24 +58,38 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     if let Some(mounts) = mounts.as_array_mut() {
         // The settings and credentials of Flink's file systems.
         mounts.push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true }));
-        mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
+        if cluster.zookeeper().is_none() {
+            mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
+        }
     }
-    gateway["volumeMounts"] = mounts;
-    storage_environment.add_to(&mut gateway);
-    if let Some(volumes) = template["spec"]["volumes"].as_array_mut() {
+    let mut volumes = Vec::new();
+    if cluster.zookeeper().is_none() {
         // Optional: without it the election rests on the Lease alone, which is better than no JobManager.
         volumes.push(json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(&cluster.name), "optional": true } }));
     }
+    if let (Some((volume, mount)), Some(mounts)) = (zookeeper::tls(cluster), mounts.as_array_mut()) {
+        volumes.push(volume);
+        mounts.push(mount);
+    }
+    gateway["volumeMounts"] = mounts;
+    storage_environment.add_to(&mut gateway);
+    let fetch = application::fetch_container(cluster, &gateway);
+    if fetch.is_some() {
+        application::mount_jar(&mut template);
+    }
+    if let Some(all) = template["spec"]["volumes"].as_array_mut() {
+        all.extend(volumes);
+    }
     // First, so that it runs before the user's own init containers and before Flink.
     match template["spec"]["initContainers"].as_array_mut() {
-        Some(containers) => containers.insert(0, gateway),
-        None => template["spec"]["initContainers"] = json!([gateway]),
+        Some(containers) => drop(containers.splice(0..0, [gateway].into_iter().chain(fetch))),
+        None => template["spec"]["initContainers"] = [gateway].into_iter().chain(fetch).collect(),
     }
     let digest = template_digest(&template);
     let body = json!({
         "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } },
         "spec": {
-            "replicas": spec.replicas,
+            "replicas": cluster.replicas(spec.replicas),
             "selector": { "matchLabels": selector(&cluster.name, JOB_MANAGER) },
             // A new candidate is ready before an old one goes; which one goes is decided by the pods' deletion cost: the leader last.
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
@@ -82,10 +99,25 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     object(cluster, "apps/v1", "Deployment", &name, body)
 }
 
+/// How Flink finds its gateway: as an API server, or as a server of the quorum.
+fn way_of_flink(cluster: &Cluster) -> Vec<Value> {
+    if cluster.zookeeper().is_some() {
+        return Vec::new();
+    }
+    vec![
+        json!({ "name": "KUBERNETES_MASTER", "value": format!("http://127.0.0.1:{JVM_PORT}") }),
+        json!({ "name": "KUBERNETES_NAMESPACE", "value": cluster.namespace }),
+    ]
+}
+
 /// Digest of a pod template without the gateway's image.
 fn template_digest(template: &Value) -> String {
     let mut template = template.clone();
-    template["spec"]["initContainers"][0]["image"] = Value::Null;
+    for container in template["spec"]["initContainers"].as_array_mut().into_iter().flatten() {
+        if [GATEWAY_CONTAINER, application::FETCH_CONTAINER].iter().any(|name| container["name"] == *name) {
+            container["image"] = Value::Null;
+        }
+    }
     super::digest(&template.to_string())
 }
 
@@ -144,6 +176,13 @@ fn keep_loopback_out_of_proxies(flink: &mut Value) {
 fn gateway_container(cluster: &Cluster, environment: &Environment) -> Value {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let probe = |path: &str, period: u32, failures: u32| json!({ "httpGet": { "path": path, "port": PROBE_PORT }, "periodSeconds": period, "failureThreshold": failures });
+    let own = [
+        field("POD_NAME", "metadata.name"),
+        field("POD_UID", "metadata.uid"),
+        field("POD_IP", "status.podIP"),
+        json!({ "name": "RUST_LOG", "value": environment.gateway_log }),
+    ];
+    let variables: Vec<Value> = own.into_iter().chain(zookeeper::environment(cluster)).collect();
     let mut security = pod::container_security();
     security["readOnlyRootFilesystem"] = true.into();
     json!({
@@ -151,12 +190,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment) -> Value {
         "image": environment.gateway_image,
         "restartPolicy": "Always",
         "args": gateway_arguments(cluster),
-        "env": [
-            field("POD_NAME", "metadata.name"),
-            field("POD_UID", "metadata.uid"),
-            field("POD_IP", "status.podIP"),
-            { "name": "RUST_LOG", "value": environment.gateway_log },
-        ],
+        "env": variables,
         "ports": [{ "name": "gateway", "containerPort": PROBE_PORT, "protocol": "TCP" }],
         "resources": pod::resources(&cluster.spec.gateway.resources),
         "startupProbe": probe("/livez", 1, 60),
@@ -172,7 +206,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment) -> Value {
 
 fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
     let high_availability = &cluster.spec.high_availability;
-    let options = [
+    let mut options = vec![
         ("--cluster", cluster.name.clone()),
         ("--namespace", cluster.namespace.clone()),
         ("--cluster-id", cluster.kubernetes_cluster_id()),
@@ -180,17 +214,26 @@ fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
         ("--pod-name", "$(POD_NAME)".to_owned()),
         ("--pod-uid", "$(POD_UID)".to_owned()),
         ("--pod-ip", "$(POD_IP)".to_owned()),
-        ("--lease-duration", high_availability.lease.duration.clone()),
-        ("--renew-deadline", high_availability.lease.renew_deadline.clone()),
-        ("--retry-period", high_availability.lease.retry_period.clone()),
-        ("--jvm-timeout", high_availability.jvm_timeout.clone()),
         ("--storage-dir", high_availability.storage_dir.clone()),
         ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
         ("--orphans", format!("{:?}", cluster.spec.ha_data.orphans).to_lowercase()),
         ("--orphan-age", cluster.spec.ha_data.orphan_age.clone()),
-        ("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")),
     ];
-    std::iter::once("gateway".to_owned()).chain(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
+    if cluster.zookeeper().is_none() {
+        options.extend([
+            ("--lease-duration", high_availability.lease.duration.clone()),
+            ("--renew-deadline", high_availability.lease.renew_deadline.clone()),
+            ("--retry-period", high_availability.lease.retry_period.clone()),
+            ("--jvm-timeout", high_availability.jvm_timeout.clone()),
+            ("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")),
+        ]);
+    }
+    options.extend(cluster.run.iter().flat_map(|run| {
+        let Run { job_id, version, start, .. } = run;
+        [("--application", job_id.clone()), ("--application-version", version.clone()), ("--application-start", start.to_string())]
+    }));
+    let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
 }
 
 /// The Secret of the gateways' key. Created once and never read by the operator, so it needs no right to read any Secret.

@@ -3,6 +3,7 @@
 //! Objects are JSON, applied by server-side apply: what is written here is exactly what the operator owns, and a pod template's field that is
 //! newer than this program is passed on.
 
+pub mod application;
 pub mod config;
 pub mod job_manager;
 pub mod pod;
@@ -10,6 +11,7 @@ pub mod purge;
 pub mod rbac;
 pub mod service;
 pub mod task_manager;
+pub mod zookeeper;
 
 use serde_json::{Map, Value, json};
 
@@ -42,14 +44,12 @@ pub struct Objects {
 
 /// Builds all objects of a cluster.
 pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
-    let config = config::config_map(cluster);
-    let digest = config::digest(&config);
     Objects {
-        applied: [rbac::build(cluster), service::applied(cluster), vec![config]].concat(),
+        applied: [rbac::build(cluster), service::applied(cluster), vec![config::config_map(cluster)]].concat(),
         created: service::created(cluster),
-        peers: job_manager::peers_secret(cluster),
-        job_managers: job_manager::deployment(cluster, environment, &digest),
-        task_managers: task_manager::deployment(cluster, &digest),
+        peers: if cluster.zookeeper().is_none() { job_manager::peers_secret(cluster) } else { Value::Null },
+        job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),
+        task_managers: task_manager::deployment(cluster, environment, &config::digest(cluster, "jobmanager.")),
     }
 }
 

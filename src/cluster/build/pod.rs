@@ -25,11 +25,13 @@ const FLINK_USER: u32 = 9999;
 
 /// A component of Flink.
 pub struct Component<'a> {
-    /// Value of the component label and first argument of Flink's entrypoint.
+    /// Value of the component label.
     pub name: &'static str,
+    /// First argument of Flink's entrypoint.
+    pub command: &'static str,
     /// Name of its ServiceAccount.
     pub service_account: String,
-    /// Further arguments: `-D` and `key=value`, two words each.
+    /// Further arguments; of configuration `-D` and `key=value`, two words each.
     pub arguments: Vec<String>,
     /// Further environment.
     pub environment: Vec<Value>,
@@ -104,7 +106,7 @@ fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
         component.environment.clone(),
     ]
     .concat();
-    let arguments: Vec<String> = std::iter::once(component.name.to_owned()).chain(component.arguments.iter().cloned()).collect();
+    let arguments: Vec<String> = std::iter::once(component.command.to_owned()).chain(component.arguments.iter().cloned()).collect();
     let ports: Vec<Value> =
         component.ports.iter().map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" })).collect();
     json!({

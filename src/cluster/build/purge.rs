@@ -1,10 +1,11 @@
-//! The Job that removes a deleted cluster's files: it runs where the JobManagers ran, with their volumes and identity, because only there the storage
+//! The Job that removes a deleted cluster's files and znodes: it runs where the JobManagers ran, with their volumes and identity, because only there the storage
 //! is reached.
 
 use serde_json::{Value, json};
 
-use super::{Environment, job_manager, object, selector};
+use super::{Environment, job_manager, object, selector, zookeeper};
 use crate::api::names::{self, PURGE};
+use crate::api::v1alpha1::OnDelete;
 use crate::cluster::Cluster;
 
 /// Longest time for everything, pulling the image included. After it the files stay, and an event says so.
@@ -43,7 +44,9 @@ fn arguments(cluster: &Cluster, owner: &str) -> Vec<String> {
         ("--flink-configuration", configuration),
         ("--owner", owner.to_owned()),
     ];
-    std::iter::once("purge".to_owned()).chain(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
+    let retain = (cluster.spec.ha_data.on_delete == OnDelete::Retain).then(|| "--retain".to_owned());
+    let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    std::iter::once("purge".to_owned()).chain(options).chain(zookeeper::options(cluster)).chain(retain).collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,10 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
             "verbs": ["get", "list", "watch"],
         },
     ]);
+    let (job_manager, task_manager) = match cluster.zookeeper() {
+        None => (job_manager, task_manager),
+        Some(_) => (super::zookeeper::rules(cluster), json!([])),
+    };
     [(names::job_manager(&cluster.name), job_manager), (names::task_manager(&cluster.name), task_manager)]
         .into_iter()
         .flat_map(|(name, rules)| identity(cluster, &name, rules))

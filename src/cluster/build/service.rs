@@ -39,9 +39,11 @@ pub fn created(cluster: &Cluster) -> Vec<Value> {
     let mut ledger = object(cluster, "v1", "ConfigMap", &names::ledger(name), json!({}));
     // The ledger may outlive the resource, together with the data of jobs that have not ended; the finalizer decides.
     crate::cluster::merge::merge(&mut ledger, json!({ "metadata": { "ownerReferences": null } }));
-    vec![
-        object(cluster, "coordination.k8s.io/v1", "Lease", &names::lease(name), json!({ "spec": {} })),
-        ledger,
-        object(cluster, "discovery.k8s.io/v1", "EndpointSlice", &names::rest(name), slice),
-    ]
+    // Where Flink elects by ZooKeeper there is no Lease: the ledger tells of the leader.
+    let lease = cluster
+        .zookeeper()
+        .is_none()
+        .then(|| object(cluster, "coordination.k8s.io/v1", "Lease", &names::lease(name), json!({ "spec": {} })));
+    let others = [ledger, object(cluster, "discovery.k8s.io/v1", "EndpointSlice", &names::rest(name), slice)];
+    lease.into_iter().chain(others).collect()
 }

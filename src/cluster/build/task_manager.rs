@@ -3,29 +3,32 @@
 use serde_json::{Value, json};
 
 use super::pod::{self, Component};
-use super::{object, selector};
+use super::{Environment, object, selector, zookeeper};
 use crate::api::names::{self, TASK_MANAGER};
 use crate::cluster::Cluster;
 
 /// The Deployment of the TaskManagers.
-pub fn deployment(cluster: &Cluster, configuration_digest: &str) -> Value {
+pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_digest: &str) -> Value {
     let name = names::task_manager(&cluster.name);
     let spec = &cluster.spec.task_manager;
     let component = Component {
         name: TASK_MANAGER,
+        command: TASK_MANAGER,
         service_account: name.clone(),
-        arguments: ["-D", "taskmanager.host=$(POD_IP)"].map(str::to_owned).into(),
+        arguments: [["-D", "taskmanager.host=$(POD_IP)"].map(str::to_owned).to_vec(), zookeeper::task_manager_arguments(cluster)].concat(),
         environment: Vec::new(),
         ports: vec![("rpc", names::TASK_MANAGER_RPC_PORT), ("data", names::TASK_MANAGER_DATA_PORT)],
         ready_port: names::TASK_MANAGER_RPC_PORT,
         resources: &spec.resources,
         template: &spec.pod_template,
     };
+    let mut template = pod::template(cluster, &component, configuration_digest);
+    zookeeper::add_way(&mut template, cluster, environment);
     let body = json!({
         "spec": {
-            "replicas": spec.replicas,
+            "replicas": cluster.replicas(spec.replicas),
             "selector": { "matchLabels": selector(&cluster.name, TASK_MANAGER) },
-            "template": pod::template(cluster, &component, configuration_digest),
+            "template": template,
         },
     });
     object(cluster, "apps/v1", "Deployment", &name, body)

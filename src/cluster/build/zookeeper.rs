@@ -1,0 +1,191 @@
+//! What of the pods of a cluster with ZooKeeper differs: how Flink and its sidecar find the quorum, and with what they show who they are.
+//!
+//! TaskManagers only look up who leads, and go to the quorum themselves. If it is reached by TLS, or wants to know who comes, they go through a sidecar of
+//! their own: Flink's client could speak TLS only with a key store in Java's format and options of the JVM, which no Secret of Kubernetes has, and
+//! would show its password (`high-availability.zookeeper.client.authorization`) in its log.
+
+use serde_json::{Value, json};
+
+use super::{Environment, pod};
+use crate::api::names::{self, GATEWAY_CONTAINER};
+use crate::api::zookeeper::{Acl, Scheme, ZooKeeper};
+use crate::cluster::Cluster;
+use crate::flink::config::{SIMULATED_EXPIRATION, TASK_MANAGERS_EXPIRATION};
+
+const TLS_VOLUME: &str = "flinkha-zookeeper-tls";
+const TLS_DIRECTORY: &str = "/etc/flinkha/zookeeper";
+
+/// The gateway's options. None where a Lease elects.
+pub fn options(cluster: &Cluster) -> Vec<String> {
+    let Some(zookeeper) = cluster.zookeeper() else { return Vec::new() };
+    let mut options =
+        vec!["--zookeeper-quorum".to_owned(), zookeeper.quorum.clone(), "--zookeeper-root".to_owned(), zookeeper.root_path.clone()];
+    if zookeeper.tls.is_some() {
+        options.extend(["--zookeeper-tls".to_owned(), TLS_DIRECTORY.to_owned()]);
+    }
+    if zookeeper.acl == Acl::Creator {
+        options.push("--zookeeper-creator-only".to_owned());
+    }
+    // The sidecar's own default is not said: pods that were built before there was a choice stay as they are.
+    if zookeeper.authentication.as_ref().is_some_and(|authentication| authentication.scheme == Scheme::Sasl) {
+        options.extend(["--zookeeper-scheme".to_owned(), "sasl".to_owned()]);
+    }
+    options
+}
+
+/// Flink's options: the JobManager's quorum is its gateway.
+pub fn flink_arguments(cluster: &Cluster) -> Vec<String> {
+    let Some(_) = cluster.zookeeper() else { return Vec::new() };
+    vec!["-D".to_owned(), format!("high-availability.zookeeper.quorum={}", names::jvm_address())]
+}
+
+/// Flink's options of a TaskManager: it is patient where a JobManager must not be.
+pub fn task_manager_arguments(cluster: &Cluster) -> Vec<String> {
+    let Some(_) = cluster.zookeeper() else { return Vec::new() };
+    vec!["-D".to_owned(), format!("{SIMULATED_EXPIRATION}={TASK_MANAGERS_EXPIRATION}")]
+}
+
+/// The environment that names a user of the quorum. Only sidecars have it: Flink would show it in its log and in its web interface.
+pub fn environment(cluster: &Cluster) -> Vec<Value> {
+    let Some(secret) = cluster.zookeeper().and_then(|zookeeper| zookeeper.authentication.as_ref()) else { return Vec::new() };
+    let variable = |name: &str, key: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret.name, "key": key } } });
+    vec![variable("ZOOKEEPER_USERNAME", "username"), variable("ZOOKEEPER_PASSWORD", "password")]
+}
+
+/// The volume with certificates, and how a gateway mounts it.
+pub fn tls(cluster: &Cluster) -> Option<(Value, Value)> {
+    let secret = cluster.zookeeper()?.tls.as_ref()?;
+    let volume = json!({ "name": TLS_VOLUME, "secret": { "secretName": secret.name } });
+    Some((volume, json!({ "name": TLS_VOLUME, "mountPath": TLS_DIRECTORY, "readOnly": true })))
+}
+
+/// Do TaskManagers need a sidecar?
+pub fn needs_way(zookeeper: &ZooKeeper) -> bool {
+    zookeeper.tls.is_some() || zookeeper.authentication.is_some()
+}
+
+/// The sidecar of a TaskManager, if it needs one: nothing but the way to the quorum.
+pub fn add_way(template: &mut Value, cluster: &Cluster, environment: &Environment) {
+    if !cluster.zookeeper().is_some_and(needs_way) {
+        return;
+    }
+    let (volumes, mounts): (Vec<Value>, Vec<Value>) = tls(cluster).into_iter().unzip();
+    let mut security = pod::container_security();
+    security["readOnlyRootFilesystem"] = true.into();
+    let arguments: Vec<String> = std::iter::once("pass-through".to_owned()).chain(options(cluster)).collect();
+    let variables: Vec<Value> =
+        std::iter::once(json!({ "name": "RUST_LOG", "value": environment.gateway_log })).chain(self::environment(cluster)).collect();
+    let sidecar = json!({
+        "name": GATEWAY_CONTAINER,
+        "image": environment.gateway_image,
+        "restartPolicy": "Always",
+        "args": arguments,
+        "env": variables,
+        "resources": pod::resources(&cluster.spec.gateway.resources),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": security,
+        "volumeMounts": mounts,
+    });
+    let spec = &mut template["spec"];
+    if let Some(all) = spec["volumes"].as_array_mut() {
+        all.extend(volumes);
+    }
+    match spec["initContainers"].as_array_mut() {
+        Some(containers) => containers.insert(0, sidecar),
+        None => spec["initContainers"] = json!([sidecar]),
+    }
+}
+
+/// What JobManagers may do with the API server: nothing but the gateway's own book, and the address of the leader. Flink asks it for nothing.
+pub fn rules(cluster: &Cluster) -> Value {
+    json!([
+        // The gateway: ledger, and the certificate by which it signs the storage directory.
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [names::ledger(&cluster.name), "kube-root-ca.crt"],
+            // An application's gateway watches the ledger: there it is asked for savepoints.
+            "verbs": if cluster.run.is_some() { json!(["get", "list", "watch", "patch"]) } else { json!(["get", "patch"]) },
+        },
+        // The leading gateway: the address of the leader's REST endpoint.
+        {
+            "apiGroups": ["discovery.k8s.io"],
+            "resources": ["endpointslices"],
+            "resourceNames": [names::rest(&cluster.name)],
+            "verbs": ["get", "update", "patch"],
+        },
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Objects, build};
+    use super::*;
+    use crate::api::names::FLINK_CONTAINER;
+    use crate::api::v1alpha1::SecretReference;
+    use crate::api::zookeeper::Authentication;
+    use crate::cluster::tests as fixture;
+
+    fn objects(change: impl FnOnce(&mut ZooKeeper)) -> Objects {
+        let mut cluster = fixture::on_zookeeper();
+        if let Some(zookeeper) = &mut cluster.spec.high_availability.zookeeper {
+            change(zookeeper);
+        }
+        build(&cluster, &Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() })
+    }
+
+    fn words(list: &Value) -> Vec<&str> {
+        list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    #[test]
+    fn flink_is_led_to_its_gateway_and_makes_no_request_of_kubernetes() {
+        let objects = objects(|_| ());
+        let pod = &objects.job_managers["spec"]["template"]["spec"];
+        let flink = &pod["containers"][0];
+        assert!(words(&flink["args"]).contains(&"high-availability.zookeeper.quorum=127.0.0.1:6180"));
+        assert!(!flink["env"].to_string().contains("KUBERNETES"), "{}", flink["env"]);
+        assert!(
+            words(&pod["initContainers"][0]["args"]).windows(2).any(|pair| pair == ["--zookeeper-quorum", "zk-0:2181,zk-1:2181,zk-2:2181"])
+        );
+        let task_manager = &objects.task_managers["spec"]["template"]["spec"];
+        assert!(task_manager["initContainers"].is_null(), "it goes to the quorum itself");
+        let patient = words(&task_manager["containers"][0]["args"]).iter().any(|word| word.ends_with("expiration-percent=100"));
+        assert!(patient && !words(&flink["args"]).iter().any(|word| word.contains("expiration")), "only a JobManager must step down");
+        let kinds: Vec<&str> = objects.created.iter().filter_map(|object| object["kind"].as_str()).collect();
+        assert_eq!(kinds, ["ConfigMap", "EndpointSlice"], "there is no Lease");
+        assert!(objects.peers.is_null());
+        let roles: Vec<&Value> = objects.applied.iter().filter(|object| object["kind"] == "Role").collect();
+        assert!(!roles.iter().any(|role| role.to_string().contains("leases")) && roles[1]["rules"] == json!([]));
+    }
+
+    #[test]
+    fn by_tls_all_go_through_a_sidecar_and_secrets_stay_in_the_environment() {
+        let tls = SecretReference { name: "zk-tls".to_owned() };
+        let user = |scheme| Some(Authentication { name: "zk-user".to_owned(), scheme });
+        let objects = objects(|zookeeper| {
+            (zookeeper.tls, zookeeper.authentication, zookeeper.acl) = (Some(tls), user(Scheme::Digest), Acl::Creator);
+        });
+        for deployment in [&objects.job_managers, &objects.task_managers] {
+            let pod = &deployment["spec"]["template"]["spec"];
+            let gateway = &pod["initContainers"][0];
+            assert!(words(&gateway["args"]).windows(2).any(|pair| pair == ["--zookeeper-tls", "/etc/flinkha/zookeeper"]));
+            assert!(!words(&gateway["args"]).contains(&"--zookeeper-scheme"));
+            assert!(gateway["volumeMounts"].to_string().contains(TLS_VOLUME) && pod["volumes"].to_string().contains("zk-tls"));
+            let flink = pod["containers"].as_array().into_iter().flatten().find(|container| container["name"] == FLINK_CONTAINER);
+            assert!(
+                gateway["env"].to_string().contains("\"zk-user\"") && !flink.is_some_and(|flink| flink.to_string().contains("zk-user"))
+            );
+        }
+    }
+
+    #[test]
+    fn by_sasl_each_sidecar_knows_the_scheme() {
+        let user = Authentication { name: "zk-user".to_owned(), scheme: Scheme::Sasl };
+        let objects = objects(|zookeeper| zookeeper.authentication = Some(user));
+        for deployment in [&objects.job_managers, &objects.task_managers] {
+            let gateway = &deployment["spec"]["template"]["spec"]["initContainers"][0];
+            assert!(words(&gateway["args"]).windows(2).any(|pair| pair == ["--zookeeper-scheme", "sasl"]));
+        }
+    }
+}
