@@ -1,0 +1,128 @@
+//! What a JVM has to wait for: one of an application to be let in to the quorum, and every one to store a job. With the other provider it would not be
+//! shown the lock before that.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::lease::term::Incarnation;
+
+/// Flink waits for a connection for some seconds, and then tries again.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Others wait behind a request that is held back, the JVM's heartbeats too.
+const MOMENT: Duration = Duration::from_secs(4);
+
+/// Opened by [`super::entrance`] and [`super::election`], passed in [`super::pass`].
+pub struct Door {
+    is_guarded: bool,
+    /// The process that wants to be let in.
+    wanted: watch::Sender<Option<Incarnation>>,
+    /// The process that is let in.
+    admitted: watch::Sender<Option<Incarnation>>,
+    /// The session by which the JVM leads, once it is known which jobs have ended, and that what is stored is its version's own. Another session of the same
+    /// JVM is another tenure.
+    may_store: watch::Sender<Option<i64>>,
+}
+
+impl Door {
+    /// `is_guarded`: for an application.
+    pub fn new(is_guarded: bool) -> Self {
+        let (wanted, admitted) = (watch::Sender::default(), watch::Sender::default());
+        Self { is_guarded, wanted, admitted, may_store: watch::Sender::default() }
+    }
+
+    pub fn is_guarded(&self) -> bool {
+        self.is_guarded
+    }
+
+    /// Waits until this process is let in.
+    ///
+    /// # Errors
+    /// When that takes long. It is to try again.
+    pub async fn wait_to_enter(&self, jvm: Incarnation) -> io::Result<()> {
+        if !self.is_guarded {
+            return Ok(());
+        }
+        self.wanted.send_if_modified(|wanted| wanted.replace(jvm) != Some(jvm));
+        let mut admitted = self.admitted.subscribe();
+        let entered = timeout(PATIENCE, admitted.wait_for(|admitted| *admitted == Some(jvm))).await;
+        entered.map(drop).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the application is being prepared, or has ended"))
+    }
+
+    /// Waits until this session may store a job: an application's as long as it takes, because its main method would fail; a session cluster's for a
+    /// moment. Tells whether it may.
+    pub async fn wait_to_store(&self, session: i64) -> bool {
+        let mut may_store = self.may_store.subscribe();
+        let opened = may_store.wait_for(|may| *may == Some(session));
+        // An error means that the process ends.
+        if self.is_guarded { opened.await.is_ok() } else { timeout(MOMENT, opened).await.is_ok_and(|opened| opened.is_ok()) }
+    }
+
+    /// Waits until somebody wants to be let in who is not, and tells who.
+    pub async fn knock(&self) -> Option<Incarnation> {
+        let (mut wanted, mut admitted) = (self.wanted.subscribe(), self.admitted.subscribe());
+        loop {
+            let who = *wanted.borrow_and_update();
+            if who.is_some() && who != *admitted.borrow_and_update() {
+                return who;
+            }
+            let changed = tokio::select! { changed = wanted.changed() => changed, changed = admitted.changed() => changed };
+            changed.ok()?;
+        }
+    }
+
+    pub fn let_in(&self, jvm: Incarnation) {
+        self.admitted.send_replace(Some(jvm));
+    }
+
+    /// This process has to wait until it is known anew whether anything is to be run, should it come again.
+    pub fn close(&self, jvm: Incarnation) {
+        self.admitted.send_if_modified(|admitted| *admitted == Some(jvm) && admitted.take().is_some());
+    }
+
+    /// From now on this session may store jobs, and no other.
+    pub fn let_store(&self, session: Option<i64>) {
+        self.may_store.send_replace(session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const JVM: Incarnation = Incarnation { pid: 1, started: 2 };
+
+    #[tokio::test]
+    async fn a_jvm_of_an_application_waits_until_it_is_let_in() {
+        let door = Door::new(true);
+        let mut entering = Box::pin(door.wait_to_enter(JVM));
+        assert!((&mut entering).now_or_never().is_none(), "nobody has opened");
+        assert_eq!(door.knock().await, Some(JVM));
+        door.let_in(JVM);
+        assert!(entering.await.is_ok() && door.knock().now_or_never().is_none());
+        assert!(door.wait_to_store(7).now_or_never().is_none());
+        door.let_store(Some(7));
+        assert!(door.wait_to_store(7).await);
+        assert!(door.wait_to_store(8).now_or_never().is_none(), "a session of its own for each tenure");
+        door.close(Incarnation { pid: 1, started: 3 });
+        assert_eq!(door.wait_to_enter(JVM).now_or_never().map(|entered| entered.is_ok()), Some(true), "another process has ended");
+        door.close(JVM);
+        door.let_store(None);
+        assert!(door.wait_to_enter(JVM).now_or_never().is_none() && door.wait_to_store(7).now_or_never().is_none());
+        assert_eq!(door.knock().await, Some(JVM), "it is to be looked at again");
+    }
+
+    #[tokio::test]
+    async fn a_jvm_of_a_session_cluster_enters_at_once_and_stores_nothing_while_the_ended_jobs_are_unknown() {
+        let door = Door::new(false);
+        assert!(door.wait_to_enter(JVM).await.is_ok());
+        assert!(!door.wait_to_store(7).await);
+        door.let_store(Some(7));
+        assert!(door.wait_to_store(7).await);
+    }
+}

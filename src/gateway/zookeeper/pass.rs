@@ -1,0 +1,299 @@
+//! The way of the JVM to the quorum: a pass-through on loopback. Of what goes through it, only the first frame of each direction is read: there the
+//! quorum tells the session and its password. (Requests that create or remove znodes are looked at for two things more:
+//! [`crate::flink::znode_requests`].) When the JVM's process has ended, its sessions are ended too, so that its ephemeral znodes, the latch before
+//! all, vanish at once and not when the session expires.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::door::Door;
+use crate::flink::znode_requests::{Part, Requests, named, refuse, refuse_removal_of_all};
+use crate::flink::zookeeper::{CONNECT_LIMIT, Session, session_of_response};
+use crate::gateway::jvm::{Process, owner_of};
+use crate::gateway::mender::{Stored, mend_before_grant};
+use crate::gateway::pointers::Znodes;
+use crate::gateway::shared::Shared;
+use crate::lease::term::Incarnation;
+use crate::world::quorum::{HANDSHAKE, Quorum, read_frame, with_length};
+use crate::world::storage::Storage;
+use crate::world::zookeeper;
+
+/// Between tries to end a session.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What is copied at a time, in bytes.
+const BUFFER: usize = 16 << 10;
+
+/// What is known of the JVM and its sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Sessions that may still live, by id.
+    pub sessions: BTreeMap<i64, Held>,
+    /// The process that connected last.
+    pub jvm: Option<Incarnation>,
+    /// Processes that have ended: the last one.
+    pub ended: Option<Incarnation>,
+}
+
+impl Known {
+    /// The process that holds this session, if it is our JVM and has not ended. A dead one's session lives until it is closed.
+    pub fn holder(&self, session: i64) -> Option<Incarnation> {
+        self.sessions.get(&session)?.jvm.filter(|jvm| self.ended != Some(*jvm))
+    }
+}
+
+/// A session and whose it is.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub session: Session,
+    pub jvm: Option<Incarnation>,
+}
+
+/// The pass-through.
+pub struct Pass {
+    quorum: Quorum,
+    shared: Arc<Shared>,
+    znodes: Znodes,
+    storage: Option<Storage>,
+    door: Arc<Door>,
+    known: watch::Sender<Known>,
+    /// When the JVM sent something last.
+    heard: Mutex<Instant>,
+}
+
+impl Pass {
+    pub fn new(quorum: Quorum, shared: Arc<Shared>, znodes: Znodes, storage: Option<Storage>, door: Arc<Door>) -> Self {
+        Self { quorum, shared, znodes, storage, door, known: watch::Sender::default(), heard: Mutex::new(Instant::now()) }
+    }
+
+    /// From now on the JVM may store jobs by this session, and by no other.
+    pub fn let_store(&self, session: Option<i64>) {
+        self.door.let_store(session);
+    }
+
+    pub fn known(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    /// How long the JVM has sent nothing, not even tried to connect.
+    pub fn silence(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Serves until the process ends.
+    ///
+    /// # Errors
+    /// When no connection can be accepted any more.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
+        loop {
+            let (near, peer) = listener.accept().await?;
+            let pass = Arc::clone(&self);
+            tokio::spawn(async move {
+                if let Err(error) = pass.connection(near, peer).await {
+                    tracing::debug!(%error, "a connection of the JVM to ZooKeeper has ended");
+                }
+            });
+        }
+    }
+
+    async fn connection(self: Arc<Self>, mut near: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        self.hear();
+        near.set_nodelay(true)?;
+        let local = near.local_addr()?;
+        let owner = tokio::task::spawn_blocking(move || owner_of(local, peer));
+        let request = timeout(HANDSHAKE, read_frame(&mut near, CONNECT_LIMIT)).await??;
+        let jvm = owner.await.map_err(io::Error::other)?;
+        match &jvm {
+            Ok(jvm) => self.door.wait_to_enter(*jvm).await?,
+            Err(why) if self.door.is_guarded() => return Err(io::Error::other(why.clone())),
+            Err(_) => {}
+        }
+        let opened = self.quorum.open(&request).await;
+        // Who waits for an answer is not frozen.
+        self.hear();
+        let (far, response) = opened?;
+        let jvm =
+            jvm.inspect_err(|why| tracing::error!(why, "the session of this connection will not be ended when its process dies")).ok();
+        let session = session_of_response(&response);
+        // Before the JVM hears of it: whatever it does with the session, we know it.
+        self.note(session.clone(), jvm);
+        near.write_all(&with_length(&response)).await?;
+        let Some(session) = session else { return near.shutdown().await };
+        // A client sends something in each third of its time-out, and the server answers it.
+        let silence = Duration::from_millis(session.timeout_millis.unsigned_abs().into()) / 2;
+        let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), split(far));
+        tokio::select! {
+            ended = self.pump_requests(session.id, near_in, far_out) => ended,
+            ended = pump_answers(far_in, near_out, silence) => {
+                if ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                    tracing::warn!("a ZooKeeper server is silent; the JVM's connection is cut, so that it goes to another one");
+                    self.quorum.pass_over();
+                }
+                ended
+            }
+        }
+    }
+
+    /// All requests go on, but no job that has ended is stored again, none before the door is open for that, and nothing removes the whole cluster.
+    async fn pump_requests(&self, session: i64, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let (mut requests, mut buffer) = (Requests::default(), vec![0; BUFFER]);
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return to.shutdown().await;
+            }
+            self.hear();
+            for part in requests.push(&buffer[..read]) {
+                let bytes = match part {
+                    Part::Unread(bytes) => bytes,
+                    Part::Creating(bytes) => self.guard(session, bytes).await,
+                    Part::Removing(bytes) => self.keep_all(bytes),
+                };
+                to.write_all(&bytes).await?;
+            }
+            to.flush().await?;
+        }
+    }
+
+    /// A request as it goes on, once it may.
+    async fn guard(&self, session: i64, mut request: Vec<u8>) -> Vec<u8> {
+        let named = named(&request, &self.znodes.paths);
+        if let Some(plan) = named.iter().find(|named| named.is_plan)
+            && !self.door.wait_to_store(session).await
+        {
+            tracing::warn!(plan.job, "refused to store it: the API server does not tell whether it has ended; to be submitted again");
+            refuse(&mut request, plan);
+        }
+        let ended = self.shared.ended();
+        if let Some(job) = named.iter().find(|named| ended.contains(&named.job)) {
+            tracing::warn!(job.job, "refused to store it: an ended job is never started again under its id");
+            refuse(&mut request, job);
+        }
+        request
+    }
+
+    /// A removal as it goes on.
+    fn keep_all(&self, mut request: Vec<u8>) -> Vec<u8> {
+        if refuse_removal_of_all(&mut request, &self.znodes.paths) {
+            tracing::warn!("refused to remove all znodes of the cluster, those of running jobs too; delete the FlinkHaCluster instead");
+        }
+        request
+    }
+
+    fn note(self: &Arc<Self>, session: Option<Session>, jvm: Option<Incarnation>) {
+        let mut is_new = false;
+        self.known.send_modify(|known| {
+            if let Some(session) = session {
+                tracing::info!(?session, ?jvm, "the JVM has a ZooKeeper session");
+                known.sessions.insert(session.id, Held { session, jvm });
+            }
+            is_new = jvm.is_some() && known.jvm != jvm;
+            known.jvm = jvm.or(known.jvm);
+        });
+        if let (Some(jvm), true) = (jvm, is_new) {
+            tokio::spawn(Arc::clone(self).await_end_of(jvm));
+        }
+    }
+
+    async fn await_end_of(self: Arc<Self>, jvm: Incarnation) {
+        if let Some(process) = Process::open(jvm)
+            && let Err(error) = process.ended().await
+        {
+            tracing::error!(%error, "cannot wait for the end of the JobManager's process");
+            return;
+        }
+        tracing::info!(%jvm, "the JobManager's process has ended");
+        // Before others hear of it: they forget that it led. Beside another process, such as Flink's command line in the same container, it did not.
+        let others: Vec<Incarnation> =
+            self.known.borrow().sessions.values().filter_map(|held| held.jvm.filter(|other| *other != jvm)).collect();
+        let led = self.znodes.leads() && others.is_empty();
+        self.known.send_modify(|known| {
+            known.ended = Some(jvm);
+            if known.jvm == Some(jvm) {
+                known.jvm = others.last().copied();
+            }
+        });
+        self.door.close(jvm);
+        if led {
+            self.mend().await;
+        }
+        self.end_sessions(|held| held.jvm == Some(jvm)).await;
+    }
+
+    /// While the dead leader's latch is there, nobody else writes results: what it has left half written is put right before the next one reads it,
+    /// and would end itself.
+    async fn mend(&self) {
+        let (Some(storage), Ok(client)) = (&self.storage, self.znodes.client()) else { return };
+        match timeout(HANDSHAKE, zookeeper::stored(&client, &self.znodes.paths)).await {
+            Ok(Ok((jobs, applications))) => mend_before_grant(storage, &Stored { jobs, applications }).await,
+            Ok(Err(error)) => tracing::warn!(%error, "failed to read which jobs are stored"),
+            Err(_) => tracing::warn!("failed to read which jobs are stored: no server answers"),
+        }
+    }
+
+    /// Ends the sessions that are chosen, and returns when they have ended. Tried for as long as they could live without us.
+    pub async fn end_sessions(&self, which: impl Fn(&Held) -> bool) {
+        let chosen: Vec<Session> =
+            self.known.borrow().sessions.values().filter(|held| which(held)).map(|held| held.session.clone()).collect();
+        futures::future::join_all(chosen.into_iter().map(|session| self.end_session(session))).await;
+    }
+
+    async fn end_session(&self, session: Session) {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(session.timeout_millis.unsigned_abs().into()) {
+            match self.quorum.end(&session).await {
+                Ok(ended) => {
+                    tracing::info!(?session, ?ended, milliseconds = begin.elapsed().as_millis(), "the session has ended");
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    tracing::error!(?session, %error, "failed to end a session, and each try makes it live longer: it is left to expire");
+                    break;
+                }
+                Err(error) => tracing::warn!(?session, %error, "failed to end a session; trying again"),
+            }
+            sleep(PAUSE).await;
+        }
+        self.known.send_modify(|known| {
+            known.sessions.remove(&session.id);
+        });
+    }
+}
+
+/// Copies bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
+async fn pump_answers(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, silence: Duration) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = timeout(silence, from.read(&mut buffer)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+        to.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_holds_no_session() {
+        let (one, other) = (Incarnation { pid: 1, started: 2 }, Incarnation { pid: 1, started: 3 });
+        let held = |id: i64, jvm| (id, Held { session: Session { id, password: Vec::new(), timeout_millis: 20_000 }, jvm: Some(jvm) });
+        let known = Known { sessions: BTreeMap::from([held(1, one), held(2, other)]), jvm: Some(other), ended: Some(one) };
+        assert_eq!([1, 2, 3].map(|session| known.holder(session)), [None, Some(other), None]);
+    }
+}
