@@ -21,6 +21,10 @@ pub enum Command {
     Gateway(Box<gateway::Arguments>),
     /// Remove the HA files of a cluster that is being deleted.
     Purge(gateway::purge::Arguments),
+    /// Fetch the application's jar before its JobManager starts.
+    Fetch(gateway::fetch::Arguments),
+    /// Pass connections on to a ZooKeeper quorum that is reached by TLS or wants to know who comes: the sidecar of a TaskManager.
+    PassThrough(gateway::zookeeper::PassThrough),
     /// Print the CustomResourceDefinition.
     Crd,
 }

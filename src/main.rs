@@ -15,6 +15,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Crd => Ok(std::io::stdout().write_all(api::crd::yaml()?.as_bytes())?),
         Command::Gateway(arguments) => gateway::run(*arguments).await,
         Command::Purge(arguments) => gateway::purge::run(arguments).await,
+        Command::Fetch(arguments) => gateway::fetch::run(arguments).await,
+        Command::PassThrough(arguments) => gateway::zookeeper::pass_through(arguments).await,
         Command::Operator(arguments) => operator::run(arguments).await,
     }
 }

@@ -18,9 +18,48 @@ pub fn job(bytes: &[u8]) -> Option<String> {
     Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// How the file of a checkpoint in the user's own directory ends (`AbstractFsCheckpointStorageAccess.METADATA_FILE_NAME`).
+const METADATA: &[u8] = b"/_metadata";
+/// Longest path that is looked for.
+const PATH: usize = 4096;
+
+/// Where the checkpoint itself is: the directory of its metadata, from which Flink can restore a job without HA data. `None` when the job keeps its
+/// checkpoints nowhere but in HA data, or when the file does not say it exactly once.
+pub fn location(bytes: &[u8]) -> Option<String> {
+    let ends = bytes.windows(METADATA.len()).enumerate().filter(|(_, window)| *window == METADATA).map(|(at, _)| at + METADATA.len());
+    let mut found: Vec<String> = ends.filter_map(|end| string_to(bytes, end)).collect();
+    found.sort();
+    found.dedup();
+    match found.as_slice() {
+        [only] => only.strip_suffix("/_metadata").map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// The string that ends here, as Java writes it: `t`, its length in two bytes, its bytes.
+fn string_to(bytes: &[u8], end: usize) -> Option<String> {
+    (METADATA.len()..PATH.min(end.saturating_sub(2))).find_map(|length| {
+        let start = end - length;
+        let header = [b't', (length >> 8) as u8, length as u8];
+        let is_string = bytes.get(start.checked_sub(3)?..start)? == header;
+        is_string.then(|| String::from_utf8(bytes[start..end].to_vec()).ok()).flatten()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoints_own_directory_is_that_of_its_metadata() {
+        let path = b"t\x00\x1cfile:/checkpoints/chk-7/_meta";
+        let whole = [&b"xx"[..], b"t\x00\x21file:/checkpoints/chk-7/_metadata", b"yy"].concat();
+        assert_eq!(location(&whole).as_deref(), Some("file:/checkpoints/chk-7"));
+        assert_eq!(location(&[whole.clone(), whole.clone()].concat()).as_deref(), Some("file:/checkpoints/chk-7"), "the same twice");
+        let other = [&whole[..], b"t\x00\x21file:/checkpoints/chk-8/_metadata"].concat();
+        assert_eq!(location(&other), None, "which one is not known");
+        assert_eq!(location(path), None);
+    }
 
     /// As Flink 2.3.0 wrote it.
     const WRITTEN: &[u8] = b"\xac\xed\x00\x05sr\x00!org.apache.flink.api.common.JobID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00xr\x00 \

@@ -34,6 +34,29 @@ pub fn parse(text: &str) -> Result<Configuration, serde_yaml::Error> {
     values.into_iter().map(|(key, value)| Ok((key, text(value)?))).collect()
 }
 
+/// How long a suspended connection is tolerated, in per cent of the session's time-out (`HighAvailabilityOptions`, Flink 1.16 to 2.3).
+pub const SIMULATED_EXPIRATION: &str = "high-availability.zookeeper.client.simulated-session-expiration-percent";
+
+/// The same of a TaskManager. It leads nothing, and drops its job when the time is over. Of three servers its client may try one that is silent, for a third of the
+/// session's time-out (`ClientCnxn.connectTimeout`, ZooKeeper 3.5 to 3.9), before it comes to one that answers.
+pub const TASK_MANAGERS_EXPIRATION: &str = "100";
+
+/// Flink's ZooKeeper client as a gateway stands beside it: what goes for JobManagers and TaskManagers alike (`HighAvailabilityOptions`, Flink 1.20 to 2.3).
+///
+/// A lost server is no reason to stop leading: the client reaches the next one within a second. So a suspended connection is tolerated, and
+/// leadership ends when it has been suspended for a third of the session's time-out: a server that falls silent is noticed after half of it, so the
+/// leader stops before the quorum lets the session expire.
+pub fn zookeeper<'a>(session_timeout: &'a str, connection_timeout: &'a str) -> [(&'static str, &'a str); 5] {
+    [
+        ("high-availability.zookeeper.client.session-timeout", session_timeout),
+        ("high-availability.zookeeper.client.connection-timeout", connection_timeout),
+        ("high-availability.zookeeper.client.tolerate-suspended-connections", "true"),
+        (SIMULATED_EXPIRATION, "33"),
+        // Otherwise the client learns the servers' own addresses from the quorum, and goes there past the gateway.
+        ("high-availability.zookeeper.client.ensemble-tracker", "false"),
+    ]
+}
+
 fn render_key(key: &str) -> String {
     let plain = key.starts_with(|first: char| first.is_ascii_alphanumeric())
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-$".contains(&byte));

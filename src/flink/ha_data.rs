@@ -29,6 +29,11 @@ pub fn stored_applications(cluster_config_map: &Value) -> BTreeSet<String> {
     ids(cluster_config_map, &[APPLICATION_KEY])
 }
 
+/// Jobs and applications that the cluster ConfigMap knows.
+pub fn stored(cluster_config_map: &Value) -> BTreeSet<String> {
+    stored_jobs(cluster_config_map).into_iter().chain(stored_applications(cluster_config_map)).collect()
+}
+
 /// The job or application whose graph, plan or application a key of the cluster ConfigMap points to.
 pub fn plan_of(key: &str) -> Option<&str> {
     JOB_KEYS.iter().chain([&APPLICATION_KEY]).find_map(|prefix| key.strip_prefix(prefix))

@@ -1,9 +1,13 @@
-//! The bytes that Flink defines, and nothing that we decide: its configuration, its lock record, its HA data, its result stores.
+//! The bytes that Flink defines, and nothing that we decide: its configuration, its lock record, its HA data, its result stores. And what is
+//! needed of the protocol of the ZooKeeper servers that it goes to.
 
 pub mod checkpoint;
 pub mod config;
+pub mod digest_md5;
 pub mod ha_data;
 pub mod lock;
 pub mod pointer;
 pub mod result;
 pub mod serialized;
+pub mod znode_requests;
+pub mod zookeeper;

@@ -46,10 +46,15 @@ pub struct Outcome {
     pub state: &'static str,
     /// Application of the job (Flink ≥ 2.3); in a session it has the job's own id.
     pub application: Option<String>,
+    /// The exception of a job that failed: its class and message, and that of its first cause.
+    pub cause: Option<String>,
     /// Milliseconds since the epoch; 0 when the entry does not say.
     pub started: u64,
     pub ended: u64,
 }
+
+/// Characters of an exception that are kept.
+const CAUSE: usize = 500;
 
 /// An application's entry, as `FileSystemApplicationResultStore` (2.3.0) reads it, made from the entry of its only job.
 pub fn application_entry(id: &str, of_job: &Outcome) -> String {
@@ -90,9 +95,18 @@ fn outcome(id: &str, json: &Value) -> Option<Outcome> {
         name: text("name").or_else(|| text("application-name")).unwrap_or_default().to_owned(),
         state,
         application: text("id").and(text("application-id")).map(str::to_owned),
+        cause: result.get("failure-cause").and_then(|cause| cause.get("stack-trace")?.as_str()).map(cause_of),
         started: number("start-time"),
         ended: number("end-time"),
     })
+}
+
+/// The first and the last exception of a stack trace: what was thrown last says most about the reason.
+pub fn cause_of(stack_trace: &str) -> String {
+    let first = stack_trace.lines().next().unwrap_or_default().trim();
+    let root = stack_trace.lines().filter_map(|line| line.trim().strip_prefix("Caused by: ")).next_back();
+    let said = root.map_or_else(|| first.to_owned(), |root| format!("{first}; caused by {root}"));
+    said.chars().take(CAUSE).collect()
 }
 
 #[cfg(test)]
@@ -111,6 +125,13 @@ mod tests {
         let new = format!(r#"{{"result":{{"application-id":"{ID}","application-state":"FINISHED","application-name":"a"}},"version":1}}"#);
         let read = entry(Store::Application, &format!("{ID}_DIRTY.json"), &new).expect("an entry");
         assert_eq!((read.dirty, read.outcome), (true, Some(Outcome { name: "a".into(), state: "Finished", ..Outcome::default() })));
+    }
+
+    #[test]
+    fn of_a_failure_the_first_and_the_last_exception_are_told() {
+        let trace = "org.apache.flink.JobException: Recovery is suppressed\n\tat a.B\nCaused by: x.Y: why\n\tat c.D\nCaused by: z: root\n";
+        assert_eq!(cause_of(trace), "org.apache.flink.JobException: Recovery is suppressed; caused by z: root");
+        assert_eq!(cause_of("x.Y: why\n\tat a.B"), "x.Y: why");
     }
 
     #[test]

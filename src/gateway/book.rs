@@ -6,14 +6,19 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::fence::relation;
+use super::pointers::Pointers;
 use super::shared::Shared;
 use super::translate::version;
 use crate::api::names::{self, TERM_ANNOTATION};
+use crate::cluster::application::{self, Progress};
+use crate::cluster::election::Notes;
 use crate::cluster::inventory::Inventory;
 use crate::cluster::ledger::{self, HaData, Job};
 use crate::flink::ha_data;
@@ -31,11 +36,16 @@ pub struct Book {
     pub client: Client,
     /// Name of the FlinkHaCluster.
     pub cluster: String,
+    pub pointers: Pointers,
 }
 
 impl Book {
-    /// What is in use, by one quorum read of all HA ConfigMaps; `None` if the cluster's does not carry this term's stamp.
+    /// What is in use, by one quorum read of all HA ConfigMaps or znodes; `None` if the cluster's does not carry this term's stamp, or if our
+    /// JVM's latch is gone.
     pub async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
+        if let Pointers::Znodes(znodes) = &self.pointers {
+            return znodes.inventory().await;
+        }
         let id = &self.shared.names.cluster_id;
         let list = ListParams::default().labels(&ha_data::selector(id));
         let found = self.config_maps().list(&list).await.context("failed to list the HA ConfigMaps")?;
@@ -46,16 +56,22 @@ impl Book {
     }
 
     pub async fn ha_data(&self) -> anyhow::Result<HaData> {
-        let object = self.read().await?;
-        let text = object.pointer("/data").and_then(|data| data.get(ledger::HA_DATA_KEY)?.as_str());
-        Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+        Ok(parsed(text_of(&self.read().await?, ledger::HA_DATA_KEY)))
     }
 
     /// The jobs of the ledger.
     pub async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
-        let object = self.read().await?;
-        let text = object.pointer("/data").and_then(|data| data.get(ledger::JOBS_KEY)?.as_str());
-        ledger::read(text).context(NOT_OURS)
+        ledger::read(text_of(&self.read().await?, ledger::JOBS_KEY)).context(NOT_OURS)
+    }
+
+    /// How the application gets on.
+    pub async fn progress(&self) -> anyhow::Result<Progress> {
+        Ok(parsed(text_of(&self.read().await?, application::LEDGER_KEY)))
+    }
+
+    /// Changes what is said of the application.
+    pub async fn change_progress(&self, term: &Term, change: impl Fn(&mut Progress)) -> anyhow::Result<()> {
+        self.change(term, application::LEDGER_KEY, |text| changed(text, &change)).await
     }
 
     /// Reads which jobs have ended, before a JVM can ask for one of them anew.
@@ -77,21 +93,17 @@ impl Book {
 
     /// Changes what is said of the HA data.
     pub async fn change_ha_data(&self, term: &Term, change: impl Fn(&mut HaData)) -> anyhow::Result<()> {
-        self.change(term, ledger::HA_DATA_KEY, |text| {
-            let before: HaData = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-            let mut after = before.clone();
-            change(&mut after);
-            Ok((after != before).then(|| json!(after).to_string()))
-        })
-        .await
+        self.change(term, ledger::HA_DATA_KEY, |text| changed(text, &change)).await
     }
 
     async fn change(&self, term: &Term, key: &str, change: impl Fn(Option<&str>) -> anyhow::Result<Option<String>>) -> anyhow::Result<()> {
         for _ in 0..TRIES {
             let object = self.read().await?;
-            anyhow::ensure!(relation(&object, term).0 != Relation::Higher, "a newer term has written the ledger");
-            let text = object.pointer("/data").and_then(|data| data.get(key)?.as_str());
-            let Some(text) = change(text)? else { return Ok(()) };
+            if relation(&object, term).0 == Relation::Higher {
+                self.shared.overtaken.notify_one();
+                anyhow::bail!("a newer term has written the ledger");
+            }
+            let Some(text) = change(text_of(&object, key))? else { return Ok(()) };
             let patch = json!({
                 "metadata": { "resourceVersion": version(&object), "annotations": { TERM_ANNOTATION: term.to_string() } },
                 "data": { key: text },
@@ -105,14 +117,73 @@ impl Book {
         anyhow::bail!("the ledger is written by others all the time")
     }
 
-    async fn read(&self) -> anyhow::Result<Value> {
-        let read = self.config_maps().get(&names::ledger(&self.cluster)).await.context("failed to read the ledger")?;
-        Ok(serde_json::to_value(&read)?)
+    /// Changes what the ledger says of Flink's own election; returns what it says then. A change to nothing changes nothing.
+    pub async fn note_election(&self, change: impl Fn(&Notes) -> Option<Notes>) -> anyhow::Result<Notes> {
+        for _ in 0..TRIES {
+            let read = self.ledger().await?;
+            let before = Notes::of(&read.metadata);
+            let Some(after) = change(&before).filter(|after| *after != before) else { return Ok(before) };
+            let patch = after.to_patch(read.metadata.resource_version.as_deref().unwrap_or_default());
+            match self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(_) => return Ok(after),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error).context("failed to write the ledger"),
+            }
+        }
+        anyhow::bail!("the ledger is written by others all the time")
     }
 
-    fn config_maps(&self) -> Api<ConfigMap> {
+    /// Reads which savepoint the operator asks for.
+    pub async fn read_asked(&self) -> anyhow::Result<()> {
+        self.asked(&self.ledger().await?.metadata);
+        Ok(())
+    }
+
+    /// Tells of the savepoint that an annotation on the ledger asks for.
+    pub fn asked(&self, ledger: &ObjectMeta) {
+        let text = ledger.annotations.as_ref().and_then(|annotations| annotations.get(names::SAVEPOINT_ANNOTATION));
+        self.shared.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
+    }
+
+    /// Says why the quorum is not reached, or that it is. No term is needed: without a quorum there is none.
+    pub async fn note_quorum(&self, trouble: Option<&str>) -> anyhow::Result<()> {
+        let patch = json!({ "metadata": { "annotations": { names::QUORUM_ANNOTATION: trouble } } });
+        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).context("failed to write the ledger")
+    }
+
+    pub async fn ledger(&self) -> anyhow::Result<ConfigMap> {
+        self.config_maps().get(&names::ledger(&self.cluster)).await.context("failed to read the ledger")
+    }
+
+    async fn read(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::to_value(self.ledger().await?)?)
+    }
+
+    pub fn config_maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.shared.names.namespace)
     }
+}
+
+/// What the ledger says under a key.
+fn text_of<'a>(ledger: &'a Value, key: &str) -> Option<&'a str> {
+    ledger.pointer("/data")?.get(key)?.as_str()
+}
+
+/// What cannot be read counts as nothing.
+fn parsed<T: Default + DeserializeOwned>(text: Option<&str>) -> T {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// The text of a changed value; `None` when it is as before.
+fn changed<T: Clone + Default + PartialEq + Serialize + DeserializeOwned>(
+    text: Option<&str>,
+    change: &impl Fn(&mut T),
+) -> anyhow::Result<Option<String>> {
+    let before: T = parsed(text);
+    let mut after = before.clone();
+    change(&mut after);
+    Ok((after != before).then(|| json!(after).to_string()))
 }
 
 fn ended(jobs: &[Job]) -> BTreeSet<String> {

@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::book::Book;
+use super::rest::Rest;
 use crate::cluster::ledger::{Begun, Size, note};
 use crate::lease::term::Term;
-use crate::world::http::PlainClient;
 use crate::world::storage::Storage;
 
 /// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name.
@@ -21,26 +19,18 @@ const NAMES: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// The sizes are looked at this often. Costs no request.
 const SIZES: Duration = Duration::from_secs(10);
-const OVERVIEW_LIMIT: usize = 16 << 20;
 
 /// Keeps book while this gateway's JVM leads.
 pub struct Bookkeeper {
     pub book: Book,
     pub storage: Option<Storage>,
-    /// Flink's REST endpoint, `http://<address>:<port>`.
-    pub rest: String,
-    pub http: PlainClient,
+    pub rest: Rest,
 }
 
 impl Bookkeeper {
     /// Runs until the process ends.
     pub async fn run(self) {
-        while let Some(term) = self.book.shared.tenure().await {
-            tokio::select! {
-                () = self.lead(&term) => {}
-                () = self.book.shared.deposed(&term) => {}
-            }
-        }
+        self.book.shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
@@ -109,13 +99,7 @@ impl Bookkeeper {
 
     /// Name and start of every job that Flink tells of; none when it does not answer.
     async fn overview(&self) -> BTreeMap<String, (String, String)> {
-        let asked = timeout(PAUSE * 4, async {
-            let request = http::Request::get(format!("{}/jobs/overview", self.rest)).body(Full::<Bytes>::default()).ok()?;
-            let answer = self.http.request(request).await.ok()?;
-            let bytes = Limited::new(answer.into_body(), OVERVIEW_LIMIT).collect().await.ok()?.to_bytes();
-            serde_json::from_slice::<Value>(&bytes).ok()
-        });
-        let overview = asked.await.ok().flatten().unwrap_or_default();
+        let overview = self.rest.get("/jobs/overview").await.unwrap_or_default();
         let jobs = overview["jobs"].as_array().into_iter().flatten();
         let read = |job: &Value| {
             let started = Timestamp::from_millisecond(job["start-time"].as_i64()?).ok()?.to_string();

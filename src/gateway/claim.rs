@@ -8,6 +8,7 @@ use kube::Api;
 use ring::digest::{SHA256, digest};
 
 use super::book::Book;
+use super::pointers::Pointers;
 use crate::api::names;
 use crate::lease::term::Term;
 use crate::world::storage::Storage;
@@ -43,7 +44,7 @@ impl Claim {
             None => owner(book).await?,
         };
         self.owner = Some(owner.clone());
-        let others = sign(&storage, &owner).await;
+        let others = sign(&storage, &owner, &book.pointers).await;
         self.is_ours = others.as_ref().is_ok_and(Vec::is_empty);
         match others.as_deref() {
             Ok([]) => self.report(book, term, "Collectable", String::new()).await,
@@ -51,7 +52,7 @@ impl Claim {
                 let message = format!(
                     "another cluster has signed the same directory, so nothing is removed from it; give each its own, or, if that cluster is gone for \
                      good, remove its mark {}",
-                    storage.uri_of_mark(other)
+                    other
                 );
                 self.report(book, term, "Shared", message).await
             }
@@ -82,11 +83,16 @@ impl Claim {
 }
 
 /// Signs, and tells who else has.
-async fn sign(storage: &Storage, owner: &str) -> anyhow::Result<Vec<String>> {
+async fn sign(storage: &Storage, owner: &str, pointers: &Pointers) -> anyhow::Result<Vec<String>> {
     // First: two that sign at the same time both see the other.
     storage.claim(owner).await.context("failed to write the mark")?;
     let marks = storage.marks().await.context("failed to read the marks")?;
-    Ok(marks.into_iter().map(|mark| mark.owner).filter(|other| other != owner).collect())
+    let others = marks.into_iter().map(|mark| mark.owner).filter(|other| other != owner);
+    let others = others.map(|other| storage.uri_of_mark(&other)).collect();
+    match pointers {
+        Pointers::ConfigMaps => Ok(others),
+        Pointers::Znodes(znodes) => Ok([others, znodes.sign(owner).await?].concat()),
+    }
 }
 
 /// What a storage says without the document that an object store appends: of that only its code.
@@ -98,7 +104,7 @@ fn brief(error: &str) -> String {
 }
 
 /// By the ledger, which stays with retained data; else by the Kubernetes cluster's own certificate, which the same resource finds again after it
-/// was deleted; else by the Lease. Other resources of that Kubernetes cluster have directories of their own.
+/// was deleted; else by the Lease or the ledger. Other resources of that Kubernetes cluster have directories of their own.
 async fn owner(book: &Book) -> anyhow::Result<String> {
     if let Some(owner) = book.ha_data().await?.owner {
         return Ok(owner);
@@ -109,6 +115,10 @@ async fn owner(book: &Book) -> anyhow::Result<String> {
     if let Some(certificate) = authority.and_then(|authority| authority.data?.remove("ca.crt")) {
         let digest = digest(&SHA256, certificate.as_bytes());
         return Ok(digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect());
+    }
+    if matches!(book.pointers, Pointers::Znodes(_)) {
+        let ledger = config_maps.get(&names::ledger(&book.cluster)).await.context("failed to read the ledger")?;
+        return ledger.metadata.uid.context("the ledger has no UID");
     }
     let leases: Api<Lease> = Api::namespaced(book.client.clone(), namespace);
     let lease = leases.get(&names::lease(&book.cluster)).await.context("failed to read the Lease")?;

@@ -11,15 +11,21 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::TryStreamExt;
 use jiff::Timestamp;
+use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep_until};
 
 use super::book::Book;
 use super::claim::Claim;
-use crate::cluster::collect::{Collectable, Ended, collectable, is_left_over};
+use super::fence::relation;
+use super::jvm::Process;
+use super::pointers::Pointers;
+use crate::api::names;
+use crate::cluster::application::Run;
+use crate::cluster::collect::{Ended, collectable, is_left_over};
 use crate::cluster::inventory::Inventory;
-use crate::cluster::ledger;
+use crate::cluster::ledger::{self, SUPERSEDED};
 use crate::cluster::sweep::Kind;
-use crate::lease::term::Term;
+use crate::lease::term::{Relation, Term};
 use crate::world::storage::Storage;
 
 /// Between scans when nothing happens; also how often the directory's mark beats. No request to the API server.
@@ -38,25 +44,23 @@ const LATER: Duration = Duration::from_secs(1);
 pub struct Collector {
     pub book: Book,
     pub claim: Claim,
+    /// The run that the cluster's application is in.
+    pub run: Option<Run>,
 }
 
 impl Collector {
     /// Runs until the process ends.
     pub async fn run(mut self) {
-        while let Some(term) = self.book.shared.tenure().await {
-            let shared = Arc::clone(&self.book.shared);
-            tokio::select! {
-                () = self.lead(&term) => {}
-                // Also in the middle of a scan: a storage that hangs must not keep the next tenure waiting.
-                () = shared.deposed(&term) => {}
-            }
-        }
+        let shared = Arc::clone(&self.book.shared);
+        shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     /// One tenure.
     async fn lead(&mut self, term: &Term) {
         let mut ending_until = Instant::now() + ENDING;
         let mut next_beat = Instant::now();
+        // Runs are superseded before a tenure begins, and never within one; so do leaders die that have not confirmed.
+        let mut inherited = true;
         while self.book.shared.leads(term) {
             if Instant::now() >= next_beat {
                 if let Err(error) = self.claim.beat(&self.book, term).await {
@@ -64,10 +68,18 @@ impl Collector {
                 }
                 next_beat = Instant::now() + if self.claim.is_ours { BEAT } else { UNCLEAR };
             }
-            if let (Ok(storage), true) = (&self.claim.storage, self.claim.is_ours)
-                && let Err(error) = self.scan(storage, term).await
-            {
-                tracing::warn!(error = format!("{error:#}"), "failed to collect; trying again");
+            if let (Ok(storage), true) = (&self.claim.storage, self.claim.is_ours) {
+                let collected = async {
+                    if inherited {
+                        self.collect_superseded(storage, term).await?;
+                        self.confirm_inherited(storage, term).await?;
+                    }
+                    self.scan(storage, term).await
+                };
+                match collected.await {
+                    Ok(()) => inherited = false,
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to collect; trying again"),
+                }
             }
             let now = Instant::now();
             let pause = match ending_until.checked_duration_since(now) {
@@ -85,11 +97,17 @@ impl Collector {
     /// Looks through the result stores once. Costs the API server nothing while no job has ended.
     async fn scan(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let entries = storage.entries().await.context("failed to read the result stores")?;
-        if entries.iter().all(|entry| entry.dirty) {
+        if entries.iter().all(|entry| entry.dirty) && matches!(self.book.pointers, Pointers::ConfigMaps) {
             return Ok(());
         }
         let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
-        let found = collectable(&entries, &inventory);
+        self.remove_remnants(&inventory).await?;
+        let mut found = collectable(&entries, &inventory);
+        found.retain(|entry| !self.book.shared.is_being_stopped(&entry.id));
+        let of_run = |id: &str| self.run.as_ref().is_some_and(|run| run.job_id == id);
+        if self.book.shared.is_ending(term) && found.iter().any(|entry| of_run(&entry.id)) {
+            return end_leader(term);
+        }
         if found.is_empty() {
             return Ok(());
         }
@@ -100,10 +118,16 @@ impl Collector {
                 true
             })
             .await?;
-        let removed = self.remove_left_over(storage, term, &found, &inventory).await.context("failed to remove files that Flink left")?;
+        let ids: Vec<&str> = found.iter().map(|entry| entry.id.as_str()).collect();
+        let removed = self.remove_left_over(storage, term, &ids, &inventory).await.context("failed to remove files that Flink left")?;
+        self.remove_znodes(&ids, &inventory).await?;
         for entry in &found {
             storage.remove(entry.store, &entry.id).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
             tracing::info!(job = entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
+        }
+        let is_over = |run: &Run| removed.contains_key(&run.job_id) && !self.book.shared.is_asked_to_stop(&run.job_id);
+        if self.run.as_ref().is_some_and(is_over) {
+            storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
         }
         let now = Timestamp::now().to_string();
         self.book.change_jobs(term, |jobs| ledger::confirm(jobs, &removed, &now)).await?;
@@ -111,18 +135,82 @@ impl Collector {
         Ok(())
     }
 
+    /// Removes what is left of runs of the application in whose place another one began: nobody else does.
+    async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
+        let jobs = self.book.jobs().await?;
+        let left = jobs.iter().filter(|job| job.state == SUPERSEDED && job.collected.is_none());
+        let ids: Vec<&str> = left.map(|job| job.id.as_str()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for id in &ids {
+            match &self.book.pointers {
+                Pointers::ConfigMaps => {
+                    self.remove_config_map(id, term).await.with_context(|| format!("failed to remove the ConfigMap of run {id}"))?
+                }
+                Pointers::Znodes(znodes) => znodes.remove_run(id).await?,
+            }
+        }
+        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        let gone: Vec<&str> = ids.into_iter().filter(|id| !inventory.may_live(id)).collect();
+        let removed = self.remove_left_over(storage, term, &gone, &inventory).await.context("failed to remove files of a former run")?;
+        tracing::info!(runs = ?gone, "nothing is left of the HA data of former runs");
+        let now = Timestamp::now().to_string();
+        self.book.change_jobs(term, |jobs| ledger::confirm(jobs, &removed, &now)).await
+    }
+
+    /// Confirms what a former leader has finished without living to say so: the result of a job goes last, so that without one nothing else is left. Removes
+    /// nothing.
+    async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
+        let jobs = self.book.jobs().await?;
+        let open = jobs.iter().filter(|job| job.has_ended() && job.state != SUPERSEDED && job.collected.is_none());
+        let open: Vec<&str> = open.map(|job| job.id.as_str()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let entries = storage.entries().await.context("failed to read the result stores")?;
+        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        let finished = open.into_iter().filter(|id| !inventory.may_live(id) && !entries.iter().any(|entry| entry.id == **id));
+        let finished: BTreeMap<String, usize> = finished.map(|id| (id.to_owned(), 0)).collect();
+        let now = Timestamp::now().to_string();
+        self.book.change_jobs(term, |jobs| ledger::confirm(jobs, &finished, &now)).await
+    }
+
+    /// Removes exactly what this term has stamped.
+    async fn remove_config_map(&self, job: &str, term: &Term) -> anyhow::Result<()> {
+        let name = names::job_config_map(&self.book.shared.names.cluster_id, job);
+        let Some(found) = self.book.config_maps().get_opt(&name).await? else { return Ok(()) };
+        anyhow::ensure!(relation(&serde_json::to_value(&found)?, term).0 == Relation::Same, "another term has stamped it");
+        let preconditions = Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.book.config_maps().delete(&name, &parameters).await.map(drop).map_err(Into::into)
+    }
+
+    /// Removes znodes that point to nothing of jobs that have just got their tombstone. The result is still there: a crash is finished by it.
+    async fn remove_znodes(&self, ended: &[&str], inventory: &Inventory) -> anyhow::Result<()> {
+        let Pointers::Znodes(znodes) = &self.book.pointers else { return Ok(()) };
+        let ids = inventory.remnants.iter().filter(|id| ended.contains(&id.as_str()));
+        znodes.remove_remnants(ids).await
+    }
+
+    /// The same of jobs that have had theirs for long: Flink may write late.
+    async fn remove_remnants(&self, inventory: &Inventory) -> anyhow::Result<()> {
+        let Pointers::Znodes(znodes) = &self.book.pointers else { return Ok(()) };
+        let ended = self.book.shared.ended();
+        znodes.remove_remnants(inventory.remnants.iter().filter(|id| ended.contains(*id))).await
+    }
+
     /// Removes what the cluster's directory still holds of jobs that have ended, and tells how many files of each.
     async fn remove_left_over(
         &self,
         storage: &Storage,
         term: &Term,
-        found: &[Collectable],
+        ids: &[&str],
         inventory: &Inventory,
     ) -> anyhow::Result<BTreeMap<String, usize>> {
         let jobs = self.book.jobs().await?;
-        let plan = |id: &str| jobs.iter().find(|job| job.id == id).and_then(|job| job.plan.clone());
-        let ended = |entry: &Collectable| Ended { id: entry.id.clone(), plan: plan(&entry.id) };
-        let ended: Vec<Ended> = found.iter().map(ended).collect();
+        let plans = |id: &str| jobs.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
+        let ended: Vec<Ended> = ids.iter().map(|id| Ended { id: (*id).to_owned(), plans: plans(id) }).collect();
         let mut removed: BTreeMap<String, usize> = ended.iter().map(|job| (job.id.clone(), 0)).collect();
         let mut files = storage.files();
         while let Some(file) = files.try_next().await? {
@@ -136,4 +224,14 @@ impl Collector {
         }
         Ok(removed)
     }
+}
+
+/// Flink has cleaned up after a run that had ended when this JVM began to lead. It may be about to run the main method, and would run the job again if its
+/// result were gone. The next holder of the Lease collects, and has no JVM that leads.
+fn end_leader(term: &Term) -> anyhow::Result<()> {
+    tracing::info!(jvm = %term.jvm, "the application has ended and Flink has cleaned up: ending the JobManager, nobody leads any more");
+    if let Some(process) = Process::open(term.jvm) {
+        process.kill().context("failed to end the JobManager's process")?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,10 +20,11 @@ use super::peers::Peers;
 use super::probes::Health;
 use super::shared::Shared;
 use super::stamp::{Holder, Look, Stamper};
-use super::{endpoint, mender};
+use super::{adopter, endpoint, mender};
 use crate::api::names::PROBE_ANNOTATION;
+use crate::cluster::application::Run;
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
-use crate::lease::term::Incarnation;
+use crate::lease::term::{Incarnation, Term};
 use crate::world::storage::Storage;
 use crate::world::{api_server, lease};
 
@@ -52,6 +53,8 @@ pub struct Driver {
     pub look: Option<JoinHandle<Option<Look>>>,
     /// `None` when the gateway cannot reach it.
     pub storage: Option<Storage>,
+    /// The application that the cluster runs, if it is not a session cluster.
+    pub run: Option<Run>,
     pub endpoint: endpoint::Publisher,
     pub peers: Arc<Peers>,
     pub ledger: String,
@@ -69,7 +72,11 @@ impl Driver {
     /// Runs until the process ends.
     pub async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(lease::watch(self.leases(), self.lease_name.clone(), move |event| shared.tell(event)));
+        let seen = move |event: Event, savepoint: Option<&str>| {
+            shared.ask_savepoint(savepoint.and_then(|text| serde_json::from_str(text).ok()));
+            shared.tell(event);
+        };
+        tokio::spawn(lease::watch(self.leases(), self.lease_name.clone(), seen));
         let mut ticks = tokio::time::interval(self.settings.retry_period / 8);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -147,7 +154,7 @@ impl Driver {
                 shared.copies.forget_all();
                 let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 let look = self.look.take();
-                let book = self.book.clone();
+                let (book, run) = (self.book.clone(), self.run.clone());
                 let holder = if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
                 tokio::spawn(async move {
                     let look = match look {
@@ -156,11 +163,12 @@ impl Driver {
                     };
                     // Beside the stamping, so that it takes no time. Without an answer the bookkeeper reads it soon.
                     let ended = tokio::time::timeout(patience, book.note_ended());
-                    let ((outcome, cluster), _) = tokio::join!(stamper.stamp(&term, &holder, patience, look), ended);
+                    let ((mut outcome, mut cluster), _) = tokio::join!(stamper.stamp(&term, &holder, patience, look), ended);
+                    if let (Stamping::Done, Some(stamped), false) = (&outcome, &cluster, keep_holder) {
+                        cluster = prepare(&book, storage.as_ref(), run.as_ref(), &term, stamped.clone()).await;
+                        outcome = if cluster.is_some() { Stamping::Done } else { Stamping::Failed };
+                    }
                     if outcome == Stamping::Done {
-                        if let (Some(storage), Some(cluster), false) = (storage, &cluster, keep_holder) {
-                            mender::mend_before_grant(&storage, cluster).await;
-                        }
                         shared.store(cluster);
                     }
                     shared.tell(Event::Stamped { term, outcome });
@@ -260,6 +268,17 @@ impl Driver {
             Ok(client) => self.lease_client = client,
             Err(error) => tracing::error!(%error, "failed to make a client"),
         }
+    }
+}
+
+/// What is done between the stamping and the grant. `None` when nobody is to lead.
+async fn prepare(book: &Book, storage: Option<&Storage>, run: Option<&Run>, term: &Term, cluster: Value) -> Option<Value> {
+    if let Some(storage) = storage {
+        mender::mend_before_grant(storage, &mender::Stored::in_config_map(&cluster)).await;
+    }
+    match run {
+        Some(run) => adopter::adopt_before_grant(book, storage, run, term, cluster).await,
+        None => Some(cluster),
     }
 }
 

@@ -29,12 +29,7 @@ pub struct Keeper {
 impl Keeper {
     /// Runs until the process ends.
     pub async fn run(self) {
-        while let Some(term) = self.shared.tenure().await {
-            tokio::select! {
-                () = self.keep(&term) => {}
-                () = self.shared.deposed(&term) => {}
-            }
-        }
+        self.shared.during_tenures(async |term| self.keep(term).await).await;
     }
 
     async fn keep(&self, term: &Term) {

@@ -1,5 +1,6 @@
 //! Repairs the result stores before a JVM is shown the lock; what and why is decided in [`crate::cluster::mend`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,15 +16,28 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// A storage that does not answer must not keep a leader from being elected.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Mends, if something is to be mended. Takes no time otherwise. `cluster` is the cluster ConfigMap with our stamp.
-async fn mend_all(storage: &Storage, cluster: &Value) -> object_store::Result<()> {
-    let (jobs, applications) = (ha_data::stored_jobs(cluster), ha_data::stored_applications(cluster));
-    let first = mend(&storage.entries().await?, &jobs, &applications);
+/// Jobs and applications that are stored, as read in the term of the leader that is to be, or after the last one has died.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    pub jobs: BTreeSet<String>,
+    pub applications: BTreeSet<String>,
+}
+
+impl Stored {
+    /// By the keys of the cluster ConfigMap with our stamp.
+    pub fn in_config_map(cluster: &Value) -> Self {
+        Self { jobs: ha_data::stored_jobs(cluster), applications: ha_data::stored_applications(cluster) }
+    }
+}
+
+/// Mends, if something is to be mended. Takes no time otherwise.
+async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> object_store::Result<()> {
+    let first = mend(&storage.entries().await?, jobs, applications);
     if first.is_empty() {
         return Ok(());
     }
     sleep(SETTLE).await;
-    let again = mend(&storage.entries().await?, &jobs, &applications);
+    let again = mend(&storage.entries().await?, jobs, applications);
     for repair in again.iter().filter(|repair| first.contains(repair)) {
         match repair {
             Mend::Remove { store, id } => {
@@ -40,8 +54,8 @@ async fn mend_all(storage: &Storage, cluster: &Value) -> object_store::Result<()
 }
 
 /// Mends within bounded time; a failure is reported and does not keep the leader from being elected.
-pub async fn mend_before_grant(storage: &Storage, cluster: &Value) {
-    match timeout(PATIENCE, mend_all(storage, cluster)).await {
+pub async fn mend_before_grant(storage: &Storage, stored: &Stored) {
+    match timeout(PATIENCE, mend_all(storage, stored)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "failed to look through the result stores"),
         Err(_) => tracing::warn!("the storage directory does not answer"),

@@ -1,7 +1,9 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`endpoint`], [`jvm`], [`peers`], [`probes`].
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
 
+pub mod adopter;
+pub mod application;
 pub mod book;
 pub mod bookkeeper;
 pub mod claim;
@@ -10,19 +12,26 @@ mod copies;
 pub mod election;
 pub mod endpoint;
 pub mod fence;
+pub mod fetch;
+pub mod follower;
 pub mod jvm;
 pub mod keeper;
 pub mod mender;
+pub mod over;
 pub mod peers;
+pub mod pointers;
 pub mod probes;
 pub mod proxy;
 pub mod purge;
 pub mod request;
+pub mod rest;
+pub mod savepointer;
 pub mod shared;
 pub mod stamp;
 pub mod sweeper;
 pub mod translate;
 pub mod upstream;
+pub mod zookeeper;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -30,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::future::OptionFuture;
 use kube::Config;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,9 +48,9 @@ use tokio::sync::{mpsc, watch};
 use self::request::Names;
 use self::shared::{Clock, Shared};
 use crate::api::names;
+use crate::cluster::application::Run;
 use crate::flink::config;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
-use crate::world::http::plain_client;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::FlinkConfiguration;
 use crate::world::{api_server, lease};
@@ -74,6 +84,15 @@ pub struct Arguments {
     /// Flink's REST endpoint as the gateway reaches it.
     #[arg(long, default_value_t = format!("http://127.0.0.1:{}", names::REST_PORT))]
     pub jvm_rest: String,
+    /// Flink's id of the run that the cluster's application is in; none for a session cluster.
+    #[arg(long, requires = "application_version")]
+    pub application: Option<String>,
+    /// How often the application's pods were brought there.
+    #[arg(long, default_value_t = 1)]
+    pub application_start: i64,
+    /// Digest of the application's definition.
+    #[arg(long, requires = "application")]
+    pub application_version: Option<String>,
     /// What happens to files that crashes of Flink have left in the storage directory.
     #[arg(long, value_enum, default_value_t = Orphans::Report)]
     pub orphans: Orphans,
@@ -107,6 +126,9 @@ pub struct Arguments {
     /// Where the kubelet finds probes and metrics.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], names::PROBE_PORT)))]
     pub probe_address: SocketAddr,
+    /// Flink elects by ZooKeeper.
+    #[command(flatten)]
+    pub zookeeper: zookeeper::Access,
 }
 
 /// What happens to orphans.
@@ -124,6 +146,9 @@ pub enum Orphans {
 /// When a port cannot be opened or the API server's address is unknown.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(arguments.jvm_address.ip().is_loopback(), "--jvm-address must be on loopback: the JVM's credentials pass through it");
+    if arguments.zookeeper.quorum.is_some() {
+        return zookeeper::run(arguments).await;
+    }
     let config = Config::infer().await.context("failed to find the API server")?;
     let client = api_server::client(&config)?;
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
@@ -150,16 +175,23 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
-    let storage =
-        Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &flink_configuration(arguments.flink_configuration.as_deref())?);
+    let configuration = flink_configuration(arguments.flink_configuration.as_deref())?;
+    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &configuration);
     let reached = storage.as_ref().ok().cloned();
-    let book = book::Book { shared: Arc::clone(&shared), client: client.clone(), cluster: arguments.cluster.clone() };
-    let rest = arguments.jvm_rest.clone();
-    let bookkeeper = bookkeeper::Bookkeeper { book: book.clone(), storage: reached.clone(), rest, http: plain_client() };
+    let book = book::Book {
+        shared: Arc::clone(&shared),
+        client: client.clone(),
+        cluster: arguments.cluster.clone(),
+        pointers: pointers::Pointers::ConfigMaps,
+    };
+    let rest = rest::Rest::new(&arguments.jvm_rest);
+    let run = run_of(&arguments);
+    let beside = run.as_ref().map(|run| application::Application::new(&book, reached.as_ref(), &rest, run, configuration));
+    let bookkeeper = bookkeeper::Bookkeeper { book: book.clone(), storage: reached.clone(), rest: rest.clone() };
     let settings_of_sweep =
         sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
     let sweeper = sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings: settings_of_sweep };
-    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage) };
+    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage), run: run.clone() };
     let keeper = keeper::Keeper { shared: Arc::clone(&shared), client: client.clone() };
     let driver = election::Driver {
         elector: Elector::new(identity, settings.clone()),
@@ -172,6 +204,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         stamper: stamp::Stamper { client: client.clone(), names },
         look: None,
         storage: reached,
+        run,
         endpoint: endpoint::Publisher {
             client: client.clone(),
             namespace: arguments.namespace.clone(),
@@ -191,14 +224,21 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     tokio::select! {
         result = proxy.serve(jvm_port) => result.context("the JVM's port failed"),
-        result = probes::serve(probe_port, health.clone(), Arc::clone(&shared), peers) => result.context("the probes' port failed"),
+        result = probes::serve(probe_port, health.clone(), Arc::clone(&shared), Some(peers)) => result.context("the probes' port failed"),
         () = driver.run() => anyhow::bail!("the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
         () = bookkeeper.run() => anyhow::bail!("the bookkeeper ended"),
         () = sweeper.run() => anyhow::bail!("the sweeper ended"),
         () = keeper.run() => anyhow::bail!("the keeper ended"),
+        Some(()) = OptionFuture::from(beside.map(application::Application::run)) => anyhow::bail!("the application is not followed any more"),
         result = told_to_end() => result,
     }
+}
+
+/// The run that the cluster's application is in; none for a session cluster.
+fn run_of(arguments: &Arguments) -> Option<Run> {
+    let (job_id, version) = (arguments.application.clone()?, arguments.application_version.clone()?);
+    Some(Run { job_id, version, start: arguments.application_start, ..Run::default() })
 }
 
 /// Flink's settings; none without a file.

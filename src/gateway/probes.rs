@@ -29,14 +29,23 @@ struct Probes {
 }
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, health: watch::Receiver<Health>, shared: Arc<Shared>, peers: Arc<Peers>) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    health: watch::Receiver<Health>,
+    shared: Arc<Shared>,
+    peers: Option<Arc<Peers>>,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/pre-stop", get(pre_stop))
         .route("/metrics", get(metrics))
-        .with_state(Probes { health, shared })
-        .route("/peer", post(peers::handle).with_state(peers));
+        .with_state(Probes { health, shared });
+    // Where Flink elects by ZooKeeper there are no promises to ask for.
+    let router = match peers {
+        Some(peers) => router.route("/peer", post(peers::handle).with_state(peers)),
+        None => router,
+    };
     axum::serve(listener, router).await
 }
 

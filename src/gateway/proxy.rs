@@ -195,8 +195,7 @@ impl Proxy {
 
     /// Jobs and applications that are stored.
     fn stored_ids(&self) -> BTreeSet<String> {
-        let ids = |object: Value| ha_data::stored_jobs(&object).into_iter().chain(ha_data::stored_applications(&object)).collect();
-        self.shared.stored().map(ids).unwrap_or_default()
+        self.shared.stored().as_ref().map(ha_data::stored).unwrap_or_default()
     }
 
     fn remember(&self, answer: &Result<Answer, UpstreamError>) {

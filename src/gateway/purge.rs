@@ -3,15 +3,19 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use futures::TryStreamExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
 use super::flink_configuration;
+use super::zookeeper::{Access, connect, own_way};
 use crate::cluster::sweep::Kind;
+use crate::flink::zookeeper::Paths;
 use crate::world::storage::{Storage, owned_directories};
+use crate::world::zookeeper;
 
 /// Flags of `flinkha purge`; the operator writes them into the Job.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +32,12 @@ pub struct Arguments {
     /// How the cluster has signed its directory.
     #[arg(long)]
     pub owner: String,
+    /// Where Flink elects by ZooKeeper, the znodes go too, before the files that they point to.
+    #[command(flatten)]
+    pub zookeeper: Access,
+    /// What belongs to jobs that have not ended stays: only znodes go, of the election and if there are no such jobs all.
+    #[arg(long)]
+    pub retain: bool,
 }
 
 /// Where a container says how it ended.
@@ -47,16 +57,41 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn purge_all(arguments: &Arguments) -> anyhow::Result<()> {
-    let configuration = flink_configuration(arguments.flink_configuration.as_deref())?;
-    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &configuration)?;
-    let message = purge(&storage, &arguments.owner).await?;
-    owned_directories(&arguments.storage_dir, &arguments.ha_cluster_id).for_each(remove_empty);
+    let znodes = if arguments.zookeeper.quorum.is_some() { Some(purge_znodes(arguments).await?) } else { None };
+    let message = if arguments.retain { String::new() } else { purge_files(arguments).await? };
+    let message = znodes.into_iter().chain(Some(message).filter(|files| !files.is_empty())).collect::<Vec<_>>().join("; ");
     tracing::info!("{message}");
     // For people only; the kubelet makes the file, and elsewhere there is none.
     if let Ok(mut file) = File::options().write(true).truncate(true).open(TERMINATION_MESSAGE) {
         let _ = file.write_all(message.as_bytes());
     }
     Ok(())
+}
+
+/// For so long a session of a JobManager that is gone may live on.
+const SESSIONS: Duration = Duration::from_secs(45);
+
+/// Removes the znodes, once all sessions of JobManagers have ended.
+async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
+    let paths = Paths::new(&arguments.zookeeper.root, &arguments.ha_cluster_id);
+    let quorum = arguments.zookeeper.quorum()?;
+    let client = connect(own_way(&quorum).await?, &quorum).await.context("no ZooKeeper server gives us a session; the znodes stay")?;
+    let begin = Instant::now();
+    // Of a JobManager whose end nobody saw.
+    while begin.elapsed() < SESSIONS && !zookeeper::candidates(&client, &paths).await?.is_empty() {
+        tracing::info!("a JobManager's session has not ended yet");
+        sleep(Duration::from_secs(1)).await;
+    }
+    let removed = zookeeper::purge(&client, &paths, &arguments.owner, arguments.retain).await?;
+    Ok(format!("removed {removed} znodes"))
+}
+
+async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
+    let configuration = flink_configuration(arguments.flink_configuration.as_deref())?;
+    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &configuration)?;
+    let message = purge(&storage, &arguments.owner).await?;
+    owned_directories(&arguments.storage_dir, &arguments.ha_cluster_id).for_each(remove_empty);
+    Ok(message)
 }
 
 /// Files between two looks at who else uses the directory.
@@ -80,12 +115,10 @@ async fn purge(storage: &Storage, owner: &str) -> anyhow::Result<String> {
         removed += 1;
     }
     for entry in storage.entries().await.context("failed to read the result stores")? {
-        let remove = async {
-            if entry.dirty { storage.remove_dirty(entry.store, &entry.id).await } else { storage.remove(entry.store, &entry.id).await }
-        };
-        remove.await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
+        storage.remove_entry(&entry).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
         removed += 1;
     }
+    storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
     storage.unclaim(owner).await.context("failed to remove the mark")?;
     let stay = if foreign > 0 { format!("; {foreign} files that are not Flink's HA files stay") } else { String::new() };
     Ok(format!("removed {removed} files{stay}"))

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::copies::Copies;
 use super::request::Names;
+use crate::cluster::application::Request;
 use crate::cluster::ledger::Orphans;
 use crate::lease::elector::{Event, Shown, Time};
 use crate::lease::term::Term;
@@ -38,7 +39,15 @@ pub struct Shared {
     pub job_ended: Notify,
     /// A job was stored, or nothing is left of one.
     pub jobs_changed: Notify,
+    /// Somebody wrote the ledger in a higher term than ours.
+    pub overtaken: Notify,
     pub copies: Copies,
+    /// The savepoint that the operator asks for.
+    savepoint: watch::Sender<Option<Request>>,
+    /// The term in which the JVM leads only to clean up after a run that has ended.
+    ending: Mutex<Option<Term>>,
+    /// The id of the last request that has its answer in the ledger.
+    answered: Mutex<Option<String>>,
     /// Jobs with a tombstone.
     ended: Mutex<Arc<BTreeSet<String>>>,
     /// What the last sweep of this gateway found.
@@ -58,7 +67,11 @@ impl Shared {
             shown,
             job_ended: Notify::new(),
             jobs_changed: Notify::new(),
+            overtaken: Notify::new(),
             copies: Copies::default(),
+            savepoint: watch::Sender::default(),
+            ending: Mutex::default(),
+            answered: Mutex::default(),
             ended: Mutex::default(),
             swept,
             stored,
@@ -71,8 +84,9 @@ impl Shared {
         Arc::clone(&self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// An end is final: what was known stays known.
     pub fn note_ended(&self, ended: BTreeSet<String>) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ended);
+        Arc::make_mut(&mut self.ended.lock().unwrap_or_else(PoisonError::into_inner)).extend(ended);
     }
 
     pub fn swept(&self) -> Option<Orphans> {
@@ -102,6 +116,55 @@ impl Shared {
     /// Remembers the lock that the JVM of this term has written.
     pub fn took_lock(&self, term: &Term, lock: String) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some((term.clone(), lock));
+    }
+
+    /// Does `lead` again and again, each time that the JVM leads and as long as it does; until the process ends.
+    pub async fn during_tenures(&self, mut lead: impl AsyncFnMut(&Term)) {
+        while let Some(term) = self.tenure().await {
+            tokio::select! {
+                () = lead(&term) => {}
+                // Also in the middle of something: a storage that hangs must not keep the next tenure waiting.
+                () = self.deposed(&term) => {}
+            }
+        }
+    }
+
+    /// What the operator asks for now.
+    pub fn ask_savepoint(&self, request: Option<Request>) {
+        self.savepoint.send_if_modified(|before| {
+            let changed = *before != request;
+            *before = request;
+            changed
+        });
+    }
+
+    pub fn savepoint_requests(&self) -> watch::Receiver<Option<Request>> {
+        self.savepoint.subscribe()
+    }
+
+    pub fn savepoint_answered(&self, id: &str) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
+        self.job_ended.notify_one();
+    }
+
+    /// Is this job being stopped with a savepoint of which nothing stands in the ledger yet? Then its end must not be written down before.
+    pub fn is_being_stopped(&self, job: &str) -> bool {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.is_asked_to_stop(job) && self.savepoint.borrow().as_ref().map(|asked| &asked.id) != answered.as_ref()
+    }
+
+    /// From this term's beginning on the end of the application's run has been on record.
+    pub fn note_ending(&self, term: &Term) {
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(term.clone());
+    }
+
+    pub fn is_ending(&self, term: &Term) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(term)
+    }
+
+    /// Does another run go on where this job is stopped?
+    pub fn is_asked_to_stop(&self, job: &str) -> bool {
+        self.savepoint.borrow().as_ref().is_some_and(|asked| asked.stop && asked.job == job)
     }
 
     /// Waits until the JVM leads, and tells in which term; `None` when the process ends.

@@ -41,7 +41,7 @@ pub struct Sweeper {
 }
 
 /// Jobs that have not ended, by the ledger, with the files of their plans.
-type Living = BTreeMap<String, Option<String>>;
+type Living = BTreeMap<String, Vec<String>>;
 
 /// What a file turned out to be.
 struct Judged {
@@ -52,12 +52,7 @@ struct Judged {
 impl Sweeper {
     /// Runs until the process ends.
     pub async fn run(self) {
-        while let Some(term) = self.book.shared.tenure().await {
-            tokio::select! {
-                () = self.lead(&term) => {}
-                () = self.book.shared.deposed(&term) => {}
-            }
-        }
+        self.book.shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
@@ -137,7 +132,7 @@ impl Sweeper {
     async fn known(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<(Inventory, BTreeSet<String>, Living)>> {
         let dirty = storage.entries().await?.into_iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
         let jobs = self.book.jobs().await?.into_iter();
-        let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plan)).collect();
+        let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plans)).collect();
         Ok(self.book.inventory(term).await?.map(|inventory| (inventory, dirty, living)))
     }
 }

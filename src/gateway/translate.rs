@@ -194,11 +194,9 @@ fn revived(body: &Value, known: &Known) -> Option<String> {
     if known.ended.is_empty() {
         return None;
     }
-    let ids =
-        |object: &Value| ha_data::stored_jobs(object).into_iter().chain(ha_data::stored_applications(object)).collect::<BTreeSet<_>>();
     // When nothing is known of what is stored, an ended job counts as new: the refusal makes Flink read anew, and then it is known.
-    let before = stored_now(known).map(ids).unwrap_or_default();
-    ids(body).into_iter().find(|id| known.ended.contains(id) && !before.contains(id))
+    let before = stored_now(known).map(ha_data::stored).unwrap_or_default();
+    ha_data::stored(body).into_iter().find(|id| known.ended.contains(id) && !before.contains(id))
 }
 
 /// A new ConfigMap of a job is empty, so one that an older term creates late holds nothing that anybody could restore.

@@ -77,12 +77,8 @@ impl Applier {
     /// # Errors
     /// When a request fails; it is safe to try again.
     pub async fn apply(&self, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
-        for (deployment, field) in
-            [(&objects.job_managers, "spec.jobManager.podTemplate"), (&objects.task_managers, "spec.taskManager.podTemplate")]
-        {
-            if let Some(refused) = self.check(deployment, field, caches).await? {
-                return Ok(Some(refused));
-            }
+        if let Some(refused) = self.refuses(objects, caches).await? {
+            return Ok(Some(refused));
         }
         for object in &objects.applied {
             self.apply_one(object, caches).await?;
@@ -91,13 +87,28 @@ impl Applier {
             self.create(object, caches).await?;
         }
         // Not looked up, since the operator may not read Secrets: tried whenever the JobManagers change.
-        if !self.is_applied(&Target::of(&objects.job_managers), caches) {
+        if !objects.peers.is_null() && !self.is_applied(&Target::of(&objects.job_managers), caches) {
             let mut key = [0; 32];
             getrandom::fill(&mut key).map_err(|source| Error::Random { source })?;
             self.create(&job_manager::with_key(objects.peers.clone(), &key), caches).await?;
         }
         self.apply_one(&objects.job_managers, caches).await?;
         self.apply_one(&objects.task_managers, caches).await?;
+        Ok(None)
+    }
+
+    /// Would the API server refuse a pod template?
+    ///
+    /// # Errors
+    /// When a request fails; it is safe to try again.
+    pub async fn refuses(&self, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
+        for (deployment, field) in
+            [(&objects.job_managers, "spec.jobManager.podTemplate"), (&objects.task_managers, "spec.taskManager.podTemplate")]
+        {
+            if let Some(refused) = self.check(deployment, field, caches).await? {
+                return Ok(Some(refused));
+            }
+        }
         Ok(None)
     }
 

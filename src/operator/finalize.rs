@@ -17,7 +17,8 @@ use super::Error;
 use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER};
-use crate::api::v1alpha1::OnDelete;
+use crate::api::v1alpha1::{OnDelete, Provider};
+use crate::cluster::application::Course;
 use crate::cluster::cause::{self, Cause};
 use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
 use crate::cluster::news::News;
@@ -63,13 +64,16 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
             pods.join(" ")
         );
         let waits = Outcome::Refused(Cause { reason: "DeletionWaits", message });
-        context.report.report(resource, observed, &waits).await?;
+        let before = context.report.before(resource);
+        let course = Course::of(resource, &before, observed, Timestamp::now()).held(&before);
+        context.report.report(resource, &course, observed, &waits).await?;
         return Ok(Action::requeue(SOON * 6));
     }
     let Some(files) = finalizer.purge(resource, observed, context).await? else { return Ok(Action::requeue(SOON)) };
     let plan = finalizer.delete_data(resource).await?;
     let message = match (resource.spec.ha_data.on_delete, plan.keep.as_slice()) {
         (OnDelete::Delete, _) => format!("deleted {} ConfigMaps with HA data; {}", plan.delete.len(), files.message),
+        _ if resource.spec.high_availability.provider == Provider::ZooKeeper => files.message,
         (OnDelete::Retain, []) => "no job was left to retain HA data for".to_owned(),
         (OnDelete::Retain, kept) => format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", ")),
     };
@@ -138,15 +142,15 @@ impl Finalizer {
 
     /// Removes the files, if they are to go; `None` while that is under way. It ends in bounded time.
     async fn purge(&self, resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Option<Files>, Error> {
-        let on_delete = resource.spec.ha_data.on_delete;
-        if on_delete == OnDelete::Retain {
+        let (on_delete, provider) = (resource.spec.ha_data.on_delete, resource.spec.high_availability.provider);
+        if on_delete == OnDelete::Retain && provider == Provider::Kubernetes {
             return Ok(Some(Files { warning: false, message: String::new() }));
         }
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         let failed = |error| Error::request("remove the files of", resource)(error);
         let found = jobs.get_opt(&names::purge(&resource.name_any())).await.map_err(failed)?;
         let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
-        match deletion::purge(on_delete, observed.ha_data(), state, cause::of_pods(&observed.purge_pods)) {
+        match deletion::purge(on_delete, provider, observed.ha_data(), state, cause::of_pods(&observed.purge_pods)) {
             Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
             Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_PATIENCE) => {
                 let why =
@@ -175,25 +179,49 @@ impl Finalizer {
         }
     }
 
-    /// Deletes the ConfigMaps that may go.
+    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains.
     async fn delete_data(&self, resource: &FlinkHaCluster) -> Result<Plan, Error> {
+        let spec = &resource.spec;
+        let (plan, found, ledger) = self.plan(resource, spec.ha_data.on_delete).await?;
+        let keeps = deletion::keeps_ledger(spec.ha_data.on_delete, spec.high_availability.provider, &plan, &jobs(ledger.as_ref()));
+        let ledger = ledger.filter(|_| !keeps);
+        self.delete_planned(resource, &plan, &found).await?;
+        if let Some(ledger) = ledger {
+            let deleted = delete(&self.config_maps(resource), &ledger).await;
+            deleted.map_err(Error::request("delete the ledger of", resource))?;
+        }
+        Ok(plan)
+    }
+
+    /// Deletes the ConfigMaps of an application whose job has ended and whose pods are gone. The ledger stays with the resource.
+    ///
+    /// # Errors
+    /// When a request fails; it is safe to try again.
+    pub async fn delete_ended(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
+        let (plan, found, _) = self.plan(resource, OnDelete::Retain).await?;
+        self.delete_planned(resource, &plan, &found).await
+    }
+
+    async fn plan(&self, resource: &FlinkHaCluster, on_delete: OnDelete) -> Result<(Plan, Vec<ConfigMap>, Option<ConfigMap>), Error> {
         let cluster_id = names::kubernetes_cluster_id(&resource.name_any());
-        let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let failed = |error| Error::request("delete the HA data of", resource)(error);
+        let config_maps = self.config_maps(resource);
+        let failed = |error| Error::request("read the HA data of", resource)(error);
         let selector = ListParams::default().labels(&ha_data::selector(&cluster_id));
         let found = config_maps.list(&selector).await.map_err(failed)?.items;
         let ledger = config_maps.get_opt(&names::ledger(&resource.name_any())).await.map_err(failed)?;
         let values: Vec<Value> = found.iter().map(|config_map| json!(config_map)).collect();
-        let plan = deletion::plan(resource.spec.ha_data.on_delete, &cluster_id, &values, &jobs(ledger.as_ref()));
-        for config_map in found.iter().chain(ledger.as_ref()) {
-            let name = config_map.name_any();
-            // The ledger stays with what it explains.
-            let goes = if name == names::ledger(&resource.name_any()) { plan.keep.is_empty() } else { plan.delete.contains(&name) };
-            if goes {
-                delete(&config_maps, config_map).await.map_err(failed)?;
-            }
+        Ok((deletion::plan(on_delete, &cluster_id, &values, &jobs(ledger.as_ref())), found, ledger))
+    }
+
+    async fn delete_planned(&self, resource: &FlinkHaCluster, plan: &Plan, found: &[ConfigMap]) -> Result<(), Error> {
+        for config_map in found.iter().filter(|config_map| plan.delete.contains(&config_map.name_any())) {
+            delete(&self.config_maps(resource), config_map).await.map_err(Error::request("delete the HA data of", resource))?;
         }
-        Ok(plan)
+        Ok(())
+    }
+
+    fn config_maps(&self, resource: &FlinkHaCluster) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
 }
 

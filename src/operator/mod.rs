@@ -2,6 +2,7 @@
 //!
 //! Clusters do not need the operator to live: elections, failovers and REST discovery are the gateways' business.
 
+pub mod application;
 pub mod apply;
 pub mod election;
 pub mod finalize;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedSender;
 use futures::{Stream, StreamExt};
@@ -22,6 +23,7 @@ use crate::api::FlinkHaCluster;
 use crate::api::names::{
     self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION, TASK_MANAGER,
 };
+use crate::cluster::election;
 use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
 
 /// Objects in one answer to a list.
@@ -94,12 +96,15 @@ impl Caches {
         let pods = |component| {
             self.pods.state_filter(|pod| of_cluster(&pod.metadata) && labelled(&pod.metadata, COMPONENT_LABEL) == Some(component))
         };
+        let ledger = self.config_maps.get(&ObjectRef::new(&names::ledger(name)).within(namespace));
+        // Where Flink elects by ZooKeeper, the ledger tells what a Lease would.
+        let told = || ledger.as_ref().and_then(|ledger| election::lease_of(&ledger.metadata)).map(Arc::new);
         Observed {
-            lease: self.leases.get(&ObjectRef::new(&names::lease(name)).within(namespace)),
+            lease: self.leases.get(&ObjectRef::new(&names::lease(name)).within(namespace)).or_else(told),
             job_manager_pods: pods(JOB_MANAGER),
             task_manager_pods: pods(TASK_MANAGER),
             purge_pods: pods(PURGE),
-            ledger: self.config_maps.get(&ObjectRef::new(&names::ledger(name)).within(namespace)),
+            ledger: ledger.clone(),
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
             task_manager_deployment: self.deployments.get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
         }

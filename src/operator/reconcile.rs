@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 
 use super::Error;
+use super::application::Applications;
 use super::apply::Applier;
 use super::finalize::{self, Finalizer};
 use super::metrics::Metrics;
@@ -16,6 +18,8 @@ use super::observe::{Caches, chain};
 use super::report::Report;
 use super::switchover::Switchover;
 use crate::api::FlinkHaCluster;
+use crate::api::status::FlinkHaClusterStatus;
+use crate::cluster::application::Course;
 use crate::cluster::build::{self, Environment, Objects, job_manager};
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::Observed;
@@ -33,6 +37,7 @@ pub struct Context {
     pub report: Report,
     pub finalizer: Finalizer,
     pub switchover: Switchover,
+    pub applications: Applications,
     pub environment: Environment,
     pub metrics: Metrics,
     /// How often in a row reconciling has failed.
@@ -47,6 +52,7 @@ impl Context {
             report: Report::new(client.clone(), instance),
             finalizer: Finalizer::new(client.clone()),
             switchover: Switchover::new(client.clone()),
+            applications: Applications::new(client.clone()),
             environment,
             metrics,
             failures: Mutex::default(),
@@ -74,9 +80,14 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         return finalize::finalize(resource, &observed, context).await; // client: yes
     }
     context.finalizer.ensure(resource).await?; // client: yes, once
+    let before = context.report.before(resource);
+    let mut course = Course::of(resource, &before, &observed, Timestamp::now()); // client: no
     let applied = match validate::validate(resource) {
         // client: no
-        Ok(cluster) => apply(resource, &cluster, &observed, context).await, // client: yes, when something differs
+        Ok(cluster) => {
+            let cluster = Cluster { spec: course.spec.clone(), run: course.run(), ..cluster };
+            apply(resource, &course, &before, &cluster, &observed, context).await // client: yes, when something differs
+        }
         Err(problems) => Ok(Outcome::Refused(refusal(&problems))),
     };
     let outcome = match &applied {
@@ -84,14 +95,33 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         Err(error) if error.is_lasting() => Outcome::Refused(Cause { reason: "ApplyFailed", message: chain(error) }),
         Err(_) => return applied.map(|_| Action::await_change()),
     };
+    if let Outcome::Refused(_) = outcome {
+        course = course.held(&before); // client: no
+    }
     context.switchover.pass_on(resource, &observed, &context.report).await?; // client: yes, when one is asked for
-    context.report.report(resource, &observed, &outcome).await?; // client: yes, when something is new
-    applied.map(|_| Action::await_change())
+    context.applications.carry_out(resource, &course, &observed, context).await?; // client: yes, when something is decided
+    context.report.report(resource, &course, &observed, &outcome).await?; // client: yes, when something is new
+    let wake = course.decision.and_then(|decision| decision.wake);
+    applied.map(|_| wake.map_or_else(Action::await_change, Action::requeue))
 }
 
-async fn apply(resource: &FlinkHaCluster, cluster: &Cluster, observed: &Observed, context: &Context) -> Result<Outcome, Error> {
-    let pinned = context.report.before(resource).gateway_image;
-    let objects = build_pinned(cluster, pinned.as_deref(), observed, &context.environment);
+async fn apply(
+    resource: &FlinkHaCluster,
+    course: &Course,
+    before: &FlinkHaClusterStatus,
+    cluster: &Cluster,
+    observed: &Observed,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    if course.stops(before) {
+        // What is to come is tried before anything goes.
+        let wanted = build::build(&Cluster { spec: resource.spec.clone(), ..cluster.clone() }, &context.environment);
+        if let Some(refused) = context.applier.refuses(&wanted, &context.caches).await? {
+            return Ok(Outcome::Refused(refused));
+        }
+    }
+    let pinned = before.gateway_image.as_deref();
+    let objects = build_pinned(cluster, pinned, observed, &context.environment);
     Ok(match context.applier.apply(&objects.1, &context.caches).await? {
         None => Outcome::Applied { gateway_image: objects.0 },
         Some(cause) => Outcome::Refused(cause),

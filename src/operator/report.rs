@@ -17,6 +17,7 @@ use super::observe::chain;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, ROLE_LABEL};
 use crate::api::status::FlinkHaClusterStatus;
+use crate::cluster::application::Course;
 use crate::cluster::news::{News, news};
 use crate::cluster::observed::Observed;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
@@ -56,12 +57,12 @@ impl Report {
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
-    pub async fn report(&self, resource: &FlinkHaCluster, observed: &Observed, outcome: &Outcome) -> Result<(), Error> {
+    pub async fn report(&self, resource: &FlinkHaCluster, course: &Course, observed: &Observed, outcome: &Outcome) -> Result<(), Error> {
         for role in roles(observed) {
             self.mark(resource, &role).await?;
         }
         let before = self.before(resource);
-        let after = status(resource, &before, observed, outcome, Timestamp::now());
+        let after = status(resource, course, &before, observed, outcome, Timestamp::now());
         if before == after {
             return Ok(());
         }

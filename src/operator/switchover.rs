@@ -41,7 +41,7 @@ impl Switchover {
             }
             Err(error) => return Err(Error::request("remove the request from", resource)(error)),
         }
-        let news = match switchover(wanted, observed) {
+        let news = match switchover(wanted, resource.spec.high_availability.provider, observed) {
             Decision::Ask { to } => {
                 let leases: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
                 let asked = annotate(&leases, &names::lease(&name), Some(&to), None).await;

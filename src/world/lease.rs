@@ -10,6 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 
+use crate::api::names::SAVEPOINT_ANNOTATION;
 use crate::lease::elector::{Event, Read, Write};
 use crate::lease::record::Record;
 
@@ -65,8 +66,9 @@ impl Backoff for EverySecond {
     fn reset(&mut self) {}
 }
 
-/// Tells of every version of the Lease that a watch shows, until it is dropped. What it shows may be old; the elector knows.
-pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event)) {
+/// Tells of every version of the Lease that a watch shows, and of its [`SAVEPOINT_ANNOTATION`], until it is dropped. What it shows may be old; the
+/// elector knows.
+pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option<&str>)) {
     let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).backoff(EverySecond);
     let stream = stream.applied_objects();
     pin_mut!(stream);
@@ -74,7 +76,8 @@ pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event)) {
         match lease {
             Ok(lease) => {
                 if let Some(version) = lease.metadata.resource_version.clone() {
-                    tell(Event::LeaseSeen { version, record: Record::of(&lease) });
+                    let savepoint = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SAVEPOINT_ANNOTATION));
+                    tell(Event::LeaseSeen { version, record: Record::of(&lease) }, savepoint.map(String::as_str));
                 }
             }
             Err(error) => tracing::debug!(%error, "the watch of the Lease was interrupted"),

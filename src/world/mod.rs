@@ -2,5 +2,9 @@
 
 pub mod api_server;
 pub mod http;
+pub mod identity;
 pub mod lease;
+pub mod quorum;
 pub mod storage;
+pub mod takeover;
+pub mod zookeeper;

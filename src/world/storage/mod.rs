@@ -1,5 +1,6 @@
 //! `high-availability.storageDir` as the gateway sees it: with the volumes, settings and identity of its JVM.
 
+pub mod artifact;
 pub mod reach;
 
 use std::collections::HashMap;
@@ -100,6 +101,11 @@ impl Storage {
         self.delete(&self.store(store).join(format!("{id}_DIRTY.json"))).await
     }
 
+    /// Removes an entry as it was read; one that is gone already is fine.
+    pub async fn remove_entry(&self, entry: &Entry) -> Result<()> {
+        if entry.dirty { self.remove_dirty(entry.store, &entry.id).await } else { self.remove(entry.store, &entry.id).await }
+    }
+
     /// Writes a DIRTY entry, whole or not at all.
     pub async fn write_dirty(&self, store: Store, id: &str, content: String) -> Result<()> {
         self.store.put(&self.store(store).join(format!("{id}_DIRTY.json")), content.into()).await.map(drop)
@@ -134,6 +140,15 @@ impl Storage {
             jobs.insert(path.to_owned(), job.clone());
         }
         Ok(job)
+    }
+
+    /// Where a checkpoint itself is, by its metadata file; `None` when it does not say, or is gone.
+    pub async fn location_of_checkpoint(&self, path: &str) -> Result<Option<String>> {
+        match self.store.head(&self.file(path)).await {
+            Ok(file) => Ok(self.read(&file).await?.as_deref().and_then(checkpoint::location)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a file of the cluster's directory; one that is gone already is fine.

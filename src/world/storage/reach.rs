@@ -7,6 +7,7 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
@@ -44,6 +45,8 @@ pub fn reach(storage_dir: &str, configuration: &FlinkConfiguration) -> Result<(A
         "s3" | "s3a" | "s3p" => s3(&url, configuration),
         "gs" => google(&url, configuration),
         "abfs" | "abfss" => azure(&url, configuration),
+        // Only the jar of an application may be there: a web server takes no HA data.
+        "https" => https(&url),
         _ => return Err(failed(format!("the gateway reaches file:, s3:, s3a:, gs:, abfs: and abfss: storage, not {scheme}:"))),
     };
     Ok((store.map_err(|error| failed(error.to_string()))?, path))
@@ -98,6 +101,11 @@ fn azure(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<
         builder = builder.with_access_key(key);
     }
     Ok(Arc::new(builder.with_client_options(client()?).with_retry(retries()).build()?))
+}
+
+fn https(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let origin = url.origin().ascii_serialization();
+    Ok(Arc::new(HttpBuilder::new().with_url(origin).with_client_options(client()?).with_retry(retries()).build()?))
 }
 
 /// The image has no certificates of authorities, so the public ones are compiled in; SSL_CERT_FILE adds others.
