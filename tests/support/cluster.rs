@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flinkha::api::names;
+use flinkha::cluster::election;
 use flinkha::lease::record::Record;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,41 +14,21 @@ use kube::Api;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::control_plane::ControlPlane;
-use super::flink::{Configuration, Distribution, Place, jobs_jar, kubernetes_environment};
-use super::gateway::{self, Pod, Timings};
+use super::flink::{self, Distribution, Place, jobs_jar, kubernetes_environment};
+use super::gateway::{self, Pod};
 use super::host::{Directory, address, port};
 use super::identity::{create_all, create_pod, token};
 use super::process::Process;
+pub use super::provider::Provider;
 use super::rest::{Checkpoints, Job, Rest};
 use super::s3::S3;
+use super::zookeeper::{self, Quorum};
 use super::{eventually, say, seconds};
 
 pub const NAMESPACE: &str = "flink";
 pub const NAME: &str = "demo";
 /// Flink's annotation with the leader record, on the cluster ConfigMap.
 pub const LOCK_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
-
-/// Who elects the leader.
-#[derive(Clone)]
-pub enum Provider {
-    Ours(Timings),
-    /// Flink's own Kubernetes HA, straight to the API server: lease duration, renew deadline, retry period.
-    Native([&'static str; 3]),
-}
-
-impl Provider {
-    pub fn ours() -> Self {
-        Self::Ours(Timings::DEFAULT)
-    }
-
-    pub const fn native() -> Self {
-        Self::Native(["15 s", "15 s", "5 s"])
-    }
-
-    pub const fn native_tuned() -> Self {
-        Self::Native(["5 s", "4 s", "1 s"])
-    }
-}
 
 pub struct JobManager {
     pub pod: String,
@@ -69,6 +50,10 @@ impl JobManager {
         std::fs::read_to_string(self.directory.join("flink.log")).unwrap_or_default()
     }
 
+    pub fn gateway_log(&self) -> String {
+        self.gateway.as_ref().map(Process::log).unwrap_or_default()
+    }
+
     pub fn gateway(&mut self) -> &mut Process {
         self.gateway.as_mut().expect("a cluster of ours")
     }
@@ -87,12 +72,18 @@ pub struct Cluster {
     pub plane: ControlPlane,
     pub client: kube::Client,
     pub provider: Provider,
+    /// Where the leader is elected, if not by the control plane.
+    pub quorum: Option<Quorum>,
     pub version: String,
     distribution: Distribution,
     directory: Directory,
     /// Where HA data is kept, if not in files.
     pub s3: Option<S3>,
+    /// What it runs, unless it is a session cluster.
+    pub application: Option<flinkha::cluster::Cluster>,
     started: usize,
+    /// The sidecars of TaskManagers.
+    ways: Vec<Process>,
     /// JVMs of two tests at a time would disturb each other's times on a small machine.
     _turn: OwnedMutexGuard<()>,
 }
@@ -110,8 +101,8 @@ impl Cluster {
     }
 
     /// A control plane without a JVM yet.
-    pub(super) async fn prepare(provider: Provider, servers: usize) -> Self {
-        let version = std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned());
+    pub async fn prepare(provider: Provider, servers: usize) -> Self {
+        let version = flink::version();
         static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
         let turn = Arc::clone(&TURN).lock_owned().await;
         let distribution = Distribution::of(&version);
@@ -119,24 +110,31 @@ impl Cluster {
         for _ in 1..servers {
             plane.add_server().await;
         }
+        let quorum = if provider.is_zookeeper() { Some(Quorum::start().await) } else { None };
         let client = plane.admin(0).await;
         create_all(&client, include_str!("objects.yaml")).await;
+        if provider.is_zookeeper() {
+            zookeeper::without_a_lease(&client).await;
+        }
         Self {
             job_managers: Vec::new(),
             task_managers: Vec::new(),
             plane,
             client,
             provider,
+            quorum,
             version,
             distribution,
             directory: Directory::new("cluster"),
             s3: None,
+            application: None,
             started: 0,
+            ways: Vec::new(),
             _turn: turn,
         }
     }
 
-    pub(super) async fn up(mut self, job_managers: usize, task_managers: usize) -> Self {
+    pub async fn up(mut self, job_managers: usize, task_managers: usize) -> Self {
         let begin = std::time::Instant::now();
         for _ in 0..job_managers {
             self.add_job_manager().await;
@@ -186,6 +184,13 @@ impl Cluster {
         }
     }
 
+    /// What a kubelet does all the time: whatever has ended is started again.
+    pub fn restart_ended(&mut self) -> usize {
+        let of_job_managers = self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
+        let ended = of_job_managers.chain(&mut self.task_managers).filter_map(|process| (!process.is_running()).then_some(process));
+        ended.map(Process::restart).count()
+    }
+
     fn of_job_managers(&mut self) -> impl Iterator<Item = &mut Process> {
         self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()))
     }
@@ -218,24 +223,35 @@ impl Cluster {
         let jvm_token = token(&self.client, NAMESPACE, "demo-jobmanager", bound).await;
         let index = self.job_managers.len() % self.plane.servers.len();
         let server = &self.plane.servers[index];
-        let certificate = server.certificate();
-        let (gateway, master, certificate) = match &self.provider {
-            Provider::Ours(timings) => {
+        let gateway = match self.provider.timings() {
+            Some(timings) => {
                 let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", None).await);
-                let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone() };
-                let gateway =
-                    gateway::start((NAMESPACE, NAME), &place, timings, &self.storage_uri(), &self.gateway_configuration(), &kubeconfig);
-                (Some(gateway), gateway::jvm_url(address), None)
+                let flags = self.application.as_ref().map(super::application::gateway_flags).unwrap_or_default();
+                let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone(), flags };
+                let settings = gateway::Settings {
+                    timings,
+                    storage: &self.storage_uri(),
+                    configuration: &self.gateway_configuration(),
+                    quorum: self.quorum.as_ref(),
+                };
+                Some(gateway::start((NAMESPACE, NAME), &place, &settings, &kubeconfig))
             }
-            Provider::Native(_) => (None, server.url(), Some(certificate.as_path())),
+            None => None,
         };
-        let place = Place {
-            name: &pod,
-            address,
-            directory: directory.clone(),
-            environment: [kubernetes_environment(&master, certificate, &jvm_token, NAMESPACE), self.plugins()].concat(),
+        let mut configuration = self.configuration();
+        let environment = match (&gateway, &self.quorum) {
+            (Some(_), None) => kubernetes_environment(&gateway::jvm_url(address), None, &jvm_token, NAMESPACE),
+            (None, None) => kubernetes_environment(&server.url(), Some(&server.certificate()), &jvm_token, NAMESPACE),
+            // No API server, and no word of one.
+            (Some(_), Some(_)) => {
+                configuration.insert("high-availability.zookeeper.quorum".to_owned(), gateway::jvm_address(address));
+                Vec::new()
+            }
+            (None, Some(_)) => Vec::new(),
         };
-        let jvm = self.distribution.job_manager(&place, &self.configuration());
+        let place = Place { name: &pod, address, directory: directory.clone(), environment: [environment, self.plugins()].concat() };
+        let application = self.application.as_ref().map(flinkha::cluster::build::application::arguments).unwrap_or_default();
+        let jvm = self.distribution.job_manager(&place, &configuration, &application);
         self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory, server: index });
     }
 
@@ -252,40 +268,19 @@ impl Cluster {
         let name = format!("{NAME}-taskmanager-{}", self.started);
         let token = token(&self.client, NAMESPACE, "demo-taskmanager", None).await;
         let server = &self.plane.servers[0];
-        let place = Place {
-            name: &name,
-            address: address(),
-            directory: self.directory.sub(&name),
-            environment: [kubernetes_environment(&server.url(), Some(&server.certificate()), &token, NAMESPACE), self.plugins()].concat(),
+        let environment = match &self.quorum {
+            None => kubernetes_environment(&server.url(), Some(&server.certificate()), &token, NAMESPACE),
+            Some(_) => Vec::new(),
         };
-        self.task_managers.push(self.distribution.task_manager(&place, &self.configuration()));
-    }
-
-    pub fn configuration(&self) -> Configuration {
-        let directory = self.directory.path().display();
-        let mut configuration = vec![
-            ("high-availability.type", "kubernetes".to_owned()),
-            ("high-availability.storageDir", self.storage_uri()),
-            ("high-availability.cluster-id", names::high_availability_cluster_id(NAMESPACE, NAME)),
-            ("kubernetes.cluster-id", names::kubernetes_cluster_id(NAME)),
-            ("kubernetes.namespace", NAMESPACE.to_owned()),
-            ("execution.checkpointing.dir", format!("file://{directory}/checkpoints")),
-            ("execution.checkpointing.interval", "500 ms".to_owned()),
-        ];
-        let [duration, deadline, retry] = match self.provider {
-            // Requests for the lock end at the gateway, so they may come often.
-            Provider::Ours(_) => {
-                configuration.push(("job-result-store.delete-on-commit", "false".to_owned()));
-                configuration.push(("application-result-store.delete-on-commit", "false".to_owned()));
-                ["15 s", "15 s", "200 ms"]
-            }
-            Provider::Native(timings) => timings,
-        };
-        configuration.push(("high-availability.kubernetes.leader-election.lease-duration", duration.to_owned()));
-        configuration.push(("high-availability.kubernetes.leader-election.renew-deadline", deadline.to_owned()));
-        configuration.push(("high-availability.kubernetes.leader-election.retry-period", retry.to_owned()));
-        let configuration = configuration.into_iter().map(|(key, value)| (key.to_owned(), value));
-        configuration.chain(self.s3.iter().flat_map(S3::configuration)).collect()
+        let environment = [environment, self.plugins()].concat();
+        let place = Place { name: &name, address: address(), directory: self.directory.sub(&name), environment };
+        let mut configuration = self.task_managers_configuration();
+        if let Some(quorum) = self.quorum.as_ref().filter(|quorum| quorum.is_secure()) {
+            let (way, process) = quorum.pass_through(&place.directory);
+            configuration.insert("high-availability.zookeeper.quorum".to_owned(), way);
+            self.ways.push(process);
+        }
+        self.task_managers.push(self.distribution.task_manager(&place, &configuration));
     }
 
     /// `high-availability.storageDir`.
@@ -309,15 +304,22 @@ impl Cluster {
         self.config_maps().get_opt(name).await.expect("failed to read a ConfigMap")
     }
 
-    /// The Lease, as the gateways read it.
+    /// The Lease, as the gateways read it; or what the ledger says in its place.
     pub async fn lease(&self) -> Record {
+        if self.quorum.is_some() {
+            let ledger = self.config_map(&names::ledger(NAME)).await.expect("the ledger");
+            return election::lease_of(&ledger.metadata).as_ref().map(Record::of).unwrap_or_default();
+        }
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
         Record::of(&leases.get(&names::lease(NAME)).await.expect("failed to read the Lease"))
     }
 
     /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
     pub async fn leader(&self) -> Option<usize> {
-        let published = dispatcher(&self.config_map(&cluster_config_map()).await?)?;
+        let published = match &self.quorum {
+            None => dispatcher(&self.config_map(&cluster_config_map()).await?)?,
+            Some(quorum) => zookeeper::dispatcher(&quorum.client().await?).await?,
+        };
         self.job_managers.iter().position(|one| published.contains(&format!("@127.0.0.1:{}/", port(one.address))))
     }
 
@@ -371,6 +373,10 @@ impl Cluster {
 
     /// The number that Flink will give to the next checkpoint of the job.
     pub async fn checkpoint_counter(&self, job: &str) -> u64 {
+        if let Some(quorum) = &self.quorum {
+            let client = quorum.client().await.expect("a session");
+            return zookeeper::checkpoint_counter(&client, job).await.expect("a checkpoint counter in the job's znode");
+        }
         let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
         data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")

@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::wait::await_condition;
+use zookeeper_client::Client;
 
 use super::cluster::{Cluster, JobManager, cluster_config_map, lock_holder};
 use super::rest::{Checkpoints, Job, Rest};
+use super::zookeeper::publisher;
 use super::{eventually, say, seconds};
 
 #[derive(Debug)]
 pub struct Failover {
-    /// Another JVM holds Flink's lock.
+    /// Another JVM holds Flink's lock, or has published its address in ZooKeeper.
     pub granted: Duration,
     /// All tasks of the job run.
     pub running: Duration,
@@ -29,13 +31,10 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
     let old = cluster.leader().await.expect("a leader to disturb");
     let before = cluster.wait_for_checkpoints(job, 1).await.latest.expect("the checkpoint that was waited for");
     let counter = cluster.checkpoint_counter(job).await;
-    let holder = cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);
-    let (config_maps, name) = (cluster.config_maps(), cluster_config_map());
-    let granted = tokio::spawn(async move {
-        let another = move |one: Option<&ConfigMap>| one.and_then(lock_holder).is_some_and(|now| Some(now) != holder);
-        await_condition(config_maps, &name, another).await.expect("a watch");
-        Instant::now()
-    });
+    let granted = match &cluster.quorum {
+        None => tokio::spawn(another_lock(cluster).await),
+        Some(quorum) => tokio::spawn(another_dispatcher(quorum.client().await.expect("a session")).await),
+    };
     // The watch has to be there first.
     tokio::time::sleep(Duration::from_millis(200)).await;
 
@@ -60,6 +59,28 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
         failover.restored,
     ));
     failover
+}
+
+/// When another JVM holds Flink's lock.
+async fn another_lock(cluster: &Cluster) -> impl Future<Output = Instant> + use<> {
+    let holder = cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);
+    let (config_maps, name) = (cluster.config_maps(), cluster_config_map());
+    async move {
+        let another = move |one: Option<&ConfigMap>| one.and_then(lock_holder).is_some_and(|now| Some(now) != holder);
+        await_condition(config_maps, &name, another).await.expect("a watch");
+        Instant::now()
+    }
+}
+
+/// When the dispatcher of another session has published its address, which Flink does when it has been granted leadership. Asked every five milliseconds.
+async fn another_dispatcher(client: Client) -> impl Future<Output = Instant> {
+    let before = publisher(&client).await;
+    async move {
+        while publisher(&client).await.is_none_or(|now| Some(now) == before) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Instant::now()
+    }
 }
 
 fn restored(after: &Checkpoints, before: u64) -> u64 {

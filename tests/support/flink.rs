@@ -12,7 +12,13 @@ use super::script;
 pub type Configuration = BTreeMap<String, String>;
 
 const JOB_MANAGER: &str = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
+const APPLICATION: &str = "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint";
 const TASK_MANAGER: &str = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner";
+
+/// The version that is tested.
+pub fn version() -> String {
+    std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned())
+}
 
 pub struct Distribution {
     home: PathBuf,
@@ -38,13 +44,16 @@ impl Distribution {
         Self { java_options: java_options.split_whitespace().map(str::to_owned).collect(), home }
     }
 
-    pub fn job_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
+    /// `application`: the arguments of Flink's entrypoint for applications; a session cluster has none.
+    pub fn job_manager(&self, place: &Place<'_>, configuration: &Configuration, application: &[String]) -> Process {
         let (address, port) = (place.address.to_string(), port(place.address).to_string());
         let own = [
             // Flink 1.20 looks for the blob server of its own process on localhost, so addresses cannot part the JobManagers here.
             ("jobmanager.rpc.address", "127.0.0.1"),
             ("jobmanager.bind-host", "127.0.0.1"),
             ("jobmanager.rpc.port", &port),
+            // The same with ZooKeeper.
+            ("high-availability.jobmanager.port", &port),
             ("blob.server.port", "0"),
             ("rest.address", &address),
             ("rest.bind-address", &address),
@@ -52,7 +61,8 @@ impl Distribution {
             // REST answers are cached for three seconds by default: too old to measure with.
             ("web.refresh-interval", "50 ms"),
         ];
-        self.start(place, configuration, &own, &["-Xmx320m", "-XX:MaxMetaspaceSize=256m"], JOB_MANAGER)
+        let class = if application.is_empty() { JOB_MANAGER } else { APPLICATION };
+        self.start(place, configuration, &own, &["-Xmx320m", "-XX:MaxMetaspaceSize=256m"], class, application)
     }
 
     pub fn task_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
@@ -77,10 +87,25 @@ impl Distribution {
             ("taskmanager.memory.network.max", "32m"),
             ("taskmanager.memory.managed.size", "32m"),
         ];
-        self.start(place, configuration, &own, &["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"], TASK_MANAGER)
+        self.start(
+            place,
+            configuration,
+            &own,
+            &["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"],
+            TASK_MANAGER,
+            &[],
+        )
     }
 
-    fn start(&self, place: &Place<'_>, configuration: &Configuration, own: &[(&str, &str)], memory: &[&str], class: &str) -> Process {
+    fn start(
+        &self,
+        place: &Place<'_>,
+        configuration: &Configuration,
+        own: &[(&str, &str)],
+        memory: &[&str],
+        class: &str,
+        more: &[String],
+    ) -> Process {
         let directory = &place.directory;
         let temporary = directory.join("tmp");
         std::fs::create_dir_all(&temporary).expect("failed to make a directory");
@@ -105,6 +130,7 @@ impl Distribution {
             "--configDir".to_owned(),
             directory.display().to_string(),
         ]);
+        arguments.extend(more.iter().cloned());
         Process::start(Program {
             path: java(),
             arguments: arguments.into_iter().map(Into::into).collect(),
@@ -132,6 +158,6 @@ pub fn jobs_jar(version: &str) -> PathBuf {
     script("jobs/build", &[version]).into()
 }
 
-fn java() -> PathBuf {
+pub fn java() -> PathBuf {
     std::env::var_os("JAVA_HOME").map_or_else(|| "java".into(), |home| Path::new(&home).join("bin/java"))
 }

@@ -9,12 +9,15 @@ use kube::config::Kubeconfig;
 use super::flink::Configuration;
 use super::host::port;
 use super::process::{Process, Program};
+use super::zookeeper::Quorum;
 
 pub struct Pod<'a> {
     pub name: &'a str,
     pub uid: &'a str,
     pub address: Ipv4Addr,
     pub directory: PathBuf,
+    /// More flags of the gateway.
+    pub flags: Vec<String>,
 }
 
 /// The durations of an election and of a sweep, in the words of the command line.
@@ -52,7 +55,12 @@ pub fn published(address: Ipv4Addr) -> String {
 /// Where the JVM finds the gateway. A gateway tells its JVM by the ports of a connection, which are unique on the loopback of a
 /// pod; on the one loopback that all pods of a test share, only different ports make them unique.
 pub fn jvm_url(address: Ipv4Addr) -> String {
-    format!("http://{address}:{}", port(address))
+    format!("http://{}", jvm_address(address))
+}
+
+/// The same without a scheme: the JVM's ZooKeeper server.
+pub fn jvm_address(address: Ipv4Addr) -> String {
+    format!("{address}:{}", port(address))
 }
 
 /// Where probes, metrics and the preStop hook are answered.
@@ -60,22 +68,25 @@ pub fn probe_url(address: Ipv4Addr) -> String {
     format!("http://{address}:{}", names::PROBE_PORT)
 }
 
-pub fn start(
-    cluster: (&str, &str),
-    pod: &Pod<'_>,
-    timings: &Timings,
-    storage: &str,
-    configuration: &Configuration,
-    kubeconfig: &Kubeconfig,
-) -> Process {
+/// What goes for all gateways of a cluster.
+pub struct Settings<'a> {
+    pub timings: &'a Timings,
+    pub storage: &'a str,
+    pub configuration: &'a Configuration,
+    /// The ZooKeeper quorum, if Flink elects there.
+    pub quorum: Option<&'a Quorum>,
+}
+
+pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kubeconfig: &Kubeconfig) -> Process {
     let (namespace, name) = cluster;
+    let Settings { timings, storage, configuration, quorum } = settings;
     let config = pod.directory.join("kubeconfig");
     std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML")).expect("failed to write a kubeconfig");
     let flink = pod.directory.join("gateway-flink.yaml");
     std::fs::write(&flink, flinkha::flink::config::render(configuration)).expect("failed to write Flink's configuration");
     let flink = flink.display().to_string();
     let published = published(pod.address);
-    let jvm_address = format!("{}:{}", pod.address, port(pod.address));
+    let jvm_address = jvm_address(pod.address);
     let probe_address = format!("{}:{}", pod.address, names::PROBE_PORT);
     // One key for all gateways of a test, as the Secret is one for all of a cluster.
     let key = pod.directory.with_file_name("peer-key");
@@ -105,14 +116,19 @@ pub fn start(
         ("--peer-address", &probe_address),
         ("--peer-key", &key),
     ];
-    let flags = flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]);
+    let of_quorum = quorum.map(Quorum::flags).unwrap_or_default();
+    let of_pod = pod.flags.iter().map(Into::into);
+    let flags = flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]).chain(of_pod);
     Process::start(Program {
         path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
-        arguments: std::iter::once("gateway".into()).chain(flags).collect(),
+        arguments: std::iter::once("gateway".into()).chain(flags).chain(of_quorum.into_iter().map(Into::into)).collect(),
         environment: vec![
             ("KUBECONFIG".to_owned(), config.display().to_string()),
             ("RUST_LOG".to_owned(), std::env::var("FLINKHA_TEST_LOG").unwrap_or_else(|_| "info,flinkha=debug".to_owned())),
-        ],
+        ]
+        .into_iter()
+        .chain(quorum.map(Quorum::environment).unwrap_or_default())
+        .collect(),
         log: pod.directory.join("gateway.log"),
     })
 }

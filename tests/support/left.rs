@@ -6,12 +6,15 @@ use flinkha::api::names;
 use kube::api::ListParams;
 
 use super::cluster::{Cluster, NAME, cluster_config_map};
+use super::zookeeper::of_jobs;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// Keys of the cluster ConfigMap that belong to jobs (Flink 2: execution plans and applications; Flink 1: job graphs).
     pub keys: Vec<String>,
     pub config_maps: Vec<String>,
+    /// Paths of znodes that belong to jobs.
+    pub znodes: Vec<String>,
     /// All files but the marks by which clusters sign the directory.
     pub files: Vec<PathBuf>,
 }
@@ -25,6 +28,10 @@ impl Left {
         Self {
             keys: data.into_keys().filter(|key| !of_components.contains(key)).collect(),
             config_maps: names.filter(|name| names::job_of_config_map(&names::kubernetes_cluster_id(NAME), name).is_some()).collect(),
+            znodes: match &cluster.quorum {
+                Some(quorum) => of_jobs(&quorum.client().await.expect("a session")).await,
+                None => Vec::new(),
+            },
             files: files(&cluster.storage()),
         }
     }
@@ -36,7 +43,10 @@ impl Left {
     /// Keys, ConfigMaps and files that carry the id of a job.
     pub fn naming(&self, job: &str) -> usize {
         let count = |all: &[String]| all.iter().filter(|one| one.contains(job)).count();
-        count(&self.keys) + count(&self.config_maps) + self.files.iter().filter(|file| file.to_string_lossy().contains(job)).count()
+        count(&self.keys)
+            + count(&self.config_maps)
+            + count(&self.znodes)
+            + self.files.iter().filter(|file| file.to_string_lossy().contains(job)).count()
     }
 }
 

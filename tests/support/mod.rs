@@ -3,6 +3,7 @@
 //! Nothing here imitates anything: every byte that a test judges was written by the program that will write it in production.
 #![allow(dead_code)] // each test program uses a part
 
+pub mod application;
 pub mod audit;
 pub mod cluster;
 pub mod control_plane;
@@ -12,12 +13,16 @@ pub mod gateway;
 pub mod host;
 pub mod identity;
 pub mod left;
+pub mod members;
+pub mod network;
 pub mod operator;
 pub mod process;
+pub mod provider;
 pub mod report;
 pub mod rest;
 pub mod s3;
 pub mod terms;
+pub mod zookeeper;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -132,6 +132,11 @@ impl Rest {
         answer(self.client.post(format!("{}/jobs/{job}/stop", self.base)).json(&body)).await.map(drop)
     }
 
+    /// Tells Flink to end its cluster, jobs and all.
+    pub async fn end_cluster(&self) -> Result<()> {
+        answer(self.client.delete(format!("{}/cluster", self.base))).await.map(drop)
+    }
+
     pub async fn cancel(&self, job: &str) -> Result<()> {
         answer(self.client.patch(format!("{}/jobs/{job}?mode=cancel", self.base))).await.map(drop)
     }

@@ -1,0 +1,128 @@
+//! A cluster that runs one application: the pods' arguments are the product's own; kubelet and operator are played by the test.
+
+use flinkha::api::FlinkHaClusterSpec;
+use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
+use flinkha::cluster::application::{Progress, Request, Run, job_id, version};
+use flinkha::cluster::ledger;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::cluster::{Cluster, NAME, NAMESPACE, Provider};
+use super::flink::jobs_jar;
+use super::zookeeper::set_rights;
+use super::{eventually, seconds};
+
+/// Runs as the resource of a user has them: first run, first start.
+pub fn application(cluster: &Cluster, class: &str, arguments: &[&str]) -> flinkha::cluster::Cluster {
+    let spec = spec(cluster, class, arguments);
+    let run = Run { job_id: job_id("uid", 1), version: version(&spec), start: 1, ..Run::default() };
+    flinkha::cluster::Cluster { name: NAME.to_owned(), namespace: NAMESPACE.to_owned(), uid: "uid".to_owned(), spec, run: Some(run) }
+}
+
+pub fn spec(cluster: &Cluster, class: &str, arguments: &[&str]) -> FlinkHaClusterSpec {
+    let jar = format!("local://{}", jobs_jar(&cluster.version).display());
+    let job = json!({ "jarURI": jar, "entryClass": format!("dev.flinkha.jobs.{class}"), "args": arguments });
+    let spec = json!({ "image": "none", "highAvailability": { "storageDir": cluster.storage_uri() }, "job": job });
+    serde_json::from_value(spec).expect("a spec")
+}
+
+/// Flink's settings that the operator makes for applications.
+pub fn configuration() -> [(&'static str, String); 3] {
+    [
+        ("execution.shutdown-on-application-finish", "false".to_owned()),
+        ("execution.submit-failed-job-on-application-error", "false".to_owned()),
+        ("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION".to_owned()),
+    ]
+}
+
+pub fn gateway_flags(application: &flinkha::cluster::Cluster) -> Vec<String> {
+    let Run { job_id, version, start, .. } = application.run.clone().expect("a run");
+    let flags = [("--application", job_id), ("--application-version", version), ("--application-start", start.to_string())];
+    flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+}
+
+impl Cluster {
+    /// Starts with this application; returns when all its tasks have run, by what its gateway says.
+    pub async fn start_application(job_managers: usize, task_managers: usize, class: &str, arguments: &[&str]) -> Self {
+        let mut cluster = Self::prepare(Provider::ours(), 1).await;
+        let output = cluster.output().display().to_string();
+        let arguments: Vec<&str> = arguments.iter().map(|&one| if one == "OUTPUT" { output.as_str() } else { one }).collect();
+        let application = application(&cluster, class, &arguments);
+        if cluster.quorum.is_some() {
+            set_rights(&cluster.client, &application).await;
+        }
+        cluster.application = Some(application);
+        let cluster = cluster.up(job_managers, task_managers).await;
+        cluster.wait_until_up().await;
+        cluster
+    }
+
+    pub fn job(&self) -> String {
+        self.application.as_ref().and_then(|application| application.run.clone()).expect("a run").job_id
+    }
+
+    pub fn run_mut(&mut self) -> &mut Run {
+        self.application.as_mut().and_then(|application| application.run.as_mut()).expect("a run")
+    }
+
+    pub async fn progress(&self) -> Progress {
+        let data = self.config_map(&names::ledger(NAME)).await.and_then(|one| one.data).unwrap_or_default();
+        let text = data.get(flinkha::cluster::application::LEDGER_KEY);
+        text.map(|text| serde_json::from_str(text).expect("JSON")).unwrap_or_default()
+    }
+
+    pub async fn wait_until_up(&self) {
+        let run = self.application.as_ref().and_then(|application| application.run.clone()).expect("a run");
+        let up = async || {
+            let progress = self.progress().await;
+            let is_ours = progress.job == run.job_id && progress.version == run.version && progress.start == run.start;
+            (is_ours && progress.up.is_some()).then_some(())
+        };
+        eventually("all tasks of the application have run", seconds(120), up).await;
+    }
+
+    /// What the operator does to ask for a savepoint: on the Lease, or where there is none on the ledger.
+    pub async fn ask_for_savepoint(&self, request: &Request) {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { SAVEPOINT_ANNOTATION: json!(request).to_string() } } }));
+        let parameters = PatchParams::default();
+        if self.quorum.is_some() {
+            self.config_maps().patch(&names::ledger(NAME), &parameters, &patch).await.expect("the ledger");
+        } else {
+            let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
+            leases.patch(&names::lease(NAME), &parameters, &patch).await.expect("the Lease");
+        }
+    }
+
+    pub async fn tombstone(&self, job: &str) -> Option<ledger::Job> {
+        let data = self.config_map(&names::ledger(NAME)).await?.data?;
+        let jobs = ledger::read(data.get(ledger::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
+        jobs.into_iter().find(|one| one.id == job && one.has_ended())
+    }
+
+    /// What the operator does for another version: all JobManagers go, then others come.
+    pub async fn redeploy(&mut self, job_managers: usize, change: impl FnOnce(&mut flinkha::cluster::Cluster)) {
+        for job_manager in &mut self.job_managers {
+            job_manager.jvm.terminate();
+        }
+        for job_manager in std::mem::take(&mut self.job_managers) {
+            let mut job_manager = job_manager;
+            eventually("the JVM has ended", seconds(20), async || (!job_manager.jvm.is_running()).then_some(())).await;
+        }
+        // All pods go, and others come: a TaskManager that has the former version's jar takes no task of another.
+        let task_managers = std::mem::take(&mut self.task_managers).len();
+        // Nobody writes now.
+        let application = self.application.as_mut().expect("an application");
+        change(application);
+        let run = application.run.as_mut().expect("a run");
+        run.version = version(&application.spec);
+        run.start += 1;
+        for _ in 0..job_managers {
+            self.add_job_manager().await;
+        }
+        for _ in 0..task_managers {
+            self.add_task_manager().await;
+        }
+    }
+}
