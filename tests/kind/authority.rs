@@ -15,6 +15,8 @@ const CONTROL_PLANE_LOG: &str = "/var/log/kubernetes/audit.log";
 async fn flinks_requests_reach_the_api_server_under_the_pods_own_service_account() {
     let session = Session::start().await;
     let cluster = &session.cluster;
+    let begin = node::run(&node::control_plane(), &["wc", "--bytes", CONTROL_PLANE_LOG]);
+    let begin: u64 = begin.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).expect("the length of the audit log");
     let job = cluster.run("KeyedSequence", &["--output", "/flink/output/authority"], 2).await;
     let leader = cluster.leader().await.unwrap().name_any();
     let job_config_map = names::job_config_map(&names::kubernetes_cluster_id(&cluster.name), &job);
@@ -22,7 +24,9 @@ async fn flinks_requests_reach_the_api_server_under_the_pods_own_service_account
 
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("audit.log");
-    let lines = node::run(&node::control_plane(), &["grep", &cluster.namespace.0, CONTROL_PLANE_LOG]);
+    // From here on: a machine that was switched off may have left a torn line.
+    let lines = format!("tail --bytes=+{} {CONTROL_PLANE_LOG} | grep {}", begin + 1, cluster.namespace.0);
+    let lines = node::run(&node::control_plane(), &["sh", "-c", &lines]);
     std::fs::write(&log, lines).unwrap();
     let requests = Audit::new(log).of(&cluster.namespace.0, "configmaps");
 

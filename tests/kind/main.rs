@@ -7,6 +7,7 @@ mod kit;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod applications;
 mod authority;
 mod bad_input;
 mod causes;
@@ -14,5 +15,7 @@ mod deletion;
 mod ended_jobs;
 mod failover;
 mod nodes;
+mod upgrades;
 mod user_jar;
 mod without_operator;
+mod zookeeper;

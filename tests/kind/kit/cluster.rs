@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flinkha::api::names;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 
@@ -51,9 +52,18 @@ impl Cluster {
 
     /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
     pub async fn leader(&self) -> Option<Pod> {
-        let published = dispatcher(&self.config_map(&self.cluster_config_map()).await?)?;
+        let Some(config_map) = self.config_map(&self.cluster_config_map()).await else { return self.published().await };
+        let published = dispatcher(&config_map)?;
         let pods = self.pods(names::JOB_MANAGER).await;
         pods.into_iter().find(|pod| ip(pod).is_some_and(|ip| published.contains(&format!("@{ip}:"))))
+    }
+
+    /// With ZooKeeper: the pod whose address stands in the EndpointSlice.
+    async fn published(&self) -> Option<Pod> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace.0);
+        let slice = slices.get_opt(&names::rest(&self.name)).await.expect("failed to read an EndpointSlice")?;
+        let addresses: Vec<String> = slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
+        self.pods(names::JOB_MANAGER).await.into_iter().find(|pod| ip(pod).is_some_and(|ip| addresses.iter().any(|one| one == ip)))
     }
 
     pub fn rest(&self, pod: &str) -> Rest {

@@ -3,6 +3,7 @@
 //! Invariant: from here only loopback is talked to. Flink is reached through the API server, nodes through the container engine.
 #![allow(dead_code)] // each program uses a part
 
+pub mod application;
 pub mod cluster;
 pub mod disturbance;
 pub mod failover;

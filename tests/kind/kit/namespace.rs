@@ -41,7 +41,7 @@ impl Namespace {
     }
 
     /// Where the nodes have the volume.
-    fn directory(&self) -> String {
+    pub fn directory(&self) -> String {
         format!("/shared/{}-{CLAIM}", self.0)
     }
 

@@ -30,6 +30,10 @@ pub fn copy(node: &str, from: &str, to: &Path) {
     docker(&["cp", &format!("{node}:{from}"), &to.display().to_string()]);
 }
 
+pub fn put(node: &str, from: &Path, to: &str) {
+    docker(&["cp", &from.display().to_string(), &format!("{node}:{to}")]);
+}
+
 fn docker(arguments: &[&str]) -> String {
     let output = std::process::Command::new("docker").args(arguments).output().expect("failed to run docker");
     assert!(output.status.success(), "docker {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));

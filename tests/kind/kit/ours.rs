@@ -13,7 +13,12 @@ use super::operator;
 
 /// The FlinkHaCluster of `examples/session.yaml`, with the version of Flink under test.
 pub fn example() -> Value {
-    let documents = serde_yaml::Deserializer::from_str(include_str!("../../../examples/session.yaml"));
+    read(include_str!("../../../examples/session.yaml"))
+}
+
+/// The FlinkHaCluster of an example.
+pub fn read(text: &str) -> Value {
+    let documents = serde_yaml::Deserializer::from_str(text);
     let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).expect("the example in YAML"));
     let mut example = documents.into_iter().find(|document| document["kind"] == "FlinkHaCluster").expect("a FlinkHaCluster in the example");
     example["spec"]["image"] = flink_image().into();
