@@ -118,8 +118,8 @@ impl World {
         self.entries.iter().filter(|(_, dirty)| **dirty).map(|(id, _)| id.clone()).collect()
     }
 
-    fn living(&self) -> BTreeMap<String, Option<String>> {
-        self.ledger.iter().filter(|job| !job.has_ended()).map(|job| (job.id.clone(), job.plan.clone())).collect()
+    fn living(&self) -> BTreeMap<String, Vec<String>> {
+        self.ledger.iter().filter(|job| !job.has_ended()).map(|job| (job.id.clone(), job.plans.clone())).collect()
     }
 
     fn write(&mut self, prefix: &str, job: &str) -> String {
@@ -259,8 +259,8 @@ impl World {
             Collector::Removing(found, inventory, mut files) => match files.pop() {
                 None => Collector::Removed(found),
                 Some(file) => {
-                    let plan = |id: &str| self.ledger.iter().find(|job| job.id == id).and_then(|job| job.plan.clone());
-                    let ended: Vec<Ended> = found.iter().map(|entry| Ended { id: entry.id.clone(), plan: plan(&entry.id) }).collect();
+                    let plans = |id: &str| self.ledger.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
+                    let ended: Vec<Ended> = found.iter().map(|entry| Ended { id: entry.id.clone(), plans: plans(&entry.id) }).collect();
                     if is_left_over(&file, self.job_of(&file).as_deref(), &ended, &inventory).is_some() {
                         self.delete(&file);
                     }

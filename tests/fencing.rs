@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use support::audit::Request;
 use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map};
 use support::failover::fail_over;
+use support::provider::needs_a_lease;
 use support::terms::{GATEWAY, JVM, held_twice, older_after_newer};
 use support::{eventually, gateway, say, seconds};
 
@@ -28,6 +29,9 @@ fn of<'a>(requests: &'a [Request], user: &'a str, verb: &'a str) -> impl Iterato
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_its_gateway() {
+    if !needs_a_lease("fencing of every write by the term of the Lease") {
+        return;
+    }
     let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
     let job = cluster.run_sequence(0, 100).await;
     let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
@@ -83,6 +87,9 @@ async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_the_api_server_reaches_flink_unchanged() {
+    if !needs_a_lease("requests of Flink to the API server: there are none") {
+        return;
+    }
     let cluster = Cluster::start(Provider::ours(), 1, 1).await;
     let job_manager = &cluster.job_managers[0];
     let token = support::identity::token(&cluster.client, NAMESPACE, "demo-jobmanager", Some((&job_manager.pod, &job_manager.uid))).await;

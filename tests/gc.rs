@@ -2,7 +2,7 @@
 //! them all the while keeps everything.
 //!
 //! Usage: `cargo test --features long-tests --test gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock), and AROUND (50) more in which
-//! the leader is killed in the second around the job's end. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
+//! the leader is killed in the second around the job's end. PROVIDER=zookeeper for the other provider. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::cluster::{Cluster, Provider};
 use support::left::{Left, files};
+use support::provider::on_zookeeper;
 use support::report::{self, number, percentile};
 use support::rest::Job;
 use support::{eventually, say, script, seconds};
@@ -78,7 +79,7 @@ async fn main() {
     println!("living job: {}", script("jobs/verify", &[&cluster.output().display().to_string(), "any"]));
     let [p50, p99] = [50, 99].map(|per_cent| percentile(&count.gc, per_cent).unwrap_or_default());
     println!(
-        "{} jobs ended, {} leaders killed, {} jobs without a durable end went on, {} with one were revived; left: {} keys, {} ConfigMaps, {} files; \
+        "{} jobs ended, {} leaders killed, {} jobs without a durable end went on, {} with one were revived; left: {} keys, {} ConfigMaps, {} znodes, {} files; \
          terminal → nothing left p50 {p50:?}, p99 {p99:?}",
         cycles + around,
         count.kills,
@@ -86,12 +87,13 @@ async fn main() {
         count.revived,
         left.keys.len(),
         left.config_maps.len(),
+        left.znodes.len(),
         left.files.len()
     );
     let report = json!({"cycles": cycles + around, "lost_jobs": 0, "resumed": count.resumed, "revived": count.revived,
-        "left": {"keys": left.keys.len(), "configmaps": left.config_maps.len(), "files": left.files.len()},
+        "left": {"keys": left.keys.len(), "configmaps": left.config_maps.len(), "znodes": left.znodes.len(), "files": left.files.len()},
         "gc_ms": {"p50": p50.as_millis() as u64, "p99": p99.as_millis() as u64}});
-    report::write("gc", &report);
+    report::write(if on_zookeeper() { "gc-zookeeper" } else { "gc" }, &report);
     assert!(left.is_nothing(), "left: {left:#?}");
     assert_eq!(count.revived, 0, "a job with a durable record of its end ran again");
 }

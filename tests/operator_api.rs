@@ -83,6 +83,17 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
         ),
         (json!({ "jobManager": { "podTemplate": { "spec": { "hostNetwork": true } } } }), "hostNetwork is not possible"),
         (json!({ "logConfiguration": { "config.yaml": "" } }), "Flink's own options belong in spec.flinkConfiguration"),
+        (
+            json!({ "job": { "jarURI": "http://example.org/app.jar" } }),
+            "spec.job.jarURI must be local:///path/in/the/image.jar, an https:// address",
+        ),
+        (json!({ "job": { "jarURI": "local:///app.jar", "sha256": "abc" } }), "spec.job.sha256 must be 64 hex digits"),
+        (json!({ "job": { "jarURI": "local:///app.jar", "upgradeMode": "none" } }), "spec.job.upgradeMode: Unsupported value: \"none\""),
+        (json!({ "ttlSecondsAfterFinished": 5 }), "spec.ttlSecondsAfterFinished is for clusters with spec.job"),
+        (
+            json!({ "flinkConfiguration": { "execution.shutdown-on-application-finish": "true" } }),
+            "the operator decides when the pods of an application end",
+        ),
     ] {
         let refusal = installation.refusal(&cluster(spec));
         assert!(refusal.contains(expected), "expected {expected:?} in {refusal}");
@@ -100,6 +111,8 @@ async fn a_resource_becomes_a_cluster_that_is_repaired_and_left_in_peace() {
         .until::<FlinkHaCluster>("a status", (NAMESPACE, "demo"), |resource| condition(resource, "LeaderElected")["reason"] == "NoLeader")
         .await;
     assert_eq!(resource["status"]["gatewayImage"], "flinkha:test");
+    let other = cluster(json!({ "job": { "jarURI": "local:///app.jar" } }));
+    assert!(installation.refusal(&other).contains("spec.job cannot be added to or removed from a cluster"));
     assert_eq!(resource["metadata"]["finalizers"], json!(["flinkha.dev/ha-data"]));
     for name in ["demo-jobmanager", "demo-taskmanager"] {
         installation.until::<Deployment>(name, (NAMESPACE, name), |_| true).await;

@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use support::cluster::{Cluster, Provider};
+use support::provider::on_zookeeper;
 use support::{eventually, say, seconds};
 
 /// How long the API server is away: longer than the election and Flink's own HA would bear. OUTAGE_SECONDS says otherwise.
@@ -13,12 +14,14 @@ fn outage(usually: u64) -> Duration {
     seconds(std::env::var("OUTAGE_SECONDS").map_or(usually, |text| text.parse().expect("OUTAGE_SECONDS is a number")))
 }
 
-/// Three candidates that know each other, and a job with two checkpoints a second.
+/// Three candidates, that know each other if there is a Lease, and a job with two checkpoints a second.
 async fn cluster_with_members() -> (Cluster, String) {
     let cluster = Cluster::start(Provider::ours(), 3, 1).await;
     let job = cluster.run_sequence(0, 100).await;
     cluster.wait_for_checkpoints(&job, 2).await;
-    eventually("both standbys listed", seconds(20), async || (cluster.lease().await.peers.members.len() == 2).then_some(())).await;
+    if !on_zookeeper() {
+        cluster.wait_for_members().await;
+    }
     (cluster, job)
 }
 

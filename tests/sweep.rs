@@ -21,7 +21,7 @@ const IN_ONE: u32 = 1000;
 #[tokio::main]
 async fn main() {
     let objects: u32 = number("OBJECTS", 1_000_000);
-    let provider = Provider::Ours(Timings { orphan_age: "1h", sweep_period: "5s", ..Timings::DEFAULT });
+    let provider = Provider::ours_with(Timings { orphan_age: "1h", sweep_period: "5s", ..Timings::DEFAULT });
     let mut cluster = Cluster::start_on_s3(provider, 1, 1).await;
     let before = peak(&mut cluster);
     let begin = Instant::now();

@@ -36,7 +36,7 @@ const COLLECTION: &str = "/api/v1/namespaces/flink/configmaps";
 
 /// Two JobManagers, each with an API server of its own, and a job.
 async fn two_sides() -> (Cluster, String) {
-    let cluster = Cluster::start_with(Provider::Ours(TIMINGS), 2, 1, 2).await;
+    let cluster = Cluster::start_with(Provider::Kubernetes(TIMINGS), 2, 1, 2).await;
     let job = cluster.run_sequence(0, 100).await;
     cluster.wait_for_checkpoints(&job, 2).await;
     cluster.wait_for_members().await;
