@@ -7,7 +7,7 @@ CARGO := nice cargo
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind \
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-providers test-zookeeper \
 	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image cluster cluster-down generate clean
 
 help: ## List the targets
@@ -64,10 +64,42 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 	$(call part,jobs) jobs/build
 	$(call part,tests of ended jobs) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test gc
 
-test-flink-versions: setup cluster image ## Failover in kind and fencing by the audit log with every supported Flink version
+# What must hold with either provider of high availability: PROVIDER=kubernetes or zookeeper.
+ACCEPTANCE = $(CARGO) test --test application --test failover --test fencing --test ha_data --test outage --test terminal_jobs \
+	-- --test-threads 1 --nocapture
+
+test-providers: setup ## The acceptance tests with both providers, and a table of their results side by side
+	$(call part,control plane binaries) rig/assets
+	$(call part,ZooKeeper) rig/zookeeper-dist
+	$(call part,jobs) jobs/build
+	$(call part,S3 server) rig/s3-server
+	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
+	mkdir -p target/acceptance
+	for provider in kubernetes zookeeper; do \
+		PROVIDER=$$provider KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE) 2>&1 | tee target/acceptance/$$provider; \
+	done
+	tests/columns target/acceptance/kubernetes target/acceptance/zookeeper
+
+# The acceptance tests of the other provider, then what only a quorum can show, then jobs that end.
+test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failover beside Flink's own, outages, partitions, deletion, garbage (RUNS=10, CYCLES=100, AROUND=0, STORMS=2)
+	$(call part,control plane binaries) rig/assets
+	$(call part,ZooKeeper) rig/zookeeper-dist
+	$(call part,jobs) jobs/build
+	$(call part,S3 server) rig/s3-server
+	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
+	$(call part,acceptance with ZooKeeper) env PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" \
+		$(ACCEPTANCE)
+	$(call part,ZooKeeper tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test zookeeper
+	$(call part,the collection of znodes at every write) env EVERY=1 KUBEBUILDER_ASSETS="$$(rig/assets)" \
+		$(CARGO) test --test znode_collection -- --nocapture
+	$(call part,ended jobs with ZooKeeper) env PROVIDER=zookeeper AROUND=$${AROUND:-0} KUBEBUILDER_ASSETS="$$(rig/assets)" \
+		$(CARGO) test --features long-tests --test gc
+
+test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do \
 		FLINK_VERSION=$$version $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture failover; \
 		FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --test fencing -- --test-threads 1 --nocapture; \
+		FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
 
 bench-failover: setup cluster image ## Failover times beside Flink's own HA, in one run (RUNS=10)
