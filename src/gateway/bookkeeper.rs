@@ -14,7 +14,8 @@ use crate::cluster::ledger::{Begun, Size, note};
 use crate::lease::term::Term;
 use crate::world::storage::Storage;
 
-/// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name.
+/// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name, which is asked for again
+/// with the next look at the sizes.
 const NAMES: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// The sizes are looked at this often. Costs no request.
@@ -34,11 +35,11 @@ impl Bookkeeper {
     }
 
     async fn lead(&self, term: &Term) {
-        let (mut sizes, mut told) = (None, None);
+        let (mut sizes, mut nameless, mut told) = (None, false, None);
         loop {
             if sizes.is_none() {
                 match self.note(term).await {
-                    Ok(found) => sizes = Some(found),
+                    Ok((found, named)) => (sizes, nameless) = (Some(found), !named),
                     Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to note the jobs in the ledger; trying again"),
                 }
             }
@@ -53,7 +54,7 @@ impl Bookkeeper {
             }
             tokio::select! {
                 () = self.book.shared.jobs_changed.notified() => sizes = None,
-                () = sleep(SIZES) => {}
+                () = sleep(SIZES) => if nameless { sizes = None },
             }
         }
     }
@@ -65,8 +66,8 @@ impl Bookkeeper {
         sizes.into_iter().map(|(name, bytes)| Size { name, bytes }).max_by_key(|size| size.bytes)
     }
 
-    /// Notes the jobs that are stored, and tells the size of each HA ConfigMap.
-    async fn note(&self, term: &Term) -> anyhow::Result<BTreeMap<String, usize>> {
+    /// Notes the jobs that are stored; tells the size of each HA ConfigMap, and whether Flink told of all jobs.
+    async fn note(&self, term: &Term) -> anyhow::Result<(BTreeMap<String, usize>, bool)> {
         let inventory = self.book.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
         // Without the results nobody knows whether a job that is no longer stored has ended: then none is forgotten.
         let entries = match &self.storage {
@@ -77,7 +78,8 @@ impl Bookkeeper {
         let known: BTreeSet<String> = inventory.with_config_map.iter().cloned().chain(ids).collect();
         let deadline = Instant::now() + NAMES;
         let mut overview = self.overview().await;
-        while !inventory.stored.iter().all(|id| overview.contains_key(id)) && Instant::now() < deadline {
+        let told = |overview: &BTreeMap<_, _>| inventory.stored.iter().all(|id| overview.contains_key(id));
+        while !told(&overview) && Instant::now() < deadline {
             sleep(PAUSE).await;
             overview = self.overview().await;
         }
@@ -94,7 +96,8 @@ impl Bookkeeper {
                 note(jobs, &stored, &known)
             })
             .await?;
-        Ok(inventory.bytes)
+        let named = told(&overview);
+        Ok((inventory.bytes, named))
     }
 
     /// Name and start of every job that Flink tells of; none when it does not answer.
