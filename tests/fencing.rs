@@ -34,9 +34,8 @@ async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_it
     }
     let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
     let job = cluster.run_sequence(0, 100).await;
-    let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
-    let rest = cluster.job_managers[failover.leader].rest();
-    rest.cancel(&job).await.unwrap();
+    fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+    cluster.cancel(&job).await;
     cluster.wait_for_state(&job, "CANCELED", seconds(30)).await;
     let audit = cluster.plane.servers[0].audit();
     let job_config_map = names::job_config_map(NAME, &job);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flinkha::api::FlinkHaCluster;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -137,13 +137,22 @@ async fn a_resource_becomes_a_cluster_that_is_repaired_and_left_in_peace() {
     // What the leading gateway writes stays, and makes nothing be applied again.
     let written = json!({ "data": { "jobs": "[]" } });
     installation.api::<ConfigMap>(NAMESPACE).patch("demo-ledger", &PatchParams::default(), &Patch::Merge(written)).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let requests = || {
         let audit = installation.plane.servers[0].audit().requests().into_iter();
         audit
             .filter(|request| request.user == OPERATOR && request.verb != "watch" && request.name != "flinkha-operator")
             .collect::<Vec<_>>()
     };
+    // What was still to be done for it, and for the scale, comes to an end.
+    let (mut last, mut rests) = (requests().len(), Instant::now());
+    eventually("an operator without work", Duration::from_secs(60), async || {
+        let now = requests().len();
+        if now != std::mem::replace(&mut last, now) {
+            rests = Instant::now();
+        }
+        (rests.elapsed() > Duration::from_secs(3)).then_some(())
+    })
+    .await;
     let before = requests().len();
     tokio::time::sleep(Duration::from_secs(8)).await;
     let after = requests();
@@ -294,7 +303,7 @@ async fn a_second_operator_takes_over_when_the_first_one_ends() {
     let place = (support::operator::OPERATOR_NAMESPACE, "flinkha-operator");
     installation.until::<Lease>("the first to be elected", place, holder("operator-0")).await;
     installation.operator.terminate();
-    let status = installation.operator.wait(seconds(5)).await.expect("the operator ends when it is told to");
+    let status = installation.operator.wait(seconds(30)).await.expect("the operator ends when it is told to");
     assert!(status.success());
     installation.until::<Lease>("the Lease to be free", place, holder("")).await;
     installation.operator.restart();

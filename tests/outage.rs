@@ -32,14 +32,21 @@ async fn survives(outage: Duration, begin: impl AsyncFnOnce(&mut Cluster), end: 
     let rest = cluster.leader_rest().await;
     begin(&mut cluster).await;
     let away = std::time::Instant::now();
+    let mut answered = away;
     while away.elapsed() < outage {
         tokio::time::sleep(seconds(1)).await;
-        let now = rest.job(&job).await;
-        assert!(now.as_ref().is_ok_and(|job| job.runs()), "after {:.0} s of the outage: {now:?}", away.elapsed().as_secs_f64());
+        match rest.job(&job).await {
+            Ok(now) => {
+                answered = std::time::Instant::now();
+                assert!(now.runs(), "after {:.0} s of the outage: {now:?}", away.elapsed().as_secs_f64());
+            }
+            // A busy machine may keep one answer waiting.
+            Err(error) => assert!(answered.elapsed() < seconds(15), "the leader does not answer: {error:#}"),
+        }
     }
     end(&mut cluster).await;
     let back = std::time::Instant::now();
-    let before = rest.checkpoints(&job).await.unwrap();
+    let before = eventually("the checkpoints", seconds(60), async || rest.checkpoints(&job).await.ok()).await;
     let more = async || rest.checkpoints(&job).await.ok().filter(|now| now.completed >= before.completed + 4);
     let after = eventually("checkpoints after the outage", seconds(120), more).await;
     say(format!(
@@ -50,7 +57,8 @@ async fn survives(outage: Duration, begin: impl AsyncFnOnce(&mut Cluster), end: 
     assert_eq!(after.restores, 0, "the job was restarted");
     assert_eq!(cluster.lease().await.term, lease.term, "the term changed");
     assert_eq!(cluster.leader().await, Some(leader));
-    assert!(rest.job(&job).await.unwrap().runs());
+    let now = eventually("the job", seconds(60), async || rest.job(&job).await.ok()).await;
+    assert!(now.runs(), "{now:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

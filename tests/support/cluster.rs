@@ -25,6 +25,8 @@ use super::s3::S3;
 use super::zookeeper::{self, Quorum};
 use super::{eventually, say, seconds};
 
+/// JVMs start, and answer, on a machine that is busy with other things too. What is measured has limits of its own.
+const PATIENCE: Duration = seconds(180);
 pub const NAMESPACE: &str = "flink";
 pub const NAME: &str = "demo";
 /// Flink's annotation with the leader record, on the cluster ConfigMap.
@@ -149,17 +151,17 @@ impl Cluster {
     }
 
     pub async fn wait_until_ready(&mut self) {
-        eventually("a leader with all TaskManagers", seconds(60), async || {
+        eventually("a leader with all TaskManagers", PATIENCE, async || {
             self.assert_all_run();
             let overview = self.job_managers[self.leader().await?].rest().overview().await.ok()?;
             (overview["taskmanagers"].as_u64() == Some(self.task_managers.len() as u64)).then_some(())
         })
         .await;
         for job_manager in &self.job_managers {
-            eventually(&format!("{} answers", job_manager.pod), seconds(60), async || job_manager.rest().overview().await.ok()).await;
+            eventually(&format!("{} answers", job_manager.pod), PATIENCE, async || job_manager.rest().overview().await.ok()).await;
             if job_manager.gateway.is_some() {
                 let ready = async || job_manager.probe("/readyz").await.ok().filter(|(code, _)| *code == 200);
-                eventually(&format!("{} can take over", job_manager.pod), seconds(60), ready).await;
+                eventually(&format!("{} can take over", job_manager.pod), PATIENCE, ready).await;
             }
         }
     }
@@ -178,7 +180,7 @@ impl Cluster {
         self.of_job_managers().for_each(Process::cont);
         let begin = std::time::Instant::now();
         while !self.is_ready().await {
-            assert!(begin.elapsed() < seconds(120), "not all is well again");
+            assert!(begin.elapsed() < PATIENCE, "not all is well again");
             self.of_job_managers().filter_map(|process| (!process.is_running()).then_some(process)).for_each(Process::restart);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -209,7 +211,7 @@ impl Cluster {
     /// Returns when all standbys stand in the Lease.
     pub async fn wait_for_members(&self) {
         let members = self.job_managers.len() - 1;
-        eventually("all standbys listed", seconds(60), async || (self.lease().await.peers.members.len() == members).then_some(())).await;
+        eventually("all standbys listed", PATIENCE, async || (self.lease().await.peers.members.len() == members).then_some(())).await;
     }
 
     /// A new JobManager pod; does not wait for it.
@@ -301,7 +303,8 @@ impl Cluster {
     }
 
     pub async fn config_map(&self, name: &str) -> Option<ConfigMap> {
-        self.config_maps().get_opt(name).await.expect("failed to read a ConfigMap")
+        let config_maps = self.config_maps();
+        answered("a ConfigMap", async || config_maps.get_opt(name).await.ok()).await
     }
 
     /// The Lease, as the gateways read it; or what the ledger says in its place.
@@ -311,7 +314,7 @@ impl Cluster {
             return election::lease_of(&ledger.metadata).as_ref().map(Record::of).unwrap_or_default();
         }
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
-        Record::of(&leases.get(&names::lease(NAME)).await.expect("failed to read the Lease"))
+        Record::of(&answered("the Lease", async || leases.get(&names::lease(NAME)).await.ok()).await)
     }
 
     /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
@@ -341,7 +344,7 @@ impl Cluster {
         let arguments = ["--output", &output, "--lines", &lines, "--rate", &rate, "--checkpoint-interval-millis", "500"];
         let job = self.submit("KeyedSequence", &arguments).await.expect("failed to run the job");
         let rest = self.leader_rest().await;
-        eventually("all tasks RUNNING", seconds(60), async || rest.job(&job).await.ok().filter(Job::runs)).await;
+        eventually("all tasks RUNNING", PATIENCE, async || rest.job(&job).await.ok().filter(Job::runs)).await;
         job
     }
 
@@ -350,7 +353,17 @@ impl Cluster {
     }
 
     pub async fn leader_rest(&self) -> Rest {
-        self.job_managers[self.leader().await.expect("a leader")].rest()
+        self.job_managers[eventually("a leader", seconds(30), async || self.leader().await).await].rest()
+    }
+
+    /// Cancels a job; returns when its leader has heard of it.
+    pub async fn cancel(&self, job: &str) {
+        let heard = async || {
+            let rest = self.leader_rest().await;
+            let asked = rest.cancel(job).await.is_ok();
+            (asked || rest.job(job).await.is_ok_and(|now| now.state.starts_with("CANCEL"))).then_some(())
+        };
+        eventually(&format!("{job} cancelled"), seconds(60), heard).await;
     }
 
     /// Waits until the job is in a state; panics when it has ended in another one.
@@ -366,9 +379,15 @@ impl Cluster {
 
     /// `checkpoints` of the job at its leader, as soon as so many are complete.
     pub async fn wait_for_checkpoints(&self, job: &str, completed: u64) -> Checkpoints {
-        let rest = self.leader_rest().await;
-        let enough = async || rest.checkpoints(job).await.ok().filter(|one| one.completed >= completed);
-        eventually(&format!("{completed} checkpoints"), seconds(60), enough).await
+        let mut rest = self.leader_rest().await;
+        let enough = async || match rest.checkpoints(job).await {
+            Ok(now) => Some(now).filter(|now| now.completed >= completed),
+            Err(_) => {
+                rest = self.leader_rest().await;
+                None
+            }
+        };
+        eventually(&format!("{completed} checkpoints"), PATIENCE, enough).await
     }
 
     /// The number that Flink will give to the next checkpoint of the job.
@@ -381,6 +400,11 @@ impl Cluster {
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
         data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
     }
+}
+
+/// What the API server answers; it may be away for a moment.
+async fn answered<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually(&format!("{what} from the API server"), seconds(30), ask).await
 }
 
 pub fn cluster_config_map() -> String {

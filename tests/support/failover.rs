@@ -43,7 +43,7 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
     let granted = tokio::time::timeout(seconds(60), granted).await.expect("no new leader in 60 s").expect("a watching task") - begin;
     let leader = eventually("the new leader's address", seconds(20), async || cluster.leader().await.filter(|&now| now != old)).await;
     let address = cluster.job_managers[leader].address;
-    let quick = Rest::with_timeout(address, Duration::from_millis(200));
+    let quick = Rest::with_timeout(address, Duration::from_millis(500));
     eventually("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
     let running = begin.elapsed();
     let rest = Rest::new(address);

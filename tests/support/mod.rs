@@ -24,7 +24,7 @@ pub mod s3;
 pub mod terms;
 pub mod zookeeper;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,11 @@ pub const fn seconds(seconds: u64) -> Duration {
 
 /// Runs a script of the repository and returns what it prints; its progress goes to our standard error.
 pub fn script(path: &str, arguments: &[&str]) -> String {
+    attempt(path, arguments).unwrap_or_else(|printed| panic!("{path} {arguments:?} failed: {printed}"))
+}
+
+/// The same; what it printed is the error when it fails.
+fn attempt(path: &str, arguments: &[&str]) -> Result<String, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let mut command = Command::new(&script);
     // What cargo tells this test about its package would make a cargo that the script calls build the dependencies anew.
@@ -56,8 +61,22 @@ pub fn script(path: &str, arguments: &[&str]) -> String {
     }
     let output = command.args(arguments).stderr(Stdio::inherit()).output();
     let output = output.unwrap_or_else(|error| panic!("failed to run {}: {error}", script.display()));
-    assert!(output.status.success(), "{path} {arguments:?} failed: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stdout).expect("a script prints text").trim().to_owned()
+    let printed = String::from_utf8(output.stdout).expect("a script prints text").trim().to_owned();
+    if output.status.success() { Ok(printed) } else { Err(printed) }
+}
+
+/// Proves that a job's output is exactly-once, as `lines` or "any". `find` tells where it is, or makes a copy of it, each time anew:
+/// each subtask of a running job commits by itself, and who looks in between sees a gap that is none. A real one stays.
+pub fn verify<T>(lines: &str, find: impl Fn() -> (T, PathBuf)) {
+    let begin = Instant::now();
+    loop {
+        let (_keep, output) = find();
+        match attempt("jobs/verify", &[&output.display().to_string(), lines]) {
+            Ok(printed) => return say(printed),
+            Err(printed) => assert!(begin.elapsed() < seconds(20), "jobs/verify {}: {printed}", output.display()),
+        }
+        std::thread::sleep(seconds(1));
+    }
 }
 
 /// A line of progress; the tests run with `--nocapture`.

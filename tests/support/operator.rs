@@ -111,7 +111,7 @@ impl Installation {
     ) -> Value {
         let api = self.api::<K>(namespace);
         let what = format!("{what}; see {}", self.operator);
-        let found = eventually(&what, seconds(20), async || {
+        let found = eventually(&what, seconds(60), async || {
             let object = api.get_opt(name).await.expect("the API server answers")?;
             let object = serde_json::to_value(object).expect("an object");
             probe(&object).then_some(object)

@@ -52,7 +52,7 @@ pub struct Checkpoints {
 
 impl Rest {
     pub fn new(address: Ipv4Addr) -> Self {
-        Self::with_timeout(address, seconds(3))
+        Self::with_timeout(address, seconds(10))
     }
 
     pub fn with_timeout(address: Ipv4Addr, timeout: Duration) -> Self {
@@ -79,7 +79,7 @@ impl Rest {
         let name = jar.file_name().context("a jar has a name")?.to_string_lossy().into_owned();
         let part = multipart::Part::bytes(std::fs::read(jar)?).file_name(name).mime_str("application/java-archive")?;
         let form = multipart::Form::new().part("jarfile", part);
-        let answer = answer(self.client.post(format!("{}/jars/upload", self.base)).multipart(form).timeout(seconds(20))).await?;
+        let answer = answer(self.client.post(format!("{}/jars/upload", self.base)).multipart(form).timeout(seconds(60))).await?;
         let file = answer["filename"].as_str().with_context(|| format!("no file name in {answer}"))?;
         Ok(file.rsplit('/').next().unwrap_or(file).to_owned())
     }
@@ -92,7 +92,7 @@ impl Rest {
     /// The same under an id of the user's own.
     pub async fn run_as(&self, jar: &str, class: &str, arguments: &[&str], id: Option<&str>) -> Result<String> {
         let body = json!({"entryClass": class, "programArgsList": arguments, "jobId": id});
-        let answer = answer(self.client.post(format!("{}/jars/{jar}/run", self.base)).json(&body).timeout(seconds(20))).await?;
+        let answer = answer(self.client.post(format!("{}/jars/{jar}/run", self.base)).json(&body).timeout(seconds(60))).await?;
         Ok(answer["jobid"].as_str().with_context(|| format!("no job in {answer}"))?.to_owned())
     }
 
@@ -129,7 +129,7 @@ impl Rest {
     /// Begins to stop the job with a savepoint, which commits all of its output.
     pub async fn stop_with_savepoint(&self, job: &str, directory: &str) -> Result<()> {
         let body = json!({"targetDirectory": directory, "drain": false});
-        answer(self.client.post(format!("{}/jobs/{job}/stop", self.base)).json(&body)).await.map(drop)
+        answer(self.client.post(format!("{}/jobs/{job}/stop", self.base)).json(&body).timeout(seconds(60))).await.map(drop)
     }
 
     /// Tells Flink to end its cluster, jobs and all.

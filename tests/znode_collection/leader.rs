@@ -112,7 +112,7 @@ impl Leader {
             if open == 0 {
                 return assert_eq!(scene.left(rig).await, Vec::<String>::new(), "noted as collected");
             }
-            assert!(begin.elapsed() < seconds(10), "{open} jobs are not noted as collected: {jobs:#?}\n{:#?}", self.gate.writes());
+            assert!(begin.elapsed() < seconds(60), "{open} jobs are not noted as collected: {jobs:#?}\n{:#?}", self.gate.writes());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -120,7 +120,7 @@ async fn die_at(rig: &Rig, scene: &Scene, number: usize, cut: Cut) -> bool {
 
 async fn finish(rig: &Rig, scene: &Scene, what: &str) {
     let next = Leader::elect(rig, scene, Gate::new(None)).await;
-    let finished = tokio::time::timeout(seconds(30), next.do_all(scene, rig)).await;
+    let finished = tokio::time::timeout(seconds(90), next.do_all(scene, rig)).await;
     assert!(finished.is_ok(), "the next leader does not come to an end after {what}");
 }
 

@@ -71,7 +71,7 @@ async fn quorum_that_comes_late_and_is_shared() -> (String, String) {
     client.mkdir(&Quorum::paths().child("flinkha/somebody-else"), &options).await.expect("a mark");
     let shared = told(&cluster, "StorageShared").await;
     assert!(shared.contains("/flinkha/somebody-else (a znode)"), "{shared}");
-    cluster.leader_rest().await.cancel(&job).await.expect("a cancelled job");
+    cluster.cancel(&job).await;
     cluster.wait_for_state(&job, "CANCELED", seconds(30)).await;
     tokio::time::sleep(seconds(4)).await;
     let left = Left::of(&cluster).await;

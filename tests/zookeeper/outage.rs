@@ -105,7 +105,8 @@ pub async fn quorum(away: u64) -> Value {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     let running = back.elapsed().as_secs_f64();
-    cluster.wait_until_ready().await;
+    // A standby may give up later than that.
+    cluster.mend().await;
     let rest = cluster.leader_rest().await;
     let after: Checkpoints = eventually("new checkpoints", seconds(60), async || {
         rest.checkpoints(&job).await.ok().filter(|now| now.completed > before.completed)
