@@ -11,8 +11,10 @@ mod judge;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
 use fault::Fault;
-use judge::{Before, Row};
+use judge::{Before, Harm, Row};
 use support::cluster::{Cluster, Provider};
 use support::report::number;
 use support::{eventually, say, script, seconds};
@@ -39,7 +41,14 @@ async fn main() {
     say(format!("{} faults in the order of SEED={seed}", order.len()));
     for (done, row) in order.iter().enumerate() {
         say(format!("{} of {}: {}", done + 1, order.len(), faults[*row].name()));
-        once(&mut cluster, &job, faults[*row], outage, &mut rows[*row]).await;
+        let (mut harm, mut running) = once(&mut cluster, &job, faults[*row], outage).await;
+        // A machine that stands still for seconds is a fault of its own, on top of this one. What the product does wrong it does again.
+        if harm.is_of_time() {
+            say("more harm than it may do: once more");
+            rows[*row].repeated += 1;
+            (harm, running) = once(&mut cluster, &job, faults[*row], outage).await;
+        }
+        rows[*row].add(harm, running);
         judge::write(&rows);
     }
     judge::print(&rows);
@@ -53,7 +62,7 @@ async fn main() {
 }
 
 /// One fault, and what came of it. Afterwards all is well again.
-async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: std::time::Duration, row: &mut Row) {
+async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: Duration) -> (Harm, Option<Duration>) {
     let before = Before::of(cluster, job).await;
     let leader = before.leader;
     let begin = std::time::Instant::now();
@@ -80,5 +89,5 @@ async fn once(cluster: &mut Cluster, job: &str, fault: Fault, outage: std::time:
         now.latest.is_some_and(|latest| latest > before.latest).then_some(now)
     })
     .await;
-    row.add(judge::judge(cluster, job, &before, &after, fault).await, running);
+    (judge::judge(cluster, job, &before, &after, fault).await, running)
 }
