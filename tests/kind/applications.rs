@@ -8,7 +8,7 @@ use crate::kit::failover::kill_leader;
 use crate::kit::machine::run;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
-use crate::support::{eventually, say, script, seconds};
+use crate::support::{eventually, say, seconds};
 
 fn kills() -> usize {
     std::env::var("KILLS").map_or(3, |text| text.parse().expect("KILLS is a number"))
@@ -29,22 +29,24 @@ async fn assert_nothing_remains(cluster: &Cluster) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_survives_its_leaders_and_completes_and_nothing_of_it_is_left() {
     let namespace = Namespace::fresh("kind-application");
-    let lines = (2000 + 2000 * kills()).to_string();
+    // It must not end before the last kill.
+    let lines = (2000 + 4000 * kills()).to_string();
     let arguments = ["--output", "/flink/output/whole", "--lines", &lines, "--rate", "100"];
     let mut resource = resource(&namespace, "KeyedSequence", &arguments);
     resource["spec"]["jobManager"]["replicas"] = 3.into();
     let cluster = ours::apply(namespace, &resource).await;
     cluster.wait_until_ready().await;
     let job = cluster.wait_for_phase(Phase::Running).await.job_id;
-    for _ in 0..kills() {
+    for kill in 1..=kills() {
         let failover = kill_leader(&cluster, &job).await;
-        cluster.replace(&failover.from).await;
+        if kill < kills() {
+            cluster.replace(&failover.from).await;
+        }
     }
     wait_for_condition(&cluster, "Complete");
     assert_nothing_remains(&cluster).await;
     assert_eq!(cluster.condition("Complete").await.1, "Finished");
-    let (_copy, output) = cluster.namespace.copy("output/whole");
-    say(script("jobs/verify", &[&output.display().to_string(), &lines]));
+    cluster.namespace.verify("output/whole", &lines);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,14 +64,14 @@ async fn a_cancelled_application_completes_and_a_failed_one_tells_its_exception(
 
     let namespace = Namespace::fresh("kind-application");
     let mut resource = self::resource(&namespace, "FailsForGood", &["--after-millis", "5000"]);
-    resource["spec"]["ttlSecondsAfterFinished"] = 15.into();
+    resource["spec"]["ttlSecondsAfterFinished"] = 30.into();
     let cluster = ours::apply(namespace, &resource).await;
     wait_for_condition(&cluster, "Failed");
     assert_nothing_remains(&cluster).await;
     let (_, _, message) = cluster.condition("Failed").await;
     say(&message);
     assert!(message.contains("IllegalStateException: failed for good"), "{message}");
-    eventually("the resource is deleted when its time is over", seconds(60), async || {
+    eventually("the resource is deleted when its time is over", seconds(120), async || {
         run("kubectl", &["--namespace", &cluster.namespace.0, "get", "fhc", &cluster.name], "").err()
     })
     .await;

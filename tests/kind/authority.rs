@@ -24,8 +24,9 @@ async fn flinks_requests_reach_the_api_server_under_the_pods_own_service_account
 
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("audit.log");
-    // From here on: a machine that was switched off may have left a torn line.
-    let lines = format!("tail --bytes=+{} {CONTROL_PLANE_LOG} | grep {}", begin + 1, cluster.namespace.0);
+    // From here on, and whole lines: a machine that was switched off may have left a torn one, and the last may be half written.
+    let lines =
+        format!(r#"tail --bytes=+{} {CONTROL_PLANE_LOG} | grep '^{{"kind":"Event".*}}$' | grep {}"#, begin + 1, cluster.namespace.0);
     let lines = node::run(&node::control_plane(), &["sh", "-c", &lines]);
     std::fs::write(&log, lines).unwrap();
     let requests = Audit::new(log).of(&cluster.namespace.0, "configmaps");

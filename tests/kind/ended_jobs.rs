@@ -16,7 +16,7 @@ const COLLECTED: Duration = seconds(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finished_job_leaves_no_config_map_no_key_and_no_file() {
     let session = Session::start().await;
-    let arguments = ["--output", "/flink/output/finished", "--lines", "300", "--rate", "100"];
+    let arguments = ["--output", "/flink/output/finished", "--lines", "2000", "--rate", "200"];
     let job = session.cluster.run("KeyedSequence", &arguments, 1).await;
     assert!(!remains(&session.cluster).await.is_empty(), "a running job has HA data");
     session.cluster.wait_for_end(&job, "FINISHED").await;

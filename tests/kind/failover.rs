@@ -15,7 +15,7 @@ use crate::kit::machine::kubectl;
 use crate::kit::node::Shot;
 use crate::kit::session::Session;
 use crate::support::cluster::dispatcher;
-use crate::support::{eventually, say, script, seconds};
+use crate::support::{eventually, say, seconds};
 
 fn kills() -> usize {
     std::env::var("KILLS").map_or(3, |text| text.parse().expect("KILLS is a number"))
@@ -34,15 +34,14 @@ async fn after_every_kill_of_the_leader_another_leads_and_the_job_goes_on_exactl
         let running: Vec<&str> = jobs.iter().filter(|one| one.runs()).map(|one| one.id.as_str()).collect();
         assert_eq!(running, [job.as_str()], "kill {kill}: a job was lost or doubled");
         let seen = async || cluster.resource().await.status?.last_failover.filter(|seen| seen.to == failover.to);
-        let seen = eventually("the failover in the status", seconds(10), seen).await;
+        let seen = eventually("the failover in the status", seconds(60), seen).await;
         assert_eq!(seen.from, failover.from);
         cluster.replace(&failover.from).await;
     }
     let rest = cluster.leading_rest().await;
     rest.stop_with_savepoint(&job, "file:///flink/savepoints").await.unwrap();
     cluster.wait_for_end(&job, "FINISHED").await;
-    let (_copy, output) = cluster.namespace.copy("output/kills");
-    say(script("jobs/verify", &[&output.display().to_string(), "any"]));
+    cluster.namespace.verify("output/kills", "any");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,10 +58,9 @@ async fn a_leader_that_is_deleted_hands_over_before_it_ends() {
     let failover = fail_over(cluster, &job, &leader, delete).await;
     let change = cluster.last_change().await;
     say(format!("last change: {change}"));
-    assert_eq!(change["from"], failover.from.as_str());
-    assert_eq!(change["to"], failover.to.as_str());
+    assert_eq!((&change["why"], &change["from"], &change["to"]), (&json!("PodTerminating"), &json!(failover.from), &json!(failover.to)));
     // Usually a quarter of a second; two busy cores may need longer, and a Lease that was not handed over needs 4 s at least.
-    assert!(change["leaderlessMillis"].as_u64().unwrap() < 2000, "{change}");
+    assert!(change["leaderlessMillis"].as_u64().unwrap() < 4000, "{change}");
     cluster.wait_until_ready().await;
     cluster.cancel(&job).await;
 }
@@ -72,6 +70,8 @@ async fn a_planned_switchover_is_asked_for_on_the_resource() {
     let session = Session::start().await;
     let cluster = &session.cluster;
     let job = cluster.run("KeyedSequence", &["--output", "/flink/output/switchover"], 2).await;
+    // Without a standby that is ready the answer would be no.
+    cluster.wait_until_ready().await;
     let leader = cluster.leader().await.unwrap().name_any();
     let ask = async || {
         let begin = Instant::now();
@@ -83,7 +83,7 @@ async fn a_planned_switchover_is_asked_for_on_the_resource() {
     say(format!("last change: {change}"));
     assert_eq!((&change["why"], &change["from"], &change["to"]), (&json!("Switchover"), &json!(failover.from), &json!(failover.to)));
     // The old leader's JVM goes on working meanwhile, it cancels the job: on two cores that takes its time.
-    assert!(change["leaderlessMillis"].as_u64().unwrap() < 2000, "{change}");
+    assert!(change["leaderlessMillis"].as_u64().unwrap() < 4000, "{change}");
     cluster.wait_until_ready().await;
     cluster.cancel(&job).await;
 }
@@ -104,10 +104,10 @@ async fn a_gateway_that_dies_is_no_failover_and_the_job_is_not_restarted() {
         let pod = cluster.pods_api().get(&pod).await.ok()?;
         (self::restarts(&pod, GATEWAY_CONTAINER) > restarts && is_ready(&pod)).then_some(())
     };
-    eventually("the gateway again, and Ready", seconds(30), restarted).await;
+    eventually("the gateway again, and Ready", seconds(90), restarted).await;
     let completed = rest.checkpoints(&job).await.unwrap().completed;
     let more = async || rest.checkpoints(&job).await.ok().filter(|now| now.completed > completed + 2);
-    eventually("three more checkpoints", seconds(30), more).await;
+    eventually("three more checkpoints", seconds(60), more).await;
     assert_eq!(state(cluster, &job).await, before);
     cluster.cancel(&job).await;
 }

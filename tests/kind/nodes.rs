@@ -6,7 +6,7 @@ use kube::api::DeleteParams;
 use crate::kit::failover::fail_over;
 use crate::kit::node;
 use crate::kit::session::Session;
-use crate::support::{say, script};
+use crate::support::say;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_pod_or_node_vanishes_or_stands_still_is_replaced_and_the_job_goes_on_exactly_once() {
@@ -42,6 +42,5 @@ async fn a_leader_whose_pod_or_node_vanishes_or_stands_still_is_replaced_and_the
     let rest = cluster.leading_rest().await;
     rest.stop_with_savepoint(&job, "file:///flink/savepoints").await.unwrap();
     cluster.wait_for_end(&job, "FINISHED").await;
-    let (_copy, output) = cluster.namespace.copy("output/nodes");
-    say(script("jobs/verify", &[&output.display().to_string(), "any"]));
+    cluster.namespace.verify("output/nodes", "any");
 }

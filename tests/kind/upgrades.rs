@@ -11,7 +11,7 @@ use crate::kit::application::{change, resource};
 use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
-use crate::support::{eventually, say, script, seconds};
+use crate::support::{eventually, say, seconds};
 
 const OUTPUT: &str = "/flink/output/upgrades";
 
@@ -35,8 +35,7 @@ async fn start() -> (Cluster, Value, String) {
 }
 
 fn verify(cluster: &Cluster) {
-    let (_copy, output) = cluster.namespace.copy("output/upgrades");
-    say(script("jobs/verify", &[&output.display().to_string(), "any"]));
+    cluster.namespace.verify("output/upgrades", "any");
 }
 
 async fn pods(cluster: &Cluster, component: &str) -> Vec<String> {
@@ -117,8 +116,7 @@ async fn state_survives_every_kind_of_upgrade_and_a_minute_of_suspension() {
     say(format!("stateless: {:?} ms", upgrade.milliseconds));
     assert_ne!(next.job_id, application.job_id);
     assert_one_restart(&cluster, &next.job_id).await;
-    let (_copy, output) = cluster.namespace.copy("output/anew");
-    say(script("jobs/verify", &[&output.display().to_string(), "any"]));
+    cluster.namespace.verify("output/anew", "any");
     let left = async || cluster.remains().await.iter().all(|one| !one.contains(&application.job_id)).then_some(());
     eventually("nothing of the former run", seconds(60), left).await;
 }
@@ -137,7 +135,7 @@ async fn what_does_not_come_up_is_taken_back_and_nothing_is_lost() {
     for (what, reason, message) in expected {
         let mut bad = good.clone();
         match what {
-            "an image that does not exist" => bad["spec"]["image"] = "flink:none".into(),
+            "an image that does not exist" => bad["spec"]["image"] = "localhost:1/flink:none".into(),
             "a jar that does not exist" => bad["spec"]["job"]["jarURI"] = "file:///flink/none.jar".into(),
             "a main class that throws" => bad["spec"]["job"]["args"] = json!(["--nonsense", "x"]),
             "a savepoint directory that cannot be written" => {
@@ -155,7 +153,7 @@ async fn what_does_not_come_up_is_taken_back_and_nothing_is_lost() {
             let last = application.upgrades.last().filter(|upgrade| upgrade.result == result)?.clone();
             (application.upgrades.len() > before && application.phase == Phase::Running).then_some((application, last))
         };
-        let (application, upgrade) = eventually(&format!("{what}: {result}"), seconds(300), concluded).await;
+        let (application, upgrade) = eventually(&format!("{what}: {result}"), seconds(420), concluded).await;
         run = application.job_id;
         cluster.wait_for_checkpoints(&run, 2).await;
         let why = upgrade.why.unwrap_or_default();

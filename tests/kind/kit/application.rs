@@ -30,7 +30,7 @@ pub fn resource(namespace: &Namespace, class: &str, arguments: &[&str]) -> Value
     resource["spec"]["job"]["sha256"] = sha256.into();
     resource["spec"]["job"]["entryClass"] = format!("dev.flinkha.jobs.{class}").into();
     resource["spec"]["job"]["args"] = json!(arguments);
-    resource["spec"]["job"]["upgradeDeadline"] = "90s".into();
+    resource["spec"]["job"]["upgradeDeadline"] = "300s".into();
     resource
 }
 
@@ -78,7 +78,7 @@ impl Cluster {
             rest.job(job).await.ok().filter(Job::runs)?;
             rest.checkpoints(job).await.ok().filter(|now| now.completed >= completed)
         };
-        eventually(&format!("{completed} checkpoints of {job}"), seconds(90), enough).await;
+        eventually(&format!("{completed} checkpoints of {job}"), PATIENCE, enough).await;
     }
 
     /// How often the tasks were restarted since the JobManager has the job.

@@ -1,5 +1,6 @@
 //! A Flink cluster in kind, ours or with Flink's own Kubernetes HA: its pods, its leader, its jobs.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use flinkha::api::names;
@@ -34,7 +35,8 @@ impl Cluster {
     /// Pods of a component that are not being deleted.
     pub async fn pods(&self, component: &str) -> Vec<Pod> {
         let labels = format!("{}={},{}={component}", names::CLUSTER_LABEL, self.name, names::COMPONENT_LABEL);
-        let pods = self.pods_api().list(&ListParams::default().labels(&labels)).await.expect("failed to list pods");
+        let (api, params) = (self.pods_api(), ListParams::default().labels(&labels));
+        let pods = answered("pods", || api.list(&params)).await;
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
     }
 
@@ -43,7 +45,8 @@ impl Cluster {
     }
 
     pub async fn config_map(&self, name: &str) -> Option<ConfigMap> {
-        self.config_maps().get_opt(name).await.expect("failed to read a ConfigMap")
+        let api = self.config_maps();
+        answered("a ConfigMap", || api.get_opt(name)).await
     }
 
     pub fn cluster_config_map(&self) -> String {
@@ -61,13 +64,14 @@ impl Cluster {
     /// With ZooKeeper: the pod whose address stands in the EndpointSlice.
     async fn published(&self) -> Option<Pod> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace.0);
-        let slice = slices.get_opt(&names::rest(&self.name)).await.expect("failed to read an EndpointSlice")?;
+        let name = names::rest(&self.name);
+        let slice = answered("an EndpointSlice", || slices.get_opt(&name)).await?;
         let addresses: Vec<String> = slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
         self.pods(names::JOB_MANAGER).await.into_iter().find(|pod| ip(pod).is_some_and(|ip| addresses.iter().any(|one| one == ip)))
     }
 
     pub fn rest(&self, pod: &str) -> Rest {
-        self.rest_with_timeout(pod, seconds(3))
+        self.rest_with_timeout(pod, seconds(20))
     }
 
     pub fn rest_with_timeout(&self, pod: &str, timeout: Duration) -> Rest {
@@ -80,19 +84,24 @@ impl Cluster {
 
     /// Waits until all pods are Ready, one of them leads, and all TaskManagers are registered there.
     pub async fn wait_until_ready(&self) {
-        for (component, count) in [(names::JOB_MANAGER, self.job_managers), (names::TASK_MANAGER, self.task_managers)] {
-            let what = format!("{count} Ready {component} pods of {} in {}", self.name, self.namespace.0);
-            let all = async || {
-                let pods = self.pods(component).await;
-                (pods.len() == count && pods.iter().all(is_ready)).then_some(())
-            };
-            eventually(&what, START, all).await;
-        }
-        eventually("a leader with all TaskManagers", seconds(60), async || {
+        let (components, last) = ([(names::JOB_MANAGER, self.job_managers), (names::TASK_MANAGER, self.task_managers)], RefCell::default());
+        // All of it at one look, the TaskManagers first: pods of a node that comes back are said to be Ready before it is there.
+        let ready = async || {
             let overview = self.rest(&self.leader().await?.name_any()).overview().await.ok()?;
-            (overview["taskmanagers"].as_u64() == Some(self.task_managers as u64)).then_some(())
-        })
-        .await;
+            last.replace(format!("{} TaskManagers are registered", overview["taskmanagers"]));
+            (overview["taskmanagers"].as_u64() == Some(self.task_managers as u64)).then_some(())?;
+            for (component, count) in components {
+                let pods = self.pods(component).await;
+                let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+                last.replace(format!("{ready} of {} {component} pods are Ready, {count} should be", pods.len()));
+                (pods.len() == count && ready == count).then_some(())?;
+            }
+            Some(())
+        };
+        let what = format!("{} in {} with all its pods and a leader", self.name, self.namespace.0);
+        if tokio::time::timeout(START, eventually(&what, START * 2, ready)).await.is_err() {
+            panic!("waited {START:?} in vain for: {what}; {}", last.borrow());
+        }
     }
 
     /// Deletes a pod at once and waits until another has its place: a container that died is restarted ever later.
@@ -123,6 +132,16 @@ impl Cluster {
         let name = names::job_config_map(&names::kubernetes_cluster_id(&self.name), job);
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
         data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
+    }
+}
+
+/// What the API server answers; it may be away for a moment on a machine that is busy.
+pub async fn answered<T, F: Future<Output = kube::Result<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+    let last = RefCell::new(None);
+    let once = async || ask().await.map_err(|error| last.replace(Some(error))).ok();
+    match tokio::time::timeout(seconds(60), eventually(what, seconds(120), once)).await {
+        Ok(answer) => answer,
+        Err(_) => panic!("failed to read {what}: {:?}", last.borrow()),
     }
 }
 

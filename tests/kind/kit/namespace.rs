@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::machine::{kubectl, run};
-use super::node;
-use crate::support::script;
+use super::{node, operator};
+use crate::support::{script, verify};
 
 /// The claim that the pods mount at `/flink`.
 pub const CLAIM: &str = "flink-storage";
@@ -17,6 +17,9 @@ impl Namespace {
     /// An empty one: what was in a namespace and a volume of this name is deleted.
     pub fn fresh(name: &str) -> Self {
         let namespace = Self(name.to_owned());
+        // What an earlier run has left waits for an operator that does what its finalizers ask for.
+        operator::install();
+        operator::scale(1);
         if run("kubectl", &["get", "namespace", name], "").is_ok() {
             namespace.delete();
         }
@@ -29,10 +32,10 @@ impl Namespace {
 
     pub fn delete(&self) {
         // Custom resources first, while their operator can still do what their finalizers ask for.
-        let _ = run("kubectl", &["--namespace", &self.0, "delete", "flinkhaclusters", "--all", "--timeout", "60s"], "");
-        let now = ["--now", "--timeout", "60s"];
+        let _ = run("kubectl", &["--namespace", &self.0, "delete", "flinkhaclusters", "--all", "--timeout", "180s"], "");
+        let now = ["--now", "--timeout", "180s"];
         kubectl(&[["--namespace", &self.0, "delete", "deployments,pods", "--all"].as_slice(), &now].concat());
-        kubectl(&["delete", "namespace", &self.0, "--timeout", "120s"]);
+        kubectl(&["delete", "namespace", &self.0, "--timeout", "300s"]);
     }
 
     /// Runs kubectl in this namespace.
@@ -55,8 +58,13 @@ impl Namespace {
         files
     }
 
+    /// Proves that what a job has written there is exactly-once: so many lines, or "any".
+    pub fn verify(&self, directory: &str, lines: &str) {
+        verify(lines, || self.copy(directory));
+    }
+
     /// A copy of a directory of the volume on this machine.
-    pub fn copy(&self, directory: &str) -> (TempDir, PathBuf) {
+    fn copy(&self, directory: &str) -> (TempDir, PathBuf) {
         let target = tempfile::tempdir().expect("a temporary directory");
         let path = target.path().join("copy");
         node::copy(&node::any(), &format!("{}/{directory}", self.directory()), &path);

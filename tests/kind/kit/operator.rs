@@ -23,8 +23,15 @@ pub fn install() {
         // The image's name stays the same when the program changes; with its id in the pods they change too.
         let id = format!("podAnnotations.image={}", image_id(&image));
         let install = ["upgrade", "--install", "flinkha", chart, "--namespace", NAMESPACE, "--create-namespace"];
-        let wait = ["--set-string", &id, "--wait", "--timeout", "120s"];
-        run("helm", &[install.as_slice(), &wait].concat(), "").unwrap_or_else(|error| panic!("helm failed: {error}"));
+        let wait = ["--set-string", &id, "--wait", "--timeout", "300s"];
+        let helm = || run("helm", &[install.as_slice(), &wait].concat(), "");
+        // A run that was ended in the middle of it leaves a release that nobody may touch.
+        let abandoned = |error: &String| error.contains("another operation") && error.contains("in progress");
+        let installed = helm().or_else(|error| {
+            let undo = ["uninstall", "flinkha", "--wait", "--namespace", NAMESPACE];
+            if abandoned(&error) { run("helm", &undo, "").and_then(|_| helm()) } else { Err(error) }
+        });
+        installed.unwrap_or_else(|error| panic!("helm failed: {error}"));
         scale(1);
         say(format!("the operator is installed ({:.0} s)", begin.elapsed().as_secs_f32()));
     });
@@ -38,9 +45,9 @@ fn image_id(image: &str) -> String {
 /// So many operators, when it returns.
 pub fn scale(replicas: u32) {
     kubectl(&["--namespace", NAMESPACE, "scale", DEPLOYMENT, "--replicas", &replicas.to_string()]);
-    kubectl(&["--namespace", NAMESPACE, "rollout", "status", DEPLOYMENT, "--timeout", "60s"]);
+    kubectl(&["--namespace", NAMESPACE, "rollout", "status", DEPLOYMENT, "--timeout", "240s"]);
     if replicas == 0 {
-        kubectl(&["--namespace", NAMESPACE, "wait", "pods", "--all", "--for", "delete", "--timeout", "60s"]);
+        kubectl(&["--namespace", NAMESPACE, "wait", "pods", "--all", "--for", "delete", "--timeout", "180s"]);
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, answered};
 use super::machine::{client, flink_image, kubectl_with};
 use super::namespace::Namespace;
 use super::operator;
@@ -46,7 +46,7 @@ pub async fn start(namespace: Namespace) -> Cluster {
 impl Cluster {
     pub async fn resource(&self) -> FlinkHaCluster {
         let resources: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &self.namespace.0);
-        resources.get(&self.name).await.expect("failed to read the FlinkHaCluster")
+        answered("the FlinkHaCluster", || resources.get(&self.name)).await
     }
 
     /// Reason and message of the condition Degraded, while it holds.
@@ -58,7 +58,8 @@ impl Cluster {
 
     pub async fn lease(&self) -> Lease {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace.0);
-        leases.get(&names::lease(&self.name)).await.expect("failed to read the Lease")
+        let name = names::lease(&self.name);
+        answered("the Lease", || leases.get(&name)).await
     }
 
     /// The pod that holds the Lease; empty when nobody does.
