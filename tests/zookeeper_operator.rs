@@ -66,6 +66,8 @@ async fn what_makes_no_sense_with_zookeeper_is_refused_by_name() {
     installation.apply(&of(json!({})));
     let changed = installation.refusal(&of(json!({ "provider": "Kubernetes", "zookeeper": null })));
     assert!(changed.contains("spec.highAvailability.provider cannot be changed"), "{changed}");
+    let moved = installation.refusal(&of(json!({ "zookeeper": { "rootPath": "/elsewhere" } })));
+    assert!(moved.contains("spec.highAvailability.zookeeper.rootPath cannot be changed"), "{moved}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

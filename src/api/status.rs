@@ -97,7 +97,8 @@ pub struct Job {
     /// Its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`; `Unknown` when it is no longer stored and there is no record of its end.
+    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place; `Unknown` when it is
+    /// no longer stored and there is no record of its end.
     pub state: String,
     /// When it was submitted.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -123,6 +123,10 @@ pub const PROVIDER_RULES: &[(&str, &str)] = &[
         "self.provider == oldSelf.provider",
         "spec.highAvailability.provider cannot be changed: the jobs' HA data are where the old one keeps them; stop the jobs with savepoints and make a new resource",
     ),
+    (
+        "!has(self.zookeeper) || !has(oldSelf.zookeeper) || self.zookeeper.rootPath == oldSelf.zookeeper.rootPath",
+        "spec.highAvailability.zookeeper.rootPath cannot be changed: the jobs' HA data are under the old one; stop the jobs with savepoints and make a new resource",
+    ),
 ];
 
 fn default_root_path() -> String {
