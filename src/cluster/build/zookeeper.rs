@@ -99,11 +99,13 @@ pub fn add_way(template: &mut Value, cluster: &Cluster, environment: &Environmen
 /// What JobManagers may do with the API server: nothing but the gateway's own book, and the address of the leader. Flink asks it for nothing.
 pub fn rules(cluster: &Cluster) -> Value {
     json!([
-        // The gateway: ledger, and the certificate by which it signs the storage directory.
+        // The gateway: the certificate by which it signs the storage directory.
+        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["kube-root-ca.crt"], "verbs": ["get"] },
+        // The ledger.
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
-            "resourceNames": [names::ledger(&cluster.name), "kube-root-ca.crt"],
+            "resourceNames": [names::ledger(&cluster.name)],
             // An application's gateway watches the ledger: there it is asked for savepoints.
             "verbs": if cluster.run.is_some() { json!(["get", "list", "watch", "patch"]) } else { json!(["get", "patch"]) },
         },
