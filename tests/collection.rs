@@ -1,4 +1,4 @@
-//! Deletion against every interleaving with a writer: Flink's steps, the collector's and the sweeper's, and crashes of both, in random order. What is
+//! Deletion against thousands of interleavings with a writer: Flink's steps, the collector's and the sweeper's, and crashes of both, in random order. What is
 //! deleted is decided by the same functions as in production; only files and ConfigMaps are values here.
 //!
 //! After each step: no file that a pointer of a job names, and none that Flink has just written, was deleted. At the end: nothing is left of a job

@@ -14,19 +14,19 @@ use kube::Api;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::control_plane::ControlPlane;
-use super::flink::{self, Distribution, Place, jobs_jar, kubernetes_environment};
+use super::flink::{self, Distribution, Place, kubernetes_environment};
 use super::gateway::{self, Pod};
 use super::host::{Directory, address, port};
 use super::identity::{create_all, create_pod, token};
 use super::process::Process;
 pub use super::provider::Provider;
-use super::rest::{Checkpoints, Job, Rest};
+use super::rest::Rest;
 use super::s3::S3;
 use super::zookeeper::{self, Quorum};
 use super::{eventually, say, seconds};
 
 /// JVMs start, and answer, on a machine that is busy with other things too. What is measured has limits of its own.
-const PATIENCE: Duration = seconds(180);
+pub const PATIENCE: Duration = seconds(180);
 pub const NAMESPACE: &str = "flink";
 pub const NAME: &str = "demo";
 /// Flink's annotation with the leader record, on the cluster ConfigMap.
@@ -326,79 +326,12 @@ impl Cluster {
         self.job_managers.iter().position(|one| published.contains(&format!("@127.0.0.1:{}/", port(one.address))))
     }
 
-    /// Runs one of the example jobs at the leader; returns its id.
-    pub async fn submit(&self, class: &str, arguments: &[&str]) -> anyhow::Result<String> {
-        self.submit_as(class, arguments, None).await
-    }
-
-    /// The same under an id of the user's own.
-    pub async fn submit_as(&self, class: &str, arguments: &[&str], id: Option<&str>) -> anyhow::Result<String> {
-        let rest = self.leader_rest().await;
-        let jar = rest.upload(&jobs_jar(&self.version)).await?;
-        rest.run_as(&jar, &format!("dev.flinkha.jobs.{class}"), arguments, id).await
-    }
-
-    /// The job whose output proves exactly-once, with two checkpoints a second; 0 lines are without end. Returns when all its tasks run.
-    pub async fn run_sequence(&self, lines: u32, rate: u32) -> String {
-        let (output, lines, rate) = (self.output().display().to_string(), lines.to_string(), rate.to_string());
-        let arguments = ["--output", &output, "--lines", &lines, "--rate", &rate, "--checkpoint-interval-millis", "500"];
-        let job = self.submit("KeyedSequence", &arguments).await.expect("failed to run the job");
-        let rest = self.leader_rest().await;
-        eventually("all tasks RUNNING", PATIENCE, async || rest.job(&job).await.ok().filter(Job::runs)).await;
-        job
-    }
-
     pub fn output(&self) -> PathBuf {
         self.directory.path().join("output")
     }
 
     pub async fn leader_rest(&self) -> Rest {
         self.job_managers[eventually("a leader", seconds(30), async || self.leader().await).await].rest()
-    }
-
-    /// Cancels a job; returns when its leader has heard of it.
-    pub async fn cancel(&self, job: &str) {
-        let heard = async || {
-            let rest = self.leader_rest().await;
-            let asked = rest.cancel(job).await.is_ok();
-            (asked || rest.job(job).await.is_ok_and(|now| now.state.starts_with("CANCEL"))).then_some(())
-        };
-        eventually(&format!("{job} cancelled"), seconds(60), heard).await;
-    }
-
-    /// Waits until the job is in a state; panics when it has ended in another one.
-    pub async fn wait_for_state(&self, job: &str, state: &str, limit: Duration) {
-        eventually(&format!("the job {state}"), limit, async || {
-            let now = self.leader_rest().await.job(job).await.ok()?.state;
-            let ended = ["FINISHED", "CANCELED", "FAILED"].contains(&now.as_str());
-            assert!(now == state || !ended, "the job ended {now}, not {state}");
-            (now == state).then_some(())
-        })
-        .await;
-    }
-
-    /// `checkpoints` of the job at its leader, as soon as so many are complete.
-    pub async fn wait_for_checkpoints(&self, job: &str, completed: u64) -> Checkpoints {
-        let mut rest = self.leader_rest().await;
-        let enough = async || match rest.checkpoints(job).await {
-            Ok(now) => Some(now).filter(|now| now.completed >= completed),
-            Err(_) => {
-                rest = self.leader_rest().await;
-                None
-            }
-        };
-        eventually(&format!("{completed} checkpoints"), PATIENCE, enough).await
-    }
-
-    /// The number that Flink will give to the next checkpoint of the job.
-    pub async fn checkpoint_counter(&self, job: &str) -> u64 {
-        if let Some(quorum) = &self.quorum {
-            let client = quorum.client().await.expect("a session");
-            return zookeeper::checkpoint_counter(&client, job).await.expect("a checkpoint counter in the job's znode");
-        }
-        let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
-        let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
-        data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
     }
 }
 

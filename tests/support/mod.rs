@@ -12,6 +12,7 @@ pub mod flink;
 pub mod gateway;
 pub mod host;
 pub mod identity;
+pub mod jobs;
 pub mod left;
 pub mod members;
 pub mod network;
