@@ -33,7 +33,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
 	$(call part,process tests) $(MAKE) --no-print-directory test-processes
 
-test-format: ## Is everything formatted, and is what is generated up to date?
+test-format: ## Is everything formatted?
 	cargo fmt --all --check
 
 test-lint: ## Lints, warnings are errors

@@ -12,7 +12,7 @@
 //! | [`flink`] | the bytes that Flink defines: its configuration keys, lock record, HA data |
 //! | [`lease`] | the election: invariants and the pure state machine |
 //! | [`cluster`] | every decision about a cluster: validate, build, conditions. No I/O |
-//! | [`world`] | what is outside and not the Kubernetes API: storage |
+//! | [`world`] | what is outside: API servers, Leases, quorums and their sessions, storage |
 //! | [`operator`] | the controller's shell: observe, apply, report |
 //! | [`gateway`] | the sidecar's shell: translation (pure), proxy, election driver, JVM process |
 //! | [`telemetry`] | logs, metrics, probes |
