@@ -1,6 +1,6 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
 
 pub mod adopter;
 pub mod application;
@@ -19,6 +19,7 @@ pub mod keeper;
 pub mod mender;
 pub mod over;
 pub mod peers;
+pub mod place;
 pub mod pointers;
 pub mod probes;
 pub mod proxy;
@@ -34,7 +35,7 @@ pub mod upstream;
 pub mod zookeeper;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,14 +46,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use self::place::Place;
 use self::request::Names;
 use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::cluster::application::Run;
-use crate::flink::config;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
-use crate::world::storage::Storage;
-use crate::world::storage::reach::FlinkConfiguration;
 use crate::world::{api_server, lease};
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
@@ -66,21 +65,14 @@ pub struct Arguments {
     /// Flink's kubernetes.cluster-id.
     #[arg(long)]
     pub cluster_id: String,
-    /// Flink's high-availability.cluster-id.
-    #[arg(long)]
-    pub ha_cluster_id: String,
     #[arg(long)]
     pub pod_name: String,
     #[arg(long)]
     pub pod_uid: String,
     #[arg(long)]
     pub pod_ip: IpAddr,
-    /// Flink's high-availability.storageDir.
-    #[arg(long)]
-    pub storage_dir: String,
-    /// File with Flink's configuration, of which the settings of its file systems matter here.
-    #[arg(long)]
-    pub flink_configuration: Option<PathBuf>,
+    #[command(flatten)]
+    pub place: Place,
     /// Flink's REST endpoint as the gateway reaches it.
     #[arg(long, default_value_t = format!("http://127.0.0.1:{}", names::REST_PORT))]
     pub jvm_rest: String,
@@ -175,8 +167,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
-    let configuration = flink_configuration(arguments.flink_configuration.as_deref())?;
-    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &configuration);
+    let configuration = arguments.place.configuration()?;
+    let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
     let book = book::Book {
         shared: Arc::clone(&shared),
@@ -239,13 +231,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn run_of(arguments: &Arguments) -> Option<Run> {
     let (job_id, version) = (arguments.application.clone()?, arguments.application_version.clone()?);
     Some(Run { job_id, version, start: arguments.application_start, ..Run::default() })
-}
-
-/// Flink's settings; none without a file.
-fn flink_configuration(path: Option<&Path>) -> anyhow::Result<FlinkConfiguration> {
-    let Some(path) = path else { return Ok(FlinkConfiguration::new()) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    config::parse(&text).with_context(|| format!("{} is not a configuration of Flink", path.display()))
 }
 
 /// A native sidecar is told to end after its JVM has ended, and the Lease was given back then. If the gateway alone is

@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::flink_configuration;
+use super::place::Place;
 use super::zookeeper::{Access, connect, own_way};
 use crate::cluster::sweep::Kind;
 use crate::flink::zookeeper::Paths;
@@ -20,15 +20,8 @@ use crate::world::zookeeper;
 /// Flags of `flinkha purge`; the operator writes them into the Job.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Flink's high-availability.storageDir.
-    #[arg(long)]
-    pub storage_dir: String,
-    /// Flink's high-availability.cluster-id.
-    #[arg(long)]
-    pub ha_cluster_id: String,
-    /// File with Flink's configuration, of which the settings of its file systems matter here.
-    #[arg(long)]
-    pub flink_configuration: Option<PathBuf>,
+    #[command(flatten)]
+    pub place: Place,
     /// How the cluster has signed its directory.
     #[arg(long)]
     pub owner: String,
@@ -73,7 +66,7 @@ const SESSIONS: Duration = Duration::from_secs(45);
 
 /// Removes the znodes, once all sessions of JobManagers have ended.
 async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
-    let paths = Paths::new(&arguments.zookeeper.root, &arguments.ha_cluster_id);
+    let paths = Paths::new(&arguments.zookeeper.root, &arguments.place.ha_cluster_id);
     let quorum = arguments.zookeeper.quorum()?;
     let client = connect(own_way(&quorum).await?, &quorum).await.context("no ZooKeeper server gives us a session; the znodes stay")?;
     let begin = Instant::now();
@@ -87,10 +80,10 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
 }
 
 async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
-    let configuration = flink_configuration(arguments.flink_configuration.as_deref())?;
-    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &configuration)?;
+    let place = &arguments.place;
+    let storage = place.storage(&place.configuration()?)?;
     let message = purge(&storage, &arguments.owner).await?;
-    owned_directories(&arguments.storage_dir, &arguments.ha_cluster_id).for_each(remove_empty);
+    owned_directories(&place.storage_dir, &place.ha_cluster_id).for_each(remove_empty);
     Ok(message)
 }
 

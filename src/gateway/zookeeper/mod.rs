@@ -25,14 +25,13 @@ use super::pointers::{Pointers, Znodes};
 use super::request::Names;
 use super::rest::Rest;
 use super::shared::{Clock, Shared};
-use super::{Orphans, book, bookkeeper, claim, collector, endpoint, flink_configuration, probes, run_of, sweeper, told_to_end};
+use super::{Orphans, book, bookkeeper, claim, collector, endpoint, probes, run_of, sweeper, told_to_end};
 use crate::api::names;
 use crate::api::zookeeper::Scheme;
 use crate::flink::zookeeper::Paths;
 use crate::lease::elector::Shown;
 use crate::world::identity::Identity;
 use crate::world::quorum::{Quorum, tunnel};
-use crate::world::storage::Storage;
 use crate::world::{api_server, lease};
 
 /// Where the quorum is. Flags of `flinkha gateway`, `flinkha purge` and `flinkha pass-through`.
@@ -154,10 +153,10 @@ pub async fn run(arguments: super::Arguments) -> anyhow::Result<()> {
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
     let probe_port =
         TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
-    let configuration = flink_configuration(arguments.flink_configuration.as_deref())?;
-    let storage = Storage::new(&arguments.storage_dir, &arguments.ha_cluster_id, &configuration);
+    let configuration = arguments.place.configuration()?;
+    let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
-    let paths = Paths::new(&access.root, &arguments.ha_cluster_id);
+    let paths = Paths::new(&access.root, &arguments.place.ha_cluster_id);
     let znodes = Znodes::new(paths, own_client, access.acls());
     let pointers = Pointers::Znodes(znodes.clone());
     let run = run_of(&arguments);
