@@ -12,7 +12,7 @@ use support::application::spec;
 use support::cluster::Cluster;
 use support::failover::fail_over;
 use support::left::Left;
-use support::{eventually, say, seconds, verify};
+use support::{eventually, say, seconds};
 
 const SEQUENCE: [&str; 6] = ["--output", "OUTPUT", "--rate", "100", "--checkpoint-interval-millis", "500"];
 
@@ -58,7 +58,7 @@ async fn an_application_survives_its_leader_and_ends_once() {
     tokio::time::sleep(seconds(15)).await;
     assert_eq!(leads(&cluster).await, None, "an application that has ended has no leader");
     assert!(Left::of(&cluster).await.is_nothing());
-    verify("6000", || ((), cluster.output()));
+    cluster.verify("6000");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
     cluster.mend().await;
     cluster.wait_until_up().await;
     assert_eq!(cluster.wait_for_checkpoints(&job, 1).await.restores, 1);
-    verify("any", || ((), cluster.output()));
+    cluster.verify("any");
     // Another run, stateless: nothing is left of the one before.
     let last = to(&cluster, &arguments("200", "1000"));
     cluster
@@ -122,7 +122,7 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
     assert_eq!(superseded.await.state, SUPERSEDED);
     assert_eq!(Left::of(&cluster).await.naming(&job), 0);
     wait_for_end(&mut cluster, &next, "Finished").await;
-    verify("1000", || ((), cluster.output()));
+    cluster.verify("1000");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +143,7 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
     assert!(cluster.tombstone(&job).await.is_none());
     let path = ask("upgrade-2", true, &directory).await.path.expect("a savepoint");
     wait_for_end(&mut cluster, &job, "Finished").await;
-    verify("any", || ((), cluster.output()));
+    cluster.verify("any");
     cluster
         .redeploy(2, |application| {
             let run = application.run.as_mut().unwrap();
@@ -154,7 +154,7 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
     cluster.wait_until_up().await;
     let next = cluster.job();
     cluster.wait_for_checkpoints(&next, 3).await;
-    verify("any", || ((), cluster.output()));
+    cluster.verify("any");
     assert!(Path::new(path.trim_start_matches("file:")).join("_metadata").exists(), "a savepoint is never deleted");
 }
 
@@ -185,7 +185,7 @@ async fn a_savepoint_that_a_job_is_stopped_with_survives_its_gateway() {
         .await;
     cluster.wait_until_ready().await;
     cluster.wait_until_up().await;
-    verify("any", || ((), cluster.output()));
+    cluster.verify("any");
 }
 
 /// The pod whose JVM leads, by the Lease: one that only tries holds it too, for a moment.
@@ -241,7 +241,7 @@ async fn a_storm_of_restarts_around_the_end_never_runs_the_job_again() {
         assert_eq!(began_late, None, "storm {storm}: a JVM that began after the end leads");
         let left = Left::of(&cluster).await;
         assert!(left.is_nothing(), "storm {storm}: {left:#?}");
-        verify(&SHORT.to_string(), || ((), cluster.output()));
+        cluster.verify(&SHORT.to_string());
         if storm < storms() {
             let output = cluster.output();
             cluster

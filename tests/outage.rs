@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use support::cluster::{Cluster, Provider};
+use support::jobs::watch;
 use support::provider::on_zookeeper;
 use support::{eventually, say, seconds};
 
@@ -31,19 +32,7 @@ async fn survives(outage: Duration, begin: impl AsyncFnOnce(&mut Cluster), end: 
     let (lease, leader) = (cluster.lease().await, cluster.leader().await.unwrap());
     let rest = cluster.leader_rest().await;
     begin(&mut cluster).await;
-    let away = std::time::Instant::now();
-    let mut answered = away;
-    while away.elapsed() < outage {
-        tokio::time::sleep(seconds(1)).await;
-        match rest.job(&job).await {
-            Ok(now) => {
-                answered = std::time::Instant::now();
-                assert!(now.runs(), "after {:.0} s of the outage: {now:?}", away.elapsed().as_secs_f64());
-            }
-            // A busy machine may keep one answer waiting.
-            Err(error) => assert!(answered.elapsed() < seconds(15), "the leader does not answer: {error:#}"),
-        }
-    }
+    watch(&rest, &job, outage.as_secs()).await;
     end(&mut cluster).await;
     let back = std::time::Instant::now();
     let before = eventually("the checkpoints", seconds(60), async || rest.checkpoints(&job).await.ok()).await;

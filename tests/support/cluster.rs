@@ -23,7 +23,7 @@ pub use super::provider::Provider;
 use super::rest::Rest;
 use super::s3::S3;
 use super::zookeeper::{self, Quorum};
-use super::{eventually, say, seconds};
+use super::{answered, eventually, say, seconds};
 
 /// JVMs start, and answer, on a machine that is busy with other things too. What is measured has limits of its own.
 pub const PATIENCE: Duration = seconds(180);
@@ -304,7 +304,7 @@ impl Cluster {
 
     pub async fn config_map(&self, name: &str) -> Option<ConfigMap> {
         let config_maps = self.config_maps();
-        answered("a ConfigMap", async || config_maps.get_opt(name).await.ok()).await
+        answered("a ConfigMap", async || config_maps.get_opt(name).await).await
     }
 
     /// The Lease, as the gateways read it; or what the ledger says in its place.
@@ -314,7 +314,7 @@ impl Cluster {
             return election::lease_of(&ledger.metadata).as_ref().map(Record::of).unwrap_or_default();
         }
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
-        Record::of(&answered("the Lease", async || leases.get(&names::lease(NAME)).await.ok()).await)
+        Record::of(&answered("the Lease", async || leases.get(&names::lease(NAME)).await).await)
     }
 
     /// The JobManager whose address Flink has published, which is the last thing that a new leader does.
@@ -333,11 +333,6 @@ impl Cluster {
     pub async fn leader_rest(&self) -> Rest {
         self.job_managers[eventually("a leader", seconds(30), async || self.leader().await).await].rest()
     }
-}
-
-/// What the API server answers; it may be away for a moment.
-async fn answered<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
-    eventually(&format!("{what} from the API server"), seconds(30), ask).await
 }
 
 pub fn cluster_config_map() -> String {

@@ -1,13 +1,13 @@
 //! The jobs of a cluster of processes: they are run, followed and ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flinkha::api::names;
 
 use super::cluster::{Cluster, NAME, PATIENCE};
 use super::flink::jobs_jar;
-use super::rest::{Checkpoints, Job};
-use super::{eventually, seconds, zookeeper};
+use super::rest::{Checkpoints, Job, Rest};
+use super::{eventually, seconds, verify, zookeeper};
 
 impl Cluster {
     /// Runs one of the example jobs at the leader; returns its id.
@@ -76,4 +76,29 @@ impl Cluster {
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
         data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
     }
+
+    /// Proves that what the job has written is exactly-once: so many lines, or "any".
+    pub fn verify(&self, lines: &str) {
+        verify(lines, || ((), self.output()));
+    }
+}
+
+/// Watches the job at its leader for so many seconds: all its tasks run all the while. Returns the longest time without a new checkpoint, in seconds.
+pub async fn watch(rest: &Rest, job: &str, duration: u64) -> f64 {
+    let (begin, mut answered, mut last, mut number, mut longest) = (Instant::now(), Instant::now(), Instant::now(), 0, 0_f64);
+    while begin.elapsed() < seconds(duration) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // A busy machine may keep one answer waiting.
+        let (Ok(now), Ok(checkpoints)) = (rest.job(job).await, rest.checkpoints(job).await) else {
+            assert!(answered.elapsed() < seconds(15), "the leader does not answer");
+            continue;
+        };
+        answered = Instant::now();
+        assert!(now.runs(), "after {:.1} s: {now:?}", begin.elapsed().as_secs_f64());
+        if checkpoints.completed != number {
+            (last, number) = (Instant::now(), checkpoints.completed);
+        }
+        longest = longest.max(last.elapsed().as_secs_f64());
+    }
+    longest
 }

@@ -41,6 +41,18 @@ pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnM
     }
 }
 
+/// What the API server answers; it may be away for a moment on a machine that is busy.
+pub async fn answered<T>(what: &str, mut ask: impl AsyncFnMut() -> kube::Result<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(begin.elapsed() < seconds(30), "failed to read {what}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

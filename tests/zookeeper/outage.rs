@@ -5,7 +5,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::support::cluster::Cluster;
-use super::support::rest::{Checkpoints, Rest};
+use super::support::jobs::watch;
+use super::support::rest::Checkpoints;
 use super::support::{eventually, say, seconds};
 
 /// How long a server is away. Longer than the session's time-out, so that whatever expires has expired.
@@ -45,26 +46,6 @@ pub async fn members() -> Value {
         "members: each of 3 servers killed and silent for {AWAY} s: no change of leader, no restart; longest time without a checkpoint {longest:.1} s"
     );
     json!({ "part": "members", "servers": 3, "restarts": 0, "changes": 0, "failed_checkpoints": after.failed, "longest_without_checkpoint_s": longest })
-}
-
-/// Watches the job at its leader for so many seconds: all its tasks run all the while. Returns the longest time without a new checkpoint, in seconds.
-pub async fn watch(rest: &Rest, job: &str, duration: u64) -> f64 {
-    let (begin, mut answered, mut last, mut number, mut longest) = (Instant::now(), Instant::now(), Instant::now(), 0, 0_f64);
-    while begin.elapsed() < seconds(duration) {
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        // A busy machine may keep one answer waiting.
-        let (Ok(now), Ok(checkpoints)) = (rest.job(job).await, rest.checkpoints(job).await) else {
-            assert!(answered.elapsed() < seconds(15), "the leader does not answer");
-            continue;
-        };
-        answered = Instant::now();
-        assert!(now.runs(), "after {:.1} s: {now:?}", begin.elapsed().as_secs_f64());
-        if checkpoints.completed != number {
-            (last, number) = (Instant::now(), checkpoints.completed);
-        }
-        longest = longest.max(last.elapsed().as_secs_f64());
-    }
-    longest
 }
 
 /// Two of three servers are lost for so long: leadership ends, because nobody could take it over safely; then the job resumes from its last checkpoint.

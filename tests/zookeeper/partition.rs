@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::outage::{AWAY, watch};
+use super::outage::AWAY;
 use super::support::cluster::Cluster;
+use super::support::jobs::watch;
 use super::support::network::Switch;
 use super::support::zookeeper::publisher;
 use super::support::{eventually, say, seconds};

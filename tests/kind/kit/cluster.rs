@@ -14,7 +14,7 @@ use super::namespace::Namespace;
 use crate::support::cluster::dispatcher;
 use crate::support::flink::jobs_jar;
 use crate::support::rest::{Job, Rest};
-use crate::support::{eventually, seconds};
+use crate::support::{answered, eventually, seconds};
 
 /// Starting JVMs takes long on a small machine, with all of a cluster's at once.
 const START: Duration = seconds(240);
@@ -36,7 +36,7 @@ impl Cluster {
     pub async fn pods(&self, component: &str) -> Vec<Pod> {
         let labels = format!("{}={},{}={component}", names::CLUSTER_LABEL, self.name, names::COMPONENT_LABEL);
         let (api, params) = (self.pods_api(), ListParams::default().labels(&labels));
-        let pods = answered("pods", || api.list(&params)).await;
+        let pods = answered("pods", async || api.list(&params).await).await;
         pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
     }
 
@@ -46,7 +46,7 @@ impl Cluster {
 
     pub async fn config_map(&self, name: &str) -> Option<ConfigMap> {
         let api = self.config_maps();
-        answered("a ConfigMap", || api.get_opt(name)).await
+        answered("a ConfigMap", async || api.get_opt(name).await).await
     }
 
     pub fn cluster_config_map(&self) -> String {
@@ -65,7 +65,7 @@ impl Cluster {
     async fn published(&self) -> Option<Pod> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace.0);
         let name = names::rest(&self.name);
-        let slice = answered("an EndpointSlice", || slices.get_opt(&name)).await?;
+        let slice = answered("an EndpointSlice", async || slices.get_opt(&name).await).await?;
         let addresses: Vec<String> = slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
         self.pods(names::JOB_MANAGER).await.into_iter().find(|pod| ip(pod).is_some_and(|ip| addresses.iter().any(|one| one == ip)))
     }
@@ -132,16 +132,6 @@ impl Cluster {
         let name = names::job_config_map(&names::kubernetes_cluster_id(&self.name), job);
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
         data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
-    }
-}
-
-/// What the API server answers; it may be away for a moment on a machine that is busy.
-pub async fn answered<T, F: Future<Output = kube::Result<T>>>(what: &str, ask: impl Fn() -> F) -> T {
-    let last = RefCell::new(None);
-    let once = async || ask().await.map_err(|error| last.replace(Some(error))).ok();
-    match tokio::time::timeout(seconds(60), eventually(what, seconds(120), once)).await {
-        Ok(answer) => answer,
-        Err(_) => panic!("failed to read {what}: {:?}", last.borrow()),
     }
 }
 

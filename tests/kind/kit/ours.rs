@@ -6,10 +6,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, answered};
+use super::cluster::Cluster;
 use super::machine::{client, flink_image, kubectl_with};
 use super::namespace::Namespace;
 use super::operator;
+use crate::support::answered;
 
 /// The FlinkHaCluster of `examples/session.yaml`, with the version of Flink under test.
 pub fn example() -> Value {
@@ -46,7 +47,7 @@ pub async fn start(namespace: Namespace) -> Cluster {
 impl Cluster {
     pub async fn resource(&self) -> FlinkHaCluster {
         let resources: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &self.namespace.0);
-        answered("the FlinkHaCluster", || resources.get(&self.name)).await
+        answered("the FlinkHaCluster", async || resources.get(&self.name).await).await
     }
 
     /// Reason and message of the condition Degraded, while it holds.
@@ -59,7 +60,7 @@ impl Cluster {
     pub async fn lease(&self) -> Lease {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace.0);
         let name = names::lease(&self.name);
-        answered("the Lease", || leases.get(&name)).await
+        answered("the Lease", async || leases.get(&name).await).await
     }
 
     /// The pod that holds the Lease; empty when nobody does.
