@@ -10,6 +10,8 @@ pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
 pub const LEADER_ANNOTATION: &str = "flinkha.dev/leader";
 /// Annotation on the ledger of a cluster with ZooKeeper: why a gateway does not reach the quorum, a sentence. Absent while all is well.
 pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
+/// Annotation on the ledger: JSON of [`crate::cluster::refusal::Refusal`], why a gateway does not let its JobManager lead. Absent while all is well.
+pub const REFUSAL_ANNOTATION: &str = "flinkha.dev/refusal";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Peers`], the holder and those whose promises it rests on.
 pub const PEERS_ANNOTATION: &str = "flinkha.dev/peers";
 /// Annotation on the ledger: when a standby last tried whether it can write. Nothing decides by its value.

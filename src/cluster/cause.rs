@@ -2,6 +2,7 @@
 
 use super::ledger::Size;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
+use super::refusal::Refusal;
 use crate::api::names::QUORUM_ANNOTATION;
 
 /// A cause: one word for machines and a sentence for people.
@@ -24,7 +25,7 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
     let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
     let pods = observed.job_manager_pods.iter().chain(&observed.task_manager_pods);
     let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    refused.chain(quorum(observed)).chain(pods.filter_map(|pod| of_pod(pod))).chain(ha_data(observed)).collect()
+    refused.chain(quorum(observed)).chain(refusal(observed)).chain(pods.filter_map(|pod| of_pod(pod))).chain(ha_data(observed)).collect()
 }
 
 /// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are put back.
@@ -48,6 +49,11 @@ fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
 fn quorum(observed: &Observed) -> Option<Cause> {
     let said = observed.ledger.as_ref()?.metadata.annotations.as_ref()?.get(QUORUM_ANNOTATION)?;
     Some(Cause { reason: "ZooKeeperUnreachable", message: format!("spec.highAvailability.zookeeper: {said}") })
+}
+
+/// Why a gateway does not let its JobManager lead.
+fn refusal(observed: &Observed) -> Option<Cause> {
+    Refusal::of(&observed.ledger.as_ref()?.metadata).map(Refusal::cause)
 }
 
 /// A ConfigMap this full leaves little time.
@@ -180,6 +186,15 @@ mod tests {
             (found[0].reason, found[0].message.as_str()),
             ("ZooKeeperUnreachable", "spec.highAvailability.zookeeper: zk-0:2181: connection refused")
         );
+    }
+
+    #[test]
+    fn what_a_gateway_refuses_is_told_on_the_resource() {
+        let said = json!({ "reason": "ForeignHaData", "message": "ConfigMap demo-cluster-config-map is another's" }).to_string();
+        let ledger = json!({ "metadata": { "annotations": { "flinkha.dev/refusal": said } }, "data": {} });
+        let observed = Observed { ledger: serde_json::from_value(ledger).ok().map(Arc::new), ..Observed::default() };
+        let found = causes(&observed);
+        assert_eq!((found[0].reason, found[0].message.as_str()), ("ForeignHaData", "ConfigMap demo-cluster-config-map is another's"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod merge;
 pub mod news;
 pub mod observed;
 pub mod quantity;
+pub mod refusal;
 pub mod rollout;
 pub mod status;
 pub mod sweep;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -21,11 +22,15 @@ use crate::cluster::application::{self, Progress};
 use crate::cluster::election::Notes;
 use crate::cluster::inventory::Inventory;
 use crate::cluster::ledger::{self, HaData, Job};
+use crate::cluster::refusal::Refusal;
 use crate::flink::ha_data;
 use crate::lease::term::{Relation, Term};
 
 /// Tries when another task of this gateway writes at the same moment.
 const TRIES: usize = 5;
+
+/// Between tries to remove a refusal.
+const LIFT_INTERVAL: Duration = Duration::from_secs(5);
 
 const NOT_OURS: &str = "the ledger holds something that is not ours; remove its key 'jobs'";
 
@@ -150,6 +155,35 @@ impl Book {
         let patch = json!({ "metadata": { "annotations": { names::QUORUM_ANNOTATION: trouble } } });
         let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.map(drop).context("failed to write the ledger")
+    }
+
+    /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses may have none.
+    pub async fn note_refusal(&self, refusal: Option<&Refusal>) -> anyhow::Result<()> {
+        let ledger = self.ledger().await?;
+        if Refusal::of(&ledger.metadata).as_ref() == refusal {
+            return Ok(());
+        }
+        let text = refusal.map(|refusal| json!(refusal).to_string());
+        let patch = json!({ "metadata": {
+            "resourceVersion": ledger.metadata.resource_version,
+            "annotations": { names::REFUSAL_ANNOTATION: text },
+        } });
+        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).context("failed to write the ledger")
+    }
+
+    /// Removes what a gateway said about refusing, once a JVM leads. Failures are tried again for a while.
+    pub fn lift_refusal(&self) {
+        let book = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..TRIES {
+                match book.note_refusal(None).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to remove a refusal from the ledger"),
+                }
+                tokio::time::sleep(LIFT_INTERVAL).await;
+            }
+        });
     }
 
     pub async fn ledger(&self) -> anyhow::Result<ConfigMap> {

@@ -100,7 +100,10 @@ impl Driver {
         }
         match event {
             Event::JvmHeard { jvm } => self.await_end_of(jvm),
-            Event::JvmTookLock { .. } => self.leads_since = Some(Instant::now()),
+            Event::JvmTookLock { .. } => {
+                self.leads_since = Some(Instant::now());
+                self.book.lift_refusal();
+            }
             _ => {}
         }
         if matches!(event, Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }) {

@@ -294,6 +294,7 @@ impl Watcher {
             tenure.granted = true;
             let term = term.clone();
             tracing::info!(term = term.number, milliseconds = leaderless.as_millis(), "our JVM leads");
+            self.book.lift_refusal();
             self.outlets.shown.send_replace(Shown::Leader { term: term.clone(), until: Time(u64::MAX) });
             let (publisher, shared, published) = (self.endpoint.clone(), Arc::clone(&self.book.shared), term.clone());
             tokio::spawn(async move { publisher.publish(&shared, &published).await });

@@ -1,0 +1,62 @@
+//! Why a gateway does not let its JobManager lead although it could: written by the gateway on the ledger, shown by the operator in the condition
+//! `Degraded`. The next JobManager that is granted leadership removes it.
+
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use super::cause::Cause;
+use crate::api::names::REFUSAL_ANNOTATION;
+
+/// HA data is stored under the cluster's name that this cluster has not written.
+pub const FOREIGN_HA_DATA: &str = "ForeignHaData";
+/// The ledger, or what it says of the application, cannot be read.
+pub const LEDGER_UNREADABLE: &str = "LedgerUnreadable";
+/// What is stored was written by pods of a later start, or by another run than the one that is to be replaced.
+pub const STORED_BY_ANOTHER: &str = "StoredByAnother";
+
+const REASONS: [&str; 3] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER];
+
+/// A refusal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refusal {
+    /// One of this module's reasons.
+    pub reason: String,
+    /// A sentence that names the object and the way out.
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(reason: &str, message: String) -> Self {
+        Self { reason: reason.to_owned(), message }
+    }
+
+    /// Reads the refusal that a ledger carries. Text that is not understood counts as none.
+    pub fn of(ledger: &ObjectMeta) -> Option<Self> {
+        serde_json::from_str(ledger.annotations.as_ref()?.get(REFUSAL_ANNOTATION)?).ok()
+    }
+
+    /// The refusal as a condition tells of it. A reason of a newer gateway keeps its message.
+    pub fn cause(self) -> Cause {
+        let reason = REASONS.into_iter().find(|known| *known == self.reason).unwrap_or("LeadershipRefused");
+        Cause { reason, message: self.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_back_and_becomes_a_cause() {
+        let refusal = Refusal::new(FOREIGN_HA_DATA, "ConfigMap x is not ours".to_owned());
+        let ledger = json!({ "annotations": { REFUSAL_ANNOTATION: json!(refusal).to_string() } });
+        let ledger: ObjectMeta = serde_json::from_value(ledger).expect("metadata");
+        assert_eq!(Refusal::of(&ledger), Some(refusal.clone()));
+        assert_eq!(refusal.cause(), Cause { reason: FOREIGN_HA_DATA, message: "ConfigMap x is not ours".to_owned() });
+        assert_eq!(Refusal::new("New", String::new()).cause().reason, "LeadershipRefused");
+        assert_eq!(Refusal::of(&ObjectMeta::default()), None);
+    }
+}
