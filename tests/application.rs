@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use flinkha::cluster::application::{Request, job_id};
 use flinkha::cluster::ledger::SUPERSEDED;
+use flinkha::cluster::refusal::STORED_BY_ANOTHER;
 use support::application::spec;
 use support::cluster::Cluster;
 use support::failover::fail_over;
@@ -123,6 +124,69 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
     assert_eq!(Left::of(&cluster).await.naming(&job), 0);
     wait_for_end(&mut cluster, &next, "Finished").await;
     cluster.verify("1000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_an_earlier_start_drop_nothing_also_when_the_ledger_is_lost() {
+    let mut cluster = Cluster::start_application(1, 1, "KeyedSequence", &SEQUENCE).await;
+    let (job, output) = (cluster.job(), cluster.output().display().to_string());
+    cluster.wait_for_checkpoints(&job, 2).await;
+    let earlier = cluster.application.clone();
+    let arguments = ["--output", &output, "--rate", "150", "--checkpoint-interval-millis", "500"];
+    let second = spec(&cluster, "KeyedSequence", &arguments);
+    cluster.redeploy(1, |application| application.spec = second).await;
+    cluster.wait_until_ready().await;
+    cluster.wait_until_up().await;
+    let latest = cluster.wait_for_checkpoints(&job, 2).await.latest.expect("a checkpoint");
+    let later = std::mem::replace(&mut cluster.application, earlier);
+    // A node that was lost is back, with its pod.
+    cluster.add_job_manager().await;
+    cluster.application = later;
+    let old = &cluster.job_managers[1];
+    eventually("the earlier pod's gateway answers", seconds(60), async || old.probe("/livez").await.ok()).await;
+    cluster.forget_in_ledger().await;
+    cluster.job_managers[0].jvm.kill();
+    let refusal = eventually("the refusal", seconds(120), async || cluster.refusal().await).await;
+    say(&refusal.message);
+    assert_eq!(refusal.reason, STORED_BY_ANOTHER);
+    assert!(refusal.message.contains("pods of start 2"), "{}", refusal.message);
+    assert_eq!(leads(&cluster).await, None);
+    assert_eq!(cluster.progress().await.start, 0, "nobody has begun");
+    cluster.job_managers[0].jvm.restart();
+    cluster.wait_until_up().await;
+    let checkpoints = cluster.wait_for_checkpoints(&job, 1).await;
+    assert!(checkpoints.restored.unwrap() >= latest, "{checkpoints:?}, {latest}");
+    eventually("the refusal is gone", seconds(30), async || cluster.refusal().await.is_none().then_some(())).await;
+    cluster.verify("any");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_nobody_named_is_not_superseded() {
+    let mut cluster = Cluster::start_application(1, 1, "KeyedSequence", &SEQUENCE).await;
+    let job = cluster.job();
+    let latest = cluster.wait_for_checkpoints(&job, 2).await.latest.expect("a checkpoint");
+    let first = cluster.application.clone();
+    cluster
+        .redeploy(1, |application| {
+            application.run.as_mut().unwrap().job_id = job_id("another", 1);
+        })
+        .await;
+    // What became of the ledger, the operator did not know.
+    cluster.forget_in_ledger().await;
+    cluster.job_managers.clear();
+    cluster.run_mut().replaces.clear();
+    cluster.add_job_manager().await;
+    let refusal = eventually("the refusal", seconds(120), async || cluster.refusal().await).await;
+    say(&refusal.message);
+    assert!(refusal.reason == STORED_BY_ANOTHER && refusal.message.contains(&job), "{refusal:?}");
+    // Whoever goes on with it finds all of it.
+    cluster.application = first;
+    cluster.redeploy(1, |application| application.run.as_mut().unwrap().start = 5).await;
+    cluster.wait_until_ready().await;
+    cluster.wait_until_up().await;
+    let checkpoints = cluster.wait_for_checkpoints(&job, 1).await;
+    assert!(checkpoints.restored.unwrap() >= latest, "{checkpoints:?}, {latest}");
+    cluster.verify("any");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,6 +140,9 @@ pub struct Application {
     /// The run before, until this one has come up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_job_id: Option<String>,
+    /// The runs in whose place this one began. Its pods are told of them when they are brought there, and remove the HA data of no other run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
     /// JSON of the spec that the pods are made from.
     pub deployed: String,
     /// JSON of the last spec with which all tasks ran.

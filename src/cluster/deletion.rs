@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::ledger::{HaData, Job};
+use super::observed::LedgerData;
 use crate::api::names;
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::flink::ha_data;
@@ -75,11 +76,14 @@ pub enum Purge {
 }
 
 /// Does the ledger stay? It explains what is retained: ConfigMaps, or with ZooKeeper the znodes of jobs that have not ended. The operator does not
-/// see those, and the ledger never forgets such a job.
-pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, jobs: &[Job]) -> bool {
+/// see those, and the ledger never forgets such a job. One that cannot be read may tell of such a job.
+pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, ledger: &LedgerData) -> bool {
+    let has_ended = |id: &str| ledger.jobs.iter().any(|job| job.id == id && job.has_ended());
+    let goes_on = || ledger.application.as_ref().is_some_and(|progress| !progress.job.is_empty() && !has_ended(&progress.job));
+    let is_unknown = on_delete == OnDelete::Retain && !ledger.unreadable.is_empty();
     match provider {
-        Provider::Kubernetes => !plan.keep.is_empty(),
-        Provider::ZooKeeper => on_delete == OnDelete::Retain && jobs.iter().any(|job| !job.has_ended()),
+        Provider::Kubernetes => !plan.keep.is_empty() || is_unknown,
+        Provider::ZooKeeper => on_delete == OnDelete::Retain && (ledger.jobs.iter().any(|job| !job.has_ended()) || goes_on() || is_unknown),
     }
 }
 
@@ -150,9 +154,19 @@ mod tests {
         assert_eq!(decide(PurgeJob::Absent), Purge::Start { owner: "us".to_owned() });
         assert!(matches!(decide(PurgeJob::Failed), Purge::Done { warning: true, message } if message.contains("znodes")));
         let running: Job = serde_json::from_value(json!({ "id": RUNNING, "state": "Running" })).unwrap_or_default();
-        let keeps = |on_delete, jobs: &[Job]| keeps_ledger(on_delete, Provider::ZooKeeper, &Plan::default(), jobs);
+        let keeps = |on_delete, jobs: &[Job]| {
+            let ledger = LedgerData { jobs: jobs.to_vec(), ..LedgerData::default() };
+            keeps_ledger(on_delete, Provider::ZooKeeper, &Plan::default(), &ledger)
+        };
         assert!(keeps(OnDelete::Retain, std::slice::from_ref(&running)));
         assert!(!keeps(OnDelete::Retain, &[tombstone(ENDED)]) && !keeps(OnDelete::Delete, &[running]));
+        for (data, kept) in [(json!({ "jobs": "?" }), true), (json!({ "application": "?" }), true), (json!({}), false)] {
+            let ledger: LedgerData = serde_json::from_value(data).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &ledger), kept);
+        }
+        let begun = json!({ "application": json!({ "job": RUNNING }).to_string() });
+        let begun: LedgerData = serde_json::from_value(begun).unwrap_or_else(|error| panic!("{error}"));
+        assert!(keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &begun), "not noted among the jobs yet");
     }
 
     #[test]

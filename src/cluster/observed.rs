@@ -9,10 +9,13 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::application::Progress;
+use super::application::adopt::Stored;
+use super::application::{self, Progress};
+use super::cause::Cause;
 use super::ledger::{self, HaData, Job};
+use super::refusal::Refusal;
 
 /// Everything observed of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,8 @@ pub struct Observed {
     pub job_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub task_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub ledger: Option<Arc<ObservedConfigMap>>,
+    /// What the cluster ConfigMap holds of an application. Looked at once, before the first decision.
+    pub stored: Option<Stored>,
 }
 
 /// A pod.
@@ -122,24 +127,48 @@ pub struct ObservedConfigMap {
     pub data: LedgerData,
 }
 
-/// The keys of the ledger ([`super::ledger`]), read. What cannot be read counts as nothing.
+/// The keys of the ledger ([`super::ledger`]), read.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(from = "Texts", rename_all = "camelCase")]
 pub struct LedgerData {
-    #[serde(deserialize_with = "shown_jobs")]
     pub jobs: Vec<Job>,
-    #[serde(deserialize_with = "nested")]
     pub ha_data: Option<HaData>,
-    #[serde(deserialize_with = "nested")]
     pub application: Option<Progress>,
+    /// Keys whose text is not understood: what they say is not known, which is not the same as nothing.
+    pub unreadable: Vec<String>,
+}
+
+/// The keys of the ledger as they are stored: JSON in strings.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Texts {
+    jobs: Option<String>,
+    ha_data: Option<String>,
+    application: Option<String>,
+}
+
+impl From<Texts> for LedgerData {
+    fn from(texts: Texts) -> Self {
+        let mut unreadable = Vec::new();
+        let jobs = read(texts.jobs, ledger::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
+        let ha_data = read(texts.ha_data, ledger::HA_DATA_KEY, &mut unreadable);
+        let application = read(texts.application, application::LEDGER_KEY, &mut unreadable);
+        Self { jobs, ha_data, application, unreadable }
+    }
+}
+
+fn read<T: DeserializeOwned>(text: Option<String>, key: &str, unreadable: &mut Vec<String>) -> Option<T> {
+    let read = serde_json::from_str(&text?);
+    if read.is_err() {
+        unreadable.push(key.to_owned());
+    }
+    read.ok()
 }
 
 /// Ended jobs that the status shows; the latest.
 const SHOWN: usize = 20;
 
-fn shown_jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Job>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    let mut jobs = ledger::read(text.as_deref()).unwrap_or_default();
+fn shown(mut jobs: Vec<Job>) -> Vec<Job> {
     let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(SHOWN);
     jobs.retain(|job| {
         let hidden = job.has_ended() && surplus > 0;
@@ -147,13 +176,7 @@ fn shown_jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Job>, D:
         !hidden
     });
     jobs.shrink_to_fit();
-    Ok(jobs)
-}
-
-/// JSON in a string.
-fn nested<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    jobs
 }
 
 impl Observed {
@@ -165,6 +188,13 @@ impl Observed {
     /// How the application gets on, by its leading gateway.
     pub fn progress(&self) -> Progress {
         self.ledger.as_ref().and_then(|ledger| ledger.data.application.clone()).unwrap_or_default()
+    }
+
+    /// Why nothing can be decided about jobs and the application: a key of the ledger of this cluster cannot be read.
+    pub fn unreadable(&self, cluster: &str) -> Option<Cause> {
+        let keys = &self.ledger.as_ref()?.data.unreadable;
+        let key = keys.iter().find(|key| [ledger::JOBS_KEY, application::LEDGER_KEY].contains(&key.as_str()))?;
+        Some(Refusal::unreadable(cluster, key).cause())
     }
 
     /// There are pods of Flink, or Deployments that are about to make some.

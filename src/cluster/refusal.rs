@@ -1,11 +1,13 @@
 //! Why a gateway does not let its JobManager lead although it could: written by the gateway on the ledger, shown by the operator in the condition
 //! `Degraded`. The next JobManager that is granted leadership removes it.
 
+use std::fmt::{Display, Formatter};
+
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
-use crate::api::names::REFUSAL_ANNOTATION;
+use crate::api::names::{self, REFUSAL_ANNOTATION};
 
 /// HA data is stored under the cluster's name that this cluster has not written.
 pub const FOREIGN_HA_DATA: &str = "ForeignHaData";
@@ -31,6 +33,16 @@ impl Refusal {
         Self { reason: reason.to_owned(), message }
     }
 
+    /// A key of the ledger of this cluster holds something that is not understood.
+    pub fn unreadable(cluster: &str, key: &str) -> Self {
+        let ledger = names::ledger(cluster);
+        let message = format!(
+            "the key '{key}' of ConfigMap {ledger} cannot be read, so it is not known what is stored; nothing is begun and nothing is removed: put \
+             back what it said, or, if that is lost, remove the key: kubectl patch configmap {ledger} --type merge -p '{{\"data\":{{\"{key}\":null}}}}'"
+        );
+        Self::new(LEDGER_UNREADABLE, message)
+    }
+
     /// Reads the refusal that a ledger carries. Text that is not understood counts as none.
     pub fn of(ledger: &ObjectMeta) -> Option<Self> {
         serde_json::from_str(ledger.annotations.as_ref()?.get(REFUSAL_ANNOTATION)?).ok()
@@ -42,6 +54,14 @@ impl Refusal {
         Cause { reason, message: self.message }
     }
 }
+
+impl Display for Refusal {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 #[cfg(test)]
 mod tests {

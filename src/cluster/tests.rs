@@ -52,7 +52,7 @@ pub fn application() -> Cluster {
         json!({ "jarURI": "https://example.org/app.jar", "entryClass": "org.example.App", "args": ["--input", "a b"], "parallelism": 4 });
     resource.spec.job = Some(serde_json::from_value(job).unwrap_or_else(|error| panic!("the fixture is wrong: {error}")));
     let run =
-        Run { job_id: "0".repeat(32), version: "v1".to_owned(), start: 1, restored_from: Some("file:///s".to_owned()), stopped: false };
+        Run { job_id: "0".repeat(32), version: "v1".to_owned(), start: 1, restored_from: Some("file:///s".to_owned()), ..Run::default() };
     let cluster = validate::validate(&resource).unwrap_or_else(|problems| panic!("the fixture is wrong: {problems:?}"));
     Cluster { run: Some(run), ..cluster }
 }

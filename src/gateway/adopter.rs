@@ -13,9 +13,10 @@ use super::book::Book;
 use super::over;
 use super::translate::version;
 use crate::api::names;
-use crate::cluster::application::adopt::{Adoption, Plan, Stored, adopt, begin};
-use crate::cluster::application::{Before, Run};
+use crate::cluster::application::adopt::{Adoption, Plan, Stored, adopt, begin, later, raising, unnamed};
+use crate::cluster::application::{Before, Progress, Run};
 use crate::cluster::ledger::{self, Job, SUPERSEDED};
+use crate::cluster::refusal::Refusal;
 use crate::flink::result::{Entry, Outcome};
 use crate::flink::{ha_data, pointer};
 use crate::lease::term::Term;
@@ -23,6 +24,8 @@ use crate::world::storage::Storage;
 
 /// An adoption that takes longer is given up, and so is the leadership.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// A refusal that cannot be written for so long is written with the next.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// Makes what is stored this version's own, and returns the cluster ConfigMap as it is then. `None` when nobody is to lead, because the run has
 /// ended, or when it failed: the Lease is given back then.
@@ -31,6 +34,7 @@ pub async fn adopt_before_grant(book: &Book, storage: Option<&Storage>, run: &Ru
         Ok(Ok(cluster)) => Some(cluster),
         Ok(Err(error)) => {
             tracing::warn!(error = format!("{error:#}"), job = run.job_id, "not leading the application");
+            tell(book, &error).await;
             None
         }
         Err(_) => {
@@ -40,10 +44,22 @@ pub async fn adopt_before_grant(book: &Book, storage: Option<&Storage>, run: &Ru
     }
 }
 
+/// Says on the resource why nobody is let lead, if it is for a reason that does not go by itself.
+pub async fn tell(book: &Book, error: &anyhow::Error) {
+    let Some(refusal) = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()) else { return };
+    if !matches!(timeout(TELLING, book.note_refusal(Some(refusal))).await, Ok(Ok(()))) {
+        tracing::warn!("failed to write the refusal into the ledger; trying again with the next try to lead");
+    }
+}
+
 async fn adopt_all(book: &Book, storage: Option<&Storage>, run: &Run, term: &Term, cluster: Value) -> anyhow::Result<Value> {
-    let (jobs, entries) = records(book, storage).await?;
-    match adopt(run, &Stored::in_config_map(&cluster), &jobs, &entries) {
+    let Records { progress, jobs, entries } = records(book, storage).await?;
+    let stored = Stored::in_config_map(&cluster)?;
+    match adopt(run, &stored, &progress, &jobs, &entries) {
+        Adoption::Own if stored.start < Some(run.start) => patch(book, &cluster, raising(run)).await,
         Adoption::Own => Ok(cluster),
+        Adoption::Later(begun) => bail!(later(run, begun)),
+        Adoption::Unnamed(runs) => bail!(unnamed(run, &runs, &names::ledger(&book.cluster))),
         Adoption::Over(outcome) => {
             if book.shared.is_being_stopped(&run.job_id) {
                 // Another run goes on where it is stopped: first it must be known from where.
@@ -66,20 +82,27 @@ async fn adopt_all(book: &Book, storage: Option<&Storage>, run: &Run, term: &Ter
     }
 }
 
-/// The jobs of the ledger, and the entries of the result stores. Notes on the way which savepoint has its answer.
+/// What is on record of jobs and of the application.
+pub struct Records {
+    pub progress: Progress,
+    pub jobs: Vec<Job>,
+    pub entries: Vec<Entry>,
+}
+
+/// What the ledger says, and the entries of the result stores. Notes on the way which savepoint has its answer.
 ///
 /// # Errors
 /// When the ledger or the storage cannot be read: then nothing is known.
-pub async fn records(book: &Book, storage: Option<&Storage>) -> anyhow::Result<(Vec<Job>, Vec<Entry>)> {
-    let (jobs, answer) = (book.jobs().await?, book.progress().await?.savepoint.unwrap_or_default());
-    if !answer.at.is_empty() {
+pub async fn records(book: &Book, storage: Option<&Storage>) -> anyhow::Result<Records> {
+    let (jobs, progress) = (book.jobs().await?, book.progress().await?);
+    if let Some(answer) = progress.savepoint.as_ref().filter(|answer| !answer.at.is_empty()) {
         book.shared.savepoint_answered(&answer.id);
     }
     let entries = match storage {
         Some(storage) => storage.entries().await.context("failed to read the result stores")?,
         None => Vec::new(),
     };
-    Ok((jobs, entries))
+    Ok(Records { progress, jobs, entries })
 }
 
 async fn carry_out(book: &Book, storage: Option<&Storage>, run: &Run, term: &Term, cluster: &Value, plan: Plan) -> anyhow::Result<Value> {
@@ -88,7 +111,11 @@ async fn carry_out(book: &Book, storage: Option<&Storage>, run: &Run, term: &Ter
         None => None,
     };
     begin_version(book, storage, run, term, &plan, before).await?;
-    let mut patch = plan.patch(cluster);
+    patch(book, cluster, plan.patch(cluster)).await
+}
+
+/// Changes the cluster ConfigMap, if it is still as it was read in this term.
+async fn patch(book: &Book, cluster: &Value, mut patch: Value) -> anyhow::Result<Value> {
     patch["metadata"]["resourceVersion"] = json!(version(cluster));
     let name = book.shared.names.cluster_config_map();
     let patched = book.config_maps().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
@@ -127,8 +154,10 @@ pub async fn begin_version(
     tracing::info!(job = run.job_id, version = run.version, ?before, superseded = ?plan.superseded, "this version of the application begins");
     // Of a version that has begun already, what was there before it stands.
     let progress = book.progress().await?;
-    // A pod of a lost node that has come back.
-    anyhow::ensure!(progress.start <= run.start, "pods of a later start have begun; this one is about to go");
+    // Since it was decided, pods of a later start may have begun.
+    if progress.start > run.start {
+        bail!(later(run, progress.start));
+    }
     let resumed = progress.job == run.job_id && progress.version == run.version;
     let before = before.or_else(|| progress.before.clone().filter(|_| resumed));
     let now = Timestamp::now().to_string();

@@ -32,8 +32,6 @@ const TRIES: usize = 5;
 /// Between tries to remove a refusal.
 const LIFT_INTERVAL: Duration = Duration::from_secs(5);
 
-const NOT_OURS: &str = "the ledger holds something that is not ours; remove its key 'jobs'";
-
 /// Reads and writes the ledger, and reads what it is about.
 #[derive(Clone)]
 pub struct Book {
@@ -61,22 +59,22 @@ impl Book {
     }
 
     pub async fn ha_data(&self) -> anyhow::Result<HaData> {
-        Ok(parsed(text_of(&self.read().await?, ledger::HA_DATA_KEY)))
+        self.parsed(&self.read().await?, ledger::HA_DATA_KEY)
     }
 
     /// The jobs of the ledger.
     pub async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
-        ledger::read(text_of(&self.read().await?, ledger::JOBS_KEY)).context(NOT_OURS)
+        self.parsed(&self.read().await?, ledger::JOBS_KEY)
     }
 
     /// How the application gets on.
     pub async fn progress(&self) -> anyhow::Result<Progress> {
-        Ok(parsed(text_of(&self.read().await?, application::LEDGER_KEY)))
+        self.parsed(&self.read().await?, application::LEDGER_KEY)
     }
 
     /// Changes what is said of the application.
     pub async fn change_progress(&self, term: &Term, change: impl Fn(&mut Progress)) -> anyhow::Result<()> {
-        self.change(term, application::LEDGER_KEY, |text| changed(text, &change)).await
+        self.change(term, application::LEDGER_KEY, |before| Ok(changed(before, &change))).await
     }
 
     /// Reads which jobs have ended, before a JVM can ask for one of them anew.
@@ -87,8 +85,7 @@ impl Book {
 
     /// Changes the jobs. The change may be made several times; it tells whether it changed anything.
     pub async fn change_jobs(&self, term: &Term, change: impl Fn(&mut Vec<Job>) -> bool) -> anyhow::Result<()> {
-        self.change(term, ledger::JOBS_KEY, |text| {
-            let mut jobs = ledger::read(text).context(NOT_OURS)?;
+        self.change(term, ledger::JOBS_KEY, |mut jobs: Vec<Job>| {
             let changed = change(&mut jobs);
             self.shared.note_ended(ended(&jobs));
             Ok(changed.then(|| json!(jobs).to_string()))
@@ -98,17 +95,23 @@ impl Book {
 
     /// Changes what is said of the HA data.
     pub async fn change_ha_data(&self, term: &Term, change: impl Fn(&mut HaData)) -> anyhow::Result<()> {
-        self.change(term, ledger::HA_DATA_KEY, |text| changed(text, &change)).await
+        self.change(term, ledger::HA_DATA_KEY, |before| Ok(changed(before, &change))).await
     }
 
-    async fn change(&self, term: &Term, key: &str, change: impl Fn(Option<&str>) -> anyhow::Result<Option<String>>) -> anyhow::Result<()> {
+    /// `change` makes the text of what is said from now on; `None` when it stays.
+    async fn change<T: Default + DeserializeOwned>(
+        &self,
+        term: &Term,
+        key: &str,
+        change: impl Fn(T) -> anyhow::Result<Option<String>>,
+    ) -> anyhow::Result<()> {
         for _ in 0..TRIES {
             let object = self.read().await?;
             if relation(&object, term).0 == Relation::Higher {
                 self.shared.overtaken.notify_one();
                 anyhow::bail!("a newer term has written the ledger");
             }
-            let Some(text) = change(text_of(&object, key))? else { return Ok(()) };
+            let Some(text) = change(self.parsed(&object, key)?)? else { return Ok(()) };
             let patch = json!({
                 "metadata": { "resourceVersion": version(&object), "annotations": { TERM_ANNOTATION: term.to_string() } },
                 "data": { key: text },
@@ -194,6 +197,13 @@ impl Book {
         Ok(serde_json::to_value(self.ledger().await?)?)
     }
 
+    /// What the ledger says under a key; the default when it says nothing. Text that is not understood is an error, and is not written over: it may
+    /// be all that tells of a run.
+    fn parsed<T: Default + DeserializeOwned>(&self, ledger: &Value, key: &str) -> anyhow::Result<T> {
+        let Some(text) = text_of(ledger, key) else { return Ok(T::default()) };
+        serde_json::from_str(text).map_err(|_| Refusal::unreadable(&self.cluster, key).into())
+    }
+
     pub fn config_maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.shared.names.namespace)
     }
@@ -204,20 +214,11 @@ fn text_of<'a>(ledger: &'a Value, key: &str) -> Option<&'a str> {
     ledger.pointer("/data")?.get(key)?.as_str()
 }
 
-/// What cannot be read counts as nothing.
-fn parsed<T: Default + DeserializeOwned>(text: Option<&str>) -> T {
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
 /// The text of a changed value; `None` when it is as before.
-fn changed<T: Clone + Default + PartialEq + Serialize + DeserializeOwned>(
-    text: Option<&str>,
-    change: &impl Fn(&mut T),
-) -> anyhow::Result<Option<String>> {
-    let before: T = parsed(text);
+fn changed<T: Clone + PartialEq + Serialize>(before: T, change: &impl Fn(&mut T)) -> Option<String> {
     let mut after = before.clone();
     change(&mut after);
-    Ok((after != before).then(|| json!(after).to_string()))
+    (after != before).then(|| json!(after).to_string())
 }
 
 fn ended(jobs: &[Job]) -> BTreeSet<String> {

@@ -53,6 +53,10 @@ impl Follower {
         let is_ours = |job: &str, version: &str| job == self.run.job_id && version == self.run.version;
         self.book
             .change_progress(term, |progress| {
+                // Pods of a later start are on the way: what is told from now on is told by them.
+                if progress.start > self.run.start {
+                    return;
+                }
                 // What is stored has been made this version's own, whatever somebody did to the ledger.
                 if !is_ours(&progress.job, &progress.version) {
                     *progress = begin(&self.run, progress, None);

@@ -82,6 +82,9 @@ pub struct Arguments {
     /// How often the application's pods were brought there.
     #[arg(long, default_value_t = 1)]
     pub application_start: i64,
+    /// Runs in whose place this one begins, with commas between. Nothing of any other run is touched.
+    #[arg(long, value_delimiter = ',', requires = "application")]
+    pub application_replaces: Vec<String>,
     /// Digest of the application's definition.
     #[arg(long, requires = "application")]
     pub application_version: Option<String>,
@@ -230,7 +233,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// The run that the cluster's application is in; none for a session cluster.
 fn run_of(arguments: &Arguments) -> Option<Run> {
     let (job_id, version) = (arguments.application.clone()?, arguments.application_version.clone()?);
-    Some(Run { job_id, version, start: arguments.application_start, ..Run::default() })
+    let (start, replaces) = (arguments.application_start, arguments.application_replaces.clone());
+    Some(Run { job_id, version, start, replaces, ..Run::default() })
 }
 
 /// A native sidecar is told to end after its JVM has ended, and the Lease was given back then. If the gateway alone is

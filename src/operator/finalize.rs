@@ -22,7 +22,8 @@ use crate::cluster::application::Course;
 use crate::cluster::cause::{self, Cause};
 use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
 use crate::cluster::news::News;
-use crate::cluster::observed::Observed;
+use crate::cluster::observed::{LedgerData, Observed};
+use crate::cluster::refusal::Refusal;
 use crate::cluster::status::Outcome;
 use crate::cluster::{build, ledger, validate};
 use crate::flink::ha_data;
@@ -70,7 +71,7 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         return Ok(Action::requeue(SOON * 6));
     }
     let Some(files) = finalizer.purge(resource, observed, context).await? else { return Ok(Action::requeue(SOON)) };
-    let plan = finalizer.delete_data(resource).await?;
+    let plan = finalizer.delete_data(resource, files.warning).await?;
     let message = match (resource.spec.ha_data.on_delete, plan.keep.as_slice()) {
         (OnDelete::Delete, _) => format!("deleted {} ConfigMaps with HA data; {}", plan.delete.len(), files.message),
         _ if resource.spec.high_availability.provider == Provider::ZooKeeper => files.message,
@@ -150,7 +151,13 @@ impl Finalizer {
         let failed = |error| Error::request("remove the files of", resource)(error);
         let found = jobs.get_opt(&names::purge(&resource.name_any())).await.map_err(failed)?;
         let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
-        match deletion::purge(on_delete, provider, observed.ha_data(), state, cause::of_pods(&observed.purge_pods)) {
+        let unreadable = observed.ledger.as_ref().is_some_and(|ledger| ledger.data.unreadable.iter().any(|key| key == ledger::HA_DATA_KEY));
+        let unknown = || ledger::HaData {
+            message: Refusal::unreadable(&resource.name_any(), ledger::HA_DATA_KEY).message,
+            ..ledger::HaData::default()
+        };
+        let unknown = unreadable.then(unknown);
+        match deletion::purge(on_delete, provider, unknown.as_ref().or(observed.ha_data()), state, cause::of_pods(&observed.purge_pods)) {
             Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
             Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_PATIENCE) => {
                 let why =
@@ -179,12 +186,14 @@ impl Finalizer {
         }
     }
 
-    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains.
-    async fn delete_data(&self, resource: &FlinkHaCluster) -> Result<Plan, Error> {
+    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, also with znodes that could not be
+    /// removed (`left`), which tell of the last start.
+    async fn delete_data(&self, resource: &FlinkHaCluster, left: bool) -> Result<Plan, Error> {
         let spec = &resource.spec;
         let (plan, found, ledger) = self.plan(resource, spec.ha_data.on_delete).await?;
-        let keeps = deletion::keeps_ledger(spec.ha_data.on_delete, spec.high_availability.provider, &plan, &jobs(ledger.as_ref()));
-        let ledger = ledger.filter(|_| !keeps);
+        let keeps = deletion::keeps_ledger(spec.ha_data.on_delete, spec.high_availability.provider, &plan, &data(ledger.as_ref()));
+        let znodes_stay = left && spec.ha_data.on_delete == OnDelete::Retain && spec.high_availability.provider == Provider::ZooKeeper;
+        let ledger = ledger.filter(|_| !keeps && !znodes_stay);
         self.delete_planned(resource, &plan, &found).await?;
         if let Some(ledger) = ledger {
             let deleted = delete(&self.config_maps(resource), &ledger).await;
@@ -210,7 +219,7 @@ impl Finalizer {
         let found = config_maps.list(&selector).await.map_err(failed)?.items;
         let ledger = config_maps.get_opt(&names::ledger(&resource.name_any())).await.map_err(failed)?;
         let values: Vec<Value> = found.iter().map(|config_map| json!(config_map)).collect();
-        Ok((deletion::plan(on_delete, &cluster_id, &values, &jobs(ledger.as_ref())), found, ledger))
+        Ok((deletion::plan(on_delete, &cluster_id, &values, &data(ledger.as_ref()).jobs), found, ledger))
     }
 
     async fn delete_planned(&self, resource: &FlinkHaCluster, plan: &Plan, found: &[ConfigMap]) -> Result<(), Error> {
@@ -240,10 +249,13 @@ fn purge_job(job: &Job) -> PurgeJob {
     }
 }
 
-/// The jobs that the ledger knows. A ledger that cannot be read says nothing.
-fn jobs(ledger: Option<&ConfigMap>) -> Vec<ledger::Job> {
+/// What the ledger says.
+fn data(ledger: Option<&ConfigMap>) -> LedgerData {
+    let data = ledger.map(|ledger| json!(ledger.data)).filter(|data| !data.is_null());
+    let shown: LedgerData = data.and_then(|data| serde_json::from_value(data).ok()).unwrap_or_default();
     let text = ledger.and_then(|ledger| ledger.data.as_ref()?.get(ledger::JOBS_KEY));
-    ledger::read(text.map(String::as_str)).unwrap_or_default()
+    // All of them, and not only those that the status shows.
+    LedgerData { jobs: ledger::read(text.map(String::as_str)).unwrap_or_default(), ..shown }
 }
 
 /// Deletes exactly the version that the decision was made on.

@@ -6,6 +6,7 @@ pub mod application;
 pub mod apply;
 pub mod election;
 pub mod finalize;
+pub mod first_look;
 pub mod metrics;
 pub mod observe;
 pub mod reconcile;

@@ -105,6 +105,7 @@ impl Caches {
             task_manager_pods: pods(TASK_MANAGER),
             purge_pods: pods(PURGE),
             ledger: ledger.clone(),
+            stored: None,
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
             task_manager_deployment: self.deployments.get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
         }

@@ -13,6 +13,7 @@ use super::Error;
 use super::application::Applications;
 use super::apply::Applier;
 use super::finalize::{self, Finalizer};
+use super::first_look::FirstLook;
 use super::metrics::Metrics;
 use super::observe::{Caches, chain};
 use super::report::Report;
@@ -29,6 +30,8 @@ use crate::cluster::{Cluster, rollout, validate};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
+/// While what is stored cannot be read.
+const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// What reconciling needs.
 pub struct Context {
@@ -38,6 +41,7 @@ pub struct Context {
     pub finalizer: Finalizer,
     pub switchover: Switchover,
     pub applications: Applications,
+    pub first_look: FirstLook,
     pub environment: Environment,
     pub metrics: Metrics,
     /// How often in a row reconciling has failed.
@@ -53,6 +57,7 @@ impl Context {
             finalizer: Finalizer::new(client.clone()),
             switchover: Switchover::new(client.clone()),
             applications: Applications::new(client.clone()),
+            first_look: FirstLook::new(client.clone()),
             environment,
             metrics,
             failures: Mutex::default(),
@@ -75,20 +80,24 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
 }
 
 async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, Error> {
-    let observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any()); // client: no
+    let mut observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any()); // client: no
     if resource.metadata.deletion_timestamp.is_some() {
         return finalize::finalize(resource, &observed, context).await; // client: yes
     }
     context.finalizer.ensure(resource).await?; // client: yes, once
     let before = context.report.before(resource);
+    let unknown = context.first_look.complete(resource, &before, &mut observed).await?; // client: yes, before the first decision
     let mut course = Course::of(resource, &before, &observed, Timestamp::now()); // client: no
-    let applied = match validate::validate(resource) {
+    let undecided = unknown.or_else(|| course.undecided.clone());
+    let waits = undecided.is_some();
+    let applied = match (validate::validate(resource), undecided) {
         // client: no
-        Ok(cluster) => {
+        (Ok(_), Some(cause)) => Ok(Outcome::Refused(cause)),
+        (Ok(cluster), None) => {
             let cluster = Cluster { spec: course.spec.clone(), run: course.run(), ..cluster };
             apply(resource, &course, &before, &cluster, &observed, context).await // client: yes, when something differs
         }
-        Err(problems) => Ok(Outcome::Refused(refusal(&problems))),
+        (Err(problems), _) => Ok(Outcome::Refused(refusal(&problems))),
     };
     let outcome = match &applied {
         Ok(outcome) => outcome.clone(),
@@ -101,7 +110,8 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     context.switchover.pass_on(resource, &observed, &context.report).await?; // client: yes, when one is asked for
     context.applications.carry_out(resource, &course, &observed, context).await?; // client: yes, when something is decided
     context.report.report(resource, &course, &observed, &outcome).await?; // client: yes, when something is new
-    let wake = course.decision.and_then(|decision| decision.wake);
+    // No watch tells of a ledger without our label.
+    let wake = course.decision.and_then(|decision| decision.wake).or_else(|| waits.then_some(UNKNOWN));
     applied.map(|_| wake.map_or_else(Action::await_change, Action::requeue))
 }
 

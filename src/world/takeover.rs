@@ -11,8 +11,8 @@ use crate::flink::zookeeper::{CHECKPOINTS, LATCH_PREFIX, LOCKS, PLANS, Paths};
 /// What is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Whose it is; `None` before the first application.
-    pub mark: Option<String>,
+    /// The data of the znode with the mark.
+    pub mark: Vec<u8>,
     /// Jobs and applications with a graph, plan or application.
     pub plans: BTreeSet<String>,
     /// Of the znode with the mark.
@@ -30,7 +30,7 @@ pub async fn stored(client: &Client, paths: &Paths) -> Result<Stored> {
     for kind in PLANS {
         plans.extend(children(client, &paths.child(kind)).await?);
     }
-    Ok(Stored { mark: String::from_utf8(mark).ok().filter(|mark| !mark.is_empty()), plans, version: stat.version })
+    Ok(Stored { mark, plans, version: stat.version })
 }
 
 /// Stands for election, as a JVM does it (Curator's `LeaderLatch`); returns the path of our latch node once it is the lowest. It goes with our session.
@@ -85,6 +85,14 @@ pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, 
     }
     writer.add_set_data(&paths.child(MARKS), mark.as_bytes(), Some(before.version))?;
     writer.commit().await.map(drop).map_err(Into::into)
+}
+
+/// Says which start of the pods is the last, if nobody else has said whose the rest is since.
+///
+/// # Errors
+/// When no server answers, or when it was said meanwhile. It is safe to try again.
+pub async fn raise(client: &Client, paths: &Paths, mark: &str, before: &Stored) -> Result<()> {
+    client.set_data(&paths.child(MARKS), mark.as_bytes(), Some(before.version)).await.map(drop)
 }
 
 /// The pointer to the last checkpoint of a job; `None` when it has none.

@@ -4,6 +4,7 @@ use flinkha::api::FlinkHaClusterSpec;
 use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
 use flinkha::cluster::application::{Progress, Request, Run, job_id, version};
 use flinkha::cluster::ledger;
+use flinkha::cluster::refusal::Refusal;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -38,9 +39,7 @@ pub fn configuration() -> [(&'static str, String); 3] {
 }
 
 pub fn gateway_flags(application: &flinkha::cluster::Cluster) -> Vec<String> {
-    let Run { job_id, version, start, .. } = application.run.clone().expect("a run");
-    let flags = [("--application", job_id), ("--application-version", version), ("--application-start", start.to_string())];
-    flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    application.run.clone().expect("a run").gateway_options().into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
 }
 
 impl Cluster {
@@ -95,6 +94,17 @@ impl Cluster {
         }
     }
 
+    /// Somebody removes what the ledger says of jobs and of the application.
+    pub async fn forget_in_ledger(&self) {
+        let patch = Patch::Merge(json!({ "data": { flinkha::cluster::application::LEDGER_KEY: null, ledger::JOBS_KEY: null } }));
+        self.config_maps().patch(&names::ledger(NAME), &PatchParams::default(), &patch).await.expect("the ledger");
+    }
+
+    /// Why a gateway does not let its JobManager lead.
+    pub async fn refusal(&self) -> Option<Refusal> {
+        Refusal::of(&self.config_map(&names::ledger(NAME)).await?.metadata)
+    }
+
     pub async fn tombstone(&self, job: &str) -> Option<ledger::Job> {
         let data = self.config_map(&names::ledger(NAME)).await?.data?;
         let jobs = ledger::read(data.get(ledger::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
@@ -114,8 +124,10 @@ impl Cluster {
         let task_managers = std::mem::take(&mut self.task_managers).len();
         // Nobody writes now.
         let application = self.application.as_mut().expect("an application");
+        let before = application.run.clone().expect("a run").job_id;
         change(application);
         let run = application.run.as_mut().expect("a run");
+        run.replaces = if run.job_id == before { Vec::new() } else { vec![before] };
         run.version = version(&application.spec);
         run.start += 1;
         for _ in 0..job_managers {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Progress, Request, job_id, savepoint_directory, upgrade, version};
+use super::adopt::Stored;
+use super::{Progress, Request, again, job_id, savepoint_directory, upgrade, version};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, Job, JobState, Phase, Savepoint, UpgradeMode};
 use crate::cluster::cause::Cause;
@@ -32,6 +33,8 @@ pub struct Seen<'a> {
     pub pods: bool,
     pub progress: &'a Progress,
     pub jobs: &'a [ledger::Job],
+    /// What the cluster ConfigMap holds, if it was looked at.
+    pub stored: Option<&'a Stored>,
     pub causes: &'a [Cause],
     pub now: Timestamp,
 }
@@ -77,18 +80,17 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>
     step.decision
 }
 
-/// A resource that is new, or was applied again: then the run goes on whose data was retained.
+/// A resource that is new, or was created again: then the run goes on whose data was retained.
 fn begin(wanted: &FlinkHaClusterSpec, job: &Job, seen: &Seen<'_>) -> Application {
-    let progress = seen.progress;
-    let retained = seen.jobs.iter().find(|known| known.id == progress.job && !known.has_ended()).map(|known| known.id.clone());
-    let begins_anew = retained.is_none();
+    let again::Found { retained, has_state, starts, replaces } = again::find(seen.progress, seen.jobs, seen.stored);
     Application {
         phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
         since: Some(seconds(seen.now)),
         job_id: retained.unwrap_or_else(|| job_id(seen.uid, 1)),
         runs: 1,
-        starts: 1,
-        restored_from: job.initial_savepoint_path.clone().filter(|_| begins_anew),
+        starts: starts + 1,
+        replaces,
+        restored_from: job.initial_savepoint_path.clone().filter(|_| !has_state),
         savepoint_trigger_nonce: job.savepoint_trigger_nonce,
         version: version(wanted),
         deployed: json(wanted),
@@ -144,7 +146,8 @@ impl Step<'_> {
         }
         self.application_mut().version = version(&spec);
         self.application_mut().deployed = json(&spec);
-        self.application_mut().starts += 1;
+        self.application_mut().starts = self.application().starts.max(self.seen.progress.start) + 1;
+        self.application_mut().replaces = again::predecessors(self.seen.uid, self.application());
         self.enter(Phase::Starting);
     }
 
@@ -186,6 +189,7 @@ impl Step<'_> {
     }
 
     fn starting(&mut self) {
+        again::mend(self.seen, &mut self.decision.application);
         let can_go_back =
             self.application().phase == Phase::Starting && upgrade::is_in_progress(self.application()) && self.stable().is_some();
         if let Some(ended) = self.tombstone().cloned() {

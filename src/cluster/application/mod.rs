@@ -4,6 +4,7 @@
 //! Decisions: what to do next ([`lifecycle`], the operator), what a new leader does with what another version stored ([`adopt`], the gateway).
 
 pub mod adopt;
+mod again;
 pub mod lifecycle;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use self::lifecycle::{Decision, Seen};
 use super::build::digest;
-use super::cause;
+use super::cause::{self, Cause};
 use super::observed::Observed;
 use crate::api::application::{Application, Job, Phase};
 use crate::api::status::FlinkHaClusterStatus;
@@ -38,6 +39,23 @@ pub struct Run {
     pub restored_from: Option<String>,
     /// There are to be no pods.
     pub stopped: bool,
+    /// Runs in whose place this one begins.
+    pub replaces: Vec<String>,
+}
+
+impl Run {
+    /// Flags by which the gateway is told of it.
+    pub fn gateway_options(&self) -> Vec<(&'static str, String)> {
+        let mut options = vec![
+            ("--application", self.job_id.clone()),
+            ("--application-version", self.version.clone()),
+            ("--application-start", self.start.to_string()),
+        ];
+        if !self.replaces.is_empty() {
+            options.push(("--application-replaces", self.replaces.join(",")));
+        }
+        options
+    }
 }
 
 /// What is to be there: made from the resource, and for an application from what became of it.
@@ -49,15 +67,24 @@ pub struct Course {
     pub decision: Option<Decision>,
     /// Nothing is carried out: the resource cannot be applied.
     pub held: bool,
+    /// Why nothing could be decided.
+    pub undecided: Option<Cause>,
 }
 
 impl Course {
     /// Of a resource whose status was `before`.
     pub fn of(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed, now: Timestamp) -> Self {
         let wanted = &resource.spec;
-        let Some(job) = &wanted.job else { return Self { spec: wanted.clone(), decision: None, held: false } };
+        let undecided = Self { spec: wanted.clone(), decision: None, held: false, undecided: None };
+        let Some(job) = &wanted.job else { return undecided };
         let metadata = &resource.metadata;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        // What is not known is not absent: a run would begin in the place of one that goes on, or go back to one that has ended.
+        if let Some(cause) = observed.unreadable(&text(&metadata.name)) {
+            let deployed = before.application.as_ref().and_then(|application| serde_json::from_str(&application.deployed).ok());
+            let spec = deployed.unwrap_or(undecided.spec);
+            return Self { spec, undecided: Some(cause), ..undecided }.held(before);
+        }
         let (uid, own_directory) =
             (text(&metadata.uid), names::high_availability_cluster_id(&text(&metadata.namespace), &text(&metadata.name)));
         let seen = Seen {
@@ -67,12 +94,13 @@ impl Course {
             pods: observed.has_pods(),
             progress: &observed.progress(),
             jobs: observed.jobs(),
+            stored: observed.stored.as_ref(),
             causes: &cause::causes(observed),
             now,
         };
         let decision = lifecycle::step(wanted, job, before.application.as_ref(), &seen);
         let spec = serde_json::from_str(&decision.application.deployed).unwrap_or_else(|_| wanted.clone());
-        Self { spec, decision: Some(decision), held: false }
+        Self { spec, decision: Some(decision), held: false, undecided: None }
     }
 
     pub fn application(&self) -> Option<&Application> {
@@ -109,6 +137,7 @@ impl Course {
             start: application.starts,
             restored_from: application.restored_from.clone(),
             stopped: *stopped,
+            replaces: application.replaces.clone(),
         })
     }
 }

@@ -228,10 +228,7 @@ fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
             ("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")),
         ]);
     }
-    options.extend(cluster.run.iter().flat_map(|run| {
-        let Run { job_id, version, start, .. } = run;
-        [("--application", job_id.clone()), ("--application-version", version.clone()), ("--application-start", start.to_string())]
-    }));
+    options.extend(cluster.run.iter().flat_map(Run::gateway_options));
     let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
 }

@@ -10,9 +10,11 @@ use tokio::time::{sleep, timeout};
 
 use super::door::Door;
 use super::election::Identity;
-use crate::cluster::application::adopt::{Adoption, Plan, Stored, adopt};
-use crate::cluster::application::{Before, Run};
+use crate::api::names;
+use crate::cluster::application::adopt::{Adoption, Plan, Stored, adopt, later, parse_znode, unnamed, znode_of};
+use crate::cluster::application::{Before, Progress, Run};
 use crate::cluster::election::Notes;
+use crate::cluster::refusal::{Refusal, STORED_BY_ANOTHER};
 use crate::flink::pointer;
 use crate::gateway::book::Book;
 use crate::gateway::jvm::Process;
@@ -20,7 +22,7 @@ use crate::gateway::pointers::Znodes;
 use crate::gateway::{adopter, over};
 use crate::lease::term::{Incarnation, Term};
 use crate::world::storage::Storage;
-use crate::world::takeover;
+use crate::world::{takeover, zookeeper};
 
 /// Between looks at what others do.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -59,6 +61,9 @@ impl Entrance {
                 Ok(Ok(Step::Over)) => sleep(PAUSE * 10).await,
                 Ok(Err(error)) => {
                     tracing::warn!(error = format!("{error:#}"), job = self.run.job_id, "the JobManager is not let in; trying again");
+                    if self.nobody_else_stands().await {
+                        adopter::tell(&self.book, &error).await;
+                    }
                     self.give_up().await;
                     sleep(PAUSE * 5).await;
                 }
@@ -73,15 +78,18 @@ impl Entrance {
 
     async fn step(&mut self) -> anyhow::Result<Step> {
         let client = self.znodes.client()?;
-        if self.opens(&self.decide().await?.1) {
+        let examined = self.decide().await?;
+        if examined.is_to_be_raised(&self.run) {
+            let raised = takeover::raise(&client, &self.znodes.paths, &znode_of(&self.run), &examined.stored).await;
+            raised.context("failed to write down the start of these pods")?;
+        }
+        if self.opens(&examined.adoption) {
             self.withdraw().await?;
             return Ok(Step::Open);
         }
-        if self.book.progress().await?.start > self.run.start {
-            // A pod of a lost node that has come back. Nothing is to be done by it.
+        if let Adoption::Later(begun) = examined.adoption {
             self.withdraw().await?;
-            sleep(PAUSE * 10).await;
-            return Ok(Step::Again);
+            anyhow::bail!(later(&self.run, begun));
         }
         self.stands = true;
         let place =
@@ -90,7 +98,7 @@ impl Entrance {
         self.znodes.lead_by(Some(latch.clone()));
         let term = self.next_term().await?;
         // Once more: until now others could write.
-        let (stored, adoption) = self.decide().await?;
+        let Examined { stored, adoption, .. } = self.decide().await?;
         match adoption {
             Adoption::Over(outcome) if !self.opens(&Adoption::Over(outcome.clone())) => {
                 let storage = self.storage.as_ref().context("the storage directory cannot be reached")?;
@@ -98,6 +106,8 @@ impl Entrance {
                 Ok(Step::Over)
             }
             Adoption::Foreign(jobs) => anyhow::bail!(adopter::refuse_foreign(&self.book, &term, jobs).await?),
+            Adoption::Later(begun) => anyhow::bail!(later(&self.run, begun)),
+            Adoption::Unnamed(runs) => anyhow::bail!(unnamed(&self.run, &runs, &names::ledger(&self.book.cluster))),
             Adoption::Adopt(plan) => self.take_over(&latch, &term, plan, &stored).await.map(|()| Step::Again),
             Adoption::Own | Adoption::Over(_) | Adoption::Ending => Ok(Step::Again),
         }
@@ -113,6 +123,15 @@ impl Entrance {
         Ok(())
     }
 
+    /// Nobody leads, as far as that is known: what is said on the resource then is not about pods that nobody needs.
+    async fn nobody_else_stands(&self) -> bool {
+        let Ok(client) = self.znodes.client() else { return false };
+        self.stands
+            || timeout(PATIENCE, zookeeper::candidates(&client, &self.znodes.paths))
+                .await
+                .is_ok_and(|all| all.is_ok_and(|all| all.is_empty()))
+    }
+
     /// Others may reach what this gateway does not. What is not given up now goes with the next step, or with the session.
     async fn give_up(&mut self) {
         if !matches!(timeout(PATIENCE, self.withdraw()).await, Ok(Ok(()))) {
@@ -125,11 +144,11 @@ impl Entrance {
         match adoption {
             Adoption::Own | Adoption::Ending => true,
             Adoption::Over(_) => self.book.shared.is_being_stopped(&self.run.job_id),
-            Adoption::Foreign(_) | Adoption::Adopt(_) => false,
+            Adoption::Foreign(_) | Adoption::Later(_) | Adoption::Unnamed(_) | Adoption::Adopt(_) => false,
         }
     }
 
-    async fn decide(&self) -> anyhow::Result<(takeover::Stored, Adoption)> {
+    async fn decide(&self) -> anyhow::Result<Examined> {
         examine(&self.book, &self.znodes, self.storage.as_ref(), &self.run).await
     }
 
@@ -157,7 +176,7 @@ impl Entrance {
             _ => None,
         };
         adopter::begin_version(&self.book, storage, &self.run, term, &plan, before).await?;
-        let taken = takeover::take_over(&client, &self.znodes.paths, latch, &plan.mark, stored).await;
+        let taken = takeover::take_over(&client, &self.znodes.paths, latch, &znode_of(&self.run), stored).await;
         taken.context("failed to take over the znodes of another version")
     }
 }
@@ -176,8 +195,7 @@ impl Examiner {
     /// # Errors
     /// When something cannot be read. It is to be tried again; nothing is stored until then.
     pub async fn examine(&self, book: &Book, znodes: &Znodes, term: &Term) -> anyhow::Result<bool> {
-        let (_, adoption) = examine(book, znodes, self.storage.as_ref(), &self.run).await?;
-        match adoption {
+        match examine(book, znodes, self.storage.as_ref(), &self.run).await?.adoption {
             Adoption::Own => return Ok(true),
             Adoption::Ending => book.shared.note_ending(term),
             Adoption::Over(_) if book.shared.is_being_stopped(&self.run.job_id) => book.shared.note_ending(term),
@@ -194,16 +212,44 @@ impl Examiner {
     }
 }
 
+/// What was read and decided.
+struct Examined {
+    stored: takeover::Stored,
+    /// The start on record.
+    start: Option<i64>,
+    progress: Progress,
+    adoption: Adoption,
+}
+
+impl Examined {
+    /// What is stored is this run's own, and its start is not yet on record as the last. Where an earlier version of the gateway has written no start, the
+    /// ledger's stands for it: pods of that version beside these would take the data with a start for another version's.
+    fn is_to_be_raised(&self, run: &Run) -> bool {
+        self.adoption == Adoption::Own && self.start.unwrap_or(self.progress.start) < run.start
+    }
+}
+
 /// Reads what is stored and decides whose it is.
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
-pub async fn examine(book: &Book, znodes: &Znodes, storage: Option<&Storage>, run: &Run) -> anyhow::Result<(takeover::Stored, Adoption)> {
+async fn examine(book: &Book, znodes: &Znodes, storage: Option<&Storage>, run: &Run) -> anyhow::Result<Examined> {
     // Flink removes the whole of its cluster's znodes when it thinks that the cluster has ended.
     znodes.prepare().await?;
     let stored = takeover::stored(&znodes.client()?, &znodes.paths).await.context("failed to read what is stored")?;
     book.read_asked().await?;
-    let (jobs, entries) = adopter::records(book, storage).await?;
-    let found = Stored { mark: stored.mark.clone(), plans: stored.plans.clone() };
-    Ok((stored, adopt(run, &found, &jobs, &entries)))
+    let adopter::Records { progress, jobs, entries } = adopter::records(book, storage).await?;
+    let (mark, start) = parse_znode(&stored.mark).ok_or_else(|| unreadable(&znodes.paths.child(zookeeper::MARKS)))?;
+    let found = Stored { mark, start, plans: stored.plans.clone() };
+    let adoption = adopt(run, &found, &progress, &jobs, &entries);
+    Ok(Examined { stored, start, progress, adoption })
+}
+
+/// What the znode with the mark holds is not understood.
+fn unreadable(path: &str) -> Refusal {
+    let message = format!(
+        "the data of znode {path} does not say whose HA data is stored, so nothing is removed: write there status.application.jobId, version and \
+         starts of the FlinkHaCluster, with / between"
+    );
+    Refusal::new(STORED_BY_ANOTHER, message)
 }

@@ -1,5 +1,6 @@
 //! Versions and runs, and the life of an application step by step.
 
+mod again;
 mod upgrades;
 
 use serde_json::{Value, json};
@@ -51,6 +52,7 @@ impl World {
             pods: self.pods,
             progress: &self.progress,
             jobs: &self.jobs,
+            stored: None,
             causes: &self.causes,
             now: Timestamp::from_second(self.second).unwrap_or_default(),
         };

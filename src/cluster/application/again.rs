@@ -1,0 +1,59 @@
+//! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of those before it.
+
+use super::adopt::Stored;
+use super::lifecycle::Seen;
+use super::{Progress, job_id};
+use crate::api::application::Application;
+use crate::cluster::ledger::Job;
+
+/// What is on record before the first decision about a resource.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The run that goes on: the last one, unless it has ended.
+    pub retained: Option<String>,
+    /// It has stored something, as far as is known.
+    pub has_state: bool,
+    /// The last start of its pods.
+    pub starts: i64,
+    /// Runs in whose place that run was about to begin.
+    pub replaces: Vec<String>,
+}
+
+/// Looks for it in the ledger, and in what the cluster ConfigMap says beside the data: that outlives the ledger.
+pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -> Found {
+    let marked = stored.and_then(Stored::job);
+    let marked_start = stored.and_then(|stored| stored.start);
+    // A ledger that was put back from a copy may be behind.
+    let behind = marked_start.is_some_and(|start| start > progress.start);
+    let last = if progress.job.is_empty() || behind { marked } else { Some(progress.job.as_str()) };
+    let has_ended = |id: &str| jobs.iter().any(|job| job.id == id && job.has_ended());
+    let retained = last.filter(|id| !has_ended(id));
+    let has_state =
+        retained.is_some_and(|id| jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(id)));
+    let before = progress.before.as_ref().map(|before| before.job.as_str()).filter(|_| !behind);
+    // The ledger is written before the mark: it tells of a run that was about to take the place of the one that the mark names.
+    let marked = marked.filter(|_| marked_start.is_some_and(|start| start < progress.start));
+    let replaces = before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(id));
+    let mut replaces: Vec<String> = replaces.map(str::to_owned).collect();
+    replaces.dedup();
+    Found { has_state, starts: progress.start.max(marked_start.unwrap_or_default()), replaces, retained: retained.map(str::to_owned) }
+}
+
+/// Runs in whose place the present one begins: the one with the state, and those after it that did not come up.
+pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> {
+    let Some(previous) = &application.previous_job_id else { return Vec::new() };
+    let of_resource = |run: &i64| job_id(uid, *run) == *previous;
+    let first = (1..application.runs).rev().find(of_resource).unwrap_or_default();
+    let after = (first + 1..application.runs).map(|run| job_id(uid, run)).filter(|id| *id != application.job_id);
+    std::iter::once(previous.clone()).chain(after).collect()
+}
+
+/// Puts right what an operator of an earlier version has decided: its starts could fall behind the ledger's, and it named no predecessors.
+pub(super) fn mend(seen: &Seen<'_>, application: &mut Application) {
+    if seen.progress.start > application.starts {
+        application.starts = seen.progress.start + 1;
+    }
+    if application.replaces.is_empty() {
+        application.replaces = predecessors(seen.uid, application);
+    }
+}

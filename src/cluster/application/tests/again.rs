@@ -1,0 +1,149 @@
+//! A resource that was created again over what the one before has left.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::cluster::application::adopt::{Adoption, Stored, adopt};
+
+const OURS: &str = "0000000000000000000000000000000a";
+const FORMER: &str = "0000000000000000000000000000000b";
+
+fn ledger(data: Value) -> Observed {
+    let ledger = serde_json::from_value(json!({ "metadata": {}, "data": data })).unwrap_or_else(|error| panic!("{error}"));
+    Observed { ledger: Some(Arc::new(ledger)), ..Observed::default() }
+}
+
+fn first(observed: &Observed) -> Course {
+    let resource = FlinkHaCluster { spec: fixture::application().spec, ..fixture::resource() };
+    Course::of(&resource, &FlinkHaClusterStatus::default(), observed, Timestamp::UNIX_EPOCH)
+}
+
+fn stored(cluster: &Value) -> Stored {
+    Stored::in_config_map(cluster).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn applied_again_with_another_definition_it_starts_above_what_the_ledger_tells() {
+    let mut world = World::running(json!({}));
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.comes_up();
+    let run = world.application().job_id.clone();
+    world.changes("3");
+    let again = world.decide(None).application;
+    assert_eq!((again.job_id.as_str(), again.starts), (run.as_str(), world.progress.start + 1));
+    assert_ne!(again.version, world.progress.version);
+    world.ends("Finished");
+    assert_eq!(world.decide(None).application.starts, world.progress.start + 1, "a new run over an old ledger too");
+}
+
+#[test]
+fn what_cannot_be_read_is_not_absent_and_nothing_begins() {
+    let progress = json!({ "job": FORMER, "version": "v1", "start": 2 }).to_string();
+    let jobs = json!([{ "id": FORMER, "state": "Running" }]).to_string();
+    for data in [json!({ "jobs": jobs, "application": "{" }), json!({ "jobs": "nothing of ours", "application": progress })] {
+        assert_eq!(first(&ledger(data.clone())).run(), None, "{data}");
+    }
+    assert!(first(&ledger(json!({ "jobs": jobs, "application": progress }))).run().is_some());
+}
+
+#[test]
+fn pods_of_an_earlier_start_adopt_nothing() {
+    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
+    let cluster = json!({
+        "metadata": { "annotations": { "flinkha.dev/application": format!("{OURS}/v2"), "flinkha.dev/application-start": "2" } },
+        "data": { format!("executionPlan-{OURS}"): "x" },
+    });
+    let adoption = adopt(&run, &stored(&cluster), &Progress::default(), &[], &[]);
+    assert!(!matches!(adoption, Adoption::Adopt(_) | Adoption::Own), "{adoption:?}");
+}
+
+#[test]
+fn a_run_that_the_operator_does_not_name_is_not_superseded() {
+    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
+    let cluster = json!({
+        "metadata": { "annotations": { "flinkha.dev/application": format!("{FORMER}/v1") } },
+        "data": { format!("executionPlan-{FORMER}"): "x" },
+    });
+    let adoption = adopt(&run, &stored(&cluster), &Progress::default(), &[], &[]);
+    assert!(!matches!(adoption, Adoption::Adopt(_)), "{adoption:?}");
+}
+
+#[test]
+fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_replace() {
+    let progress = |job: &str, start: i64| Progress { job: job.to_owned(), start, ..Progress::default() };
+    let marked = |start: Option<i64>| Stored { mark: Some(format!("{FORMER}/v1")), start, plans: [FORMER.to_owned()].into() };
+    let find = |progress: &Progress, jobs: &[ledger::Job], stored: &Stored| {
+        let found = super::super::again::find(progress, jobs, Some(stored));
+        (found.retained, found.has_state, found.starts, found.replaces)
+    };
+    let (ours, former) = (Some(OURS.to_owned()), Some(FORMER.to_owned()));
+    let lost = find(&Progress::default(), &[], &marked(Some(4)));
+    assert_eq!(lost, (former.clone(), true, 4, Vec::new()), "the ledger was deleted");
+    assert_eq!(find(&Progress::default(), &[], &marked(None)), (former.clone(), true, 0, Vec::new()));
+    assert_eq!(find(&progress(OURS, 3), &[], &marked(Some(4))), (former, true, 4, Vec::new()), "put back from an old copy");
+    assert_eq!(find(&progress(OURS, 5), &[], &marked(Some(4))), (ours.clone(), false, 5, vec![FORMER.to_owned()]));
+    assert_eq!(find(&progress(OURS, 5), &[], &marked(None)), (ours, false, 5, Vec::new()), "which was later is not known");
+    let ended = ledger::Job { id: FORMER.to_owned(), ended: Some("then".to_owned()), ..ledger::Job::default() };
+    assert_eq!(find(&progress(FORMER, 4), &[ended], &marked(Some(4))), (None, false, 4, Vec::new()));
+}
+
+#[test]
+fn the_runs_in_whose_place_one_begins_are_named_while_its_pods_stay() {
+    let mut world = World::running(json!({ "upgradeMode": "stateless" }));
+    let first = world.application().job_id.clone();
+    assert!(world.application().replaces.is_empty());
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    let second = world.application().job_id.clone();
+    assert_eq!(world.application().replaces, [first.clone()]);
+    world.changes("3");
+    world.step();
+    world.pods_go();
+    assert_eq!(world.application().replaces, [first.clone(), second.clone()], "the second may have begun");
+    world.comes_up();
+    assert_eq!(world.application().previous_job_id, None);
+    assert_eq!(world.application().replaces, [first, second], "the pods are not changed when it has come up");
+    world.job().upgrade_mode = crate::api::application::UpgradeMode::LastState;
+    world.job().state = JobState::Suspended;
+    world.step();
+    world.pods_go();
+    world.job().state = JobState::Running;
+    assert_eq!((world.step(), world.application().replaces.len()), (Phase::Starting, 0));
+}
+
+#[test]
+fn what_an_earlier_operator_decided_is_put_right_once() {
+    let mut world = World::new(json!({}));
+    world.progress = Progress { job: world.application().job_id.clone(), start: 7, ..Progress::default() };
+    assert_eq!((world.step(), world.application().starts), (Phase::Starting, 8));
+    assert_eq!((world.step(), world.application().starts), (Phase::Starting, 8));
+    world.decision.application.previous_job_id = Some(FORMER.to_owned());
+    world.step();
+    assert_eq!(world.application().replaces, [FORMER.to_owned()]);
+}
+
+#[test]
+fn the_data_of_the_znode_is_read_in_both_forms() {
+    use crate::cluster::application::adopt::{parse_znode, znode_of};
+    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 3, ..Run::default() };
+    let mark = Some(format!("{OURS}/v1"));
+    assert_eq!(parse_znode(znode_of(&run).as_bytes()), Some((mark.clone(), Some(3))));
+    assert_eq!(parse_znode(format!("{OURS}/v1").as_bytes()), Some((mark, None)));
+    assert_eq!(parse_znode(b""), Some((None, None)));
+    for other in ["a/b/c", "a", "a/b/1/d", "\u{0}"] {
+        assert_eq!(parse_znode(other.as_bytes()), None, "{other}");
+    }
+}
+
+#[test]
+fn what_the_mark_alone_tells_of_is_left_alone_and_hinders_nobody() {
+    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
+    let stored = Stored { mark: Some(format!("{FORMER}/v1")), ..Stored::default() };
+    let Adoption::Adopt(plan) = adopt(&run, &stored, &Progress::default(), &[], &[]) else { panic!("nothing is stored") };
+    assert!(plan.superseded.is_empty() && plan.from.is_none());
+    let begun = Progress { start: 2, ..Progress::default() };
+    assert_eq!(adopt(&run, &stored, &begun, &[], &[]), Adoption::Later(2), "by the ledger too");
+}
