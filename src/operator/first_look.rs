@@ -28,7 +28,7 @@ impl FirstLook {
         Self { client }
     }
 
-    /// Completes what has been observed, if that is needed. `Err` within: what is stored cannot be understood, and nothing may begin.
+    /// Completes what has been observed, if that is needed. A cause: what is stored cannot be understood, and nothing may begin.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
@@ -42,23 +42,12 @@ impl FirstLook {
         if resource.spec.job.is_none() || (!first && observed.ledger.is_some()) {
             return Ok(None);
         }
-        let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
-        let failed = |error| Error::request("read the ledger of", resource)(error);
-        // Without a resourceVersion: a quorum read.
-        let ledgers: Api<ObservedConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        if let Some(ledger) = ledgers.get_opt(&names::ledger(&name)).await.map_err(failed)? {
-            if is_ours(&ledger.data) && !is_labelled(&ledger.metadata, &name) {
-                // What the watches do not see is not seen when it changes either.
-                let labels = json!({ MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: name });
-                let patch = json!({ "metadata": { "resourceVersion": ledger.metadata.resource_version, "labels": labels } });
-                let patched = ledgers.patch(&names::ledger(&name), &PatchParams::default(), &Patch::Merge(patch)).await;
-                patched.map_err(Error::request("label the ledger of", resource))?;
-            }
-            observed.ledger = Some(Arc::new(ledger));
-        }
+        // One that is gone since is in the cache for a moment longer.
+        observed.ledger = None;
+        self.read_ledger(resource, observed).await?;
         if first && resource.spec.high_availability.provider == Provider::Kubernetes {
-            let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-            let cluster = names::cluster_config_map(&names::kubernetes_cluster_id(&name));
+            let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+            let cluster = names::cluster_config_map(&names::kubernetes_cluster_id(&resource.name_any()));
             let found = config_maps.get_opt(&cluster).await.map_err(Error::request("read the HA data of", resource))?;
             match found.map(|found| Stored::in_config_map(&json!(found))).transpose() {
                 Ok(stored) => observed.stored = stored,
@@ -66,6 +55,27 @@ impl FirstLook {
             }
         }
         Ok(None)
+    }
+
+    /// Reads the ledger; absent, it stays what the cache has. One without our label gets it.
+    ///
+    /// # Errors
+    /// When a request fails; it is safe to try again.
+    pub async fn read_ledger(&self, resource: &FlinkHaCluster, observed: &mut Observed) -> Result<(), Error> {
+        let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+        let ledgers: Api<ObservedConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+        // Without a resourceVersion: a quorum read.
+        let found = ledgers.get_opt(&names::ledger(&name)).await.map_err(Error::request("read the ledger of", resource))?;
+        let Some(ledger) = found else { return Ok(()) };
+        if is_ours(&ledger.data) && !is_labelled(&ledger.metadata, &name) {
+            // What the watches do not see is not seen when it changes either.
+            let labels = json!({ MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: name });
+            let patch = json!({ "metadata": { "resourceVersion": ledger.metadata.resource_version, "labels": labels } });
+            let patched = ledgers.patch(&names::ledger(&name), &PatchParams::default(), &Patch::Merge(patch)).await;
+            patched.map_err(Error::request("label the ledger of", resource))?;
+        }
+        observed.ledger = Some(Arc::new(ledger));
+        Ok(())
     }
 }
 

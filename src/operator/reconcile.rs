@@ -88,6 +88,11 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let before = context.report.before(resource);
     let unknown = context.first_look.complete(resource, &before, &mut observed).await?; // client: yes, before the first decision
     let mut course = Course::of(resource, &before, &observed, Timestamp::now()); // client: no
+    if course.changes_run(&before) {
+        // By a ledger that is late, a run would be gone back to in whose place another one has begun.
+        context.first_look.read_ledger(resource, &mut observed).await?; // client: yes, when another run is decided on
+        course = Course::of(resource, &before, &observed, Timestamp::now());
+    }
     let undecided = unknown.or_else(|| course.undecided.clone());
     let waits = undecided.is_some();
     let applied = match (validate::validate(resource), undecided) {

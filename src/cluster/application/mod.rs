@@ -117,6 +117,12 @@ impl Course {
         self
     }
 
+    /// Another run is to take the place of the one that was decided on before.
+    pub fn changes_run(&self, before: &FlinkHaClusterStatus) -> bool {
+        let before = before.application.as_ref().map(|application| &application.job_id);
+        self.application().is_some_and(|application| before.is_some_and(|before| *before != application.job_id))
+    }
+
     /// A running job begins to be stopped for another definition.
     pub fn stops(&self, before: &FlinkHaClusterStatus) -> bool {
         let stopping = |application: &Application| matches!(application.phase, Phase::Upgrading | Phase::Savepointing);
