@@ -19,8 +19,8 @@ pub const PROBE_ANNOTATION: &str = "flinkha.dev/probed";
 /// Annotation on the cluster ConfigMap: job and version of the application whose graph or plan is stored there, `<job>/<version>`. (With ZooKeeper the
 /// data of the znode `flinkha`.)
 pub const APPLICATION_ANNOTATION: &str = "flinkha.dev/application";
-/// Annotation on the cluster ConfigMap beside [`APPLICATION_ANNOTATION`]: the start of the pods that took it over last, a number. Pods of an earlier
-/// start never lead. (With ZooKeeper the third part of the data of the znode `flinkha`.)
+/// Annotation on the cluster ConfigMap beside [`APPLICATION_ANNOTATION`]: the start of the pods that took it over last,
+/// a number. Pods of an earlier start never lead. (With ZooKeeper the third part of the data of the znode `flinkha`.)
 pub const START_ANNOTATION: &str = "flinkha.dev/application-start";
 /// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::cluster::application::Request`], a savepoint that the leader is asked for.
 pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";

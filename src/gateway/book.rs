@@ -197,8 +197,8 @@ impl Book {
         Ok(serde_json::to_value(self.ledger().await?)?)
     }
 
-    /// What the ledger says under a key; the default when it says nothing. Text that is not understood is an error, and is not written over: it may
-    /// be all that tells of a run.
+    /// What the ledger says under a key; the default when it says nothing. Text that is not understood is an error, and
+    /// is not written over: it may be all that tells of a run.
     fn parsed<T: Default + DeserializeOwned>(&self, ledger: &Value, key: &str) -> anyhow::Result<T> {
         let Some(text) = text_of(ledger, key) else { return Ok(T::default()) };
         serde_json::from_str(text).map_err(|_| Refusal::unreadable(&self.cluster, key).into())

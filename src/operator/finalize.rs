@@ -186,8 +186,8 @@ impl Finalizer {
         }
     }
 
-    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, also with znodes that could not be
-    /// removed (`left`), which tell of the last start.
+    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, also
+    /// with znodes that could not be removed (`left`), which tell of the last start.
     async fn delete_data(&self, resource: &FlinkHaCluster, left: bool) -> Result<Plan, Error> {
         let spec = &resource.spec;
         let (plan, found, ledger) = self.plan(resource, spec.ha_data.on_delete).await?;

@@ -1,5 +1,6 @@
-//! What a decision that begins something rests on, from the API server itself: a cache shows only what carries our label, and it may be late. Read before
-//! the first decision about an application, and while the cache knows no ledger of it.
+//! What a decision that begins something rests on, from the API server itself: a cache shows only what carries our
+//! label, and it may be late. Read before the first decision about an application, and while the cache knows no ledger
+//! of it.
 
 use std::sync::Arc;
 
@@ -28,7 +29,8 @@ impl FirstLook {
         Self { client }
     }
 
-    /// Completes what has been observed, if that is needed. A cause: what is stored cannot be understood, and nothing may begin.
+    /// Completes what has been observed, if that is needed. A cause: what is stored cannot be understood, and nothing
+    /// may begin.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.

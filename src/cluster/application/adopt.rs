@@ -4,8 +4,9 @@
 //! znodes go. Checkpoints of the same run stay: the new version goes on from the last. A former run is over once another one begins; its tombstone
 //! stands before anything of it goes, and what it leaves is collected as of any ended job.
 //!
-//! Two things bound that. Only runs that the operator names are superseded. And pods of an earlier start than the one that stands beside the mark,
-//! or in the ledger, do nothing: the start is stored where the fence is, so that it outlives the ledger.
+//! Two things bound that. Only runs that the operator names are superseded. And pods of an earlier start than the one
+//! that stands beside the mark, or in the ledger, do nothing: the start is stored where the fence is, so that it
+//! outlives the ledger.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,8 @@ use crate::flink::result::{Entry, Outcome, Store};
 pub struct Stored {
     /// Whose it is: `<job>/<version>`. `None` before the first application.
     pub mark: Option<String>,
-    /// The start of the pods that took it over last. `None` before the first application, and when a gateway of an earlier version did.
+    /// The start of the pods that took it over last. `None` before the first application, and when a gateway of an
+    /// earlier version did.
     pub start: Option<i64>,
     /// Jobs and applications with a graph, plan or application.
     pub plans: BTreeSet<String>,
@@ -58,10 +60,8 @@ impl Stored {
     }
 }
 
-/// The data of the znode with the mark: `<job>/<version>`, as earlier versions write it, and `/<start>` with it. Empty before the first application.
-///
-/// # Errors
-/// When it is neither.
+/// The data of the znode with the mark: `<job>/<version>`, as earlier versions write it, and `/<start>` with it. Empty
+/// before the first application. `None` when it is neither.
 pub fn parse_znode(data: &[u8]) -> Option<(Option<String>, Option<i64>)> {
     let text = std::str::from_utf8(data).ok()?;
     let parts: Vec<&str> = text.split('/').collect();
@@ -94,9 +94,11 @@ pub enum Adoption {
     Ending,
     /// Jobs that no application of this resource has run: a session cluster of the same name left them.
     Foreign(BTreeSet<String>),
-    /// Pods of a later start have begun: these are of a node that was lost, or the resource was made anew without its ledger.
+    /// Pods of a later start have begun: these are of a node that was lost, or the resource was made anew without its
+    /// ledger.
     Later(i64),
-    /// Runs have stored something, or have not ended, that the operator does not name as those in whose place this one begins.
+    /// Runs have stored something, or have not ended, that the operator does not name as those in whose place this one
+    /// begins.
     Unnamed(BTreeSet<String>),
     /// Another version's.
     Adopt(Plan),
@@ -128,7 +130,8 @@ impl Plan {
     }
 }
 
-/// Decides. `stored` was read in this term, `progress` and `jobs` are the ledger's, `entries` those of the result stores.
+/// Decides. `stored` was read in this term, `progress` and `jobs` are the ledger's, `entries` those of the result
+/// stores.
 pub fn adopt(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entries: &[Entry]) -> Adoption {
     // Before all else: of pods of an earlier start neither may lead nor may anything be collected.
     let begun = stored.start.unwrap_or_default().max(progress.start);

@@ -1,4 +1,5 @@
-//! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of those before it.
+//! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of
+//! those before it.
 
 use super::adopt::Stored;
 use super::lifecycle::Seen;
@@ -31,7 +32,8 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
     let has_state =
         retained.is_some_and(|id| jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(id)));
     let before = progress.before.as_ref().map(|before| before.job.as_str()).filter(|_| !behind);
-    // The ledger is written before the mark: it tells of a run that was about to take the place of the one that the mark names.
+    // The ledger is written before the mark: it tells of a run that was about to take the place of the one that the
+    // mark names.
     let marked = marked.filter(|_| marked_start.is_some_and(|start| start < progress.start));
     let replaces = before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(id));
     let mut replaces: Vec<String> = replaces.map(str::to_owned).collect();
@@ -48,7 +50,8 @@ pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> 
     std::iter::once(previous.clone()).chain(after).collect()
 }
 
-/// Puts right what an operator of an earlier version has decided: its starts could fall behind the ledger's, and it named no predecessors.
+/// Puts right what an operator of an earlier version has decided: its starts could fall behind the ledger's, and it
+/// named no predecessors.
 pub(super) fn mend(seen: &Seen<'_>, application: &mut Application) {
     if seen.progress.start > application.starts {
         application.starts = seen.progress.start + 1;

@@ -79,7 +79,8 @@ impl Course {
         let Some(job) = &wanted.job else { return undecided };
         let metadata = &resource.metadata;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        // What is not known is not absent: a run would begin in the place of one that goes on, or go back to one that has ended.
+        // What is not known is not absent: a run would begin in the place of one that goes on, or go back to one that
+        // has ended.
         if let Some(cause) = observed.unreadable(&text(&metadata.name)) {
             let deployed = before.application.as_ref().and_then(|application| serde_json::from_str(&application.deployed).ok());
             let spec = deployed.unwrap_or(undecided.spec);

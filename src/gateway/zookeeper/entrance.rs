@@ -222,8 +222,9 @@ struct Examined {
 }
 
 impl Examined {
-    /// What is stored is this run's own, and its start is not yet on record as the last. Where an earlier version of the gateway has written no start, the
-    /// ledger's stands for it: pods of that version beside these would take the data with a start for another version's.
+    /// What is stored is this run's own, and its start is not yet on record as the last. Where an earlier version of
+    /// the gateway has written no start, the ledger's stands for it: pods of that version beside these would take the
+    /// data with a start for another version's.
     fn is_to_be_raised(&self, run: &Run) -> bool {
         self.adoption == Adoption::Own && self.start.unwrap_or(self.progress.start) < run.start
     }
