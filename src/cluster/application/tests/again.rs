@@ -98,7 +98,7 @@ fn the_runs_in_whose_place_one_begins_are_named_while_its_pods_stay() {
     world.step();
     world.pods_go();
     let second = world.application().job_id.clone();
-    assert_eq!(world.application().replaces, [first.clone()]);
+    assert_eq!(world.application().replaces, std::slice::from_ref(&first));
     world.changes("3");
     world.step();
     world.pods_go();
