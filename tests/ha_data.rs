@@ -85,7 +85,7 @@ async fn orphans_of_crashes_go_and_nothing_else_does() {
     if needs_config_maps("a full ConfigMap: a znode holds one pointer") {
         a_full_config_map_is_told_of(&cluster).await;
     }
-    in_a_shared_directory_nothing_is_removed(&cluster, &living).await;
+    in_a_shared_directory_nothing_is_removed(&mut cluster, &living).await;
 }
 
 const FIXED: &str = "0000000000000000000000000000f1ed";
@@ -134,7 +134,7 @@ async fn a_full_config_map_is_told_of(cluster: &Cluster) {
 }
 
 /// While another cluster's mark stands in the directory, nothing is removed; not even when the resource is deleted.
-async fn in_a_shared_directory_nothing_is_removed(cluster: &Cluster, living: &str) {
+async fn in_a_shared_directory_nothing_is_removed(cluster: &mut Cluster, living: &str) {
     let foreign = directory(cluster).join(".flinkha/somebody-else");
     std::fs::write(&foreign, "").expect("a mark");
     let in_state = async |state: &str| ha_data(cluster).await.filter(|ha_data| ha_data.state == state);
@@ -149,7 +149,7 @@ async fn in_a_shared_directory_nothing_is_removed(cluster: &Cluster, living: &st
     eventually("Flink's result", seconds(20), async || result().then_some(())).await;
     tokio::time::sleep(seconds(4)).await;
     assert!(result() && orphan.exists(), "something in a directory that may be another's was removed");
-    let refused = purge(cluster, &owner);
+    let refused = purge(cluster, &owner, &[]);
     assert!(refused.contains("another cluster has signed"), "{refused}");
     assert!(result() && orphan.exists());
 
@@ -157,13 +157,16 @@ async fn in_a_shared_directory_nothing_is_removed(cluster: &Cluster, living: &st
     eventually("it is ours again", seconds(60), async || in_state("Collectable").await).await;
     eventually("the job collected and the orphan swept", seconds(60), async || (!result() && !orphan.exists()).then_some(())).await;
     let late = lay_down(&directory(cluster).join("submittedJobGraphfeedbeefcafe"), b"graph");
-    let purged = purge(cluster, &owner);
+    // As the resource is deleted: JobManagers first.
+    let signers = ha_data(cluster).await.expect("the ledger").signers;
+    cluster.job_managers.clear();
+    let purged = purge(cluster, &owner, &signers);
     assert!(purged.contains("files that are not Flink's HA files stay") && !late.exists(), "{purged}");
     assert!(directory(cluster).join("notes.txt").exists());
 }
 
 /// What the Job of a deleted resource runs; what it said.
-fn purge(cluster: &Cluster, owner: &str) -> String {
+fn purge(cluster: &Cluster, owner: &str, signers: &[String]) -> String {
     let flags = [
         "--storage-dir",
         &cluster.storage_uri(),
@@ -171,6 +174,8 @@ fn purge(cluster: &Cluster, owner: &str) -> String {
         &names::high_availability_cluster_id(NAMESPACE, NAME),
         "--owner",
         owner,
+        "--signers",
+        &signers.join(","),
     ];
     let run = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha")).arg("purge").args(flags).output().expect("a run of the purge");
     let said = [run.stdout, run.stderr].concat();

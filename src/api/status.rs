@@ -117,6 +117,7 @@ pub struct Job {
 pub struct HaData {
     /// `Collectable`: files of jobs that have ended are removed. `NotCollectable`, `Unreachable`: they stay, for the reason in the message.
     /// `Shared`: another cluster uses the same directory, so that nothing is removed.
+    /// `Settling`: they stay for two minutes at most, until it is sure that no other cluster does.
     pub state: String,
     /// Why it is not collectable.
     #[serde(skip_serializing_if = "String::is_empty")]

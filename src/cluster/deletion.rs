@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::claim::is_foreign;
 use super::ledger::{HaData, Job};
 use super::observed::LedgerData;
 use crate::api::names;
@@ -69,8 +70,8 @@ pub enum PurgeJob {
 pub enum Purge {
     /// Nothing more. Whether files stay that should not, and the sentence for an event.
     Done { warning: bool, message: String },
-    /// Create the Job for a directory that is signed so.
-    Start { owner: String },
+    /// Create the Job for a directory that is signed so, last by one of these gateway processes.
+    Start { owner: String, signers: Vec<String> },
     /// The Job runs.
     Wait,
 }
@@ -87,8 +88,16 @@ pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, ledger
     }
 }
 
-/// Decides what to do about files and znodes, once all JobManagers are gone. `said`: the last words of the Job's pod.
-pub fn purge(on_delete: OnDelete, provider: Provider, ha_data: Option<&HaData>, job: PurgeJob, said: Option<String>) -> Purge {
+/// Decides what to do about files and znodes, once all JobManagers are gone. `said`: the last words of the Job's pod; `certificates`: of this Kubernetes
+/// cluster, because a ledger may be a copy of another cluster's, whose files are in use there.
+pub fn purge(
+    on_delete: OnDelete,
+    provider: Provider,
+    ha_data: Option<&HaData>,
+    job: PurgeJob,
+    said: Option<String>,
+    certificates: &[String],
+) -> Purge {
     let done = |warning: bool, message: String| Purge::Done { warning, message };
     if on_delete == OnDelete::Retain && provider == Provider::Kubernetes {
         return done(false, String::new());
@@ -102,7 +111,13 @@ pub fn purge(on_delete: OnDelete, provider: Provider, ha_data: Option<&HaData>, 
         (PurgeJob::Failed, _) => done(true, format!("the files in the storage directory could not be removed and stay: {said}")),
         (PurgeJob::Runs, _) => Purge::Wait,
         (PurgeJob::Absent, None) => done(false, "the ledger tells of no files in the storage directory".to_owned()),
-        (PurgeJob::Absent, Some(HaData { owner: Some(owner), .. })) => Purge::Start { owner: owner.clone() },
+        (PurgeJob::Absent, Some(ha_data)) if is_foreign(&ha_data.certificates, certificates) => {
+            let why = "the ledger is a copy of one in another Kubernetes cluster, where they may be in use";
+            done(true, format!("the files in the storage directory stay: {why}"))
+        }
+        (PurgeJob::Absent, Some(HaData { owner: Some(owner), signers, .. })) => {
+            Purge::Start { owner: owner.clone(), signers: signers.clone() }
+        }
         (PurgeJob::Absent, Some(HaData { message, .. })) => done(true, format!("files in the storage directory stay: {message}")),
     }
 }
@@ -138,9 +153,14 @@ mod tests {
     fn files_go_only_with_delete_and_only_from_a_directory_that_is_signed() {
         let signed = HaData { owner: Some("us".to_owned()), ..HaData::default() };
         let unreached = HaData { message: "no way".to_owned(), ..HaData::default() };
-        let decide = |on_delete, ha_data, job| purge(on_delete, Provider::Kubernetes, ha_data, job, Some("said".to_owned()));
+        let decide =
+            |on_delete, ha_data, job| purge(on_delete, Provider::Kubernetes, ha_data, job, Some("said".to_owned()), &["c".to_owned()]);
         assert!(matches!(decide(OnDelete::Retain, Some(&signed), PurgeJob::Absent), Purge::Done { warning: false, .. }));
-        assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Absent), Purge::Start { owner: "us".to_owned() });
+        let start = Purge::Start { owner: "us".to_owned(), signers: Vec::new() };
+        assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Absent), start);
+        let copied = HaData { certificates: vec!["another".to_owned()], ..signed.clone() };
+        let stays = decide(OnDelete::Delete, Some(&copied), PurgeJob::Absent);
+        assert!(matches!(stays, Purge::Done { warning: true, message } if message.contains("another Kubernetes cluster")));
         assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Runs), Purge::Wait);
         assert!(matches!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Failed), Purge::Done { warning: true, .. }));
         assert!(matches!(decide(OnDelete::Delete, Some(&unreached), PurgeJob::Absent), Purge::Done { warning: true, .. }));
@@ -150,8 +170,8 @@ mod tests {
     #[test]
     fn znodes_are_looked_after_also_when_jobs_are_retained_and_the_ledger_stays_with_them() {
         let signed = HaData { owner: Some("us".to_owned()), ..HaData::default() };
-        let decide = |job| purge(OnDelete::Retain, Provider::ZooKeeper, Some(&signed), job, Some("said".to_owned()));
-        assert_eq!(decide(PurgeJob::Absent), Purge::Start { owner: "us".to_owned() });
+        let decide = |job| purge(OnDelete::Retain, Provider::ZooKeeper, Some(&signed), job, Some("said".to_owned()), &[]);
+        assert_eq!(decide(PurgeJob::Absent), Purge::Start { owner: "us".to_owned(), signers: Vec::new() });
         assert!(matches!(decide(PurgeJob::Failed), Purge::Done { warning: true, message } if message.contains("znodes")));
         let running: Job = serde_json::from_value(json!({ "id": RUNNING, "state": "Running" })).unwrap_or_default();
         let keeps = |on_delete, jobs: &[Job]| {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::stored::Place;
 use crate::flink::result::Outcome;
 
 /// Key of the ledger ConfigMap that holds JSON of `Vec<Job>`.
@@ -63,19 +64,34 @@ impl Job {
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
+
+    /// It has not ended, and is known to be stored.
+    pub fn is_stored(&self) -> bool {
+        !self.has_ended() && self.state == RUNNING
+    }
 }
 
 /// What the leading gateway can say of the cluster's HA data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HaData {
-    /// `Collectable`, `NotCollectable`, `Unreachable` or `Shared`.
+    /// `Collectable`, `NotCollectable`, `Unreachable`, `Shared`, or `Settling` while it is waited for whether another signs the directory too.
     pub state: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// How this cluster signs its directory. Kept with retained data, so that the same resource applied again finds its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Digests of the certificates by which the Kubernetes cluster was known where that was decided. A copy of this ledger in another one is known by
+    /// them. Empty in ledgers of earlier versions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+    /// Gateway processes of this cluster that have signed last, the latest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
+    /// Where the HA data is. Absent in ledgers of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// The largest HA ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest: Option<Size>,

@@ -5,6 +5,7 @@
 pub mod application;
 pub mod build;
 pub mod cause;
+pub mod claim;
 pub mod collect;
 pub mod deletion;
 pub mod election;
@@ -19,6 +20,7 @@ pub mod quantity;
 pub mod refusal;
 pub mod rollout;
 pub mod status;
+pub mod stored;
 pub mod sweep;
 pub mod switchover;
 #[cfg(test)]

@@ -15,12 +15,13 @@ use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep_until};
 
 use super::book::Book;
-use super::claim::Claim;
+use super::claim::{self, Claim};
 use super::fence::relation;
 use super::jvm::Process;
 use super::pointers::Pointers;
 use crate::api::names;
 use crate::cluster::application::Run;
+use crate::cluster::claim::LOOK;
 use crate::cluster::collect::{Ended, collectable, is_left_over};
 use crate::cluster::inventory::Inventory;
 use crate::cluster::ledger::{self, SUPERSEDED};
@@ -28,11 +29,8 @@ use crate::cluster::sweep::Kind;
 use crate::lease::term::{Relation, Term};
 use crate::world::storage::Storage;
 
-/// Between scans when nothing happens; also how often the directory's mark beats. No request to the API server.
+/// Between scans when nothing happens. No request to the API server.
 const BEAT: Duration = Duration::from_secs(60);
-
-/// The same while the directory is not known to be ours, or does not answer.
-const UNCLEAR: Duration = Duration::from_secs(10);
 
 /// For how long after a job's end was noticed there are more scans, and the time between them: at first, when most jobs are gone, and later.
 const ENDING: Duration = Duration::from_secs(30);
@@ -58,17 +56,22 @@ impl Collector {
     /// One tenure.
     async fn lead(&mut self, term: &Term) {
         let mut ending_until = Instant::now() + ENDING;
-        let mut next_beat = Instant::now();
+        let (mut next_look, mut next_scan) = (Instant::now(), Instant::now());
         // Runs are superseded before a tenure begins, and never within one; so do leaders die that have not confirmed.
         let mut inherited = true;
         while self.book.shared.leads(term) {
-            if Instant::now() >= next_beat {
+            if Instant::now() >= next_look {
+                let was_ours = self.claim.is_ours;
                 if let Err(error) = self.claim.beat(&self.book, term).await {
                     tracing::warn!(error = format!("{error:#}"), "failed to mark the storage directory");
                 }
-                next_beat = Instant::now() + if self.claim.is_ours { BEAT } else { UNCLEAR };
+                next_look = Instant::now() + LOOK;
+                if self.claim.is_ours && !was_ours {
+                    next_scan = Instant::now();
+                }
             }
-            if let (Ok(storage), true) = (&self.claim.storage, self.claim.is_ours) {
+            let is_due = Instant::now() >= next_scan;
+            if let (Ok(storage), true, true) = (&self.claim.storage, self.claim.is_ours, is_due) {
                 let collected = async {
                     if inherited {
                         self.collect_superseded(storage, term).await?;
@@ -82,14 +85,17 @@ impl Collector {
                 }
             }
             let now = Instant::now();
-            let pause = match ending_until.checked_duration_since(now) {
-                Some(left) if left > ENDING - FIRST => now + SOON,
-                Some(left) if !left.is_zero() => now + LATER,
-                _ => next_beat,
+            let pace = match ending_until.checked_duration_since(now) {
+                Some(left) if left > ENDING - FIRST => SOON,
+                Some(left) if !left.is_zero() => LATER,
+                _ => BEAT,
             };
+            next_scan = if is_due { now + pace } else { next_scan.min(now + pace) };
             tokio::select! {
-                () = sleep_until(pause) => {}
-                () = self.book.shared.job_ended.notified() => ending_until = Instant::now() + ENDING,
+                () = sleep_until(next_scan.min(next_look)) => {}
+                () = self.book.shared.job_ended.notified() => {
+                    (ending_until, next_scan) = (Instant::now() + ENDING, Instant::now());
+                }
             }
         }
     }
@@ -111,6 +117,7 @@ impl Collector {
         if found.is_empty() {
             return Ok(());
         }
+        claim::confirm(&self.book, storage, term).await?;
         let now = Timestamp::now().to_string();
         self.book
             .change_jobs(term, |jobs| {
@@ -143,6 +150,7 @@ impl Collector {
         if ids.is_empty() {
             return Ok(());
         }
+        claim::confirm(&self.book, storage, term).await?;
         for id in &ids {
             match &self.book.pointers {
                 Pointers::ConfigMaps => {

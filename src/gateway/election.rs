@@ -72,7 +72,10 @@ impl Driver {
     /// Runs until the process ends.
     pub async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let seen = move |event: Event, savepoint: Option<&str>| {
+        let seen = move |event: Event, savepoint: Option<&str>, alive: Option<&str>| {
+            if let Some(process) = alive {
+                shared.witness(process);
+            }
             shared.ask_savepoint(savepoint.and_then(|text| serde_json::from_str(text).ok()));
             shared.tell(event);
         };

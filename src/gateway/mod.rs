@@ -186,7 +186,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings_of_sweep =
         sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
     let sweeper = sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings: settings_of_sweep };
-    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage), run: run.clone() };
+    let place = arguments.place.noted(&arguments.zookeeper);
+    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage).at(place), run: run.clone() };
     let keeper = keeper::Keeper { shared: Arc::clone(&shared), client: client.clone() };
     let driver = election::Driver {
         elector: Elector::new(identity, settings.clone()),

@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use jiff::Timestamp;
 
 use super::book::Book;
+use super::claim;
 use super::pointers::Pointers;
 use crate::cluster::application::Run;
 use crate::cluster::ledger;
@@ -29,9 +30,7 @@ pub async fn collect(book: &Book, storage: &Storage, run: &Run, term: &Term, out
         })
         .await?;
     }
-    let Some(owner) = book.ha_data().await?.owner else { return Ok(()) };
-    let marked = storage.mark_of_only(&owner).await.context("failed to read the marks of the storage directory")?;
-    anyhow::ensure!(marked.is_some(), "another cluster has signed the same directory; its files stay");
+    claim::confirm(book, storage, term).await?;
     let inventory = book.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
     let in_use = !inventory.stored.is_empty() || !inventory.with_config_map.is_empty() || inventory.unreadable_plan;
     anyhow::ensure!(!in_use, "something is still stored: {:?} {:?}", inventory.stored, inventory.with_config_map);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use super::zookeeper::Access;
+use crate::cluster::stored;
 use crate::flink::config;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::{FlinkConfiguration, NotCollectable};
@@ -23,6 +25,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where the ledger says that the HA data is.
+    pub fn noted(&self, zookeeper: &Access) -> stored::Place {
+        let root_path = zookeeper.quorum.is_some().then(|| zookeeper.root.clone());
+        stored::Place { storage_dir: self.storage_dir.clone(), quorum: zookeeper.quorum.clone(), root_path }
+    }
+
     /// Flink's settings; none without a file.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use zookeeper_client::{Acls, Client};
 
+use crate::cluster::claim::{self, Mark, Records};
 use crate::cluster::inventory::Inventory;
 use crate::flink::zookeeper::Paths;
 use crate::world::{takeover, zookeeper};
@@ -42,14 +43,34 @@ impl Znodes {
         prepared.with_context(|| format!("failed to make the znode {}", self.paths.cluster))
     }
 
-    /// Signs the cluster's znode, and tells who else has.
+    /// Signs the cluster's znode, unless the mark stands. Returns its path when it was written in another Kubernetes cluster; it stays as it is then.
     ///
     /// # Errors
     /// When no server answers, or rights are missing.
-    pub async fn sign(&self, owner: &str) -> anyhow::Result<Vec<String>> {
-        let others = zookeeper::sign(&self.client()?, &self.paths, owner, self.acls).await;
-        let others = others.with_context(|| format!("failed to sign the znode {}", self.paths.cluster))?;
-        Ok(others.into_iter().map(|other| format!("{} (a znode)", self.paths.child(&format!("{}/{other}", zookeeper::MARKS)))).collect())
+    pub async fn sign(&self, us: &Mark, records: &Records) -> anyhow::Result<Option<String>> {
+        let (client, failed) = (self.client()?, || format!("failed to sign the znode {}", self.paths.cluster));
+        let found = zookeeper::mark(&client, &self.paths, &us.owner).await.with_context(failed)?;
+        if claim::is_of_another(us, found.as_deref(), records) {
+            return Ok(Some(self.told(&us.owner)));
+        }
+        if found.as_deref().and_then(Mark::read).is_none_or(|mark| mark.certificates != us.certificates) {
+            zookeeper::sign(&client, &self.paths, &us.owner, &us.to_text(), self.acls).await.with_context(failed)?;
+        }
+        Ok(None)
+    }
+
+    /// Marks of others, for people.
+    ///
+    /// # Errors
+    /// When no server answers, or rights are missing.
+    pub async fn others(&self, owner: &str) -> anyhow::Result<Vec<String>> {
+        let others = zookeeper::others(&self.client()?, &self.paths, owner).await;
+        let others = others.with_context(|| format!("failed to read the marks of the znode {}", self.paths.cluster))?;
+        Ok(others.iter().map(|other| self.told(other)).collect())
+    }
+
+    fn told(&self, owner: &str) -> String {
+        format!("{} (a znode)", zookeeper::mark_path(&self.paths, owner))
     }
 
     /// Remembers by which node our JVM leads.

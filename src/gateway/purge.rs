@@ -12,8 +12,10 @@ use tokio::time::sleep;
 
 use super::place::Place;
 use super::zookeeper::{Access, connect, own_way};
+use crate::cluster::claim::{Mark, Records, Sharing, Standing, Watch, is_of_another};
 use crate::cluster::sweep::Kind;
 use crate::flink::zookeeper::Paths;
+use crate::world::lease::nonce;
 use crate::world::storage::{Storage, owned_directories};
 use crate::world::zookeeper;
 
@@ -25,6 +27,12 @@ pub struct Arguments {
     /// How the cluster has signed its directory.
     #[arg(long)]
     pub owner: String,
+    /// Digests of the certificates of this Kubernetes cluster.
+    #[arg(long, value_delimiter = ',')]
+    pub certificates: Vec<String>,
+    /// Gateway processes of the cluster that have signed last, by its ledger.
+    #[arg(long, value_delimiter = ',')]
+    pub signers: Vec<String>,
     /// Where Flink elects by ZooKeeper, the znodes go too, before the files that they point to.
     #[command(flatten)]
     pub zookeeper: Access,
@@ -69,6 +77,12 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
     let paths = Paths::new(&arguments.zookeeper.root, &arguments.place.ha_cluster_id);
     let quorum = arguments.zookeeper.quorum()?;
     let client = connect(own_way(&quorum).await?, &quorum).await.context("no ZooKeeper server gives us a session; the znodes stay")?;
+    let found = zookeeper::mark(&client, &paths, &arguments.owner).await?;
+    anyhow::ensure!(
+        !is_of_another(&arguments.us(String::new()), found.as_deref(), &Records::default()),
+        "another Kubernetes cluster has signed the same znode {}; its znodes stay",
+        zookeeper::mark_path(&paths, &arguments.owner)
+    );
     let begin = Instant::now();
     // Of a JobManager whose end nobody saw.
     while begin.elapsed() < SESSIONS && !zookeeper::candidates(&client, &paths).await?.is_empty() {
@@ -82,7 +96,8 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
 async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
     let place = &arguments.place;
     let storage = place.storage(&place.configuration()?)?;
-    let message = purge(&storage, &arguments.owner).await?;
+    let claim = Claim { storage: &storage, us: arguments.us(nonce()?), records: arguments.records(), begin: Instant::now() };
+    let message = purge(claim).await?;
     owned_directories(&place.storage_dir, &place.ha_cluster_id).for_each(remove_empty);
     Ok(message)
 }
@@ -90,10 +105,76 @@ async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
 /// Files between two looks at who else uses the directory.
 const OFTEN: usize = 100;
 
-async fn purge(storage: &Storage, owner: &str) -> anyhow::Result<String> {
+/// How often it is looked whether somebody else signs.
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Arguments {
+    /// How we sign.
+    fn us(&self, process: String) -> Mark {
+        Mark { owner: self.owner.clone(), certificates: self.certificates.clone(), process, ..Mark::default() }
+    }
+
+    fn records(&self) -> Records {
+        Records { signers: self.signers.clone(), ..Records::default() }
+    }
+}
+
+/// The storage directory and how we sign it.
+struct Claim<'a> {
+    storage: &'a Storage,
+    us: Mark,
+    records: Records,
+    begin: Instant,
+}
+
+impl Claim<'_> {
+    /// Looks at all marks, and signs, if nobody else has.
+    async fn look(&self, watch: &mut Watch) -> anyhow::Result<Standing> {
+        let failed = "failed to read the marks of the storage directory";
+        let marks = self.storage.marks().await.context(failed)?;
+        let others: Vec<String> = marks.into_iter().map(|mark| mark.owner).filter(|owner| *owner != self.us.owner).collect();
+        if !others.is_empty() {
+            return Ok(Standing::Ours.beside(&others));
+        }
+        let found = self.storage.mark(&self.us.owner).await.context(failed)?;
+        let looked = watch.look(&self.us, found.as_deref(), &self.records, self.begin.elapsed(), false);
+        if let Some(mark) = looked.write {
+            self.storage.sign(&self.us.owner, mark.to_text()).await.context("failed to sign the storage directory")?;
+        }
+        Ok(looked.standing)
+    }
+
+    /// Waits until it is sure that nobody else signs the directory; the time of the storage then.
+    async fn ours(&self, watch: &mut Watch) -> anyhow::Result<SystemTime> {
+        loop {
+            match self.look(watch).await? {
+                Standing::Ours => break,
+                Standing::Settling { left } => {
+                    tracing::info!(?left, "waiting whether somebody else signs the storage directory");
+                    sleep(left.min(PAUSE)).await;
+                }
+                Standing::Shared(Sharing::Mark(other)) => {
+                    anyhow::bail!("another cluster has signed the same directory; its files stay: {}", self.storage.uri_of_mark(&other))
+                }
+                Standing::Shared(Sharing::Contested) => anyhow::bail!(
+                    "another cluster that was restored from the same backup writes the mark of the same directory; its files stay: {}",
+                    self.storage.uri_of_mark(&self.us.owner)
+                ),
+                Standing::Shared(Sharing::Certificate | Sharing::Unidentified) => anyhow::bail!(
+                    "another cluster has signed the same directory, in another Kubernetes cluster; its files stay: {}",
+                    self.storage.uri_of_mark(&self.us.owner)
+                ),
+            }
+        }
+        let mark = self.storage.mark_of_only(&self.us.owner).await.context("failed to read the marks of the storage directory")?;
+        Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
+    }
+}
+
+async fn purge(claim: Claim<'_>) -> anyhow::Result<String> {
+    let (storage, mut watch) = (claim.storage, Watch::default());
     // Signed anew: what is written after this was written by a cluster that came after the deleted one.
-    storage.claim(owner).await.context("failed to sign the storage directory")?;
-    let now = ours(storage, owner).await?;
+    let now = claim.ours(&mut watch).await?;
     let (mut removed, mut foreign) = (0, 0);
     let mut files = storage.files();
     while let Some(file) = files.try_next().await.context("failed to list the storage directory")? {
@@ -102,7 +183,7 @@ async fn purge(storage: &Storage, owner: &str) -> anyhow::Result<String> {
             continue;
         }
         if removed % OFTEN == 0 {
-            ours(storage, owner).await?;
+            claim.ours(&mut watch).await?;
         }
         storage.remove_file(&file.path).await.with_context(|| format!("failed to remove {}", file.path))?;
         removed += 1;
@@ -112,15 +193,9 @@ async fn purge(storage: &Storage, owner: &str) -> anyhow::Result<String> {
         removed += 1;
     }
     storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
-    storage.unclaim(owner).await.context("failed to remove the mark")?;
+    storage.unclaim(&claim.us.owner).await.context("failed to remove the mark")?;
     let stay = if foreign > 0 { format!("; {foreign} files that are not Flink's HA files stay") } else { String::new() };
     Ok(format!("removed {removed} files{stay}"))
-}
-
-/// The time of the storage, if nobody else has signed the directory.
-async fn ours(storage: &Storage, owner: &str) -> anyhow::Result<SystemTime> {
-    let mark = storage.mark_of_only(owner).await.context("failed to read the marks of the storage directory")?;
-    Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
 }
 
 /// Removes a directory and those below it as far as they are empty.

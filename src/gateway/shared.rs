@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::claim;
 use super::copies::Copies;
 use super::request::Names;
 use crate::cluster::application::Request;
@@ -29,6 +30,9 @@ impl Clock {
     }
 }
 
+/// So many gateway processes are remembered that have led.
+const WITNESSED: usize = 16;
+
 /// Shared by reference; nothing in here waits.
 pub struct Shared {
     pub names: Names,
@@ -48,6 +52,10 @@ pub struct Shared {
     ending: Mutex<Option<Term>>,
     /// The id of the last request that has its answer in the ledger.
     answered: Mutex<Option<String>>,
+    /// Looks at the mark of the storage directory; held while one is made.
+    pub claim: tokio::sync::Mutex<claim::State>,
+    /// Gateway processes that have been seen alive in this cluster, the latest last.
+    witnessed: Mutex<Vec<String>>,
     /// Jobs with a tombstone.
     ended: Mutex<Arc<BTreeSet<String>>>,
     /// What the last sweep of this gateway found.
@@ -72,11 +80,27 @@ impl Shared {
             savepoint: watch::Sender::default(),
             ending: Mutex::default(),
             answered: Mutex::default(),
+            claim: tokio::sync::Mutex::default(),
+            witnessed: Mutex::default(),
             ended: Mutex::default(),
             swept,
             stored,
             lock,
         }
+    }
+
+    /// Another gateway process of this cluster has just written the Lease.
+    pub fn witness(&self, process: &str) {
+        let mut witnessed = self.witnessed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !witnessed.iter().any(|known| known == process) {
+            witnessed.push(process.to_owned());
+            let surplus = witnessed.len().saturating_sub(WITNESSED);
+            witnessed.drain(..surplus);
+        }
+    }
+
+    pub fn witnessed(&self) -> Vec<String> {
+        self.witnessed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Jobs that have ended, as the ledger said when this gateway read or wrote it last.

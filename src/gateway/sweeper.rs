@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use tokio::time::sleep;
 
 use super::book::Book;
+use super::claim;
 use crate::cluster::inventory::Inventory;
 use crate::cluster::ledger::Orphans;
 use crate::cluster::sweep::{Kind, Known, Verdict, of_checkpoint, verdict};
@@ -22,6 +23,9 @@ const FIRST: Duration = Duration::from_secs(60);
 
 /// Orphans that are removed in one sweep; the next one takes the others.
 const BATCH: usize = 10_000;
+
+/// Orphans between two looks at who else uses the directory.
+const OFTEN: usize = 100;
 
 /// What users ask for.
 #[derive(Clone, Copy, Debug)]
@@ -66,16 +70,18 @@ impl Sweeper {
                     tracing::info!(?orphans, "swept the storage directory");
                     self.book.shared.note_sweep(orphans);
                 }
-                Ok(None) => tracing::debug!("the storage directory is not known to be ours; it is not swept"),
+                Ok(None) => tracing::debug!("the storage directory is not swept: another JobManager leads now"),
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to sweep the storage directory"),
             }
         }
     }
 
-    /// One sweep; `None` when the directory is not known to be ours.
+    /// One sweep; `None` when this term is over.
+    ///
+    /// # Errors
+    /// When something cannot be read, or the directory is not known to be ours.
     async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<Orphans>> {
-        let Some(owner) = self.book.ha_data().await?.owner else { return Ok(None) };
-        let Some(mark) = storage.mark_of_only(&owner).await? else { return Ok(None) };
+        let marked = claim::confirm(&self.book, storage, term).await?;
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
         let known = Known { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
         let mut orphans = Orphans::default();
@@ -84,7 +90,7 @@ impl Sweeper {
         while let Some(file) = files.try_next().await? {
             // What there is no room for now is read by a later sweep, and only counted here.
             let read = reads < BATCH;
-            let judged = judge(storage, file, mark.beat, &known, read).await?;
+            let judged = judge(storage, file, marked, &known, read).await?;
             reads += usize::from(matches!(judged.verdict, Verdict::Orphan | Verdict::Protected));
             match judged.verdict {
                 Verdict::Orphan => {
@@ -102,12 +108,15 @@ impl Sweeper {
         drop(files);
         let mut removed = 0;
         if !candidates.is_empty()
-            && storage.mark_of_only(&owner).await?.is_some()
+            && claim::confirm(&self.book, storage, term).await.is_ok()
             && let Some((inventory, dirty, living)) = self.known(storage, term).await?
         {
             let known = Known { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
-            for file in candidates {
-                let judged = judge(storage, file, mark.beat, &known, true).await?;
+            for (number, file) in candidates.into_iter().enumerate() {
+                if number > 0 && number % OFTEN == 0 {
+                    claim::confirm(&self.book, storage, term).await?;
+                }
+                let judged = judge(storage, file, marked, &known, true).await?;
                 if judged.verdict == Verdict::Orphan && self.book.shared.leads(term) {
                     storage.remove_file(&judged.file.path).await?;
                     tracing::info!(file = judged.file.path, "removed a file that nothing needs");

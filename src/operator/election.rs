@@ -68,7 +68,7 @@ impl Candidate {
 
     async fn run_until(&mut self, done: impl Fn(&Shown) -> bool) {
         let (leases, tell) = (self.leases.clone(), self.tell.clone());
-        let watch = lease::watch(leases, NAME.to_owned(), move |event, _| drop(tell.send(event)));
+        let watch = lease::watch(leases, NAME.to_owned(), move |event, _, _| drop(tell.send(event)));
         let mut watch = std::pin::pin!(watch);
         while !done(&self.elector.shown()) {
             tokio::select! {

@@ -20,6 +20,7 @@ use crate::api::names::{self, FINALIZER};
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Course;
 use crate::cluster::cause::{self, Cause};
+use crate::cluster::claim::{AUTHORITY, certificates_of};
 use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
 use crate::cluster::news::News;
 use crate::cluster::observed::{LedgerData, Observed};
@@ -157,7 +158,9 @@ impl Finalizer {
             ..ledger::HaData::default()
         };
         let unknown = unreadable.then(unknown);
-        match deletion::purge(on_delete, provider, unknown.as_ref().or(observed.ha_data()), state, cause::of_pods(&observed.purge_pods)) {
+        let certificates = if found.is_none() { self.certificates(resource).await? } else { Vec::new() };
+        let ha_data = unknown.as_ref().or(observed.ha_data());
+        match deletion::purge(on_delete, provider, ha_data, state, cause::of_pods(&observed.purge_pods), &certificates) {
             Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
             Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_PATIENCE) => {
                 let why =
@@ -165,12 +168,17 @@ impl Finalizer {
                 Ok(Some(Files { warning: true, message: format!("the files in the storage directory stay: {why}") }))
             }
             Purge::Wait => Ok(None),
-            Purge::Start { owner } => {
-                let Ok(cluster) = validate::validate(resource) else {
+            Purge::Start { owner, signers } => {
+                let Ok(mut cluster) = validate::validate(resource) else {
                     let message = "the files in the storage directory stay: the resource is not valid, so no pod can reach them";
                     return Ok(Some(Files { warning: true, message: message.to_owned() }));
                 };
-                let job = serde_json::from_value(build::purge::job(&cluster, &context.environment, &owner));
+                // Where the files are, and not where a change that was refused wants them.
+                if let Some(place) = observed.ha_data().and_then(|ha_data| ha_data.place.as_ref()) {
+                    cluster.spec.high_availability.storage_dir.clone_from(&place.storage_dir);
+                }
+                let signature = build::purge::Signature { owner, certificates, signers };
+                let job = serde_json::from_value(build::purge::job(&cluster, &context.environment, &signature));
                 match jobs.create(&PostParams::default(), &job.map_err(|source| Error::Malformed { source })?).await {
                     Ok(_) => Ok(None),
                     Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
@@ -184,6 +192,14 @@ impl Finalizer {
                 }
             }
         }
+    }
+
+    /// How this Kubernetes cluster is known.
+    async fn certificates(&self, resource: &FlinkHaCluster) -> Result<Vec<String>, Error> {
+        let found = self.config_maps(resource).get_opt(AUTHORITY).await;
+        let found = found.map_err(Error::request("read the certificate of the Kubernetes cluster for", resource))?;
+        let certificate = found.and_then(|authority| authority.data?.remove("ca.crt"));
+        Ok(certificate.as_deref().map(certificates_of).unwrap_or_default())
     }
 
     /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, also

@@ -18,15 +18,15 @@ use super::metrics::Metrics;
 use super::observe::{Caches, chain};
 use super::report::Report;
 use super::switchover::Switchover;
-use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
+use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
 use crate::cluster::application::Course;
 use crate::cluster::build::{self, Environment, Objects, job_manager};
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::Observed;
 use crate::cluster::status::Outcome;
 use crate::cluster::validate::Problem;
-use crate::cluster::{Cluster, rollout, validate};
+use crate::cluster::{Cluster, rollout, stored, validate};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
@@ -98,10 +98,13 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let applied = match (validate::validate(resource), undecided) {
         // client: no
         (Ok(_), Some(cause)) => Ok(Outcome::Refused(cause)),
-        (Ok(cluster), None) => {
-            let cluster = Cluster { spec: course.spec.clone(), run: course.run(), ..cluster };
-            apply(resource, &course, &before, &cluster, &observed, context).await // client: yes, when something differs
-        }
+        (Ok(cluster), None) => match stored::left_behind(&resource.spec, deployed(&before).as_ref(), &observed) {
+            Some(refused) => Ok(Outcome::Refused(refused)),
+            None => {
+                let cluster = Cluster { spec: course.spec.clone(), run: course.run(), ..cluster };
+                apply(resource, &course, &before, &cluster, &observed, context).await // client: yes, when something differs
+            }
+        },
         (Err(problems), _) => Ok(Outcome::Refused(refusal(&problems))),
     };
     let outcome = match &applied {
@@ -154,6 +157,11 @@ fn build_pinned(cluster: &Cluster, pinned: Option<&str>, observed: &Observed, en
     }
     let environment = Environment { gateway_image: image.clone(), ..environment.clone() };
     (image, build::build(cluster, &environment))
+}
+
+/// What an application's pods were made from last.
+fn deployed(before: &FlinkHaClusterStatus) -> Option<FlinkHaClusterSpec> {
+    serde_json::from_str(&before.application.as_ref()?.deployed).ok()
 }
 
 fn refusal(problems: &[Problem]) -> Cause {

@@ -66,18 +66,26 @@ impl Backoff for EverySecond {
     fn reset(&mut self) {}
 }
 
-/// Tells of every version of the Lease that a watch shows, and of its [`SAVEPOINT_ANNOTATION`], until it is dropped. What it shows may be old; the
-/// elector knows.
-pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option<&str>)) {
+/// Tells of every version of the Lease that a watch shows, of its [`SAVEPOINT_ANNOTATION`], and of the gateway process that has written it since the version
+/// before, until it is dropped. What it shows may be old; the elector knows.
+pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option<&str>, Option<&str>)) {
     let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).backoff(EverySecond);
     let stream = stream.applied_objects();
     pin_mut!(stream);
+    // What only gateways write: others annotate the Lease too.
+    let mut before = None;
     while let Some(lease) = stream.next().await {
         match lease {
             Ok(lease) => {
                 if let Some(version) = lease.metadata.resource_version.clone() {
                     let savepoint = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SAVEPOINT_ANNOTATION));
-                    tell(Event::LeaseSeen { version, record: Record::of(&lease) }, savepoint.map(String::as_str));
+                    let record = Record::of(&lease);
+                    let written = (record.term.clone(), lease.spec.as_ref().and_then(|spec| spec.renew_time.clone()));
+                    let process = written.0.as_ref().map(|term| term.process.clone());
+                    // The first version may be old: nobody was seen writing it.
+                    let alive = before.replace(written.clone()).is_some_and(|before| before != written);
+                    let alive = process.filter(|_| alive);
+                    tell(Event::LeaseSeen { version, record }, savepoint.map(String::as_str), alive.as_deref());
                 }
             }
             Err(error) => tracing::debug!(%error, "the watch of the Lease was interrupted"),

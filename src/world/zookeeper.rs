@@ -152,15 +152,35 @@ pub async fn prepare(client: &Client, paths: &Paths, acls: Acls<'_>) -> Result<(
     client.mkdir(&paths.child(MARKS), &CreateMode::Persistent.with_acls(acls)).await
 }
 
-/// Signs the cluster's znode, and tells who else has.
+/// The path of an owner's mark.
+pub fn mark_path(paths: &Paths, owner: &str) -> String {
+    format!("{}/{owner}", paths.child(MARKS))
+}
+
+/// What the owner's mark says; `None` when there is none.
 ///
 /// # Errors
 /// When no server answers, or rights are missing.
-pub async fn sign(client: &Client, paths: &Paths, owner: &str, acls: Acls<'_>) -> Result<Vec<String>> {
-    let marks = paths.child(MARKS);
-    let options = CreateMode::Persistent.with_acls(acls);
-    client.mkdir(&format!("{marks}/{owner}"), &options).await?;
-    Ok(children(client, &marks).await?.into_iter().filter(|other| other != owner).collect())
+pub async fn mark(client: &Client, paths: &Paths, owner: &str) -> Result<Option<String>> {
+    Ok(data(client, &mark_path(paths, owner)).await?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Signs the cluster's znode.
+///
+/// # Errors
+/// When no server answers, or rights are missing.
+pub async fn sign(client: &Client, paths: &Paths, owner: &str, mark: &str, acls: Acls<'_>) -> Result<()> {
+    let path = mark_path(paths, owner);
+    client.mkdir(&path, &CreateMode::Persistent.with_acls(acls)).await?;
+    client.set_data(&path, mark.as_bytes(), None).await.map(drop)
+}
+
+/// Owners of the other marks.
+///
+/// # Errors
+/// When no server answers, or rights are missing.
+pub async fn others(client: &Client, paths: &Paths, owner: &str) -> Result<Vec<String>> {
+    Ok(children(client, &paths.child(MARKS)).await?.into_iter().filter(|other| other != owner).collect())
 }
 
 /// Removes all znodes of a cluster whose JobManagers have ended, or only those of its election, if `retain`: those of jobs stay then.

@@ -3,6 +3,7 @@
 use std::process::Output;
 
 use flinkha::api::names;
+use flinkha::cluster::claim::Mark;
 use flinkha::cluster::ledger::{self, HaData};
 use serde_json::{Value, json};
 
@@ -82,9 +83,20 @@ pub fn run(cluster: &Cluster, owner: &str, retain: bool) -> Output {
     let id = names::high_availability_cluster_id(NAMESPACE, NAME);
     let (storage, quorum) = (cluster.storage_uri(), cluster.quorum.as_ref().expect("a quorum"));
     let flags = ["--storage-dir", &storage, "--ha-cluster-id", &id, "--owner", owner];
+    // As the ledger names it: the gateway process that has signed last.
+    let mark = std::fs::read_to_string(cluster.storage().join(&id).join(".flinkha").join(owner)).unwrap_or_default();
+    let signer = Mark::read(&mark).unwrap_or_default().process;
     let retain = if retain { &["--retain"][..] } else { &[] };
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha"));
-    command.arg("purge").args(flags).args(quorum.flags()).envs(quorum.environment()).args(retain).output().expect("a run of the purge")
+    command
+        .arg("purge")
+        .args(flags)
+        .args(["--signers", &signer])
+        .args(quorum.flags())
+        .envs(quorum.environment())
+        .args(retain)
+        .output()
+        .expect("a run of the purge")
 }
 
 pub fn told(output: &Output) -> String {

@@ -11,12 +11,22 @@ use crate::cluster::Cluster;
 /// Longest time for everything, pulling the image included. After it the files stay, and an event says so.
 pub const PATIENCE_SECONDS: u32 = 240;
 
-/// The Job. `owner` is how the cluster has signed its directory; any other directory is left alone.
-pub fn job(cluster: &Cluster, environment: &Environment, owner: &str) -> Value {
+/// How a cluster has signed its directory; any other directory is left alone.
+#[derive(Clone, Debug, Default)]
+pub struct Signature {
+    pub owner: String,
+    /// Of this Kubernetes cluster.
+    pub certificates: Vec<String>,
+    /// Gateway processes that have signed last.
+    pub signers: Vec<String>,
+}
+
+/// The Job.
+pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) -> Value {
     let deployment = job_manager::deployment(cluster, environment, "");
     let mut template = deployment["spec"]["template"].clone();
     let gateway = &deployment["spec"]["template"]["spec"]["initContainers"][0];
-    let mut container = json!({ "name": PURGE, "args": arguments(cluster, owner) });
+    let mut container = json!({ "name": PURGE, "args": arguments(cluster, signature) });
     for key in ["image", "env", "envFrom", "resources", "volumeMounts", "securityContext", "terminationMessagePolicy"] {
         if !gateway[key].is_null() {
             container[key] = gateway[key].clone();
@@ -36,16 +46,18 @@ pub fn job(cluster: &Cluster, environment: &Environment, owner: &str) -> Value {
     object(cluster, "batch/v1", "Job", &names::purge(&cluster.name), body)
 }
 
-fn arguments(cluster: &Cluster, owner: &str) -> Vec<String> {
+fn arguments(cluster: &Cluster, signature: &Signature) -> Vec<String> {
     let configuration = format!("{}/{}", job_manager::CONFIGURATION_DIRECTORY, crate::flink::config::FILE);
     let options = [
         ("--storage-dir", cluster.spec.high_availability.storage_dir.clone()),
         ("--ha-cluster-id", cluster.high_availability_cluster_id()),
         ("--flink-configuration", configuration),
-        ("--owner", owner.to_owned()),
+        ("--owner", signature.owner.clone()),
     ];
+    let lists = [("--certificates", &signature.certificates), ("--signers", &signature.signers)];
+    let lists = lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name, list.join(",")));
     let retain = (cluster.spec.ha_data.on_delete == OnDelete::Retain).then(|| "--retain".to_owned());
-    let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let options = options.into_iter().chain(lists).flat_map(|(name, value)| [name.to_owned(), value]);
     std::iter::once("purge".to_owned()).chain(options).chain(zookeeper::options(cluster)).chain(retain).collect()
 }
 
@@ -57,7 +69,10 @@ mod tests {
     #[test]
     fn it_has_the_volumes_and_the_identity_of_a_job_manager_and_none_of_its_containers() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
-        let job = job(&fixture::cluster(), &environment, "us");
+        let signature = Signature { owner: "us".to_owned(), signers: vec!["a".to_owned(), "b".to_owned()], ..Signature::default() };
+        let job = job(&fixture::cluster(), &environment, &signature);
+        let words = job["spec"]["template"]["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
+        assert!(words.contains(&"a,b".into()) && !words.contains(&"--certificates".into()), "{words:?}");
         let pod = &job["spec"]["template"]["spec"];
         assert_eq!(pod["serviceAccountName"], "demo-jobmanager");
         assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));

@@ -168,7 +168,8 @@ pub async fn run(arguments: super::Arguments) -> anyhow::Result<()> {
     let settings =
         sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
     let sweeper = sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings };
-    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage), run: run.clone() };
+    let place = arguments.place.noted(&access);
+    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage).at(place), run: run.clone() };
     let endpoint = endpoint::Publisher {
         client: client.clone(),
         namespace: arguments.namespace.clone(),

@@ -6,7 +6,9 @@ use anyhow::Context;
 use tokio::time::timeout;
 
 use crate::cluster::application::Run;
+use crate::cluster::claim::{Mark, Records, is_of_another};
 use crate::gateway::book::Book;
+use crate::gateway::claim;
 use crate::gateway::pointers::Znodes;
 use crate::world::{takeover, zookeeper};
 
@@ -27,6 +29,9 @@ async fn remove_election(book: &Book, znodes: &Znodes, run: &Run) -> anyhow::Res
     anyhow::ensure!(ended, "the application has not ended");
     let owner = book.ha_data().await?.owner.context("the ledger does not tell how the cluster has signed its znodes")?;
     let client = znodes.client()?;
+    let found = zookeeper::mark(&client, &znodes.paths, &owner).await?;
+    let us = Mark { owner: owner.clone(), certificates: claim::certificates(book).await?, ..Mark::default() };
+    anyhow::ensure!(!is_of_another(&us, found.as_deref(), &Records::default()), "another Kubernetes cluster has signed the same znode");
     takeover::withdraw(&client, &znodes.paths).await?;
     zookeeper::purge(&client, &znodes.paths, &owner, true).await
 }

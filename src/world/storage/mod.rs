@@ -167,8 +167,18 @@ impl Storage {
     }
 
     /// Marks the directory as used by this owner, now.
-    pub async fn claim(&self, owner: &str) -> Result<()> {
-        self.store.put(&self.mark_of(owner), owner.to_owned().into()).await.map(drop)
+    pub async fn sign(&self, owner: &str, mark: String) -> Result<()> {
+        self.store.put(&self.mark_of(owner), mark.into()).await.map(drop)
+    }
+
+    /// What the owner's mark says; `None` when there is none.
+    pub async fn mark(&self, owner: &str) -> Result<Option<String>> {
+        let read = async { self.store.get(&self.mark_of(owner)).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the owner's mark, when nothing else is to be removed any more.
@@ -251,9 +261,11 @@ mod tests {
         let storage = Storage::new(&directory.path().display().to_string(), "ns.demo", &FlinkConfiguration::new()).expect("file storage");
         assert_eq!(storage.marks().await.expect("no mark"), []);
         assert!(storage.files().try_collect::<Vec<_>>().await.expect("files").is_empty());
-        storage.claim("one").await.expect("claim");
+        assert_eq!(storage.mark("one").await.expect("no mark"), None);
+        storage.sign("one", "text".to_owned()).await.expect("signed");
+        assert_eq!(storage.mark("one").await.expect("a mark").as_deref(), Some("text"));
         assert!(storage.mark_of_only("one").await.expect("marks").is_some());
-        storage.claim("two").await.expect("claim");
+        storage.sign("two", String::new()).await.expect("signed");
         assert_eq!(storage.mark_of_only("one").await.expect("marks"), None, "two use it");
         assert_eq!(storage.marks().await.expect("marks").len(), 2);
         assert!(storage.entries().await.expect("entries").is_empty());

@@ -1,0 +1,378 @@
+//! Whose is a storage directory? Each cluster signs it by a mark, a file named by the cluster's owner id. This module decides from the marks whether
+//! files may be removed.
+//!
+//! Backups carry the ledger, and with it the owner id, into other clusters. So a mark also carries the certificates of the Kubernetes cluster and the
+//! gateway process that wrote it. Another certificate is another cluster. Two clusters of one certificate are two control planes of one backup: each sees
+//! that the other writes the mark, because a leading gateway looks at its mark every [`LOOK`] and writes it again when it finds another's.
+
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+/// The ConfigMap that Kubernetes puts into every namespace, with the cluster's own certificates under the key `ca.crt`.
+pub const AUTHORITY: &str = "kube-root-ca.crt";
+
+/// A leading gateway looks at its mark this often.
+pub const LOOK: Duration = Duration::from_secs(10);
+
+/// A mark that stands is written anew this often: its time is the storage's own clock. Gateways of earlier versions look this often.
+pub const REFRESH: Duration = Duration::from_secs(60);
+
+/// How long a mark must stand unchanged that was written before by a gateway that the ledger names, but whose life nobody has seen.
+const NAMED: Duration = Duration::from_secs(2 * LOOK.as_secs());
+
+/// The same after a gateway that nobody knows.
+const UNKNOWN: Duration = Duration::from_secs(2 * REFRESH.as_secs());
+
+/// What a mark says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Mark {
+    pub owner: String,
+    /// Digests of the certificates in `kube-root-ca.crt`. While a certificate is being replaced there are several.
+    pub certificates: Vec<String>,
+    /// The gateway process that wrote the mark.
+    pub process: String,
+    /// Its pod and JVM, which outlive a restart of the gateway alone.
+    pub jvm: String,
+    /// Rises with every write of the process.
+    pub count: u64,
+}
+
+impl Mark {
+    /// `None` for a mark of an earlier version, which holds the owner's name alone.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    pub fn to_text(&self) -> String {
+        // Serialising strings and numbers cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Digests of the certificates in a PEM text.
+pub fn certificates_of(text: &str) -> Vec<String> {
+    let begin = "-----BEGIN CERTIFICATE-----";
+    let blocks: Vec<&str> = if text.contains(begin) { text.split(begin).skip(1).collect() } else { vec![text] };
+    let content = |block: &str| {
+        let content = block.split("-----END").next().unwrap_or_default();
+        content.chars().filter(|character| !character.is_whitespace()).collect::<String>()
+    };
+    let hex = |content: String| digest(&SHA256, content.as_bytes()).as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    blocks.into_iter().map(content).filter(|content| !content.is_empty()).map(hex).collect()
+}
+
+/// Are these certificates of another cluster? Unknown ones are not.
+pub fn is_foreign(certificates: &[String], ours: &[String]) -> bool {
+    !certificates.is_empty() && !ours.is_empty() && !certificates.iter().any(|one| ours.contains(one))
+}
+
+/// What this cluster's own records say.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    /// Gateway processes that our own one has seen alive in this cluster.
+    pub witnessed: Vec<String>,
+    /// Gateway processes that the ledger names.
+    pub signers: Vec<String>,
+    /// Certificates that the ledger names.
+    pub certificates: Vec<String>,
+    /// The ledger says that somebody else may sign.
+    pub doubted: bool,
+}
+
+/// Whether files may be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Ours,
+    /// Nobody else may be there; that is sure after so long.
+    Settling {
+        left: Duration,
+    },
+    Shared(Sharing),
+}
+
+/// How it is known that the directory is another's too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// There is a mark of another owner, which is named.
+    Mark(String),
+    /// Mark or ledger carry a certificate of another Kubernetes cluster.
+    Certificate,
+    /// The mark carries a certificate, and it is not known which one this Kubernetes cluster has.
+    Unidentified,
+    /// Another process keeps writing our mark.
+    Contested,
+}
+
+impl Standing {
+    /// The same with the marks of other owners, which leave no doubt.
+    pub fn beside(self, others: &[String]) -> Self {
+        match (others.first(), &self) {
+            (None, _) | (_, Self::Shared(Sharing::Certificate | Sharing::Unidentified)) => self,
+            (Some(other), _) => Self::Shared(Sharing::Mark(other.clone())),
+        }
+    }
+}
+
+/// What one look has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Holds once `write` is written.
+    pub standing: Standing,
+    /// The mark as it is to be written now.
+    pub write: Option<Mark>,
+}
+
+/// What is remembered between looks at the mark.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// The mark as it was found last.
+    found: Option<String>,
+    /// As we wrote it last, or tried to.
+    written: Option<Mark>,
+    since: Duration,
+    patience: Duration,
+    contested: bool,
+}
+
+impl Watch {
+    /// One look. `us`: how we sign; `found`: the text of the owner's mark; `refresh`: the mark is to be written even if it stands; `now`: by any clock
+    /// that only rises.
+    pub fn look(&mut self, us: &Mark, found: Option<&str>, records: &Records, now: Duration, refresh: bool) -> Looked {
+        let mark = found.map(Mark::read);
+        if let Some(sharing) = foreign(us, mark.as_ref(), records) {
+            *self = Self::default();
+            return Looked { standing: Standing::Shared(sharing), write: None };
+        }
+        let author = mark.as_ref().and_then(Option::as_ref);
+        let stands = self.written.is_some() && author.is_some_and(|author| author.process == us.process);
+        if !stands {
+            self.judge_author(us, found, mark.as_ref(), records);
+            self.since = now;
+        }
+        self.found = found.map(str::to_owned);
+        let write =
+            (!stands || refresh).then(|| Mark { count: self.written.as_ref().map_or(1, |written| written.count + 1), ..us.clone() });
+        if write.is_some() {
+            self.written.clone_from(&write);
+        }
+        let left = (self.since + self.patience).saturating_sub(now);
+        let standing = match left {
+            Duration::ZERO => Standing::Ours,
+            _ if self.contested => Standing::Shared(Sharing::Contested),
+            left => Standing::Settling { left },
+        };
+        self.contested &= !left.is_zero();
+        Looked { standing, write }
+    }
+
+    /// How long our mark must stand unchanged, by who wrote the one that was found.
+    fn judge_author(&mut self, us: &Mark, found: Option<&str>, mark: Option<&Option<Mark>>, records: &Records) {
+        let first = self.written.is_none();
+        let author = mark.and_then(Option::as_ref);
+        let of_this_cluster = author.is_some_and(|author| {
+            let same_jvm = !us.jvm.is_empty() && author.jvm == us.jvm;
+            author.process == us.process || same_jvm || records.witnessed.contains(&author.process)
+        });
+        let named = author.is_some_and(|author| records.signers.contains(&author.process));
+        // What we tried to write is not there, and nobody has written since: it failed.
+        let failed = !first && author.is_some_and(|_| self.found.as_deref() == found) || !first && found.is_none() && self.found.is_none();
+        if failed || !first && of_this_cluster {
+            return;
+        }
+        self.contested = !first;
+        self.patience = match mark {
+            _ if !first || records.doubted => UNKNOWN,
+            None => Duration::ZERO,
+            Some(_) if of_this_cluster => Duration::ZERO,
+            Some(_) if named => NAMED,
+            Some(_) => UNKNOWN,
+        };
+    }
+}
+
+/// Is this a mark of another Kubernetes cluster?
+pub fn is_of_another(us: &Mark, found: Option<&str>, records: &Records) -> bool {
+    foreign(us, found.map(Mark::read).as_ref(), records).is_some()
+}
+
+/// Does mark or ledger belong to another Kubernetes cluster? Without a mark nobody else claims the directory, whatever the ledger says: by removing the mark
+/// a person gives it to this cluster.
+fn foreign(us: &Mark, mark: Option<&Option<Mark>>, records: &Records) -> Option<Sharing> {
+    let certificates = match mark? {
+        Some(mark) if !mark.certificates.is_empty() => &mark.certificates,
+        _ => &records.certificates,
+    };
+    if !certificates.is_empty() && us.certificates.is_empty() {
+        return Some(Sharing::Unidentified);
+    }
+    is_foreign(certificates, &us.certificates).then_some(Sharing::Certificate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Standing = Standing::Ours;
+    const CONTESTED: Standing = Standing::Shared(Sharing::Contested);
+    const FOREIGN: Standing = Standing::Shared(Sharing::Certificate);
+
+    fn us(process: &str) -> Mark {
+        let certificates = vec!["certificate".to_owned()];
+        Mark { owner: "owner".to_owned(), certificates, process: process.to_owned(), jvm: format!("jvm of {process}"), count: 0 }
+    }
+
+    /// A directory with one mark.
+    #[derive(Default)]
+    struct Directory(Option<String>);
+
+    impl Directory {
+        fn signed_by(mark: &Mark) -> Self {
+            Self(Some(mark.to_text()))
+        }
+
+        fn look(&mut self, watch: &mut Watch, us: &Mark, records: &Records, second: u64) -> Standing {
+            let looked = watch.look(us, self.0.as_deref(), records, Duration::from_secs(second), false);
+            if let Some(mark) = looked.write {
+                self.0 = Some(mark.to_text());
+            }
+            looked.standing
+        }
+    }
+
+    fn strings(all: &[&str]) -> Vec<String> {
+        all.iter().map(|one| (*one).to_owned()).collect()
+    }
+
+    fn settling(seconds: u64) -> Standing {
+        Standing::Settling { left: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn a_directory_that_nobody_has_signed_is_ours_at_once() {
+        let (mut directory, mut watch) = (Directory::default(), Watch::default());
+        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 0), OURS);
+        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 10), OURS);
+        let refreshed = watch.look(&us("a"), directory.0.as_deref(), &Records::default(), Duration::from_secs(20), true);
+        assert_eq!(refreshed.write.map(|mark| mark.count), Some(2), "the storage's clock is read from it");
+    }
+
+    #[test]
+    fn another_certificate_is_another_cluster_at_once_and_its_mark_is_not_written_over() {
+        let original = Mark { certificates: strings(&["another"]), ..us("original") };
+        let mut directory = Directory::signed_by(&original);
+        let records = Records { signers: strings(&["original"]), witnessed: strings(&["original"]), ..Records::default() };
+        assert_eq!(directory.look(&mut Watch::default(), &us("copy"), &records, 0), FOREIGN);
+        assert_eq!(directory.0, Some(original.to_text()));
+        // A ledger of today carries none; the mark of an earlier version does not either.
+        let copied = Records { certificates: strings(&["another"]), ..Records::default() };
+        let mut old = Directory(Some("owner".to_owned()));
+        assert_eq!(old.look(&mut Watch::default(), &us("copy"), &copied, 0), FOREIGN);
+        assert_eq!(old.0.as_deref(), Some("owner"));
+        // A person has removed the mark.
+        let mut removed = Directory::default();
+        assert_eq!(removed.look(&mut Watch::default(), &us("copy"), &copied, 0), OURS);
+        assert_eq!(removed.look(&mut Watch::default(), &us("copy"), &copied, 10), OURS, "the mark counts, not the ledger");
+    }
+
+    #[test]
+    fn a_certificate_is_replaced_in_steps() {
+        let mut directory = Directory::signed_by(&us("a"));
+        let records = Records { witnessed: strings(&["a", "b"]), ..Records::default() };
+        let with = |process: &str, certificates: &[&str]| Mark { certificates: strings(certificates), ..us(process) };
+        assert_eq!(directory.look(&mut Watch::default(), &with("b", &["certificate", "new"]), &records, 0), OURS);
+        assert_eq!(directory.look(&mut Watch::default(), &with("c", &["new"]), &records, 0), OURS);
+        assert_eq!(directory.look(&mut Watch::default(), &with("d", &["certificate"]), &records, 0), FOREIGN);
+        let unknown = directory.look(&mut Watch::default(), &with("e", &[]), &records, 0);
+        assert_eq!(unknown, Standing::Shared(Sharing::Unidentified));
+    }
+
+    #[test]
+    fn a_failover_is_not_waited_for() {
+        let mut directory = Directory::signed_by(&us("a"));
+        let records = Records { witnessed: strings(&["a"]), ..Records::default() };
+        assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), OURS);
+        // A restart of the gateway alone.
+        let restarted = Mark { process: "c".to_owned(), ..us("b") };
+        assert_eq!(directory.look(&mut Watch::default(), &restarted, &Records::default(), 0), OURS);
+        // The same process leads again.
+        assert_eq!(directory.look(&mut Watch::default(), &restarted, &Records::default(), 0), OURS);
+    }
+
+    #[test]
+    fn who_was_not_seen_alive_is_waited_for() {
+        for (signers, seconds) in [(vec![], 120), (strings(&["a"]), 20)] {
+            let records = Records { signers, ..Records::default() };
+            let (mut directory, mut watch) = (Directory::signed_by(&us("a")), Watch::default());
+            assert_eq!(directory.look(&mut watch, &us("b"), &records, 0), settling(seconds));
+            assert_eq!(directory.look(&mut watch, &us("b"), &records, 10), settling(seconds - 10));
+            assert_eq!(directory.look(&mut watch, &us("b"), &records, seconds), OURS);
+        }
+    }
+
+    #[test]
+    fn a_mark_and_a_ledger_of_an_earlier_version_are_accepted_once() {
+        let (mut directory, mut watch) = (Directory(Some("owner".to_owned())), Watch::default());
+        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 0), settling(120));
+        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 120), OURS);
+        // The gateway of an earlier version is still there.
+        directory.0 = Some("owner".to_owned());
+        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 130), CONTESTED);
+    }
+
+    #[test]
+    fn two_clusters_of_one_certificate_see_each_other_and_neither_removes() {
+        // One backup: both ledgers name who led when it was made.
+        let records = Records { signers: strings(&["before"]), ..Records::default() };
+        let mut directory = Directory::signed_by(&us("before"));
+        let (mut first, mut second) = (Watch::default(), Watch::default());
+        assert_eq!(directory.look(&mut first, &us("a"), &records, 0), settling(20));
+        assert_eq!(directory.look(&mut first, &us("a"), &records, 20), OURS, "the other one does not run yet");
+        assert_eq!(directory.look(&mut second, &us("b"), &records, 25), settling(120));
+        for second_of in (30..400).step_by(10) {
+            assert_eq!(directory.look(&mut first, &us("a"), &records, second_of), CONTESTED);
+            assert_eq!(directory.look(&mut second, &us("b"), &records, second_of + 5), CONTESTED);
+        }
+        // One of them is gone.
+        assert_eq!(directory.look(&mut first, &us("a"), &records, 400), CONTESTED);
+        assert_eq!(directory.look(&mut first, &us("a"), &records, 519), CONTESTED);
+        assert_eq!(directory.look(&mut first, &us("a"), &records, 520), OURS);
+    }
+
+    #[test]
+    fn a_new_leader_does_not_forget_that_another_cluster_signs() {
+        let mut directory = Directory::signed_by(&us("a"));
+        let records = Records { witnessed: strings(&["a"]), doubted: true, ..Records::default() };
+        assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), settling(120));
+    }
+
+    #[test]
+    fn a_mark_that_was_not_written_or_was_removed_makes_nothing_ours() {
+        let (records, before) = (Records { signers: strings(&["a"]), ..Records::default() }, us("a").to_text());
+        let mut watch = Watch::default();
+        watch.look(&us("b"), Some(&before), &records, Duration::ZERO, false);
+        let again = watch.look(&us("b"), Some(&before), &records, Duration::from_secs(100), false);
+        assert_eq!(again.standing, settling(20), "the write has failed");
+        assert!(again.write.is_some());
+        let removed = watch.look(&us("b"), None, &records, Duration::from_secs(110), false);
+        assert_eq!(removed.standing, CONTESTED);
+    }
+
+    #[test]
+    fn a_mark_of_another_owner_stops_everything() {
+        let others = strings(&["else"]);
+        assert_eq!(OURS.beside(&others), Standing::Shared(Sharing::Mark("else".to_owned())));
+        assert_eq!((OURS.beside(&[]), FOREIGN.beside(&others)), (OURS, FOREIGN));
+    }
+
+    #[test]
+    fn certificates_are_told_apart_whatever_stands_around_them() {
+        let pem = |content: &str| format!("-----BEGIN CERTIFICATE-----\n{content}\n-----END CERTIFICATE-----\n");
+        let both = certificates_of(&format!("# a comment\n{}\n{}", pem("a\nb"), pem("c")));
+        assert_eq!(both, [certificates_of(&pem("ab")), certificates_of(&pem("c"))].concat());
+        assert_eq!((certificates_of(" \n"), certificates_of("no PEM").len()), (Vec::new(), 1));
+        assert!(is_foreign(&both[..1], &both[1..]) && !is_foreign(&both, &both[1..]) && !is_foreign(&both, &[]));
+    }
+}

@@ -1,0 +1,170 @@
+//! Does a change of `spec.highAvailability` leave stored jobs behind? Flink looks for them only where its configuration says, and a JobManager that
+//! finds a pointer to a file of another directory ends its process.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::cause::Cause;
+use super::ledger::Job;
+use super::observed::Observed;
+use crate::api::FlinkHaClusterSpec;
+use crate::api::v1alpha1::HighAvailability;
+
+/// Where a cluster's HA data is, as the leading gateway was told: its files, and its pointers if they are znodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Place {
+    /// Flink's `high-availability.storageDir`.
+    pub storage_dir: String,
+    /// Servers of the ZooKeeper quorum; `None` with provider Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<String>,
+    /// Flink's `high-availability.zookeeper.path.root`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_path: Option<String>,
+}
+
+/// Jobs that a message names.
+const NAMED: usize = 5;
+/// Port of a server of a quorum that is named without one.
+const ZOOKEEPER_PORT: &str = "2181";
+
+impl Place {
+    /// Where a spec asks for it.
+    pub fn of(high_availability: &HighAvailability) -> Self {
+        let zookeeper = high_availability.zookeeper.as_ref();
+        Self {
+            storage_dir: high_availability.storage_dir.clone(),
+            quorum: zookeeper.map(|zookeeper| zookeeper.quorum.clone()),
+            root_path: zookeeper.map(|zookeeper| zookeeper.root_path.clone()),
+        }
+    }
+
+    /// The field that differs from another place, with both values. Servers may come and go as long as one stays: another ensemble has none of them.
+    fn differs(&self, wanted: &Self) -> Option<(&'static str, String, String)> {
+        let field = |field, from: &str, to: &str| Some((field, from.to_owned(), to.to_owned()));
+        let directory = |uri: &str| uri.trim_end_matches('/').to_owned();
+        if directory(&self.storage_dir) != directory(&wanted.storage_dir) {
+            return field("storageDir", &self.storage_dir, &wanted.storage_dir);
+        }
+        match (&self.quorum, &wanted.quorum) {
+            (None, None) => None,
+            (None, Some(_)) => field("provider", "Kubernetes", "ZooKeeper"),
+            (Some(_), None) => field("provider", "ZooKeeper", "Kubernetes"),
+            (Some(from), Some(to)) if servers(from).is_disjoint(&servers(to)) => field("zookeeper.quorum", from, to),
+            (Some(_), Some(_)) if self.root_path != wanted.root_path => {
+                let path = |place: &Self| place.root_path.clone().unwrap_or_default();
+                field("zookeeper.rootPath", &path(self), &path(wanted))
+            }
+            (Some(_), Some(_)) => None,
+        }
+    }
+}
+
+fn servers(quorum: &str) -> BTreeSet<String> {
+    let with_port = |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:{ZOOKEEPER_PORT}") };
+    quorum.split(',').map(with_port).collect()
+}
+
+/// Why this spec cannot be applied while jobs are stored elsewhere; `None` when it can. Jobs are stored where the ledger says. A ledger of an
+/// earlier version does not say it: then `deployed` counts, which is known of an application.
+pub fn left_behind(wanted: &FlinkHaClusterSpec, deployed: Option<&FlinkHaClusterSpec>, observed: &Observed) -> Option<Cause> {
+    let jobs: Vec<&Job> = observed.jobs().iter().filter(|job| job.is_stored()).collect();
+    let noted = observed.ha_data().and_then(|ha_data| ha_data.place.clone());
+    let stored_in = noted.or_else(|| deployed.map(|spec| Place::of(&spec.high_availability)))?;
+    let (field, from, to) = stored_in.differs(&Place::of(&wanted.high_availability))?;
+    let (first, more) = (jobs.first()?, jobs.len().saturating_sub(NAMED));
+    let named: Vec<&str> = jobs.iter().take(NAMED).map(|job| job.id.as_str()).collect();
+    let named = format!("{}{}", named.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() });
+    let stop = if wanted.job.is_some() {
+        "stop the job with a savepoint (spec.job.upgradeMode: savepoint, then spec.job.state: suspended), change it, and let it run again"
+            .to_owned()
+    } else {
+        format!("stop the jobs with savepoints (flink stop {}), change it, and start them from the savepoints", first.id)
+    };
+    let message = format!(
+        "spec.highAvailability.{field}: it cannot change from {from} to {to} while jobs have their HA data there, because no JobManager would find \
+         them: {named}; the cluster runs on as it was; set it back, or {stop}"
+    );
+    Some(Cause { reason: "JobsStoredElsewhere", message })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::super::tests as fixture;
+    use super::*;
+
+    const JOB: &str = "00000000000000000000000000000001";
+
+    fn observed(ha_data: Value, jobs: Value) -> Observed {
+        let ledger = json!({ "metadata": {}, "data": { "haData": ha_data.to_string(), "jobs": jobs.to_string() } });
+        let ledger = serde_json::from_value(ledger).unwrap_or_else(|error| panic!("{error}"));
+        Observed { ledger: Some(Arc::new(ledger)), ..Observed::default() }
+    }
+
+    fn running() -> Value {
+        json!([{ "id": JOB, "state": "Running" }])
+    }
+
+    fn in_directory(uri: &str) -> Value {
+        json!({ "state": "Collectable", "place": { "storageDir": uri } })
+    }
+
+    fn spec(change: impl FnOnce(&mut HighAvailability)) -> FlinkHaClusterSpec {
+        let mut spec = fixture::cluster().spec;
+        change(&mut spec.high_availability);
+        spec
+    }
+
+    #[test]
+    fn another_directory_is_refused_while_jobs_are_stored_and_only_then() {
+        let moved = spec(|one| one.storage_dir = "file:///flink/other".to_owned());
+        let refused = |jobs| left_behind(&moved, None, &observed(in_directory("file:///flink/ha"), jobs));
+        let cause = refused(running()).unwrap_or_else(|| panic!("refused"));
+        assert_eq!(cause.reason, "JobsStoredElsewhere");
+        for expected in ["spec.highAvailability.storageDir", "file:///flink/ha", "file:///flink/other", JOB, "set it back", "flink stop"] {
+            assert!(cause.message.contains(expected), "{expected} not in {}", cause.message);
+        }
+        assert_eq!(refused(json!([])), None);
+        assert_eq!(refused(json!([{ "id": JOB, "state": "Finished", "ended": "2026-01-01T00:00:00Z" }])), None);
+        assert_eq!(refused(json!([{ "id": JOB, "state": "Unknown" }])), None, "it is stored nowhere, and this would never end");
+        let same = spec(|one| one.storage_dir = "file:///flink/ha/".to_owned());
+        assert_eq!(left_behind(&same, None, &observed(in_directory("file:///flink/ha"), running())), None);
+    }
+
+    #[test]
+    fn a_ledger_of_an_earlier_version_is_helped_out_by_what_is_deployed() {
+        let (moved, before) = (spec(|one| one.storage_dir = "file:///flink/other".to_owned()), fixture::cluster().spec);
+        let old = observed(json!({ "state": "Collectable" }), running());
+        assert_eq!(left_behind(&moved, None, &old), None);
+        assert!(left_behind(&moved, Some(&before), &old).is_some());
+        assert_eq!(left_behind(&before, Some(&before), &old), None);
+    }
+
+    #[test]
+    fn an_application_is_told_its_own_way_out() {
+        let mut moved = fixture::application().spec;
+        moved.high_availability.storage_dir = "file:///flink/other".to_owned();
+        let cause = left_behind(&moved, None, &observed(in_directory("file:///flink/ha"), running()));
+        assert!(cause.is_some_and(|cause| cause.message.contains("spec.job.state: suspended")));
+    }
+
+    #[test]
+    fn the_place_of_pointers_counts_like_the_directory() {
+        let on_zookeeper = fixture::on_zookeeper().spec;
+        let at = |place: Value| left_behind(&on_zookeeper, None, &observed(json!({ "place": place }), running()));
+        let place = |quorum: &str, root: &str| json!({ "storageDir": "file:///flink/ha", "quorum": quorum, "rootPath": root });
+        assert_eq!(at(place("zk-0,zk-1:2181", "/flink")), None, "a server has come");
+        let told = |place| at(place).map(|cause| cause.message).unwrap_or_default();
+        assert!(told(json!({ "storageDir": "file:///flink/ha" })).contains("provider: it cannot change from Kubernetes to ZooKeeper"));
+        assert!(told(place("other:2181", "/flink")).contains("zookeeper.quorum"));
+        assert!(told(place("zk-0:2181", "/elsewhere")).contains("zookeeper.rootPath"));
+        let on_kubernetes = left_behind(&fixture::cluster().spec, None, &observed(json!({ "place": place("zk-0", "/flink") }), running()));
+        assert!(on_kubernetes.is_some_and(|cause| cause.message.contains("from ZooKeeper to Kubernetes")));
+    }
+}
