@@ -15,6 +15,7 @@ pub mod mend;
 pub mod merge;
 pub mod news;
 pub mod observed;
+pub mod presence;
 pub mod quantity;
 pub mod refusal;
 pub mod rollout;
