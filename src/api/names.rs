@@ -12,6 +12,9 @@ pub const LEADER_ANNOTATION: &str = "flinkha.dev/leader";
 pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
 /// Annotation on the ledger: JSON of [`crate::cluster::refusal::Refusal`], why a gateway does not let its JobManager lead. Absent while all is well.
 pub const REFUSAL_ANNOTATION: &str = "flinkha.dev/refusal";
+/// Annotation on the ledger: what a deleted resource has left because nobody could prove that no JobManager lives, and
+/// why; a sentence.
+pub const LEFT_ANNOTATION: &str = "flinkha.dev/ha-data-left";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Peers`], the holder and those whose promises it rests on.
 pub const PEERS_ANNOTATION: &str = "flinkha.dev/peers";
 /// Annotation on the ledger: when a standby last tried whether it can write. Nothing decides by its value.
@@ -144,6 +147,11 @@ pub fn task_manager(name: &str) -> String {
 /// Job that removes the files of a cluster that is being deleted.
 pub fn purge(name: &str) -> String {
     format!("{name}-purge")
+}
+
+/// The ServiceAccount that pods of a component run as; the Job that purges is a JobManager in this.
+pub fn service_account(name: &str, component: &str) -> String {
+    if component == TASK_MANAGER { task_manager(name) } else { job_manager(name) }
 }
 
 /// ConfigMap with Flink's configuration and log configuration.

@@ -2,6 +2,7 @@
 
 use super::ledger::Size;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
+use super::presence::Presence;
 use super::refusal::Refusal;
 use crate::api::names::QUORUM_ANNOTATION;
 
@@ -25,7 +26,14 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
     let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
     let pods = observed.job_manager_pods.iter().chain(&observed.task_manager_pods);
     let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    refused.chain(quorum(observed)).chain(refusal(observed)).chain(pods.filter_map(|pod| of_pod(pod))).chain(ha_data(observed)).collect()
+    let remain = observed.presence.iter().filter_map(Presence::cause);
+    refused
+        .chain(remain)
+        .chain(quorum(observed))
+        .chain(refusal(observed))
+        .chain(pods.filter_map(|pod| of_pod(pod)))
+        .chain(ha_data(observed))
+        .collect()
 }
 
 /// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are put back.

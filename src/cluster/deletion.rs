@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::claim::is_foreign;
 use super::ledger::{HaData, Job};
 use super::observed::LedgerData;
-use crate::api::names;
 use crate::api::v1alpha1::{OnDelete, Provider};
+use crate::api::{FlinkHaCluster, names};
 use crate::flink::ha_data;
 
 /// Keys of the cluster ConfigMap that only tell who leads. All other keys point to data of jobs.
@@ -122,6 +122,28 @@ pub fn purge(
     }
 }
 
+/// ConfigMaps that a sentence names.
+const NAMED: usize = 10;
+
+/// What a deletion leaves because JobManagers may live, and the way out.
+pub fn left(resource: &FlinkHaCluster, config_maps: &[String], why: &str) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let directory = names::high_availability_cluster_id(&text(&resource.metadata.namespace), &text(&resource.metadata.name));
+    let high_availability = &resource.spec.high_availability;
+    let more = config_maps.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let pointers = match (&high_availability.zookeeper, config_maps) {
+        (Some(zookeeper), _) => format!("the znodes below {}/{directory}", zookeeper.root_path),
+        (None, []) => "no ConfigMap".to_owned(),
+        (None, all) => format!("ConfigMaps {}{more}", all.get(..NAMED).unwrap_or(all).join(", ")),
+    };
+    format!(
+        "no HA data was removed, because it was not proven in time that no JobManager lives: {why}. Left: {pointers}, and files of {directory} in {}. \
+         When no JobManager lives, apply the same resource again and delete it",
+        high_availability.storage_dir
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -187,6 +209,17 @@ mod tests {
         let begun = json!({ "application": json!({ "job": RUNNING }).to_string() });
         let begun: LedgerData = serde_json::from_value(begun).unwrap_or_else(|error| panic!("{error}"));
         assert!(keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &begun), "not noted among the jobs yet");
+    }
+
+    #[test]
+    fn what_is_left_is_named_with_the_way_out() {
+        let resource = super::super::tests::resource();
+        let many: Vec<String> = (0..12).map(|number| format!("demo-{number}")).collect();
+        let text = left(&resource, &many, "pod a leads");
+        for words in ["pod a leads", "demo-9 and 2 more", "files of flink.demo in file:///flink/ha", "apply the same resource again"] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+        assert!(left(&resource, &[], "x").contains("no ConfigMap"));
     }
 
     #[test]

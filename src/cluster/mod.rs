@@ -16,6 +16,7 @@ pub mod mend;
 pub mod merge;
 pub mod news;
 pub mod observed;
+pub mod presence;
 pub mod quantity;
 pub mod refusal;
 pub mod rollout;

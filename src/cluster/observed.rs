@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -15,6 +16,7 @@ use super::application::adopt::Stored;
 use super::application::{self, Progress};
 use super::cause::Cause;
 use super::ledger::{self, HaData, Job};
+use super::presence::Presence;
 use super::refusal::Refusal;
 
 /// Everything observed of one cluster.
@@ -30,6 +32,8 @@ pub struct Observed {
     pub ledger: Option<Arc<ObservedConfigMap>>,
     /// What the cluster ConfigMap holds of an application. Looked at once, before the first decision.
     pub stored: Option<Stored>,
+    /// Who is left of pods that no watch shows, as the API server itself says; `None` when it was not asked.
+    pub presence: Option<Presence>,
 }
 
 /// A pod.
@@ -38,7 +42,16 @@ pub struct Observed {
 pub struct ObservedPod {
     pub metadata: ObjectMeta,
     #[serde(default)]
+    pub spec: PodSpec,
+    #[serde(default)]
     pub status: PodStatus,
+}
+
+/// The spec of a pod.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    pub service_account_name: String,
 }
 
 /// The status of a pod.
@@ -179,6 +192,9 @@ fn shown(mut jobs: Vec<Job>) -> Vec<Job> {
     jobs
 }
 
+/// A pod that has not ended by then hangs, or its node is lost.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
+
 impl Observed {
     /// What the leading gateway says of the HA data, once it has said something.
     pub fn ha_data(&self) -> Option<&HaData> {
@@ -197,15 +213,24 @@ impl Observed {
         Some(Refusal::unreadable(cluster, key).cause())
     }
 
-    /// There are pods of Flink, or Deployments that are about to make some.
+    /// There are pods of Flink, or Deployments that are about to make some, or nobody has proven that there are none.
     pub fn has_pods(&self) -> bool {
+        let shown = !self.job_manager_pods.is_empty() || !self.task_manager_pods.is_empty();
+        shown || self.makes_pods() || self.presence != Some(Presence::Gone)
+    }
+
+    fn makes_pods(&self) -> bool {
         let makes_some = |deployment: &Arc<ObservedDeployment>| {
             let status = &deployment.status;
             status.replicas > 0 || status.observed_generation < deployment.metadata.generation.unwrap_or_default()
         };
-        let deployments = [&self.job_manager_deployment, &self.task_manager_deployment];
-        let pods = !self.job_manager_pods.is_empty() || !self.task_manager_pods.is_empty();
-        pods || deployments.into_iter().flatten().any(makes_some)
+        [&self.job_manager_deployment, &self.task_manager_deployment].into_iter().flatten().any(makes_some)
+    }
+
+    /// No watch shows anything that is about to end or to begin: whoever waits for pods to be gone has to ask.
+    pub fn is_still(&self, now: Timestamp) -> bool {
+        let mut pods = self.job_manager_pods.iter().chain(&self.task_manager_pods);
+        !self.makes_pods() && !pods.any(|pod| pod.ends_in_time(now))
     }
 
     /// Jobs that run, and the last that ended.
@@ -219,6 +244,17 @@ impl ObservedPod {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// The pod runs as this ServiceAccount. Its labels may have been given to it by anybody.
+    pub fn runs_as(&self, service_account: &str) -> bool {
+        let own = &self.spec.service_account_name;
+        own.is_empty() || own == service_account
+    }
+
+    /// On its way out, and not overdue. The time of its deletion includes its grace period.
+    fn ends_in_time(&self, now: Timestamp) -> bool {
+        self.metadata.deletion_timestamp.as_ref().is_some_and(|ends| now.duration_since(ends.0) < OVERDUE)
+    }
+
     /// Ready, and not on its way out.
     pub fn is_ready(&self) -> bool {
         self.metadata.deletion_timestamp.is_none() && is_true(&self.status.conditions, "Ready")
@@ -228,4 +264,37 @@ impl ObservedPod {
 /// Whether a condition is there and true.
 pub fn is_true(conditions: &[ObservedCondition], kind: &str) -> bool {
     conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_are_gone_only_when_that_was_proven_and_it_is_asked_for_when_nothing_moves() {
+        let now: Timestamp = "2026-01-01T00:02:00Z".parse().unwrap_or_default();
+        let pod = |ends: Option<&str>| {
+            let pod = json!({ "metadata": { "name": "a", "deletionTimestamp": ends } });
+            vec![Arc::new(serde_json::from_value(pod).unwrap_or_default())]
+        };
+        let with = |job_manager_pods| Observed { job_manager_pods, ..Observed::default() };
+        assert!(with(Vec::new()).has_pods() && with(Vec::new()).is_still(now), "nobody has asked yet");
+        assert!(!Observed { presence: Some(Presence::Gone), ..Observed::default() }.has_pods());
+        assert!(Observed { presence: Some(Presence::There(Vec::new())), ..Observed::default() }.has_pods());
+        assert!(Observed { presence: Some(Presence::Gone), ..with(pod(None)) }.has_pods(), "a watch shows one");
+        assert!(!with(pod(Some("2026-01-01T00:01:30Z"))).is_still(now), "it is about to end");
+        assert!(with(pod(None)).is_still(now) && with(pod(Some("2026-01-01T00:00:30Z"))).is_still(now), "nothing ends it");
+    }
+
+    #[test]
+    fn a_pod_is_of_the_cluster_whose_service_account_it_runs_as() {
+        let pod = |account: Option<&str>| -> ObservedPod {
+            serde_json::from_value(json!({ "metadata": {}, "spec": { "serviceAccountName": account.unwrap_or_default() } }))
+                .unwrap_or_default()
+        };
+        assert!(pod(Some("demo-jobmanager")).runs_as("demo-jobmanager") && pod(None).runs_as("demo-jobmanager"));
+        assert!(!pod(Some("other-jobmanager")).runs_as("demo-jobmanager"));
+    }
 }

@@ -156,7 +156,7 @@ impl Election {
         let (holds, reason, message) = if holder.is_empty() {
             (false, "NoLeader", "no JobManager is elected".to_owned())
         } else if !self.has_pod {
-            (false, "LeaderGone", format!("pod {holder}, which was elected, is gone; its Lease or ZooKeeper session runs out"))
+            (false, "LeaderGone", format!("pod {holder}, which was elected, is gone, and its term runs out; or it has lost its labels"))
         } else if self.granted() {
             (true, "LeaderElected", format!("{holder} leads in term {}", self.term()))
         } else {

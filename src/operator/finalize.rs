@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Error;
 use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, FINALIZER};
+use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Course;
 use crate::cluster::cause::{self, Cause};
@@ -24,6 +24,7 @@ use crate::cluster::claim::{AUTHORITY, certificates_of};
 use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
 use crate::cluster::news::News;
 use crate::cluster::observed::{LedgerData, Observed};
+use crate::cluster::presence::Presence;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::status::Outcome;
 use crate::cluster::{build, ledger, validate};
@@ -55,24 +56,41 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     }
     let asked = resource.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
     let waited = Timestamp::now().duration_since(asked);
-    if !finalizer.job_managers_are_gone(resource, observed).await? {
-        let pods: Vec<&str> = observed.job_manager_pods.iter().map(|pod| pod.name()).collect();
-        if waited < PATIENCE || pods.is_empty() {
-            return Ok(Action::requeue(SOON));
+    let ends = !finalizer.deployment_is_gone(resource).await? || !observed.job_manager_pods.is_empty();
+    // What Kubernetes ends is given time to.
+    if ends && waited < PATIENCE.min(signed(context.deletion_deadline)) {
+        return Ok(Action::requeue(SOON));
+    }
+    let presence = context.prover.prove(resource, observed, &[JOB_MANAGER]).await?;
+    if ends || presence != Presence::Gone {
+        let why = presence.sentence().unwrap_or_else(|| {
+            let deployment = names::job_manager(&resource.name_any());
+            format!(
+                "Kubernetes has not finished to delete Deployment {deployment}, which its garbage collector does when all its pods are gone"
+            )
+        });
+        // An operator that was away meanwhile looks for some time itself.
+        let deadline = context.deletion_deadline;
+        if waited >= signed(deadline) && context.prover.waited(resource) >= deadline / 5 {
+            finalizer.leave(resource, &why, context).await?;
+            return Ok(Action::await_change());
         }
-        let message = format!(
-            "deletion waits for pods {} to end, because a JobManager that still runs could write; if their node is lost, remove them: kubectl delete pod --force {}",
-            pods.join(", "),
-            pods.join(" ")
-        );
-        let waits = Outcome::Refused(Cause { reason: "DeletionWaits", message });
-        let before = context.report.before(resource);
-        let course = Course::of(resource, &before, observed, Timestamp::now()).held(&before);
-        context.report.report(resource, &course, observed, &waits).await?;
-        return Ok(Action::requeue(SOON * 6));
+        if waited >= PATIENCE || presence.has_stray() {
+            let message = format!("deletion waits, because a JobManager that still runs could write: {why}");
+            let waits = Outcome::Refused(Cause { reason: "DeletionWaits", message });
+            let before = context.report.before(resource);
+            let course = Course::of(resource, &before, observed, Timestamp::now()).held(&before);
+            context.report.report(resource, &course, observed, &waits).await?;
+        }
+        return Ok(Action::requeue(SOON));
     }
     let Some(files) = finalizer.purge(resource, observed, context).await? else { return Ok(Action::requeue(SOON)) };
-    let plan = finalizer.delete_data(resource, files.warning).await?;
+    // The ledger explains the znodes that the Job could not remove.
+    let stays = files.warning && resource.spec.high_availability.provider == Provider::ZooKeeper;
+    if stays {
+        finalizer.note(resource, &files.message).await?;
+    }
+    let plan = finalizer.delete_data(resource, stays).await?;
     let message = match (resource.spec.ha_data.on_delete, plan.keep.as_slice()) {
         (OnDelete::Delete, _) => format!("deleted {} ConfigMaps with HA data; {}", plan.delete.len(), files.message),
         _ if resource.spec.high_availability.provider == Provider::ZooKeeper => files.message,
@@ -81,9 +99,18 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     };
     context.report.publish(resource, &News { warning: files.warning, reason: "Deleted".to_owned(), message }).await;
     finalizer.release(resource).await?;
+    forget(resource, context);
+    Ok(Action::await_change())
+}
+
+fn forget(resource: &FlinkHaCluster, context: &Context) {
     context.applier.forget(resource);
     context.report.forget(resource);
-    Ok(Action::await_change())
+    context.prover.forget(resource);
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    duration.try_into().unwrap_or(SignedDuration::MAX)
 }
 
 /// What became of the files.
@@ -102,7 +129,11 @@ impl Finalizer {
     ///
     /// # Errors
     /// When the request fails, also because the resource has changed in between.
-    pub async fn ensure(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
+    pub async fn ensure(&self, resource: &FlinkHaCluster, observed: &Observed) -> Result<(), Error> {
+        if observed.ledger.as_ref().is_some_and(|ledger| ledger.annotations().contains_key(LEFT_ANNOTATION)) {
+            // It is the data of this resource again.
+            self.annotate_ledger(resource, None).await?;
+        }
         if resource.finalizers().iter().any(|name| name == FINALIZER) {
             return Ok(());
         }
@@ -126,14 +157,42 @@ impl Finalizer {
         }
     }
 
-    /// Deletes the JobManagers' Deployment in the foreground, and tells whether it is gone: then all its pods are gone. Asked of the API server
-    /// itself, because a cache that is late would let data be deleted under a living JobManager.
-    async fn job_managers_are_gone(&self, resource: &FlinkHaCluster, observed: &Observed) -> Result<bool, Error> {
+    /// Leaves the HA data, because somebody may live who writes it: removes nothing, says so, and lets the resource go.
+    async fn leave(&self, resource: &FlinkHaCluster, why: &str, context: &Context) -> Result<(), Error> {
+        let (_, found, _) = self.plan(resource, OnDelete::Retain).await?;
+        let config_maps: Vec<String> = found.iter().map(ResourceExt::name_any).collect();
+        let message = deletion::left(resource, &config_maps, why);
+        self.note(resource, &message).await?;
+        context.report.publish(resource, &News { warning: true, reason: "HaDataLeft".to_owned(), message }).await;
+        self.release(resource).await?;
+        forget(resource, context);
+        Ok(())
+    }
+
+    /// Writes down in the ledger what a deletion has left, and why.
+    async fn note(&self, resource: &FlinkHaCluster, message: &str) -> Result<(), Error> {
+        self.annotate_ledger(resource, Some(&format!("{:.0}: {message}", Timestamp::now()))).await
+    }
+
+    async fn annotate_ledger(&self, resource: &FlinkHaCluster, text: Option<&str>) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { LEFT_ANNOTATION: text } } }));
+        let ledger = names::ledger(&resource.name_any());
+        match self.config_maps(resource).patch(&ledger, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(Error::request("write the ledger of", resource)(error)),
+        }
+    }
+
+    /// Deletes the JobManagers' Deployment in the foreground, and tells whether it is gone: then all pods of its
+    /// ReplicaSets are. Asked of the API server itself, because a cache that is late would let data be deleted under a
+    /// living JobManager.
+    async fn deployment_is_gone(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         let name = names::job_manager(&resource.name_any());
         let failed = |error| Error::request("delete the JobManagers of", resource)(error);
         match deployments.get_metadata_opt(&name).await.map_err(failed)? {
-            None => Ok(observed.job_manager_pods.is_empty()),
+            None => Ok(true),
             Some(deployment) if deployment.metadata.deletion_timestamp.is_some() => Ok(false),
             Some(_) => {
                 deployments.delete(&name, &DeleteParams::foreground()).await.map_err(failed)?;
@@ -202,14 +261,13 @@ impl Finalizer {
         Ok(certificate.as_deref().map(certificates_of).unwrap_or_default())
     }
 
-    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, also
-    /// with znodes that could not be removed (`left`), which tell of the last start.
-    async fn delete_data(&self, resource: &FlinkHaCluster, left: bool) -> Result<Plan, Error> {
+    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, and if
+    /// `stays`.
+    async fn delete_data(&self, resource: &FlinkHaCluster, stays: bool) -> Result<Plan, Error> {
         let spec = &resource.spec;
         let (plan, found, ledger) = self.plan(resource, spec.ha_data.on_delete).await?;
         let keeps = deletion::keeps_ledger(spec.ha_data.on_delete, spec.high_availability.provider, &plan, &data(ledger.as_ref()));
-        let znodes_stay = left && spec.ha_data.on_delete == OnDelete::Retain && spec.high_availability.provider == Provider::ZooKeeper;
-        let ledger = ledger.filter(|_| !keeps && !znodes_stay);
+        let ledger = ledger.filter(|_| !keeps && !stays);
         self.delete_planned(resource, &plan, &found).await?;
         if let Some(ledger) = ledger {
             let deleted = delete(&self.config_maps(resource), &ledger).await;

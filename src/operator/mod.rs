@@ -9,6 +9,7 @@ pub mod finalize;
 pub mod first_look;
 pub mod metrics;
 pub mod observe;
+pub mod presence;
 pub mod reconcile;
 pub mod report;
 pub mod switchover;
@@ -58,6 +59,9 @@ pub struct Arguments {
     /// Namespace of this operator.
     #[arg(long, env = "POD_NAMESPACE")]
     pub pod_namespace: String,
+    /// How long a deletion waits for JobManagers to end. What cannot be proven then is left, and told of.
+    #[arg(long, hide = true, value_parser = humantime::parse_duration, default_value = "10m")]
+    pub deletion_deadline: Duration,
     /// Where probes and metrics are served.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], 8080)))]
     pub probe_address: SocketAddr,
@@ -167,7 +171,7 @@ async fn control(
         registry.register_collector(Box::new(Clusters(clusters.clone())));
     }
     let environment = Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
-    let context = Arc::new(Context::new(&client, caches, environment, arguments.pod_name.clone(), metrics));
+    let context = Arc::new(Context::new(&client, caches, environment, arguments, metrics));
     ready.send_replace(true);
     let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
     let queue = triggered.map(Ok::<_, std::convert::Infallible>);

@@ -94,7 +94,9 @@ impl Caches {
         let of_cluster =
             |metadata: &ObjectMeta| metadata.namespace.as_deref() == Some(namespace) && labelled(metadata, CLUSTER_LABEL) == Some(name);
         let pods = |component| {
-            self.pods.state_filter(|pod| of_cluster(&pod.metadata) && labelled(&pod.metadata, COMPONENT_LABEL) == Some(component))
+            let account = names::service_account(name, component);
+            let is_one = |metadata: &ObjectMeta| of_cluster(metadata) && labelled(metadata, COMPONENT_LABEL) == Some(component);
+            self.pods.state_filter(|pod| is_one(&pod.metadata) && pod.runs_as(&account))
         };
         let ledger = self.config_maps.get(&ObjectRef::new(&names::ledger(name)).within(namespace));
         // Where Flink elects by ZooKeeper, the ledger tells what a Lease would.
@@ -106,6 +108,7 @@ impl Caches {
             purge_pods: pods(PURGE),
             ledger: ledger.clone(),
             stored: None,
+            presence: None,
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
             task_manager_deployment: self.deployments.get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
         }
@@ -232,7 +235,11 @@ async fn announce<K: Resource>(
                 let namespace = metadata.namespace.as_deref().unwrap_or_default();
                 let cluster = cluster_of(metadata).map(|name| ObjectRef::new(&name).within(namespace));
                 let now = Known { interest: interest(&object), cluster: cluster.clone(), seen: true };
-                let before = known.insert(key(&object), now);
+                let mut before = known.insert(key(&object), now);
+                // A label was changed: it is gone from the cluster that it belonged to.
+                if let Some(before) = before.take_if(|before| before.cluster != cluster) {
+                    announce(before.cluster);
+                }
                 if before.is_none_or(|before| before.interest != interest(&object)) {
                     announce(cluster);
                 }

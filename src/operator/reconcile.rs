@@ -9,18 +9,20 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 
-use super::Error;
 use super::application::Applications;
 use super::apply::Applier;
 use super::finalize::{self, Finalizer};
 use super::first_look::FirstLook;
 use super::metrics::Metrics;
 use super::observe::{Caches, chain};
+use super::presence::Prover;
 use super::report::Report;
 use super::switchover::Switchover;
+use super::{Arguments, Error};
+use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
-use crate::cluster::application::Course;
+use crate::cluster::application::{Course, waits_for_pods};
 use crate::cluster::build::{self, Environment, Objects, job_manager};
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::Observed;
@@ -32,6 +34,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
 /// While what is stored cannot be read.
 const UNKNOWN: Duration = Duration::from_secs(30);
+/// Pods that no watch shows are looked for so often, while something waits for them to be gone.
+const NEXT_LOOK: Duration = Duration::from_secs(5);
 
 /// What reconciling needs.
 pub struct Context {
@@ -39,27 +43,32 @@ pub struct Context {
     pub applier: Applier,
     pub report: Report,
     pub finalizer: Finalizer,
+    pub prover: Prover,
     pub switchover: Switchover,
     pub applications: Applications,
     pub first_look: FirstLook,
     pub environment: Environment,
     pub metrics: Metrics,
+    /// After this time a deletion leaves what it cannot delete safely.
+    pub deletion_deadline: Duration,
     /// How often in a row reconciling has failed.
     failures: Mutex<HashMap<ObjectRef<FlinkHaCluster>, u32>>,
 }
 
 impl Context {
-    pub fn new(client: &Client, caches: Caches, environment: Environment, instance: String, metrics: Metrics) -> Self {
+    pub fn new(client: &Client, caches: Caches, environment: Environment, arguments: &Arguments, metrics: Metrics) -> Self {
         Self {
             caches,
             applier: Applier::new(client.clone()),
-            report: Report::new(client.clone(), instance),
+            report: Report::new(client.clone(), arguments.pod_name.clone()),
             finalizer: Finalizer::new(client.clone()),
+            prover: Prover::new(client.clone()),
             switchover: Switchover::new(client.clone()),
             applications: Applications::new(client.clone()),
             first_look: FirstLook::new(client.clone()),
             environment,
             metrics,
+            deletion_deadline: arguments.deletion_deadline,
             failures: Mutex::default(),
         }
     }
@@ -84,9 +93,14 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     if resource.metadata.deletion_timestamp.is_some() {
         return finalize::finalize(resource, &observed, context).await; // client: yes
     }
-    context.finalizer.ensure(resource).await?; // client: yes, once
+    context.finalizer.ensure(resource, &observed).await?; // client: yes, once
     let before = context.report.before(resource);
     let unknown = context.first_look.complete(resource, &before, &mut observed).await?; // client: yes, before the first decision
+    if waits_for_pods(before.application.as_ref()) && observed.is_still(Timestamp::now()) {
+        // client: yes, while an application waits for its pods to be gone
+        let proven = context.prover.prove(resource, &observed, &[JOB_MANAGER, TASK_MANAGER]).await?;
+        observed.presence = Some(proven);
+    }
     let mut course = Course::of(resource, &before, &observed, Timestamp::now()); // client: no
     if course.changes_run(&before) {
         // By a ledger that is late, a run would be gone back to in whose place another one has begun.
@@ -118,8 +132,10 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     context.switchover.pass_on(resource, &observed, &context.report).await?; // client: yes, when one is asked for
     context.applications.carry_out(resource, &course, &observed, context).await?; // client: yes, when something is decided
     context.report.report(resource, &course, &observed, &outcome).await?; // client: yes, when something is new
+    let look = waits_for_pods(course.application()).then_some(NEXT_LOOK);
     // No watch tells of a ledger without our label.
-    let wake = course.decision.and_then(|decision| decision.wake).or_else(|| waits.then_some(UNKNOWN));
+    let unknown = waits.then_some(UNKNOWN);
+    let wake = course.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).min();
     applied.map(|_| wake.map_or_else(Action::await_change, Action::requeue))
 }
 

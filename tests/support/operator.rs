@@ -33,6 +33,15 @@ impl Installation {
 
     /// The same for an operator that looks after one namespace only, or after all if that is empty.
     pub async fn start_with(namespace: &str, watched: &str) -> Self {
+        Self::start_as(namespace, watched, &[]).await
+    }
+
+    /// The same with further flags of the operator.
+    pub async fn start_with_flags(namespace: &str, flags: &[&str]) -> Self {
+        Self::start_as(namespace, "", flags).await
+    }
+
+    async fn start_as(namespace: &str, watched: &str, flags: &[&str]) -> Self {
         let plane = ControlPlane::start().await;
         let admin = plane.admin(0).await;
         let directory = Directory::new("operator");
@@ -65,7 +74,7 @@ impl Installation {
         ];
         let operator = Process::start(Program {
             path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
-            arguments: arguments.map(Into::into).into(),
+            arguments: arguments.iter().chain(flags).map(Into::into).collect(),
             environment: vec![
                 ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
                 ("RUST_LOG".to_owned(), "info,flinkha=debug".to_owned()),

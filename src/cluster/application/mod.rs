@@ -149,6 +149,12 @@ impl Course {
     }
 }
 
+/// What comes next must not come before all pods are gone.
+pub fn waits_for_pods(application: Option<&Application>) -> bool {
+    let waits = |phase| matches!(phase, Phase::Upgrading | Phase::RollingBack | Phase::Suspending | Phase::Ending);
+    application.is_some_and(|application| waits(application.phase))
+}
+
 /// In this phase pods are to go, or have gone.
 fn has_no_pods(phase: Phase) -> bool {
     matches!(phase, Phase::Upgrading | Phase::RollingBack | Phase::Suspending | Phase::Suspended | Phase::Ended)
