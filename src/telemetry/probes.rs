@@ -12,6 +12,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::world::server::{self, Limits};
+
 /// Serves `/livez`, `/readyz` and `/metrics` until the process ends.
 ///
 /// # Errors
@@ -27,7 +29,8 @@ pub async fn serve(address: SocketAddr, ready: watch::Receiver<bool>, registry: 
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(move || async move { metrics(&registry) }));
-    Ok(axum::serve(listener, router).await?)
+    server::serve(listener, router, Limits::default()).await;
+    Ok(())
 }
 
 /// The registry in the OpenMetrics text format.
