@@ -54,7 +54,7 @@ use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::cluster::application::Run;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
-use crate::world::{api_server, lease};
+use crate::world::{api_server, lease, server};
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
 #[derive(Clone, Debug, clap::Args)]
@@ -174,8 +174,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (health_in, health) = watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
     let shared = Arc::new(Shared::new(names.clone(), Clock::new(), events_in, shown));
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
-    let probe_port =
-        TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });

@@ -9,7 +9,6 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::world::server::{self, Limits};
@@ -19,7 +18,7 @@ use crate::world::server::{self, Limits};
 /// # Errors
 /// When the port cannot be opened.
 pub async fn serve(address: SocketAddr, ready: watch::Receiver<bool>, registry: Arc<Mutex<Registry>>) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("failed to open {address}"))?;
+    let listener = server::listen(address).with_context(|| format!("failed to open {address}"))?;
     let readyz = move || {
         let answer =
             if *ready.borrow() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled") };

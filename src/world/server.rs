@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -31,13 +31,18 @@ pub const BODY_LIMIT: usize = 16 << 10;
 /// What hyper reads ahead and buffers for writing, each; also the longest header of a request.
 const BUFFER_LIMIT: usize = 16 << 10;
 
+/// The kernel's buffer for what a client has sent and nobody has read, in bytes.
+const RECEIVE_BUFFER: u32 = 32 << 10;
+/// The kernel's queue of connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+
 /// How many connections of the JVM are served at a time; the next one waits. Flink opens about ten.
 pub const JVM_CONNECTIONS: usize = 256;
 
 /// What the clients of a server may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time. One more ends the oldest connection of the address that has most.
+    /// Connections at a time. One more ends the oldest of the address that has most.
     pub connections: usize,
     /// From the beginning of a connection, or from the last answer, to the end of a request's header.
     pub header: Duration,
@@ -51,6 +56,19 @@ impl Default for Limits {
     fn default() -> Self {
         Self { connections: 256, header: Duration::from_secs(5), answer: Duration::from_secs(5), life: Duration::from_secs(60) }
     }
+}
+
+/// Opens a port for [`serve`]. Short requests need little of the kernel's memory, which counts as the container's; a burst of connections waits in a
+/// queue that is longer than usual, because whose first packet finds it full tries again only after a second.
+///
+/// # Errors
+/// When the port is in use, or the address is not this machine's.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Waits for the next connection. Errors are waited out: a server that has no file descriptor left serves again as soon as one is free.
@@ -101,26 +119,38 @@ impl Crowd {
     /// A kubelet or a peer that has just connected gets its place also in a flood: probes and questions take milliseconds, so what is old is idle.
     async fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}
+        if self.present.len() < self.most {
+            return;
+        }
         self.present.retain(|(_, task)| !task.is_finished());
-        while self.tasks.len() >= self.most {
-            let Some((_, task)) = to_go(self.present.iter().map(|(address, _)| *address)).and_then(|index| self.present.remove(index))
-            else {
-                return;
-            };
-            task.abort();
+        if self.present.len() >= self.most
+            && let Some((busiest, count)) = busiest(self.present.iter().map(|(address, _)| *address))
+        {
+            // Several at once: to look for them costs more than to accept a connection.
+            let mut to_end = (self.most / 8).min(count / 2).max(1);
+            self.present.retain(|(address, task)| {
+                let ends = *address == busiest && to_end > 0;
+                if ends {
+                    task.abort();
+                    to_end -= 1;
+                }
+                !ends
+            });
+        }
+        // What was told to end does so when its turn comes. Not waited for each time: the kernel's queue of new connections must not overflow.
+        while self.tasks.len() >= 2 * self.most {
             self.tasks.join_next().await;
         }
     }
 }
 
-/// Index of the oldest of those that come from the address with most connections.
-fn to_go(oldest_first: impl Iterator<Item = IpAddr> + Clone) -> Option<usize> {
+/// The address with most connections, and how many these are.
+fn busiest(addresses: impl Iterator<Item = IpAddr>) -> Option<(IpAddr, usize)> {
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-    for address in oldest_first.clone() {
+    for address in addresses {
         *counts.entry(address).or_default() += 1;
     }
-    let most = counts.values().copied().max()?;
-    oldest_first.into_iter().position(|address| counts.get(&address) == Some(&most))
+    counts.into_iter().max_by_key(|(_, count)| *count)
 }
 
 async fn connection(stream: TcpStream, router: Router, limits: Limits) {
@@ -196,13 +226,17 @@ mod tests {
 
     const ASK: &[u8] = b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-    #[test]
-    fn the_oldest_of_the_busiest_address_goes() {
+    #[tokio::test]
+    async fn the_oldest_of_the_busiest_address_go() {
         let address = |last| IpAddr::from(Ipv4Addr::new(10, 0, 0, last));
-        let of = |all: &[u8]| to_go(all.iter().map(|last| address(*last)));
-        assert_eq!(of(&[1, 2, 3, 2]), Some(1));
-        assert_eq!(of(&[1, 2]), Some(0));
-        assert_eq!(of(&[]), None);
+        let mut crowd = Crowd { most: 16, tasks: JoinSet::new(), present: VecDeque::new() };
+        for last in [1, 2, 2, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2] {
+            let task = crowd.tasks.spawn(std::future::pending());
+            crowd.present.push_back((address(last), task));
+        }
+        crowd.make_room().await;
+        let left: Vec<IpAddr> = crowd.present.iter().map(|(address, _)| *address).collect();
+        assert_eq!((left.len(), &left[..3]), (14, &[address(1), address(3), address(2)][..]));
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ pub async fn flood(from: Ipv4Addr, to: SocketAddr, limit: Duration) -> Flooded {
                 connections.fetch_add(1, Ordering::Relaxed);
                 let _ = timeout_at(end, disturb(stream, index, &sent)).await;
                 // Two thousand at once, but not as many as one machine can open: the server's processor is this machine's, too.
-                sleep(Duration::from_millis(500)).await;
+                sleep(Duration::from_secs(1)).await;
             }
         });
     }

@@ -32,7 +32,7 @@ use crate::flink::zookeeper::Paths;
 use crate::lease::elector::Shown;
 use crate::world::identity::Identity;
 use crate::world::quorum::{Quorum, tunnel};
-use crate::world::{api_server, lease};
+use crate::world::{api_server, lease, server};
 
 /// Where the quorum is. Flags of `flinkha gateway`, `flinkha purge` and `flinkha pass-through`.
 #[derive(Clone, Debug, clap::Args)]
@@ -151,8 +151,7 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
     let shared = Arc::new(Shared::new(names, Clock::new(), events_in, shown));
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
-    let probe_port =
-        TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
