@@ -23,6 +23,8 @@ pub enum Command {
     Purge(gateway::purge::Arguments),
     /// Fetch the application's jar before its JobManager starts.
     Fetch(gateway::fetch::Arguments),
+    /// Tell the gateway of this pod that the pod begins to terminate: its preStop hook.
+    HandOver(gateway::hand_over::Arguments),
     /// Pass connections on to a ZooKeeper quorum that is reached by TLS or wants to know who comes: the sidecar of a TaskManager.
     PassThrough(gateway::zookeeper::PassThrough),
     /// Print the CustomResourceDefinition.

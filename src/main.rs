@@ -16,6 +16,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Gateway(arguments) => gateway::run(*arguments).await,
         Command::Purge(arguments) => gateway::purge::run(arguments).await,
         Command::Fetch(arguments) => gateway::fetch::run(arguments).await,
+        Command::HandOver(arguments) => gateway::hand_over::run(arguments).await,
         Command::PassThrough(arguments) => gateway::zookeeper::pass_through(arguments).await,
         Command::Operator(arguments) => operator::run(arguments).await,
     }

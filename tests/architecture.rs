@@ -13,7 +13,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("world", &["api", "flink", "lease"]),
     ("operator", &["api", "flink", "lease", "cluster", "world", "telemetry"]),
     ("gateway", &["api", "flink", "lease", "cluster", "world", "telemetry"]),
-    ("telemetry", &["api"]),
+    ("telemetry", &["api", "world"]),
 ];
 
 /// Rooms and files without I/O, without async and without a clock: time comes in as an argument.

@@ -13,6 +13,8 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
 use support::failover::fail_over;
+use support::flood::flood;
+use support::host::address;
 use support::provider::{needs_a_lease, on_zookeeper};
 use support::{eventually, gateway, say, seconds};
 
@@ -54,7 +56,8 @@ async fn a_terminating_leader_hands_over_before_it_ends() {
     let (mut cluster, job) = cluster_with_endless_job().await;
     // As the kubelet does it: the preStop hook first, the signal when that has been answered.
     let failover = fail_over(&mut cluster, &job, async |leader| {
-        assert_eq!(leader.probe("/pre-stop").await.unwrap().0, 200);
+        let hook = leader.hand_over();
+        assert!(hook.status.success(), "{hook:?}");
         leader.jvm.terminate();
     })
     .await;
@@ -168,4 +171,22 @@ async fn output_is_exactly_once_across_three_killed_leaders() {
     cluster.leader_rest().await.stop_with_savepoint(&job, &savepoints).await.expect("a savepoint");
     cluster.wait_for_state(&job, "FINISHED", seconds(60)).await;
     cluster.verify("any");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reaches_the_port_of_a_gateway_costs_nobody_the_leadership() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let (leader, lease) = (cluster.leader().await.unwrap(), cluster.lease().await);
+    let before = cluster.wait_for_checkpoints(&job, 2).await;
+    for one in &cluster.job_managers {
+        assert_eq!(one.probe("/pre-stop").await.unwrap().0, 404);
+    }
+    let port = (cluster.job_managers[leader].address, names::PROBE_PORT).into();
+    let flooded = flood(address(), port, seconds(10)).await;
+    say(format!("{flooded:?}"));
+    let after = cluster.wait_for_checkpoints(&job, before.completed + 4).await;
+    let now = cluster.lease().await;
+    assert_eq!((cluster.leader().await, now.holder, now.term), (Some(leader), lease.holder, lease.term));
+    assert_eq!(after.restores, before.restores, "the job was restarted");
+    assert!(cluster.job_managers[leader].gateway().is_running());
 }

@@ -59,6 +59,11 @@ pub const FLINK_CONTAINER: &str = "flink-main-container";
 /// The native sidecar (init container with restartPolicy Always).
 pub const GATEWAY_CONTAINER: &str = "gateway";
 
+/// Volume with the key under which gateways trust each other. Only the gateway mounts it.
+pub const PEERS_VOLUME: &str = "flinkha-peers";
+/// Volume with the socket by which the preStop hook reaches the gateway. Only the gateway mounts it.
+pub const HAND_OVER_VOLUME: &str = "flinkha-hand-over";
+
 /// Flink's RPC port of a JobManager.
 pub const RPC_PORT: u16 = 6123;
 /// Flink's blob server port.
@@ -78,7 +83,7 @@ pub fn jvm_address() -> String {
     format!("127.0.0.1:{JVM_PORT}")
 }
 
-/// The gateway's port for probes, metrics and the preStop hook, on the pod's address.
+/// The gateway's port for probes, metrics and its peers, on the pod's address.
 pub const PROBE_PORT: u16 = 6181;
 
 /// Flink's `kubernetes.cluster-id`: unique inside a namespace, as ConfigMaps are.

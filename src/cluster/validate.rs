@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use crate::api::application::UpgradeMode;
-use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, MANAGED_BY_LABEL};
+use crate::api::names::{
+    CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, MANAGED_BY_LABEL, PEERS_VOLUME,
+};
 use crate::api::owned::{self, RESERVED_PREFIX};
 use crate::api::v1alpha1::{Provider, Resources};
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
@@ -115,6 +117,18 @@ impl Problems {
                 "the container gateway is the operator's; use spec.gateway for its resources".to_owned(),
             );
         }
+        for list in ["containers", "initContainers"] {
+            for (container, mount) in
+                named(&spec[list]).flat_map(|(name, container)| named(&container["volumeMounts"]).map(move |mount| (name, mount.0)))
+            {
+                if [PEERS_VOLUME, HAND_OVER_VOLUME].contains(&mount) {
+                    self.add(
+                        format!("{field}.spec.{list}[{container}].volumeMounts"),
+                        format!("the volume {mount} is for the gateway alone, because whoever mounts it can take part in the election; remove the mount"),
+                    );
+                }
+            }
+        }
         for (_, container) in named(&spec["containers"]).filter(|container| container.0 == FLINK_CONTAINER) {
             self.flink_container(&format!("{field}.spec.containers[{FLINK_CONTAINER}]"), container);
         }
@@ -187,6 +201,29 @@ mod tests {
             assert!(found.iter().any(|problem| problem.contains(expected)), "{expected} not in {found:#?}");
         }
         assert_eq!(found.len(), 7);
+    }
+
+    #[test]
+    fn what_only_the_gateway_may_mount_is_refused_by_name() {
+        let found = problems(|resource| {
+            let mount = |name: &str| json!([{ "name": name, "mountPath": "/x" }]);
+            resource.spec.job_manager.pod_template = json!({ "spec": {
+                "initContainers": [{ "name": "first", "volumeMounts": mount("flinkha-peers") }],
+                "containers": [
+                    { "name": "side", "volumeMounts": mount("flinkha-hand-over") },
+                    { "name": "logs", "volumeMounts": mount("flinkha-log") },
+                ],
+            } });
+        });
+        assert_eq!(
+            found,
+            [
+                "spec.jobManager.podTemplate.spec.containers[side].volumeMounts: the volume flinkha-hand-over is for the gateway alone, because whoever \
+                 mounts it can take part in the election; remove the mount",
+                "spec.jobManager.podTemplate.spec.initContainers[first].volumeMounts: the volume flinkha-peers is for the gateway alone, because whoever \
+                 mounts it can take part in the election; remove the mount",
+            ]
+        );
     }
 
     #[test]

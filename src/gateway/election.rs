@@ -118,7 +118,13 @@ impl Driver {
             tokio::spawn(async move { put_back_cluster(&shared, &config_maps, &term).await });
         }
         let now = self.shared.clock.now();
+        let handed_over = self.elector.is_terminating();
         let actions = self.elector.step(now, event);
+        if handed_over && !self.elector.is_terminating() {
+            tracing::warn!(
+                "told to hand over, but the pod has not ended within its grace period: this JobManager stands for election again"
+            );
+        }
         let shown = self.elector.shown();
         // What was remembered belongs to a term; outside of one only its data are shown to a standby.
         self.shown.send_if_modified(|before| {

@@ -1,6 +1,6 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
+//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
 
 pub mod adopter;
 pub mod application;
@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod fence;
 pub mod fetch;
 pub mod follower;
+pub mod hand_over;
 pub mod jvm;
 pub mod keeper;
 pub mod mender;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::future::OptionFuture;
 use kube::Config;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -52,7 +54,7 @@ use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::cluster::application::Run;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
-use crate::world::{api_server, lease};
+use crate::world::{api_server, lease, server};
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
 #[derive(Clone, Debug, clap::Args)]
@@ -121,6 +123,13 @@ pub struct Arguments {
     /// Where the kubelet finds probes and metrics.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], names::PROBE_PORT)))]
     pub probe_address: SocketAddr,
+    /// Where `flinkha hand-over` finds this gateway when its pod begins to terminate. Without it nobody can tell.
+    #[arg(long)]
+    pub hand_over_socket: Option<PathBuf>,
+    /// The pod's terminationGracePeriodSeconds: a gateway that was told that its pod terminates, and that is still there some time after that, stands
+    /// for election again.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub termination_grace_period: Duration,
     /// Flink elects by ZooKeeper.
     #[command(flatten)]
     pub zookeeper: zookeeper::Access,
@@ -141,8 +150,10 @@ pub enum Orphans {
 /// When a port cannot be opened or the API server's address is unknown.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(arguments.jvm_address.ip().is_loopback(), "--jvm-address must be on loopback: the JVM's credentials pass through it");
+    keep_to_itself();
+    let hook = arguments.hand_over_socket.as_deref().map(hand_over::listen).transpose()?;
     if arguments.zookeeper.quorum.is_some() {
-        return zookeeper::run(arguments).await;
+        return zookeeper::run(arguments, hook).await;
     }
     let config = Config::infer().await.context("failed to find the API server")?;
     let client = api_server::client(&config)?;
@@ -156,6 +167,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         promise: Settings::default().promise.min(arguments.renew_deadline),
         ask_period: Settings::default().ask_period.min(arguments.renew_deadline / 4),
         jvm_timeout: arguments.jvm_timeout,
+        hand_over: hand_over::patience(arguments.termination_grace_period),
         ..Settings::default()
     };
     tracing::info!(cluster = arguments.cluster, pod = identity.pod, process = identity.process, "the gateway starts");
@@ -165,8 +177,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (health_in, health) = watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
     let shared = Arc::new(Shared::new(names.clone(), Clock::new(), events_in, shown));
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
-    let probe_port =
-        TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
     let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
@@ -219,8 +230,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         leads_since: None,
     };
     tokio::select! {
-        result = proxy.serve(jvm_port) => result.context("the JVM's port failed"),
-        result = probes::serve(probe_port, health.clone(), Arc::clone(&shared), Some(peers)) => result.context("the probes' port failed"),
+        () = proxy.serve(jvm_port) => anyhow::bail!("the JVM's port ended"),
+        () = probes::serve(probe_port, health.clone(), Arc::clone(&shared), Some(peers)) => anyhow::bail!("the probes' port ended"),
+        Some(()) = OptionFuture::from(hook.map(|hook| hand_over::serve(hook, Arc::clone(&shared)))) => anyhow::bail!("the preStop hook's socket ended"),
         () = driver.run() => anyhow::bail!("the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
         () = bookkeeper.run() => anyhow::bail!("the bookkeeper ended"),
@@ -236,6 +248,14 @@ fn run_of(arguments: &Arguments) -> Option<Run> {
     let (job_id, version) = (arguments.application.clone()?, arguments.application_version.clone()?);
     let (start, replaces) = (arguments.application_start, arguments.application_replaces.clone());
     Some(Run { job_id, version, start, replaces, ..Run::default() })
+}
+
+/// Containers of a pod share their processes, and Flink runs as the same user: without this, a job could reach what only the gateway mounts (its key,
+/// the socket of the preStop hook) through `/proc/<pid>/root`, and read its environment.
+fn keep_to_itself() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "failed to close this process to others of its user");
+    }
 }
 
 /// A native sidecar is told to end after its JVM has ended, and the Lease was given back then. If the gateway alone is

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request as Asked, State};
 use axum::http::{HeaderMap, StatusCode};
 use http::Request;
 use http_body_util::{BodyExt, Full, Limited};
@@ -28,14 +28,17 @@ use super::shared::Shared;
 use crate::lease::elector::{Answer, Event};
 use crate::lease::record::Member;
 use crate::lease::term::Term;
+use crate::world::server::BODY_LIMIT;
 
 /// A peer that has not answered by then does not count.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A machine that has not answered by then is taken for gone.
 const KNOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// Questions and replies are short.
-const LIMIT: usize = 16 << 10;
+const LIMIT: usize = BODY_LIMIT;
 const MAC: &str = "flinkha-mac";
+/// Of HMAC-SHA-256 in hex.
+const MAC_DIGITS: usize = 64;
 
 /// What one gateway asks another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -191,14 +194,15 @@ impl Peers {
     }
 }
 
-/// Handler of `POST /peer`.
-pub async fn handle(
-    State(peers): State<Arc<Peers>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<([(&'static str, String); 1], Bytes), StatusCode> {
+/// Handler of `POST /peer`. What carries no code of the right form is refused unread.
+pub async fn handle(State(peers): State<Arc<Peers>>, question: Asked) -> Result<([(&'static str, String); 1], Bytes), StatusCode> {
+    let (parts, body) = question.into_parts();
+    if parts.headers.get(MAC).is_none_or(|sent| sent.len() != MAC_DIGITS) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let body = axum::body::to_bytes(body, LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
     let key = peers.key().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    if body.len() > LIMIT || !is_authentic(&key, &headers, &[&body]) {
+    if !is_authentic(&key, &parts.headers, &[&body]) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let question = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;

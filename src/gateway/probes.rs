@@ -1,4 +1,5 @@
-//! The gateway's port on the pod's address: probes, metrics, peers, and the preStop hook that starts the hand-over.
+//! The gateway's port on the pod's address: probes, metrics and peers. Whoever reaches the pod reaches it; so nothing else is served, and what a
+//! stranger can take is bounded ([`server`]).
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use super::peers::{self, Peers};
 use super::shared::Shared;
-use crate::lease::elector::Event;
+use crate::world::server::{self, Limits};
 
 /// What the probes say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,16 +30,10 @@ struct Probes {
 }
 
 /// Serves until the process ends.
-pub async fn serve(
-    listener: TcpListener,
-    health: watch::Receiver<Health>,
-    shared: Arc<Shared>,
-    peers: Option<Arc<Peers>>,
-) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, health: watch::Receiver<Health>, shared: Arc<Shared>, peers: Option<Arc<Peers>>) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .route("/pre-stop", get(pre_stop))
         .route("/metrics", get(metrics))
         .with_state(Probes { health, shared });
     // Where Flink elects by ZooKeeper there are no promises to ask for.
@@ -46,7 +41,7 @@ pub async fn serve(
         Some(peers) => router.route("/peer", post(peers::handle).with_state(peers)),
         None => router,
     };
-    axum::serve(listener, router).await
+    server::serve(listener, router, Limits::default()).await;
 }
 
 /// Ready means: this candidate can take over.
@@ -55,13 +50,6 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, &'static str) {
         None => (StatusCode::OK, "ok"),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
-}
-
-/// The kubelet calls this when the pod begins to terminate, long before the sidecar itself is told to end.
-async fn pre_stop(State(probes): State<Probes>) -> &'static str {
-    tracing::info!("the pod begins to terminate: handing over");
-    probes.shared.tell(Event::PodTerminating);
-    "ok"
 }
 
 async fn metrics(State(probes): State<Probes>) -> String {

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::fence;
 use super::jvm;
@@ -28,6 +29,7 @@ use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
 use crate::flink::{ha_data, lock};
 use crate::lease::elector::{Event, Shown};
 use crate::lease::term::Incarnation;
+use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 
 /// A held request is answered after this long at the latest; Flink's client gives up at 10 s.
 const HOLD: Duration = Duration::from_secs(5);
@@ -50,11 +52,13 @@ struct Exchange {
 
 impl Proxy {
     /// Accepts connections. Each is asked once for the process behind it.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
         loop {
-            let (stream, peer) = listener.accept().await?;
+            let (stream, peer, place) = accept_one_of(&listener, &places).await;
             let proxy = Arc::clone(&self);
             tokio::spawn(async move {
+                let _place = place;
                 if let Err(error) = proxy.connection(stream, peer).await {
                     tracing::debug!(%error, "a connection of the JVM ended");
                 }

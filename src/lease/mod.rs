@@ -20,7 +20,8 @@
 //! * **I9 a former leader is told.** A JVM that was shown the lock and lost it sees a foreign holder at its next request; until then
 //!   its gateway does not campaign; one that does not ask in time is ended.
 //! * **I10 grants are bounded.** A tenure that cannot stamp, or whose JVM does not take the lock in time, is given back, and its
-//!   gateway lets others go first.
+//!   gateway lets others go first. So is a hand-over: a pod that has not ended within its grace period after it was told to hand over stands
+//!   for election again.
 //! * **I11 promises bind.** A holder with members is valid while all of them promise, each from the moment at which it was asked. Who is a
 //!   member stands in the Lease. A member takes a held Lease only after its promise has ended; who is not listed waits for the duration of
 //!   the Lease and of a promise. While a member takes the Lease, or once it refuses, it does not promise.

@@ -156,8 +156,16 @@ async fn apply(
     }
     let pinned = before.gateway_image.as_deref();
     let objects = build_pinned(cluster, pinned, observed, &context.environment);
+    let (own, digest) = (&context.environment.gateway_image, job_manager::digest_of(&objects.1.job_managers));
+    let live = observed.job_manager_deployment.as_deref();
+    let replaced = rollout::replaced_by_operator(before, resource.metadata.generation, live, digest, own);
     Ok(match context.applier.apply(&objects.1, &context.caches).await? {
-        None => Outcome::Applied { gateway_image: objects.0 },
+        None => {
+            if let Some(news) = replaced {
+                context.report.publish(resource, &news).await;
+            }
+            Outcome::Applied { gateway_image: objects.0 }
+        }
         Some(cause) => Outcome::Refused(cause),
     })
 }

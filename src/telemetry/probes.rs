@@ -9,15 +9,16 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use crate::world::server::{self, Limits};
 
 /// Serves `/livez`, `/readyz` and `/metrics` until the process ends.
 ///
 /// # Errors
 /// When the port cannot be opened.
 pub async fn serve(address: SocketAddr, ready: watch::Receiver<bool>, registry: Arc<Mutex<Registry>>) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("failed to open {address}"))?;
+    let listener = server::listen(address).with_context(|| format!("failed to open {address}"))?;
     let readyz = move || {
         let answer =
             if *ready.borrow() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled") };
@@ -27,7 +28,8 @@ pub async fn serve(address: SocketAddr, ready: watch::Receiver<bool>, registry: 
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(move || async move { metrics(&registry) }));
-    Ok(axum::serve(listener, router).await?)
+    server::serve(listener, router, Limits::default()).await;
+    Ok(())
 }
 
 /// The registry in the OpenMetrics text format.

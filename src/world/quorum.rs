@@ -12,10 +12,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::identity::Identity;
+use super::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::flink::zookeeper::{self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session};
 
 /// A server that does not take a connection, or does not answer a handshake, for this long is passed over.
@@ -246,10 +248,12 @@ pub fn with_length(frame: &[u8]) -> Vec<u8> {
 /// Passes every connection on to the quorum until the process ends: the way of our own client and of TaskManagers, so that servers are chosen, TLS is
 /// spoken and identities are told in one place.
 pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
+    let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
     loop {
-        let Ok((near, _)) = listener.accept().await else { continue };
+        let (near, _, place) = accept_one_of(&listener, &places).await;
         let quorum = quorum.clone();
         tokio::spawn(async move {
+            let _place = place;
             if let Err(error) = pass_on(near, &quorum).await {
                 tracing::debug!(%error, "a connection to ZooKeeper has ended");
             }

@@ -51,7 +51,7 @@ const CASE: Case = Case {
 /// A leader whose peer promises.
 const PEERS: Case = Case { promises: Some((2, 3, 4)), done: &[], ..CASE };
 
-pub const CASES: [Case; 31] = [
+pub const CASES: [Case; 32] = [
     Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
     Case {
@@ -119,6 +119,7 @@ pub const CASES: [Case; 31] = [
     Case { mutant: Mutant::OvertakenReadsCount, breaks: &[L4], faults: &[KillJvm, HoldAnswer], budget: 2, ..CASE },
     Case { mutant: Mutant::EmptiedIsFree, breaks: &[S4], faults: &[ClearHolder], ..CASE },
     Case { mutant: Mutant::StampingUnbounded, breaks: &[L1], faults: &[KillJvm, HoldRequest], budget: 2, ..CASE },
+    Case { mutant: Mutant::HandOverForGood, breaks: &[L1], faults: &[TerminatePod], budget: 2, ..CASE },
     Case { mutant: Mutant::ValidityIgnored, breaks: &[S4], faults: &[PauseGateway], ..CASE },
     Case { mutant: Mutant::HungJvmRenews, breaks: &[L1], faults: &[HangJvm], ..CASE },
     Case { mutant: Mutant::ProbesIgnored, breaks: &[L5], faults: &[RefuseWrites], ..PEERS },
@@ -177,6 +178,9 @@ impl Case {
         let mut model = Model { mutant: Some(self.mutant), ..self.with_rule() };
         if self.mutant == Mutant::StampingUnbounded {
             model.settings.stamp_deadline = Duration::from_secs(1000);
+        }
+        if self.mutant == Mutant::HandOverForGood {
+            model.settings.hand_over = Duration::from_secs(1000);
         }
         model
     }

@@ -31,6 +31,7 @@ pub enum Fault {
     CutPair,
     /// A watch event is late.
     HoldEvent,
+    /// The pod is told that it terminates. Its end may follow (`KillJvm`: its JVM does not start again) or not.
     TerminatePod,
     DeleteLease,
     /// Somebody empties the holder of the Lease.

@@ -83,6 +83,7 @@ pub fn settings(duration: u64, renew_deadline: u64) -> Settings {
         deaf_deadline: seconds(6),
         lapse_grace: seconds(1) / 2,
         cool_down: seconds(1),
+        hand_over: seconds(3),
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Mutant {
     EmptiedIsFree,
     /// Stamping has no deadline.
     StampingUnbounded,
+    /// Whoever was told to hand over stands back for ever.
+    HandOverForGood,
     /// A leader is one even after its validity has ended, if its gateway stands still.
     ValidityIgnored,
     /// Lock requests of a hung JVM are made up.
@@ -72,7 +74,7 @@ impl Mutant {
             Self::UnknownIsFailed | Self::UnknownIsApplied | Self::OvertakenReadsCount => "I7",
             Self::HungJvmRenews => "I8",
             Self::NotToldBeforeCampaign => "I9",
-            Self::StampingUnbounded => "I10",
+            Self::StampingUnbounded | Self::HandOverForGood => "I10",
             Self::PromiseForgotten
             | Self::PromiseNotKept
             | Self::PromiseWithoutDrift

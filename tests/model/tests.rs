@@ -28,7 +28,7 @@
 //! | I7 unknown is read | `UnknownIsFailed`, `UnknownIsApplied`, `OvertakenReadsCount` |
 //! | I8 only a living JVM campaigns or renews | `HungJvmRenews` |
 //! | I9 a former leader is told | `NotToldBeforeCampaign` |
-//! | I10 grants are bounded | `StampingUnbounded` |
+//! | I10 grants are bounded, and so is a hand-over | `StampingUnbounded`, `HandOverForGood` |
 //! | I11 promises bind | `PromiseForgotten`, `PromiseNotKept`, `PromiseWithoutDrift`, `PromiseFromAnswer`, `OnePromiseSuffices`, `MembersNotCounted`, `RefusalIsPromise` |
 //! | the form of forwarded writes | `PutWithoutVersion`, `StampNotReturned`, `DeleteWithoutPrecondition`, `PostWithData` |
 //!

@@ -265,7 +265,7 @@ impl Candidate {
 
     /// Nothing is wrong with it.
     pub fn healthy(&self) -> bool {
-        self.gateway_runs() && self.jvm_runs() && self.reachable && !self.terminated
+        self.gateway_runs() && self.jvm_runs() && self.reachable
     }
 }
 

@@ -66,6 +66,13 @@ impl JobManager {
         let answer = client.get(format!("{}{path}", gateway::probe_url(self.address))).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
+
+    /// The preStop hook, as the kubelet runs it in the gateway's container.
+    pub fn hand_over(&self) -> std::process::Output {
+        let mut hook = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha"));
+        hook.args(["hand-over", "--socket"]).arg(gateway::hand_over_socket(&self.directory));
+        hook.output().expect("failed to run the preStop hook")
+    }
 }
 
 pub struct Cluster {

@@ -63,9 +63,14 @@ pub fn jvm_address(address: Ipv4Addr) -> String {
     format!("{address}:{}", port(address))
 }
 
-/// Where probes, metrics and the preStop hook are answered.
+/// Where probes, metrics and peers are answered.
 pub fn probe_url(address: Ipv4Addr) -> String {
     format!("http://{address}:{}", names::PROBE_PORT)
+}
+
+/// Where the preStop hook of a pod finds its gateway.
+pub fn hand_over_socket(directory: &Path) -> PathBuf {
+    directory.join("gateway.sock")
 }
 
 /// What goes for all gateways of a cluster.
@@ -92,6 +97,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     let key = pod.directory.with_file_name("peer-key");
     std::fs::write(&key, "the key of this test's gateways").expect("failed to write the gateways' key");
     let key = key.display().to_string();
+    let socket = hand_over_socket(&pod.directory).display().to_string();
     let high_availability = names::high_availability_cluster_id(namespace, name);
     let flags = [
         ("--cluster", name),
@@ -115,6 +121,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
         ("--probe-address", &probe_address),
         ("--peer-address", &probe_address),
         ("--peer-key", &key),
+        ("--hand-over-socket", &socket),
     ];
     let of_quorum = quorum.map(Quorum::flags).unwrap_or_default();
     let of_pod = pod.flags.iter().map(Into::into);

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod control_plane;
 pub mod failover;
 pub mod flink;
+pub mod flood;
 pub mod gateway;
 pub mod host;
 pub mod identity;

@@ -68,7 +68,7 @@ pub async fn owner(cluster: &Cluster) -> Option<String> {
 /// As the operator does it: JobManagers first, each with its signal; gateways end after them.
 pub async fn stop_all(cluster: &mut Cluster) {
     for one in &mut cluster.job_managers {
-        let _ = one.probe("/pre-stop").await;
+        let _ = one.hand_over();
         one.jvm.terminate();
     }
     for one in &mut cluster.job_managers {

@@ -108,7 +108,8 @@ async fn frozen_and_deleted() -> Value {
     let job = cluster.run_sequence(0, 100).await;
     let failover = fail_over(&mut cluster, &job, async |leader| {
         leader.jvm.stop();
-        assert_eq!(leader.probe("/pre-stop").await.expect("the preStop hook").0, 200);
+        let hook = leader.hand_over();
+        assert!(hook.status.success(), "{hook:?}");
     })
     .await;
     println!(

@@ -106,5 +106,6 @@ mod tests {
         let fetch = &pod["initContainers"][1];
         assert_eq!((fetch["name"].as_str(), fetch["image"].as_str()), (Some("fetch-jar"), Some("flinkha:1")));
         assert_eq!(pod["initContainers"][0]["name"], "gateway", "the native sidecar comes first");
+        assert!(!fetch["volumeMounts"].to_string().contains("flinkha-hand-over"), "the socket is the gateway's: {fetch:#}");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::pod::{self, Component};
 use super::{Environment, application, object, selector, zookeeper};
-use crate::api::names::{self, FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER, JVM_PORT, PROBE_PORT};
+use crate::api::names::{self, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT, PEERS_VOLUME, PROBE_PORT};
 use crate::cluster::Cluster;
 use crate::cluster::application::Run;
 use crate::flink::config;
@@ -14,13 +14,21 @@ use crate::flink::config;
 /// Annotation on the Deployment: digest of the pod template without the gateway's image. See [`crate::cluster::rollout`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 
-/// The key under which gateways trust each other. Only the gateway's container mounts it.
-const PEERS_VOLUME: &str = "flinkha-peers";
+/// Where the gateway finds the key of its peers.
 const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
 /// Where the gateway finds Flink's configuration. Not where Flink does: `/flinkha` is the program in the gateway's image.
 pub const CONFIGURATION_DIRECTORY: &str = "/etc/flinkha/flink";
 /// Key of the Secret, and so the name of the file.
 const PEERS_KEY: &str = "key";
+
+/// Where the gateway opens the socket of its preStop hook.
+const HAND_OVER_DIRECTORY: &str = "/run/flinkha";
+const HAND_OVER_SOCKET: &str = "/run/flinkha/gateway.sock";
+/// The program in the gateway's image.
+const PROGRAM: &str = "/flinkha";
+
+/// Kubernetes' own default, for a template that removes ours.
+const GRACE_SECONDS: u64 = 30;
 
 /// Where Flink must not go through a proxy: its gateway.
 const LOOPBACK: &str = "127.0.0.1,localhost";
@@ -54,7 +62,9 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         storage_environment = StorageEnvironment::of(flink);
     }
     template["spec"]["shareProcessNamespace"] = true.into();
-    let mut gateway = gateway_container(cluster, environment);
+    // The user's template may say another one.
+    let grace = template["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS);
+    let mut gateway = gateway_container(cluster, environment, grace);
     if let Some(mounts) = mounts.as_array_mut() {
         // The settings and credentials of Flink's file systems.
         mounts.push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true }));
@@ -62,7 +72,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
             mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
         }
     }
-    let mut volumes = Vec::new();
+    let mut volumes = vec![json!({ "name": HAND_OVER_VOLUME, "emptyDir": {} })];
     if cluster.zookeeper().is_none() {
         // Optional: without it the election rests on the Lease alone, which is better than no JobManager.
         volumes.push(json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(&cluster.name), "optional": true } }));
@@ -73,7 +83,11 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     }
     gateway["volumeMounts"] = mounts;
     storage_environment.add_to(&mut gateway);
+    // The other programs that go where the gateway goes are made from its container: the socket is not theirs.
     let fetch = application::fetch_container(cluster, &gateway);
+    if let Some(mounts) = gateway["volumeMounts"].as_array_mut() {
+        mounts.push(json!({ "name": HAND_OVER_VOLUME, "mountPath": HAND_OVER_DIRECTORY }));
+    }
     if fetch.is_some() {
         application::mount_jar(&mut template);
     }
@@ -173,7 +187,7 @@ fn keep_loopback_out_of_proxies(flink: &mut Value) {
 }
 
 /// The gateway: a native sidecar, so that it is up before Flink and goes after it.
-fn gateway_container(cluster: &Cluster, environment: &Environment) -> Value {
+fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -> Value {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let probe = |path: &str, period: u32, failures: u32| json!({ "httpGet": { "path": path, "port": PROBE_PORT }, "periodSeconds": period, "failureThreshold": failures });
     let own = [
@@ -189,7 +203,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment) -> Value {
         "name": GATEWAY_CONTAINER,
         "image": environment.gateway_image,
         "restartPolicy": "Always",
-        "args": gateway_arguments(cluster),
+        "args": gateway_arguments(cluster, grace),
         "env": variables,
         "ports": [{ "name": "gateway", "containerPort": PROBE_PORT, "protocol": "TCP" }],
         "resources": pod::resources(&cluster.spec.gateway.resources),
@@ -197,14 +211,15 @@ fn gateway_container(cluster: &Cluster, environment: &Environment) -> Value {
         "livenessProbe": probe("/livez", 5, 3),
         // "This candidate can take over."
         "readinessProbe": probe("/readyz", 1, 1),
-        // A leader hands over as soon as its pod begins to terminate; SIGTERM would come only after Flink is gone.
-        "lifecycle": { "preStop": { "httpGet": { "path": "/pre-stop", "port": PROBE_PORT } } },
+        // A leader hands over as soon as its pod begins to terminate; SIGTERM would come only after Flink is gone. Not through the port, which
+        // is open to whoever reaches the pod.
+        "lifecycle": { "preStop": { "exec": { "command": [PROGRAM, "hand-over", "--socket", HAND_OVER_SOCKET] } } },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security,
     })
 }
 
-fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
+fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
     let high_availability = &cluster.spec.high_availability;
     let mut options = vec![
         ("--cluster", cluster.name.clone()),
@@ -218,6 +233,8 @@ fn gateway_arguments(cluster: &Cluster) -> Vec<String> {
         ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
         ("--orphans", format!("{:?}", cluster.spec.ha_data.orphans).to_lowercase()),
         ("--orphan-age", cluster.spec.ha_data.orphan_age.clone()),
+        ("--hand-over-socket", HAND_OVER_SOCKET.to_owned()),
+        ("--termination-grace-period", format!("{grace}s")),
     ];
     if cluster.zookeeper().is_none() {
         options.extend([

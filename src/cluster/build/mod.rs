@@ -173,8 +173,15 @@ mod tests {
                 { "name": "ha", "mountPath": "/flink/ha" },
                 { "name": "flinkha-configuration", "mountPath": "/etc/flinkha/flink", "readOnly": true },
                 { "name": "flinkha-peers", "mountPath": "/etc/flinkha/peers", "readOnly": true },
+                { "name": "flinkha-hand-over", "mountPath": "/run/flinkha" },
             ])
         );
+        let hook = json!({ "exec": { "command": ["/flinkha", "hand-over", "--socket", "/run/flinkha/gateway.sock"] } });
+        assert_eq!(gateway["lifecycle"]["preStop"], hook);
+        for pair in [["--hand-over-socket", "/run/flinkha/gateway.sock"], ["--termination-grace-period", "30s"]] {
+            assert!(arguments.windows(2).any(|window| window == pair), "{pair:?} in {arguments:?}");
+        }
+        assert!(!pod["containers"].to_string().contains("flinkha-hand-over"), "only the gateway mounts it");
         let flink = &pod["containers"][0];
         assert_eq!(flink["name"], "flink-main-container");
         let environment = |name: &str| flink["env"].as_array().into_iter().flatten().find(|variable| variable["name"] == name).cloned();
@@ -183,6 +190,18 @@ mod tests {
         assert_eq!(environment("no_proxy").unwrap_or_default()["value"], "127.0.0.1,localhost");
         for container in [gateway, flink] {
             assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+        }
+    }
+
+    #[test]
+    fn the_gateway_knows_the_grace_period_that_the_users_template_says() {
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        for (said, told) in [(json!(300), "300s"), (Value::Null, "30s")] {
+            let mut cluster = fixture::cluster();
+            cluster.spec.job_manager.pod_template = json!({ "spec": { "terminationGracePeriodSeconds": said } });
+            let pod = build(&cluster, &environment).job_managers["spec"]["template"]["spec"].clone();
+            let arguments = pod["initContainers"][0]["args"].to_string();
+            assert!(arguments.contains(&format!("\"--termination-grace-period\",\"{told}\"")), "{arguments}");
         }
     }
 

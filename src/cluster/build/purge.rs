@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Environment, job_manager, object, selector, zookeeper};
-use crate::api::names::{self, PURGE};
+use crate::api::names::{self, HAND_OVER_VOLUME, PURGE};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::Cluster;
 
@@ -31,6 +31,9 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
         if !gateway[key].is_null() {
             container[key] = gateway[key].clone();
         }
+    }
+    if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+        mounts.retain(|mount| mount["name"] != HAND_OVER_VOLUME);
     }
     template["metadata"]["labels"] = selector(&cluster.name, PURGE).into();
     let spec = &mut template["spec"];
@@ -77,6 +80,7 @@ mod tests {
         assert_eq!(pod["serviceAccountName"], "demo-jobmanager");
         assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));
         assert_eq!(pod["containers"][0]["volumeMounts"][0], json!({ "name": "ha", "mountPath": "/flink/ha" }));
+        assert!(!pod["containers"][0]["volumeMounts"].to_string().contains(HAND_OVER_VOLUME), "it is the gateway's");
         assert!(
             pod["initContainers"].is_null() && pod["containers"][0]["args"].as_array().is_some_and(|words| words.contains(&"us".into()))
         );

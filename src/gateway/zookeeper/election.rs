@@ -43,6 +43,8 @@ pub struct Identity {
     pub pod_uid: String,
     /// Random per process.
     pub process: String,
+    /// What was told of its end longer ago than this was told by mistake.
+    pub hand_over: Duration,
 }
 
 /// Where others learn what was found.
@@ -81,7 +83,8 @@ pub struct Watcher {
     /// The session that leads, as last seen, and since when there has been none or another.
     leader: Option<i64>,
     changed: Instant,
-    terminating: bool,
+    /// When the pod was told last that it terminates.
+    terminating: Option<Instant>,
     /// Since when the quorum does not do what it should, without a break.
     trouble: Option<Instant>,
     /// What the ledger says of it, as far as this gateway knows.
@@ -111,7 +114,7 @@ impl Watcher {
         outlets: Outlets,
         way: (SocketAddr, Quorum),
     ) -> Self {
-        let (tenure, leader, changed, terminating, trouble, told) = (None, None, Instant::now(), false, None, None);
+        let (tenure, leader, changed, terminating, trouble, told) = (None, None, Instant::now(), None, None, None);
         Self { identity, pass, znodes, book, endpoint, outlets, way, examiner: None, tenure, leader, changed, terminating, trouble, told }
     }
 
@@ -344,7 +347,8 @@ impl Watcher {
             }
         }
         let Some(term) = tenure.term else { return };
-        let why = if self.terminating { "PodTerminating" } else { why };
+        let terminates = self.terminating.is_some_and(|since| since.elapsed() < self.identity.hand_over);
+        let why = if terminates { "PodTerminating" } else { why };
         let released = |notes: &Notes| (notes.term.as_ref() == Some(&term)).then(|| notes.released(why));
         match timeout(PATIENCE, self.book.note_election(released)).await {
             Ok(Ok(_)) => {}
@@ -368,7 +372,7 @@ impl Watcher {
 
     /// The JVM is told to end at the same time. If it does not hear, its session is ended without it.
     fn on_termination(&mut self) {
-        self.terminating = true;
+        self.terminating = Some(Instant::now());
         let pass = Arc::clone(&self.pass);
         tokio::spawn(async move {
             sleep(FAREWELL).await;

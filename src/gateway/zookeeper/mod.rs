@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::future::OptionFuture;
 use kube::Config;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use zookeeper_client::Client;
 
@@ -25,14 +25,14 @@ use super::pointers::{Pointers, Znodes};
 use super::request::Names;
 use super::rest::Rest;
 use super::shared::{Clock, Shared};
-use super::{Orphans, book, bookkeeper, claim, collector, endpoint, probes, run_of, sweeper, told_to_end};
+use super::{Orphans, book, bookkeeper, claim, collector, endpoint, hand_over, probes, run_of, sweeper, told_to_end};
 use crate::api::names;
 use crate::api::zookeeper::Scheme;
 use crate::flink::zookeeper::Paths;
 use crate::lease::elector::Shown;
 use crate::world::identity::Identity;
 use crate::world::quorum::{Quorum, tunnel};
-use crate::world::{api_server, lease};
+use crate::world::{api_server, lease, server};
 
 /// Where the quorum is. Flags of `flinkha gateway`, `flinkha purge` and `flinkha pass-through`.
 #[derive(Clone, Debug, clap::Args)]
@@ -137,7 +137,7 @@ pub async fn pass_through(PassThrough { access, jvm_address: address }: PassThro
 ///
 /// # Errors
 /// When a port cannot be opened, or the API server's address is unknown.
-pub async fn run(arguments: super::Arguments) -> anyhow::Result<()> {
+pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> anyhow::Result<()> {
     let access = arguments.zookeeper.clone();
     let quorum = access.quorum()?;
     let config = Config::infer().await.context("failed to find the API server")?;
@@ -151,8 +151,7 @@ pub async fn run(arguments: super::Arguments) -> anyhow::Result<()> {
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
     let shared = Arc::new(Shared::new(names, Clock::new(), events_in, shown));
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
-    let probe_port =
-        TcpListener::bind(arguments.probe_address).await.with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
@@ -177,7 +176,12 @@ pub async fn run(arguments: super::Arguments) -> anyhow::Result<()> {
         pod: arguments.pod_name.clone(),
         address: arguments.pod_ip.to_string(),
     };
-    let identity = election::Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: lease::nonce()? };
+    let identity = election::Identity {
+        pod: arguments.pod_name.clone(),
+        pod_uid: arguments.pod_uid.clone(),
+        process: lease::nonce()?,
+        hand_over: hand_over::patience(arguments.termination_grace_period),
+    };
     let beside = run.as_ref().map(|run| {
         let application = Application::new(&book, reached.as_ref(), &rest, run, configuration);
         let entrance = entrance::Entrance {
@@ -198,8 +202,9 @@ pub async fn run(arguments: super::Arguments) -> anyhow::Result<()> {
     let (book_of_all, znodes_of_all) = (book.clone(), znodes.clone());
     let watcher = election::Watcher::new(identity, Arc::clone(&pass), znodes, book, endpoint, outlets, (way, quorum.clone()));
     let ended: anyhow::Result<()> = tokio::select! {
-        result = pass.serve(jvm_port) => result.context("the JVM's port failed"),
-        result = probes::serve(probe_port, health.clone(), Arc::clone(&shared), None) => result.context("the probes' port failed"),
+        () = pass.serve(jvm_port) => anyhow::bail!("the JVM's port ended"),
+        () = probes::serve(probe_port, health.clone(), Arc::clone(&shared), None) => anyhow::bail!("the probes' port ended"),
+        Some(()) = OptionFuture::from(hook.map(|hook| hand_over::serve(hook, Arc::clone(&shared)))) => anyhow::bail!("the preStop hook's socket ended"),
         () = watcher.with(examiner).run(events) => anyhow::bail!("the watch of the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
         () = bookkeeper.run() => anyhow::bail!("the bookkeeper ended"),

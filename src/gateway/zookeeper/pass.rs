@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::door::Door;
@@ -23,6 +23,7 @@ use crate::gateway::pointers::Znodes;
 use crate::gateway::shared::Shared;
 use crate::lease::term::Incarnation;
 use crate::world::quorum::{HANDSHAKE, Quorum, read_frame, with_length};
+use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::world::storage::Storage;
 use crate::world::zookeeper;
 
@@ -93,14 +94,13 @@ impl Pass {
     }
 
     /// Serves until the process ends.
-    ///
-    /// # Errors
-    /// When no connection can be accepted any more.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
         loop {
-            let (near, peer) = listener.accept().await?;
+            let (near, peer, place) = accept_one_of(&listener, &places).await;
             let pass = Arc::clone(&self);
             tokio::spawn(async move {
+                let _place = place;
                 if let Err(error) = pass.connection(near, peer).await {
                     tracing::debug!(%error, "a connection of the JVM to ZooKeeper has ended");
                 }

@@ -13,6 +13,7 @@ pub(super) fn drifted(duration: Duration) -> Duration {
 
 impl Elector {
     pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.expire_hand_over(now);
         self.lapse(now);
         // While a write is out, a watch may show it already: then the record is of this process, and says nothing of an earlier one.
         let settled = self.lease.is_some() && self.writing.is_none() && self.unknown.is_none();
@@ -29,6 +30,11 @@ impl Elector {
         self.read_if_due(now, actions);
         self.ask_if_due(now, actions);
         self.look_after_holder(now, actions);
+    }
+
+    /// Nobody outlives the grace period of its pod; so whoever does was told to hand over by mistake, and would wait for ever.
+    fn expire_hand_over(&mut self, now: Time) {
+        self.terminating = self.terminating.filter(|since| now.since(*since) < self.settings.hand_over);
     }
 
     /// Validity ends by itself (I5). A gateway that stood still, or was cut off, then tries at once to write the Lease; only a write can
@@ -78,7 +84,7 @@ impl Elector {
             Stage::Offered { resume: false, since } => now.since(since) >= self.settings.take_deadline,
             Stage::Offered { resume: true, .. } | Stage::Leading => false,
         };
-        if self.terminating {
+        if self.terminating.is_some() {
             self.end(now, "PodTerminating");
         } else if hung {
             self.end(now, "JobManagerHung");
@@ -197,7 +203,7 @@ impl Elector {
         // Others go first, unless this one is asked for by its name.
         let asked = self.lease.as_ref().is_some_and(|lease| lease.record.switchover.as_ref() == Some(&self.me.pod));
         let cooling = now < self.cool_until && !asked;
-        let waits = self.terminating || self.stepping_down.is_some() || cooling;
+        let waits = self.terminating.is_some() || self.stepping_down.is_some() || cooling;
         (!waits).then_some(jvm.incarnation)
     }
 

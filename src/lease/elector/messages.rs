@@ -33,7 +33,7 @@ pub enum Event {
     JvmResigned,
     /// The JVM was answered with a foreign holder.
     JvmTold { jvm: Incarnation },
-    /// The pod begins to terminate.
+    /// The pod begins to terminate. Told again, it counts from then.
     PodTerminating,
     /// No job is just ending, or that took too long: answer to [`Action::AwaitJobs`].
     JobsSettled { term: Term },

@@ -60,6 +60,9 @@ pub struct Settings {
     pub lapse_grace: Duration,
     /// After a tenure that failed: time in which others go first.
     pub cool_down: Duration,
+    /// From [`Event::PodTerminating`] on: a pod that has not ended by then does not terminate, and stands for election again. Not shorter than
+    /// the pod's grace period, so that a pod that does terminate is not elected again.
+    pub hand_over: Duration,
 }
 
 impl Default for Settings {
@@ -77,6 +80,7 @@ impl Default for Settings {
             deaf_deadline: Duration::from_secs(60),
             lapse_grace: Duration::from_millis(500),
             cool_down: Duration::from_secs(5),
+            hand_over: Duration::from_secs(40),
         }
     }
 }
@@ -212,7 +216,8 @@ pub struct Elector {
     /// No JVM has been heard since this process found out: the first may have been shown the lock by an earlier process.
     first_jvm: bool,
     asked_for: Option<Incarnation>,
-    terminating: bool,
+    /// When this candidate was last told that its pod terminates, unless that has proved wrong.
+    terminating: Option<Time>,
 }
 
 impl Elector {
@@ -244,7 +249,7 @@ impl Elector {
             fresh: true,
             first_jvm: true,
             asked_for: None,
-            terminating: false,
+            terminating: None,
         }
     }
 
@@ -289,6 +294,11 @@ impl Elector {
         }
     }
 
+    /// This candidate was told that its pod terminates, and stands back.
+    pub fn is_terminating(&self) -> bool {
+        self.terminating.is_some()
+    }
+
     /// The Lease is ours as far as this candidate knows, or being given back.
     pub fn leads(&self) -> bool {
         self.tenure.is_some()
@@ -304,7 +314,7 @@ impl Elector {
     /// Why this candidate could not take over now; `None` when it could, or leads.
     pub fn unready(&self, now: Time) -> Option<&'static str> {
         match &self.jvm {
-            _ if self.terminating => Some("the pod is terminating"),
+            _ if self.terminating.is_some() => Some("the pod is terminating"),
             None => Some("the JobManager has not asked for the lock yet"),
             Some(jvm) if now.since(jvm.heard) >= self.settings.jvm_timeout => Some("the JobManager does not ask for the lock"),
             Some(_) if self.fresh || (self.lease.is_none() && self.tenure.is_none()) => Some("the Lease has not been read yet"),

@@ -40,7 +40,7 @@ impl Elector {
                     self.stepping_down = None;
                 }
             }
-            Event::PodTerminating => self.terminating = true,
+            Event::PodTerminating => self.terminating = Some(now),
             Event::JobsSettled { term } => self.switch_over(now, &term),
             Event::PeerJoined { member } => self.joined(now, member),
             Event::PeerPromised { term, pod_uid, asked, leaving } => self.promised(&term, &pod_uid, asked, leaving),

@@ -146,7 +146,7 @@ impl Elector {
         let until = now.after(drifted(duration));
         let until = self.given.as_ref().map_or(until, |given| given.until.max(until));
         self.given = Some(Given { number: term.number, at: now, until });
-        if self.terminating { Answer::Leaving } else { Answer::Promised }
+        if self.terminating.is_some() { Answer::Leaving } else { Answer::Promised }
     }
 
     /// An API server that takes no writes is no more a silent holder than one that does not answer (I6). So silence counts anew from the
@@ -207,7 +207,7 @@ impl Elector {
         }
         let unheard = now.since(self.holder_heard(&lease.record, lease.first_seen));
         let listed = lease.record.peers.lists(&self.me.pod_uid);
-        if !listed && !self.terminating && now >= self.next_join {
+        if !listed && self.terminating.is_none() && now >= self.next_join {
             self.next_join = now.after(self.settings.retry_period);
             let member = Member { pod_uid: self.me.pod_uid.clone(), address: self.me.address.clone() };
             actions.push(Action::Join { holder: holder.clone(), member });

@@ -353,8 +353,37 @@ fn a_terminating_pod_hands_over_at_once() {
     assert_eq!(world.record.holder, "");
     assert_eq!(world.elector.shown(), Shown::Standby { told: false });
     world.step_and_answer(Event::JvmTold { jvm: JVM });
-    world.run(30_000);
+    world.run(39_900);
     assert_eq!(world.record.holder, "", "it does not campaign again");
+}
+
+#[test]
+fn a_hand_over_that_no_end_of_the_pod_follows_expires() {
+    let mut world = World::leading("p");
+    world.step_and_answer(Event::PodTerminating);
+    world.step_and_answer(Event::JvmTold { jvm: JVM });
+    world.run(30_000);
+    // Told again: that counts from now.
+    world.step_and_answer(Event::PodTerminating);
+    world.run(39_900);
+    assert_eq!((world.record.holder.as_str(), world.elector.is_terminating()), ("", true));
+    assert_eq!(world.elector.unready(world.now), Some("the pod is terminating"));
+    world.run(2_200);
+    assert_eq!((world.record.holder.as_str(), world.elector.is_terminating()), ("demo-a", false));
+    assert_eq!(world.record.change.as_ref().map(|change| change.why.as_str()), Some("PodTerminating"), "why nobody led");
+}
+
+#[test]
+fn a_standby_that_was_told_to_hand_over_by_mistake_takes_the_lease_later() {
+    let mut world = World::new("p");
+    world.foreign(7);
+    world.ask_first();
+    world.step_and_answer(Event::PodTerminating);
+    world.give_back();
+    world.run(39_900);
+    assert_eq!(world.record.holder, "");
+    world.run(4_200);
+    assert_eq!(world.record.holder, "demo-a");
 }
 
 #[test]

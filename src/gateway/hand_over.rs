@@ -1,0 +1,149 @@
+//! The hand-over at the end of a pod: `flinkha hand-over`, which the preStop hook runs in the gateway's container, tells the gateway to give the
+//! leadership up, long before the gateway itself is told to end.
+//!
+//! It goes through a socket in a volume that only the gateway's container mounts. A port of the pod would be open to whoever reaches the pod, and to
+//! be told to hand over costs a JobManager its part in the election.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+
+use super::shared::Shared;
+use crate::lease::elector::Event;
+
+/// What the hook says, and what it is answered.
+const REQUEST: &[u8] = b"hand over\n";
+const ANSWER: &[u8] = b"ok\n";
+
+/// For the whole exchange: what follows the hook, the end of the pod, must not wait for it for longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After an error of the listener.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A pod whose grace period has ended is killed by its kubelet, which may allow its hooks 2 s more, and may be late itself.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Flags of `flinkha hand-over`; the operator writes them into the preStop hook.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// Socket of the gateway.
+    #[arg(long)]
+    pub socket: PathBuf,
+}
+
+/// How long a gateway that was told to hand over stands back at most.
+pub fn patience(termination_grace_period: Duration) -> Duration {
+    termination_grace_period.saturating_add(MARGIN)
+}
+
+/// `flinkha hand-over`: tells the gateway that its pod begins to terminate.
+///
+/// # Errors
+/// When the gateway cannot be reached, or does not confirm in time. The kubelet ends the pod all the same.
+pub async fn run(Arguments { socket }: Arguments) -> anyhow::Result<()> {
+    let asked = async {
+        let mut stream = UnixStream::connect(&socket).await?;
+        stream.write_all(REQUEST).await?;
+        let mut answer = vec![0; ANSWER.len()];
+        stream.read_exact(&mut answer).await?;
+        if answer == ANSWER { Ok(()) } else { Err(io::Error::from(io::ErrorKind::InvalidData)) }
+    };
+    let answered = timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
+    answered.with_context(|| format!("failed to tell the gateway at {} that its pod terminates", socket.display()))
+}
+
+/// Opens the socket, for this user only. A file of an earlier process of this container is replaced.
+///
+/// # Errors
+/// When the directory is not there, or not writable.
+pub fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+    let new = socket.with_extension("new");
+    let opened = || {
+        if new.exists() {
+            std::fs::remove_file(&new)?;
+        }
+        let listener = UnixListener::bind(&new)?;
+        std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+        // Whoever finds it under its name finds it closed to others.
+        std::fs::rename(&new, socket)?;
+        Ok::<_, io::Error>(listener)
+    };
+    opened().with_context(|| format!("failed to open the socket {} of the preStop hook", socket.display()))
+}
+
+/// Takes requests, one at a time, until the process ends.
+pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
+    loop {
+        let taken = match listener.accept().await {
+            Ok((stream, _)) => timeout(PATIENCE, take(stream, &shared)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            Err(error) => {
+                sleep(PAUSE).await;
+                Err(error)
+            }
+        };
+        if let Err(error) = taken {
+            tracing::warn!(%error, "a request of the preStop hook was not understood");
+        }
+    }
+}
+
+async fn take(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut request = vec![0; REQUEST.len()];
+    stream.read_exact(&mut request).await?;
+    if request != REQUEST {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    tracing::info!("the pod begins to terminate: handing over");
+    shared.tell(Event::PodTerminating);
+    stream.write_all(ANSWER).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::gateway::request::Names;
+    use crate::gateway::shared::Clock;
+    use crate::lease::elector::Shown;
+
+    #[tokio::test]
+    async fn the_hook_tells_the_gateway_and_nothing_else_does() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("gateway.sock");
+        assert!(run(Arguments { socket: socket.clone() }).await.is_err(), "nobody listens");
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let names = Names { namespace: "flink".to_owned(), cluster_id: "demo".to_owned() };
+        let shared = Arc::new(Shared::new(names, Clock::new(), tell, watch::channel(Shown::Undecided).1));
+        // An earlier process has left its socket.
+        drop(listen(&socket).expect("a socket"));
+        tokio::spawn(serve(listen(&socket).expect("a socket in its place"), shared));
+        let mode = std::fs::metadata(&socket).expect("the socket").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let mut other = UnixStream::connect(&socket).await.expect("a connection");
+        other.write_all(b"something else").await.expect("sent");
+        assert_eq!(other.read(&mut [0; 8]).await.ok().unwrap_or_default(), 0, "it is closed without an answer");
+        assert!(told.try_recv().is_err());
+        // Who says nothing delays the hook, but not for ever.
+        let silent = UnixStream::connect(&socket).await.expect("a connection");
+        drop(silent);
+        run(Arguments { socket: socket.clone() }).await.expect("it is confirmed");
+        assert_eq!(told.try_recv(), Ok(Event::PodTerminating));
+        assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_gateway_stands_back_for_longer_than_its_pod_can_live() {
+        assert_eq!(patience(Duration::from_secs(30)), Duration::from_secs(40));
+        assert_eq!(patience(Duration::MAX), Duration::MAX);
+    }
+}
