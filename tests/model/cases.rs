@@ -51,7 +51,7 @@ const CASE: Case = Case {
 /// A leader whose peer promises.
 const PEERS: Case = Case { promises: Some((2, 3, 4)), done: &[], ..CASE };
 
-pub const CASES: [Case; 31] = [
+pub const CASES: [Case; 32] = [
     Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
     Case {
@@ -109,6 +109,7 @@ pub const CASES: [Case; 31] = [
         budget: 2,
         ..CASE
     },
+    Case { mutant: Mutant::StrangerCounts, breaks: &[L4], faults: &[StrangerAsks], ..CASE },
     Case { mutant: Mutant::StampsLowered, breaks: &[S2], faults: &[CrashGateway, DeleteLease], budget: 2, ..CASE },
     Case { mutant: Mutant::NotToldBeforeCampaign, breaks: &[S5], faults: &[CrashGateway, KillJvm], budget: 2, ..CASE },
     Case { mutant: Mutant::WallClocks, breaks: &[S4, L2], budget: 0, ..CASE },

@@ -92,6 +92,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     let key = pod.directory.with_file_name("peer-key");
     std::fs::write(&key, "the key of this test's gateways").expect("failed to write the gateways' key");
     let key = key.display().to_string();
+    let stand_in = std::process::id().to_string();
     let high_availability = names::high_availability_cluster_id(namespace, name);
     let flags = [
         ("--cluster", name),
@@ -115,6 +116,8 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
         ("--probe-address", &probe_address),
         ("--peer-address", &probe_address),
         ("--peer-key", &key),
+        // Tests write in the name of a leader, from this very process.
+        ("--stand-in", &stand_in),
     ];
     let of_quorum = quorum.map(Quorum::flags).unwrap_or_default();
     let of_pod = pod.flags.iter().map(Into::into);
