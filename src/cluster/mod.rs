@@ -8,6 +8,7 @@ pub mod cause;
 pub mod collect;
 pub mod deletion;
 pub mod election;
+pub mod foreign;
 pub mod ha_status;
 pub mod inventory;
 pub mod ledger;
