@@ -105,7 +105,10 @@ fn brief(error: &str) -> String {
 
 /// By the ledger, which stays with retained data; else by the Kubernetes cluster's own certificate, which the same resource finds again after it
 /// was deleted; else by the Lease or the ledger. Other resources of that Kubernetes cluster have directories of their own.
-async fn owner(book: &Book) -> anyhow::Result<String> {
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn owner(book: &Book) -> anyhow::Result<String> {
     if let Some(owner) = book.ha_data().await?.owner {
         return Ok(owner);
     }
