@@ -8,6 +8,7 @@ pub mod election;
 pub mod finalize;
 pub mod metrics;
 pub mod observe;
+pub mod owners;
 pub mod reconcile;
 pub mod report;
 pub mod switchover;

@@ -25,10 +25,12 @@ use crate::cluster::cause::Cause;
 use crate::cluster::observed::Observed;
 use crate::cluster::status::Outcome;
 use crate::cluster::validate::Problem;
-use crate::cluster::{Cluster, rollout, validate};
+use crate::cluster::{Cluster, foreign, rollout, validate};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
+/// Between looks at objects of others that are in the way.
+const OTHERS: Duration = Duration::from_secs(30);
 
 /// What reconciling needs.
 pub struct Context {
@@ -102,6 +104,8 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     context.applications.carry_out(resource, &course, &observed, context).await?; // client: yes, when something is decided
     context.report.report(resource, &course, &observed, &outcome).await?; // client: yes, when something is new
     let wake = course.decision.and_then(|decision| decision.wake);
+    // No watch tells that what is another's has gone.
+    let wake = wake.or_else(|| matches!(&outcome, Outcome::Refused(cause) if foreign::is_in_the_way(cause)).then_some(OTHERS));
     applied.map(|_| wake.map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -122,7 +126,7 @@ async fn apply(
     }
     let pinned = before.gateway_image.as_deref();
     let objects = build_pinned(cluster, pinned, observed, &context.environment);
-    Ok(match context.applier.apply(&objects.1, &context.caches).await? {
+    Ok(match context.applier.apply(&cluster.name, &objects.1, &context.caches).await? {
         None => Outcome::Applied { gateway_image: objects.0 },
         Some(cause) => Outcome::Refused(cause),
     })
