@@ -24,7 +24,7 @@ use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
 use crate::cluster::news::News;
 use crate::cluster::observed::Observed;
 use crate::cluster::status::Outcome;
-use crate::cluster::{build, ledger, validate};
+use crate::cluster::{build, foreign, ledger, validate};
 use crate::flink::ha_data;
 
 /// Makes deletion wait for us, and deletes.
@@ -77,6 +77,7 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         (OnDelete::Retain, []) => "no job was left to retain HA data for".to_owned(),
         (OnDelete::Retain, kept) => format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", ")),
     };
+    let message = format!("{message}{}", plan.of_others());
     context.report.publish(resource, &News { warning: files.warning, reason: "Deleted".to_owned(), message }).await;
     finalizer.release(resource).await?;
     context.applier.forget(resource);
@@ -132,6 +133,8 @@ impl Finalizer {
         let failed = |error| Error::request("delete the JobManagers of", resource)(error);
         match deployments.get_metadata_opt(&name).await.map_err(failed)? {
             None => Ok(observed.job_manager_pods.is_empty()),
+            // Another's of the same name, for which the resource was refused.
+            Some(deployment) if !foreign::is_own(&deployment.metadata, &resource.name_any()) => Ok(observed.job_manager_pods.is_empty()),
             Some(deployment) if deployment.metadata.deletion_timestamp.is_some() => Ok(false),
             Some(_) => {
                 deployments.delete(&name, &DeleteParams::foreground()).await.map_err(failed)?;
@@ -149,6 +152,10 @@ impl Finalizer {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         let failed = |error| Error::request("remove the files of", resource)(error);
         let found = jobs.get_opt(&names::purge(&resource.name_any())).await.map_err(failed)?;
+        if let Some(job) = found.as_ref().filter(|job| !foreign::is_own(&job.metadata, &resource.name_any())) {
+            let message = format!("the files in the storage directory stay: Job {} is not of this cluster", job.name_any());
+            return Ok(Some(Files { warning: true, message }));
+        }
         let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
         match deletion::purge(on_delete, provider, observed.ha_data(), state, cause::of_pods(&observed.purge_pods)) {
             Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
@@ -209,6 +216,7 @@ impl Finalizer {
         let selector = ListParams::default().labels(&ha_data::selector(&cluster_id));
         let found = config_maps.list(&selector).await.map_err(failed)?.items;
         let ledger = config_maps.get_opt(&names::ledger(&resource.name_any())).await.map_err(failed)?;
+        let ledger = ledger.filter(|ledger| foreign::is_own(&ledger.metadata, &resource.name_any()));
         let values: Vec<Value> = found.iter().map(|config_map| json!(config_map)).collect();
         Ok((deletion::plan(on_delete, &cluster_id, &values, &jobs(ledger.as_ref())), found, ledger))
     }
