@@ -264,15 +264,19 @@ async fn a_deleted_cluster_keeps_the_data_of_jobs_that_have_not_ended_unless_tol
     let names = ["demo-cluster-config-map".to_owned(), format!("demo-{job}-config-map")];
     let config_maps: Api<ConfigMap> = Api::namespaced(installation.admin.clone(), NAMESPACE);
     let labels = json!({ "app": "demo", "type": "flink-native-kubernetes" });
+    // As a native Flink of the same name labels its configuration: not ours, so that it stays in either case.
+    let foreign = json!({ "metadata": { "name": "flink-config-demo", "labels": labels } });
+    config_maps.create(&PostParams::default(), &serde_json::from_value(foreign).unwrap()).await.unwrap();
+    let annotations = json!({ "flinkha.dev/term": "1.uid.process.1-1" });
     for (name, key) in names.iter().zip([format!("executionPlan-{job}"), "checkpointID-1".to_owned()]) {
-        let config_map = json!({ "metadata": { "name": name, "labels": labels }, "data": { key: "pointer" } });
+        let config_map = json!({ "metadata": { "name": name, "labels": labels, "annotations": annotations }, "data": { key: "pointer" } });
         config_maps.create(&PostParams::default(), &serde_json::from_value(config_map).unwrap()).await.unwrap();
     }
     let left = async || {
         let found = config_maps.list(&ListParams::default().labels("type=flink-native-kubernetes")).await.unwrap();
         found.items.len()
     };
-    for (on_delete, expected) in [("Retain", 2), ("Delete", 0)] {
+    for (on_delete, expected) in [("Retain", 3), ("Delete", 1)] {
         installation.apply(&cluster(json!({ "haData": { "onDelete": on_delete } })));
         installation.until::<Deployment>("the Deployment", (NAMESPACE, "demo-taskmanager"), |_| true).await;
         installation.until::<ConfigMap>("the ledger", (NAMESPACE, "demo-ledger"), |_| true).await;
@@ -280,7 +284,7 @@ async fn a_deleted_cluster_keeps_the_data_of_jobs_that_have_not_ended_unless_tol
         let deleting = |deployment: &Value| deployment["metadata"]["deletionTimestamp"].is_string();
         installation.until::<Deployment>("the JobManagers to be deleted", (NAMESPACE, "demo-jobmanager"), deleting).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(left().await, 2, "data was deleted while JobManagers may still have lived");
+        assert_eq!(left().await, 3, "data was deleted while JobManagers may still have lived");
 
         // The garbage collector, which is not here, would do this when all pods are gone.
         let collected = json!({ "metadata": { "finalizers": null } });
@@ -294,6 +298,7 @@ async fn a_deleted_cluster_keeps_the_data_of_jobs_that_have_not_ended_unless_tol
             deployments.delete(name, &DeleteParams::default()).await.unwrap();
         }
     }
+    event(&installation, "Deleted", "ConfigMaps flink-config-demo carry no mark of this cluster and stay").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::claim::is_foreign;
+use super::foreign::is_marked;
 use super::ledger::{HaData, Job};
 use super::observed::LedgerData;
 use crate::api::v1alpha1::{OnDelete, Provider};
@@ -24,9 +25,21 @@ pub struct Plan {
     pub delete: Vec<String>,
     /// ConfigMaps that stay, for jobs that have not ended or may not have ended.
     pub keep: Vec<String>,
+    /// ConfigMaps that carry no mark of this cluster and are another's: Flink labels everything of a native cluster as it labels HA data.
+    pub foreign: Vec<String>,
 }
 
-/// Decides for every HA ConfigMap of the cluster, given as JSON. `jobs` are those of the ledger; none when it
+impl Plan {
+    /// What is said of others' ConfigMaps, to follow another sentence; empty when there are none.
+    pub fn of_others(&self) -> String {
+        match self.foreign.as_slice() {
+            [] => String::new(),
+            names => format!("; ConfigMaps {} carry no mark of this cluster and stay", names.join(", ")),
+        }
+    }
+}
+
+/// Decides for every ConfigMap that is labelled as HA data of the cluster, given as JSON. `jobs` are those of the ledger; none when it
 /// cannot be read.
 pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: &[Job]) -> Plan {
     let name = |config_map: &Value| config_map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -34,8 +47,10 @@ pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: 
         OnDelete::Delete => false,
         OnDelete::Retain => holds_live_data(cluster_id, config_map, &live_jobs(cluster_id, config_maps), jobs),
     };
-    let (keep, delete) = config_maps.iter().partition::<Vec<_>, _>(|config_map| keeps(config_map));
-    Plan { delete: delete.into_iter().map(name).collect(), keep: keep.into_iter().map(name).collect() }
+    let (ours, foreign) = config_maps.iter().partition::<Vec<_>, _>(|config_map| is_marked(config_map));
+    let (keep, delete) = ours.into_iter().partition::<Vec<_>, _>(|config_map| keeps(config_map));
+    let names = |config_maps: Vec<&Value>| config_maps.into_iter().map(name).collect();
+    Plan { delete: names(delete), keep: names(keep), foreign: names(foreign) }
 }
 
 /// Jobs with a stored graph or plan.
@@ -155,7 +170,7 @@ mod tests {
     const UNKNOWN: &str = "00000000000000000000000000000003";
 
     fn config_map(name: &str, data: Value) -> Value {
-        json!({ "metadata": { "name": name }, "data": data })
+        json!({ "metadata": { "name": name, "annotations": { "flinkha.dev/term": "1.uid.process.1-1" } }, "data": data })
     }
 
     fn cluster(data: Value) -> Value {
@@ -227,6 +242,20 @@ mod tests {
         let config_maps = [cluster(json!({ format!("executionPlan-{RUNNING}"): "x" })), job(RUNNING)];
         let plan = plan(OnDelete::Delete, "demo", &config_maps, &[]);
         assert_eq!((plan.delete.len(), plan.keep.len()), (2, 0));
+    }
+
+    #[test]
+    fn what_carries_no_mark_of_ours_stays_in_either_case_and_is_named() {
+        let unmarked = |name: &str| json!({ "metadata": { "name": name, "labels": { "app": "demo" } } });
+        let config_maps = [cluster(json!({})), unmarked("flink-config-demo"), unmarked(&names::job_config_map("demo", ENDED))];
+        for on_delete in [OnDelete::Delete, OnDelete::Retain] {
+            let plan = plan(on_delete, "demo", &config_maps, &[tombstone(ENDED)]);
+            assert_eq!(plan.delete, ["demo-cluster-config-map"]);
+            assert_eq!(
+                plan.of_others(),
+                format!("; ConfigMaps flink-config-demo, demo-{ENDED}-config-map carry no mark of this cluster and stay")
+            );
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod claim;
 pub mod collect;
 pub mod deletion;
 pub mod election;
+pub mod foreign;
 pub mod ha_status;
 pub mod inventory;
 pub mod ledger;

@@ -24,6 +24,29 @@ pub fn holder(annotation: &str) -> Option<String> {
     }
 }
 
+/// A lock that somebody holds, with its times as they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub holder: String,
+    pub acquired: String,
+    pub renewed: String,
+}
+
+impl Held {
+    /// Reads a lock annotation. `None` when nobody holds the lock, or when the text is no lock record.
+    pub fn of(annotation: &str) -> Option<Self> {
+        let holder = holder(annotation).filter(|holder| !holder.is_empty())?;
+        let record: Value = serde_json::from_str(annotation).ok()?;
+        let time = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+        Some(Self { holder, acquired: time("acquireTime"), renewed: time("renewTime") })
+    }
+
+    /// Whether its holder has renewed it since it was taken: fabric8's elector writes both times alike when it takes a lock.
+    pub fn was_renewed(&self) -> bool {
+        self.acquired != self.renewed
+    }
+}
+
 /// A lock that anybody may take at once: fabric8's elector takes a lock without a holder whatever its times say.
 pub fn free(now: Timestamp) -> String {
     record("", now)

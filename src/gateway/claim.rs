@@ -281,9 +281,20 @@ async fn certificate(book: &Book) -> anyhow::Result<Option<String>> {
     Ok(authority.and_then(|authority| authority.data?.remove("ca.crt")))
 }
 
+/// How this cluster signs: by the ledger, else as [`chosen_owner`] finds.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn owner(book: &Book) -> anyhow::Result<String> {
+    match book.ha_data().await?.owner {
+        Some(owner) => Ok(owner),
+        None => chosen_owner(book, certificate(book).await?.as_deref()).await,
+    }
+}
+
 /// By the Kubernetes cluster's own certificate, which the same resource finds again after it was deleted; else by the Lease or the ledger. Other resources
 /// of that Kubernetes cluster have directories of their own. The ledger, which stays with retained data, goes before all of them.
-async fn owner(book: &Book, certificate: Option<&str>) -> anyhow::Result<String> {
+async fn chosen_owner(book: &Book, certificate: Option<&str>) -> anyhow::Result<String> {
     if let Some(certificate) = certificate {
         let digest = digest(&SHA256, certificate.as_bytes());
         return Ok(digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ use super::stamp::{Holder, Look, Stamper};
 use super::{adopter, endpoint, mender};
 use crate::api::names::PROBE_ANNOTATION;
 use crate::cluster::application::Run;
+use crate::cluster::refusal::Refusal;
 use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
 use crate::lease::term::{Incarnation, Term};
 use crate::world::storage::Storage;
@@ -31,6 +33,9 @@ use crate::world::{api_server, lease};
 
 /// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
 const LOOK_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Between looks whether what is stored is still another's.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a planned switchover waits for jobs that are just ending, and how often it looks.
 const JOBS_PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +55,8 @@ pub struct Driver {
     pub shown: watch::Sender<Shown>,
     pub health: watch::Sender<Health>,
     pub stamper: Stamper,
+    /// What is stored was another's when it was looked at last.
+    pub refused: Arc<AtomicBool>,
     /// What is to be stamped, looked up while the Lease is written.
     pub look: Option<JoinHandle<Option<Look>>>,
     /// `None` when the gateway cannot reach it.
@@ -166,7 +173,18 @@ impl Driver {
                     let stamper = self.stamper.clone();
                     self.look = Some(tokio::spawn(async move { stamper.look().await }));
                 }
+                let takes = acquired && !record.holder.is_empty();
+                let doubt = (takes && self.refused.load(Ordering::Relaxed)).then(|| (self.stamper.clone(), self.book.clone()));
+                let refused = Arc::clone(&self.refused);
                 tokio::spawn(async move {
+                    // A Lease that is taken only to be given back would make terms climb.
+                    if let Some((stamper, book)) = doubt {
+                        if is_refused(&stamper, &book).await {
+                            tokio::time::sleep(REFUSAL_PAUSE).await;
+                            return shared.tell(Event::LeaseWritten { attempt, outcome: Write::Unknown });
+                        }
+                        refused.store(false, Ordering::Relaxed);
+                    }
                     let outcome = lease::write(&leases, &name, &version, &record, acquired, limit).await;
                     shared.tell(Event::LeaseWritten { attempt, outcome });
                 });
@@ -176,7 +194,7 @@ impl Driver {
                 shared.copies.forget_all();
                 let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 let look = self.look.take();
-                let (book, run) = (self.book.clone(), self.run.clone());
+                let (book, run, refused) = (self.book.clone(), self.run.clone(), Arc::clone(&self.refused));
                 let holder = if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
                 tokio::spawn(async move {
                     let look = match look {
@@ -185,7 +203,12 @@ impl Driver {
                     };
                     // Beside the stamping, so that it takes no time. Without an answer the bookkeeper reads it soon.
                     let ended = tokio::time::timeout(patience, book.note_ended());
-                    let ((mut outcome, mut cluster), _) = tokio::join!(stamper.stamp(&term, &holder, patience, look), ended);
+                    let (stamped, _) = tokio::join!(stamper.stamp(&term, &holder, patience, look), ended);
+                    let (mut outcome, mut cluster) = (stamped.outcome, stamped.cluster);
+                    if let Some(refusal) = stamped.refusal {
+                        refused.store(true, Ordering::Relaxed);
+                        note_refusal(&book, &refusal).await;
+                    }
                     if let (Stamping::Done, Some(stamped), false) = (&outcome, &cluster, keep_holder) {
                         cluster = prepare(&book, storage.as_ref(), run.as_ref(), &term, stamped.clone()).await;
                         outcome = if cluster.is_some() { Stamping::Done } else { Stamping::Failed };
@@ -294,6 +317,28 @@ impl Driver {
             Ok(client) => self.lease_client = client,
             Err(error) => tracing::error!(%error, "failed to make a client"),
         }
+    }
+}
+
+/// Whether what is stored is still another's; says so in the ledger.
+async fn is_refused(stamper: &Stamper, book: &Book) -> bool {
+    match stamper.refusal().await {
+        Ok(None) => false,
+        Ok(Some(refusal)) => {
+            note_refusal(book, &refusal).await;
+            true
+        }
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "failed to look whether the HA data is still another's; looking again");
+            true
+        }
+    }
+}
+
+async fn note_refusal(book: &Book, refusal: &Refusal) {
+    tracing::warn!(reason = refusal.reason, "not leading: {}", refusal.message);
+    if let Err(error) = book.note_refusal(Some(refusal)).await {
+        tracing::warn!(error = format!("{error:#}"), "failed to write a refusal into the ledger");
     }
 }
 

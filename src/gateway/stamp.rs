@@ -2,7 +2,8 @@
 //!
 //! Once the cluster ConfigMap is stamped, no older term can register a job. All ConfigMaps of jobs are found by a quorum list that begins
 //! after that, *and* by the cluster ConfigMap's job keys; a registered job without a ConfigMap gets an empty one, so that one which an older
-//! term creates late conflicts. Until then nobody leads, so what was there before is looked up while the Lease is being written, and
+//! term creates late conflicts. Before all that it is decided whether what is there is this cluster's own: another's is left as it is
+//! ([`crate::cluster::foreign`]). Until then nobody leads, so what was there before is looked up while the Lease is being written, and
 //! stamped beside the cluster ConfigMap: the list then finds it stamped.
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use super::fence::{relation, stamp_patch};
 use super::request::Names;
 use super::translate::version;
 use crate::api::names::{self, TERM_ANNOTATION};
+use crate::cluster::foreign::{self, HaData};
+use crate::cluster::refusal::Refusal;
 use crate::flink::{ha_data, lock};
 use crate::lease::elector::Stamping;
 use crate::lease::term::{Relation, Term};
@@ -35,7 +38,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Stamper {
     pub client: Client,
     pub names: Names,
+    /// Name of the ledger, which tells whether the cluster has a history.
+    pub ledger: String,
 }
+
+/// What has become of a stamping.
+pub struct Stamped {
+    pub outcome: Stamping,
+    /// The cluster ConfigMap as stored, once all is stamped.
+    pub cluster: Option<Value>,
+    /// Why nothing was stamped, if what is there is another's.
+    pub refusal: Option<Refusal>,
+}
+
+/// A lock that may be another Flink's is looked at so often, once a second: Flink renews it every five seconds by default.
+const LOOKS: usize = 7;
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a predecessor has to put back a cluster ConfigMap that was deleted under it.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(500);
@@ -56,6 +74,7 @@ pub enum Holder {
 
 enum Stop {
     Higher(Term),
+    Foreign(Refusal),
     Api(kube::Error),
 }
 
@@ -68,19 +87,39 @@ impl From<kube::Error> for Stop {
 impl Stamper {
     /// Reads everything that is to be stamped. `None` when that fails: stamping reads it then.
     pub async fn look(&self) -> Option<Look> {
+        self.read_all().await.ok()
+    }
+
+    async fn read_all(&self) -> Result<Look, Stop> {
         let name = self.names.cluster_config_map();
-        let (cluster, jobs) = tokio::try_join!(self.read(&name), self.jobs()).ok()?;
-        Some(Look { cluster, jobs })
+        let (cluster, jobs) = tokio::try_join!(self.read(&name), self.jobs())?;
+        Ok(Look { cluster, jobs })
+    }
+
+    /// Whether what is stored is still another's: asked before the Lease is taken again, so that terms do not climb meanwhile.
+    ///
+    /// # Errors
+    /// When something cannot be read: then nothing is known.
+    pub async fn refusal(&self) -> anyhow::Result<Option<Refusal>> {
+        let examined = async { self.examine(self.read_all().await?, &Holder::Nobody).await };
+        match examined.await {
+            Ok(_) => Ok(None),
+            Err(Stop::Foreign(refusal)) => Ok(Some(refusal)),
+            Err(Stop::Higher(_)) => Ok(None),
+            Err(Stop::Api(error)) => Err(error.into()),
+        }
     }
 
     /// Stamps everything, again and again until it succeeds, finds a stamp that is not lower, or `patience` is over.
-    /// Returns the stored cluster ConfigMap beside the outcome.
-    pub async fn stamp(&self, term: &Term, holder: &Holder, patience: Duration, mut look: Option<Look>) -> (Stamping, Option<Value>) {
+    /// What is another's is not touched.
+    pub async fn stamp(&self, term: &Term, holder: &Holder, patience: Duration, mut look: Option<Look>) -> Stamped {
+        let ended = |outcome, refusal| Stamped { outcome, cluster: None, refusal };
         let attempts = async {
             loop {
                 match self.stamp_once(term, holder, look.take()).await {
-                    Ok(cluster) => return (Stamping::Done, Some(cluster)),
-                    Err(Stop::Higher(stamp)) => return (Stamping::Higher(stamp), None),
+                    Ok(cluster) => return Stamped { cluster: Some(cluster), ..ended(Stamping::Done, None) },
+                    Err(Stop::Higher(stamp)) => return ended(Stamping::Higher(stamp), None),
+                    Err(Stop::Foreign(refusal)) => return ended(Stamping::Failed, Some(refusal)),
                     // What had been looked up was old: not worth a pause.
                     Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 => continue,
                     Err(Stop::Api(error)) => tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again"),
@@ -88,19 +127,20 @@ impl Stamper {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(patience, attempts).await.unwrap_or((Stamping::Failed, None))
+        tokio::time::timeout(patience, attempts).await.unwrap_or_else(|_| ended(Stamping::Failed, None))
     }
 
     async fn stamp_once(&self, term: &Term, holder: &Holder, look: Option<Look>) -> Result<Value, Stop> {
         let mut look = match look {
             Some(look) => look,
-            None => Look { cluster: self.read(&self.names.cluster_config_map()).await?, jobs: BTreeMap::new() },
+            None => self.read_all().await?,
         };
         if look.cluster.is_none() && term.number > 1 {
             // Somebody has deleted it; the former leader's gateway puts it back, with its jobs.
             tokio::time::sleep(PREDECESSOR_PATIENCE).await;
             look.cluster = self.read(&self.names.cluster_config_map()).await?;
         }
+        let look = self.examine(look, holder).await?;
         let known = look.jobs.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
         let (cluster, ()) = tokio::try_join!(self.stamp_cluster(look.cluster, holder, term), self.stamp_jobs(known, term))?;
         let mut found: Vec<_> = self.jobs().await?.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
@@ -114,6 +154,50 @@ impl Stamper {
         }
         self.stamp_jobs(found, term).await?;
         Ok(cluster)
+    }
+
+    /// What was read, if it is this cluster's own. Costs a request only where a mark is missing or somebody seems to renew the lock.
+    async fn examine(&self, look: Look, holder: &Holder) -> Result<Look, Stop> {
+        let found = HaData { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
+        if !found.is_ours()
+            && let Some(refusal) = found.refusal()
+            && !self.has_history().await?
+        {
+            return Err(Stop::Foreign(refusal));
+        }
+        let Some(cluster) = found.cluster.filter(|cluster| foreign::may_be_renewed_elsewhere(cluster, Timestamp::now())) else {
+            return Ok(look);
+        };
+        let is_kept = match holder {
+            Holder::Nobody => false,
+            Holder::Kept(Some(name)) => lock::of_object(cluster).and_then(lock::holder).as_ref() == Some(name),
+            // Our own JVM's, for all that is known.
+            Holder::Kept(None) => true,
+        };
+        if !is_kept && self.is_renewed(cluster).await? {
+            return Err(Stop::Foreign(found.refusal_of_living()));
+        }
+        Ok(look)
+    }
+
+    /// Does somebody renew the lock in the store? No gateway of ours does while none of their JVMs leads.
+    async fn is_renewed(&self, cluster: &Value) -> Result<bool, Stop> {
+        let name = self.names.cluster_config_map();
+        tracing::info!(name, "the leader lock was renewed in the store; watching whether another Flink goes on doing so");
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            let now = self.read(&name).await?;
+            let now = now.as_ref().and_then(lock::of_object);
+            if now != lock::of_object(cluster) {
+                return Ok(now.and_then(lock::Held::of).is_some());
+            }
+        }
+        Ok(false)
+    }
+
+    /// A ledger that does not exist tells of no history.
+    async fn has_history(&self) -> Result<bool, Stop> {
+        Ok(self.read(&self.ledger).await?.is_some_and(|ledger| foreign::has_history(&ledger)))
     }
 
     /// The ConfigMaps of jobs, by a quorum list.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::observe::{Caches, fingerprint};
+use super::owners::Owners;
 use crate::api::FlinkHaCluster;
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::build::{Objects, digest, job_manager};
@@ -18,6 +19,7 @@ use crate::cluster::cause::{Cause, refused_template};
 /// Applies objects, and remembers what it applied.
 pub struct Applier {
     client: Client,
+    owners: Owners,
     /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. Lost when the operator restarts: then everything is
     /// applied once more, which changes nothing.
     applied: Mutex<HashMap<String, Memory>>,
@@ -32,15 +34,15 @@ struct Memory {
 }
 
 /// Where an object goes.
-struct Target<'a> {
+pub(super) struct Target<'a> {
     object: &'a Value,
-    kind: &'a str,
-    namespace: &'a str,
-    name: &'a str,
+    pub(super) kind: &'a str,
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
 }
 
 impl<'a> Target<'a> {
-    fn of(object: &'a Value) -> Self {
+    pub(super) fn of(object: &'a Value) -> Self {
         let text = |value: &'a Value| value.as_str().unwrap_or_default();
         Self {
             object,
@@ -54,14 +56,14 @@ impl<'a> Target<'a> {
         format!("{}/{}/{}", self.namespace, self.kind, self.name)
     }
 
-    fn api(&self, client: &Client) -> Api<DynamicObject> {
+    pub(super) fn api(&self, client: &Client) -> Api<DynamicObject> {
         let types = TypeMeta { api_version: self.object["apiVersion"].as_str().unwrap_or_default().to_owned(), kind: self.kind.to_owned() };
         // A kind that we built ourselves; were it malformed, the API server would not know it.
         let kind = GroupVersionKind::try_from(types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", self.kind));
         Api::namespaced_with(client.clone(), self.namespace, &ApiResource::from_gvk(&kind))
     }
 
-    fn failed(&self, action: &'static str) -> impl FnOnce(kube::Error) -> Error + use<> {
+    pub(super) fn failed(&self, action: &'static str) -> impl FnOnce(kube::Error) -> Error + use<> {
         let object = format!("{} {}", self.kind, self.name);
         move |source| Error::Request { action, object, source }
     }
@@ -69,14 +71,18 @@ impl<'a> Target<'a> {
 
 impl Applier {
     pub fn new(client: Client) -> Self {
-        Self { client, applied: Mutex::default() }
+        Self { owners: Owners::new(client.clone()), client, applied: Mutex::default() }
     }
 
     /// Applies everything that is not as it should be, pods last. `Some` when the API server refuses a pod template: nothing has been changed then.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
-    pub async fn apply(&self, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
+    /// The same when an object of that name is another's.
+    pub async fn apply(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
+        if let Some(taken) = self.owners.refusal(cluster, objects, caches).await? {
+            return Ok(Some(taken));
+        }
         if let Some(refused) = self.refuses(objects, caches).await? {
             return Ok(Some(refused));
         }

@@ -27,7 +27,7 @@ use crate::cluster::observed::{LedgerData, Observed};
 use crate::cluster::presence::Presence;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::status::Outcome;
-use crate::cluster::{build, ledger, validate};
+use crate::cluster::{build, foreign, ledger, validate};
 use crate::flink::ha_data;
 
 /// Makes deletion wait for us, and deletes.
@@ -97,6 +97,7 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         (OnDelete::Retain, []) => "no job was left to retain HA data for".to_owned(),
         (OnDelete::Retain, kept) => format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", ")),
     };
+    let message = format!("{message}{}", plan.of_others());
     context.report.publish(resource, &News { warning: files.warning, reason: "Deleted".to_owned(), message }).await;
     finalizer.release(resource).await?;
     forget(resource, context);
@@ -193,6 +194,8 @@ impl Finalizer {
         let failed = |error| Error::request("delete the JobManagers of", resource)(error);
         match deployments.get_metadata_opt(&name).await.map_err(failed)? {
             None => Ok(true),
+            // Another's of the same name, for which the resource was refused.
+            Some(deployment) if !foreign::is_own(&deployment.metadata, &resource.name_any()) => Ok(true),
             Some(deployment) if deployment.metadata.deletion_timestamp.is_some() => Ok(false),
             Some(_) => {
                 deployments.delete(&name, &DeleteParams::foreground()).await.map_err(failed)?;
@@ -210,6 +213,10 @@ impl Finalizer {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         let failed = |error| Error::request("remove the files of", resource)(error);
         let found = jobs.get_opt(&names::purge(&resource.name_any())).await.map_err(failed)?;
+        if let Some(job) = found.as_ref().filter(|job| !foreign::is_own(&job.metadata, &resource.name_any())) {
+            let message = format!("the files in the storage directory stay: Job {} is not of this cluster", job.name_any());
+            return Ok(Some(Files { warning: true, message }));
+        }
         let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
         let unreadable = observed.ledger.as_ref().is_some_and(|ledger| ledger.data.unreadable.iter().any(|key| key == ledger::HA_DATA_KEY));
         let unknown = || ledger::HaData {
@@ -292,6 +299,7 @@ impl Finalizer {
         let selector = ListParams::default().labels(&ha_data::selector(&cluster_id));
         let found = config_maps.list(&selector).await.map_err(failed)?.items;
         let ledger = config_maps.get_opt(&names::ledger(&resource.name_any())).await.map_err(failed)?;
+        let ledger = ledger.filter(|ledger| foreign::is_own(&ledger.metadata, &resource.name_any()));
         let values: Vec<Value> = found.iter().map(|config_map| json!(config_map)).collect();
         Ok((deletion::plan(on_delete, &cluster_id, &values, &data(ledger.as_ref()).jobs), found, ledger))
     }

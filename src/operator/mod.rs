@@ -9,6 +9,7 @@ pub mod finalize;
 pub mod first_look;
 pub mod metrics;
 pub mod observe;
+pub mod owners;
 pub mod presence;
 pub mod reconcile;
 pub mod report;

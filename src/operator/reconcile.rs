@@ -28,7 +28,7 @@ use crate::cluster::cause::Cause;
 use crate::cluster::observed::Observed;
 use crate::cluster::status::Outcome;
 use crate::cluster::validate::Problem;
-use crate::cluster::{Cluster, rollout, stored, validate};
+use crate::cluster::{Cluster, foreign, rollout, stored, validate};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
@@ -36,6 +36,8 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 const UNKNOWN: Duration = Duration::from_secs(30);
 /// Pods that no watch shows are looked for so often, while something waits for them to be gone.
 const NEXT_LOOK: Duration = Duration::from_secs(5);
+/// Between looks at objects of others that are in the way.
+const OTHERS: Duration = Duration::from_secs(30);
 
 /// What reconciling needs.
 pub struct Context {
@@ -135,7 +137,10 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let look = waits_for_pods(course.application()).then_some(NEXT_LOOK);
     // No watch tells of a ledger without our label.
     let unknown = waits.then_some(UNKNOWN);
-    let wake = course.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).min();
+    // No watch tells that what is another's has gone.
+    let others = matches!(&outcome, Outcome::Refused(cause) if foreign::is_in_the_way(cause)).then_some(OTHERS);
+    let wakes = course.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).chain(others);
+    let wake = wakes.min();
     applied.map(|_| wake.map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -159,7 +164,7 @@ async fn apply(
     let (own, digest) = (&context.environment.gateway_image, job_manager::digest_of(&objects.1.job_managers));
     let live = observed.job_manager_deployment.as_deref();
     let replaced = rollout::replaced_by_operator(before, resource.metadata.generation, live, digest, own);
-    Ok(match context.applier.apply(&objects.1, &context.caches).await? {
+    Ok(match context.applier.apply(&cluster.name, &objects.1, &context.caches).await? {
         None => {
             if let Some(news) = replaced {
                 context.report.publish(resource, &news).await;

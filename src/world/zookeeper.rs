@@ -183,10 +183,36 @@ pub async fn others(client: &Client, paths: &Paths, owner: &str) -> Result<Vec<S
     Ok(children(client, &paths.child(MARKS)).await?.into_iter().filter(|other| other != owner).collect())
 }
 
+/// What is found under a cluster's path before this cluster lets a JobManager in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// A cluster of ours has signed the path, or has said whose application is stored there.
+    pub is_signed: bool,
+    /// The latch node of the leader, if there are candidates.
+    pub leader: Option<String>,
+    /// Something is stored for a job.
+    pub holds_jobs: bool,
+}
+
+/// Looks whose the znodes are, as the quorum has them now.
+///
+/// # Errors
+/// When something cannot be read: then nothing is known.
+pub async fn find(client: &Client, paths: &Paths) -> Result<Found> {
+    client.sync(&paths.cluster).await.or_else(none)?;
+    // Before the mark: a gateway of ours signs first and lets its JVM in then.
+    let leader = candidates(client, paths).await?.into_iter().next().map(|candidate| candidate.path);
+    let znodes = read(client, paths).await?;
+    let holds_jobs = !znodes.plans.is_empty() || !znodes.unknown.is_empty() || !znodes.jobs.is_empty();
+    let marks = paths.child(MARKS);
+    let of_application = data(client, &marks).await?.is_some_and(|mark| !mark.is_empty());
+    Ok(Found { is_signed: of_application || !children(client, &marks).await?.is_empty(), leader, holds_jobs })
+}
+
 /// Removes all znodes of a cluster whose JobManagers have ended, or only those of its election, if `retain`: those of jobs stay then.
 ///
 /// # Errors
-/// When no server answers, when another cluster has signed the same path, or when a JobManager still holds a latch or a lock.
+/// When no server answers, when another cluster has signed the same path or this one has not, or when a JobManager still holds a latch or a lock.
 pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) -> anyhow::Result<usize> {
     client.sync(&paths.cluster).await.or_else(none)?;
     if let Some(other) = children(client, &paths.child(MARKS)).await?.iter().find(|mark| *mark != owner) {
@@ -198,6 +224,12 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
         let znodes = read(client, paths).await?;
         !znodes.plans.is_empty() || !znodes.unknown.is_empty() || znodes.jobs.iter().any(|job| !job.checkpoints.is_empty() || job.unknown)
     };
+    let found = find(client, paths).await?;
+    anyhow::ensure!(
+        keeps || found.is_signed || !found.holds_jobs,
+        "this cluster has not signed {}, which holds data of jobs; its znodes stay",
+        paths.cluster
+    );
     let tops = if keeps { vec![paths.child(LEADER)] } else { vec![paths.cluster.clone()] };
     let mut removed = 0;
     for top in tops {
@@ -210,7 +242,10 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
                 all.push(path);
             }
         }
-        for path in all.iter().rev() {
+        // The marks at the very end: whoever goes on where this one was interrupted still finds the path signed.
+        let (marks, others): (Vec<&String>, Vec<&String>) =
+            all.iter().rev().partition(|path| **path == paths.cluster || path.starts_with(&paths.child(MARKS)));
+        for path in others.into_iter().chain(marks) {
             // Somebody lives who uses what this belongs to.
             let held = client.check_stat(path).await?.is_some_and(|stat| stat.ephemeral_owner != 0);
             anyhow::ensure!(!held, "a JobManager still holds {path}; the znodes stay");

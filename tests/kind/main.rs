@@ -14,6 +14,7 @@ mod causes;
 mod deletion;
 mod ended_jobs;
 mod failover;
+mod foreign;
 mod nodes;
 mod upgrades;
 mod user_jar;

@@ -1,5 +1,5 @@
-//! What a JVM has to wait for: one of an application to be let in to the quorum, and every one to store a job. With the other provider it would not be
-//! shown the lock before that.
+//! What a JVM has to wait for: every one until it is known that the znodes are not another Flink's, one of an application to be let in to the quorum, and
+//! every one to store a job. With the other provider it would not be shown the lock before that.
 
 use std::io;
 use std::time::Duration;
@@ -15,9 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Others wait behind a request that is held back, the JVM's heartbeats too.
 const MOMENT: Duration = Duration::from_secs(4);
 
-/// Opened by [`super::entrance`] and [`super::election`], passed in [`super::pass`].
+/// Opened by [`super::foreign`], [`super::entrance`] and [`super::election`], passed in [`super::pass`].
 pub struct Door {
     is_guarded: bool,
+    /// The znodes are known to be this cluster's.
+    is_own: watch::Sender<bool>,
     /// The process that wants to be let in.
     wanted: watch::Sender<Option<Incarnation>>,
     /// The process that is let in.
@@ -31,7 +33,7 @@ impl Door {
     /// `is_guarded`: for an application.
     pub fn new(is_guarded: bool) -> Self {
         let (wanted, admitted) = (watch::Sender::default(), watch::Sender::default());
-        Self { is_guarded, wanted, admitted, may_store: watch::Sender::default() }
+        Self { is_guarded, is_own: watch::Sender::default(), wanted, admitted, may_store: watch::Sender::default() }
     }
 
     pub fn is_guarded(&self) -> bool {
@@ -43,6 +45,9 @@ impl Door {
     /// # Errors
     /// When that takes long. It is to try again.
     pub async fn wait_to_enter(&self, jvm: Incarnation) -> io::Result<()> {
+        let mut is_own = self.is_own.subscribe();
+        let known = timeout(PATIENCE, is_own.wait_for(|is_own| *is_own)).await;
+        known.map(drop).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the znodes are not known to be this cluster's"))?;
         if !self.is_guarded {
             return Ok(());
         }
@@ -74,6 +79,11 @@ impl Door {
         }
     }
 
+    /// The znodes are this cluster's: it has signed them.
+    pub fn know_own(&self) {
+        self.is_own.send_replace(true);
+    }
+
     pub fn let_in(&self, jvm: Incarnation) {
         self.admitted.send_replace(Some(jvm));
     }
@@ -100,6 +110,7 @@ mod tests {
     #[tokio::test]
     async fn a_jvm_of_an_application_waits_until_it_is_let_in() {
         let door = Door::new(true);
+        door.know_own();
         let mut entering = Box::pin(door.wait_to_enter(JVM));
         assert!((&mut entering).now_or_never().is_none(), "nobody has opened");
         assert_eq!(door.knock().await, Some(JVM));
@@ -120,6 +131,8 @@ mod tests {
     #[tokio::test]
     async fn a_jvm_of_a_session_cluster_enters_at_once_and_stores_nothing_while_the_ended_jobs_are_unknown() {
         let door = Door::new(false);
+        assert!(door.wait_to_enter(JVM).now_or_never().is_none(), "the znodes may be another's");
+        door.know_own();
         assert!(door.wait_to_enter(JVM).await.is_ok());
         assert!(!door.wait_to_store(7).await);
         door.let_store(Some(7));

@@ -5,6 +5,7 @@ pub mod asked;
 pub mod door;
 pub mod election;
 pub mod entrance;
+pub mod foreign;
 pub mod parting;
 pub mod pass;
 
@@ -196,11 +197,14 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
         let asked = asked::follow(book.clone());
         async { tokio::join!(application.run(), entrance.run(), asked) }
     });
+    let guard = foreign::guard(book.clone(), znodes.clone(), Arc::clone(&door));
     let examiner = run.clone().map(|run| entrance::Examiner { storage: reached, run, door });
     let outlets = election::Outlets { shown: shown_in, health: health_in, client: client_in };
     let way = own_way(&quorum).await?;
     let (book_of_all, znodes_of_all) = (book.clone(), znodes.clone());
     let watcher = election::Watcher::new(identity, Arc::clone(&pass), znodes, book, endpoint, outlets, (way, quorum.clone()));
+    // Ends when the door is open.
+    tokio::spawn(guard);
     let ended: anyhow::Result<()> = tokio::select! {
         () = pass.serve(jvm_port) => anyhow::bail!("the JVM's port ended"),
         () = probes::serve(probe_port, health.clone(), Arc::clone(&shared), None) => anyhow::bail!("the probes' port ended"),

@@ -14,9 +14,21 @@ pub const TUNED: Timings = ["5s", "4s", "1s"];
 
 /// Deploys a cluster named `native`; returns when it is ready.
 pub async fn start(namespace: Namespace, timings: Timings, job_managers: usize, task_managers: usize) -> Cluster {
-    let [duration, deadline, retry] = timings;
+    start_as(namespace, "native", "native-jobmanager", timings, [job_managers, task_managers]).await
+}
+
+/// The same under another cluster id, and with another name of the JobManagers' Deployment.
+pub async fn start_as(namespace: Namespace, name: &str, deployment: &str, timings: Timings, size: [usize; 2]) -> Cluster {
+    let ([duration, deadline, retry], [job_managers, task_managers]) = (timings, size);
     let mut manifest = include_str!("native.yaml").to_owned();
     for (word, value) in [
+        ("native-jobmanager", deployment),
+        ("native-taskmanager", "native-workers"),
+        ("name: native}", &format!("name: {name}}}")),
+        ("serviceAccountName: native", &format!("serviceAccountName: {name}")),
+        ("instance: native", &format!("instance: {name}")),
+        ("NAMESPACE.native", &format!("NAMESPACE.{name}")),
+        ("kubernetes.cluster-id=native", &format!("kubernetes.cluster-id={name}")),
         ("JOB_MANAGERS", job_managers.to_string().as_str()),
         ("TASK_MANAGERS", &task_managers.to_string()),
         ("IMAGE", &flink_image()),
@@ -28,7 +40,7 @@ pub async fn start(namespace: Namespace, timings: Timings, job_managers: usize, 
         manifest = manifest.replace(word, value);
     }
     kubectl_with(&["--namespace", &namespace.0, "apply", "--filename", "-"], &manifest);
-    let cluster = Cluster { namespace, name: "native".to_owned(), job_managers, task_managers, client: client().await };
+    let cluster = Cluster { namespace, name: name.to_owned(), job_managers, task_managers, client: client().await };
     cluster.wait_until_ready().await;
     cluster
 }
