@@ -160,22 +160,11 @@ impl State {
         if self.read.is_some_and(|(number, at)| number == term.number && at.elapsed() < CERTIFICATE_AGE) {
             return Ok(());
         }
-        let ledger = book.ha_data().await?;
-        let certificate = certificate(book).await?;
-        let owner = match ledger.owner {
-            Some(owner) => owner,
-            None => owner(book, certificate.as_deref()).await?,
-        };
+        let (mark, records) = identity(book).await?;
         // A gateway that holds the place of the leader has no JVM.
         let jvm = if term.jvm.pid == 0 { String::new() } else { format!("{}/{}", term.pod_uid, term.jvm) };
-        let certificates = certificate.as_deref().map(certificates_of).unwrap_or_default();
-        self.us = Mark { owner, certificates, process: term.process.clone(), jvm, count: 0 };
-        self.records = Records {
-            witnessed: Vec::new(),
-            signers: ledger.signers,
-            certificates: ledger.certificates,
-            doubted: ["Shared", "Settling"].contains(&ledger.state.as_str()),
-        };
+        self.us = Mark { process: term.process.clone(), jvm, ..mark };
+        self.records = records;
         self.read = Some((term.number, Instant::now()));
         Ok(())
     }
@@ -281,15 +270,25 @@ async fn certificate(book: &Book) -> anyhow::Result<Option<String>> {
     Ok(authority.and_then(|authority| authority.data?.remove("ca.crt")))
 }
 
-/// How this cluster signs: by the ledger, else as [`chosen_owner`] finds.
+/// How this cluster signs, whichever process does, and what the ledger says of that.
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn owner(book: &Book) -> anyhow::Result<String> {
-    match book.ha_data().await?.owner {
-        Some(owner) => Ok(owner),
-        None => chosen_owner(book, certificate(book).await?.as_deref()).await,
-    }
+pub async fn identity(book: &Book) -> anyhow::Result<(Mark, Records)> {
+    let ledger = book.ha_data().await?;
+    let certificate = certificate(book).await?;
+    let owner = match ledger.owner {
+        Some(owner) => owner,
+        None => chosen_owner(book, certificate.as_deref()).await?,
+    };
+    let certificates = certificate.as_deref().map(certificates_of).unwrap_or_default();
+    let records = Records {
+        witnessed: Vec::new(),
+        signers: ledger.signers,
+        certificates: ledger.certificates,
+        doubted: ["Shared", "Settling"].contains(&ledger.state.as_str()),
+    };
+    Ok((Mark { owner, certificates, ..Mark::default() }, records))
 }
 
 /// By the Kubernetes cluster's own certificate, which the same resource finds again after it was deleted; else by the Lease or the ledger. Other resources

@@ -65,7 +65,8 @@ async fn refusal(book: &Book, znodes: &Znodes) -> anyhow::Result<Option<Refusal>
         return Ok(Some(refusal));
     }
     znodes.prepare().await?;
-    znodes.sign(&claim::owner(book).await?).await?;
+    let (us, records) = claim::identity(book).await?;
+    znodes.sign(&us, &records).await?;
     Ok(None)
 }
 
