@@ -161,6 +161,10 @@ impl Elector {
         if let Some(term) = own.filter(|term| self.dead_jvm == Some(term.jvm)) {
             return Some((Intent::Release, lease.version.clone(), record("", term.clone(), Some(released("JobManagerDied")))));
         }
+        // Ours is then perhaps not the one that has asked first.
+        if self.awaits_own_jvm() {
+            return None;
+        }
         let jvm = self.able_jvm(now)?;
         if lease.record.holder.is_empty()
             && lease.record.prefers_another(&self.me.pod)

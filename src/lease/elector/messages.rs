@@ -21,11 +21,11 @@ pub enum Event {
     Stamped { term: Term, outcome: Stamping },
     /// The proxy found a stamp that is not lower than ours and not ours.
     StampSeen { stamp: Term },
-    /// The JVM asked for the lock.
+    /// A Flink JVM asked for the lock. It is ours, unless ours is another one that is not known to have ended.
     JvmHeard { jvm: Incarnation },
-    /// The process is alive, though it has not asked yet: answer to [`Action::FindJvm`].
+    /// The process is alive, though it may not have asked yet: answer to [`Action::FindJvm`].
     JvmFound { jvm: Incarnation },
-    /// The process is gone: the kernel says so.
+    /// The process has ended: the kernel says so. That it cannot be looked at says nothing.
     JvmDied { jvm: Incarnation },
     /// The JVM's own lock write of this term is stored: it leads. `at`: wall clock, for people.
     JvmTookLock { term: Term, at: String, lock: String },

@@ -186,6 +186,8 @@ pub struct Elector {
     settings: Settings,
     me: Identity,
     jvm: Option<Jvm>,
+    /// Another JVM that asked last while ours is not known to have ended. It takes the place of ours when that has ended (I3).
+    beside: Option<Jvm>,
     /// Last process known to be gone, to judge a record of our own pod after a restart.
     dead_jvm: Option<Incarnation>,
     lease: Option<Observation>,
@@ -226,6 +228,7 @@ impl Elector {
             settings,
             me,
             jvm: None,
+            beside: None,
             dead_jvm: None,
             lease: None,
             tenure: None,
@@ -277,6 +280,11 @@ impl Elector {
                 Stage::Ending(_) => Shown::Standby { told: self.stepping_down.is_none() },
             },
         }
+    }
+
+    /// A JVM that asks beside ours, which has not ended.
+    pub fn beside(&self) -> Option<Incarnation> {
+        self.beside.as_ref().map(|jvm| jvm.incarnation)
     }
 
     /// Pod that holds the Lease as far as this candidate knows; empty when free or unknown.

@@ -24,10 +24,9 @@ impl Elector {
                     self.lose(now);
                 }
             }
-            Event::JvmHeard { jvm } => self.heard(now, jvm),
-            Event::JvmFound { jvm } if self.jvm.is_none() => self.heard(now, jvm),
-            Event::JvmFound { .. } => {}
-            Event::JvmDied { jvm } => self.died(jvm),
+            Event::JvmHeard { jvm } => self.heard(now, jvm, actions),
+            Event::JvmFound { jvm } => self.jvm_found(now, jvm),
+            Event::JvmDied { jvm } => self.died(now, jvm),
             Event::JvmTookLock { term, at, lock } => self.took_lock(now, &term, at, lock, actions),
             Event::JvmResigned => {
                 if self.tenure.as_ref().is_some_and(|tenure| matches!(tenure.stage, Stage::Leading)) {
@@ -250,22 +249,36 @@ impl Elector {
         }
     }
 
-    fn heard(&mut self, now: Time, incarnation: Incarnation) {
+    /// A JVM that is not known to have ended is not replaced by another that asks: first it is looked at (I3).
+    fn heard(&mut self, now: Time, incarnation: Incarnation, actions: &mut Vec<Action>) {
         match &mut self.jvm {
             Some(jvm) if jvm.incarnation == incarnation => jvm.heard = now,
-            _ => {
-                if let Some(old) = self.jvm.take() {
-                    self.died(old.incarnation);
-                }
-                self.jvm = Some(Jvm { incarnation, heard: now, ended: false });
-                self.doubt_first_jvm(now);
+            Some(jvm) => {
+                actions.push(Action::FindJvm { jvm: jvm.incarnation });
+                self.beside = Some(Jvm { incarnation, heard: now, ended: false });
             }
+            None => self.accept(now, Jvm { incarnation, heard: now, ended: false }),
         }
     }
 
-    fn died(&mut self, incarnation: Incarnation) {
+    fn accept(&mut self, now: Time, jvm: Jvm) {
+        self.jvm = Some(jvm);
+        self.doubt_first_jvm(now);
+    }
+
+    /// After a restart of the gateway the JVM that led may be there, though another has asked first.
+    fn jvm_found(&mut self, now: Time, incarnation: Incarnation) {
+        let led = self.awaits_own_jvm() && self.own_record().is_some_and(|term| term.jvm == incarnation);
+        if (self.jvm.is_none() && self.dead_jvm != Some(incarnation)) || led {
+            self.beside = self.jvm.take();
+            self.accept(now, Jvm { incarnation, heard: now, ended: false });
+        }
+    }
+
+    fn died(&mut self, now: Time, incarnation: Incarnation) {
         self.dead_jvm = Some(incarnation);
         self.asked_for = self.asked_for.filter(|asked| *asked != incarnation);
+        self.beside.take_if(|jvm| jvm.incarnation == incarnation);
         if self.jvm.as_ref().is_some_and(|jvm| jvm.incarnation == incarnation) {
             self.jvm = None;
         }
@@ -276,6 +289,11 @@ impl Elector {
             && !matches!(tenure.stage, Stage::Ending(_))
         {
             tenure.stage = Stage::Ending("JobManagerDied");
+        }
+        if self.jvm.is_none()
+            && let Some(next) = self.beside.take()
+        {
+            self.accept(now, next);
         }
     }
 
@@ -324,6 +342,7 @@ impl Elector {
     /// Our pod led before this process started, and it is not known yet whether the JVM of that term lives.
     pub(super) fn awaits_own_jvm(&self) -> bool {
         let own = self.own_record().filter(|term| term.process != self.me.process);
-        self.fresh && self.jvm.is_none() && own.is_some_and(|term| self.dead_jvm != Some(term.jvm))
+        let is_ours = |jvm| self.jvm.as_ref().is_some_and(|ours| ours.incarnation == jvm);
+        self.fresh && own.is_some_and(|term| self.dead_jvm != Some(term.jvm) && !is_ours(term.jvm))
     }
 }

@@ -1,6 +1,7 @@
 //! One candidate against a scripted world. What several candidates can do to each other is searched in `tests/model`.
 
 mod promises;
+mod strangers;
 
 use super::*;
 
