@@ -16,7 +16,10 @@ pub const LEDGER_UNREADABLE: &str = "LedgerUnreadable";
 /// What is stored was written by pods of a later start, or by another run than the one that is to be replaced.
 pub const STORED_BY_ANOTHER: &str = "StoredByAnother";
 
-const REASONS: [&str; 3] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER];
+/// A JVM that is not known as a JobManager asks for leadership.
+pub const JOB_MANAGER_UNKNOWN: &str = "JobManagerUnknown";
+
+const REASONS: [&str; 4] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER, JOB_MANAGER_UNKNOWN];
 
 /// A refusal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod digest_md5;
+pub mod entry_point;
 pub mod ha_data;
 pub mod lock;
 pub mod pointer;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::book::Book;
 use super::claim::{self, Claim};
 use super::fence::relation;
-use super::jvm::Process;
+use super::jvm;
 use super::pointers::Pointers;
 use crate::api::names;
 use crate::cluster::application::Run;
@@ -238,8 +238,5 @@ impl Collector {
 /// result were gone. The next holder of the Lease collects, and has no JVM that leads.
 fn end_leader(term: &Term) -> anyhow::Result<()> {
     tracing::info!(jvm = %term.jvm, "the application has ended and Flink has cleaned up: ending the JobManager, nobody leads any more");
-    if let Some(process) = Process::open(term.jvm) {
-        process.kill().context("failed to end the JobManager's process")?;
-    }
-    Ok(())
+    jvm::try_end(term.jvm).context("failed to end the JobManager's process")
 }

@@ -1,5 +1,6 @@
 //! The election's shell: feeds the pure [`Elector`] with events and carries out its actions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::book::Book;
 use super::copies::put_back_cluster;
-use super::jvm::Process;
+use super::jvm;
 use super::peers::Peers;
 use super::probes::Health;
 use super::shared::Shared;
@@ -63,7 +64,10 @@ pub struct Driver {
     pub namespace: String,
     /// A client of its own, made anew after each time-out: a dead connection must not delay the next attempt.
     pub lease_client: Client,
-    pub watched_jvm: Option<Incarnation>,
+    /// JVMs whose ends are awaited.
+    pub watched: BTreeSet<Incarnation>,
+    /// The last JVM beside ours that was told of.
+    pub second_jvm: Option<Incarnation>,
     pub holder: Option<String>,
     pub leads_since: Option<Instant>,
 }
@@ -103,6 +107,10 @@ impl Driver {
         }
         match event {
             Event::JvmHeard { jvm } => self.await_end_of(jvm),
+            Event::JvmFound { .. } => self.tell_of_second_jvm(),
+            Event::JvmDied { jvm } => {
+                self.watched.remove(&jvm);
+            }
             Event::JvmTookLock { .. } => {
                 self.leads_since = Some(Instant::now());
                 self.book.lift_refusal();
@@ -112,7 +120,9 @@ impl Driver {
         if matches!(event, Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }) {
             self.renew_client();
         }
-        if let (Event::JvmDied { .. }, Shown::Leader { term, .. }) = (&event, &*self.shown.borrow()) {
+        if let (Event::JvmDied { jvm }, Shown::Leader { term, .. }) = (&event, &*self.shown.borrow())
+            && term.jvm == *jvm
+        {
             let (shared, term) = (Arc::clone(&self.shared), term.clone());
             let config_maps = Api::namespaced(self.stamper.client.clone(), &self.namespace);
             tokio::spawn(async move { put_back_cluster(&shared, &config_maps, &term).await });
@@ -186,18 +196,15 @@ impl Driver {
                     shared.tell(Event::Stamped { term, outcome });
                 });
             }
-            Action::FindJvm { jvm } => match Process::open(jvm) {
-                Some(_) => {
-                    self.await_end_of(jvm);
-                    shared.tell(Event::JvmFound { jvm });
-                }
-                None => shared.tell(Event::JvmDied { jvm }),
-            },
+            Action::FindJvm { jvm } => {
+                self.await_end_of(jvm);
+                tokio::spawn(async move {
+                    shared.tell(if jvm::is_alive(jvm).await { Event::JvmFound { jvm } } else { Event::JvmDied { jvm } });
+                });
+            }
             Action::EndJvm { jvm, why } => {
                 tracing::warn!(%jvm, why, "ending the JobManager's process");
-                if let Some(Err(error)) = Process::open(jvm).map(|process| process.kill()) {
-                    tracing::error!(%error, "failed to end it");
-                }
+                tokio::spawn(jvm::end(jvm));
             }
             Action::Publish { term } => {
                 tracing::info!(term = term.number, "publishing this pod as the leader");
@@ -237,23 +244,30 @@ impl Driver {
         }
     }
 
-    /// Waits for the end of a JVM that has not been seen before.
+    /// Waits for the end of a JVM that is not watched yet.
     fn await_end_of(&mut self, jvm: Incarnation) {
-        if self.watched_jvm == Some(jvm) {
+        if !self.watched.insert(jvm) {
             return;
         }
-        self.watched_jvm = Some(jvm);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            if let Some(process) = Process::open(jvm)
-                && let Err(error) = process.ended().await
-            {
-                tracing::error!(%error, "cannot wait for the end of the JobManager's process");
-                return;
-            }
+            jvm::end_of(jvm).await;
             tracing::info!(%jvm, "the JobManager's process has ended");
             shared.tell(Event::JvmDied { jvm });
         });
+    }
+
+    /// Our JVM was looked at because another one asked, and it is alive.
+    fn tell_of_second_jvm(&mut self) {
+        let second = self.elector.beside();
+        if second.is_some() && second != self.second_jvm {
+            let second = second.map(|jvm| jvm.to_string());
+            tracing::warn!(
+                second,
+                "another Flink JVM of this pod asks for the lock while the first one lives: it stands by, and counts when that has ended"
+            );
+        }
+        self.second_jvm = second.or(self.second_jvm);
     }
 
     fn report(&mut self, now: crate::lease::elector::Time) {

@@ -1,64 +1,198 @@
-//! The JVM as a process: found as the owner of a loopback connection, awaited on a pidfd, ended by a signal.
+//! The JVM as a process: found as the owner of a loopback connection, known by its main class, awaited on a pidfd, ended by a signal.
 //!
 //! Works because the pod shares one process namespace and both containers run as the same user. A restart of the gateway does
-//! nothing to the JVM; a process id that is used again is told apart by its start time.
+//! nothing to the JVM; a process id that is used again is told apart by its start time. A process has ended only when the kernel says so: that it
+//! cannot be looked at, for want of file descriptors or of a right, says nothing, and it is looked at again.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
+use crate::flink::entry_point::{ENTRY_POINTS, main_class};
 use crate::lease::term::Incarnation;
+
+/// Between looks at a process that cannot be waited for.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A handle on one living process; it keeps meaning that process when the id is used again.
 pub struct Process {
     pub incarnation: Incarnation,
-    handle: OwnedFd,
+    /// `None` where the kernel gives none, or not now.
+    handle: Option<OwnedFd>,
 }
 
 impl Process {
-    /// `None` when the process is gone, or its id belongs to another one now.
-    pub fn open(incarnation: Incarnation) -> Option<Self> {
-        let handle = pidfd_open(Pid::from_raw(incarnation.pid)?, PidfdFlags::NONBLOCK).ok()?;
-        // In this order: the handle pins the process whose start time is read afterwards.
-        (start_time(incarnation.pid)? == incarnation.started).then_some(Self { incarnation, handle })
+    /// `None` when the process has ended, or its id belongs to another one now.
+    ///
+    /// # Errors
+    /// When it cannot be looked at. It may be alive.
+    pub fn open(incarnation: Incarnation) -> io::Result<Option<Self>> {
+        if incarnation.pid <= 0 {
+            return Ok(None);
+        }
+        let Some(pid) = Pid::from_raw(incarnation.pid) else { return Ok(None) };
+        let handle = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(handle) => Some(handle),
+            Err(Errno::SRCH) => return Ok(None),
+            Err(_) => None,
+        };
+        Self { incarnation, handle }.if_alive()
+    }
+
+    fn if_alive(self) -> io::Result<Option<Self>> {
+        // In this order: the handle pins the process whose start time is read, and is asked afterwards.
+        let stat = Stat::of(self.incarnation.pid)?;
+        if self.handle.as_ref().is_some_and(has_ended) {
+            return Ok(None);
+        }
+        match stat {
+            Some(stat) if stat.started != self.incarnation.started => Ok(None),
+            Some(stat) => Ok((!stat.has_ended).then_some(self)),
+            None if self.handle.is_some() => Err(io::Error::other("the process is alive, and /proc does not show it")),
+            None => Ok(None),
+        }
     }
 
     /// Returns when the process has ended. A thread of its own waits, because a runtime's thread would hold up the end of the gateway.
-    pub async fn ended(self) -> io::Result<()> {
+    async fn ended(self) -> io::Result<()> {
+        let handle = self.handle.ok_or(ErrorKind::Unsupported)?;
         let (tell, told) = oneshot::channel();
         thread::Builder::new().name("await-jvm".to_owned()).spawn(move || {
             let result = loop {
-                match poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], None) {
+                match poll(&mut [PollFd::new(&handle, PollFlags::IN)], None) {
                     Err(Errno::INTR) => {}
-                    result => break result,
+                    Ok(_) if !has_ended(&handle) => break Err(io::Error::other("the watch of the process ended before it")),
+                    result => break result.map(drop).map_err(io::Error::from),
                 }
             };
             // Nobody listens only while the gateway ends.
             let _ = tell.send(result);
         })?;
-        told.await.map_err(io::Error::other)?.map(|_| ()).map_err(io::Error::from)
+        told.await.map_err(io::Error::other)?
     }
 
-    pub fn kill(&self) -> io::Result<()> {
-        Ok(pidfd_send_signal(&self.handle, Signal::KILL)?)
+    /// # Errors
+    /// When the signal cannot be sent.
+    fn kill(&self) -> io::Result<()> {
+        let sent = match (&self.handle, Pid::from_raw(self.incarnation.pid)) {
+            (Some(handle), _) => pidfd_send_signal(handle, Signal::KILL),
+            (None, Some(pid)) => kill_process(pid, Signal::KILL),
+            (None, None) => Ok(()),
+        };
+        match sent {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
-/// The process at the other end of an accepted loopback connection.
+/// Returns when the process has ended, and not before: a watch that fails is taken up again, and meanwhile the process is looked at.
+pub async fn end_of(incarnation: Incarnation) {
+    let mut told = false;
+    loop {
+        let failed = match Process::open(incarnation) {
+            Ok(None) => return,
+            Ok(Some(process)) => match process.ended().await {
+                Ok(()) => return,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(jvm = %incarnation, error = %failed, "cannot wait for the end of the JobManager's process; looking at it again and again");
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Is the process alive? Returns once that is known.
+pub async fn is_alive(incarnation: Incarnation) -> bool {
+    let mut told = false;
+    loop {
+        match Process::open(incarnation) {
+            Ok(process) => return process.is_some(),
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!(jvm = %incarnation, %error, "cannot look whether the JobManager's process is alive; trying again");
+            }
+            Err(_) => {}
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Ends the process, if it has not ended; tried again until the signal is sent.
+pub async fn end(incarnation: Incarnation) {
+    let mut told = false;
+    while let Err(error) = try_end(incarnation) {
+        if !std::mem::replace(&mut told, true) {
+            tracing::error!(jvm = %incarnation, %error, "failed to end the JobManager's process; trying again");
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The same, once.
 ///
 /// # Errors
-/// A sentence for the log when no process of this user owns it.
-pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Incarnation, String> {
-    let inode = socket_inode(peer.port(), local.port())
+/// When the process cannot be looked at, or the signal cannot be sent.
+pub fn try_end(incarnation: Incarnation) -> io::Result<()> {
+    Process::open(incarnation)?.map_or(Ok(()), |process| process.kill())
+}
+
+fn has_ended(handle: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut asked = [PollFd::new(handle, PollFlags::IN)];
+    matches!(poll(&mut asked, Some(&now)), Ok(1)) && asked[0].revents().contains(PollFlags::IN)
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A JVM whose main class is one of Flink's entry points.
+    Flink(Incarnation),
+    /// Another process. `program`: the main class of a JVM, if it has one, else what was started.
+    Stranger { process: Incarnation, program: String, is_java: bool },
+}
+
+impl Owner {
+    /// Of a living process.
+    fn of(pid: i32) -> Result<Self, String> {
+        let unseen = |error: io::Error| format!("cannot look at process {pid}: {error}");
+        // In this order: a process that takes the id meanwhile has a later start time.
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).map_err(unseen)?;
+        let stat = Stat::of(pid).map_err(unseen)?;
+        let stat = stat.filter(|stat| !stat.has_ended).ok_or_else(|| format!("process {pid} has just ended"))?;
+        let incarnation = Incarnation { pid, started: stat.started };
+        let class = main_class(&command_line);
+        if class.as_deref().is_some_and(|class| ENTRY_POINTS.contains(&class)) {
+            return Ok(Self::Flink(incarnation));
+        }
+        let program = String::from_utf8_lossy(command_line.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+        let is_java = program.rsplit('/').next() == Some("java");
+        Ok(Self::Stranger { process: incarnation, program: class.filter(|_| is_java).unwrap_or(program), is_java })
+    }
+}
+
+/// The process at the other end of an accepted loopback connection. Of several that hold it, Flink's.
+///
+/// # Errors
+/// A sentence for the log when no process of this user owns it, or none can be looked at.
+pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Owner, String> {
+    let inode = socket_inode(peer.port(), local.port())?
         .ok_or_else(|| format!("no connection from port {} to port {} in /proc/net/tcp", peer.port(), local.port()))?;
     let target = format!("socket:[{inode}]");
+    let mut found =
+        Err("the process that asks cannot be seen: the pod needs shareProcessNamespace, and one user for both containers".to_owned());
     for pid in process_ids() {
         let owns = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
@@ -66,12 +200,40 @@ pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Incarnation, Stri
             .flatten()
             .any(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == target.as_str()));
         if owns {
-            let started = start_time(pid).ok_or_else(|| format!("process {pid} has just ended"))?;
-            return Ok(Incarnation { pid, started });
+            match Owner::of(pid) {
+                Ok(Owner::Flink(incarnation)) => return Ok(Owner::Flink(incarnation)),
+                // Whoever cannot be looked at may be Flink.
+                Err(why) => found = Err(why),
+                Ok(stranger) if matches!(found, Err(ref why) if why.starts_with("the process")) => found = Ok(stranger),
+                Ok(_) => {}
+            }
         }
     }
-    Err("the process that asks for the lock cannot be seen: the pod needs shareProcessNamespace, and one user for both containers"
-        .to_owned())
+    found
+}
+
+/// A connection whose owner is looked for until it is found.
+pub struct Connection {
+    local: SocketAddr,
+    peer: SocketAddr,
+    owner: OnceLock<Owner>,
+}
+
+impl Connection {
+    pub fn new(local: SocketAddr, peer: SocketAddr) -> Self {
+        Self { local, peer, owner: OnceLock::new() }
+    }
+
+    /// # Errors
+    /// A sentence for the log when it cannot be told now.
+    pub async fn owner(&self) -> Result<Owner, String> {
+        if let Some(owner) = self.owner.get() {
+            return Ok(owner.clone());
+        }
+        let (local, peer) = (self.local, self.peer);
+        let found = tokio::task::spawn_blocking(move || owner_of(local, peer)).await.map_err(|error| error.to_string())??;
+        Ok(self.owner.get_or_init(|| found).clone())
+    }
 }
 
 fn process_ids() -> impl Iterator<Item = i32> {
@@ -79,51 +241,55 @@ fn process_ids() -> impl Iterator<Item = i32> {
 }
 
 /// Inode of the IPv4 or IPv6 socket with these local and remote ports on loopback.
-fn socket_inode(local: u16, remote: u16) -> Option<String> {
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let text = fs::read_to_string(table).ok()?;
-        text.lines().skip(1).find_map(|line| {
+fn socket_inode(local: u16, remote: u16) -> Result<Option<String>, String> {
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = match fs::read_to_string(table) {
+            Ok(text) => text,
+            // Without IPv6 there is no table.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(format!("failed to read {table}: {error}")),
+        };
+        let found = text.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let port = |field: &str| u16::from_str_radix(field.rsplit_once(':')?.1, 16).ok();
             (port(fields.get(1)?)? == local && port(fields.get(2)?)? == remote).then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
-        })
-    })
+        });
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
-/// Clock ticks since boot; `None` when there is no such process. The command name may contain anything, so parse behind it.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+/// What `/proc/<pid>/stat` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    /// Clock ticks since boot.
+    started: u64,
+    /// Nothing of it runs any more, though its parent has not asked for its end yet.
+    has_ended: bool,
+}
+
+impl Stat {
+    /// `None` when there is no such process.
+    fn of(pid: i32) -> io::Result<Option<Self>> {
+        match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(text) => Self::parse(&text).map(Some).ok_or_else(|| ErrorKind::InvalidData.into()),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+            // If /proc shows us, it shows whoever lives.
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::metadata("/proc/self/stat").map(|_| None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The command name may contain anything, so what counts stands behind it. The first thread may have ended before others.
+    fn parse(text: &str) -> Option<Self> {
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let threads: u64 = fields.get(17)?.parse().ok()?;
+        let has_ended = ["Z", "X", "x"].contains(fields.first()?) && threads <= 1;
+        Some(Self { started: fields.get(19)?.parse().ok()?, has_ended })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::process::Command;
-
-    #[test]
-    fn the_owner_of_a_loopback_connection_is_found() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
-        let (accepted, peer) = listener.accept().expect("accept");
-        let found = owner_of(accepted.local_addr().expect("address"), peer).expect("owner");
-        assert_eq!(found.pid, std::process::id() as i32);
-        drop(client);
-    }
-
-    #[tokio::test]
-    async fn the_end_of_a_process_is_noticed_and_its_id_is_not_enough_to_be_it() {
-        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-        let pid = child.id() as i32;
-        let incarnation = Incarnation { pid, started: start_time(pid).expect("start time") };
-        assert!(Process::open(Incarnation { started: incarnation.started + 1, ..incarnation }).is_none());
-        Process::open(incarnation).expect("alive").kill().expect("kill");
-        let process = Process::open(incarnation);
-        child.wait().expect("wait");
-        if let Some(process) = process {
-            process.ended().await.expect("ended");
-        }
-        assert!(Process::open(incarnation).is_none());
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`translate`]. Effects: [`proxy`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
+//! Pure: [`request`], [`asker`], [`translate`]. Effects: [`proxy`], [`strangers`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
 
 pub mod adopter;
 pub mod application;
+pub mod asker;
 pub mod book;
 pub mod bookkeeper;
 pub mod claim;
@@ -30,11 +31,13 @@ pub mod rest;
 pub mod savepointer;
 pub mod shared;
 pub mod stamp;
+pub mod strangers;
 pub mod sweeper;
 pub mod translate;
 pub mod upstream;
 pub mod zookeeper;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,6 +123,9 @@ pub struct Arguments {
     /// Where the JVM finds its API server.
     #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], names::JVM_PORT)))]
     pub jvm_address: SocketAddr,
+    /// For tests that write in the name of a leader: a process whose requests are taken for those of the JVM that leads.
+    #[arg(long, hide = true)]
+    pub stand_in: Option<i32>,
     /// Where the kubelet finds probes and metrics.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], names::PROBE_PORT)))]
     pub probe_address: SocketAddr,
@@ -180,7 +186,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
-    let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream: upstream::Upstream::new(&config)? });
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
@@ -190,6 +195,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         cluster: arguments.cluster.clone(),
         pointers: pointers::Pointers::ConfigMaps,
     };
+    let strangers = strangers::Strangers::new(book.clone(), arguments.pod_name.clone());
+    let (upstream, stand_in) = (upstream::Upstream::new(&config)?, arguments.stand_in);
+    let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream, strangers, stand_in });
     let rest = rest::Rest::new(&arguments.jvm_rest);
     let run = run_of(&arguments);
     let beside = run.as_ref().map(|run| application::Application::new(&book, reached.as_ref(), &rest, run, configuration));
@@ -225,7 +233,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         lease_name: names::lease(&arguments.cluster),
         namespace: arguments.namespace.clone(),
         lease_client: client,
-        watched_jvm: None,
+        watched: BTreeSet::new(),
+        second_jvm: None,
         holder: None,
         leads_since: None,
     };

@@ -20,15 +20,16 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::asker::By;
 use super::fence;
-use super::jvm;
+use super::jvm::{Connection, Owner};
 use super::request::Call;
 use super::shared::Shared;
+use super::strangers::Strangers;
 use super::translate::{Asked, Known, Plan, Tells, Then, plan, status};
 use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
 use crate::flink::{ha_data, lock};
 use crate::lease::elector::{Event, Shown};
-use crate::lease::term::Incarnation;
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 
 /// A held request is answered after this long at the latest; Flink's client gives up at 10 s.
@@ -40,10 +41,14 @@ type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 pub struct Proxy {
     pub shared: Arc<Shared>,
     pub upstream: Upstream,
+    pub strangers: Strangers,
+    /// A process whose requests are taken for those of the JVM that leads.
+    pub stand_in: Option<i32>,
 }
 
 /// One request, read.
 struct Exchange {
+    by: By,
     call: Call,
     parts: Parts,
     bytes: Bytes,
@@ -68,33 +73,38 @@ impl Proxy {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
-        let owner = tokio::task::spawn_blocking(move || jvm::owner_of(local, peer)).await?;
-        let owner = owner.inspect_err(|reason| tracing::warn!(reason, "cannot tell which process asks")).ok();
+        let connection = Arc::new(Connection::new(stream.local_addr()?, peer));
+        // At once: who asks may be gone soon.
+        if let Err(reason) = connection.owner().await {
+            tracing::warn!(reason, "cannot tell which process asks");
+        }
         let service = service_fn(move |request| {
-            let proxy = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(proxy.answer(request, owner).await) }
+            let (proxy, connection) = (Arc::clone(&self), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(proxy.answer(request, &connection).await) }
         });
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
         Ok(())
     }
 
-    async fn answer(&self, request: Request<Incoming>, jvm: Option<Incarnation>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let call = self.shared.names.call(&parts.method, parts.uri.path(), parts.headers.contains_key(UPGRADE));
+        // What cannot be read as text is no offer of HTTP/2.
+        let upgrade = parts.headers.get(UPGRADE).map(|value| value.to_str().unwrap_or_default());
+        let call = self.shared.names.call(&parts.method, parts.uri.path(), parts.uri.query(), upgrade);
         let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return local(413, &status(413, "RequestEntityTooLarge", &error.to_string())),
         };
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if let (Call::ReadLock | Call::WriteLock, Some(jvm)) = (&call, jvm) {
+        let by = self.by(connection, &call).await;
+        if let (Call::ReadLock | Call::WriteLock, By::Jvm(jvm)) = (&call, by) {
             self.shared.tell(Event::JvmHeard { jvm });
         }
-        let exchange = Exchange { call, parts, bytes, json };
+        let exchange = Exchange { by, call, parts, bytes, json };
         match self.decide(&exchange).await {
             Plan::Answer { code, body, tells } | Plan::Hold { code, body, tells } => {
-                match (tells, jvm) {
-                    (Tells::Foreign, Some(jvm)) => self.shared.tell(Event::JvmTold { jvm }),
+                match (tells, by) {
+                    (Tells::Foreign, By::Jvm(jvm)) => self.shared.tell(Event::JvmTold { jvm }),
                     (Tells::Resigned, _) => self.shared.tell(Event::JvmResigned),
                     _ => {}
                 }
@@ -107,6 +117,18 @@ impl Proxy {
                 Err(error) => failed(&error),
             },
         }
+    }
+
+    /// Who asks. A process that cannot be looked at now is looked at again with its next request.
+    async fn by(&self, connection: &Connection, call: &Call) -> By {
+        let Ok(owner) = connection.owner().await else { return By::Unseen };
+        let by = match owner {
+            Owner::Flink(jvm) => By::Jvm(jvm),
+            Owner::Stranger { process, .. } if self.stand_in == Some(process.pid) => By::StandIn,
+            Owner::Stranger { .. } => By::Stranger,
+        };
+        self.strangers.note(&owner, by, call);
+        by
     }
 
     /// The plan, after holding the request for as long as the plan is to hold it.
@@ -131,7 +153,7 @@ impl Proxy {
         let (names, ended) = (&self.shared.names, self.shared.ended());
         let (now, wall_clock) = (self.shared.clock.now(), Timestamp::now());
         let known = Known { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
-        plan(&Asked { call: &exchange.call, body: &exchange.json }, &known)
+        plan(&Asked { by: exchange.by, call: &exchange.call, body: &exchange.json }, &known)
     }
 
     /// Nothing of ours: headers and bytes go both ways as they come, watches included.

@@ -33,6 +33,8 @@ pub enum Call {
     PatchJob,
     /// A watch by WebSocket, which the API server refuses without an Origin header.
     WebSocketWatch,
+    /// Another request that asks for a protocol other than HTTP, such as `exec` and `port-forward`.
+    OtherProtocol,
     /// Nothing of ours: passed through.
     Other,
 }
@@ -52,10 +54,10 @@ impl Names {
         format!("{}/{config_map}", self.collection())
     }
 
-    /// Reads the meaning from method, path (without query) and headers.
-    pub fn call(&self, method: &Method, path: &str, upgrade: bool) -> Call {
-        if upgrade {
-            return Call::WebSocketWatch;
+    /// Reads the meaning from method, path and query, and the header `Upgrade`.
+    pub fn call(&self, method: &Method, path: &str, query: Option<&str>, upgrade: Option<&str>) -> Call {
+        if upgrade.is_some_and(leaves_http) {
+            return if *method == Method::GET && is_watch(path, query) { Call::WebSocketWatch } else { Call::OtherProtocol };
         }
         let Some(rest) = path.strip_prefix(&self.collection()) else { return Call::Other };
         let name = match rest {
@@ -87,6 +89,18 @@ impl Names {
     }
 }
 
+/// An offer of HTTP/2 may be passed over, and every HTTP client of Java makes one.
+fn leaves_http(upgrade: &str) -> bool {
+    !upgrade.trim().eq_ignore_ascii_case("h2c")
+}
+
+/// As the API server reads it: whatever does not say no.
+fn is_watch(path: &str, query: Option<&str>) -> bool {
+    let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "true")));
+    let asked = pairs.filter(|(key, _)| *key == "watch").any(|(_, value)| !["", "0", "false"].contains(&value));
+    asked || path.starts_with("/api/v1/watch/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +110,7 @@ mod tests {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let job = "demo-0123456789abcdef0123456789abcdef-config-map";
         let base = "/api/v1/namespaces/ns/configmaps";
-        let call = |method: Method, path: &str| names.call(&method, path, false);
+        let call = |method: Method, path: &str| names.call(&method, path, None, None);
         assert_eq!(call(Method::GET, &format!("{base}/demo-cluster-config-map")), Call::ReadLock);
         assert_eq!(call(Method::PATCH, &format!("{base}/demo-cluster-config-map")), Call::WriteLock);
         assert_eq!(call(Method::PUT, &format!("{base}/demo-cluster-config-map")), Call::Replace("demo-cluster-config-map".into()));
@@ -109,6 +123,21 @@ mod tests {
         assert_eq!(call(Method::PUT, &format!("{base}/somebody-elses")), Call::Other);
         assert_eq!(call(Method::GET, "/api/v1/namespaces/ns/configmapsx/a"), Call::Other);
         assert_eq!(call(Method::GET, "/api/v1/namespaces/other/configmaps/demo-cluster-config-map"), Call::Other);
-        assert_eq!(names.call(&Method::GET, base, true), Call::WebSocketWatch);
+    }
+
+    #[test]
+    fn only_a_watch_is_answered_as_one() {
+        let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
+        let base = "/api/v1/namespaces/ns/configmaps";
+        let get = |path: &str, query: &str, upgrade: &str| names.call(&Method::GET, path, Some(query), Some(upgrade));
+        // As Flink's client sends it.
+        let watch = "fieldSelector=metadata.name%3Ddemo-cluster-config-map&resourceVersion=7&allowWatchBookmarks=true&watch=true";
+        assert_eq!(get(base, watch, "websocket"), Call::WebSocketWatch);
+        assert_eq!(get("/api/v1/namespaces/ns/pods/jm/exec", "command=id", "websocket"), Call::OtherProtocol);
+        assert_eq!(get("/api/v1/namespaces/ns/pods/jm/portforward", "", "SPDY/3.1"), Call::OtherProtocol);
+        assert_eq!(get(base, "watch=false", "websocket"), Call::OtherProtocol);
+        let lock = format!("{base}/demo-cluster-config-map");
+        assert_eq!(get(&lock, "", "h2c"), Call::ReadLock, "HTTP/1.1 is an answer to an offer of HTTP/2");
+        assert_eq!(names.call(&Method::PUT, &lock, Some("watch=true"), Some("websocket")), Call::OtherProtocol);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::asker::{By, NotLeading, STRANGER, UNSEEN, leading, leading_by};
 use super::request::{Call, Names};
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
@@ -60,6 +61,7 @@ pub enum Then {
 
 /// A request of the JVM, as far as the decision needs it.
 pub struct Asked<'a> {
+    pub by: By,
     pub call: &'a Call,
     /// JSON body; `Null` when there is none or it is not JSON.
     pub body: &'a Value,
@@ -83,38 +85,29 @@ pub fn plan(asked: &Asked, known: &Known) -> Plan {
         Call::Other => Plan::Pass,
         // 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; a refusal would stall it for seconds.
         Call::WebSocketWatch => Plan::Answer { code: 200, body: json!({}), tells: Tells::Nothing },
+        Call::OtherProtocol => {
+            refuse(501, "NotImplemented", "of all that leaves HTTP only watches are answered; ask the API server itself")
+        }
+        Call::Create if !is_ha_object(known.names, asked.body) => Plan::Pass,
+        Call::ReadLock | Call::ReadJob(_) if asked.by == By::Stranger => Plan::Pass,
+        _ if asked.by == By::Stranger => refuse(403, "Forbidden", STRANGER),
         Call::DeleteCollection => {
             refuse(403, "Forbidden", "the gateway deletes HA ConfigMaps one by one; this Flink version is not supported")
         }
         Call::PatchJob => refuse(403, "Forbidden", "Flink does not patch the ConfigMap of a job; a patch could not be fenced"),
-        Call::Create if !is_ha_object(known.names, asked.body) => Plan::Pass,
-        Call::ReadLock => read_lock(known),
-        Call::WriteLock => write_lock(asked.body, known),
-        Call::ReadJob(name) => match leading(known) {
+        Call::ReadLock => read_lock(asked.by, known),
+        Call::WriteLock => write_lock(asked, known),
+        Call::ReadJob(name) => match leading_by(asked.by, known) {
             Ok(term) => Plan::Forward { body: None, then: Then::CheckStamp { name: name.clone(), term: term.clone() } },
             Err(NotLeading::Undecided) => undecided(),
-            Err(NotLeading::Standby) => Plan::Pass,
+            Err(NotLeading::Standby | NotLeading::Unseen) => Plan::Pass,
         },
-        Call::Replace(_) | Call::Create | Call::Delete(_) => match leading(known) {
+        Call::Replace(_) | Call::Create | Call::Delete(_) => match leading_by(asked.by, known) {
             Ok(term) => write(asked, known, term),
             Err(NotLeading::Undecided) => undecided(),
             Err(NotLeading::Standby) => refuse(409, "Conflict", "this JobManager does not hold the Lease"),
+            Err(NotLeading::Unseen) => refuse(503, "ServiceUnavailable", UNSEEN),
         },
-    }
-}
-
-enum NotLeading {
-    Undecided,
-    Standby,
-}
-
-/// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments whether it goes
-/// on, and a JVM that is told too early steps down for nothing.
-fn leading<'a>(known: &Known<'a>) -> Result<&'a Term, NotLeading> {
-    match known.shown {
-        Shown::Free { term, until } | Shown::Leader { term, until } if known.now < *until => Ok(term),
-        Shown::Undecided | Shown::Free { .. } | Shown::Leader { .. } => Err(NotLeading::Undecided),
-        Shown::Standby { .. } => Err(NotLeading::Standby),
     }
 }
 
@@ -124,10 +117,12 @@ fn stored_now<'a>(known: &Known<'a>) -> Option<&'a Value> {
     known.stored.filter(|stored| stamp(stored).is_some_and(|stamp| stamp.as_ref() == Ok(term)))
 }
 
-fn read_lock(known: &Known) -> Plan {
-    match (leading(known), stored_now(known)) {
-        (Err(NotLeading::Undecided), _) => undecided(),
-        (Ok(_), Some(stored)) => Plan::Answer { code: 200, body: stored.clone(), tells: Tells::Nothing },
+fn read_lock(by: By, known: &Known) -> Plan {
+    match (leading_by(by, known), stored_now(known)) {
+        (Err(NotLeading::Undecided), _) | (Err(NotLeading::Unseen), None) => undecided(),
+        // A free lock is shown to nobody who cannot take it.
+        (Err(NotLeading::Unseen), _) if !matches!(known.shown, Shown::Leader { .. }) => undecided(),
+        (Ok(_) | Err(NotLeading::Unseen), Some(stored)) => Plan::Answer { code: 200, body: stored.clone(), tells: Tells::Nothing },
         (Ok(term), None) => {
             let then = Then::CheckStamp { name: known.names.cluster_config_map(), term: term.clone() };
             Plan::Forward { body: None, then }
@@ -136,19 +131,25 @@ fn read_lock(known: &Known) -> Plan {
             let (code, body, tells) = (200, with_foreign_lock(known), Tells::Foreign);
             // A JVM that must step down is answered at once; a standby may wait until something changes.
             match known.shown {
-                Shown::Standby { told: true } => Plan::Hold { code, body, tells },
-                _ => Plan::Answer { code, body, tells },
+                Shown::Standby { told: false } => Plan::Answer { code, body, tells },
+                _ => Plan::Hold { code, body, tells },
             }
         }
     }
 }
 
-fn write_lock(patch: &Value, known: &Known) -> Plan {
+fn write_lock(asked: &Asked, known: &Known) -> Plan {
+    let patch = asked.body;
     let Some(holder) = lock::of_object(patch).and_then(lock::holder) else {
         return refuse(403, "Forbidden", "a patch of the cluster ConfigMap must carry Flink's lock annotation");
     };
-    match (known.shown, leading(known), stored_now(known)) {
+    match (known.shown, leading_by(asked.by, known), stored_now(known)) {
         (_, Err(NotLeading::Undecided), _) => undecided(),
+        // A renewal, which writes nothing.
+        (Shown::Leader { .. }, Err(NotLeading::Unseen), Some(stored)) if !holder.is_empty() => {
+            Plan::Answer { code: 200, body: stored.clone(), tells: Tells::Nothing }
+        }
+        (_, Err(NotLeading::Unseen), _) => refuse(503, "ServiceUnavailable", UNSEEN),
         (_, Err(NotLeading::Standby), _) => refuse(409, "Conflict", "another JobManager holds the Lease"),
         (Shown::Leader { .. }, Ok(_), Some(stored)) => {
             let tells = if holder.is_empty() { Tells::Resigned } else { Tells::Nothing };
@@ -272,7 +273,7 @@ mod tests {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let ended = BTreeSet::from(["over".to_owned()]);
         let known = Known { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
-        plan(&Asked { call: &call, body: &body }, &known)
+        plan(&Asked { by: By::Jvm(term(1).jvm), call: &call, body: &body }, &known)
     }
 
     fn leader(number: u64) -> Shown {

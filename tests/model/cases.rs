@@ -109,6 +109,7 @@ pub const CASES: [Case; 32] = [
         budget: 2,
         ..CASE
     },
+    Case { mutant: Mutant::StrangerCounts, breaks: &[L4], faults: &[StrangerAsks], ..CASE },
     Case { mutant: Mutant::StampsLowered, breaks: &[S2], faults: &[CrashGateway, DeleteLease], budget: 2, ..CASE },
     Case { mutant: Mutant::NotToldBeforeCampaign, breaks: &[S5], faults: &[CrashGateway, KillJvm], budget: 2, ..CASE },
     Case { mutant: Mutant::WallClocks, breaks: &[S4, L2], budget: 0, ..CASE },

@@ -138,6 +138,16 @@ fn drifting() -> Vec<Vec<u64>> {
 /// Searched in every run of the tests.
 pub fn searched() -> Vec<Model> {
     vec![
+        Model { name: "strangers", faults: vec![StrangerAsks, KillJvm, CrashGateway, HangJvm], budget: 2, ..base() },
+        Model {
+            name: "strangers: calm",
+            settings: settings(6, 5),
+            faults: faults(&[MESSAGES, &[StrangerAsks]]),
+            budget: 2,
+            checks: [TIMED, &[L4]].concat(),
+            deadline: 10,
+            ..base()
+        },
         Model {
             name: "two candidates, messages: calm",
             // One renewal late and then in conflict, each followed by a pause that is rounded up to a tick.

@@ -11,6 +11,8 @@ pub enum Fault {
     CrashGateway,
     KillJvm,
     HangJvm,
+    /// Another JVM of the pod asks for the lock.
+    StrangerAsks,
     /// The gateway stands still; its clock runs on.
     PauseGateway,
     /// Gateway, JVM and clock stand still.
@@ -72,6 +74,7 @@ impl Model {
             let disturbs = match fault {
                 Fault::CrashGateway
                 | Fault::HangJvm
+                | Fault::StrangerAsks
                 | Fault::PauseGateway
                 | Fault::FreezeMachine
                 | Fault::Partition
@@ -92,6 +95,7 @@ impl Model {
             Fault::CrashGateway
             | Fault::KillJvm
             | Fault::HangJvm
+            | Fault::StrangerAsks
             | Fault::PauseGateway
             | Fault::FreezeMachine
             | Fault::ClockStops
@@ -106,6 +110,8 @@ impl Model {
         world.ghost.change(|ghost| {
             ghost.leaderless = 0;
             match fault {
+                // Nothing is to come of it.
+                Fault::StrangerAsks => {}
                 Fault::HoldRequest | Fault::HoldAnswer | Fault::HoldEvent => ghost.late_messages += 1,
                 _ => ghost.others += 1,
             }
@@ -133,6 +139,7 @@ impl Model {
             Fault::CrashGateway if candidate.gateway.is_some() => self.crash_gateway(world, c),
             Fault::KillJvm if candidate.jvm.life != Life::Dead => self.kill_jvm(world, c),
             Fault::HangJvm if candidate.jvm.life == Life::Running => world.jvm(c, |jvm| jvm.life = Life::Hung),
+            Fault::StrangerAsks if candidate.gateway_runs() => self.stranger_asks(world, c),
             Fault::PauseGateway if candidate.gateway_runs() => {
                 world.gateway(c, |gateway| gateway.paused = true);
             }

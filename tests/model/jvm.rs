@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use pure::api::names;
 use pure::flink::lock;
+use pure::gateway::asker::By;
 use pure::gateway::request::{Call as Asks, Names};
 use pure::gateway::translate::{Asked, Known, Plan, Tells, Then, plan, stamp};
 use pure::lease::elector::{Event, Shown};
@@ -13,9 +14,12 @@ use serde_json::{Value, json};
 
 use super::model::Model;
 use super::mutants::Mutant;
-use super::properties::Session;
+use super::properties::{S2, Session};
 use super::requests::{Call, Writer};
 use super::world::{Cluster, Gateway, Job, Life, Operation, Read, World, incarnation};
+
+/// The incarnation of a JVM beside the candidate's.
+const STRANGER: u8 = 99;
 
 const JOBS: [&str; 2] = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
 
@@ -57,6 +61,10 @@ fn stored_in(gateway: &Gateway, term: &Term) -> bool {
 impl Model {
     /// Asks production code what to do with a request of this candidate's JVM.
     fn plan(&self, world: &World, c: usize, call: &Asks, body: &Value) -> Plan {
+        self.plan_by(world, c, By::Jvm(self.seen_incarnation(world, c)), call, body)
+    }
+
+    fn plan_by(&self, world: &World, c: usize, by: By, call: &Asks, body: &Value) -> Plan {
         let candidate = &world.candidates[c];
         let shown = candidate.shown().unwrap_or(Shown::Undecided);
         let stored = candidate.gateway.as_ref().and_then(|gateway| gateway.stored.as_ref()).map(json_of_cluster);
@@ -65,7 +73,7 @@ impl Model {
         let ended = BTreeSet::new();
         let (now, wall_clock) = (candidate.time(), Timestamp::UNIX_EPOCH);
         let known = Known { names: &names, shown: &shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
-        plan(&Asked { call, body }, &known)
+        plan(&Asked { by, call, body }, &known)
     }
 
     /// How the gateway knows the process behind a connection.
@@ -83,6 +91,23 @@ impl Model {
         });
         if self.mutant != Some(Mutant::SameTermForNewJvm) {
             self.tell(world, c, Event::JvmDied { jvm });
+        }
+    }
+
+    /// Another Flink JVM of the pod asks for the lock, and has ended before anybody looks at it.
+    pub fn stranger_asks(&self, world: &mut World, c: usize) {
+        let stranger = incarnation(c, STRANGER);
+        if self.mutant == Some(Mutant::StrangerCounts) {
+            // Whoever asks takes the place of the JVM.
+            let jvm = self.seen_incarnation(world, c);
+            self.tell(world, c, Event::JvmDied { jvm });
+        }
+        self.tell(world, c, Event::JvmHeard { jvm: stranger });
+        let Some(term) = world.candidates[c].valid_term().filter(|term| term.jvm != stranger) else { return };
+        let body = json_of(&job_name(0), 1, &Some(term), Some("me"), true);
+        let writes = [Asks::Replace(job_name(0)), Asks::Delete(job_name(0)), Asks::WriteLock];
+        if writes.iter().any(|call| !matches!(self.plan_by(world, c, By::Jvm(stranger), call, &body), Plan::Answer { code: 409, .. })) {
+            world.ghost.change(|ghost| ghost.breaks(S2));
         }
     }
 

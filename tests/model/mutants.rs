@@ -18,6 +18,8 @@ pub enum Mutant {
     ShownBeforeStamped,
     NoStampAfterRestart,
     SameTermForNewJvm,
+    /// A process that asks for the lock takes the place of the JVM, though that lives.
+    StrangerCounts,
     /// A stamp that is not lower is written over. After the Lease was deleted, term numbers begin anew.
     StampsLowered,
     NotToldBeforeCampaign,
@@ -67,7 +69,7 @@ impl Mutant {
         match self {
             Self::LeaseWithoutCas => "I1",
             Self::StampsLowered => "I2",
-            Self::SameTermForNewJvm | Self::NoStampAfterRestart => "I3",
+            Self::SameTermForNewJvm | Self::NoStampAfterRestart | Self::StrangerCounts => "I3",
             Self::ShownBeforeStamped | Self::JobsNotStamped | Self::JobsListedFirst | Self::MissingNotCreated => "I4",
             Self::LateAnswersExtend | Self::ValidityIgnored => "I5",
             Self::WallClocks | Self::OutageIsSilence | Self::EmptiedIsFree | Self::ProbesIgnored => "I6",

@@ -70,7 +70,7 @@ impl Ghost {
         (0..self.grants.len() as u8).max_by_key(|index| (self.grants[*index as usize].number, *index))
     }
 
-    fn breaks(&mut self, property: &'static str) {
+    pub fn breaks(&mut self, property: &'static str) {
         if !self.broken.contains(&property) {
             self.broken.push(property);
             self.broken.sort_unstable();

@@ -13,6 +13,7 @@ pub mod flink {
 
 #[path = "../../src/gateway"]
 pub mod gateway {
+    pub mod asker;
     pub mod request;
     pub mod translate;
 }

@@ -21,7 +21,7 @@
 //! |---|---|
 //! | I1 compare-and-swap | `LeaseWithoutCas` |
 //! | I2 terms rise | `StampsLowered` |
-//! | I3 a term is one JVM under one gateway process | `SameTermForNewJvm`, `NoStampAfterRestart` |
+//! | I3 a term is one JVM under one gateway process | `SameTermForNewJvm`, `NoStampAfterRestart`, `StrangerCounts` |
 //! | I4 stamped before shown | `ShownBeforeStamped`, `JobsNotStamped`, `JobsListedFirst`, `MissingNotCreated` |
 //! | I5 validity | `LateAnswersExtend`, `ValidityIgnored` |
 //! | I6 silence is measured here | `WallClocks`, `OutageIsSilence`, `EmptiedIsFree`, `ProbesIgnored` |

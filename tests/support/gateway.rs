@@ -98,6 +98,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     std::fs::write(&key, "the key of this test's gateways").expect("failed to write the gateways' key");
     let key = key.display().to_string();
     let socket = hand_over_socket(&pod.directory).display().to_string();
+    let stand_in = std::process::id().to_string();
     let high_availability = names::high_availability_cluster_id(namespace, name);
     let flags = [
         ("--cluster", name),
@@ -122,6 +123,8 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
         ("--peer-address", &probe_address),
         ("--peer-key", &key),
         ("--hand-over-socket", &socket),
+        // Tests write in the name of a leader, from this very process.
+        ("--stand-in", &stand_in),
     ];
     let of_quorum = quorum.map(Quorum::flags).unwrap_or_default();
     let of_pod = pod.flags.iter().map(Into::into);

@@ -19,7 +19,7 @@ use crate::cluster::election::Notes;
 use crate::flink::zookeeper::{JOBS, LEADER, PLANS, Paths};
 use crate::gateway::book::Book;
 use crate::gateway::endpoint::Publisher;
-use crate::gateway::jvm::Process;
+use crate::gateway::jvm;
 use crate::gateway::pointers::Znodes;
 use crate::gateway::probes::Health;
 use crate::lease::elector::{Event, Shown, Time};
@@ -339,12 +339,14 @@ impl Watcher {
         self.outlets.shown.send_replace(Shown::Standby { told: true });
         self.znodes.lead_by(None);
         self.pass.let_store(None);
-        if let (Some(process), true) = (Process::open(tenure.jvm), self.pass.silence() > self.frozen(tenure.latch.session)) {
-            // It would go on as a leader when it wakes up, and its heartbeats make TaskManagers drop the new leader's job.
-            tracing::warn!(jvm = %tenure.jvm, "the JobManager is frozen and its session has expired: ending its process");
-            if let Err(error) = process.kill() {
-                tracing::error!(%error, "failed to end it");
-            }
+        if self.pass.silence() > self.frozen(tenure.latch.session) {
+            tokio::spawn(async move {
+                if jvm::is_alive(tenure.jvm).await {
+                    // It would go on as a leader when it wakes up, and its heartbeats make TaskManagers drop the new leader's job.
+                    tracing::warn!(jvm = %tenure.jvm, "the JobManager is frozen and its session has expired: ending its process");
+                    jvm::end(tenure.jvm).await;
+                }
+            });
         }
         let Some(term) = tenure.term else { return };
         let terminates = self.terminating.is_some_and(|since| since.elapsed() < self.identity.hand_over);

@@ -17,9 +17,8 @@ use crate::cluster::election::Notes;
 use crate::cluster::refusal::{Refusal, STORED_BY_ANOTHER};
 use crate::flink::pointer;
 use crate::gateway::book::Book;
-use crate::gateway::jvm::Process;
 use crate::gateway::pointers::Znodes;
-use crate::gateway::{adopter, over};
+use crate::gateway::{adopter, jvm, over};
 use crate::lease::term::{Incarnation, Term};
 use crate::world::storage::Storage;
 use crate::world::{takeover, zookeeper};
@@ -202,9 +201,7 @@ impl Examiner {
             other => {
                 tracing::warn!(?other, jvm = %term.jvm, "the JobManager leads where it must not: ending its process");
                 self.door.close(term.jvm);
-                if let Some(process) = Process::open(term.jvm) {
-                    process.kill().context("failed to end the JobManager's process")?;
-                }
+                jvm::try_end(term.jvm).context("failed to end the JobManager's process")?;
                 anyhow::bail!("another JobManager leads soon, or none")
             }
         }

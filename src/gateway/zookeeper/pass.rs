@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::door::Door;
 use crate::flink::znode_requests::{Part, Requests, named, refuse, refuse_removal_of_all};
 use crate::flink::zookeeper::{CONNECT_LIMIT, Session, session_of_response};
-use crate::gateway::jvm::{Process, owner_of};
+use crate::gateway::jvm::{Connection, Owner, end_of};
 use crate::gateway::mender::{Stored, mend_before_grant};
 use crate::gateway::pointers::Znodes;
 use crate::gateway::shared::Shared;
@@ -30,15 +30,22 @@ use crate::world::zookeeper;
 /// Between tries to end a session.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How often the process behind a connection is looked for.
+const LOOKS: u32 = 10;
+
 /// What is copied at a time, in bytes.
 const BUFFER: usize = 16 << 10;
+
+/// Why a job is not stored.
+const STRANGER: &str = "only the JobManager stores jobs, and this is another process";
+const UNKNOWN: &str = "the API server does not tell whether it has ended; to be submitted again";
 
 /// What is known of the JVM and its sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// Sessions that may still live, by id.
     pub sessions: BTreeMap<i64, Held>,
-    /// The process that connected last.
+    /// The Flink JVM that connected last.
     pub jvm: Option<Incarnation>,
     /// Processes that have ended: the last one.
     pub ended: Option<Incarnation>,
@@ -89,7 +96,10 @@ impl Pass {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    fn hear(&self) {
+    fn hear(&self, is_stranger: bool) {
+        if is_stranger {
+            return;
+        }
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -109,33 +119,43 @@ impl Pass {
     }
 
     async fn connection(self: Arc<Self>, mut near: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        self.hear();
         near.set_nodelay(true)?;
-        let local = near.local_addr()?;
-        let owner = tokio::task::spawn_blocking(move || owner_of(local, peer));
+        let owner = look(Connection::new(near.local_addr()?, peer)).await;
+        let is_stranger = matches!(owner, Ok(Owner::Stranger { .. }));
+        self.hear(is_stranger);
         let request = timeout(HANDSHAKE, read_frame(&mut near, CONNECT_LIMIT)).await??;
-        let jvm = owner.await.map_err(io::Error::other)?;
-        match &jvm {
-            Ok(jvm) => self.door.wait_to_enter(*jvm).await?,
-            Err(why) if self.door.is_guarded() => return Err(io::Error::other(why.clone())),
-            Err(_) => {}
-        }
+        let jvm = match owner {
+            Ok(Owner::Flink(jvm)) => {
+                self.door.wait_to_enter(jvm).await?;
+                Some(jvm)
+            }
+            // Such as Flink's command line: it looks up who leads, and nothing rests on its session.
+            Ok(Owner::Stranger { process, program, .. }) => {
+                tracing::info!(%process, program, "a process that is not the JobManager goes to the quorum");
+                None
+            }
+            Err(why) if self.door.is_guarded() => return Err(io::Error::other(why)),
+            Err(why) => {
+                tracing::error!(why, "the session of this connection will not be ended when its process dies");
+                None
+            }
+        };
         let opened = self.quorum.open(&request).await;
         // Who waits for an answer is not frozen.
-        self.hear();
+        self.hear(is_stranger);
         let (far, response) = opened?;
-        let jvm =
-            jvm.inspect_err(|why| tracing::error!(why, "the session of this connection will not be ended when its process dies")).ok();
         let session = session_of_response(&response);
-        // Before the JVM hears of it: whatever it does with the session, we know it.
-        self.note(session.clone(), jvm);
+        if !is_stranger {
+            // Before the JVM hears of it: whatever it does with the session, we know it.
+            self.note(session.clone(), jvm);
+        }
         near.write_all(&with_length(&response)).await?;
         let Some(session) = session else { return near.shutdown().await };
         // A client sends something in each third of its time-out, and the server answers it.
         let silence = Duration::from_millis(session.timeout_millis.unsigned_abs().into()) / 2;
         let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), split(far));
         tokio::select! {
-            ended = self.pump_requests(session.id, near_in, far_out) => ended,
+            ended = self.pump_requests((session.id, is_stranger), near_in, far_out) => ended,
             ended = pump_answers(far_in, near_out, silence) => {
                 if ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
                     tracing::warn!("a ZooKeeper server is silent; the JVM's connection is cut, so that it goes to another one");
@@ -147,18 +167,18 @@ impl Pass {
     }
 
     /// All requests go on, but no job that has ended is stored again, none before the door is open for that, and nothing removes the whole cluster.
-    async fn pump_requests(&self, session: i64, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    async fn pump_requests(&self, by: (i64, bool), mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
         let (mut requests, mut buffer) = (Requests::default(), vec![0; BUFFER]);
         loop {
             let read = from.read(&mut buffer).await?;
             if read == 0 {
                 return to.shutdown().await;
             }
-            self.hear();
+            self.hear(by.1);
             for part in requests.push(&buffer[..read]) {
                 let bytes = match part {
                     Part::Unread(bytes) => bytes,
-                    Part::Creating(bytes) => self.guard(session, bytes).await,
+                    Part::Creating(bytes) => self.guard(by, bytes).await,
                     Part::Removing(bytes) => self.keep_all(bytes),
                 };
                 to.write_all(&bytes).await?;
@@ -168,12 +188,13 @@ impl Pass {
     }
 
     /// A request as it goes on, once it may.
-    async fn guard(&self, session: i64, mut request: Vec<u8>) -> Vec<u8> {
+    async fn guard(&self, (session, is_stranger): (i64, bool), mut request: Vec<u8>) -> Vec<u8> {
         let named = named(&request, &self.znodes.paths);
         if let Some(plan) = named.iter().find(|named| named.is_plan)
-            && !self.door.wait_to_store(session).await
+            && (is_stranger || !self.door.wait_to_store(session).await)
         {
-            tracing::warn!(plan.job, "refused to store it: the API server does not tell whether it has ended; to be submitted again");
+            let why = if is_stranger { STRANGER } else { UNKNOWN };
+            tracing::warn!(plan.job, why, "refused to store it");
             refuse(&mut request, plan);
         }
         let ended = self.shared.ended();
@@ -208,14 +229,9 @@ impl Pass {
     }
 
     async fn await_end_of(self: Arc<Self>, jvm: Incarnation) {
-        if let Some(process) = Process::open(jvm)
-            && let Err(error) = process.ended().await
-        {
-            tracing::error!(%error, "cannot wait for the end of the JobManager's process");
-            return;
-        }
+        end_of(jvm).await;
         tracing::info!(%jvm, "the JobManager's process has ended");
-        // Before others hear of it: they forget that it led. Beside another process, such as Flink's command line in the same container, it did not.
+        // Before others hear of it: they forget that it led. Beside another JobManager in the same pod it did not.
         let others: Vec<Incarnation> =
             self.known.borrow().sessions.values().filter_map(|held| held.jvm.filter(|other| *other != jvm)).collect();
         let led = self.znodes.leads() && others.is_empty();
@@ -270,6 +286,17 @@ impl Pass {
             known.sessions.remove(&session.id);
         });
     }
+}
+
+/// The process behind a connection. One that cannot be looked at is looked for again, for a moment.
+async fn look(connection: Connection) -> Result<Owner, String> {
+    for _ in 1..LOOKS {
+        if let Ok(owner) = connection.owner().await {
+            return Ok(owner);
+        }
+        sleep(PAUSE).await;
+    }
+    connection.owner().await
 }
 
 /// Copies bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
