@@ -1,4 +1,5 @@
-//! Whoever asks at the JVM's port without being the JVM is answered, and never counts: neither for the election nor as a writer.
+//! Whoever asks at the JVM's port without being the JVM is answered, and never counts: neither for the election nor as
+//! a writer.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -19,7 +20,8 @@ use zookeeper_client::Client;
 
 const COLLECTION: &str = "/api/v1/namespaces/flink/configmaps";
 
-/// A Java program that is not Flink. Its HTTP client asks for an upgrade to HTTP/2, as any client of Java does on a plain connection.
+/// A Java program that is not Flink. Its HTTP client asks for an upgrade to HTTP/2, as any client of Java does on a
+/// plain connection.
 const ASK: &str = r#"
 import java.net.URI;
 import java.net.http.*;

@@ -1,6 +1,7 @@
 //! Which process is a JobManager: the main class on the command line of a JVM.
 
-/// Main classes of JobManagers, in Flink 1.20 and all 2.x: `jobmanager.sh`, `standalone-job.sh`, and Flink's own two for Kubernetes.
+/// Main classes of JobManagers, in Flink 1.20 and all 2.x: `jobmanager.sh`, `standalone-job.sh`, and Flink's own two
+/// for Kubernetes.
 pub const ENTRY_POINTS: [&str; 4] = [
     "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
     "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint",
@@ -8,7 +9,8 @@ pub const ENTRY_POINTS: [&str; 4] = [
     "org.apache.flink.kubernetes.entrypoint.KubernetesApplicationClusterEntrypoint",
 ];
 
-/// Options of the `java` launcher whose value is the next argument. All others are one argument, or have their value behind `=` or `:`.
+/// Options of the `java` launcher whose value is the next argument. All others are one argument, or have their value
+/// behind `=` or `:`.
 const WITH_VALUE: [&str; 16] = [
     "-cp",
     "-classpath",
@@ -30,8 +32,8 @@ const WITH_VALUE: [&str; 16] = [
 
 /// The main class of a JVM, from its command line as `/proc/<pid>/cmdline` has it: arguments that end with a zero byte.
 ///
-/// Options in an argument file (`@file`) are passed over, as is what environment variables add: a main class is never in there where Flink's
-/// scripts start the JVM. `None` when there is none, as with `-jar`.
+/// Options in an argument file (`@file`) are passed over, as is what environment variables add: a main class is never
+/// in there where Flink's scripts start the JVM. `None` when there is none, as with `-jar`.
 pub fn main_class(command_line: &[u8]) -> Option<String> {
     let mut arguments = command_line.split(|byte| *byte == 0).skip(1).map(String::from_utf8_lossy);
     while let Some(argument) = arguments.next() {
@@ -61,7 +63,7 @@ mod tests {
     fn the_main_class_of_flinks_own_scripts_is_found() {
         // As `jobmanager.sh start-foreground` of the official image 2.3.0 starts it.
         let session = "/opt/java/openjdk/bin/java -Xmx1073741824 -Xms1073741824 -XX:MaxMetaspaceSize=268435456 -XX:+IgnoreUnrecognizedVMOptions \
-            --add-exports=java.rmi/sun.rmi.registry=ALL-UNNAMED --add-opens=java.base/java.lang=ALL-UNNAMED -Dlog.file=/opt/flink/log/flink.log \
+            --add-exports=java.rmi/sun.rmi.registry=ALL-UNNAMED --add-opens=java.base/java.lang=ALL-UNNAMED -Dlog.file=/a.log \
             -Dlog4j.configuration=file:/opt/flink/conf/log4j-console.properties -javaagent:/agents/agent.jar=port=9010 -agentlib:jdwp=server=y \
             -classpath /opt/flink/lib/flink-cep-2.3.0.jar:/opt/flink/lib/flink-dist-2.3.0.jar:::/opt/hadoop/conf \
             org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint -D jobmanager.memory.heap.size=1073741824b \

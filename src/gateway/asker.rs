@@ -1,4 +1,5 @@
-//! Who sends a request, as far as the decision needs it: the JVM of a term, another process, or one that cannot be seen.
+//! Who sends a request, as far as the decision needs it: the JVM of a term, another process, or one that cannot be
+//! seen.
 
 use super::translate::Known;
 use crate::lease::elector::Shown;
@@ -39,8 +40,8 @@ pub enum NotLeading {
     Unseen,
 }
 
-/// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments whether it goes
-/// on, and a JVM that is told too early steps down for nothing.
+/// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments
+/// whether it goes on, and a JVM that is told too early steps down for nothing.
 pub fn leading<'a>(known: &Known<'a>) -> Result<&'a Term, NotLeading> {
     match known.shown {
         Shown::Free { term, until } | Shown::Leader { term, until } if known.now < *until => Ok(term),

@@ -1,8 +1,10 @@
-//! The JVM as a process: found as the owner of a loopback connection, known by its main class, awaited on a pidfd, ended by a signal.
+//! The JVM as a process: found as the owner of a loopback connection, known by its main class, awaited on a pidfd,
+//! ended by a signal.
 //!
-//! Works because the pod shares one process namespace and both containers run as the same user. A restart of the gateway does
-//! nothing to the JVM; a process id that is used again is told apart by its start time. A process has ended only when the kernel says so: that it
-//! cannot be looked at, for want of file descriptors or of a right, says nothing, and it is looked at again.
+//! Works because the pod shares one process namespace and both containers run as the same user. A restart of the
+//! gateway does nothing to the JVM; a process id that is used again is told apart by its start time. A process has
+//! ended only when the kernel says so: that it cannot be looked at, for want of file descriptors or of a right, says
+//! nothing, and it is looked at again.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -63,7 +65,8 @@ impl Process {
         }
     }
 
-    /// Returns when the process has ended. A thread of its own waits, because a runtime's thread would hold up the end of the gateway.
+    /// Returns when the process has ended. A thread of its own waits, because a runtime's thread would hold up the end
+    /// of the gateway.
     async fn ended(self) -> io::Result<()> {
         let handle = self.handle.ok_or(ErrorKind::Unsupported)?;
         let (tell, told) = oneshot::channel();
@@ -96,7 +99,8 @@ impl Process {
     }
 }
 
-/// Returns when the process has ended, and not before: a watch that fails is taken up again, and meanwhile the process is looked at.
+/// Returns when the process has ended, and not before: a watch that fails is taken up again, and meanwhile the process
+/// is looked at.
 pub async fn end_of(incarnation: Incarnation) {
     let mut told = false;
     loop {
@@ -191,8 +195,7 @@ pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Owner, String> {
     let inode = socket_inode(peer.port(), local.port())?
         .ok_or_else(|| format!("no connection from port {} to port {} in /proc/net/tcp", peer.port(), local.port()))?;
     let target = format!("socket:[{inode}]");
-    let mut found =
-        Err("the process that asks cannot be seen: the pod needs shareProcessNamespace, and one user for both containers".to_owned());
+    let (mut stranger, mut unseen) = (None, None);
     for pid in process_ids() {
         let owns = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
@@ -202,14 +205,18 @@ pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Owner, String> {
         if owns {
             match Owner::of(pid) {
                 Ok(Owner::Flink(incarnation)) => return Ok(Owner::Flink(incarnation)),
-                // Whoever cannot be looked at may be Flink.
-                Err(why) => found = Err(why),
-                Ok(stranger) if matches!(found, Err(ref why) if why.starts_with("the process")) => found = Ok(stranger),
-                Ok(_) => {}
+                Ok(other) => stranger = stranger.or(Some(other)),
+                // It may be Flink.
+                Err(why) => unseen = Some(why),
             }
         }
     }
-    found
+    let nobody =
+        || "the process that asks cannot be seen: the pod needs shareProcessNamespace, and one user for both containers".to_owned();
+    match unseen {
+        Some(why) => Err(why),
+        None => stranger.ok_or_else(nobody),
+    }
 }
 
 /// A connection whose owner is looked for until it is found.
@@ -282,7 +289,8 @@ impl Stat {
         }
     }
 
-    /// The command name may contain anything, so what counts stands behind it. The first thread may have ended before others.
+    /// The command name may contain anything, so what counts stands behind it. The first thread may have ended before
+    /// others.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let threads: u64 = fields.get(17)?.parse().ok()?;

@@ -1,4 +1,5 @@
-//! What is said of processes that ask without being the JobManager: in the log, and on the resource where it may be the cause that nobody leads.
+//! What is said of processes that ask without being the JobManager: in the log, and on the resource where it may be the
+//! cause that nobody leads.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +28,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Has this JVM, which wants to lead, to be told of on the resource? It may be a Flink that this gateway does not know.
+    /// Has this JVM, which wants to lead, to be told of on the resource? It may be a Flink that this gateway does not
+    /// know.
     fn refuses(&mut self, owner: &Owner, call: &Call) -> bool {
         let wants_to_lead = matches!(owner, Owner::Stranger { is_java: true, .. }) && *call == Call::WriteLock;
         wants_to_lead && !self.flink && !std::mem::replace(&mut self.refused, true)

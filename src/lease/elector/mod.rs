@@ -186,7 +186,8 @@ pub struct Elector {
     settings: Settings,
     me: Identity,
     jvm: Option<Jvm>,
-    /// Another JVM that asked last while ours is not known to have ended. It takes the place of ours when that has ended (I3).
+    /// Another JVM, which asked last while ours was not known to have ended. It takes the place of ours when that has
+    /// ended (I3).
     beside: Option<Jvm>,
     /// Last process known to be gone, to judge a record of our own pod after a restart.
     dead_jvm: Option<Incarnation>,
