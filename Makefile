@@ -8,7 +8,7 @@ CARGO := nice cargo
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-providers test-zookeeper \
-	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image cluster cluster-down generate clean
+	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image image-release cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -102,7 +102,9 @@ test-flink-versions: setup cluster image ## Failover in kind, fencing by the aud
 		FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
 
-bench-failover: setup cluster image ## Failover times beside Flink's own HA, in one run (RUNS=10)
+# The bench builds and loads the image by itself too: the same one.
+bench-failover: export RELEASE = 1
+bench-failover: setup cluster image-release ## Failover times beside Flink's own HA, in one run (RUNS=10)
 	RUNS=$${RUNS:-10} $(CARGO) test --features kind-tests --test bench-failover
 
 bench-api-load: setup ## Requests and watch traffic at the API server beside Flink's own HA (LOAD_SECONDS=60)
@@ -129,9 +131,12 @@ cluster: ## A kind cluster of three nodes, with Flink's image
 cluster-down: ## Remove the kind cluster
 	rig/down
 
-image: ## The operator's image, loaded into the cluster
+image: ## The operator's image for tests and the demo (a light profile), loaded into the cluster
 	$(call part,operator image) rig/image
 	$(call part,load operator image) rig/load flinkha/flinkha:dev
+
+image-release: ## The operator's image as it is released, not loaded: to be pushed to where nodes pull from
+	$(call part,operator image) env RELEASE=1 rig/image
 
 generate: ## Write generated files: the CRD
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml
