@@ -4,11 +4,16 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO := nice cargo
+# One choice of packages and features for whatever tests are built here: with another one cargo compiles the crate once more, and where the
+# features of serde differ, as they do for the model's package alone, what stands on serde too.
+TEST := $(CARGO) test --workspace --all-features
+# The process tests' JVMs map their classes from an archive of rig/class-archive; SHARED_CLASSES=0: they do not. What measures starts cold.
+SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-providers test-zookeeper \
-	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image cluster cluster-down generate clean
+	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image image-release cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -29,6 +34,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,election model) $(MAKE) --no-print-directory test-model
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
+	$(call part,class-data archives) rig/class-archive
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
 	$(call part,process tests) $(MAKE) --no-print-directory test-processes
@@ -40,43 +46,51 @@ test-lint: ## Lints, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
 
 test-unit: ## Unit tests only
-	$(CARGO) test --lib --bins --test architecture
+	$(TEST) --lib --bins --test architecture --test collection
 
 test-model: ## The election, searched: every world within the budget of faults, and what each rule is needed for
-	$(CARGO) test --package flinkha-model --test model -- --nocapture --test-threads 1
+	$(TEST) --test model -- --nocapture --test-threads 1
 
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
-	MODEL_DEEP=1 $(CARGO) test --package flinkha-model --test model -- --nocapture --test-threads 1
+	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1
+
+# Whatever lies in tests/ and is not something else, so that none is forgotten.
+PROCESS_TESTS := $(filter-out architecture collection api_load class_archive gateway_cost gc sweep faults kind zookeeper model, \
+	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --tests -- --test-threads 1 --nocapture
+	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) $(PROCESS_TESTS:%=--test %) -- --test-threads 1 --nocapture
 
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
-	$(call part,kind tests) $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture
+	$(call part,kind tests) $(TEST) --test kind -- --test-threads 1 --nocapture
 
 test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	$(call part,fault tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test faults
+	$(call part,class-data archives) rig/class-archive
+	$(call part,fault tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test faults
 
 test-gc: setup ## Jobs that end in every way while leaders are killed: nothing is left, nothing is lost (CYCLES=100, AROUND=50)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	$(call part,tests of ended jobs) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test gc
+	$(call part,class-data archives) rig/class-archive
+	$(call part,tests of ended jobs) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test gc
 
 # What must hold with either provider of high availability: PROVIDER=kubernetes or zookeeper.
-ACCEPTANCE = $(CARGO) test --test application --test failover --test fencing --test ha_data --test outage --test terminal_jobs \
+ACCEPTANCE = $(TEST) --test application --test failover --test fencing --test ha_data --test outage --test terminal_jobs \
 	-- --test-threads 1 --nocapture
 
 test-providers: setup ## The acceptance tests with both providers, and a table of their results side by side
 	$(call part,control plane binaries) rig/assets
 	$(call part,ZooKeeper) rig/zookeeper-dist
 	$(call part,jobs) jobs/build
+	$(call part,class-data archives) rig/class-archive
+	$(call part,class-data archives) rig/class-archive 2.3.0 zookeeper
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
 	mkdir -p target/acceptance
 	for provider in kubernetes zookeeper; do \
-		PROVIDER=$$provider KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE) 2>&1 | tee target/acceptance/$$provider; \
+		$(SHARED) PROVIDER=$$provider KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE) 2>&1 | tee target/acceptance/$$provider; \
 	done
 	tests/columns target/acceptance/kubernetes target/acceptance/zookeeper
 
@@ -85,30 +99,33 @@ test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failov
 	$(call part,control plane binaries) rig/assets
 	$(call part,ZooKeeper) rig/zookeeper-dist
 	$(call part,jobs) jobs/build
+	$(call part,class-data archives) rig/class-archive 2.3.0 zookeeper
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	$(call part,acceptance with ZooKeeper) env PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" \
+	$(call part,acceptance with ZooKeeper) env $(SHARED) PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" \
 		$(ACCEPTANCE)
-	$(call part,ZooKeeper tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test zookeeper
+	$(call part,ZooKeeper tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test zookeeper
 	$(call part,the collection of znodes at every write) env EVERY=1 KUBEBUILDER_ASSETS="$$(rig/assets)" \
-		$(CARGO) test --test znode_collection -- --nocapture
-	$(call part,ended jobs with ZooKeeper) env PROVIDER=zookeeper AROUND=$${AROUND:-0} KUBEBUILDER_ASSETS="$$(rig/assets)" \
-		$(CARGO) test --features long-tests --test gc
+		$(TEST) --test znode_collection -- --nocapture
+	$(call part,ended jobs with ZooKeeper) env $(SHARED) PROVIDER=zookeeper AROUND=$${AROUND:-0} KUBEBUILDER_ASSETS="$$(rig/assets)" \
+		$(TEST) --test gc
 
 test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do \
-		FLINK_VERSION=$$version $(CARGO) test --features kind-tests --test kind -- --test-threads 1 --nocapture failover; \
-		FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --test fencing -- --test-threads 1 --nocapture; \
-		FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
+		FLINK_VERSION=$$version $(TEST) --test kind -- --test-threads 1 --nocapture failover; \
+		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test fencing -- --test-threads 1 --nocapture; \
+		$(SHARED) FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
 
-bench-failover: setup cluster image ## Failover times beside Flink's own HA, in one run (RUNS=10)
-	RUNS=$${RUNS:-10} $(CARGO) test --features kind-tests --test bench-failover
+# The bench builds and loads the image by itself too: the same one.
+bench-failover: export RELEASE = 1
+bench-failover: setup cluster image-release ## Failover times beside Flink's own HA, in one run (RUNS=10)
+	RUNS=$${RUNS:-10} $(TEST) --test bench-failover
 
 bench-api-load: setup ## Requests and watch traffic at the API server beside Flink's own HA (LOAD_SECONDS=60)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --features long-tests --test api-load
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test api-load
 
 bench-gateway: setup ## Memory, processor time and added latency of a gateway, and the grant as jobs grow in number
 	$(call part,control plane binaries) rig/assets
@@ -129,9 +146,12 @@ cluster: ## A kind cluster of three nodes, with Flink's image
 cluster-down: ## Remove the kind cluster
 	rig/down
 
-image: ## The operator's image, loaded into the cluster
+image: ## The operator's image for tests and the demo (a light profile), loaded into the cluster
 	$(call part,operator image) rig/image
 	$(call part,load operator image) rig/load flinkha/flinkha:dev
+
+image-release: ## The operator's image as it is released, not loaded: to be pushed to where nodes pull from
+	$(call part,operator image) env RELEASE=1 rig/image
 
 generate: ## Write generated files: the CRD
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml

@@ -22,6 +22,9 @@ use serde_json::{Value, json};
 use support::report::{self, number, percentile};
 use support::say;
 
+/// Flink's own: both sides of the comparison run as in production.
+const JAVA_OPTIONS: &str = "";
+
 #[derive(Clone, Copy)]
 enum Provider {
     Ours,

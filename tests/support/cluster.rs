@@ -114,7 +114,7 @@ impl Cluster {
         let version = flink::version();
         static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
         let turn = Arc::clone(&TURN).lock_owned().await;
-        let distribution = Distribution::of(&version);
+        let distribution = Distribution::of(&version, provider.is_zookeeper());
         let mut plane = ControlPlane::start().await;
         for _ in 1..servers {
             plane.add_server().await;

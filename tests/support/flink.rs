@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use super::classes::{Archives, Role};
 use super::host::port;
 use super::process::{Process, Program};
 use super::script;
@@ -24,6 +25,7 @@ pub struct Distribution {
     home: PathBuf,
     /// The module flags that Flink's own configuration asks for.
     java_options: Vec<String>,
+    archives: Archives,
 }
 
 /// Where a JVM lives and whom it asks for leadership.
@@ -36,12 +38,13 @@ pub struct Place<'a> {
 }
 
 impl Distribution {
-    pub fn of(version: &str) -> Self {
+    pub fn of(version: &str, is_zookeeper: bool) -> Self {
         let home = PathBuf::from(script("rig/flink-dist", &[version]));
         let own = std::fs::read_to_string(home.join("conf/config.yaml")).expect("Flink's configuration");
         let own: serde_yaml::Value = serde_yaml::from_str(&own).expect("Flink's configuration in YAML");
         let java_options = own["env"]["java"]["opts"]["all"].as_str().expect("Flink's java options");
-        Self { java_options: java_options.split_whitespace().map(str::to_owned).collect(), home }
+        let java_options = java_options.split_whitespace().map(str::to_owned).collect();
+        Self { home, java_options, archives: Archives::of(version, is_zookeeper) }
     }
 
     /// `application`: the arguments of Flink's entrypoint for applications; a session cluster has none.
@@ -62,7 +65,9 @@ impl Distribution {
             ("web.refresh-interval", "50 ms"),
         ];
         let class = if application.is_empty() { JOB_MANAGER } else { APPLICATION };
-        self.start(place, configuration, &own, &["-Xmx320m", "-XX:MaxMetaspaceSize=256m"], class, application)
+        let options =
+            [self.archives.options(Role::JobManager, &place.directory), owned(&["-Xmx320m", "-XX:MaxMetaspaceSize=256m"])].concat();
+        self.start(place, configuration, &own, options, class, application)
     }
 
     pub fn task_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
@@ -87,14 +92,9 @@ impl Distribution {
             ("taskmanager.memory.network.max", "32m"),
             ("taskmanager.memory.managed.size", "32m"),
         ];
-        self.start(
-            place,
-            configuration,
-            &own,
-            &["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"],
-            TASK_MANAGER,
-            &[],
-        )
+        let memory = owned(&["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"]);
+        let options = [self.archives.options(Role::TaskManager, &place.directory), memory].concat();
+        self.start(place, configuration, &own, options, TASK_MANAGER, &[])
     }
 
     fn start(
@@ -102,7 +102,7 @@ impl Distribution {
         place: &Place<'_>,
         configuration: &Configuration,
         own: &[(&str, &str)],
-        memory: &[&str],
+        options: Vec<String>,
         class: &str,
         more: &[String],
     ) -> Process {
@@ -116,7 +116,7 @@ impl Distribution {
         std::fs::write(directory.join("config.yaml"), yaml).expect("failed to write Flink's configuration");
 
         let mut arguments = self.java_options.clone();
-        arguments.extend(memory.iter().map(|&option| option.to_owned()));
+        arguments.extend(options);
         arguments.extend([
             // Several JVMs share two cores here: a JVM that starts fast is worth more than one that runs fast.
             "-XX:+UseSerialGC".to_owned(),
@@ -138,6 +138,10 @@ impl Distribution {
             log: directory.join("console.log"),
         })
     }
+}
+
+fn owned(options: &[&str]) -> Vec<String> {
+    options.iter().map(|&option| option.to_owned()).collect()
 }
 
 /// The environment by which Flink's Kubernetes client finds its API server, and nothing else of this machine.

@@ -2,19 +2,26 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
+
+/// Third parts of addresses that one test program may use up, one after another: some thousand addresses.
+const BLOCKS: u32 = 4;
 
 /// An address of 127.0.0.0/8 that nobody else on this machine uses: with one for every process that stands for a pod, all
 /// of them listen on the ports of production, and no test has to look for a free one.
 pub fn address() -> Ipv4Addr {
-    static LAST: AtomicU8 = AtomicU8::new(0);
-    let last = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    assert!(last < 255, "one test program has no more than 254 addresses");
-    let [high, low] = u16::try_from(std::process::id() % 65_025).expect("a remainder").to_be_bytes();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    address_of(std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn address_of(process: u32, number: u32) -> Ipv4Addr {
+    let (block, last) = (number / 254, number % 254 + 1);
+    assert!(block < BLOCKS, "one test program has no more than {} addresses", BLOCKS * 254);
     // 127.0.0.0/16 is left to everybody else.
-    Ipv4Addr::new(127, high + 1, low, last)
+    let third = 256 + process % (254 * 256 / BLOCKS) * BLOCKS + block;
+    Ipv4Addr::from(127 << 24 | third << 8 | last)
 }
 
 /// A port that belongs to an address of ours as its own number, for what has to be told apart by the port.

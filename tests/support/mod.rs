@@ -5,6 +5,7 @@
 
 pub mod application;
 pub mod audit;
+pub mod classes;
 pub mod cluster;
 pub mod control_plane;
 pub mod failover;

@@ -10,6 +10,7 @@ use super::cluster::Cluster;
 use super::machine::{client, flink_image, kubectl_with};
 use super::namespace::Namespace;
 use super::operator;
+use crate::JAVA_OPTIONS;
 use crate::support::answered;
 
 /// The FlinkHaCluster of `examples/session.yaml`, with the version of Flink under test.
@@ -24,7 +25,13 @@ pub fn read(text: &str) -> Value {
     let mut example = documents.into_iter().find(|document| document["kind"] == "FlinkHaCluster").expect("a FlinkHaCluster in the example");
     example["spec"]["image"] = flink_image().into();
     // REST answers come from a cache; the example's are too old to measure with.
-    example["spec"]["flinkConfiguration"]["web.refresh-interval"] = "50 ms".into();
+    let configuration = &mut example["spec"]["flinkConfiguration"];
+    configuration["web.refresh-interval"] = "50 ms".into();
+    for key in ["env.java.opts.jobmanager", "env.java.opts.taskmanager"] {
+        if !JAVA_OPTIONS.is_empty() {
+            configuration[key] = JAVA_OPTIONS.into();
+        }
+    }
     example
 }
 
