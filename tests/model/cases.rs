@@ -51,7 +51,7 @@ const CASE: Case = Case {
 /// A leader whose peer promises.
 const PEERS: Case = Case { promises: Some((2, 3, 4)), done: &[], ..CASE };
 
-pub const CASES: [Case; 32] = [
+pub const CASES: [Case; 33] = [
     Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
     Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
     Case {
