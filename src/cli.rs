@@ -2,7 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{gateway, operator};
+use crate::gateway;
+use crate::operator;
 
 /// JobManager high availability for Apache Flink on Kubernetes.
 #[derive(Debug, Parser)]
@@ -22,11 +23,11 @@ pub enum Command {
     /// Remove the HA files of a cluster that is being deleted.
     Purge(gateway::purge::Arguments),
     /// Fetch the application's jar before its JobManager starts.
-    Fetch(gateway::fetch::Arguments),
+    Fetch(gateway::application::fetch::Arguments),
     /// Tell the gateway of this pod that the pod begins to terminate: its preStop hook.
     HandOver(gateway::hand_over::Arguments),
     /// Pass connections on to a ZooKeeper quorum that is reached by TLS or wants to know who comes: the sidecar of a TaskManager.
-    PassThrough(gateway::zookeeper::PassThrough),
+    PassThrough(gateway::quorum::PassThrough),
     /// Print the CustomResourceDefinition.
     Crd,
 }

@@ -3,8 +3,11 @@
 use std::io::Write;
 
 use clap::Parser;
+use flinkha::api;
 use flinkha::cli::{Arguments, Command};
-use flinkha::{api, gateway, operator, telemetry};
+use flinkha::gateway;
+use flinkha::operator;
+use flinkha::telemetry;
 
 /// Two threads on any machine: the work is waiting, and every thread costs memory in every JobManager's pod.
 #[tokio::main(worker_threads = 2)]
@@ -15,9 +18,9 @@ async fn main() -> anyhow::Result<()> {
         Command::Crd => Ok(std::io::stdout().write_all(api::crd::yaml()?.as_bytes())?),
         Command::Gateway(arguments) => gateway::run(*arguments).await,
         Command::Purge(arguments) => gateway::purge::run(arguments).await,
-        Command::Fetch(arguments) => gateway::fetch::run(arguments).await,
+        Command::Fetch(arguments) => gateway::application::fetch::run(arguments).await,
         Command::HandOver(arguments) => gateway::hand_over::run(arguments).await,
-        Command::PassThrough(arguments) => gateway::zookeeper::pass_through(arguments).await,
+        Command::PassThrough(arguments) => gateway::quorum::pass_through(arguments).await,
         Command::Operator(arguments) => operator::run(arguments).await,
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use flinkha::cluster::application::{Request, job_id};
-use flinkha::cluster::ledger::SUPERSEDED;
-use flinkha::cluster::refusal::STORED_BY_ANOTHER;
+use flinkha::ledger::jobs::SUPERSEDED;
+use flinkha::ledger::refusal::STORED_BY_ANOTHER;
 use support::application::spec;
 use support::cluster::Cluster;
 use support::failover::fail_over;

@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flinkha::cluster::collect::{Collectable, Ended, collectable, is_left_over};
-use flinkha::cluster::inventory::Inventory;
-use flinkha::cluster::ledger::{self, Begun, Job};
-use flinkha::cluster::sweep::{Kind, Known, Verdict, of_checkpoint, verdict};
 use flinkha::flink::result::{Entry, Outcome, Store};
+use flinkha::ha_data::collect::{Collectable, Ended, collectable, is_left_over};
+use flinkha::ha_data::inventory::Inventory;
+use flinkha::ha_data::sweep::{Kind, Known, Verdict, of_checkpoint, verdict};
+use flinkha::ledger::jobs::{self, Begun, Job};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const WALKS: u64 = 4000;
@@ -157,11 +157,7 @@ impl World {
                 let begun = Begun { plan: Some(plan.clone()), ..Begun::default() };
                 self.plans.insert(id.clone(), plan);
                 // The ledger follows at once here; a leader that dies before is covered by the one that notes all jobs when it begins.
-                ledger::note(
-                    &mut self.ledger,
-                    &BTreeMap::from([(id.clone(), begun)]),
-                    &self.jobs.iter().map(|job| job.id.clone()).collect(),
-                );
+                jobs::note(&mut self.ledger, &BTreeMap::from([(id.clone(), begun)]), &self.jobs.iter().map(|job| job.id.clone()).collect());
                 Flink::CreateConfigMap
             }
             Flink::CreateConfigMap => {
@@ -252,7 +248,7 @@ impl World {
                 if found.is_empty() { Collector::Idle } else { Collector::Decided(found, inventory) }
             }
             Collector::Decided(found, inventory) => {
-                found.iter().for_each(|entry| ledger::bury(&mut self.ledger, &entry.id, &entry.outcome, "now"));
+                found.iter().for_each(|entry| jobs::bury(&mut self.ledger, &entry.id, &entry.outcome, "now"));
                 let files = self.files.keys().cloned().collect();
                 Collector::Removing(found, inventory, files)
             }
@@ -274,7 +270,7 @@ impl World {
                     }
                 }
                 let removed = found.iter().map(|entry| (entry.id.clone(), 0)).collect();
-                ledger::confirm(&mut self.ledger, &removed, "now");
+                jobs::confirm(&mut self.ledger, &removed, "now");
                 Collector::Idle
             }
         };

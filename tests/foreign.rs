@@ -4,8 +4,8 @@
 mod support;
 
 use flinkha::api::names::{self, TERM_ANNOTATION};
-use flinkha::cluster::refusal::{FOREIGN_HA_DATA, Refusal};
 use flinkha::flink::ha_data;
+use flinkha::ledger::refusal::{FOREIGN_HA_DATA, Refusal};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use support::cluster::{Cluster, NAME, NAMESPACE, PATIENCE, Provider};
@@ -83,7 +83,7 @@ async fn znodes_of_another_flink_are_refused_and_no_job_manager_of_ours_stands_f
     let job = cluster.run_sequence(0, 100).await;
     let before = cluster.wait_for_checkpoints(&job, 2).await.completed;
     let client = cluster.quorum.as_ref().expect("a quorum").client().await.expect("a session");
-    let candidates = async || flinkha::world::zookeeper::candidates(&client, &Quorum::paths()).await.expect("the candidates").len();
+    let candidates = async || flinkha::world::quorum::znodes::candidates(&client, &Quorum::paths()).await.expect("the candidates").len();
 
     cluster.provider = Provider::ZooKeeper(Timings::DEFAULT);
     cluster.add_job_manager().await;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use flinkha::api::names;
-use flinkha::cluster::inventory::Inventory;
-use flinkha::cluster::ledger::{self, HaData, Job};
+use flinkha::ha_data::inventory::Inventory;
+use flinkha::ledger::jobs::{self, HaData, Job};
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map};
@@ -34,16 +34,16 @@ async fn ledger_key(cluster: &Cluster, key: &str) -> Option<String> {
 }
 
 async fn ha_data(cluster: &Cluster) -> Option<HaData> {
-    serde_json::from_str(&ledger_key(cluster, ledger::HA_DATA_KEY).await?).ok()
+    serde_json::from_str(&ledger_key(cluster, jobs::HA_DATA_KEY).await?).ok()
 }
 
 async fn jobs(cluster: &Cluster) -> Vec<Job> {
-    ledger::read(ledger_key(cluster, ledger::JOBS_KEY).await.as_deref()).expect("a ledger that can be read")
+    jobs::read(ledger_key(cluster, jobs::JOBS_KEY).await.as_deref()).expect("a ledger that can be read")
 }
 
 async fn inventory(cluster: &Cluster) -> Inventory {
     if let Some(quorum) = &cluster.quorum {
-        let znodes = flinkha::world::zookeeper::read(&quorum.client().await.expect("a session"), &Quorum::paths()).await;
+        let znodes = flinkha::world::quorum::znodes::read(&quorum.client().await.expect("a session"), &Quorum::paths()).await;
         return Inventory::of_znodes(&znodes.expect("the znodes"));
     }
     let all = cluster.config_maps().list(&ListParams::default()).await.expect("the ConfigMaps").items;

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flinkha::api::names::{self, TERM_ANNOTATION};
-use flinkha::cluster::ledger::{HA_DATA_KEY, HaData};
-use flinkha::gateway::book::Book;
-use flinkha::gateway::claim::Claim;
-use flinkha::gateway::collector::Collector;
-use flinkha::gateway::pointers::Pointers;
-use flinkha::gateway::request::Names;
+use flinkha::gateway::gc::collector::Collector;
+use flinkha::gateway::gc::ledger::Book;
+use flinkha::gateway::gc::ownership::Claim;
+use flinkha::gateway::gc::pointer_store::Pointers;
+use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
+use flinkha::gateway::proxy::request::Names;
 use flinkha::gateway::shared::{Clock, Shared};
-use flinkha::gateway::sweeper::{Settings, Sweeper};
 use flinkha::lease::elector::{Shown, Time};
 use flinkha::lease::term::{Incarnation, Term};
+use flinkha::ledger::jobs::{HA_DATA_KEY, HaData};
 use flinkha::world::storage::Storage;
 use flinkha::world::storage::reach::FlinkConfiguration;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -148,7 +148,7 @@ async fn copy_and_restore() {
         assert!(live.exists(), "a file of the original was removed by {namespace}");
         assert_eq!(std::fs::read_to_string(&mark).unwrap(), signed, "the original's mark was written over");
     }
-    let foreign = flinkha::cluster::claim::certificates_of("another").join(",");
+    let foreign = flinkha::ha_data::marks::certificates_of("another").join(",");
     let refused = purge(storage_dir, &owner, &["--certificates", &foreign, "--signers", "process-original"]).await;
     assert!(refused.contains("another Kubernetes cluster") && live.exists(), "{refused}");
 

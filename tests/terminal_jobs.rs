@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flinkha::api::names::{self, high_availability_cluster_id};
-use flinkha::cluster::ledger;
+use flinkha::ledger::jobs;
 use support::cluster::{Cluster, NAME, NAMESPACE, Provider};
 use support::failover::fail_over;
 use support::left::{Left, files};
@@ -30,7 +30,7 @@ async fn wait_until_nothing_is_left(cluster: &Cluster) {
 async fn wait_for_tombstone(cluster: &Cluster, job: &str, state: &str) {
     let confirmed = async || {
         let data = cluster.config_map(&names::ledger(NAME)).await?.data?;
-        let tombstones = ledger::read(data.get(ledger::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
+        let tombstones = jobs::read(data.get(jobs::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
         let tombstone = tombstones.into_iter().find(|one| one.id == job && one.collected.is_some())?;
         assert_eq!(tombstone.state, state);
         Some(())

@@ -6,11 +6,11 @@
 pub const TERM_ANNOTATION: &str = "flinkha.dev/term";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Change`], the last change of leader.
 pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
-/// Annotation on the ledger of a cluster with ZooKeeper: JSON of [`crate::cluster::election::Leading`], who leads. There is no Lease then.
+/// Annotation on the ledger of a cluster with ZooKeeper: JSON of [`crate::ledger::election::Leading`], who leads. There is no Lease then.
 pub const LEADER_ANNOTATION: &str = "flinkha.dev/leader";
 /// Annotation on the ledger of a cluster with ZooKeeper: why a gateway does not reach the quorum, a sentence. Absent while all is well.
 pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
-/// Annotation on the ledger: JSON of [`crate::cluster::refusal::Refusal`], why a gateway does not let its JobManager lead. Absent while all is well.
+/// Annotation on the ledger: JSON of [`crate::ledger::refusal::Refusal`], why a gateway does not let its JobManager lead. Absent while all is well.
 pub const REFUSAL_ANNOTATION: &str = "flinkha.dev/refusal";
 /// Annotation on the ledger: what a deleted resource has left because nobody could prove that no JobManager lives, and
 /// why; a sentence.

@@ -1,10 +1,10 @@
 //! Why a cluster does not do what it should, read from the status of its pods and Deployments.
 
-use super::ledger::Size;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
 use super::presence::Presence;
-use super::refusal::Refusal;
 use crate::api::names::QUORUM_ANNOTATION;
+use crate::ledger::jobs::Size;
+use crate::ledger::refusal::Refusal;
 
 /// A cause: one word for machines and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]

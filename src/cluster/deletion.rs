@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::claim::is_foreign;
-use super::foreign::is_marked;
-use super::ledger::{HaData, Job};
 use super::observed::LedgerData;
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::api::{FlinkHaCluster, names};
 use crate::flink::ha_data;
+use crate::ha_data::foreign::is_marked;
+use crate::ha_data::marks::is_foreign;
+use crate::ledger::jobs::{HaData, Job};
 
 /// Keys of the cluster ConfigMap that only tell who leads. All other keys point to data of jobs.
 const LEADER_KEYS: &str = "org.apache.flink.k8s.leader.";

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::ledger;
 use super::status::seconds;
 use crate::api::status::{ConfigMapSize, HaData, Job, Orphans};
+use crate::ledger::jobs;
 
 /// A job as the status shows it.
-pub fn job(job: &ledger::Job) -> Job {
+pub fn job(job: &jobs::Job) -> Job {
     let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok().map(seconds);
     Job {
         id: job.id.clone(),
@@ -20,7 +20,7 @@ pub fn job(job: &ledger::Job) -> Job {
 }
 
 /// The HA data as the status shows it.
-pub fn ha_data(ha_data: &ledger::HaData) -> HaData {
+pub fn ha_data(ha_data: &jobs::HaData) -> HaData {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     HaData {
         state: ha_data.state.clone(),
@@ -45,7 +45,7 @@ pub fn is_half_full(ha_data: Option<&HaData>) -> bool {
     ha_data.and_then(|ha_data| ha_data.largest_config_map.as_ref()).is_some_and(|size| size.per_cent >= 50)
 }
 
-impl From<&ConfigMapSize> for ledger::Size {
+impl From<&ConfigMapSize> for jobs::Size {
     fn from(size: &ConfigMapSize) -> Self {
         Self { name: size.name.clone(), bytes: usize::try_from(size.bytes).unwrap_or_default() }
     }

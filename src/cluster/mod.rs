@@ -5,34 +5,25 @@
 pub mod application;
 pub mod build;
 pub mod cause;
-pub mod claim;
-pub mod collect;
 pub mod deletion;
-pub mod election;
-pub mod foreign;
+pub mod events;
 pub mod ha_status;
-pub mod inventory;
-pub mod ledger;
-pub mod mend;
 pub mod merge;
-pub mod news;
 pub mod observed;
 pub mod presence;
 pub mod quantity;
-pub mod refusal;
 pub mod rollout;
 pub mod status;
 pub mod stored;
-pub mod sweep;
 pub mod switchover;
 #[cfg(test)]
 pub mod tests;
 pub mod validate;
 
-use self::application::Run;
 use crate::api::FlinkHaClusterSpec;
 use crate::api::names;
 use crate::api::zookeeper::ZooKeeper;
+use crate::cluster::application::Run;
 
 /// A cluster whose resource was found sound by [`validate::validate`].
 #[derive(Clone, Debug)]

@@ -12,12 +12,12 @@ use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::application::adopt::Stored;
 use super::application::{self, Progress};
 use super::cause::Cause;
-use super::ledger::{self, HaData, Job};
 use super::presence::Presence;
-use super::refusal::Refusal;
+use crate::ha_data::handover::Stored;
+use crate::ledger::jobs::{self, HaData, Job};
+use crate::ledger::refusal::Refusal;
 
 /// Everything observed of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -163,8 +163,8 @@ struct Texts {
 impl From<Texts> for LedgerData {
     fn from(texts: Texts) -> Self {
         let mut unreadable = Vec::new();
-        let jobs = read(texts.jobs, ledger::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
-        let ha_data = read(texts.ha_data, ledger::HA_DATA_KEY, &mut unreadable);
+        let jobs = read(texts.jobs, jobs::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
+        let ha_data = read(texts.ha_data, jobs::HA_DATA_KEY, &mut unreadable);
         let application = read(texts.application, application::LEDGER_KEY, &mut unreadable);
         Self { jobs, ha_data, application, unreadable }
     }
@@ -209,7 +209,7 @@ impl Observed {
     /// Why nothing can be decided about jobs and the application: a key of the ledger of this cluster cannot be read.
     pub fn unreadable(&self, cluster: &str) -> Option<Cause> {
         let keys = &self.ledger.as_ref()?.data.unreadable;
-        let key = keys.iter().find(|key| [ledger::JOBS_KEY, application::LEDGER_KEY].contains(&key.as_str()))?;
+        let key = keys.iter().find(|key| [jobs::JOBS_KEY, application::LEDGER_KEY].contains(&key.as_str()))?;
         Some(Refusal::unreadable(cluster, key).cause())
     }
 

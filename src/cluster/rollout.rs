@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::build::job_manager::TEMPLATE_ANNOTATION;
-use super::news::News;
+use super::events::News;
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::names::ROLE_LABEL;
 use crate::api::status::FlinkHaClusterStatus;

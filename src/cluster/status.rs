@@ -6,7 +6,7 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
-use super::application::{Course, verdict};
+use super::application::{Course, conditions};
 use super::build;
 use super::cause::{self, Cause};
 use super::ha_status::{ha_data, job};
@@ -60,13 +60,13 @@ pub fn status(
         degraded(observed, outcome, application),
     ];
     if let Some(application) = application {
-        if let Some((reason, message)) = verdict::rests(application) {
+        if let Some((reason, message)) = conditions::rests(application) {
             verdicts[1] = Verdict { kind: READY, holds: false, reason: reason.to_owned(), message };
         } else if application.phase == Phase::Starting && verdicts[1].holds {
             let message = format!("not all tasks of job {} have run yet", application.job_id);
             verdicts[1] = Verdict { kind: READY, holds: false, reason: "JobStarting".to_owned(), message };
         }
-        let ends = verdict::ends(application).into_iter();
+        let ends = conditions::ends(application).into_iter();
         verdicts.extend(ends.map(|(kind, holds, reason, message)| Verdict { kind, holds, reason, message }));
     }
     FlinkHaClusterStatus {
@@ -237,7 +237,7 @@ fn degraded(observed: &Observed, outcome: &Outcome, application: Option<&Applica
     };
     let causes: Vec<Cause> = refused
         .into_iter()
-        .chain(application.and_then(|application| verdict::cause(application, observed.progress().error.as_deref())))
+        .chain(application.and_then(|application| conditions::cause(application, observed.progress().error.as_deref())))
         .chain(cause::causes(observed))
         .collect();
     let (holds, reason, message) = match causes.as_slice() {
@@ -258,9 +258,9 @@ pub fn seconds(time: Timestamp) -> Time {
 mod tests {
     use serde_json::json;
 
-    use super::super::news::news;
-    use super::super::tests as fixture;
     use super::*;
+    use crate::cluster::events::news;
+    use crate::cluster::tests as fixture;
 
     fn pod(name: &str, ready: &str) -> Arc<ObservedPod> {
         let pod = json!({ "metadata": { "name": name }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } });

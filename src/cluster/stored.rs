@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
-use super::ledger::Job;
 use super::observed::Observed;
 use crate::api::FlinkHaClusterSpec;
 use crate::api::v1alpha1::HighAvailability;
+use crate::ledger::jobs::Job;
 
 /// Where a cluster's HA data is, as the leading gateway was told: its files, and its pointers if they are znodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +96,8 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::tests as fixture;
     use super::*;
+    use crate::cluster::tests as fixture;
 
     const JOB: &str = "00000000000000000000000000000001";
 

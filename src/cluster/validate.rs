@@ -157,8 +157,8 @@ fn named(list: &Value) -> impl Iterator<Item = (&str, &Value)> {
 mod tests {
     use serde_json::json;
 
-    use super::super::tests as fixture;
     use super::*;
+    use crate::cluster::tests as fixture;
 
     fn problems(change: impl FnOnce(&mut FlinkHaCluster)) -> Vec<String> {
         let mut resource = fixture::resource();

@@ -111,7 +111,7 @@ mod tests {
     use tokio::sync::{mpsc, watch};
 
     use super::*;
-    use crate::gateway::request::Names;
+    use crate::gateway::proxy::request::Names;
     use crate::gateway::shared::Clock;
     use crate::lease::elector::Shown;
 

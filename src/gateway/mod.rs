@@ -2,40 +2,16 @@
 //!
 //! Pure: [`request`], [`asker`], [`translate`]. Effects: [`proxy`], [`strangers`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
 
-pub mod adopter;
 pub mod application;
-pub mod asker;
-pub mod book;
-pub mod bookkeeper;
-pub mod claim;
-pub mod collector;
-mod copies;
 pub mod election;
-pub mod endpoint;
-pub mod fence;
-pub mod fetch;
-pub mod follower;
+pub mod gc;
 pub mod hand_over;
-pub mod jvm;
-pub mod keeper;
-pub mod mender;
-pub mod over;
-pub mod peers;
-pub mod place;
-pub mod pointers;
 pub mod probes;
 pub mod proxy;
 pub mod purge;
-pub mod request;
-pub mod rest;
-pub mod savepointer;
+pub mod quorum;
 pub mod shared;
-pub mod stamp;
-pub mod strangers;
-pub mod sweeper;
-pub mod translate;
-pub mod upstream;
-pub mod zookeeper;
+pub mod storage_arguments;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -51,11 +27,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use self::place::Place;
-use self::request::Names;
-use self::shared::{Clock, Shared};
 use crate::api::names;
 use crate::cluster::application::Run;
+use crate::gateway::proxy::request::Names;
+use crate::gateway::shared::{Clock, Shared};
+use crate::gateway::storage_arguments::Place;
 use crate::lease::elector::{Elector, Identity, Settings, Shown};
 use crate::world::{api_server, lease, server};
 
@@ -138,7 +114,7 @@ pub struct Arguments {
     pub termination_grace_period: Duration,
     /// Flink elects by ZooKeeper.
     #[command(flatten)]
-    pub zookeeper: zookeeper::Access,
+    pub zookeeper: quorum::Access,
 }
 
 /// What happens to orphans.
@@ -159,7 +135,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     keep_to_itself();
     let hook = arguments.hand_over_socket.as_deref().map(hand_over::listen).transpose()?;
     if arguments.zookeeper.quorum.is_some() {
-        return zookeeper::run(arguments, hook).await;
+        return quorum::run(arguments, hook).await;
     }
     let config = Config::infer().await.context("failed to find the API server")?;
     let client = api_server::client(&config)?;
@@ -185,30 +161,30 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
     let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
-    let peers = Arc::new(peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
+    let peers = Arc::new(election::peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
-    let book = book::Book {
+    let book = gc::ledger::Book {
         shared: Arc::clone(&shared),
         client: client.clone(),
         cluster: arguments.cluster.clone(),
-        pointers: pointers::Pointers::ConfigMaps,
+        pointers: gc::pointer_store::Pointers::ConfigMaps,
     };
-    let strangers = strangers::Strangers::new(book.clone(), arguments.pod_name.clone());
-    let (upstream, stand_in) = (upstream::Upstream::new(&config)?, arguments.stand_in);
-    let proxy = Arc::new(proxy::Proxy { shared: Arc::clone(&shared), upstream, strangers, stand_in });
-    let rest = rest::Rest::new(&arguments.jvm_rest);
+    let strangers = proxy::strangers::Strangers::new(book.clone(), arguments.pod_name.clone());
+    let (upstream, stand_in) = (proxy::upstream::Upstream::new(&config)?, arguments.stand_in);
+    let proxy = Arc::new(proxy::server::Proxy { shared: Arc::clone(&shared), upstream, strangers, stand_in });
+    let rest = crate::world::flink_rest::Rest::new(&arguments.jvm_rest);
     let run = run_of(&arguments);
     let beside = run.as_ref().map(|run| application::Application::new(&book, reached.as_ref(), &rest, run, configuration));
-    let bookkeeper = bookkeeper::Bookkeeper { book: book.clone(), storage: reached.clone(), rest: rest.clone() };
+    let bookkeeper = gc::job_recorder::Bookkeeper { book: book.clone(), storage: reached.clone(), rest: rest.clone() };
     let settings_of_sweep =
-        sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
-    let sweeper = sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings: settings_of_sweep };
+        gc::sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
+    let sweeper = gc::sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings: settings_of_sweep };
     let place = arguments.place.noted(&arguments.zookeeper);
-    let collector = collector::Collector { book: book.clone(), claim: claim::Claim::new(storage).at(place), run: run.clone() };
-    let keeper = keeper::Keeper { shared: Arc::clone(&shared), client: client.clone() };
-    let driver = election::Driver {
+    let collector = gc::collector::Collector { book: book.clone(), claim: gc::ownership::Claim::new(storage).at(place), run: run.clone() };
+    let keeper = proxy::drift_repair::Keeper { shared: Arc::clone(&shared), client: client.clone() };
+    let driver = election::driver::Driver {
         elector: Elector::new(identity, settings.clone()),
         settings,
         config,
@@ -216,12 +192,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         events,
         shown: shown_in,
         health: health_in,
-        stamper: stamp::Stamper { client: client.clone(), names, ledger: names::ledger(&arguments.cluster) },
+        stamper: election::stamper::Stamper { client: client.clone(), names, ledger: names::ledger(&arguments.cluster) },
         refused: Arc::default(),
         look: None,
         storage: reached,
         run,
-        endpoint: endpoint::Publisher {
+        endpoint: election::endpoint::Publisher {
             client: client.clone(),
             namespace: arguments.namespace.clone(),
             name: names::rest(&arguments.cluster),

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::peers::{self, Peers};
+use super::election::peers::{self, Peers};
 use super::shared::Shared;
 use crate::world::server::{self, Limits};
 

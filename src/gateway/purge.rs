@@ -10,14 +10,14 @@ use futures::TryStreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::place::Place;
-use super::zookeeper::{Access, connect, own_way};
-use crate::cluster::claim::{Mark, Records, Sharing, Standing, Watch, is_of_another};
-use crate::cluster::sweep::Kind;
+use super::quorum::{Access, connect, own_way};
+use super::storage_arguments::Place;
 use crate::flink::zookeeper::Paths;
+use crate::ha_data::marks::{Mark, Records, Sharing, Standing, Watch, is_of_another};
+use crate::ha_data::sweep::Kind;
 use crate::world::lease::nonce;
+use crate::world::quorum::znodes;
 use crate::world::storage::{Storage, owned_directories};
-use crate::world::zookeeper;
 
 /// Flags of `flinkha purge`; the operator writes them into the Job.
 #[derive(Clone, Debug, clap::Args)]
@@ -77,19 +77,19 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
     let paths = Paths::new(&arguments.zookeeper.root, &arguments.place.ha_cluster_id);
     let quorum = arguments.zookeeper.quorum()?;
     let client = connect(own_way(&quorum).await?, &quorum).await.context("no ZooKeeper server gives us a session; the znodes stay")?;
-    let found = zookeeper::mark(&client, &paths, &arguments.owner).await?;
+    let found = znodes::mark(&client, &paths, &arguments.owner).await?;
     anyhow::ensure!(
         !is_of_another(&arguments.us(String::new()), found.as_deref(), &Records::default()),
         "another Kubernetes cluster has signed the same znode {}; its znodes stay",
-        zookeeper::mark_path(&paths, &arguments.owner)
+        znodes::mark_path(&paths, &arguments.owner)
     );
     let begin = Instant::now();
     // Of a JobManager whose end nobody saw.
-    while begin.elapsed() < SESSIONS && !zookeeper::candidates(&client, &paths).await?.is_empty() {
+    while begin.elapsed() < SESSIONS && !znodes::candidates(&client, &paths).await?.is_empty() {
         tracing::info!("a JobManager's session has not ended yet");
         sleep(Duration::from_secs(1)).await;
     }
-    let removed = zookeeper::purge(&client, &paths, &arguments.owner, arguments.retain).await?;
+    let removed = znodes::purge(&client, &paths, &arguments.owner, arguments.retain).await?;
     Ok(format!("removed {removed} znodes"))
 }
 

@@ -7,13 +7,13 @@ use std::time::Instant;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::claim;
-use super::copies::Copies;
-use super::request::Names;
+use super::gc::ownership;
+use super::proxy::request::Names;
+use super::proxy::snapshots::Copies;
 use crate::cluster::application::Request;
-use crate::cluster::ledger::Orphans;
 use crate::lease::elector::{Event, Shown, Time};
 use crate::lease::term::Term;
+use crate::ledger::jobs::Orphans;
 
 /// The local monotonic clock, from the start of this process.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ pub struct Shared {
     /// The id of the last request that has its answer in the ledger.
     answered: Mutex<Option<String>>,
     /// Looks at the mark of the storage directory; held while one is made.
-    pub claim: tokio::sync::Mutex<claim::State>,
+    pub claim: tokio::sync::Mutex<ownership::State>,
     /// Gateway processes that have been seen alive in this cluster, the latest last.
     witnessed: Mutex<Vec<String>>,
     /// Jobs with a tombstone.

@@ -138,8 +138,8 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use super::super::term::Incarnation;
     use super::*;
+    use crate::lease::term::Incarnation;
 
     #[test]
     fn a_record_reads_back_as_it_was_written() {

@@ -6,13 +6,13 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use super::Error;
 use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION};
 use crate::api::v1alpha1::Provider;
 use crate::cluster::application::{Course, Request};
 use crate::cluster::observed::Observed;
+use crate::operator::Error;
 
 /// Carries out decisions about applications.
 pub struct Applications {

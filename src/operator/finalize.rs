@@ -13,22 +13,24 @@ use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::Error;
 use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Course;
 use crate::cluster::cause::{self, Cause};
-use crate::cluster::claim::{AUTHORITY, certificates_of};
 use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
-use crate::cluster::news::News;
+use crate::cluster::events::News;
 use crate::cluster::observed::{LedgerData, Observed};
 use crate::cluster::presence::Presence;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::status::Outcome;
-use crate::cluster::{build, foreign, ledger, validate};
+use crate::cluster::{build, validate};
 use crate::flink::ha_data;
+use crate::ha_data::foreign;
+use crate::ha_data::marks::{AUTHORITY, certificates_of};
+use crate::ledger::jobs;
+use crate::ledger::refusal::Refusal;
+use crate::operator::Error;
 
 /// Makes deletion wait for us, and deletes.
 pub struct Finalizer {
@@ -218,11 +220,9 @@ impl Finalizer {
             return Ok(Some(Files { warning: true, message }));
         }
         let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
-        let unreadable = observed.ledger.as_ref().is_some_and(|ledger| ledger.data.unreadable.iter().any(|key| key == ledger::HA_DATA_KEY));
-        let unknown = || ledger::HaData {
-            message: Refusal::unreadable(&resource.name_any(), ledger::HA_DATA_KEY).message,
-            ..ledger::HaData::default()
-        };
+        let unreadable = observed.ledger.as_ref().is_some_and(|ledger| ledger.data.unreadable.iter().any(|key| key == jobs::HA_DATA_KEY));
+        let unknown =
+            || jobs::HaData { message: Refusal::unreadable(&resource.name_any(), jobs::HA_DATA_KEY).message, ..jobs::HaData::default() };
         let unknown = unreadable.then(unknown);
         let certificates = if found.is_none() { self.certificates(resource).await? } else { Vec::new() };
         let ha_data = unknown.as_ref().or(observed.ha_data());
@@ -335,9 +335,9 @@ fn purge_job(job: &Job) -> PurgeJob {
 fn data(ledger: Option<&ConfigMap>) -> LedgerData {
     let data = ledger.map(|ledger| json!(ledger.data)).filter(|data| !data.is_null());
     let shown: LedgerData = data.and_then(|data| serde_json::from_value(data).ok()).unwrap_or_default();
-    let text = ledger.and_then(|ledger| ledger.data.as_ref()?.get(ledger::JOBS_KEY));
+    let text = ledger.and_then(|ledger| ledger.data.as_ref()?.get(jobs::JOBS_KEY));
     // All of them, and not only those that the status shows.
-    LedgerData { jobs: ledger::read(text.map(String::as_str)).unwrap_or_default(), ..shown }
+    LedgerData { jobs: jobs::read(text.map(String::as_str)).unwrap_or_default(), ..shown }
 }
 
 /// Deletes exactly the version that the decision was made on.

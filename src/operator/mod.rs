@@ -27,10 +27,10 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use self::metrics::{Clusters, Metrics};
-use self::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
+use crate::operator::metrics::{Clusters, Metrics};
+use crate::operator::reconcile::Context;
 use crate::telemetry;
 use crate::world::lease::nonce;
 

@@ -23,8 +23,8 @@ use crate::api::FlinkHaCluster;
 use crate::api::names::{
     self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION, TASK_MANAGER,
 };
-use crate::cluster::election;
 use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
+use crate::ledger::election;
 
 /// Objects in one answer to a list.
 const PAGE: u32 = 50;

@@ -28,7 +28,8 @@ use crate::cluster::cause::Cause;
 use crate::cluster::observed::Observed;
 use crate::cluster::status::Outcome;
 use crate::cluster::validate::Problem;
-use crate::cluster::{Cluster, foreign, rollout, stored, validate};
+use crate::cluster::{Cluster, rollout, stored, validate};
+use crate::ha_data::foreign;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);

@@ -12,16 +12,16 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::Error;
 use super::observe::chain;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, ROLE_LABEL};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::cluster::application::Course;
-use crate::cluster::news::{News, news};
+use crate::cluster::events::{News, news};
 use crate::cluster::observed::Observed;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
 use crate::cluster::status::{Outcome, status};
+use crate::operator::Error;
 
 /// The API server takes notes of up to 1 KiB.
 const LONGEST_NOTE: usize = 500;

@@ -15,11 +15,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::audit::Request;
-use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map};
-use crate::support::identity::{create_all, token};
+use crate::support::cluster::Cluster;
+use crate::support::cluster::LOCK_ANNOTATION;
+use crate::support::cluster::NAME;
+use crate::support::cluster::NAMESPACE;
+use crate::support::cluster::cluster_config_map;
+use crate::support::eventually;
+use crate::support::identity::create_all;
+use crate::support::identity::token;
 use crate::support::report::number;
 use crate::support::rest::Job;
-use crate::support::{eventually, seconds};
+use crate::support::seconds;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {

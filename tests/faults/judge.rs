@@ -7,11 +7,23 @@ use serde_json::{Value, json};
 
 use crate::fault::Fault;
 use crate::support::audit::Request;
-use crate::support::cluster::{Cluster, LOCK_ANNOTATION, NAME, NAMESPACE, cluster_config_map, lock_holder};
-use crate::support::report::{self, percentile};
-use crate::support::rest::{Checkpoints, Job};
-use crate::support::terms::{JVM, held_twice, older_after_newer, requests};
-use crate::support::{eventually, say, seconds};
+use crate::support::cluster::Cluster;
+use crate::support::cluster::LOCK_ANNOTATION;
+use crate::support::cluster::NAME;
+use crate::support::cluster::NAMESPACE;
+use crate::support::cluster::cluster_config_map;
+use crate::support::cluster::lock_holder;
+use crate::support::eventually;
+use crate::support::report;
+use crate::support::report::percentile;
+use crate::support::rest::Checkpoints;
+use crate::support::rest::Job;
+use crate::support::say;
+use crate::support::seconds;
+use crate::support::terms::JVM;
+use crate::support::terms::held_twice;
+use crate::support::terms::older_after_newer;
+use crate::support::terms::requests;
 
 /// How things stood before a fault.
 pub struct Before {

@@ -8,7 +8,9 @@ use crate::kit::failover::kill_leader;
 use crate::kit::machine::run;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
-use crate::support::{eventually, say, seconds};
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 fn kills() -> usize {
     std::env::var("KILLS").map_or(3, |text| text.parse().expect("KILLS is a number"))

@@ -4,8 +4,11 @@ use serde_json::{Value, json};
 
 use crate::kit::machine::run;
 use crate::kit::namespace::Namespace;
-use crate::kit::{operator, ours};
-use crate::support::{eventually, say, seconds};
+use crate::kit::operator;
+use crate::kit::ours;
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 /// What is wrong, where, and what the refusal must say.
 fn cases() -> Vec<(&'static str, Value, &'static [&'static str])> {

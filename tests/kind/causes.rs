@@ -5,7 +5,9 @@ use serde_json::json;
 use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
-use crate::support::{eventually, say, seconds};
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 /// One pod of each kind is enough to go wrong.
 fn small() -> serde_json::Value {

@@ -9,8 +9,10 @@ use crate::kit::cluster::Cluster;
 use crate::kit::machine::kubectl;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
+use crate::support::eventually;
 use crate::support::rest::Job;
-use crate::support::{eventually, say, seconds};
+use crate::support::say;
+use crate::support::seconds;
 
 const NAMESPACE: &str = "kind-deletion";
 const OUTPUT: &str = "output/retained";

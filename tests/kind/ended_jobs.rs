@@ -8,7 +8,8 @@ use kube::api::ListParams;
 
 use crate::kit::cluster::Cluster;
 use crate::kit::session::Session;
-use crate::support::{eventually, seconds};
+use crate::support::eventually;
+use crate::support::seconds;
 
 /// The collector looks every few seconds.
 const COLLECTED: Duration = seconds(60);

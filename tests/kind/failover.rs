@@ -9,13 +9,17 @@ use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::kit::cluster::{Cluster, is_ready};
-use crate::kit::failover::{fail_over, kill_leader};
+use crate::kit::cluster::Cluster;
+use crate::kit::cluster::is_ready;
+use crate::kit::failover::fail_over;
+use crate::kit::failover::kill_leader;
 use crate::kit::machine::kubectl;
 use crate::kit::node::Shot;
 use crate::kit::session::Session;
 use crate::support::cluster::dispatcher;
-use crate::support::{eventually, say, seconds};
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 fn kills() -> usize {
     std::env::var("KILLS").map_or(3, |text| text.parse().expect("KILLS is a number"))

@@ -9,8 +9,11 @@ use kube::{Api, ResourceExt};
 
 use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
-use crate::kit::{native, ours};
-use crate::support::{eventually, say, seconds};
+use crate::kit::native;
+use crate::kit::ours;
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 const NAMESPACE: &str = "kind-foreign";
 const NAME: &str = "demo";

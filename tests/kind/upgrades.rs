@@ -7,11 +7,14 @@ use flinkha::api::names;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::kit::application::{change, resource};
+use crate::kit::application::change;
+use crate::kit::application::resource;
 use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
-use crate::support::{eventually, say, seconds};
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 const OUTPUT: &str = "/flink/output/upgrades";
 

@@ -3,12 +3,15 @@
 use flinkha::api::names::{self, FLINK_CONTAINER, REST_PORT, TASK_MANAGER};
 use kube::ResourceExt;
 
-use crate::kit::cluster::{Cluster, ip};
-use crate::kit::failover::{fail_over, kill_leader};
+use crate::kit::cluster::Cluster;
+use crate::kit::cluster::ip;
+use crate::kit::failover::fail_over;
+use crate::kit::failover::kill_leader;
 use crate::kit::node::Shot;
 use crate::kit::operator;
 use crate::kit::session::Session;
-use crate::support::{eventually, seconds};
+use crate::support::eventually;
+use crate::support::seconds;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_and_new_task_managers_find_the_new_leader_while_there_is_no_operator() {

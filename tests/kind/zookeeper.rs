@@ -13,12 +13,16 @@ use serde_json::{Value, json};
 use crate::applications::wait_for_condition;
 use crate::kit::application;
 use crate::kit::cluster::Cluster;
-use crate::kit::machine::{flink_image, kubectl_with};
+use crate::kit::machine::flink_image;
+use crate::kit::machine::kubectl_with;
 use crate::kit::namespace::Namespace;
 use crate::kit::node::Shot;
 use crate::kit::ours;
-use crate::support::rest::{Job, Rest};
-use crate::support::{eventually, say, seconds};
+use crate::support::eventually;
+use crate::support::rest::Job;
+use crate::support::rest::Rest;
+use crate::support::say;
+use crate::support::seconds;
 
 const NAMESPACE: &str = "kind-zookeeper";
 /// Enough for some minutes at a hundred a second.

@@ -4,12 +4,23 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use pure::lease::elector::{Event, Read as LeaseRead, Time};
+use pure::lease::elector::Event;
+use pure::lease::elector::Read as LeaseRead;
+use pure::lease::elector::Time;
 
-use super::requests::{Answer, Call, Phase, Request};
+use super::requests::Answer;
+use super::requests::Call;
+use super::requests::Phase;
+use super::requests::Request;
 use super::shared::Print;
-use super::text::{self, ago};
-use super::world::{Api, Candidate, Cluster, Job, Read, World};
+use super::text;
+use super::text::ago;
+use super::world::Api;
+use super::world::Candidate;
+use super::world::Cluster;
+use super::world::Job;
+use super::world::Read;
+use super::world::World;
 
 /// What versions of ConfigMaps count from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,10 +4,24 @@ use std::time::Duration;
 
 use pure::lease::elector::Settings;
 
-use super::faults::Fault::{self, *};
-use super::model::{Model, peer_settings, settings};
-use super::properties::{L1, L2, L3, L4, L5, S1, S1_EMPTY, S2, S3, S4, S5};
-use super::world::Operation::{self, *};
+use super::faults::Fault;
+use super::faults::Fault::*;
+use super::model::Model;
+use super::model::peer_settings;
+use super::model::settings;
+use super::properties::L1;
+use super::properties::L2;
+use super::properties::L3;
+use super::properties::L4;
+use super::properties::L5;
+use super::properties::S1;
+use super::properties::S1_EMPTY;
+use super::properties::S2;
+use super::properties::S3;
+use super::properties::S4;
+use super::properties::S5;
+use super::world::Operation;
+use super::world::Operation::*;
 use super::world::TICK;
 
 const PROCESSES: &[Fault] = &[CrashGateway, KillJvm, HangJvm, PauseGateway];

@@ -1,14 +1,27 @@
 //! The gateway's shell in the model: events to the elector, its actions to the API server, stamping.
 
-use pure::lease::elector::{Action, Event, Read, Shown, Stamping, Time, Write};
-use pure::lease::record::{Change, Record};
+use pure::lease::elector::Action;
+use pure::lease::elector::Event;
+use pure::lease::elector::Read;
+use pure::lease::elector::Shown;
+use pure::lease::elector::Stamping;
+use pure::lease::elector::Time;
+use pure::lease::elector::Write;
+use pure::lease::record::Change;
+use pure::lease::record::Record;
 use pure::lease::term::Term;
 
 use super::model::Model;
 use super::mutants::Mutant;
 use super::peers;
-use super::requests::{Answer, Call, Phase, stamping};
-use super::world::{Life, Stamper, World, incarnation};
+use super::requests::Answer;
+use super::requests::Call;
+use super::requests::Phase;
+use super::requests::stamping;
+use super::world::Life;
+use super::world::Stamper;
+use super::world::World;
+use super::world::incarnation;
 
 fn given_back(record: Record) -> Record {
     Record { change: Some(Change::default()), ..record }

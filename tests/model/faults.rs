@@ -2,9 +2,13 @@
 
 use pure::lease::elector::Event;
 
-use super::model::{Model, Step};
-use super::requests::{Call, Phase};
-use super::world::{Life, TICK, World};
+use super::model::Model;
+use super::model::Step;
+use super::requests::Call;
+use super::requests::Phase;
+use super::world::Life;
+use super::world::TICK;
+use super::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {

@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
-use pure::lease::elector::{Event, Settings, Shown};
+use pure::lease::elector::Event;
+use pure::lease::elector::Settings;
+use pure::lease::elector::Shown;
 use stateright::Property;
 
 use super::faults::Fault;
 use super::mutants::Mutant;
-use super::requests::{Call, Phase, Request};
-use super::world::{Candidate, Gateway, Life, Operation, World};
+use super::requests::Call;
+use super::requests::Phase;
+use super::requests::Request;
+use super::world::Candidate;
+use super::world::Gateway;
+use super::world::Life;
+use super::world::Operation;
+use super::world::World;
 
 /// A configuration of the search.
 #[derive(Clone, Debug)]

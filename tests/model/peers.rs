@@ -1,12 +1,16 @@
 //! Candidates that talk to each other: questions pod to pod are requests like those to the API server, with the peer in its place.
 
-use pure::lease::elector::{Answer as Said, Event, Time};
+use pure::lease::elector::Answer as Said;
+use pure::lease::elector::Event;
+use pure::lease::elector::Time;
 use pure::lease::record::Member;
 use pure::lease::term::Term;
 
 use super::model::Model;
 use super::mutants::Mutant;
-use super::requests::{Answer, Call, Request};
+use super::requests::Answer;
+use super::requests::Call;
+use super::requests::Request;
 use super::world::World;
 
 /// Where a candidate is reached by its peers.

@@ -8,7 +8,9 @@ use stateright::Property;
 use super::model::Model;
 use super::mutants::Mutant;
 use super::requests::Writer;
-use super::world::{Candidate, Pointer, World};
+use super::world::Candidate;
+use super::world::Pointer;
+use super::world::World;
 
 /// A JVM was granted: shown a free lock, or its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -13,9 +13,11 @@ pub mod flink {
 
 #[path = "../../src/gateway"]
 pub mod gateway {
-    pub mod asker;
-    pub mod request;
-    pub mod translate;
+    pub mod proxy {
+        pub mod asker;
+        pub mod request;
+        pub mod translate;
+    }
 }
 
 #[path = "../../src/lease/mod.rs"]

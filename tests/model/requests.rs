@@ -1,13 +1,22 @@
 //! Requests on their way to the API server: applied at some time, early, late or never; their answers too.
 
-use pure::lease::elector::{self, Event, Read, Stamping, Time, Write};
+use pure::lease::elector;
+use pure::lease::elector::Event;
+use pure::lease::elector::Read;
+use pure::lease::elector::Stamping;
+use pure::lease::elector::Time;
+use pure::lease::elector::Write;
 use pure::lease::record::Record;
-use pure::lease::term::{Relation, Term};
+use pure::lease::term::Relation;
+use pure::lease::term::Term;
 
 use super::model::Model;
 use super::mutants::Mutant;
 use super::shared::Shared;
-use super::world::{Api, Cluster, Job, World};
+use super::world::Api;
+use super::world::Cluster;
+use super::world::Job;
+use super::world::World;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {

@@ -5,8 +5,12 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model as _, Path};
 
 use super::faults::Fault;
-use super::model::{Model, Step};
-use super::requests::{Answer, Call, Phase, Request};
+use super::model::Model;
+use super::model::Step;
+use super::requests::Answer;
+use super::requests::Call;
+use super::requests::Phase;
+use super::requests::Request;
 use super::world::World;
 use pure::lease::elector::Read;
 

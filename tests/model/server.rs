@@ -2,12 +2,19 @@
 
 use pure::lease::elector::Read;
 use pure::lease::record::Record;
-use pure::lease::term::{Relation, Term};
+use pure::lease::term::Relation;
+use pure::lease::term::Term;
 
 use super::model::Model;
 use super::mutants::Mutant;
-use super::requests::{Answer, Call, Request, Writer};
-use super::world::{Cluster, Job, Pointer, World};
+use super::requests::Answer;
+use super::requests::Call;
+use super::requests::Request;
+use super::requests::Writer;
+use super::world::Cluster;
+use super::world::Job;
+use super::world::Pointer;
+use super::world::World;
 
 impl Model {
     pub fn serve(&self, world: &mut World, request: &Request) -> Answer {

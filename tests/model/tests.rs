@@ -1,5 +1,5 @@
 //! The election, searched exhaustively: the production [`Elector`](pure::lease::elector::Elector) and the production
-//! [`plan`](pure::gateway::translate::plan) of several candidates, in a world where everything may go wrong that the budget allows.
+//! [`plan`](pure::gateway::proxy::translate::plan) of several candidates, in a world where everything may go wrong that the budget allows.
 //!
 //! **The world.** Candidates are machines with a clock, a gateway process and a JVM. The JVM learns only from what its gateway shows,
 //! believes to lead until it is told otherwise, and reads and writes the cluster ConfigMap and those of jobs. The API server has these and

@@ -4,7 +4,8 @@
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 
-use pure::lease::elector::{Elector, Time};
+use pure::lease::elector::Elector;
+use pure::lease::elector::Time;
 
 /// No timing of the elector looks further back than this many milliseconds.
 pub const LONG_AGO: i64 = 8_000;
@@ -150,8 +151,10 @@ fn milliseconds(text: &str) -> f64 {
 mod tests {
     use super::*;
     use crate::model::settings;
-    use crate::world::{Gateway, incarnation};
-    use pure::lease::elector::{Event, Read};
+    use crate::world::Gateway;
+    use crate::world::incarnation;
+    use pure::lease::elector::Event;
+    use pure::lease::elector::Read;
     use pure::lease::record::Record;
 
     /// An elector that began at this time and saw this version.

@@ -2,9 +2,16 @@
 //!
 //! One tick of global time is one retry period. Everything healthy acts at least once per tick; what acts late is a fault.
 
-use pure::lease::elector::{Answer, Elector, Event, Identity, Settings, Shown, Time};
+use pure::lease::elector::Answer;
+use pure::lease::elector::Elector;
+use pure::lease::elector::Event;
+use pure::lease::elector::Identity;
+use pure::lease::elector::Settings;
+use pure::lease::elector::Shown;
+use pure::lease::elector::Time;
 use pure::lease::record::Record;
-use pure::lease::term::{Incarnation, Term};
+use pure::lease::term::Incarnation;
+use pure::lease::term::Term;
 
 use super::peers;
 use super::properties::Ghost;

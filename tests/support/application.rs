@@ -3,17 +3,21 @@
 use flinkha::api::FlinkHaClusterSpec;
 use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
 use flinkha::cluster::application::{Progress, Request, Run, job_id, version};
-use flinkha::cluster::ledger;
-use flinkha::cluster::refusal::Refusal;
+use flinkha::ledger::jobs;
+use flinkha::ledger::refusal::Refusal;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::cluster::{Cluster, NAME, NAMESPACE, Provider};
+use super::cluster::Cluster;
+use super::cluster::NAME;
+use super::cluster::NAMESPACE;
+use super::cluster::Provider;
+use super::eventually;
 use super::flink::jobs_jar;
+use super::seconds;
 use super::zookeeper::set_rights;
-use super::{eventually, seconds};
 
 /// Runs as the resource of a user has them: first run, first start.
 pub fn application(cluster: &Cluster, class: &str, arguments: &[&str]) -> flinkha::cluster::Cluster {
@@ -96,7 +100,7 @@ impl Cluster {
 
     /// Somebody removes what the ledger says of jobs and of the application.
     pub async fn forget_in_ledger(&self) {
-        let patch = Patch::Merge(json!({ "data": { flinkha::cluster::application::LEDGER_KEY: null, ledger::JOBS_KEY: null } }));
+        let patch = Patch::Merge(json!({ "data": { flinkha::cluster::application::LEDGER_KEY: null, jobs::JOBS_KEY: null } }));
         self.config_maps().patch(&names::ledger(NAME), &PatchParams::default(), &patch).await.expect("the ledger");
     }
 
@@ -105,9 +109,9 @@ impl Cluster {
         Refusal::of(&self.config_map(&names::ledger(NAME)).await?.metadata)
     }
 
-    pub async fn tombstone(&self, job: &str) -> Option<ledger::Job> {
+    pub async fn tombstone(&self, job: &str) -> Option<jobs::Job> {
         let data = self.config_map(&names::ledger(NAME)).await?.data?;
-        let jobs = ledger::read(data.get(ledger::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
+        let jobs = jobs::read(data.get(jobs::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
         jobs.into_iter().find(|one| one.id == job && one.has_ended())
     }
 

@@ -6,24 +6,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flinkha::api::names;
-use flinkha::cluster::election;
 use flinkha::lease::record::Record;
+use flinkha::ledger::election;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::answered;
 use super::control_plane::ControlPlane;
-use super::flink::{self, Distribution, Place, kubernetes_environment};
-use super::gateway::{self, Pod};
-use super::host::{Directory, address, port};
-use super::identity::{create_all, create_pod, token};
+use super::eventually;
+use super::flink;
+use super::flink::Distribution;
+use super::flink::Place;
+use super::flink::kubernetes_environment;
+use super::gateway;
+use super::gateway::Pod;
+use super::host::Directory;
+use super::host::address;
+use super::host::port;
+use super::identity::create_all;
+use super::identity::create_pod;
+use super::identity::token;
 use super::process::Process;
 pub use super::provider::Provider;
 use super::rest::Rest;
 use super::s3::S3;
-use super::zookeeper::{self, Quorum};
-use super::{answered, eventually, say, seconds};
+use super::say;
+use super::seconds;
+use super::zookeeper;
+use super::zookeeper::Quorum;
 
 /// JVMs start, and answer, on a machine that is busy with other things too. What is measured has limits of its own.
 pub const PATIENCE: Duration = seconds(180);

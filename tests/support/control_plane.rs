@@ -10,9 +10,13 @@ use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, Na
 use serde_json::{Value, json};
 
 use super::audit::Audit;
-use super::host::{Directory, address};
-use super::process::{Process, Program};
-use super::{eventually, script, seconds};
+use super::eventually;
+use super::host::Directory;
+use super::host::address;
+use super::process::Process;
+use super::process::Program;
+use super::script;
+use super::seconds;
 
 const ADMIN_TOKEN: &str = "admin";
 

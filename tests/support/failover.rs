@@ -6,10 +6,17 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::wait::await_condition;
 use zookeeper_client::Client;
 
-use super::cluster::{Cluster, JobManager, cluster_config_map, lock_holder};
-use super::rest::{Checkpoints, Job, Rest};
+use super::cluster::Cluster;
+use super::cluster::JobManager;
+use super::cluster::cluster_config_map;
+use super::cluster::lock_holder;
+use super::eventually;
+use super::rest::Checkpoints;
+use super::rest::Job;
+use super::rest::Rest;
+use super::say;
+use super::seconds;
 use super::zookeeper::publisher;
-use super::{eventually, say, seconds};
 
 #[derive(Debug)]
 pub struct Failover {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use super::classes::{Archives, Role};
+use super::classes::Archives;
+use super::classes::Role;
 use super::host::port;
-use super::process::{Process, Program};
+use super::process::Process;
+use super::process::Program;
 use super::script;
 
 /// Flink's configuration: flat keys.

@@ -8,7 +8,8 @@ use kube::config::Kubeconfig;
 
 use super::flink::Configuration;
 use super::host::port;
-use super::process::{Process, Program};
+use super::process::Process;
+use super::process::Program;
 use super::zookeeper::Quorum;
 
 pub struct Pod<'a> {

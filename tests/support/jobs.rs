@@ -4,10 +4,17 @@ use std::time::{Duration, Instant};
 
 use flinkha::api::names;
 
-use super::cluster::{Cluster, NAME, PATIENCE};
+use super::cluster::Cluster;
+use super::cluster::NAME;
+use super::cluster::PATIENCE;
+use super::eventually;
 use super::flink::jobs_jar;
-use super::rest::{Checkpoints, Job, Rest};
-use super::{eventually, seconds, verify, zookeeper};
+use super::rest::Checkpoints;
+use super::rest::Job;
+use super::rest::Rest;
+use super::seconds;
+use super::verify;
+use super::zookeeper;
 
 impl Cluster {
     /// Runs one of the example jobs at the leader; returns its id.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use flinkha::api::names;
 use kube::api::ListParams;
 
-use super::cluster::{Cluster, NAME, cluster_config_map};
+use super::cluster::Cluster;
+use super::cluster::NAME;
+use super::cluster::cluster_config_map;
 use super::zookeeper::of_jobs;
 
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,10 +5,12 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zookeeper_client::{Acls, Client, CreateMode};
 
+use super::eventually;
 use super::host::address;
-use super::network::{self, Switch};
+use super::network;
+use super::network::Switch;
+use super::seconds;
 use super::zookeeper::Quorum;
-use super::{eventually, seconds};
 
 pub struct Member {
     /// As in its file `myid`. Of servers with equal data the one with the highest becomes the quorum's leader.

@@ -8,10 +8,15 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
-use super::host::{Directory, address};
-use super::identity::{create_all, token};
-use super::process::{Process, Program};
-use super::{eventually, script, seconds};
+use super::eventually;
+use super::host::Directory;
+use super::host::address;
+use super::identity::create_all;
+use super::identity::token;
+use super::process::Process;
+use super::process::Program;
+use super::script;
+use super::seconds;
 
 pub const OPERATOR_NAMESPACE: &str = "flinkha-system";
 pub const OPERATOR: &str = "system:serviceaccount:flinkha-system:flinkha-operator";

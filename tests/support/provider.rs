@@ -4,7 +4,9 @@ use flinkha::api::names;
 use flinkha::flink::config::{SIMULATED_EXPIRATION, TASK_MANAGERS_EXPIRATION};
 
 use super::application;
-use super::cluster::{Cluster, NAME, NAMESPACE};
+use super::cluster::Cluster;
+use super::cluster::NAME;
+use super::cluster::NAMESPACE;
 use super::flink::Configuration;
 use super::gateway::Timings;
 use super::s3::S3;

@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cluster::{Cluster, Provider};
+use super::cluster::Cluster;
+use super::cluster::Provider;
+use super::eventually;
 use super::flink::Configuration;
 use super::host::address;
-use super::process::{Process, Program};
-use super::{eventually, script, seconds};
+use super::process::Process;
+use super::process::Program;
+use super::script;
+use super::seconds;
 
 const BUCKET: &str = "bucket";
 const ACCESS_KEY: &str = "flink";

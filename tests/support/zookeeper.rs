@@ -5,8 +5,8 @@ use std::path::Path;
 
 use flinkha::api::zookeeper::Scheme;
 use flinkha::flink::zookeeper::{Paths, address as address_in};
-use flinkha::gateway::zookeeper::{connect, own_way};
-use flinkha::world::identity::Identity;
+use flinkha::gateway::quorum::{connect, own_way};
+use flinkha::world::quorum::auth::Identity;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
@@ -15,13 +15,19 @@ use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
 use zookeeper_client::Client;
 
-use super::cluster::{NAME, NAMESPACE};
+use super::cluster::NAME;
+use super::cluster::NAMESPACE;
+use super::eventually;
 use super::flink::java;
-use super::host::{Directory, address};
+use super::host::Directory;
+use super::host::address;
 use super::members::Member;
 use super::network;
-use super::process::{Process, Program};
-use super::{eventually, say, script, seconds};
+use super::process::Process;
+use super::process::Program;
+use super::say;
+use super::script;
+use super::seconds;
 
 /// Flink's own default.
 pub const ROOT: &str = "/flink";

@@ -4,24 +4,29 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use flinkha::cluster::election::Notes;
 use flinkha::flink::zookeeper::Paths;
-use flinkha::gateway::book::Book;
-use flinkha::gateway::claim::Claim;
-use flinkha::gateway::collector::Collector;
-use flinkha::gateway::pointers::{Pointers, Znodes};
-use flinkha::gateway::request::Names;
+use flinkha::gateway::gc::collector::Collector;
+use flinkha::gateway::gc::ledger::Book;
+use flinkha::gateway::gc::ownership::Claim;
+use flinkha::gateway::gc::pointer_store::{Pointers, Znodes};
+use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
+use flinkha::gateway::proxy::request::Names;
 use flinkha::gateway::shared::{Clock, Shared};
-use flinkha::gateway::sweeper::{Settings, Sweeper};
 use flinkha::lease::elector::{Shown, Time};
 use flinkha::lease::term::{Incarnation, Term};
+use flinkha::ledger::election::Notes;
 use flinkha::world::storage::Storage;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use zookeeper_client::{Acls, Client, CreateMode};
 
-use super::scene::{Rig, Scene};
-use super::seam::{Gate, Way, to_kubernetes, to_storage, to_zookeeper};
+use super::scene::Rig;
+use super::scene::Scene;
+use super::seam::Gate;
+use super::seam::Way;
+use super::seam::to_kubernetes;
+use super::seam::to_storage;
+use super::seam::to_zookeeper;
 use super::support::cluster::NAMESPACE;
 use super::support::seconds;
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use flinkha::api::names;
-use flinkha::cluster::ledger::{self, Job};
 use flinkha::flink::zookeeper::Paths;
+use flinkha::ledger::jobs::{self, Job};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -17,12 +17,15 @@ use zookeeper_client::{Acls, Client, CreateMode};
 
 use super::support::cluster::NAMESPACE;
 use super::support::control_plane::ControlPlane;
+use super::support::eventually;
 use super::support::host::Directory;
 use super::support::identity::create_all;
 use super::support::left::files;
-use super::support::s3::{S3, SECRET_KEY};
-use super::support::zookeeper::{Quorum, ROOT};
-use super::support::{eventually, seconds};
+use super::support::s3::S3;
+use super::support::s3::SECRET_KEY;
+use super::support::seconds;
+use super::support::zookeeper::Quorum;
+use super::support::zookeeper::ROOT;
 
 /// The real servers.
 pub struct Rig {
@@ -61,7 +64,7 @@ impl Rig {
 
     pub async fn jobs(&self, scene: &Scene) -> Vec<Job> {
         let data = self.read_ledger(scene).await.data.unwrap_or_default();
-        ledger::read(data.get(ledger::JOBS_KEY).map(String::as_str)).expect("jobs")
+        jobs::read(data.get(jobs::JOBS_KEY).map(String::as_str)).expect("jobs")
     }
 
     async fn read_ledger(&self, scene: &Scene) -> ConfigMap {
@@ -326,7 +329,7 @@ impl Scene {
         let job =
             |(tail, plans): &(&str, Vec<String>)| Job { id: id(tail), state: "Running".into(), plans: plans.clone(), ..Job::default() };
         let jobs: Vec<Job> = jobs.iter().map(job).collect();
-        let data = BTreeMap::from([(ledger::JOBS_KEY, json!(jobs).to_string())]);
+        let data = BTreeMap::from([(jobs::JOBS_KEY, json!(jobs).to_string())]);
         let ledger = json!({ "metadata": { "name": names::ledger(&self.cluster) }, "data": data });
         let ledger = serde_json::from_value(ledger).expect("a ConfigMap");
         rig.ledgers().create(&PostParams::default(), &ledger).await.expect("a new ledger");

@@ -3,15 +3,21 @@
 use std::process::Output;
 
 use flinkha::api::names;
-use flinkha::cluster::claim::Mark;
-use flinkha::cluster::ledger::{self, HaData};
+use flinkha::ha_data::marks::Mark;
+use flinkha::ledger::jobs::{self, HaData};
 use serde_json::{Value, json};
 
-use super::support::cluster::{Cluster, NAME, NAMESPACE};
-use super::support::left::{Left, files};
+use super::support::cluster::Cluster;
+use super::support::cluster::NAME;
+use super::support::cluster::NAMESPACE;
+use super::support::eventually;
+use super::support::left::Left;
+use super::support::left::files;
 use super::support::rest::Job;
-use super::support::zookeeper::{Quorum, tree};
-use super::support::{eventually, say, seconds};
+use super::support::say;
+use super::support::seconds;
+use super::support::zookeeper::Quorum;
+use super::support::zookeeper::tree;
 
 /// With `Retain` the job resumes when the same resource is applied again; with `Delete` nothing is left, not even the cluster's own znode.
 pub async fn deletion() -> Value {
@@ -61,7 +67,7 @@ pub async fn deletion() -> Value {
 }
 
 pub async fn owner(cluster: &Cluster) -> Option<String> {
-    let text = cluster.config_map(&names::ledger(NAME)).await?.data?.remove(ledger::HA_DATA_KEY)?;
+    let text = cluster.config_map(&names::ledger(NAME)).await?.data?.remove(jobs::HA_DATA_KEY)?;
     serde_json::from_str::<HaData>(&text).ok()?.owner
 }
 

@@ -2,15 +2,19 @@
 
 use flinkha::api::names;
 use flinkha::cluster::cause::causes;
-use flinkha::cluster::ledger;
 use flinkha::cluster::observed::Observed;
+use flinkha::ledger::jobs;
 use serde_json::{Value, json};
 use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Permission};
 
-use super::support::cluster::{Cluster, NAME};
+use super::support::cluster::Cluster;
+use super::support::cluster::NAME;
+use super::support::eventually;
 use super::support::left::Left;
-use super::support::zookeeper::{Quorum, ROOT};
-use super::support::{eventually, say, seconds};
+use super::support::say;
+use super::support::seconds;
+use super::support::zookeeper::Quorum;
+use super::support::zookeeper::ROOT;
 
 pub async fn bad_input() -> Value {
     let wrong = wrong_quorum().await;
@@ -78,8 +82,8 @@ async fn quorum_that_comes_late_and_is_shared() -> (String, String) {
     assert!(left.files.iter().any(|file| file.to_string_lossy().contains("job-result-store")), "its result is not removed: {left:?}");
     client.delete(&Quorum::paths().child("flinkha/somebody-else"), None).await.expect("the mark goes");
     eventually("nothing left", seconds(60), async || Left::of(&cluster).await.is_nothing().then_some(())).await;
-    let jobs = cluster.config_map(&names::ledger(NAME)).await.and_then(|one| one.data?.remove(ledger::JOBS_KEY));
-    assert!(ledger::read(jobs.as_deref()).expect("jobs").iter().any(|one| one.id == job && one.has_ended()));
+    let jobs = cluster.config_map(&names::ledger(NAME)).await.and_then(|one| one.data?.remove(jobs::JOBS_KEY));
+    assert!(jobs::read(jobs.as_deref()).expect("jobs").iter().any(|one| one.id == job && one.has_ended()));
     (away, shared)
 }
 

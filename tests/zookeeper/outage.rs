@@ -5,9 +5,11 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::support::cluster::Cluster;
+use super::support::eventually;
 use super::support::jobs::watch;
 use super::support::rest::Checkpoints;
-use super::support::{eventually, say, seconds};
+use super::support::say;
+use super::support::seconds;
 
 /// How long a server is away. Longer than the session's time-out, so that whatever expires has expired.
 pub const AWAY: u64 = 25;

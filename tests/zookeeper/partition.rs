@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use super::outage::AWAY;
 use super::support::cluster::Cluster;
+use super::support::eventually;
 use super::support::jobs::watch;
 use super::support::network::Switch;
+use super::support::say;
+use super::support::seconds;
 use super::support::zookeeper::publisher;
-use super::support::{eventually, say, seconds};
 
 /// A follower and the quorum's leader, in each of both ways. Before the cut, the JobManagers are connected to the server that is going to be cut off.
 pub async fn partitions() -> Vec<Value> {

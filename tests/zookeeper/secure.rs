@@ -5,19 +5,30 @@ use std::io::ErrorKind;
 
 use flinkha::api::zookeeper::Scheme;
 use flinkha::flink::zookeeper::{HEADER, Session, attach, session_of_response};
-use flinkha::gateway::zookeeper::{connect, own_way};
-use flinkha::world::identity::Identity;
+use flinkha::gateway::quorum::{connect, own_way};
+use flinkha::world::quorum::auth::Identity;
 use flinkha::world::quorum::{self, Ended};
 use serde_json::{Value, json};
 use zookeeper_client::{Client, Error};
 
-use super::deletion::{owner, run, stop_all, told as said};
-use super::input::{degraded, told};
+use super::deletion::owner;
+use super::deletion::run;
+use super::deletion::stop_all;
+use super::deletion::told as said;
+use super::input::degraded;
+use super::input::told;
 use super::support::cluster::Cluster;
+use super::support::eventually;
 use super::support::failover::fail_over;
-use super::support::left::{Left, files};
-use super::support::zookeeper::{PASSWORD, Quorum, Security, USER, tree};
-use super::support::{eventually, say, seconds};
+use super::support::left::Left;
+use super::support::left::files;
+use super::support::say;
+use super::support::seconds;
+use super::support::zookeeper::PASSWORD;
+use super::support::zookeeper::Quorum;
+use super::support::zookeeper::Security;
+use super::support::zookeeper::USER;
+use super::support::zookeeper::tree;
 
 pub async fn digest() -> Value {
     let mut cluster = prepare(Security::Digest).await;

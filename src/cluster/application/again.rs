@@ -1,11 +1,11 @@
 //! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of
 //! those before it.
 
-use super::adopt::Stored;
 use super::lifecycle::Seen;
 use super::{Progress, job_id};
 use crate::api::application::Application;
-use crate::cluster::ledger::Job;
+use crate::ha_data::handover::Stored;
+use crate::ledger::jobs::Job;
 
 /// What is on record before the first decision about a resource.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::adopt::Stored;
 use super::{Progress, Request, again, job_id, savepoint_directory, upgrade, version};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, Job, JobState, Phase, Savepoint, UpgradeMode};
 use crate::cluster::cause::Cause;
-use crate::cluster::ledger;
 use crate::cluster::status::seconds;
+use crate::ha_data::handover::Stored;
+use crate::ledger::jobs;
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
 const COLLECTION: SignedDuration = SignedDuration::from_secs(60);
@@ -32,7 +32,7 @@ pub struct Seen<'a> {
     /// There are pods, or may be soon.
     pub pods: bool,
     pub progress: &'a Progress,
-    pub jobs: &'a [ledger::Job],
+    pub jobs: &'a [jobs::Job],
     /// What the cluster ConfigMap holds, if it was looked at.
     pub stored: Option<&'a Stored>,
     pub causes: &'a [Cause],
@@ -155,11 +155,11 @@ impl Step<'_> {
         serde_json::from_str(self.application().stable.as_ref()?).ok()
     }
 
-    pub fn tombstone(&self) -> Option<&ledger::Job> {
+    pub fn tombstone(&self) -> Option<&jobs::Job> {
         self.tombstone_of(&self.application().job_id)
     }
 
-    pub fn tombstone_of(&self, run: &str) -> Option<&ledger::Job> {
+    pub fn tombstone_of(&self, run: &str) -> Option<&jobs::Job> {
         self.seen.jobs.iter().find(|job| job.id == run && job.has_ended())
     }
 
@@ -332,7 +332,7 @@ impl Step<'_> {
     }
 
     /// The job has ended: absorbing.
-    fn end(&mut self, ended: &ledger::Job) {
+    fn end(&mut self, ended: &jobs::Job) {
         upgrade::ended(self.application_mut());
         self.application_mut().result = Some(ended.state.clone());
         self.enter(Phase::Ending);
@@ -355,7 +355,7 @@ impl Step<'_> {
     }
 
     /// Nothing is left of its HA data, or it has been waited for long enough.
-    fn is_collected(&self, ended: &ledger::Job) -> bool {
+    fn is_collected(&self, ended: &jobs::Job) -> bool {
         let at: Option<Timestamp> = ended.ended.as_ref().and_then(|at| at.parse().ok());
         ended.collected.is_some() || at.is_none_or(|at| self.seen.now.duration_since(at) > COLLECTION)
     }

@@ -3,19 +3,18 @@
 //!
 //! Decisions: what to do next ([`lifecycle`], the operator), what a new leader does with what another version stored ([`adopt`], the gateway).
 
-pub mod adopt;
 mod again;
+pub mod conditions;
 pub mod lifecycle;
 #[cfg(test)]
 mod tests;
 mod upgrade;
-pub mod verdict;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::lifecycle::{Decision, Seen};
+use super::application::lifecycle::{Decision, Seen};
 use super::build::digest;
 use super::cause::{self, Cause};
 use super::observed::Observed;

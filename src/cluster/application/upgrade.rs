@@ -2,8 +2,8 @@
 
 use super::lifecycle::Step;
 use crate::api::application::{Application, Phase, Upgrade, UpgradeMode};
-use crate::cluster::ledger::SUPERSEDED;
 use crate::cluster::status::seconds;
+use crate::ledger::jobs::SUPERSEDED;
 
 /// Upgrades that the status keeps.
 const KEPT: usize = 10;

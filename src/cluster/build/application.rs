@@ -79,7 +79,7 @@ pub fn mount_jar(template: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Environment, build};
+    use crate::cluster::build::{Environment, build};
     use crate::cluster::tests as fixture;
 
     #[test]

@@ -15,8 +15,8 @@ pub mod zookeeper;
 
 use serde_json::{Map, Value, json};
 
-use super::Cluster;
 use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::cluster::Cluster;
 
 /// What the operator knows besides the resource.
 #[derive(Clone, Debug)]
@@ -93,8 +93,8 @@ mod tests {
     use k8s_openapi::api::{apps, coordination, core, discovery, policy, rbac};
     use serde::{Serialize, de::DeserializeOwned};
 
-    use super::super::tests as fixture;
     use super::*;
+    use crate::cluster::tests as fixture;
 
     fn objects() -> Objects {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };

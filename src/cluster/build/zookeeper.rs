@@ -121,11 +121,11 @@ pub fn rules(cluster: &Cluster) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Objects, build};
     use super::*;
     use crate::api::names::FLINK_CONTAINER;
     use crate::api::v1alpha1::SecretReference;
     use crate::api::zookeeper::Authentication;
+    use crate::cluster::build::{Objects, build};
     use crate::cluster::tests as fixture;
 
     fn objects(change: impl FnOnce(&mut ZooKeeper)) -> Objects {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::record::{Change, Peers, Record};
-use super::super::term::{Incarnation, Term};
 use super::{Action, Attempt, Elector, Intent, Observation, Stage, Tenure, Time};
+use crate::lease::record::{Change, Peers, Record};
+use crate::lease::term::{Incarnation, Term};
 
 /// Rates of two clocks differ by less than a twentieth; whoever waits for another's time to end waits that much longer.
 pub(super) fn drifted(duration: Duration) -> Duration {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::record::{Member, Record};
-use super::super::term::{Incarnation, Term};
-use super::Time;
+use crate::lease::elector::Time;
+use crate::lease::record::{Member, Record};
+use crate::lease::term::{Incarnation, Term};
 
 /// What came in. Results of I/O carry the time at which the request was *started*.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::record::{Change, Record};
-use super::super::term::{Incarnation, Term};
 use super::promise::Promises;
 use super::{Action, Attempt, Elector, Event, Intent, Jvm, Observation, Read, Stage, Stamping, Tenure, Time, Write};
+use crate::lease::record::{Change, Record};
+use crate::lease::term::{Incarnation, Term};
 
 impl Elector {
     pub(super) fn observe(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use super::super::record::{Member, Peers, Record};
-use super::super::term::Term;
 use super::decide::drifted;
 use super::{Action, Answer, Attempt, Elector, Intent, Settings, Stage, Time};
+use crate::lease::record::{Member, Peers, Record};
+use crate::lease::term::Term;
 
 /// Nobody is bound for longer, whatever it is asked for.
 const LONGEST: Duration = Duration::from_secs(60);

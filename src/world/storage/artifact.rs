@@ -11,8 +11,8 @@ use ring::digest::{Context as Digest, SHA256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Storage;
 use super::reach::{FlinkConfiguration, NotCollectable, reach};
+use crate::world::storage::Storage;
 
 /// Directory of copies of jars. Not below [`super::MARKS`], whose children are marks.
 pub const ARTIFACTS: &str = ".flinkha-artifacts";

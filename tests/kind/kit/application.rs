@@ -9,12 +9,15 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
-use super::machine::{flink_version, kubectl_with};
+use super::machine::flink_version;
+use super::machine::kubectl_with;
 use super::namespace::Namespace;
-use super::{node, ours};
+use super::node;
+use super::ours;
+use crate::support::eventually;
 use crate::support::flink::jobs_jar;
 use crate::support::rest::Job;
-use crate::support::{eventually, seconds};
+use crate::support::seconds;
 
 /// Pods go, images are looked up, JVMs start, on two cores.
 pub const PATIENCE: Duration = seconds(180);

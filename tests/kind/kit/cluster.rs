@@ -9,12 +9,16 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 
-use super::machine::{flink_version, pod_url};
+use super::machine::flink_version;
+use super::machine::pod_url;
 use super::namespace::Namespace;
+use crate::support::answered;
 use crate::support::cluster::dispatcher;
+use crate::support::eventually;
 use crate::support::flink::jobs_jar;
-use crate::support::rest::{Job, Rest};
-use crate::support::{answered, eventually, seconds};
+use crate::support::rest::Job;
+use crate::support::rest::Rest;
+use crate::support::seconds;
 
 /// Starting JVMs takes long on a small machine, with all of a cluster's at once.
 const START: Duration = seconds(240);

@@ -7,9 +7,11 @@ use kube::ResourceExt;
 use kube::api::DeleteParams;
 
 use super::cluster::Cluster;
-use super::failover::{Failover, fail_over};
+use super::failover::Failover;
+use super::failover::fail_over;
 use super::machine::kubectl;
-use super::node::{self, Shot};
+use super::node;
+use super::node::Shot;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {

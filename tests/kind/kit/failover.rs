@@ -10,9 +10,13 @@ use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
 use super::node::Shot;
-use crate::support::cluster::{dispatcher, lock_holder};
-use crate::support::rest::{Checkpoints, Job};
-use crate::support::{eventually, say, seconds};
+use crate::support::cluster::dispatcher;
+use crate::support::cluster::lock_holder;
+use crate::support::eventually;
+use crate::support::rest::Checkpoints;
+use crate::support::rest::Job;
+use crate::support::say;
+use crate::support::seconds;
 
 #[derive(Debug)]
 pub struct Failover {

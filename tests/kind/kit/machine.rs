@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::support::process::{Process, Program};
-use crate::support::{say, script, seconds};
+use crate::support::process::Process;
+use crate::support::process::Program;
+use crate::support::say;
+use crate::support::script;
+use crate::support::seconds;
 
 /// The version of Flink that runs; `FLINK_VERSION` chooses another.
 pub fn flink_version() -> String {

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::machine::{kubectl, run};
-use super::{node, operator};
-use crate::support::{script, verify};
+use super::machine::kubectl;
+use super::machine::run;
+use super::node;
+use super::operator;
+use crate::support::script;
+use crate::support::verify;
 
 /// The claim that the pods mount at `/flink`.
 pub const CLAIM: &str = "flink-storage";

@@ -1,7 +1,9 @@
 //! Flink's own Kubernetes HA in kind, with plain Deployments.
 
 use super::cluster::Cluster;
-use super::machine::{client, flink_image, kubectl_with};
+use super::machine::client;
+use super::machine::flink_image;
+use super::machine::kubectl_with;
 use super::namespace::Namespace;
 
 /// Lease duration, renew deadline and retry period of Flink's elector.

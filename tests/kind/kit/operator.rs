@@ -3,8 +3,11 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use super::machine::{kubectl, machine, run};
-use crate::support::{say, script};
+use super::machine::kubectl;
+use super::machine::machine;
+use super::machine::run;
+use crate::support::say;
+use crate::support::script;
 
 const NAMESPACE: &str = "flinkha-system";
 const DEPLOYMENT: &str = "deployment/flinkha-operator";

@@ -7,7 +7,9 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
-use super::machine::{client, flink_image, kubectl_with};
+use super::machine::client;
+use super::machine::flink_image;
+use super::machine::kubectl_with;
 use super::namespace::Namespace;
 use super::operator;
 use crate::JAVA_OPTIONS;

@@ -6,8 +6,11 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::cluster::Cluster;
 use super::namespace::Namespace;
-use super::{operator, ours};
-use crate::support::{eventually, say, seconds};
+use super::operator;
+use super::ours;
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 const NAMESPACE: &str = "kind-session";
 

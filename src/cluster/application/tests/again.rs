@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::cluster::application::adopt::{Adoption, Stored, adopt};
+use crate::cluster::application::tests::*;
+use crate::ha_data::handover::{Adoption, Stored, adopt};
 
 const OURS: &str = "0000000000000000000000000000000a";
 const FORMER: &str = "0000000000000000000000000000000b";
@@ -127,7 +127,7 @@ fn what_an_earlier_operator_decided_is_put_right_once() {
 
 #[test]
 fn the_data_of_the_znode_is_read_in_both_forms() {
-    use crate::cluster::application::adopt::{parse_znode, znode_of};
+    use crate::ha_data::handover::{parse_znode, znode_of};
     let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 3, ..Run::default() };
     let mark = Some(format!("{OURS}/v1"));
     assert_eq!(parse_znode(znode_of(&run).as_bytes()), Some((mark.clone(), Some(3))));

@@ -5,12 +5,12 @@ mod upgrades;
 
 use serde_json::{Value, json};
 
-use super::super::tests as fixture;
-use super::*;
 use crate::api::application::JobState;
 use crate::api::v1alpha1::Scalar;
+use crate::cluster::application::*;
 use crate::cluster::cause::Cause;
-use crate::cluster::ledger;
+use crate::cluster::tests as fixture;
+use crate::ledger::jobs;
 
 /// A resource, what is seen of it, and what was decided last.
 struct World {
@@ -19,7 +19,7 @@ struct World {
     second: i64,
     pods: bool,
     progress: Progress,
-    jobs: Vec<ledger::Job>,
+    jobs: Vec<jobs::Job>,
     causes: Vec<Cause>,
     decision: Decision,
 }
@@ -92,7 +92,7 @@ impl World {
             ..Progress::default()
         };
         if self.jobs.iter().all(|job| job.id != job_id) {
-            self.jobs.push(ledger::Job { id: job_id, ..ledger::Job::default() });
+            self.jobs.push(jobs::Job { id: job_id, ..jobs::Job::default() });
         }
     }
 

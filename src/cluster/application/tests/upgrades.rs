@@ -1,7 +1,7 @@
 //! Changes of a running application: by every mode, refused, taken back, halted.
 
-use super::*;
-use crate::cluster::ledger::SUPERSEDED;
+use crate::cluster::application::tests::*;
+use crate::ledger::jobs::SUPERSEDED;
 
 #[test]
 fn an_upgrade_from_the_last_state_keeps_the_run_and_never_has_pods_of_both_versions() {

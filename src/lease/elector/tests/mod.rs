@@ -3,7 +3,7 @@
 mod promises;
 mod strangers;
 
-use super::*;
+use crate::lease::elector::*;
 
 const JVM: Incarnation = Incarnation { pid: 7, started: 70 };
 

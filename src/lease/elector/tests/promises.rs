@@ -1,7 +1,7 @@
 //! I11: promises between peers.
 
-use super::super::super::record::{Member, Peers};
-use super::*;
+use crate::lease::elector::tests::*;
+use crate::lease::record::{Member, Peers};
 
 fn member(name: &str) -> Member {
     Member { pod_uid: format!("uid-{name}"), address: format!("{name}:1") }

@@ -1,6 +1,6 @@
 //! Another process that asks: the JVM is replaced when it has ended, and not because somebody else asks.
 
-use super::*;
+use crate::lease::elector::tests::*;
 
 const OTHER: Incarnation = Incarnation { pid: 8, started: 80 };
 

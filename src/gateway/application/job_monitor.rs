@@ -1,0 +1,102 @@
+//! Follows the application at this gateway's own JVM while it leads, and says in the ledger when all its tasks run.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::cluster::application::Run;
+use crate::flink::result::cause_of;
+use crate::gateway::gc::ledger::Book;
+use crate::ha_data::handover::begin;
+use crate::lease::term::Term;
+use crate::world::flink_rest::Rest;
+
+/// Between two looks. Costs no request to the API server.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// Follows one run.
+pub struct Follower {
+    pub book: Book,
+    pub rest: Rest,
+    pub run: Run,
+}
+
+impl Follower {
+    /// Runs until the process ends.
+    pub async fn run(self) {
+        self.book.shared.during_tenures(async |term| self.lead(term).await).await;
+    }
+
+    async fn lead(&self, term: &Term) {
+        let (mut told, mut last) = (None, None);
+        loop {
+            let now = self.look().await;
+            // Told when it stands for two looks: a restart of a task is over sooner.
+            if let Some(seen) = &now
+                && now == last
+                && now != told
+            {
+                match self.tell(term, seen).await {
+                    Ok(()) => told.clone_from(&now),
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to say in the ledger how the application gets on"),
+                }
+            }
+            last = now;
+            sleep(PERIOD).await;
+        }
+    }
+
+    async fn tell(&self, term: &Term, seen: &Look) -> anyhow::Result<()> {
+        let up = seen.all_run.then(|| Timestamp::now().to_string());
+        let is_ours = |job: &str, version: &str| job == self.run.job_id && version == self.run.version;
+        self.book
+            .change_progress(term, |progress| {
+                // Pods of a later start are on the way: what is told from now on is told by them.
+                if progress.start > self.run.start {
+                    return;
+                }
+                // What is stored has been made this version's own, whatever somebody did to the ledger.
+                if !is_ours(&progress.job, &progress.version) {
+                    *progress = begin(&self.run, progress, None);
+                }
+                if progress.start != self.run.start {
+                    (progress.start, progress.up) = (self.run.start, None);
+                }
+                progress.state.clone_from(&seen.state);
+                progress.error.clone_from(&seen.error);
+                progress.up = progress.up.take().or_else(|| up.clone());
+            })
+            .await
+    }
+
+    async fn look(&self) -> Option<Look> {
+        match self.rest.get(&format!("/jobs/{}", self.run.job_id)).await {
+            Ok(job) => {
+                let state = job["state"].as_str()?.to_owned();
+                let vertices = job["vertices"].as_array()?;
+                let is_up = |vertex: &Value| matches!(vertex["status"].as_str(), Some("RUNNING" | "FINISHED"));
+                let all_run = state == "FINISHED" || (state == "RUNNING" && !vertices.is_empty() && vertices.iter().all(is_up));
+                Some(Look { state, all_run, error: None })
+            }
+            // No job: its main method has not come to it, or has failed. From Flink 2.3 on that does not end the process.
+            Err(_) => {
+                let told = self.rest.get(&format!("/applications/{}/exceptions", self.run.job_id)).await.ok()?;
+                let last = told["exceptionHistory"]["entries"].as_array()?.last()?["stacktrace"].as_str()?.to_owned();
+                Some(Look { state: "FAILED".to_owned(), all_run: false, error: Some(cause_of(&last)) })
+            }
+        }
+    }
+}
+
+/// What the JVM tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    /// Flink's state of the job.
+    state: String,
+    /// All tasks run or have ended well.
+    all_run: bool,
+    /// Why there is no job.
+    error: Option<String>,
+}

@@ -1,0 +1,240 @@
+//! Promises between gateways, on the wire: pod to pod, without the API server.
+//!
+//! `POST /peer` with a [`Question`] as JSON; the answer is a [`Reply`]. Both are authenticated by HMAC-SHA-256 under the key of the cluster's
+//! Secret (header `flinkha-mac`); a reply's covers its question too. Each question names the pod that it is for, since addresses of pods
+//! are used again. What they mean is decided in [`crate::lease::elector`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Request as Asked, State};
+use axum::http::{HeaderMap, StatusCode};
+use http::Request;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::gateway::shared::Shared;
+use crate::lease::elector::{Answer, Event};
+use crate::lease::record::Member;
+use crate::lease::term::Term;
+use crate::world::server::BODY_LIMIT;
+
+/// A peer that has not answered by then does not count.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A machine that has not answered by then is taken for gone.
+const KNOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// Questions and replies are short.
+const LIMIT: usize = BODY_LIMIT;
+const MAC: &str = "flinkha-mac";
+/// Of HMAC-SHA-256 in hex.
+const MAC_DIGITS: usize = 64;
+
+/// What one gateway asks another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Question {
+    /// Do not take the Lease of this term for so long. `asked`: rises within a term, so that nobody can ask again what was asked once.
+    Promise { cluster: String, to: String, term: String, millis: u64, asked: u64 },
+    /// List me as a member.
+    Join { cluster: String, member: Member },
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Reply {
+    Promise(Answer),
+    Joined,
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+enum PeerError {
+    #[error("no key: {0}")]
+    Key(#[from] std::io::Error),
+    #[error("not sent: {0}")]
+    Request(#[from] http::Error),
+    #[error("not reached: {0}")]
+    Unreachable(#[from] hyper_util::client::legacy::Error),
+    #[error("no answer in time")]
+    Silent(#[from] tokio::time::error::Elapsed),
+    #[error("answered with {0}")]
+    Refused(StatusCode),
+    #[error("the answer is not authentic, or not one")]
+    NotAuthentic,
+}
+
+/// Asks and answers. Without a key it does neither, and the election rests on the Lease alone.
+pub struct Peers {
+    shared: Arc<Shared>,
+    /// Namespace and name.
+    cluster: String,
+    pod_uid: String,
+    key: Option<PathBuf>,
+    client: Client<HttpConnector, Full<Bytes>>,
+    /// Questions that the election is about to answer.
+    open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    next: AtomicU64,
+    /// The last question for a promise.
+    last: Mutex<Option<(Term, u64)>>,
+}
+
+impl Peers {
+    pub fn new(shared: Arc<Shared>, cluster: String, pod_uid: String, key: Option<PathBuf>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(KNOCK_PATIENCE));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { shared, cluster, pod_uid, key, client, open: Mutex::default(), next: AtomicU64::new(1), last: Mutex::new(None) }
+    }
+
+    /// Asks one member and tells the election what it answered; silence is not told.
+    pub async fn ask(&self, term: Term, duration: Duration, member: Member) {
+        let asked = self.shared.clock.now();
+        let (cluster, to) = (self.cluster.clone(), member.pod_uid.clone());
+        let question = Question::Promise { cluster, to, term: term.to_string(), millis: duration.as_millis() as u64, asked: asked.0 };
+        let pod_uid = member.pod_uid;
+        match self.send(&member.address, &question).await {
+            Ok(Reply::Promise(Answer::Refused)) => self.shared.tell(Event::PeerRefused { term }),
+            Ok(Reply::Promise(answer)) => {
+                self.shared.tell(Event::PeerPromised { term, pod_uid, asked, leaving: answer == Answer::Leaving });
+            }
+            Ok(Reply::Joined) => {}
+            Err(error) => tracing::debug!(%error, pod_uid, "a peer did not promise"),
+        }
+    }
+
+    pub async fn join(&self, holder: String, member: Member) {
+        if let Err(error) = self.send(&holder, &Question::Join { cluster: self.cluster.clone(), member }).await {
+            tracing::debug!(%error, holder, "failed to join the holder");
+        }
+    }
+
+    /// Does the machine answer at all, be it by refusing the connection?
+    pub async fn knock(&self, holder: &str) {
+        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        let connected = tokio::time::timeout(KNOCK_PATIENCE, TcpStream::connect(holder)).await;
+        let answered = connected.is_ok_and(|connected| connected.map_or_else(|error| refused(&error), |_| true));
+        self.shared.tell(Event::Knocked { answered });
+    }
+
+    /// The election answers what it was asked.
+    pub fn answer(&self, ask: u64, answer: Answer) {
+        if let Some(asker) = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&ask) {
+            // An asker that has gone needs no answer.
+            let _ = asker.send(answer);
+        }
+    }
+
+    async fn key(&self) -> Result<hmac::Key, std::io::Error> {
+        let Some(path) = &self.key else { return Err(std::io::ErrorKind::NotFound.into()) };
+        // Read each time: the Secret may be made anew.
+        Ok(hmac::Key::new(hmac::HMAC_SHA256, &tokio::fs::read(path).await?))
+    }
+
+    async fn send(&self, address: &str, question: &Question) -> Result<Reply, PeerError> {
+        let key = self.key().await?;
+        let body = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
+        let request = Request::post(format!("http://{address}/peer")).header(MAC, mac(&key, &[&body])).body(Full::new(body.clone()))?;
+        let exchange = async {
+            let (parts, reply) = self.client.request(request).await?.into_parts();
+            let reply = Limited::new(reply, LIMIT).collect().await.map_err(|_| PeerError::NotAuthentic)?.to_bytes();
+            Ok::<_, PeerError>((parts, reply))
+        };
+        let (parts, reply) = tokio::time::timeout(PATIENCE, exchange).await??;
+        if parts.status != StatusCode::OK {
+            return Err(PeerError::Refused(parts.status));
+        }
+        if !is_authentic(&key, &parts.headers, &[&body, &reply]) {
+            return Err(PeerError::NotAuthentic);
+        }
+        serde_json::from_slice(&reply).map_err(|_| PeerError::NotAuthentic)
+    }
+
+    async fn reply(&self, question: Question) -> Result<Reply, StatusCode> {
+        match question {
+            Question::Join { cluster, member } if cluster == self.cluster && member.address.parse::<SocketAddr>().is_ok() => {
+                self.shared.tell(Event::PeerJoined { member });
+                Ok(Reply::Joined)
+            }
+            Question::Promise { cluster, to, term, millis, asked } if cluster == self.cluster && to == self.pod_uid => {
+                let term: Term = term.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
+                if !self.is_new(&term, asked) {
+                    return Err(StatusCode::CONFLICT);
+                }
+                let (answer, answered) = oneshot::channel();
+                let ask = self.next.fetch_add(1, Ordering::Relaxed);
+                self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(ask, answer);
+                self.shared.tell(Event::PromiseAsked { ask, term, duration: Duration::from_millis(millis) });
+                let answered = answered.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+                Ok(Reply::Promise(answered))
+            }
+            // For another cluster, or for a pod that had this address before.
+            Question::Join { .. } | Question::Promise { .. } => Err(StatusCode::NOT_FOUND),
+        }
+    }
+
+    fn is_new(&self, term: &Term, asked: u64) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = last.as_ref().is_none_or(|(known, before)| known != term || *before < asked);
+        if new {
+            *last = Some((term.clone(), asked));
+        }
+        new
+    }
+}
+
+/// Handler of `POST /peer`. What carries no code of the right form is refused unread.
+pub async fn handle(State(peers): State<Arc<Peers>>, question: Asked) -> Result<([(&'static str, String); 1], Bytes), StatusCode> {
+    let (parts, body) = question.into_parts();
+    if parts.headers.get(MAC).is_none_or(|sent| sent.len() != MAC_DIGITS) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let body = axum::body::to_bytes(body, LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+    let key = peers.key().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    if !is_authentic(&key, &parts.headers, &[&body]) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let question = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let reply = Bytes::from(serde_json::to_vec(&peers.reply(question).await?).unwrap_or_default());
+    Ok(([(MAC, mac(&key, &[&body, &reply]))], reply))
+}
+
+/// Of a question, or of a question and its reply: a separator keeps them apart, and JSON has no zero byte.
+fn mac(key: &hmac::Key, parts: &[&[u8]]) -> String {
+    hmac::sign(key, &parts.join(&0)).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compares in constant time.
+fn is_authentic(key: &hmac::Key, headers: &HeaderMap, parts: &[&[u8]]) -> bool {
+    let Some(sent) = headers.get(MAC).and_then(|sent| sent.to_str().ok()) else { return false };
+    let digit = |at: usize| sent.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    let sent: Option<Vec<u8>> = (0..sent.len()).step_by(2).map(digit).collect();
+    sent.is_some_and(|sent| hmac::verify(key, &parts.join(&0), &sent).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_authentic_only_beside_its_question_and_under_the_same_key() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"a");
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static(MAC), mac(&key, &[b"q", b"r"]).parse().expect("a header"))]);
+        assert!(is_authentic(&key, &headers, &[b"q", b"r"]));
+        assert!(!is_authentic(&key, &headers, &[b"other", b"r"]));
+        assert!(!is_authentic(&key, &headers, &[b"r"]));
+        assert!(!is_authentic(&hmac::Key::new(hmac::HMAC_SHA256, b"b"), &headers, &[b"q", b"r"]));
+        assert!(!is_authentic(&key, &HeaderMap::new(), &[b"q", b"r"]));
+    }
+}

@@ -1,0 +1,313 @@
+//! Stamping: before a JVM is shown the lock, every HA ConfigMap carries the token of its term.
+//!
+//! Once the cluster ConfigMap is stamped, no older term can register a job. All ConfigMaps of jobs are found by a quorum list that begins
+//! after that, *and* by the cluster ConfigMap's job keys; a registered job without a ConfigMap gets an empty one, so that one which an older
+//! term creates late conflicts. Before all that it is decided whether what is there is this cluster's own: another's is left as it is
+//! ([`crate::ha_data::foreign`]). Until then nobody leads, so what was there before is looked up while the Lease is being written, and
+//! stamped beside the cluster ConfigMap: the list then finds it stamped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{TryStreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::api::names::{self, TERM_ANNOTATION};
+use crate::flink::{ha_data, lock};
+use crate::gateway::proxy::fence::{relation, stamp_patch};
+use crate::gateway::proxy::request::Names;
+use crate::gateway::proxy::translate::version;
+use crate::ha_data::foreign::{self, HaData};
+use crate::lease::elector::Stamping;
+use crate::lease::term::{Relation, Term};
+use crate::ledger::refusal::Refusal;
+use crate::world::lease::brief;
+
+/// Writes at once. One write per job, so this bounds how a grant grows with jobs.
+const PARALLEL: usize = 16;
+
+/// Pause before an unexpected answer of the API server is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes stamps with the gateway's own client, which must not retry by itself.
+#[derive(Clone)]
+pub struct Stamper {
+    pub client: Client,
+    pub names: Names,
+    /// Name of the ledger, which tells whether the cluster has a history.
+    pub ledger: String,
+}
+
+/// What has become of a stamping.
+pub struct Stamped {
+    pub outcome: Stamping,
+    /// The cluster ConfigMap as stored, once all is stamped.
+    pub cluster: Option<Value>,
+    /// Why nothing was stamped, if what is there is another's.
+    pub refusal: Option<Refusal>,
+}
+
+/// A lock that may be another Flink's is looked at so often, once a second: Flink renews it every five seconds by default.
+const LOOKS: usize = 7;
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a predecessor has to put back a cluster ConfigMap that was deleted under it.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What was there before the Lease was ours. It only saves time: every stamp is a compare-and-swap.
+pub struct Look {
+    cluster: Option<Value>,
+    jobs: BTreeMap<String, Value>,
+}
+
+/// Whose lock the JVM finds afterwards.
+pub enum Holder {
+    /// A free one.
+    Nobody,
+    /// That of the JVM that leads on. Its name, if it is known: somebody may have edited the lock while no gateway remembered it.
+    Kept(Option<String>),
+}
+
+enum Stop {
+    Higher(Term),
+    Foreign(Refusal),
+    Api(kube::Error),
+}
+
+impl From<kube::Error> for Stop {
+    fn from(error: kube::Error) -> Self {
+        Stop::Api(error)
+    }
+}
+
+impl Stamper {
+    /// Reads everything that is to be stamped. `None` when that fails: stamping reads it then.
+    pub async fn look(&self) -> Option<Look> {
+        self.read_all().await.ok()
+    }
+
+    async fn read_all(&self) -> Result<Look, Stop> {
+        let name = self.names.cluster_config_map();
+        let (cluster, jobs) = tokio::try_join!(self.read(&name), self.jobs())?;
+        Ok(Look { cluster, jobs })
+    }
+
+    /// Whether what is stored is still another's: asked before the Lease is taken again, so that terms do not climb meanwhile.
+    ///
+    /// # Errors
+    /// When something cannot be read: then nothing is known.
+    pub async fn refusal(&self) -> anyhow::Result<Option<Refusal>> {
+        let examined = async { self.examine(self.read_all().await?, &Holder::Nobody).await };
+        match examined.await {
+            Ok(_) => Ok(None),
+            Err(Stop::Foreign(refusal)) => Ok(Some(refusal)),
+            Err(Stop::Higher(_)) => Ok(None),
+            Err(Stop::Api(error)) => Err(error.into()),
+        }
+    }
+
+    /// Stamps everything, again and again until it succeeds, finds a stamp that is not lower, or `patience` is over.
+    /// What is another's is not touched.
+    pub async fn stamp(&self, term: &Term, holder: &Holder, patience: Duration, mut look: Option<Look>) -> Stamped {
+        let ended = |outcome, refusal| Stamped { outcome, cluster: None, refusal };
+        let attempts = async {
+            loop {
+                match self.stamp_once(term, holder, look.take()).await {
+                    Ok(cluster) => return Stamped { cluster: Some(cluster), ..ended(Stamping::Done, None) },
+                    Err(Stop::Higher(stamp)) => return ended(Stamping::Higher(stamp), None),
+                    Err(Stop::Foreign(refusal)) => return ended(Stamping::Failed, Some(refusal)),
+                    // What had been looked up was old: not worth a pause.
+                    Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 => continue,
+                    Err(Stop::Api(error)) => tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again"),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(patience, attempts).await.unwrap_or_else(|_| ended(Stamping::Failed, None))
+    }
+
+    async fn stamp_once(&self, term: &Term, holder: &Holder, look: Option<Look>) -> Result<Value, Stop> {
+        let mut look = match look {
+            Some(look) => look,
+            None => self.read_all().await?,
+        };
+        if look.cluster.is_none() && term.number > 1 {
+            // Somebody has deleted it; the former leader's gateway puts it back, with its jobs.
+            tokio::time::sleep(PREDECESSOR_PATIENCE).await;
+            look.cluster = self.read(&self.names.cluster_config_map()).await?;
+        }
+        let look = self.examine(look, holder).await?;
+        let known = look.jobs.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
+        let (cluster, ()) = tokio::try_join!(self.stamp_cluster(look.cluster, holder, term), self.stamp_jobs(known, term))?;
+        let mut found: Vec<_> = self.jobs().await?.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
+        for job in ha_data::stored_jobs(&cluster) {
+            let name = names::job_config_map(&self.names.cluster_id, &job);
+            let sound = names::job_of_config_map(&self.names.cluster_id, &name).is_some();
+            if sound && found.iter().all(|(known, ..)| *known != name) {
+                // A JVM that goes on leading may just have deleted it, and its key not yet.
+                found.push((name, None, matches!(holder, Holder::Nobody)));
+            }
+        }
+        self.stamp_jobs(found, term).await?;
+        Ok(cluster)
+    }
+
+    /// What was read, if it is this cluster's own. Costs a request only where a mark is missing or somebody seems to renew the lock.
+    async fn examine(&self, look: Look, holder: &Holder) -> Result<Look, Stop> {
+        let found = HaData { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
+        if !found.is_ours()
+            && let Some(refusal) = found.refusal()
+            && !self.has_history().await?
+        {
+            return Err(Stop::Foreign(refusal));
+        }
+        let Some(cluster) = found.cluster.filter(|cluster| foreign::may_be_renewed_elsewhere(cluster, Timestamp::now())) else {
+            return Ok(look);
+        };
+        let is_kept = match holder {
+            Holder::Nobody => false,
+            Holder::Kept(Some(name)) => lock::of_object(cluster).and_then(lock::holder).as_ref() == Some(name),
+            // Our own JVM's, for all that is known.
+            Holder::Kept(None) => true,
+        };
+        if !is_kept && self.is_renewed(cluster).await? {
+            return Err(Stop::Foreign(found.refusal_of_living()));
+        }
+        Ok(look)
+    }
+
+    /// Does somebody renew the lock in the store? No gateway of ours does while none of their JVMs leads.
+    async fn is_renewed(&self, cluster: &Value) -> Result<bool, Stop> {
+        let name = self.names.cluster_config_map();
+        tracing::info!(name, "the leader lock was renewed in the store; watching whether another Flink goes on doing so");
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            let now = self.read(&name).await?;
+            let now = now.as_ref().and_then(lock::of_object);
+            if now != lock::of_object(cluster) {
+                return Ok(now.and_then(lock::Held::of).is_some());
+            }
+        }
+        Ok(false)
+    }
+
+    /// A ledger that does not exist tells of no history.
+    async fn has_history(&self) -> Result<bool, Stop> {
+        Ok(self.read(&self.ledger).await?.is_some_and(|ledger| foreign::has_history(&ledger)))
+    }
+
+    /// The ConfigMaps of jobs, by a quorum list.
+    async fn jobs(&self) -> Result<BTreeMap<String, Value>, Stop> {
+        let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
+        let named = self.api().list(&list).await?.into_iter().filter_map(|object| Some((object.metadata.name.clone()?, value(&object))));
+        Ok(named.filter(|(name, _)| names::job_of_config_map(&self.names.cluster_id, name).is_some()).collect())
+    }
+
+    /// `jobs`: name, what was read, and whether a missing one is created.
+    async fn stamp_jobs(&self, jobs: Vec<(String, Option<Value>, bool)>, term: &Term) -> Result<(), Stop> {
+        stream::iter(jobs.into_iter().map(Ok::<_, Stop>))
+            .try_for_each_concurrent(PARALLEL, |(name, read, create)| async move { self.stamp_job(&name, read, create, term).await })
+            .await
+    }
+
+    /// The cluster ConfigMap with our stamp and, unless the holder is kept, a free lock.
+    async fn stamp_cluster(&self, read: Option<Value>, holder: &Holder, term: &Term) -> Result<Value, Stop> {
+        let name = self.names.cluster_config_map();
+        let Some(read) = read else {
+            return Ok(value(&self.api().create(&PostParams::default(), &self.new_cluster(term)?).await?));
+        };
+        let stored = lock::of_object(&read).and_then(lock::holder);
+        let lock = match holder {
+            Holder::Kept(Some(name)) if stored.as_ref() != Some(name) => Some(lock::held(name, Timestamp::now())),
+            Holder::Kept(_) if stored.is_some() => None,
+            // Flink never takes a lock whose annotation is missing, so there must be one in any case.
+            _ => Some(lock::free(Timestamp::now())),
+        };
+        match relation(&read, term) {
+            (Relation::Higher, Some(stamp)) => return Err(Stop::Higher(stamp)),
+            (Relation::Same, _) if lock.is_none() => return Ok(read),
+            _ => {}
+        }
+        let mut patch = stamp_patch(version(&read).unwrap_or_default(), term);
+        if let Some(lock) = lock {
+            patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock);
+        }
+        // The addresses of the former leader go at once. Flink's new leader would remove them one by one, but keeps those of jobs until
+        // they run again; till then a ResourceManager that reads one refuses its own JobMaster, which then pauses for 30 s.
+        if matches!(holder, Holder::Nobody) {
+            ha_data::leader_keys(&read).for_each(|key| patch["data"][key] = Value::Null);
+        }
+        self.patch(&name, patch).await
+    }
+
+    async fn stamp_job(&self, name: &str, read: Option<Value>, create: bool, term: &Term) -> Result<(), Stop> {
+        let mut next = read;
+        loop {
+            let object = match next.take() {
+                Some(object) => object,
+                None => match self.read(name).await? {
+                    Some(object) => object,
+                    None if create => match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
+                        Err(kube::Error::Api(status)) if status.code == 409 => continue,
+                        // A full quota must not keep everybody from leading: the empty one only keeps a late write of an older term out.
+                        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
+                        created => return created.map(|_| ()).map_err(Stop::Api),
+                    },
+                    None => return Ok(()),
+                },
+            };
+            match relation(&object, term) {
+                (Relation::Same, _) => return Ok(()),
+                (Relation::Higher, Some(stamp)) => return Err(Stop::Higher(stamp)),
+                _ => {}
+            }
+            match self.patch(name, stamp_patch(version(&object).unwrap_or_default(), term)).await {
+                Ok(_) => return Ok(()),
+                // Written or deleted meanwhile: look again.
+                Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
+
+    /// Quorum read: without a resourceVersion.
+    async fn read(&self, name: &str) -> Result<Option<Value>, Stop> {
+        Ok(self.api().get_opt(name).await?.as_ref().map(value))
+    }
+
+    async fn patch(&self, name: &str, patch: Value) -> Result<Value, Stop> {
+        Ok(value(&self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?))
+    }
+
+    fn new_cluster(&self, term: &Term) -> Result<ConfigMap, Stop> {
+        let mut cluster = self.new_object(&self.names.cluster_config_map(), term)?;
+        cluster.metadata.annotations.get_or_insert_default().insert(lock::LOCK_ANNOTATION.to_owned(), lock::free(Timestamp::now()));
+        Ok(cluster)
+    }
+
+    /// An HA ConfigMap without data, labelled as Flink does it.
+    fn new_object(&self, name: &str, term: &Term) -> Result<ConfigMap, Stop> {
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": name, "namespace": self.names.namespace,
+            "labels": { "app": self.names.cluster_id, "type": ha_data::LABEL_TYPE },
+            "annotations": { TERM_ANNOTATION: term.to_string() } } });
+        serde_json::from_value(object).map_err(|error| Stop::Api(kube::Error::SerdeError(error)))
+    }
+
+    fn api(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.names.namespace)
+    }
+}
+
+/// As JSON, with the type that single objects of a list lack.
+fn value(config_map: &ConfigMap) -> Value {
+    // Serialising a ConfigMap cannot fail: its keys are strings.
+    let mut value = serde_json::to_value(config_map).unwrap_or_default();
+    value["apiVersion"] = json!("v1");
+    value["kind"] = json!("ConfigMap");
+    value
+}

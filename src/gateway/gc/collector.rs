@@ -1,0 +1,242 @@
+//! Garbage collection of terminal jobs, by the leading gateway: Flink cleans up its own pointers and files, then we write the
+//! tombstone and remove the last entry, the one in the result store that proves the end.
+//!
+//! Order: decide from what was read in this term, write the tombstones, remove files that a dying leader left, remove the entries, confirm.
+//! A crash in between is finished by the next scan of this or the next leader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use kube::api::{DeleteParams, Preconditions};
+use tokio::time::{Instant, sleep_until};
+
+use super::ledger::Book;
+use super::ownership::{self, Claim};
+use super::pointer_store::Pointers;
+use crate::api::names;
+use crate::cluster::application::Run;
+use crate::gateway::proxy::fence::relation;
+use crate::ha_data::collect::{Ended, collectable, is_left_over};
+use crate::ha_data::inventory::Inventory;
+use crate::ha_data::marks::LOOK;
+use crate::ha_data::sweep::Kind;
+use crate::lease::term::{Relation, Term};
+use crate::ledger::jobs::{self, SUPERSEDED};
+use crate::world::process;
+use crate::world::storage::Storage;
+
+/// Between scans when nothing happens. No request to the API server.
+const BEAT: Duration = Duration::from_secs(60);
+
+/// For how long after a job's end was noticed there are more scans, and the time between them: at first, when most jobs are gone, and later.
+const ENDING: Duration = Duration::from_secs(30);
+const FIRST: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_millis(250);
+const LATER: Duration = Duration::from_secs(1);
+
+/// Collects while this gateway's JVM leads.
+pub struct Collector {
+    pub book: Book,
+    pub claim: Claim,
+    /// The run that the cluster's application is in.
+    pub run: Option<Run>,
+}
+
+impl Collector {
+    /// Runs until the process ends.
+    pub async fn run(mut self) {
+        let shared = Arc::clone(&self.book.shared);
+        shared.during_tenures(async |term| self.lead(term).await).await;
+    }
+
+    /// One tenure.
+    async fn lead(&mut self, term: &Term) {
+        let mut ending_until = Instant::now() + ENDING;
+        let (mut next_look, mut next_scan) = (Instant::now(), Instant::now());
+        // Runs are superseded before a tenure begins, and never within one; so do leaders die that have not confirmed.
+        let mut inherited = true;
+        while self.book.shared.leads(term) {
+            if Instant::now() >= next_look {
+                let was_ours = self.claim.is_ours;
+                if let Err(error) = self.claim.beat(&self.book, term).await {
+                    tracing::warn!(error = format!("{error:#}"), "failed to mark the storage directory");
+                }
+                next_look = Instant::now() + LOOK;
+                if self.claim.is_ours && !was_ours {
+                    next_scan = Instant::now();
+                }
+            }
+            let is_due = Instant::now() >= next_scan;
+            if let (Ok(storage), true, true) = (&self.claim.storage, self.claim.is_ours, is_due) {
+                let collected = async {
+                    if inherited {
+                        self.collect_superseded(storage, term).await?;
+                        self.confirm_inherited(storage, term).await?;
+                    }
+                    self.scan(storage, term).await
+                };
+                match collected.await {
+                    Ok(()) => inherited = false,
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to collect; trying again"),
+                }
+            }
+            let now = Instant::now();
+            let pace = match ending_until.checked_duration_since(now) {
+                Some(left) if left > ENDING - FIRST => SOON,
+                Some(left) if !left.is_zero() => LATER,
+                _ => BEAT,
+            };
+            next_scan = if is_due { now + pace } else { next_scan.min(now + pace) };
+            tokio::select! {
+                () = sleep_until(next_scan.min(next_look)) => {}
+                () = self.book.shared.job_ended.notified() => {
+                    (ending_until, next_scan) = (Instant::now() + ENDING, Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Looks through the result stores once. Costs the API server nothing while no job has ended.
+    async fn scan(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
+        let entries = storage.entries().await.context("failed to read the result stores")?;
+        if entries.iter().all(|entry| entry.dirty) && matches!(self.book.pointers, Pointers::ConfigMaps) {
+            return Ok(());
+        }
+        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        self.remove_remnants(&inventory).await?;
+        let mut found = collectable(&entries, &inventory);
+        found.retain(|entry| !self.book.shared.is_being_stopped(&entry.id));
+        let of_run = |id: &str| self.run.as_ref().is_some_and(|run| run.job_id == id);
+        if self.book.shared.is_ending(term) && found.iter().any(|entry| of_run(&entry.id)) {
+            return end_leader(term);
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        ownership::confirm(&self.book, storage, term).await?;
+        let now = Timestamp::now().to_string();
+        self.book
+            .change_jobs(term, |jobs| {
+                found.iter().for_each(|entry| jobs::bury(jobs, &entry.id, &entry.outcome, &now));
+                true
+            })
+            .await?;
+        let ids: Vec<&str> = found.iter().map(|entry| entry.id.as_str()).collect();
+        let removed = self.remove_left_over(storage, term, &ids, &inventory).await.context("failed to remove files that Flink left")?;
+        self.remove_znodes(&ids, &inventory).await?;
+        for entry in &found {
+            storage.remove(entry.store, &entry.id).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
+            tracing::info!(job = entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
+        }
+        let is_over = |run: &Run| removed.contains_key(&run.job_id) && !self.book.shared.is_asked_to_stop(&run.job_id);
+        if self.run.as_ref().is_some_and(is_over) {
+            storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
+        }
+        let now = Timestamp::now().to_string();
+        self.book.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await?;
+        self.book.shared.jobs_changed.notify_one();
+        Ok(())
+    }
+
+    /// Removes what is left of runs of the application in whose place another one began: nobody else does.
+    async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
+        let jobs = self.book.jobs().await?;
+        let left = jobs.iter().filter(|job| job.state == SUPERSEDED && job.collected.is_none());
+        let ids: Vec<&str> = left.map(|job| job.id.as_str()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        ownership::confirm(&self.book, storage, term).await?;
+        for id in &ids {
+            match &self.book.pointers {
+                Pointers::ConfigMaps => {
+                    self.remove_config_map(id, term).await.with_context(|| format!("failed to remove the ConfigMap of run {id}"))?
+                }
+                Pointers::Znodes(znodes) => znodes.remove_run(id).await?,
+            }
+        }
+        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        let gone: Vec<&str> = ids.into_iter().filter(|id| !inventory.may_live(id)).collect();
+        let removed = self.remove_left_over(storage, term, &gone, &inventory).await.context("failed to remove files of a former run")?;
+        tracing::info!(runs = ?gone, "nothing is left of the HA data of former runs");
+        let now = Timestamp::now().to_string();
+        self.book.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await
+    }
+
+    /// Confirms what a former leader has finished without living to say so: the result of a job goes last, so that without one nothing else is left. Removes
+    /// nothing.
+    async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
+        let jobs = self.book.jobs().await?;
+        let open = jobs.iter().filter(|job| job.has_ended() && job.state != SUPERSEDED && job.collected.is_none());
+        let open: Vec<&str> = open.map(|job| job.id.as_str()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let entries = storage.entries().await.context("failed to read the result stores")?;
+        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        let finished = open.into_iter().filter(|id| !inventory.may_live(id) && !entries.iter().any(|entry| entry.id == **id));
+        let finished: BTreeMap<String, usize> = finished.map(|id| (id.to_owned(), 0)).collect();
+        let now = Timestamp::now().to_string();
+        self.book.change_jobs(term, |jobs| jobs::confirm(jobs, &finished, &now)).await
+    }
+
+    /// Removes exactly what this term has stamped.
+    async fn remove_config_map(&self, job: &str, term: &Term) -> anyhow::Result<()> {
+        let name = names::job_config_map(&self.book.shared.names.cluster_id, job);
+        let Some(found) = self.book.config_maps().get_opt(&name).await? else { return Ok(()) };
+        anyhow::ensure!(relation(&serde_json::to_value(&found)?, term).0 == Relation::Same, "another term has stamped it");
+        let preconditions = Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.book.config_maps().delete(&name, &parameters).await.map(drop).map_err(Into::into)
+    }
+
+    /// Removes znodes that point to nothing of jobs that have just got their tombstone. The result is still there: a crash is finished by it.
+    async fn remove_znodes(&self, ended: &[&str], inventory: &Inventory) -> anyhow::Result<()> {
+        let Pointers::Znodes(znodes) = &self.book.pointers else { return Ok(()) };
+        let ids = inventory.remnants.iter().filter(|id| ended.contains(&id.as_str()));
+        znodes.remove_remnants(ids).await
+    }
+
+    /// The same of jobs that have had theirs for long: Flink may write late.
+    async fn remove_remnants(&self, inventory: &Inventory) -> anyhow::Result<()> {
+        let Pointers::Znodes(znodes) = &self.book.pointers else { return Ok(()) };
+        let ended = self.book.shared.ended();
+        znodes.remove_remnants(inventory.remnants.iter().filter(|id| ended.contains(*id))).await
+    }
+
+    /// Removes what the cluster's directory still holds of jobs that have ended, and tells how many files of each.
+    async fn remove_left_over(
+        &self,
+        storage: &Storage,
+        term: &Term,
+        ids: &[&str],
+        inventory: &Inventory,
+    ) -> anyhow::Result<BTreeMap<String, usize>> {
+        let jobs = self.book.jobs().await?;
+        let plans = |id: &str| jobs.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
+        let ended: Vec<Ended> = ids.iter().map(|id| Ended { id: (*id).to_owned(), plans: plans(id) }).collect();
+        let mut removed: BTreeMap<String, usize> = ended.iter().map(|job| (job.id.clone(), 0)).collect();
+        let mut files = storage.files();
+        while let Some(file) = files.try_next().await? {
+            let unnamed = Kind::of(&file.path) == Kind::Checkpoint && !inventory.named.contains(&file.path);
+            let job = if unnamed { storage.job_of_checkpoint(&file.path).await? } else { None };
+            let Some(job) = is_left_over(&file.path, job.as_deref(), &ended, inventory) else { continue };
+            anyhow::ensure!(self.book.shared.leads(term), "another JobManager leads now");
+            storage.remove_file(&file.path).await?;
+            tracing::info!(job, file = file.path, "removed a file of an ended job that Flink had left");
+            *removed.entry(job).or_default() += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// Flink has cleaned up after a run that had ended when this JVM began to lead. It may be about to run the main method, and would run the job again if its
+/// result were gone. The next holder of the Lease collects, and has no JVM that leads.
+fn end_leader(term: &Term) -> anyhow::Result<()> {
+    tracing::info!(jvm = %term.jvm, "the application has ended and Flink has cleaned up: ending the JobManager, nobody leads any more");
+    process::try_end(term.jvm).context("failed to end the JobManager's process")
+}

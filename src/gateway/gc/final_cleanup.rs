@@ -1,0 +1,58 @@
+//! What is left of an application whose run is over, removed by whoever holds the Lease, or the leader's place in ZooKeeper, and without a JVM that leads: from the tombstone on none does.
+//!
+//! A JVM that began to lead as the run ended may have run the main method once more. Its job was refused, but the files of that try are there, and no
+//! pointer and no ledger names them.
+
+use anyhow::Context;
+use futures::TryStreamExt;
+use jiff::Timestamp;
+
+use super::ledger::Book;
+use super::ownership;
+use super::pointer_store::Pointers;
+use crate::cluster::application::Run;
+use crate::flink::result::Outcome;
+use crate::ha_data::sweep::Kind;
+use crate::lease::term::Term;
+use crate::ledger::jobs;
+use crate::world::storage::Storage;
+
+/// Writes the tombstone, unless it stands, and removes everything of Flink's from the directory, if nothing in it is in use and it is ours alone.
+///
+/// # Errors
+/// When a request fails, or something is still in use. It is safe to try again.
+pub async fn collect(book: &Book, storage: &Storage, run: &Run, term: &Term, outcome: Option<Outcome>) -> anyhow::Result<()> {
+    let now = || Timestamp::now().to_string();
+    if let Some(outcome) = outcome {
+        book.change_jobs(term, |jobs| {
+            jobs::bury(jobs, &run.job_id, &outcome, &now());
+            true
+        })
+        .await?;
+    }
+    ownership::confirm(book, storage, term).await?;
+    let inventory = book.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
+    let in_use = !inventory.stored.is_empty() || !inventory.with_config_map.is_empty() || inventory.unreadable_plan;
+    anyhow::ensure!(!in_use, "something is still stored: {:?} {:?}", inventory.stored, inventory.with_config_map);
+    if let Pointers::Znodes(znodes) = &book.pointers {
+        znodes.remove_remnants(inventory.remnants.iter().filter(|id| **id == run.job_id)).await?;
+    }
+    let mut removed = 0;
+    let mut files = storage.files();
+    while let Some(file) = files.try_next().await.context("failed to list the storage directory")? {
+        if matches!(Kind::of(&file.path), Kind::Foreign | Kind::Marker) {
+            continue;
+        }
+        storage.remove_file(&file.path).await.with_context(|| format!("failed to remove {}", file.path))?;
+        tracing::info!(file = file.path, "removed a file of the application that has ended");
+        removed += 1;
+    }
+    for entry in storage.entries().await?.into_iter().filter(|entry| entry.id == run.job_id) {
+        storage.remove_entry(&entry).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
+    }
+    if !book.shared.is_asked_to_stop(&run.job_id) {
+        storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
+    }
+    let removed = [(run.job_id.clone(), removed)].into();
+    book.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now())).await
+}

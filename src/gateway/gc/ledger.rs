@@ -1,0 +1,226 @@
+//! The ledger as the leading gateway writes it: read, changed by a pure function, and written if nobody else has written meanwhile and no newer
+//! term has.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
+use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::pointer_store::Pointers;
+use crate::api::names::{self, TERM_ANNOTATION};
+use crate::cluster::application::{self, Progress};
+use crate::flink::ha_data;
+use crate::gateway::proxy::fence::relation;
+use crate::gateway::proxy::translate::version;
+use crate::gateway::shared::Shared;
+use crate::ha_data::inventory::Inventory;
+use crate::lease::term::{Relation, Term};
+use crate::ledger::election::Notes;
+use crate::ledger::jobs::{self, HaData, Job};
+use crate::ledger::refusal::Refusal;
+
+/// Tries when another task of this gateway writes at the same moment.
+const TRIES: usize = 5;
+
+/// Between tries to remove a refusal.
+const LIFT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Reads and writes the ledger, and reads what it is about.
+#[derive(Clone)]
+pub struct Book {
+    pub shared: Arc<Shared>,
+    pub client: Client,
+    /// Name of the FlinkHaCluster.
+    pub cluster: String,
+    pub pointers: Pointers,
+}
+
+impl Book {
+    /// What is in use, by one quorum read of all HA ConfigMaps or znodes; `None` if the cluster's does not carry this term's stamp, or if our
+    /// JVM's latch is gone.
+    pub async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
+        if let Pointers::Znodes(znodes) = &self.pointers {
+            return znodes.inventory().await;
+        }
+        let id = &self.shared.names.cluster_id;
+        let list = ListParams::default().labels(&ha_data::selector(id));
+        let found = self.config_maps().list(&list).await.context("failed to list the HA ConfigMaps")?;
+        let values: Vec<Value> = found.items.iter().map(|one| json!(one)).collect();
+        let name = names::cluster_config_map(id);
+        let stamped = values.iter().any(|one| one["metadata"]["name"] == name && relation(one, term).0 == Relation::Same);
+        Ok(stamped.then(|| Inventory::of(id, &values)))
+    }
+
+    pub async fn ha_data(&self) -> anyhow::Result<HaData> {
+        self.parsed(&self.read().await?, jobs::HA_DATA_KEY)
+    }
+
+    /// The jobs of the ledger.
+    pub async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
+        self.parsed(&self.read().await?, jobs::JOBS_KEY)
+    }
+
+    /// How the application gets on.
+    pub async fn progress(&self) -> anyhow::Result<Progress> {
+        self.parsed(&self.read().await?, application::LEDGER_KEY)
+    }
+
+    /// Changes what is said of the application.
+    pub async fn change_progress(&self, term: &Term, change: impl Fn(&mut Progress)) -> anyhow::Result<()> {
+        self.change(term, application::LEDGER_KEY, |before| Ok(changed(before, &change))).await
+    }
+
+    /// Reads which jobs have ended, before a JVM can ask for one of them anew.
+    pub async fn note_ended(&self) -> anyhow::Result<()> {
+        self.shared.note_ended(ended(&self.jobs().await?));
+        Ok(())
+    }
+
+    /// Changes the jobs. The change may be made several times; it tells whether it changed anything.
+    pub async fn change_jobs(&self, term: &Term, change: impl Fn(&mut Vec<Job>) -> bool) -> anyhow::Result<()> {
+        self.change(term, jobs::JOBS_KEY, |mut jobs: Vec<Job>| {
+            let changed = change(&mut jobs);
+            self.shared.note_ended(ended(&jobs));
+            Ok(changed.then(|| json!(jobs).to_string()))
+        })
+        .await
+    }
+
+    /// Changes what is said of the HA data.
+    pub async fn change_ha_data(&self, term: &Term, change: impl Fn(&mut HaData)) -> anyhow::Result<()> {
+        self.change(term, jobs::HA_DATA_KEY, |before| Ok(changed(before, &change))).await
+    }
+
+    /// `change` makes the text of what is said from now on; `None` when it stays.
+    async fn change<T: Default + DeserializeOwned>(
+        &self,
+        term: &Term,
+        key: &str,
+        change: impl Fn(T) -> anyhow::Result<Option<String>>,
+    ) -> anyhow::Result<()> {
+        for _ in 0..TRIES {
+            let object = self.read().await?;
+            if relation(&object, term).0 == Relation::Higher {
+                self.shared.overtaken.notify_one();
+                anyhow::bail!("a newer term has written the ledger");
+            }
+            let Some(text) = change(self.parsed(&object, key)?)? else { return Ok(()) };
+            let patch = json!({
+                "metadata": { "resourceVersion": version(&object), "annotations": { TERM_ANNOTATION: term.to_string() } },
+                "data": { key: text },
+            });
+            match self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(_) => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error).context("failed to write the ledger"),
+            }
+        }
+        anyhow::bail!("the ledger is written by others all the time")
+    }
+
+    /// Changes what the ledger says of Flink's own election; returns what it says then. A change to nothing changes nothing.
+    pub async fn note_election(&self, change: impl Fn(&Notes) -> Option<Notes>) -> anyhow::Result<Notes> {
+        for _ in 0..TRIES {
+            let read = self.ledger().await?;
+            let before = Notes::of(&read.metadata);
+            let Some(after) = change(&before).filter(|after| *after != before) else { return Ok(before) };
+            let patch = after.to_patch(read.metadata.resource_version.as_deref().unwrap_or_default());
+            match self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(_) => return Ok(after),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error).context("failed to write the ledger"),
+            }
+        }
+        anyhow::bail!("the ledger is written by others all the time")
+    }
+
+    /// Reads which savepoint the operator asks for.
+    pub async fn read_asked(&self) -> anyhow::Result<()> {
+        self.asked(&self.ledger().await?.metadata);
+        Ok(())
+    }
+
+    /// Tells of the savepoint that an annotation on the ledger asks for.
+    pub fn asked(&self, ledger: &ObjectMeta) {
+        let text = ledger.annotations.as_ref().and_then(|annotations| annotations.get(names::SAVEPOINT_ANNOTATION));
+        self.shared.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
+    }
+
+    /// Says why the quorum is not reached, or that it is. No term is needed: without a quorum there is none.
+    pub async fn note_quorum(&self, trouble: Option<&str>) -> anyhow::Result<()> {
+        let patch = json!({ "metadata": { "annotations": { names::QUORUM_ANNOTATION: trouble } } });
+        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).context("failed to write the ledger")
+    }
+
+    /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses may have none.
+    pub async fn note_refusal(&self, refusal: Option<&Refusal>) -> anyhow::Result<()> {
+        let ledger = self.ledger().await?;
+        if Refusal::of(&ledger.metadata).as_ref() == refusal {
+            return Ok(());
+        }
+        let text = refusal.map(|refusal| json!(refusal).to_string());
+        let patch = json!({ "metadata": {
+            "resourceVersion": ledger.metadata.resource_version,
+            "annotations": { names::REFUSAL_ANNOTATION: text },
+        } });
+        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).context("failed to write the ledger")
+    }
+
+    /// Removes what a gateway said about refusing, once a JVM leads. Failures are tried again for a while.
+    pub fn lift_refusal(&self) {
+        let book = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..TRIES {
+                match book.note_refusal(None).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to remove a refusal from the ledger"),
+                }
+                tokio::time::sleep(LIFT_INTERVAL).await;
+            }
+        });
+    }
+
+    pub async fn ledger(&self) -> anyhow::Result<ConfigMap> {
+        self.config_maps().get(&names::ledger(&self.cluster)).await.context("failed to read the ledger")
+    }
+
+    async fn read(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::to_value(self.ledger().await?)?)
+    }
+
+    /// What the ledger says under a key; the default when it says nothing. Text that is not understood is an error, and
+    /// is not written over: it may be all that tells of a run.
+    fn parsed<T: Default + DeserializeOwned>(&self, ledger: &Value, key: &str) -> anyhow::Result<T> {
+        let Some(text) = text_of(ledger, key) else { return Ok(T::default()) };
+        serde_json::from_str(text).map_err(|_| Refusal::unreadable(&self.cluster, key).into())
+    }
+
+    pub fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.shared.names.namespace)
+    }
+}
+
+/// What the ledger says under a key.
+fn text_of<'a>(ledger: &'a Value, key: &str) -> Option<&'a str> {
+    ledger.pointer("/data")?.get(key)?.as_str()
+}
+
+/// The text of a changed value; `None` when it is as before.
+fn changed<T: Clone + PartialEq + Serialize>(before: T, change: &impl Fn(&mut T)) -> Option<String> {
+    let mut after = before.clone();
+    change(&mut after);
+    (after != before).then(|| json!(after).to_string())
+}
+
+fn ended(jobs: &[Job]) -> BTreeSet<String> {
+    jobs.iter().filter(|job| job.has_ended()).map(|job| job.id.clone()).collect()
+}

@@ -1,0 +1,330 @@
+//! The mark by which a cluster signs its storage directory, and znode: carries out what [`crate::ha_data::marks`] decides. While somebody else may use the
+//! directory, nothing is removed: its owner may be stopped, and what looks like an orphan from here may be all that it has.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use ring::digest::{SHA256, digest};
+use tokio::time::Instant;
+
+use super::ledger::Book;
+use super::pointer_store::Pointers;
+use crate::api::names;
+use crate::cluster::stored::Place;
+use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Records, Sharing, Standing, Watch, certificates_of};
+use crate::lease::term::Term;
+use crate::ledger::jobs::HaData;
+use crate::world::storage::Storage;
+use crate::world::storage::reach::NotCollectable;
+
+/// The certificate of the Kubernetes cluster is read this often: it is replaced over days.
+const CERTIFICATE_AGE: Duration = Duration::from_secs(3600);
+
+/// Gateway processes that the ledger names.
+const SIGNERS: usize = 4;
+
+/// The storage directory and whether it is ours.
+pub struct Claim {
+    pub storage: Result<Storage, NotCollectable>,
+    /// As this gateway was told.
+    place: Option<Place>,
+    /// As the last beat found it: nothing is removed from a directory that is not known to be ours.
+    pub is_ours: bool,
+    /// The state as last written into the ledger in this tenure.
+    reported: Option<(u64, &'static str)>,
+}
+
+/// What a gateway remembers of its looks at the mark; in [`super::shared::Shared`], because whoever removes files looks at it before.
+#[derive(Default)]
+pub struct State {
+    us: Mark,
+    /// Of the ledger.
+    records: Records,
+    /// Of which term, and when, the two above were read.
+    read: Option<(u64, Instant)>,
+    watch: Watch,
+    /// Marks of others, for people.
+    others: Vec<String>,
+    /// A znode that carries the mark of another Kubernetes cluster.
+    foreign_znode: Option<String>,
+    /// When all marks were looked at and ours was written.
+    refreshed: Option<Instant>,
+}
+
+impl Claim {
+    pub fn new(storage: Result<Storage, NotCollectable>) -> Self {
+        Self { storage, place: None, is_ours: false, reported: None }
+    }
+
+    /// The same with the place that the ledger is to name.
+    pub fn at(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
+    /// Signs the directory, or sees that the mark stands, and says in the ledger how things stand, if that is news.
+    ///
+    /// # Errors
+    /// When the API server does not answer. What the storage says goes into the ledger.
+    pub async fn beat(&mut self, book: &Book, term: &Term) -> anyhow::Result<()> {
+        let storage = match &self.storage {
+            Ok(storage) => storage.clone(),
+            Err(why) => return self.report(book, term, "NotCollectable", why.to_string(), None, false).await,
+        };
+        let mut state = book.shared.claim.lock().await;
+        self.is_ours = false;
+        state.prepare(book, term).await?;
+        let looked = state.look(book, &storage, false).await;
+        let us = state.us.clone();
+        let told = looked.as_ref().map(|standing| state.tell(standing, &storage));
+        drop(state);
+        self.is_ours = matches!(looked, Ok(Standing::Ours));
+        match told {
+            Ok((state, message)) => {
+                // The original's record stays in a copy of its ledger: by it the copy is known.
+                let signs = !matches!(looked, Ok(Standing::Shared(Sharing::Certificate | Sharing::Unidentified)));
+                self.report(book, term, state, message, Some(&us), signs).await
+            }
+            Err(error) => {
+                let remedy =
+                    "look at its address and credentials (spec.flinkConfiguration, or the environment in spec.jobManager.podTemplate)";
+                let message = format!("{}; {remedy}", brief(&format!("{error:#}")));
+                self.report(book, term, "Unreachable", message, Some(&us), false).await
+            }
+        }
+    }
+
+    async fn report(
+        &mut self,
+        book: &Book,
+        term: &Term,
+        state: &'static str,
+        message: String,
+        us: Option<&Mark>,
+        signs: bool,
+    ) -> anyhow::Result<()> {
+        if self.reported == Some((term.number, state)) {
+            return Ok(());
+        }
+        let place = self.place.clone();
+        book.change_ha_data(term, |ha_data| {
+            // Messages of a storage may differ each time; the first tells enough.
+            if ha_data.state != state {
+                (ha_data.state, ha_data.message) = (state.to_owned(), message.clone());
+            }
+            if let Some(place) = &place {
+                ha_data.place = Some(place.clone());
+            }
+            if let Some(us) = us {
+                ha_data.owner.get_or_insert_with(|| us.owner.clone());
+            }
+            if let Some(us) = us.filter(|_| signs) {
+                note_signer(ha_data, us);
+            }
+        })
+        .await?;
+        self.reported = Some((term.number, state));
+        Ok(())
+    }
+}
+
+/// Notes how this cluster signs, and that this process does.
+fn note_signer(ha_data: &mut HaData, signer: &Mark) {
+    if !signer.certificates.is_empty() {
+        ha_data.certificates.clone_from(&signer.certificates);
+    }
+    if !ha_data.signers.contains(&signer.process) {
+        ha_data.signers.insert(0, signer.process.clone());
+        ha_data.signers.truncate(SIGNERS);
+    }
+}
+
+/// Looks at all marks before something is removed. Returns the time of our mark, by the storage's own clock.
+///
+/// # Errors
+/// When a mark cannot be read or written, and when the directory is not known to be ours: then nothing may be removed.
+pub async fn confirm(book: &Book, storage: &Storage, term: &Term) -> anyhow::Result<SystemTime> {
+    let mut state = book.shared.claim.lock().await;
+    state.prepare(book, term).await?;
+    let standing = state.look(book, storage, true).await?;
+    anyhow::ensure!(standing == Standing::Ours, "nothing is removed: {}", state.tell(&standing, storage).1);
+    let mark = storage.mark_of_only(&state.us.owner).await.context("failed to read the marks")?;
+    Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
+}
+
+impl State {
+    /// Reads who we are and what the ledger says: once in a term, and again when the certificate may have been replaced.
+    async fn prepare(&mut self, book: &Book, term: &Term) -> anyhow::Result<()> {
+        if self.read.is_some_and(|(number, at)| number == term.number && at.elapsed() < CERTIFICATE_AGE) {
+            return Ok(());
+        }
+        let (mark, records) = identity(book).await?;
+        // A gateway that holds the place of the leader has no JVM.
+        let jvm = if term.jvm.pid == 0 { String::new() } else { format!("{}/{}", term.pod_uid, term.jvm) };
+        self.us = Mark { process: term.process.clone(), jvm, ..mark };
+        self.records = records;
+        self.read = Some((term.number, Instant::now()));
+        Ok(())
+    }
+
+    /// Looks at our mark, at those of others too if `all`, or if that was long ago, and writes ours if it is to be written.
+    async fn look(&mut self, book: &Book, storage: &Storage, all: bool) -> anyhow::Result<Standing> {
+        let refresh = self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH);
+        let mut records = self.records.clone();
+        records.witnessed = match &book.pointers {
+            Pointers::ConfigMaps => book.shared.witnessed(),
+            // There is no Lease to see them on; clusters that share a quorum elect one leader between them.
+            Pointers::Znodes(_) => records.signers.clone(),
+        };
+        let all = all || refresh || !self.others.is_empty() || self.foreign_znode.is_some();
+        if let (true, Pointers::Znodes(znodes)) = (all, &book.pointers) {
+            self.foreign_znode = znodes.sign(&self.us, &records).await?;
+        }
+        let found = storage.mark(&self.us.owner).await.context("failed to read the mark")?;
+        // Before the others are looked at: two that sign at the same time both see the other.
+        let now = Duration::from_millis(book.shared.clock.now().0);
+        let looked = self.watch.look(&self.us, found.as_deref(), &records, now, refresh);
+        if let Some(mark) = &looked.write {
+            storage.sign(&self.us.owner, mark.to_text()).await.context("failed to write the mark")?;
+        }
+        if all {
+            self.others = others(book, storage, &self.us.owner).await?;
+            self.refreshed = if refresh { Some(Instant::now()) } else { self.refreshed };
+        }
+        let standing = if self.foreign_znode.is_some() { Standing::Shared(Sharing::Certificate) } else { looked.standing };
+        Ok(standing.beside(&self.others))
+    }
+
+    /// The state and the message as the ledger has them.
+    fn tell(&self, standing: &Standing, storage: &Storage) -> (&'static str, String) {
+        let mark = self.foreign_znode.clone().unwrap_or_else(|| storage.uri_of_mark(&self.us.owner));
+        match standing {
+            Standing::Ours => ("Collectable", String::new()),
+            Standing::Settling { left } => (
+                "Settling",
+                format!(
+                    "nothing is removed for {} s more, until it is sure that nobody else signs the directory: its mark {mark} was last written by a \
+                     gateway that was not seen in this cluster",
+                    left.as_secs()
+                ),
+            ),
+            Standing::Shared(Sharing::Mark(other)) => (
+                "Shared",
+                format!(
+                    "another cluster has signed the same directory, so nothing is removed from it; give each its own, or, if that cluster is gone for \
+                     good, remove its mark {other}"
+                ),
+            ),
+            Standing::Shared(Sharing::Certificate) => (
+                "Shared",
+                format!(
+                    "the mark {mark} was written in another Kubernetes cluster, and this cluster may be a copy of that one, so nothing is removed; give \
+                     the copy a directory of its own, or, if the other one is gone for good or the certificate in ConfigMap {AUTHORITY} was replaced, \
+                     remove that mark"
+                ),
+            ),
+            Standing::Shared(Sharing::Unidentified) => (
+                "Shared",
+                format!(
+                    "the mark {mark} names the certificate of its Kubernetes cluster, and the one of this cluster is not known, so nothing is removed: \
+                     ConfigMap {AUTHORITY} with the key ca.crt is missing in this namespace"
+                ),
+            ),
+            Standing::Shared(Sharing::Contested) => (
+                "Shared",
+                format!(
+                    "somebody else writes or removes our mark {mark}, probably a cluster that was restored from the same backup, so nothing is removed \
+                     until it has stood for {} s; give each cluster its own directory, or delete the other one with spec.haData.onDelete: Retain",
+                    2 * REFRESH.as_secs()
+                ),
+            ),
+        }
+    }
+}
+
+/// Marks of other owners.
+async fn others(book: &Book, storage: &Storage, owner: &str) -> anyhow::Result<Vec<String>> {
+    let marks = storage.marks().await.context("failed to read the marks")?;
+    let others = marks.into_iter().map(|mark| mark.owner).filter(|other| other != owner);
+    let others: Vec<String> = others.map(|other| storage.uri_of_mark(&other)).collect();
+    match &book.pointers {
+        Pointers::ConfigMaps => Ok(others),
+        Pointers::Znodes(znodes) => Ok([others, znodes.others(owner).await?].concat()),
+    }
+}
+
+/// What a storage says without the document that an object store appends: of that only its code.
+fn brief(error: &str) -> String {
+    let (said, document) = error.split_once("<?xml").unwrap_or((error, ""));
+    let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
+    let said: String = said.chars().take(400).collect();
+    format!("{}{code}", if code.is_empty() { said.trim_end() } else { said.as_str() })
+}
+
+/// The Kubernetes cluster's own certificates, as PEM.
+async fn certificate(book: &Book) -> anyhow::Result<Option<String>> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(book.client.clone(), &book.shared.names.namespace);
+    let authority = config_maps.get_opt(AUTHORITY).await.with_context(|| format!("failed to read {AUTHORITY}"))?;
+    Ok(authority.and_then(|authority| authority.data?.remove("ca.crt")))
+}
+
+/// How this cluster signs, whichever process does, and what the ledger says of that.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn identity(book: &Book) -> anyhow::Result<(Mark, Records)> {
+    let ledger = book.ha_data().await?;
+    let certificate = certificate(book).await?;
+    let owner = match ledger.owner {
+        Some(owner) => owner,
+        None => chosen_owner(book, certificate.as_deref()).await?,
+    };
+    let certificates = certificate.as_deref().map(certificates_of).unwrap_or_default();
+    let records = Records {
+        witnessed: Vec::new(),
+        signers: ledger.signers,
+        certificates: ledger.certificates,
+        doubted: ["Shared", "Settling"].contains(&ledger.state.as_str()),
+    };
+    Ok((Mark { owner, certificates, ..Mark::default() }, records))
+}
+
+/// By the Kubernetes cluster's own certificate, which the same resource finds again after it was deleted; else by the Lease or the ledger. Other resources
+/// of that Kubernetes cluster have directories of their own. The ledger, which stays with retained data, goes before all of them.
+async fn chosen_owner(book: &Book, certificate: Option<&str>) -> anyhow::Result<String> {
+    if let Some(certificate) = certificate {
+        let digest = digest(&SHA256, certificate.as_bytes());
+        return Ok(digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect());
+    }
+    let namespace = &book.shared.names.namespace;
+    let config_maps: Api<ConfigMap> = Api::namespaced(book.client.clone(), namespace);
+    if matches!(book.pointers, Pointers::Znodes(_)) {
+        let ledger = config_maps.get(&names::ledger(&book.cluster)).await.context("failed to read the ledger")?;
+        return ledger.metadata.uid.context("the ledger has no UID");
+    }
+    let leases: Api<Lease> = Api::namespaced(book.client.clone(), namespace);
+    let lease = leases.get(&names::lease(&book.cluster)).await.context("failed to read the Lease")?;
+    lease.metadata.uid.context("the Lease has no UID")
+}
+
+/// How this Kubernetes cluster is known.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn certificates(book: &Book) -> anyhow::Result<Vec<String>> {
+    Ok(certificate(book).await?.as_deref().map(certificates_of).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::brief;
+
+    #[test]
+    fn of_an_object_stores_error_document_only_the_code_is_told() {
+        let error = "failed to read the mark: 403 Forbidden: <?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>long</Message></Error>";
+        assert_eq!(brief(error), "failed to read the mark: 403 Forbidden: SignatureDoesNotMatch");
+        assert_eq!(brief("permission denied "), "permission denied");
+    }
+}

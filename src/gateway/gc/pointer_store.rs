@@ -1,0 +1,129 @@
+//! Where Flink's pointers to HA data are kept, and what is asked of that place: what is in use now, and the removal of what points to nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use tokio::sync::watch;
+use zookeeper_client::{Acls, Client};
+
+use crate::flink::zookeeper::Paths;
+use crate::ha_data::inventory::Inventory;
+use crate::ha_data::marks::{self, Mark, Records};
+use crate::world::quorum::{latch, znodes};
+
+/// The place of the pointers.
+#[derive(Clone)]
+pub enum Pointers {
+    /// With ConfigMaps goes whatever points to nothing, so that nothing is to be removed.
+    ConfigMaps,
+    Znodes(Znodes),
+}
+
+/// The znodes of this cluster.
+#[derive(Clone)]
+pub struct Znodes {
+    pub paths: Paths,
+    client: watch::Receiver<Option<Client>>,
+    pub acls: Acls<'static>,
+    /// The latch node by which our JVM leads, or the gateway itself while none may. Every removal is a transaction that wants it to be there.
+    latch: Arc<Mutex<Option<String>>>,
+}
+
+impl Znodes {
+    pub fn new(paths: Paths, client: watch::Receiver<Option<Client>>, acls: Acls<'static>) -> Self {
+        Self { paths, client, acls, latch: Arc::default() }
+    }
+
+    /// Makes the cluster's znode, unless it is there.
+    ///
+    /// # Errors
+    /// When no server answers, or rights are missing.
+    pub async fn prepare(&self) -> anyhow::Result<()> {
+        let prepared = znodes::prepare(&self.client()?, &self.paths, self.acls).await;
+        prepared.with_context(|| format!("failed to make the znode {}", self.paths.cluster))
+    }
+
+    /// Signs the cluster's znode, unless the mark stands. Returns its path when it was written in another Kubernetes cluster; it stays as it is then.
+    ///
+    /// # Errors
+    /// When no server answers, or rights are missing.
+    pub async fn sign(&self, us: &Mark, records: &Records) -> anyhow::Result<Option<String>> {
+        let (client, failed) = (self.client()?, || format!("failed to sign the znode {}", self.paths.cluster));
+        let found = znodes::mark(&client, &self.paths, &us.owner).await.with_context(failed)?;
+        if marks::is_of_another(us, found.as_deref(), records) {
+            return Ok(Some(self.told(&us.owner)));
+        }
+        if found.as_deref().and_then(Mark::read).is_none_or(|mark| mark.certificates != us.certificates) {
+            znodes::sign(&client, &self.paths, &us.owner, &us.to_text(), self.acls).await.with_context(failed)?;
+        }
+        Ok(None)
+    }
+
+    /// Marks of others, for people.
+    ///
+    /// # Errors
+    /// When no server answers, or rights are missing.
+    pub async fn others(&self, owner: &str) -> anyhow::Result<Vec<String>> {
+        let others = znodes::others(&self.client()?, &self.paths, owner).await;
+        let others = others.with_context(|| format!("failed to read the marks of the znode {}", self.paths.cluster))?;
+        Ok(others.iter().map(|other| self.told(other)).collect())
+    }
+
+    fn told(&self, owner: &str) -> String {
+        format!("{} (a znode)", znodes::mark_path(&self.paths, owner))
+    }
+
+    /// Remembers by which node our JVM leads.
+    pub fn lead_by(&self, latch: Option<String>) {
+        *self.latch.lock().unwrap_or_else(PoisonError::into_inner) = latch;
+    }
+
+    pub fn leads(&self) -> bool {
+        self.latch().is_some()
+    }
+
+    fn latch(&self) -> Option<String> {
+        self.latch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// # Errors
+    /// While there is no session.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        self.client.borrow().clone().context("no ZooKeeper server answers")
+    }
+
+    /// What is in use; `None` if our JVM does not lead any more.
+    ///
+    /// # Errors
+    /// When something cannot be read: then nothing is known.
+    pub async fn inventory(&self) -> anyhow::Result<Option<Inventory>> {
+        let (client, Some(latch)) = (self.client()?, self.latch()) else { return Ok(None) };
+        let znodes = znodes::read(&client, &self.paths).await.context("failed to read the znodes")?;
+        // Read in this tenure: the latch is there after everything was read.
+        let leads = client.check_stat(&latch).await.context("failed to read the latch")?.is_some();
+        Ok(leads.then(|| Inventory::of_znodes(&znodes)))
+    }
+
+    /// Removes all znodes of a run in whose place another one began.
+    ///
+    /// # Errors
+    /// When our JVM does not lead any more, or something was written meanwhile. It is safe to try again.
+    pub async fn remove_run(&self, job: &str) -> anyhow::Result<()> {
+        let (client, latch) = (self.client()?, self.latch().context("another JobManager leads now")?);
+        latch::remove_run(&client, &self.paths, &latch, job).await.with_context(|| format!("failed to remove the znodes of {job}"))
+    }
+
+    /// Removes the znodes of ended jobs that point to nothing.
+    ///
+    /// # Errors
+    /// When our JVM does not lead any more, or something was written meanwhile. It is safe to try again.
+    pub async fn remove_remnants<'a>(&self, jobs: impl Iterator<Item = &'a String>) -> anyhow::Result<()> {
+        for job in jobs {
+            let (client, latch) = (self.client()?, self.latch().context("another JobManager leads now")?);
+            let removed = znodes::remove_remnants(&client, &self.paths, &latch, job).await;
+            removed.with_context(|| format!("failed to remove the znodes of {job}"))?;
+            tracing::info!(job, "removed znodes of an ended job that pointed to nothing");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Who sends a request, as far as the decision needs it: the JVM of a term, another process, or one that cannot be
+//! seen.
+
+use super::translate::Known;
+use crate::lease::elector::Shown;
+use crate::lease::term::{Incarnation, Term};
+
+/// Said to whoever would write HA data without being the JobManager.
+pub const STRANGER: &str = "only the Flink JVM of this pod writes HA ConfigMaps through its gateway, and this request comes from another process; \
+    ask the API server itself";
+
+/// Said to a process that cannot be seen at the moment.
+pub const UNSEEN: &str = "cannot tell which process asks, so it must not write HA ConfigMaps; the cause is in the gateway's log";
+
+/// The process behind a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A JVM with one of Flink's entry points. It may be another one than the JVM that leads.
+    Jvm(Incarnation),
+    /// For tests: it speaks for whichever JVM leads, and is no sign of its life.
+    StandIn,
+    /// Any other process. It is answered, and never counts.
+    Stranger,
+    /// It could not be looked at. That says neither that it is the JVM nor that it is not: nothing is written for it.
+    Unseen,
+}
+
+impl By {
+    /// May it write in the term of this JVM?
+    pub fn is(self, jvm: Incarnation) -> bool {
+        self == Self::StandIn || self == Self::Jvm(jvm)
+    }
+}
+
+/// Why nothing is done in the term that is held.
+pub enum NotLeading {
+    Undecided,
+    Standby,
+    /// The term is held, and it cannot be told whether its JVM asks.
+    Unseen,
+}
+
+/// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments
+/// whether it goes on, and a JVM that is told too early steps down for nothing.
+pub fn leading<'a>(known: &Known<'a>) -> Result<&'a Term, NotLeading> {
+    match known.shown {
+        Shown::Free { term, until } | Shown::Leader { term, until } if known.now < *until => Ok(term),
+        Shown::Undecided | Shown::Free { .. } | Shown::Leader { .. } => Err(NotLeading::Undecided),
+        Shown::Standby { .. } => Err(NotLeading::Standby),
+    }
+}
+
+/// The same, if the process that asks is the JVM of the term. Another Flink JVM in the pod stands by.
+pub fn leading_by<'a>(by: By, known: &Known<'a>) -> Result<&'a Term, NotLeading> {
+    match leading(known) {
+        Ok(term) if by.is(term.jvm) => Ok(term),
+        Ok(_) if by == By::Unseen => Err(NotLeading::Unseen),
+        Ok(_) => Err(NotLeading::Standby),
+        not => not,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::names::TERM_ANNOTATION;
+    use crate::flink::lock;
+    use crate::gateway::proxy::request::{Call, Names};
+    use crate::gateway::proxy::translate::{Asked, Plan, Tells, Then, plan};
+    use crate::lease::elector::Time;
+
+    const JVM: Incarnation = Incarnation { pid: 7, started: 70 };
+    const OTHER: By = By::Jvm(Incarnation { pid: 7, started: 71 });
+    const JOB: &str = "demo-0123456789abcdef0123456789abcdef-config-map";
+
+    fn term() -> Term {
+        Term { number: 3, pod_uid: "u".into(), process: "p".into(), jvm: JVM }
+    }
+
+    /// The answer to a request whose body carries the stamp of the term and Flink's lock.
+    fn decide(by: By, call: Call, shown: &Shown) -> Plan {
+        let lock = json!({ "holderIdentity": "jvm" }).to_string();
+        let annotations = json!({ TERM_ANNOTATION: term().to_string(), lock::LOCK_ANNOTATION: lock });
+        let body = json!({ "metadata": { "name": JOB, "resourceVersion": "5", "annotations": annotations } });
+        let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
+        let ended = BTreeSet::new();
+        let (now, wall_clock) = (Time(10), Timestamp::UNIX_EPOCH);
+        let known = Known { names: &names, shown, now, wall_clock, stored: Some(&body), ended: &ended };
+        plan(&Asked { by, call: &call, body: &body }, &known)
+    }
+
+    fn shown() -> [Shown; 4] {
+        let (term, until) = (term(), Time(100));
+        let free = Shown::Free { term: term.clone(), until };
+        [Shown::Leader { term, until }, free, Shown::Standby { told: true }, Shown::Undecided]
+    }
+
+    fn writes() -> [Call; 6] {
+        [Call::WriteLock, Call::Replace(JOB.into()), Call::Create, Call::Delete(JOB.into()), Call::DeleteCollection, Call::PatchJob]
+    }
+
+    fn code(plan: &Plan) -> Option<u16> {
+        match plan {
+            Plan::Answer { code, .. } | Plan::Hold { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_stranger_reads_what_is_stored_and_writes_nothing_whatever_the_jvm_is_shown() {
+        for shown in shown() {
+            for call in [Call::ReadLock, Call::ReadJob(JOB.into()), Call::Other] {
+                assert_eq!(decide(By::Stranger, call, &shown), Plan::Pass);
+            }
+            for call in writes() {
+                let refused = decide(By::Stranger, call, &shown);
+                assert!(matches!(refused, Plan::Answer { code: 403, tells: Tells::Nothing, .. }), "{refused:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_flink_jvm_stands_by_while_ours_leads() {
+        for shown in &shown()[..2] {
+            let read = decide(OTHER, Call::ReadLock, shown);
+            let Plan::Hold { code: 200, body, tells: Tells::Foreign } = read else { panic!("{read:?}") };
+            assert!(lock::of_object(&body).and_then(lock::holder).is_some_and(|holder| holder != "jvm"));
+            assert_eq!(decide(OTHER, Call::ReadJob(JOB.into()), shown), Plan::Pass);
+            for call in &writes()[..4] {
+                assert_eq!(code(&decide(OTHER, call.clone(), shown)), Some(409), "{call:?}");
+            }
+        }
+        let ours = By::Jvm(JVM);
+        assert!(matches!(decide(ours, Call::Replace(JOB.into()), &shown()[0]), Plan::Forward { .. }));
+        assert!(matches!(decide(ours, Call::WriteLock, &shown()[1]), Plan::Forward { then: Then::TookLock(_), .. }));
+    }
+
+    #[test]
+    fn for_a_process_that_cannot_be_seen_a_leader_is_confirmed_and_nothing_is_written() {
+        let [leader, free, standby, undecided] = shown();
+        for call in [Call::ReadLock, Call::WriteLock] {
+            let confirmed = decide(By::Unseen, call.clone(), &leader);
+            assert!(matches!(confirmed, Plan::Answer { code: 200, tells: Tells::Nothing, .. }), "{confirmed:?}");
+            assert_eq!(code(&decide(By::Unseen, call.clone(), &free)), Some(503), "the lock is not taken");
+            assert_eq!(code(&decide(By::Unseen, call, &undecided)), Some(503));
+        }
+        for call in &writes()[1..4] {
+            assert_eq!(code(&decide(By::Unseen, call.clone(), &leader)), Some(503));
+            assert_eq!(code(&decide(By::Unseen, call.clone(), &standby)), Some(409));
+        }
+    }
+}

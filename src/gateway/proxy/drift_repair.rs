@@ -1,0 +1,91 @@
+//! What somebody's hand does to the cluster ConfigMap of a leader is put right at once: a removed stamp, an edited lock, a deletion.
+//!
+//! One watch of one object, and no request while nothing happens. Every repair is a compare-and-swap in the term that is held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use serde_json::Value;
+
+use super::fence::{relation, stamp_patch};
+use super::snapshots::put_back_cluster;
+use super::translate::version;
+use crate::flink::lock;
+use crate::gateway::shared::Shared;
+use crate::lease::term::{Relation, Term};
+use crate::world::lease::{EverySecond, brief};
+
+/// Keeps while this gateway's JVM leads.
+pub struct Keeper {
+    pub shared: Arc<Shared>,
+    pub client: Client,
+}
+
+impl Keeper {
+    /// Runs until the process ends.
+    pub async fn run(self) {
+        self.shared.during_tenures(async |term| self.keep(term).await).await;
+    }
+
+    async fn keep(&self, term: &Term) {
+        let name = self.shared.names.cluster_config_map();
+        let stream = watcher(self.config_maps(), watcher::Config::default().fields(&format!("metadata.name={name}")));
+        let stream = stream.backoff(EverySecond);
+        pin_mut!(stream);
+        let mut listed = false;
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(watcher::Event::Init) => listed = false,
+                Ok(watcher::Event::InitApply(object)) => {
+                    listed = true;
+                    self.repair(&object, term).await;
+                }
+                Ok(watcher::Event::Apply(object)) => self.repair(&object, term).await,
+                Ok(watcher::Event::InitDone) if listed => {}
+                Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => {
+                    put_back_cluster(&self.shared, &self.config_maps(), term).await;
+                }
+                Err(error) => tracing::debug!(%error, "the watch of the cluster ConfigMap was interrupted"),
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
+    /// A watch may be behind: then the patch finds another resourceVersion, and a later event shows it.
+    async fn repair(&self, object: &ConfigMap, term: &Term) {
+        let Ok(object) = serde_json::to_value(object) else { return };
+        let Some(patch) = self.repairing(&object, term) else { return };
+        let name = self.shared.names.cluster_config_map();
+        match self.config_maps().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => tracing::warn!(name, "stamp or lock had been edited by somebody else; put right"),
+            Err(error) => tracing::debug!(name, error = brief(&error), "could not put right what somebody has edited"),
+        }
+    }
+
+    fn repairing(&self, object: &Value, term: &Term) -> Option<Value> {
+        let kept = self.shared.lock_of(term)?;
+        let edited = lock::of_object(object).and_then(lock::holder) != lock::holder(&kept);
+        let lower = match relation(object, term).0 {
+            Relation::Higher => return None,
+            Relation::Lower => true,
+            Relation::Same => false,
+        };
+        if !lower && !edited {
+            return None;
+        }
+        let mut patch = stamp_patch(version(object)?, term);
+        if edited {
+            patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = kept.into();
+        }
+        Some(patch)
+    }
+
+    fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.shared.names.namespace)
+    }
+}

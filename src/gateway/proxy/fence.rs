@@ -1,0 +1,141 @@
+//! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was read, and what
+//! somebody else has deleted is put back.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::server::Proxy;
+use super::translate::{stamp, version};
+use super::upstream::{Answer, UpstreamError};
+use crate::api::names::TERM_ANNOTATION;
+use crate::flink::lock;
+use crate::lease::elector::Event;
+use crate::lease::term::{Relation, Term};
+
+/// Somebody else writes between read and write at most a few times.
+const ATTEMPTS: usize = 5;
+
+/// Merge patch that stamps an object if it still is what was read.
+pub fn stamp_patch(version: &str, term: &Term) -> Value {
+    json!({ "metadata": { "resourceVersion": version, "annotations": { TERM_ANNOTATION: term.to_string() } } })
+}
+
+/// How the stamp of an object relates to our term. No stamp, or one that we did not write, is lower than any.
+pub fn relation(object: &Value, term: &Term) -> (Relation, Option<Term>) {
+    match stamp(object) {
+        Some(Ok(found)) => (term.relation_of(&found), Some(found)),
+        None | Some(Err(_)) => (Relation::Lower, None),
+    }
+}
+
+/// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first, and a lock that somebody has
+/// edited is put right, because the JVM would step down for it; a stamp that is not ours and not lower means that a newer term exists.
+pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
+    let path = proxy.shared.names.path(name);
+    let mut answer = answer;
+    for _ in 0..ATTEMPTS {
+        if answer.parts.status == StatusCode::NOT_FOUND
+            && let Some(copy) = proxy.shared.copies.to_create(name, term)
+        {
+            tracing::warn!(name, "an HA ConfigMap has been deleted by somebody else; putting it back");
+            let created = proxy.upstream.call(Method::POST, &proxy.shared.names.collection(), &json_headers(headers), body(&copy)).await?;
+            answer = match created.parts.status {
+                StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
+                StatusCode::CREATED => Answer { parts: with_status(created.parts, StatusCode::OK), bytes: created.bytes },
+                _ => return Ok(answer),
+            };
+        }
+        if answer.parts.status != StatusCode::OK {
+            return Ok(answer);
+        }
+        let object = answer.json();
+        let kept = proxy.shared.lock_of(term).filter(|_| name == proxy.shared.names.cluster_config_map());
+        let edited = kept.as_deref().is_some_and(|kept| lock::of_object(&object) != Some(kept));
+        match relation(&object, term) {
+            (Relation::Same, _) if !edited => {
+                proxy.shared.copies.keep(name, answer.bytes.clone());
+                if name == proxy.shared.names.cluster_config_map() {
+                    proxy.shared.store(Some(object));
+                }
+                return Ok(answer);
+            }
+            (Relation::Higher, stamp) => {
+                proxy.shared.tell(Event::StampSeen { stamp: stamp.unwrap_or_else(|| term.clone()) });
+                return Ok(answer);
+            }
+            (Relation::Lower | Relation::Same, _) => {
+                let Some(version) = version(&object) else { return Ok(answer) };
+                let mut patch = stamp_patch(version, term);
+                if let Some(kept) = kept {
+                    patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = kept.into();
+                }
+                let mut patch_headers = headers.clone();
+                patch_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
+                let patched = proxy.upstream.call(Method::PATCH, &path, &patch_headers, body(&patch)).await?;
+                answer = match patched.parts.status {
+                    StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
+                    _ => patched,
+                };
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// Deletes exactly the object that was read with our stamp. Flink's own DELETE has no precondition.
+pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
+    let path = proxy.shared.names.path(name);
+    let mut get_headers = headers.clone();
+    get_headers.remove(CONTENT_TYPE);
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let read = proxy.upstream.call(Method::GET, &path, &get_headers, Bytes::new()).await?;
+        if read.parts.status == StatusCode::NOT_FOUND {
+            proxy.shared.copies.forget(name);
+        }
+        let read = checked(proxy, &get_headers, read, name, term).await?;
+        let object = read.json();
+        if read.parts.status != StatusCode::OK {
+            return Ok(read);
+        }
+        if relation(&object, term).0 != Relation::Same {
+            return Ok(refused(read));
+        }
+        let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+            "preconditions": { "uid": object["metadata"]["uid"], "resourceVersion": object["metadata"]["resourceVersion"] } });
+        // Even if no answer comes: it may have been deleted, and then nobody else did it.
+        proxy.shared.copies.forget(name);
+        let deleted = proxy.upstream.call(Method::DELETE, &path, &json_headers(headers), body(&options)).await?;
+        if deleted.parts.status != StatusCode::CONFLICT {
+            if name == proxy.shared.names.cluster_config_map() {
+                proxy.shared.store(None);
+            }
+            proxy.shared.job_ended.notify_one();
+            return Ok(deleted);
+        }
+        last = Some(deleted);
+    }
+    last.ok_or(UpstreamError::Silent)
+}
+
+fn refused(read: Answer) -> Answer {
+    let status = super::translate::status(409, "Conflict", "a newer term has stamped the object");
+    Answer { parts: with_status(read.parts, StatusCode::CONFLICT), bytes: body(&status) }
+}
+
+fn with_status(mut parts: http::response::Parts, status: StatusCode) -> http::response::Parts {
+    parts.status = status;
+    parts
+}
+
+fn json_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+}
+
+fn body(value: &Value) -> Bytes {
+    Bytes::from(value.to_string())
+}

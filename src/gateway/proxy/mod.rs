@@ -1,0 +1,11 @@
+//! The API server as the JVM sees it: what a request means, what becomes of it, and what is done about it.
+
+pub mod asker;
+pub mod drift_repair;
+pub mod fence;
+pub mod request;
+pub mod server;
+pub mod snapshots;
+pub mod strangers;
+pub mod translate;
+pub mod upstream;

@@ -1,0 +1,251 @@
+//! The JVM's API server: accepts on loopback, asks [`translate`](super::translate) what to do, and does it.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::asker::By;
+use super::fence;
+use super::request::Call;
+use super::strangers::Strangers;
+use super::translate::{Asked, Known, Plan, Tells, Then, plan, status};
+use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
+use crate::flink::{ha_data, lock};
+use crate::gateway::shared::Shared;
+use crate::lease::elector::{Event, Shown};
+use crate::world::process::{Connection, Owner};
+use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
+
+/// A held request is answered after this long at the latest; Flink's client gives up at 10 s.
+const HOLD: Duration = Duration::from_secs(5);
+
+type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Serves the JVM until the process ends.
+pub struct Proxy {
+    pub shared: Arc<Shared>,
+    pub upstream: Upstream,
+    pub strangers: Strangers,
+    /// A process whose requests are taken for those of the JVM that leads.
+    pub stand_in: Option<i32>,
+}
+
+/// One request, read.
+struct Exchange {
+    by: By,
+    call: Call,
+    parts: Parts,
+    bytes: Bytes,
+    json: Value,
+}
+
+impl Proxy {
+    /// Accepts connections. Each is asked once for the process behind it.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
+        loop {
+            let (stream, peer, place) = accept_one_of(&listener, &places).await;
+            let proxy = Arc::clone(&self);
+            tokio::spawn(async move {
+                let _place = place;
+                if let Err(error) = proxy.connection(stream, peer).await {
+                    tracing::debug!(%error, "a connection of the JVM ended");
+                }
+            });
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
+        stream.set_nodelay(true)?;
+        let connection = Arc::new(Connection::new(stream.local_addr()?, peer));
+        // At once: who asks may be gone soon.
+        if let Err(reason) = connection.owner().await {
+            tracing::warn!(reason, "cannot tell which process asks");
+        }
+        let service = service_fn(move |request| {
+            let (proxy, connection) = (Arc::clone(&self), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(proxy.answer(request, &connection).await) }
+        });
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
+        Ok(())
+    }
+
+    async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        // What cannot be read as text is no offer of HTTP/2.
+        let upgrade = parts.headers.get(UPGRADE).map(|value| value.to_str().unwrap_or_default());
+        let call = self.shared.names.call(&parts.method, parts.uri.path(), parts.uri.query(), upgrade);
+        let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return local(413, &status(413, "RequestEntityTooLarge", &error.to_string())),
+        };
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let by = self.by(connection, &call).await;
+        if let (Call::ReadLock | Call::WriteLock, By::Jvm(jvm)) = (&call, by) {
+            self.shared.tell(Event::JvmHeard { jvm });
+        }
+        let exchange = Exchange { by, call, parts, bytes, json };
+        match self.decide(&exchange).await {
+            Plan::Answer { code, body, tells } | Plan::Hold { code, body, tells } => {
+                match (tells, by) {
+                    (Tells::Foreign, By::Jvm(jvm)) => self.shared.tell(Event::JvmTold { jvm }),
+                    (Tells::Resigned, _) => self.shared.tell(Event::JvmResigned),
+                    _ => {}
+                }
+                local(code, &body)
+            }
+            Plan::Pass => self.pass(&exchange).await,
+            Plan::Forward { body, then } => self.forward(&exchange, body, then).await.unwrap_or_else(|error| failed(&error)),
+            Plan::DeleteFenced { name, term } => match fence::delete(self, &exchange.parts.headers, &name, &term).await {
+                Ok(answer) => whole(answer),
+                Err(error) => failed(&error),
+            },
+        }
+    }
+
+    /// Who asks. A process that cannot be looked at now is looked at again with its next request.
+    async fn by(&self, connection: &Connection, call: &Call) -> By {
+        let Ok(owner) = connection.owner().await else { return By::Unseen };
+        let by = match owner {
+            Owner::Flink(jvm) => By::Jvm(jvm),
+            Owner::Stranger { process, .. } if self.stand_in == Some(process.pid) => By::StandIn,
+            Owner::Stranger { .. } => By::Stranger,
+        };
+        self.strangers.note(&owner, by, call);
+        by
+    }
+
+    /// The plan, after holding the request for as long as the plan is to hold it.
+    async fn decide(&self, exchange: &Exchange) -> Plan {
+        let mut shown = self.shared.shown.clone();
+        let deadline = tokio::time::Instant::now() + HOLD;
+        loop {
+            let now_shown = shown.borrow_and_update().clone();
+            let plan = self.plan(exchange, &now_shown);
+            if !matches!(plan, Plan::Hold { .. }) {
+                return plan;
+            }
+            if !matches!(tokio::time::timeout_at(deadline, shown.changed()).await, Ok(Ok(()))) {
+                // Made anew: the times in it are those of the answer.
+                return self.plan(exchange, &now_shown);
+            }
+        }
+    }
+
+    fn plan(&self, exchange: &Exchange, shown: &Shown) -> Plan {
+        let stored = self.shared.stored();
+        let (names, ended) = (&self.shared.names, self.shared.ended());
+        let (now, wall_clock) = (self.shared.clock.now(), Timestamp::now());
+        let known = Known { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
+        plan(&Asked { by: exchange.by, call: &exchange.call, body: &exchange.json }, &known)
+    }
+
+    /// Nothing of ours: headers and bytes go both ways as they come, watches included.
+    async fn pass(&self, exchange: &Exchange) -> Response<Body> {
+        let parts = &exchange.parts;
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        match self.upstream.send(parts.method.clone(), path, &parts.headers, exchange.bytes.clone()).await {
+            Ok(answer) => {
+                let (parts, body) = answer.into_parts();
+                let mut response = Response::new(body.map_err(Into::into).boxed());
+                *response.status_mut() = parts.status;
+                *response.headers_mut() = end_to_end(&parts.headers);
+                response
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn forward(&self, exchange: &Exchange, body: Option<Value>, then: Then) -> Result<Response<Body>, UpstreamError> {
+        let parts = &exchange.parts;
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let bytes = body.map_or_else(|| exchange.bytes.clone(), |body| body.to_string().into());
+        let answer = self.upstream.call(parts.method.clone(), path, &parts.headers, bytes).await;
+        let written = match &exchange.call {
+            Call::Replace(name) => Some(name.clone()),
+            Call::WriteLock => Some(self.shared.names.cluster_config_map()),
+            _ => None,
+        };
+        if let (Some(name), Ok(answer)) = (written, &answer)
+            && answer.parts.status.is_success()
+        {
+            self.shared.copies.keep(&name, answer.bytes.clone());
+        }
+        let lock_is_doubtful = !answer.as_ref().is_ok_and(|answer| answer.parts.status.is_success());
+        match then {
+            Then::Nothing => {}
+            Then::TookLock(_) | Then::Remember if lock_is_doubtful => self.shared.store(None),
+            Then::TookLock(term) => {
+                self.remember(&answer);
+                let stored = self.shared.stored();
+                let lock = stored.as_ref().and_then(lock::of_object).unwrap_or_default().to_owned();
+                let holder = lock::holder(&lock).unwrap_or_default();
+                self.shared.took_lock(&term, lock);
+                tracing::info!(term = term.number, "the JobManager took the lock: it leads");
+                self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: holder });
+            }
+            Then::Remember => {
+                let before = self.stored_ids();
+                self.remember(&answer);
+                let after = self.stored_ids();
+                if !before.is_subset(&after) {
+                    self.shared.job_ended.notify_one();
+                }
+                if !after.is_subset(&before) {
+                    self.shared.jobs_changed.notify_one();
+                }
+            }
+            Then::CheckStamp { name, term } => {
+                let answer = fence::checked(self, &parts.headers, answer?, &name, &term).await?;
+                return Ok(whole(answer));
+            }
+        }
+        Ok(whole(answer?))
+    }
+
+    /// Jobs and applications that are stored.
+    fn stored_ids(&self) -> BTreeSet<String> {
+        self.shared.stored().as_ref().map(ha_data::stored).unwrap_or_default()
+    }
+
+    fn remember(&self, answer: &Result<Answer, UpstreamError>) {
+        self.shared.store(answer.as_ref().ok().map(Answer::json).filter(Value::is_object));
+    }
+}
+
+fn local(code: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed());
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn whole(answer: Answer) -> Response<Body> {
+    let mut response = Response::new(Full::new(answer.bytes).map_err(|never| match never {}).boxed());
+    *response.status_mut() = answer.parts.status;
+    *response.headers_mut() = end_to_end(&answer.parts.headers);
+    response
+}
+
+/// No answer of the API server: said as such, so that Flink's client tries again.
+fn failed(error: &UpstreamError) -> Response<Body> {
+    tracing::warn!(%error, "no answer for the JVM");
+    let code = if matches!(error, UpstreamError::Silent) { 504 } else { 503 };
+    local(code, &status(code, "ServiceUnavailable", &error.to_string()))
+}

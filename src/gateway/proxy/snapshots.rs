@@ -1,0 +1,97 @@
+//! The HA ConfigMaps as they were last stored in the term that is held: what somebody deletes by hand is put back.
+//!
+//! Putting back is a create, so it is fenced like one: a successor has created or stamped the ConfigMap of every registered job before it
+//! leads, and then a late create conflicts. What Flink deletes through the gateway is forgotten first.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::Value;
+
+use super::translate::stamp;
+use crate::gateway::shared::Shared;
+use crate::ha_data::inventory;
+use crate::lease::term::Term;
+use crate::ledger::jobs::Size;
+use crate::world::lease::brief;
+
+#[derive(Default)]
+pub struct Copies(Mutex<BTreeMap<String, Bytes>>);
+
+impl Copies {
+    /// `object`: as the API server answered it.
+    pub fn keep(&self, name: &str, object: Bytes) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), object);
+    }
+
+    pub fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    pub fn forget_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The size of every HA ConfigMap that was written in this term.
+    pub fn sizes(&self) -> Vec<Size> {
+        let copies = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let size = |(name, object): (String, Bytes)| {
+            let object: Value = serde_json::from_slice(&object).unwrap_or_default();
+            Size { name, bytes: inventory::bytes(&object) }
+        };
+        copies.into_iter().map(size).collect()
+    }
+
+    /// What is to be created, if a copy of this term is there.
+    pub fn to_create(&self, name: &str, term: &Term) -> Option<Value> {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
+        let mut object: Value = serde_json::from_slice(&bytes).ok()?;
+        if stamp(&object) != Some(Ok(term.clone())) {
+            return None;
+        }
+        let metadata = object.get_mut("metadata")?.as_object_mut()?;
+        metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
+        Some(object)
+    }
+}
+
+/// Flink's JVM ends when it sees its cluster ConfigMap deleted. Its gateway puts it back, before a successor makes a new one without jobs.
+pub async fn put_back_cluster(shared: &Shared, config_maps: &Api<ConfigMap>, term: &Term) {
+    let name = shared.names.cluster_config_map();
+    let Some(copy) = shared.copies.to_create(&name, term) else { return };
+    if !matches!(config_maps.get_metadata_opt(&name).await, Ok(None)) {
+        return;
+    }
+    let Ok(copy) = serde_json::from_value(copy) else { return };
+    match config_maps.create(&PostParams::default(), &copy).await {
+        Ok(_) => tracing::warn!(name, "the cluster ConfigMap had been deleted; it was put back"),
+        Err(error) => tracing::error!(name, error = brief(&error), "the cluster ConfigMap has been deleted, and could not be put back"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::names::TERM_ANNOTATION;
+    use crate::lease::term::Incarnation;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_copy_of_the_term_that_is_held_is_put_back_and_without_what_the_api_server_adds() {
+        let term = |number| Term { number, pod_uid: "u".into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } };
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "counter": "7" }, "metadata": {
+            "name": "job", "uid": "x", "resourceVersion": "5", "annotations": { TERM_ANNOTATION: term(3).to_string() } } });
+        let copies = Copies::default();
+        copies.keep("job", object.to_string().into());
+        assert_eq!(copies.to_create("job", &term(4)), None);
+        let found = copies.to_create("job", &term(3)).expect("a copy");
+        assert_eq!(found["data"]["counter"], "7");
+        assert!(found["metadata"].get("uid").is_none() && found["metadata"].get("resourceVersion").is_none());
+        copies.forget("job");
+        assert_eq!(copies.to_create("job", &term(3)), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Lets no JVM in to the quorum before it is known that the znodes under the cluster's path are this cluster's own. Flink elects among all that come
+//! by that path, so a JVM of ours beside another Flink would lead that Flink's jobs one day.
+//!
+//! Whoever finds the path empty signs it first, and lets its JVM in then. A path is known by its signature from then on, without the API server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::gate::Door;
+use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ownership;
+use crate::gateway::gc::pointer_store::Znodes;
+use crate::ha_data::foreign;
+use crate::ledger::refusal::{FOREIGN_HA_DATA, Refusal};
+use crate::world::quorum::znodes::{self, Found};
+
+/// Between looks.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Between looks at znodes that are another's.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
+/// What takes longer is tried again.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Opens the door when the znodes are this cluster's; returns then.
+pub async fn guard(book: Book, znodes: Znodes, door: Arc<Door>) {
+    loop {
+        let pause = match timeout(PATIENCE, refusal(&book, &znodes)).await {
+            Ok(Ok(None)) => return door.know_own(),
+            Ok(Ok(Some(refusal))) => {
+                tracing::warn!(reason = refusal.reason, "the JobManager is not let in: {}", refusal.message);
+                if let Err(error) = book.note_refusal(Some(&refusal)).await {
+                    tracing::warn!(error = format!("{error:#}"), "failed to write a refusal into the ledger");
+                }
+                REFUSAL_PAUSE
+            }
+            // Without a session there is nothing to be let in to.
+            Ok(Err(_)) if znodes.client().is_err() => PAUSE,
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "failed to look whose the znodes are; trying again");
+                PAUSE
+            }
+            Err(_) => {
+                tracing::warn!("failed to look whose the znodes are: quorum or API server do not answer; trying again");
+                PAUSE
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+/// Signs the path, unless it is another's.
+async fn refusal(book: &Book, znodes: &Znodes) -> anyhow::Result<Option<Refusal>> {
+    let client = znodes.client()?;
+    let found = znodes::find(&client, &znodes.paths).await.context("failed to read the znodes")?;
+    if found.is_signed {
+        return Ok(None);
+    }
+    if let Some(refusal) = decide(&znodes.paths.cluster, &found)
+        && !foreign::has_history(&json!(book.ledger().await?))
+    {
+        return Ok(Some(refusal));
+    }
+    znodes.prepare().await?;
+    let (us, records) = ownership::identity(book).await?;
+    znodes.sign(&us, &records).await?;
+    Ok(None)
+}
+
+/// The refusal of znodes that nobody of ours has signed; `None` when nothing is there. Of a cluster with a history they are its own all the same.
+fn decide(path: &str, found: &Found) -> Option<Refusal> {
+    let what = match (&found.leader, found.holds_jobs) {
+        (_, _) if found.is_signed => return None,
+        (None, false) => return None,
+        (Some(latch), _) => format!("a JobManager that is not of this cluster holds its latch {latch}"),
+        (None, true) => "it holds data of jobs".to_owned(),
+    };
+    let message = format!(
+        "znode {path} was not written by this cluster: {what}; nothing is touched, and no JobManager of this cluster is let in: give the \
+         FlinkHaCluster another name or make it anew with another rootPath, or end the Flink that uses this path and, if its HA data is not \
+         needed, delete the znode: deleteall {path}"
+    );
+    Some(Refusal::new(FOREIGN_HA_DATA, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn znodes_that_nobody_of_ours_has_signed_are_refused_with_two_ways_out() {
+        let found = |is_signed, leader: Option<&str>, holds_jobs| Found { is_signed, leader: leader.map(str::to_owned), holds_jobs };
+        let decide = |found: Found| decide("/flink/ns.demo", &found).map(|refusal| refusal.message);
+        assert_eq!(decide(found(false, None, false)), None);
+        assert_eq!(decide(found(true, Some("/flink/ns.demo/leader/latch/x"), true)), None);
+        for found in [found(false, Some("/flink/ns.demo/leader/latch/x"), false), found(false, None, true)] {
+            let message = decide(found).unwrap_or_default();
+            assert!(message.contains("another rootPath") && message.contains("deleteall /flink/ns.demo"), "{message}");
+        }
+    }
+}

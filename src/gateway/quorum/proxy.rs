@@ -1,0 +1,326 @@
+//! The way of the JVM to the quorum: a pass-through on loopback. Of what goes through it, only the first frame of each direction is read: there the
+//! quorum tells the session and its password. (Requests that create or remove znodes are looked at for two things more:
+//! [`crate::flink::znode_requests`].) When the JVM's process has ended, its sessions are ended too, so that its ephemeral znodes, the latch before
+//! all, vanish at once and not when the session expires.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::gate::Door;
+use crate::flink::znode_requests::{Part, Requests, named, refuse, refuse_removal_of_all};
+use crate::flink::zookeeper::{CONNECT_LIMIT, Session, session_of_response};
+use crate::gateway::gc::pointer_store::Znodes;
+use crate::gateway::gc::result_repair::{Stored, mend_before_grant};
+use crate::gateway::shared::Shared;
+use crate::lease::term::Incarnation;
+use crate::world::process::{Connection, Owner, end_of};
+use crate::world::quorum::znodes;
+use crate::world::quorum::{HANDSHAKE, Quorum, read_frame, with_length};
+use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
+use crate::world::storage::Storage;
+
+/// Between tries to end a session.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the process behind a connection is looked for.
+const LOOKS: u32 = 10;
+
+/// What is copied at a time, in bytes.
+const BUFFER: usize = 16 << 10;
+
+/// Why a job is not stored.
+const STRANGER: &str = "only the JobManager stores jobs, and this is another process";
+const UNKNOWN: &str = "the API server does not tell whether it has ended; to be submitted again";
+
+/// What is known of the JVM and its sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Sessions that may still live, by id.
+    pub sessions: BTreeMap<i64, Held>,
+    /// The Flink JVM that connected last.
+    pub jvm: Option<Incarnation>,
+    /// Processes that have ended: the last one.
+    pub ended: Option<Incarnation>,
+}
+
+impl Known {
+    /// The process that holds this session, if it is our JVM and has not ended. A dead one's session lives until it is closed.
+    pub fn holder(&self, session: i64) -> Option<Incarnation> {
+        self.sessions.get(&session)?.jvm.filter(|jvm| self.ended != Some(*jvm))
+    }
+}
+
+/// A session and whose it is.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub session: Session,
+    pub jvm: Option<Incarnation>,
+}
+
+/// The pass-through.
+pub struct Pass {
+    quorum: Quorum,
+    shared: Arc<Shared>,
+    znodes: Znodes,
+    storage: Option<Storage>,
+    door: Arc<Door>,
+    known: watch::Sender<Known>,
+    /// When the JVM sent something last.
+    heard: Mutex<Instant>,
+}
+
+impl Pass {
+    pub fn new(quorum: Quorum, shared: Arc<Shared>, znodes: Znodes, storage: Option<Storage>, door: Arc<Door>) -> Self {
+        Self { quorum, shared, znodes, storage, door, known: watch::Sender::default(), heard: Mutex::new(Instant::now()) }
+    }
+
+    /// From now on the JVM may store jobs by this session, and by no other.
+    pub fn let_store(&self, session: Option<i64>) {
+        self.door.let_store(session);
+    }
+
+    pub fn known(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    /// How long the JVM has sent nothing, not even tried to connect.
+    pub fn silence(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    fn hear(&self, is_stranger: bool) {
+        if is_stranger {
+            return;
+        }
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Serves until the process ends.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
+        loop {
+            let (near, peer, place) = accept_one_of(&listener, &places).await;
+            let pass = Arc::clone(&self);
+            tokio::spawn(async move {
+                let _place = place;
+                if let Err(error) = pass.connection(near, peer).await {
+                    tracing::debug!(%error, "a connection of the JVM to ZooKeeper has ended");
+                }
+            });
+        }
+    }
+
+    async fn connection(self: Arc<Self>, mut near: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        near.set_nodelay(true)?;
+        let owner = look(Connection::new(near.local_addr()?, peer)).await;
+        let is_stranger = matches!(owner, Ok(Owner::Stranger { .. }));
+        self.hear(is_stranger);
+        let request = timeout(HANDSHAKE, read_frame(&mut near, CONNECT_LIMIT)).await??;
+        let jvm = match owner {
+            Ok(Owner::Flink(jvm)) => {
+                self.door.wait_to_enter(jvm).await?;
+                Some(jvm)
+            }
+            // Such as Flink's command line: it looks up who leads, and nothing rests on its session.
+            Ok(Owner::Stranger { process, program, .. }) => {
+                tracing::info!(%process, program, "a process that is not the JobManager goes to the quorum");
+                None
+            }
+            Err(why) if self.door.is_guarded() => return Err(io::Error::other(why)),
+            Err(why) => {
+                tracing::error!(why, "the session of this connection will not be ended when its process dies");
+                None
+            }
+        };
+        let opened = self.quorum.open(&request).await;
+        // Who waits for an answer is not frozen.
+        self.hear(is_stranger);
+        let (far, response) = opened?;
+        let session = session_of_response(&response);
+        if !is_stranger {
+            // Before the JVM hears of it: whatever it does with the session, we know it.
+            self.note(session.clone(), jvm);
+        }
+        near.write_all(&with_length(&response)).await?;
+        let Some(session) = session else { return near.shutdown().await };
+        // A client sends something in each third of its time-out, and the server answers it.
+        let silence = Duration::from_millis(session.timeout_millis.unsigned_abs().into()) / 2;
+        let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), split(far));
+        tokio::select! {
+            ended = self.pump_requests((session.id, is_stranger), near_in, far_out) => ended,
+            ended = pump_answers(far_in, near_out, silence) => {
+                if ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                    tracing::warn!("a ZooKeeper server is silent; the JVM's connection is cut, so that it goes to another one");
+                    self.quorum.pass_over();
+                }
+                ended
+            }
+        }
+    }
+
+    /// All requests go on, but no job that has ended is stored again, none before the door is open for that, and nothing removes the whole cluster.
+    async fn pump_requests(&self, by: (i64, bool), mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let (mut requests, mut buffer) = (Requests::default(), vec![0; BUFFER]);
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return to.shutdown().await;
+            }
+            self.hear(by.1);
+            for part in requests.push(&buffer[..read]) {
+                let bytes = match part {
+                    Part::Unread(bytes) => bytes,
+                    Part::Creating(bytes) => self.guard(by, bytes).await,
+                    Part::Removing(bytes) => self.keep_all(bytes),
+                };
+                to.write_all(&bytes).await?;
+            }
+            to.flush().await?;
+        }
+    }
+
+    /// A request as it goes on, once it may.
+    async fn guard(&self, (session, is_stranger): (i64, bool), mut request: Vec<u8>) -> Vec<u8> {
+        let named = named(&request, &self.znodes.paths);
+        if let Some(plan) = named.iter().find(|named| named.is_plan)
+            && (is_stranger || !self.door.wait_to_store(session).await)
+        {
+            let why = if is_stranger { STRANGER } else { UNKNOWN };
+            tracing::warn!(plan.job, why, "refused to store it");
+            refuse(&mut request, plan);
+        }
+        let ended = self.shared.ended();
+        if let Some(job) = named.iter().find(|named| ended.contains(&named.job)) {
+            tracing::warn!(job.job, "refused to store it: an ended job is never started again under its id");
+            refuse(&mut request, job);
+        }
+        request
+    }
+
+    /// A removal as it goes on.
+    fn keep_all(&self, mut request: Vec<u8>) -> Vec<u8> {
+        if refuse_removal_of_all(&mut request, &self.znodes.paths) {
+            tracing::warn!("refused to remove all znodes of the cluster, those of running jobs too; delete the FlinkHaCluster instead");
+        }
+        request
+    }
+
+    fn note(self: &Arc<Self>, session: Option<Session>, jvm: Option<Incarnation>) {
+        let mut is_new = false;
+        self.known.send_modify(|known| {
+            if let Some(session) = session {
+                tracing::info!(?session, ?jvm, "the JVM has a ZooKeeper session");
+                known.sessions.insert(session.id, Held { session, jvm });
+            }
+            is_new = jvm.is_some() && known.jvm != jvm;
+            known.jvm = jvm.or(known.jvm);
+        });
+        if let (Some(jvm), true) = (jvm, is_new) {
+            tokio::spawn(Arc::clone(self).await_end_of(jvm));
+        }
+    }
+
+    async fn await_end_of(self: Arc<Self>, jvm: Incarnation) {
+        end_of(jvm).await;
+        tracing::info!(%jvm, "the JobManager's process has ended");
+        // Before others hear of it: they forget that it led. Beside another JobManager in the same pod it did not.
+        let others: Vec<Incarnation> =
+            self.known.borrow().sessions.values().filter_map(|held| held.jvm.filter(|other| *other != jvm)).collect();
+        let led = self.znodes.leads() && others.is_empty();
+        self.known.send_modify(|known| {
+            known.ended = Some(jvm);
+            if known.jvm == Some(jvm) {
+                known.jvm = others.last().copied();
+            }
+        });
+        self.door.close(jvm);
+        if led {
+            self.mend().await;
+        }
+        self.end_sessions(|held| held.jvm == Some(jvm)).await;
+    }
+
+    /// While the dead leader's latch is there, nobody else writes results: what it has left half written is put right before the next one reads it,
+    /// and would end itself.
+    async fn mend(&self) {
+        let (Some(storage), Ok(client)) = (&self.storage, self.znodes.client()) else { return };
+        match timeout(HANDSHAKE, znodes::stored(&client, &self.znodes.paths)).await {
+            Ok(Ok((jobs, applications))) => mend_before_grant(storage, &Stored { jobs, applications }).await,
+            Ok(Err(error)) => tracing::warn!(%error, "failed to read which jobs are stored"),
+            Err(_) => tracing::warn!("failed to read which jobs are stored: no server answers"),
+        }
+    }
+
+    /// Ends the sessions that are chosen, and returns when they have ended. Tried for as long as they could live without us.
+    pub async fn end_sessions(&self, which: impl Fn(&Held) -> bool) {
+        let chosen: Vec<Session> =
+            self.known.borrow().sessions.values().filter(|held| which(held)).map(|held| held.session.clone()).collect();
+        futures::future::join_all(chosen.into_iter().map(|session| self.end_session(session))).await;
+    }
+
+    async fn end_session(&self, session: Session) {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(session.timeout_millis.unsigned_abs().into()) {
+            match self.quorum.end(&session).await {
+                Ok(ended) => {
+                    tracing::info!(?session, ?ended, milliseconds = begin.elapsed().as_millis(), "the session has ended");
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    tracing::error!(?session, %error, "failed to end a session, and each try makes it live longer: it is left to expire");
+                    break;
+                }
+                Err(error) => tracing::warn!(?session, %error, "failed to end a session; trying again"),
+            }
+            sleep(PAUSE).await;
+        }
+        self.known.send_modify(|known| {
+            known.sessions.remove(&session.id);
+        });
+    }
+}
+
+/// The process behind a connection. One that cannot be looked at is looked for again, for a moment.
+async fn look(connection: Connection) -> Result<Owner, String> {
+    for _ in 1..LOOKS {
+        if let Ok(owner) = connection.owner().await {
+            return Ok(owner);
+        }
+        sleep(PAUSE).await;
+    }
+    connection.owner().await
+}
+
+/// Copies bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
+async fn pump_answers(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, silence: Duration) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = timeout(silence, from.read(&mut buffer)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+        to.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_holds_no_session() {
+        let (one, other) = (Incarnation { pid: 1, started: 2 }, Incarnation { pid: 1, started: 3 });
+        let held = |id: i64, jvm| (id, Held { session: Session { id, password: Vec::new(), timeout_millis: 20_000 }, jvm: Some(jvm) });
+        let known = Known { sessions: BTreeMap::from([held(1, one), held(2, other)]), jvm: Some(other), ended: Some(one) };
+        assert_eq!([1, 2, 3].map(|session| known.holder(session)), [None, Some(other), None]);
+    }
+}

@@ -1,0 +1,51 @@
+//! Flags that tell where Flink keeps its HA data: the same for all that the operator starts beside a JobManager or after it.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::quorum::Access;
+use crate::cluster::stored;
+use crate::flink::config;
+use crate::world::storage::Storage;
+use crate::world::storage::reach::{FlinkConfiguration, NotCollectable};
+
+/// The operator writes them into the pod.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Place {
+    /// Flink's high-availability.storageDir.
+    #[arg(long)]
+    pub storage_dir: String,
+    /// Flink's high-availability.cluster-id.
+    #[arg(long)]
+    pub ha_cluster_id: String,
+    /// File with Flink's configuration, of which the settings of its file systems matter here.
+    #[arg(long)]
+    pub flink_configuration: Option<PathBuf>,
+}
+
+impl Place {
+    /// Where the ledger says that the HA data is.
+    pub fn noted(&self, zookeeper: &Access) -> stored::Place {
+        let root_path = zookeeper.quorum.is_some().then(|| zookeeper.root.clone());
+        stored::Place { storage_dir: self.storage_dir.clone(), quorum: zookeeper.quorum.clone(), root_path }
+    }
+
+    /// Flink's settings; none without a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no configuration of Flink.
+    pub fn configuration(&self) -> anyhow::Result<FlinkConfiguration> {
+        let Some(path) = &self.flink_configuration else { return Ok(FlinkConfiguration::new()) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+        config::parse(&text).with_context(|| format!("{} is not a configuration of Flink", path.display()))
+    }
+
+    /// The storage, reached with these settings.
+    ///
+    /// # Errors
+    /// See [`Storage::new`].
+    pub fn storage(&self, configuration: &FlinkConfiguration) -> Result<Storage, NotCollectable> {
+        Storage::new(&self.storage_dir, &self.ha_cluster_id, configuration)
+    }
+}

@@ -1,0 +1,226 @@
+//! What of the objects under a cluster's names is this cluster's own, and what is another's.
+//!
+//! Flink's `kubernetes.cluster-id` and our names are plain names inside a namespace: another Flink, or anybody, may use the same. Whatever does not
+//! carry a mark of ours is another's: it is not stamped, not applied over, not deleted.
+
+use std::collections::BTreeMap;
+
+use kube::core::ObjectMeta;
+use serde_json::Value;
+
+use crate::api::names::{
+    self, APPLICATION_ANNOTATION, CLUSTER_LABEL, FIELD_MANAGER, LEADER_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, TERM_ANNOTATION,
+};
+use crate::cluster::application;
+use crate::cluster::cause::Cause;
+use crate::flink::lock;
+use crate::ledger::jobs::{HA_DATA_KEY, JOBS_KEY};
+use crate::ledger::refusal::{FOREIGN_HA_DATA, Refusal};
+
+/// An object of the API server has a name that this cluster needs, and is not this cluster's.
+pub const NAME_TAKEN: &str = "NameTaken";
+
+/// Names in one sentence.
+const NAMED: usize = 5;
+
+/// Whether an HA ConfigMap carries a mark of this cluster's gateways. A stamp that cannot be read counts: somebody has edited it.
+pub fn is_marked(config_map: &Value) -> bool {
+    let annotations = &config_map["metadata"]["annotations"];
+    [TERM_ANNOTATION, APPLICATION_ANNOTATION].into_iter().any(|key| annotations.get(key).is_some())
+}
+
+/// Whether a JobManager of this cluster has led before, by the ledger.
+pub fn has_history(ledger: &Value) -> bool {
+    let (annotations, data) = (&ledger["metadata"]["annotations"], &ledger["data"]);
+    [TERM_ANNOTATION, LEADER_ANNOTATION].into_iter().any(|key| annotations.get(key).is_some())
+        || [JOBS_KEY, HA_DATA_KEY, application::LEDGER_KEY].into_iter().any(|key| data.get(key).is_some())
+}
+
+/// The HA ConfigMaps of one cluster id, as read before the first stamp of a term.
+#[derive(Clone, Copy, Debug)]
+pub struct HaData<'a> {
+    pub cluster_id: &'a str,
+    pub cluster: Option<&'a Value>,
+    /// ConfigMaps of jobs, by name.
+    pub jobs: &'a BTreeMap<String, Value>,
+}
+
+impl HaData<'_> {
+    /// Whether the cluster ConfigMap carries a mark of ours. ConfigMaps of jobs that carry none are ours then too: somebody has edited them.
+    pub fn is_ours(&self) -> bool {
+        self.cluster.is_some_and(is_marked)
+    }
+
+    /// Names of the ConfigMaps without a mark.
+    pub fn unmarked(&self) -> Vec<String> {
+        let cluster = self.cluster.filter(|cluster| !is_marked(cluster)).map(|_| names::cluster_config_map(self.cluster_id));
+        let jobs = self.jobs.iter().filter(|(_, job)| !is_marked(job)).map(|(name, _)| name.clone());
+        cluster.into_iter().chain(jobs).collect()
+    }
+
+    /// The refusal of HA data without a mark in a cluster without a history.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let unmarked = self.unmarked();
+        let first = unmarked.first()?;
+        let message = format!(
+            "ConfigMap {first} was not written by this cluster{}; nothing is touched, and no JobManager of this cluster leads: give the \
+             FlinkHaCluster another name, or end the Flink whose kubernetes.cluster-id is {} and, if its HA data is not needed, delete \
+             ConfigMaps {}",
+            self.holder(),
+            self.cluster_id,
+            listed(&unmarked)
+        );
+        Some(Refusal::new(FOREIGN_HA_DATA, message))
+    }
+
+    /// The refusal of HA data whose lock another Flink renews, whatever its marks are.
+    pub fn refusal_of_living(&self) -> Refusal {
+        let name = names::cluster_config_map(self.cluster_id);
+        let message = format!(
+            "ConfigMap {name} is in use by a Flink that is not of this cluster{}; nothing is touched, and no JobManager of this cluster \
+             leads: give the FlinkHaCluster another name, or end the Flink whose kubernetes.cluster-id is {}: this cluster then goes on by itself",
+            self.holder(),
+            self.cluster_id
+        );
+        Refusal::new(FOREIGN_HA_DATA, message)
+    }
+
+    /// Who holds the lock and since when, as a clause; empty when nobody does.
+    fn holder(&self) -> String {
+        let lock = self.cluster.and_then(lock::of_object).and_then(lock::Held::of);
+        lock.map(|lock| format!(": its leader lock is held by {} since {}", lock.holder, lock.acquired)).unwrap_or_default()
+    }
+}
+
+/// A lock that is renewed in the store is renewed there at least this often, whatever the clocks of two machines say. In seconds.
+const RECENT: i64 = 15;
+
+/// Whether the lock may be one that another Flink renews in the store, so that it is worth a second look. The gateways store a lock when it is
+/// taken and answer later renewals from memory, except the first one after their own restart.
+pub fn may_be_renewed_elsewhere(cluster: &Value, now: jiff::Timestamp) -> bool {
+    let Some(lock) = lock::of_object(cluster).and_then(lock::Held::of).filter(lock::Held::was_renewed) else { return false };
+    let age = lock.renewed.parse::<jiff::Timestamp>().map(|renewed| now.duration_since(renewed).abs().as_secs());
+    // A stamped one is only looked at twice if it is recent: a failover shortly after a restart of the gateway would wait in vain.
+    !is_marked(cluster) || age.is_ok_and(|age| age <= RECENT)
+}
+
+/// Whether an object of the API server is this cluster's: by our labels, by an owner reference to a FlinkHaCluster of this name, or because we have
+/// written it and somebody has removed the labels.
+pub fn is_own(metadata: &ObjectMeta, cluster: &str) -> bool {
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let labelled = label(MANAGED_BY_LABEL) == Some(MANAGED_BY) && label(CLUSTER_LABEL) == Some(cluster);
+    let owned = metadata.owner_references.iter().flatten().any(|owner| owner.kind == "FlinkHaCluster" && owner.name == cluster);
+    labelled || owned || (label(CLUSTER_LABEL).is_none() && was_written(metadata))
+}
+
+/// By annotations that only gateways and the operator write, or because the operator has applied it: somebody has removed the labels.
+fn was_written(metadata: &ObjectMeta) -> bool {
+    let ours = metadata.annotations.iter().flatten().any(|(key, _)| key.starts_with("flinkha.dev/"));
+    ours || metadata.managed_fields.iter().flatten().any(|one| one.manager.as_deref() == Some(FIELD_MANAGER))
+}
+
+/// The cause that names the objects that are in the way, as `<Kind> <name>`; `None` when there are none.
+pub fn name_taken(cluster: &str, taken: &[String]) -> Option<Cause> {
+    let first = taken.first()?;
+    let others = if taken.len() > 1 { format!(" (and {})", listed(&taken[1..])) } else { String::new() };
+    let message = format!(
+        "{first} exists and does not belong to this FlinkHaCluster{others}; nothing is changed: give the FlinkHaCluster another name, or, if \
+         the object is not needed, delete it, and {cluster} is made within a minute"
+    );
+    Some(Cause { reason: NAME_TAKEN, message })
+}
+
+/// Whether objects of others are in the way. That they go changes nothing that is watched.
+pub fn is_in_the_way(cause: &Cause) -> bool {
+    [NAME_TAKEN, FOREIGN_HA_DATA].contains(&cause.reason)
+}
+
+fn listed(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const LIVING: &str = r#"{"holderIdentity":"7f","leaseDuration":"PT15S","acquireTime":"2026-01-01T00:00:00Z","renewTime":"2026-01-01T00:05:00Z","leaderTransitions":0}"#;
+    const JOB: &str = "demo-0123456789abcdef0123456789abcdef-config-map";
+
+    fn cluster(annotations: Value) -> Value {
+        json!({ "metadata": { "name": "demo-cluster-config-map", "annotations": annotations } })
+    }
+
+    fn refusal(cluster: Option<&Value>, jobs: &[(&str, Value)]) -> Option<String> {
+        let jobs = jobs.iter().map(|(name, job)| ((*name).to_owned(), job.clone())).collect();
+        HaData { cluster_id: "demo", cluster, jobs: &jobs }.refusal().map(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn ha_data_without_a_mark_is_anothers_and_the_sentence_names_it_its_holder_and_two_ways_out() {
+        let foreign = cluster(json!({ lock::LOCK_ANNOTATION: LIVING }));
+        let message = refusal(Some(&foreign), &[(JOB, json!({ "metadata": { "name": JOB } }))]).unwrap_or_default();
+        for part in [
+            "ConfigMap demo-cluster-config-map was not written by this cluster",
+            "held by 7f since 2026-01-01T00:00:00Z",
+            "give the FlinkHaCluster another name",
+            "end the Flink whose kubernetes.cluster-id is demo",
+            "delete ConfigMaps demo-cluster-config-map, demo-0123456789abcdef0123456789abcdef-config-map",
+        ] {
+            assert!(message.contains(part), "{part:?} in {message:?}");
+        }
+        let job_alone = refusal(None, &[(JOB, json!({}))]).unwrap_or_default();
+        assert!(job_alone.starts_with(&format!("ConfigMap {JOB} was not written")), "{job_alone}");
+        assert_eq!(refusal(None, &[]), None);
+        for stamp in ["3.uid.process.1-1", "edited"] {
+            assert_eq!(refusal(Some(&cluster(json!({ TERM_ANNOTATION: stamp }))), &[]), None);
+        }
+    }
+
+    #[test]
+    fn a_ledger_tells_of_a_leader_by_its_term_or_by_what_a_leader_has_written() {
+        let empty = json!({ "metadata": { "annotations": { "flinkha.dev/probed": "x", "flinkha.dev/refusal": "{}" } } });
+        assert!(!has_history(&json!({})) && !has_history(&empty));
+        assert!(has_history(&json!({ "metadata": { "annotations": { TERM_ANNOTATION: "1.a.b.1-1" } } })));
+        assert!(has_history(&json!({ "data": { "jobs": "[]" } })));
+    }
+
+    #[test]
+    fn a_lock_that_was_renewed_in_the_store_is_looked_at_twice() {
+        let at = |time: &str| time.parse::<jiff::Timestamp>().unwrap_or_default();
+        let marked = cluster(json!({ lock::LOCK_ANNOTATION: LIVING, TERM_ANNOTATION: "1.a.b.1-1" }));
+        assert!(may_be_renewed_elsewhere(&marked, at("2026-01-01T00:05:10Z")));
+        assert!(!may_be_renewed_elsewhere(&marked, at("2026-01-01T00:06:00Z")), "a failover does not wait for an old one");
+        let unmarked = cluster(json!({ lock::LOCK_ANNOTATION: LIVING }));
+        assert!(may_be_renewed_elsewhere(&unmarked, at("2026-01-01T00:06:00Z")));
+        for lock in [lock::free(at("2026-01-01T00:00:00Z")), lock::held("7f", at("2026-01-01T00:00:00Z"))] {
+            assert!(!may_be_renewed_elsewhere(&cluster(json!({ lock::LOCK_ANNOTATION: lock })), at("2026-01-01T00:00:01Z")));
+        }
+    }
+
+    #[test]
+    fn an_object_is_ours_by_labels_by_its_owner_or_by_what_only_we_write() {
+        let own = |metadata: Value| is_own(&serde_json::from_value(metadata).unwrap_or_default(), "demo");
+        assert!(own(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: "demo" } })));
+        assert!(own(
+            json!({ "ownerReferences": [{ "apiVersion": "flinkha.dev/v1alpha1", "kind": "FlinkHaCluster", "name": "demo", "uid": "u" }] })
+        ));
+        assert!(own(json!({ "annotations": { TERM_ANNOTATION: "1.a.b.1-1" } })), "a ledger without its labels");
+        assert!(!own(json!({ "labels": { MANAGED_BY_LABEL: "Helm", CLUSTER_LABEL: "demo" } })));
+        assert!(!own(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: "other" } })));
+        assert!(!own(json!({})));
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_with_two_ways_out() {
+        assert_eq!(name_taken("demo", &[]), None);
+        let taken = ["Service demo-rest".to_owned(), "Deployment demo-jobmanager".to_owned()];
+        let cause = name_taken("demo", &taken).map(|cause| (cause.reason, cause.message));
+        let message = "Service demo-rest exists and does not belong to this FlinkHaCluster (and Deployment demo-jobmanager); nothing is changed: \
+                       give the FlinkHaCluster another name, or, if the object is not needed, delete it, and demo is made within a minute";
+        assert_eq!(cause, Some((NAME_TAKEN, message.to_owned())));
+    }
+}

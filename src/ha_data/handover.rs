@@ -1,0 +1,308 @@
+//! What a new leader does with what another version of the application has stored, before its JVM is shown the lock.
+//!
+//! Flink recovers every graph or plan that it finds stored, and would run the former version, or a former run, beside the new one. So their keys or
+//! znodes go. Checkpoints of the same run stay: the new version goes on from the last. A former run is over once another one begins; its tombstone
+//! stands before anything of it goes, and what it leaves is collected as of any ended job.
+//!
+//! Two things bound that. Only runs that the operator names are superseded. And pods of an earlier start than the one
+//! that stands beside the mark, or in the ledger, do nothing: the start is stored where the fence is, so that it
+//! outlives the ledger.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::api::names::{APPLICATION_ANNOTATION, START_ANNOTATION};
+use crate::cluster::application::{Before, Progress, Run};
+use crate::flink::ha_data;
+use crate::flink::result::{Entry, Outcome, Store};
+use crate::ledger::jobs::Job;
+use crate::ledger::refusal::{Refusal, STORED_BY_ANOTHER};
+
+/// What is stored, by the cluster ConfigMap or by the cluster's znodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Whose it is: `<job>/<version>`. `None` before the first application.
+    pub mark: Option<String>,
+    /// The start of the pods that took it over last. `None` before the first application, and when a gateway of an
+    /// earlier version did.
+    pub start: Option<i64>,
+    /// Jobs and applications with a graph, plan or application.
+    pub plans: BTreeSet<String>,
+}
+
+impl Stored {
+    /// `cluster`: the cluster ConfigMap, as JSON.
+    ///
+    /// # Errors
+    /// When the start is there and is no number.
+    pub fn in_config_map(cluster: &Value) -> Result<Self, Refusal> {
+        let annotation = |key: &str| cluster["metadata"]["annotations"][key].as_str();
+        let unreadable = || {
+            let name = cluster["metadata"]["name"].as_str().unwrap_or_default();
+            let message = format!(
+                "the annotation {START_ANNOTATION} of ConfigMap {name} is no number, so it is not known whether later pods have begun; nothing is \
+                 removed: write status.application.starts of the FlinkHaCluster there"
+            );
+            Refusal::new(STORED_BY_ANOTHER, message)
+        };
+        let start = annotation(START_ANNOTATION).map(|text| text.parse().map_err(|_| unreadable())).transpose()?;
+        Ok(Self {
+            mark: annotation(APPLICATION_ANNOTATION).map(str::to_owned),
+            start,
+            plans: ha_data::stored(cluster).into_iter().collect(),
+        })
+    }
+
+    /// The run that stored it.
+    pub fn job(&self) -> Option<&str> {
+        self.mark.as_deref()?.split_once('/').map(|(job, _)| job)
+    }
+}
+
+/// The data of the znode with the mark: `<job>/<version>`, as earlier versions write it, and `/<start>` with it. Empty
+/// before the first application. `None` when it is neither.
+pub fn parse_znode(data: &[u8]) -> Option<(Option<String>, Option<i64>)> {
+    let text = std::str::from_utf8(data).ok()?;
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts.as_slice() {
+        [""] => Some((None, None)),
+        [job, version] => Some((Some(format!("{job}/{version}")), None)),
+        [job, version, start] => Some((Some(format!("{job}/{version}")), Some(start.parse().ok()?))),
+        _ => None,
+    }
+}
+
+/// The data of the znode with this run's mark.
+pub fn znode_of(run: &Run) -> String {
+    format!("{}/{}", mark(run), run.start)
+}
+
+/// Merge patch that raises the start beside a mark that is this run's own.
+pub fn raising(run: &Run) -> Value {
+    json!({ "metadata": { "annotations": { START_ANNOTATION: run.start.to_string() } } })
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Adoption {
+    /// What is stored is this version's own, or nothing is.
+    Own,
+    /// The run has ended: nobody leads any more. Its outcome, as far as its result is still there.
+    Over(Option<Outcome>),
+    /// The run has ended, and Flink has not finished cleaning up: it leads for that, and for nothing else.
+    Ending,
+    /// Jobs that no application of this resource has run: a session cluster of the same name left them.
+    Foreign(BTreeSet<String>),
+    /// Pods of a later start have begun: these are of a node that was lost, or the resource was made anew without its
+    /// ledger.
+    Later(i64),
+    /// Runs have stored something, or have not ended, that the operator does not name as those in whose place this one
+    /// begins.
+    Unnamed(BTreeSet<String>),
+    /// Another version's.
+    Adopt(Plan),
+}
+
+/// In this order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The run whose last checkpoint is to be noted.
+    pub from: Option<String>,
+    /// Runs that are over. Their tombstones stand before anything of theirs goes.
+    pub superseded: BTreeSet<String>,
+    /// Entries of result stores that would keep Flink from running the application, although its job has not ended.
+    pub entries: Vec<Entry>,
+    /// Then all that is stored of other versions goes, and this says whose the rest is.
+    pub mark: String,
+    /// The start that is written with it.
+    pub start: i64,
+}
+
+impl Plan {
+    /// Merge patch of the cluster ConfigMap's keys and annotation.
+    pub fn patch(&self, cluster: &Value) -> Value {
+        let data = cluster["data"].as_object().into_iter().flatten();
+        let gone: serde_json::Map<String, Value> =
+            data.filter(|(key, _)| ha_data::plan_of(key).is_some()).map(|(key, _)| (key.clone(), Value::Null)).collect();
+        let annotations = json!({ APPLICATION_ANNOTATION: self.mark, START_ANNOTATION: self.start.to_string() });
+        json!({ "metadata": { "annotations": annotations }, "data": gone })
+    }
+}
+
+/// Decides. `stored` was read in this term, `progress` and `jobs` are the ledger's, `entries` those of the result
+/// stores.
+pub fn adopt(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entries: &[Entry]) -> Adoption {
+    // Before all else: of pods of an earlier start neither may lead nor may anything be collected.
+    let begun = stored.start.unwrap_or_default().max(progress.start);
+    if begun > run.start {
+        return Adoption::Later(begun);
+    }
+    if jobs.iter().any(|job| job.id == run.job_id && job.has_ended()) {
+        return Adoption::Over(None);
+    }
+    // A job whose end is recorded has ended, even if nobody has come to its tombstone. A JVM that began to lead now would run the main method, and run
+    // the job again once the collector has removed the result.
+    let of_run: Vec<&Entry> = entries.iter().filter(|entry| entry.id == run.job_id && !entry.torn).collect();
+    if let Some(result) = of_run.iter().find(|entry| entry.store == Store::Job) {
+        let outcome = result.outcome.clone().filter(|_| of_run.iter().all(|entry| !entry.dirty));
+        return outcome.map_or(Adoption::Ending, |outcome| Adoption::Over(Some(outcome)));
+    }
+    let (mark, before) = (mark(run), stored.mark.as_deref());
+    if before == Some(&mark) {
+        return Adoption::Own;
+    }
+    let unended = jobs.iter().filter(|job| !job.has_ended()).map(|job| job.id.clone());
+    let former = stored.job().map(str::to_owned);
+    let is_named = |id: &String| run.replaces.contains(id);
+    let others: BTreeSet<String> = stored.plans.iter().cloned().chain(unended).filter(|id| *id != run.job_id).collect();
+    if before.is_none() && !others.iter().all(is_named) {
+        return Adoption::Foreign(others.into_iter().filter(|id| !is_named(id)).collect());
+    }
+    // A run that has ended is collected as any job is.
+    let has_ended = |id: &str| jobs.iter().any(|job| job.id == id && job.has_ended());
+    // One that only the mark tells of, and that has nothing to be started from, is left alone unless it is named.
+    let others = others.into_iter().chain(former.clone().filter(is_named));
+    let superseded: BTreeSet<String> = others.filter(|id| *id != run.job_id && !has_ended(id)).collect();
+    if !superseded.iter().all(is_named) {
+        return Adoption::Unnamed(superseded.into_iter().filter(|id| !is_named(id)).collect());
+    }
+    // An application's entry beside a job that goes on: its main method failed, in this run or in the version before.
+    let obstacles = entries.iter().filter(|entry| superseded.contains(&entry.id) || entry.id == run.job_id).cloned().collect();
+    let same_run = jobs.iter().any(|job| job.id == run.job_id) || former.as_deref() == Some(&run.job_id);
+    let from = if same_run { Some(run.job_id.clone()) } else { former.filter(is_named).or_else(|| superseded.first().cloned()) };
+    Adoption::Adopt(Plan { from, superseded, entries: obstacles, mark, start: run.start })
+}
+
+/// Why pods of an earlier start do not lead.
+pub fn later(run: &Run, begun: i64) -> Refusal {
+    let message = format!(
+        "pods of start {begun} of the application have begun, and these are of start {}: nothing is touched; of a node that was lost they are about \
+         to go, else the ledger was lost: bring back its ConfigMap and create the FlinkHaCluster anew",
+        run.start
+    );
+    Refusal::new(STORED_BY_ANOTHER, message)
+}
+
+/// Why a run does not begin in the place of runs that the operator has not named. `ledger`: the name of its ConfigMap.
+pub fn unnamed(run: &Run, runs: &BTreeSet<String>, ledger: &str) -> Refusal {
+    let ids = runs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "HA data of runs {ids} is stored, in whose place run {} was not meant to begin; nothing is touched: to go on with it, bring back ConfigMap \
+         {ledger} as it was and create the FlinkHaCluster anew; to keep it, give this application another name; to do without it, remove what Flink \
+         stored under that id",
+        run.job_id
+    );
+    Refusal::new(STORED_BY_ANOTHER, message)
+}
+
+/// Who has stored what is there: run and version. The value of the cluster ConfigMap's annotation, or the data of a znode.
+fn mark(run: &Run) -> String {
+    format!("{}/{}", run.job_id, run.version)
+}
+
+/// What the ledger says of the application from now on.
+pub fn begin(run: &Run, progress: &Progress, before: Option<Before>) -> Progress {
+    Progress {
+        job: run.job_id.clone(),
+        version: run.version.clone(),
+        start: run.start,
+        state: String::new(),
+        up: None,
+        error: None,
+        before,
+        savepoint: progress.savepoint.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "0000000000000000000000000000000a";
+    const FORMER: &str = "0000000000000000000000000000000b";
+
+    fn run() -> Run {
+        Run { job_id: OURS.to_owned(), version: "v2".to_owned(), start: 2, replaces: vec![FORMER.to_owned()], ..Run::default() }
+    }
+
+    fn stored(cluster: &Value) -> Stored {
+        Stored::in_config_map(cluster).expect("a start")
+    }
+
+    fn cluster(mark: &str, job: &str) -> Value {
+        json!({
+            "metadata": { "annotations": { APPLICATION_ANNOTATION: mark } },
+            "data": { format!("executionPlan-{job}"): "x", "org.apache.flink.k8s.leader.dispatcher": "y" },
+        })
+    }
+
+    fn job(id: &str, ended: bool) -> Job {
+        Job { id: id.to_owned(), ended: ended.then(|| "then".to_owned()), ..Job::default() }
+    }
+
+    fn entry(store: Store, id: &str) -> Entry {
+        let outcome = Outcome { state: "Failed", ..Outcome::default() };
+        Entry { store, id: id.to_owned(), dirty: false, outcome: Some(outcome), torn: false }
+    }
+
+    fn decide(cluster: &Value, jobs: &[Job], entries: &[Entry]) -> Adoption {
+        adopt(&run(), &stored(cluster), &Progress::default(), jobs, entries)
+    }
+
+    fn plan(adoption: Adoption) -> Plan {
+        let Adoption::Adopt(plan) = adoption else { panic!("{adoption:?}") };
+        plan
+    }
+
+    #[test]
+    fn what_is_stored_by_the_same_version_is_recovered_and_an_ended_run_has_no_leader() {
+        let cluster = cluster(&format!("{OURS}/v2"), OURS);
+        assert_eq!(decide(&cluster, &[job(OURS, false)], &[]), Adoption::Own);
+        assert_eq!(decide(&cluster, &[job(OURS, true)], &[]), Adoption::Over(None));
+    }
+
+    #[test]
+    fn another_version_of_the_same_run_keeps_its_checkpoints_and_loses_its_plan() {
+        let entries = [entry(Store::Application, OURS)];
+        let cluster = cluster(&format!("{OURS}/v1"), OURS);
+        let plan = plan(decide(&cluster, &[job(OURS, false)], &entries));
+        assert_eq!((plan.from.as_deref(), plan.superseded.len()), (Some(OURS), 0));
+        let patch = plan.patch(&cluster);
+        assert_eq!(patch["data"], json!({ format!("executionPlan-{OURS}"): null }));
+        let annotations = &patch["metadata"]["annotations"];
+        assert_eq!((&annotations[APPLICATION_ANNOTATION], &annotations[START_ANNOTATION]), (&json!(format!("{OURS}/v2")), &json!("2")));
+        assert_eq!(plan.entries, entries, "a main method that failed does not end a job that has checkpoints");
+    }
+
+    #[test]
+    fn a_former_run_is_over_when_another_one_begins() {
+        let plan = plan(decide(&cluster(&format!("{FORMER}/v1"), FORMER), &[job(FORMER, false)], &[]));
+        assert_eq!(plan.from.as_deref(), Some(FORMER));
+        assert_eq!(plan.superseded, BTreeSet::from([FORMER.to_owned()]));
+    }
+
+    #[test]
+    fn jobs_of_a_session_cluster_of_the_same_name_are_not_touched() {
+        let mut cluster = cluster("", FORMER);
+        cluster["metadata"]["annotations"] = json!({});
+        let alone = Run { replaces: Vec::new(), ..run() };
+        let adoption = adopt(&alone, &stored(&cluster), &Progress::default(), &[job(FORMER, false)], &[]);
+        assert_eq!(adoption, Adoption::Foreign(BTreeSet::from([FORMER.to_owned()])));
+        assert!(matches!(decide(&json!({}), &[], &[]), Adoption::Adopt(_)), "a new cluster");
+    }
+
+    #[test]
+    fn a_run_whose_result_is_stored_is_over_when_flink_has_cleaned_up() {
+        for version in ["v1", "v2"] {
+            let cluster = cluster(&format!("{OURS}/{version}"), FORMER);
+            let decide = |entries: &[Entry]| decide(&cluster, &[job(OURS, false)], entries);
+            let mut entries = [entry(Store::Job, OURS), entry(Store::Application, OURS)];
+            assert!(matches!(decide(&entries), Adoption::Over(Some(_))));
+            entries[1].dirty = true;
+            assert_eq!(decide(&entries), Adoption::Ending);
+            let torn = Entry { torn: true, outcome: None, dirty: true, ..entry(Store::Job, OURS) };
+            assert!(!matches!(decide(&[torn]), Adoption::Over(_) | Adoption::Ending), "no record of an end");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What of a cluster's HA data is in use, from its ConfigMaps or znodes: every job, and every file that a pointer names.
+//!
+//! A pointer that cannot be read names nothing, and so protects everything that it might name: see [`crate::ha_data::sweep`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::api::names;
+use crate::flink::zookeeper::Znodes;
+use crate::flink::{ha_data, pointer};
+
+/// Read in one term: first the storage was listed, then the ConfigMaps or znodes were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Jobs and applications with a key in the cluster ConfigMap, or a znode of their own.
+    pub stored: BTreeSet<String>,
+    /// Jobs with a ConfigMap of their own, or with a pointer below `jobs`.
+    pub with_config_map: BTreeSet<String>,
+    /// Jobs with a pointer to a checkpoint.
+    pub with_checkpoint: BTreeSet<String>,
+    /// Names of files that pointers name.
+    pub named: BTreeSet<String>,
+    /// The file of each stored job's graph or plan.
+    pub plans: BTreeMap<String, String>,
+    /// A pointer to a graph, plan or application cannot be read.
+    pub unreadable_plan: bool,
+    /// Jobs with a pointer to a checkpoint that cannot be read.
+    pub unreadable_checkpoint: BTreeSet<String>,
+    /// Size of each ConfigMap as it counts towards the limit of 1 MiB, in bytes.
+    pub bytes: BTreeMap<String, usize>,
+    /// Znodes with a pointer that cannot be read.
+    pub unreadable_znodes: BTreeSet<String>,
+    /// Jobs with znodes that point to nothing: what Flink leaves when it dies between two steps.
+    pub remnants: BTreeSet<String>,
+}
+
+impl Inventory {
+    /// From all HA ConfigMaps of a cluster, as JSON.
+    pub fn of(cluster_id: &str, config_maps: &[Value]) -> Self {
+        let mut inventory = Self::default();
+        for config_map in config_maps {
+            let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
+            inventory.bytes.insert(name.to_owned(), bytes(config_map));
+            if name == names::cluster_config_map(cluster_id) {
+                inventory.add_cluster(config_map);
+            } else if let Some(job) = names::job_of_config_map(cluster_id, name) {
+                inventory.add_job(job, config_map);
+            }
+        }
+        inventory
+    }
+
+    /// From all znodes of a cluster.
+    pub fn of_znodes(znodes: &Znodes) -> Self {
+        let mut inventory = Self { unreadable_plan: !znodes.unknown.is_empty(), ..Self::default() };
+        inventory.unreadable_znodes.extend(znodes.unknown.iter().cloned());
+        for (path, id, bytes) in &znodes.plans {
+            inventory.stored.insert(id.clone());
+            match pointer::file_of(bytes) {
+                Ok(uri) => {
+                    inventory.named.insert(pointer::name(&uri).to_owned());
+                    inventory.plans.insert(id.clone(), pointer::name(&uri).to_owned());
+                }
+                Err(_) => {
+                    inventory.unreadable_plan = true;
+                    inventory.unreadable_znodes.insert(path.clone());
+                }
+            }
+        }
+        for job in &znodes.jobs {
+            if job.checkpoints.is_empty() && !job.unknown {
+                inventory.remnants.insert(job.id.clone());
+                continue;
+            }
+            inventory.with_config_map.insert(job.id.clone());
+            if !job.checkpoints.is_empty() {
+                inventory.with_checkpoint.insert(job.id.clone());
+            }
+            let (readable, unreadable): (Vec<_>, Vec<_>) =
+                job.checkpoints.iter().map(|bytes| pointer::file_of(bytes)).partition(Result::is_ok);
+            inventory.named.extend(readable.into_iter().flatten().map(|uri| pointer::name(&uri).to_owned()));
+            if !unreadable.is_empty() || job.unknown {
+                inventory.unreadable_checkpoint.insert(job.id.clone());
+                inventory.unreadable_znodes.insert(job.path.clone());
+            }
+        }
+        inventory.remnants.extend(znodes.with_leader.iter().cloned());
+        inventory.remnants = inventory.remnants.iter().filter(|job| !inventory.may_live(job)).cloned().collect();
+        inventory
+    }
+
+    fn add_cluster(&mut self, config_map: &Value) {
+        for (key, value) in entries(config_map) {
+            let Some(id) = ha_data::plan_of(key) else {
+                // A key of a version that is not known may name anything.
+                self.unreadable_plan |= !ha_data::is_leader(key);
+                continue;
+            };
+            self.stored.insert(id.to_owned());
+            match pointer::file(value) {
+                Ok(uri) => {
+                    self.named.insert(pointer::name(&uri).to_owned());
+                    self.plans.insert(id.to_owned(), pointer::name(&uri).to_owned());
+                }
+                Err(_) => self.unreadable_plan = true,
+            }
+        }
+    }
+
+    fn add_job(&mut self, job: String, config_map: &Value) {
+        for (key, value) in entries(config_map).filter(|(key, _)| *key != ha_data::COUNTER) {
+            if ha_data::is_checkpoint(key) {
+                self.with_checkpoint.insert(job.clone());
+            }
+            // A key of a version that is not known may name anything.
+            match pointer::file(value) {
+                Ok(uri) => {
+                    self.named.insert(pointer::name(&uri).to_owned());
+                }
+                Err(_) => {
+                    self.unreadable_checkpoint.insert(job.clone());
+                }
+            }
+        }
+        self.with_config_map.insert(job);
+    }
+
+    /// The job may run, or may be made to run again.
+    pub fn may_live(&self, job: &str) -> bool {
+        self.stored.contains(job) || self.with_config_map.contains(job)
+    }
+
+    /// ConfigMaps or znodes with a pointer that cannot be read.
+    pub fn unreadable(&self, cluster_id: &str) -> Vec<String> {
+        if !self.unreadable_znodes.is_empty() {
+            return self.unreadable_znodes.iter().cloned().collect();
+        }
+        let plans = self.unreadable_plan.then(|| names::cluster_config_map(cluster_id));
+        plans.into_iter().chain(self.unreadable_checkpoint.iter().map(|job| names::job_config_map(cluster_id, job))).collect()
+    }
+}
+
+fn entries(config_map: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let data = config_map.get("data").and_then(Value::as_object);
+    data.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+}
+
+/// As the API server counts (`ValidateConfigMap`): keys are not counted there, but cost as much in etcd.
+pub fn bytes(config_map: &Value) -> usize {
+    entries(config_map).map(|(key, value)| key.len() + value.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use serde_json::json;
+
+    use super::*;
+    use crate::flink::pointer::tests::pointer_to;
+    use crate::flink::zookeeper::JobZnode;
+
+    const JOB: &str = "00000000000000000000000000000001";
+
+    fn config_maps(plan: &str, checkpoint: &str) -> [Value; 2] {
+        let plan_key = format!("executionPlan-{JOB}");
+        [
+            json!({ "metadata": { "name": "demo-cluster-config-map" }, "data": { plan_key: plan, "org.apache.flink.k8s.leader.dispatcher": "x" } }),
+            json!({ "metadata": { "name": names::job_config_map("demo", JOB) }, "data": { "checkpointID-0000000000000000007": checkpoint, "counter": "8" } }),
+        ]
+    }
+
+    #[test]
+    fn every_file_that_a_pointer_names_is_in_use() {
+        let inventory = Inventory::of("demo", &config_maps(&pointer_to("submittedExecutionPlan1"), &pointer_to("completedCheckpoint2")));
+        assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
+        assert_eq!(inventory.plans[JOB], "submittedExecutionPlan1");
+        assert!(inventory.may_live(JOB) && !inventory.unreadable_plan && inventory.unreadable_checkpoint.is_empty());
+        assert!(inventory.unreadable("demo").is_empty() && bytes(&config_maps("x", "y")[1]) > 30);
+    }
+
+    fn znode_pointer(name: &str) -> Vec<u8> {
+        BASE64_STANDARD.decode(pointer_to(name)).expect("base64")
+    }
+
+    #[test]
+    fn of_znodes_the_same_is_known() {
+        let [path, other] = ["/flink/flink.demo/jobs/1", "/flink/flink.demo/jobs/2"].map(str::to_owned);
+        let ended = "00000000000000000000000000000002";
+        let job = |id: &str, path: &str, checkpoints| JobZnode { id: id.into(), path: path.into(), checkpoints, unknown: false };
+        let mut znodes = Znodes {
+            plans: vec![("/flink/flink.demo/execution-plans/1".into(), JOB.into(), znode_pointer("submittedExecutionPlan1"))],
+            jobs: vec![job(JOB, &path, vec![znode_pointer("completedCheckpoint2")]), job(ended, &other, vec![])],
+            with_leader: vec![JOB.into(), ended.into()],
+            unknown: vec![],
+        };
+        let inventory = Inventory::of_znodes(&znodes);
+        assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
+        assert!(inventory.may_live(JOB) && !inventory.may_live(ended) && !inventory.unreadable_plan);
+        assert_eq!(inventory.remnants.iter().collect::<Vec<_>>(), [ended], "what may live leaves no remnant");
+        znodes.jobs[0].checkpoints.push(b"?".to_vec());
+        znodes.unknown.push("/flink/flink.demo/new".into());
+        let inventory = Inventory::of_znodes(&znodes);
+        assert!(inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB) && inventory.named.len() == 2);
+        assert_eq!(inventory.unreadable("demo"), [path, "/flink/flink.demo/new".to_owned()]);
+    }
+
+    #[test]
+    fn a_pointer_that_cannot_be_read_is_told_of() {
+        let inventory = Inventory::of("demo", &config_maps("rO0ABX", "?"));
+        assert!(inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB));
+        assert!(inventory.named.is_empty());
+        assert_eq!(inventory.unreadable("demo"), ["demo-cluster-config-map".to_owned(), names::job_config_map("demo", JOB)]);
+    }
+}

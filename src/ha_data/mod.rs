@@ -1,0 +1,9 @@
+//! Decisions about HA data, made by the leading gateway: what is in use, what may be removed, what another version stored. Pure.
+
+pub mod collect;
+pub mod foreign;
+pub mod handover;
+pub mod inventory;
+pub mod marks;
+pub mod repair;
+pub mod sweep;

@@ -1,0 +1,266 @@
+//! The ledger: the jobs of a cluster and the state of its HA data. One ConfigMap, written by the leading gateway when a job begins or ends, read by
+//! the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::stored::Place;
+use crate::flink::result::Outcome;
+
+/// Key of the ledger ConfigMap that holds JSON of `Vec<Job>`.
+pub const JOBS_KEY: &str = "jobs";
+/// Key of the ledger ConfigMap that holds JSON of [`HaData`].
+pub const HA_DATA_KEY: &str = "haData";
+
+/// Ended jobs that are kept; the oldest go first. At most about 400 bytes each, so that the ledger stays far below the limit of 1 MiB.
+const LIMIT: usize = 1000;
+
+/// Characters of a job's name that are kept. Names made from SQL can be as long as their statements.
+const NAME: usize = 128;
+
+/// State of a job that has not ended.
+const RUNNING: &str = "Running";
+/// State of a job in whose place another run of the application began.
+pub const SUPERSEDED: &str = "Superseded";
+/// State of a job that is no longer stored, and of whose end there is no record.
+const UNKNOWN: &str = "Unknown";
+
+/// A job. One with an end is a tombstone: it never runs again under its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Job {
+    pub id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place; `Unknown` when it is no longer stored and there is no record of its end.
+    pub state: String,
+    /// When it was submitted, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// When the gateway learned of its end, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// When nothing of its HA data was left; absent while that is not sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collected: Option<String>,
+    /// What was removed that Flink had left behind, as files.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub removed: usize,
+    /// Files of its graphs or plans, of which Flink removes only the last, and not if a leader dies between removing the pointer and the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<String>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Job {
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// It has not ended, and is known to be stored.
+    pub fn is_stored(&self) -> bool {
+        !self.has_ended() && self.state == RUNNING
+    }
+}
+
+/// What the leading gateway can say of the cluster's HA data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HaData {
+    /// `Collectable`, `NotCollectable`, `Unreachable`, `Shared`, or `Settling` while it is waited for whether another signs the directory too.
+    pub state: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// How this cluster signs its directory. Kept with retained data, so that the same resource applied again finds its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Digests of the certificates by which the Kubernetes cluster was known where that was decided. A copy of this ledger in another one is known by
+    /// them. Empty in ledgers of earlier versions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+    /// Gateway processes of this cluster that have signed last, the latest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
+    /// Where the HA data is. Absent in ledgers of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// The largest HA ConfigMap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest: Option<Size>,
+    /// ConfigMaps with a pointer that cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
+    /// Files that nothing needs, as the last sweep found them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<Orphans>,
+}
+
+/// Size of a ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub name: String,
+    pub bytes: usize,
+}
+
+/// A ConfigMap takes no more than this (`MaxSecretSize` in Kubernetes' API validation).
+pub const CONFIG_MAP_LIMIT: usize = 1 << 20;
+
+impl Size {
+    /// Of what fits into a ConfigMap.
+    pub fn per_cent(&self) -> usize {
+        self.bytes * 100 / CONFIG_MAP_LIMIT
+    }
+}
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Orphans {
+    /// Files that nothing needs and that are still there.
+    pub files: u64,
+    pub bytes: u64,
+    /// Files removed since the ledger began.
+    pub removed: u64,
+    /// Files in the cluster's directory that are not Flink's.
+    pub foreign: u64,
+    /// Files that nothing names, but which a pointer that cannot be read might.
+    pub protected: u64,
+}
+
+/// Reads the jobs. Text that is not ours is an error, and is not written over.
+///
+/// # Errors
+/// When the text is not a list of jobs.
+pub fn read(text: Option<&str>) -> Result<Vec<Job>, serde_json::Error> {
+    text.map_or(Ok(Vec::new()), serde_json::from_str)
+}
+
+/// What is known of a job that is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    pub name: String,
+    pub started: String,
+    pub plan: Option<String>,
+}
+
+/// Notes the jobs that are stored now. Those without an end that are neither stored nor otherwise known any more are unknown, and never
+/// forgotten: somebody may have removed what was stored, and may put it back. True when that is news.
+pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTreeSet<String>) -> bool {
+    let before = jobs.clone();
+    for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
+        let is_known = stored.contains_key(&job.id) || known.contains(&job.id);
+        job.state = if is_known { RUNNING } else { UNKNOWN }.to_owned();
+    }
+    for (id, begun) in stored {
+        match jobs.iter_mut().find(|job| job.id == *id) {
+            Some(job) => {
+                if job.name.is_empty() {
+                    job.name = shortened(&begun.name);
+                }
+                job.plans.extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
+            }
+            None => jobs.push(Job {
+                id: id.clone(),
+                name: shortened(&begun.name),
+                state: RUNNING.to_owned(),
+                started: Some(begun.started.clone()),
+                plans: begun.plan.iter().cloned().collect(),
+                ..Job::default()
+            }),
+        }
+    }
+    *jobs != before
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(NAME).collect()
+}
+
+/// Writes a job's end down, or keeps the one that stands.
+pub fn bury(jobs: &mut Vec<Job>, id: &str, outcome: &Outcome, now: &str) {
+    let mut job = match jobs.iter().position(|job| job.id == id) {
+        Some(index) if jobs[index].has_ended() => return,
+        Some(index) => jobs.remove(index),
+        None => Job { id: id.to_owned(), ..Job::default() },
+    };
+    if job.name.is_empty() {
+        job.name = shortened(&outcome.name);
+    }
+    job.state = outcome.state.to_owned();
+    job.cause.clone_from(&outcome.cause);
+    job.ended = Some(now.to_owned());
+    jobs.push(job);
+    let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(LIMIT);
+    jobs.retain(|job| {
+        let goes = job.has_ended() && surplus > 0;
+        surplus -= usize::from(goes);
+        !goes
+    });
+}
+
+/// Notes that nothing is left of these jobs, and how many files of each had to be removed. True when that is news.
+pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<String, usize>, now: &str) -> bool {
+    let mut news = false;
+    for job in jobs.iter_mut().filter(|job| job.has_ended() && job.collected.is_none()) {
+        let Some(files) = removed.get(&job.id) else { continue };
+        job.collected = Some(now.to_owned());
+        job.removed = *files;
+        job.plans.clear();
+        news = true;
+    }
+    news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(id: &str, plan: &str) -> BTreeMap<String, Begun> {
+        BTreeMap::from([(id.to_owned(), Begun { name: "words".into(), started: "then".into(), plan: Some(plan.into()) })])
+    }
+
+    #[test]
+    fn a_tombstone_stands_once_and_the_ledger_is_bounded() {
+        let outcome = Outcome { name: "words".into(), state: "Finished", ..Outcome::default() };
+        let mut jobs = Vec::new();
+        note(&mut jobs, &stored("living", "plan"), &BTreeSet::new());
+        for number in 0..LIMIT + 5 {
+            bury(&mut jobs, &number.to_string(), &outcome, "then");
+            bury(&mut jobs, &number.to_string(), &outcome, "later");
+        }
+        assert_eq!(jobs.len(), LIMIT + 1, "what lives is never dropped");
+        assert_eq!((jobs[1].id.as_str(), jobs[1].ended.as_deref()), ("5", Some("then")));
+        let removed = BTreeMap::from([("7".to_owned(), 2)]);
+        assert!(confirm(&mut jobs, &removed, "now"));
+        assert!(!confirm(&mut jobs, &removed, "again"));
+        let text = serde_json::to_string(&jobs).expect("JSON");
+        assert_eq!(read(Some(&text)).expect("jobs"), jobs);
+    }
+
+    #[test]
+    fn a_job_is_noted_when_it_begins_and_never_begins_again_after_its_end() {
+        let (mut jobs, nothing) = (Vec::new(), BTreeSet::new());
+        assert!(note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert!(!note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert_eq!((jobs[0].state.as_str(), jobs[0].started.as_deref()), ("Running", Some("then")));
+        assert!(!note(&mut jobs, &BTreeMap::new(), &BTreeSet::from(["a".to_owned()])), "Flink is still cleaning up");
+        bury(&mut jobs, "a", &Outcome { state: "Failed", ..Outcome::default() }, "now");
+        assert_eq!((jobs[0].state.as_str(), jobs[0].plans.as_slice()), ("Failed", &["plan".to_owned()][..]));
+        assert!(!note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert_eq!(jobs[0].state, "Failed");
+        assert!(!note(&mut jobs, &BTreeMap::new(), &nothing), "a tombstone stays");
+        note(&mut jobs, &stored("b", "plan"), &nothing);
+        assert!(note(&mut jobs, &BTreeMap::new(), &nothing));
+        assert_eq!((jobs.len(), jobs[1].state.as_str()), (2, "Unknown"), "somebody removed it by hand, perhaps");
+        note(&mut jobs, &stored("b", "plan"), &nothing);
+        assert_eq!(jobs[1].state, "Running");
+    }
+}

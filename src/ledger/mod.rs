@@ -1,0 +1,5 @@
+//! What gateways write down and the operator reads: jobs, HA data, the application, the election, refusals. Pure.
+
+pub mod election;
+pub mod jobs;
+pub mod refusal;

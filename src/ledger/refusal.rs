@@ -1,0 +1,85 @@
+//! Why a gateway does not let its JobManager lead although it could: written by the gateway on the ledger, shown by the operator in the condition
+//! `Degraded`. The next JobManager that is granted leadership removes it.
+
+use std::fmt::{Display, Formatter};
+
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use crate::api::names::{self, REFUSAL_ANNOTATION};
+use crate::cluster::cause::Cause;
+
+/// HA data is stored under the cluster's name that this cluster has not written.
+pub const FOREIGN_HA_DATA: &str = "ForeignHaData";
+/// The ledger, or what it says of the application, cannot be read.
+pub const LEDGER_UNREADABLE: &str = "LedgerUnreadable";
+/// What is stored was written by pods of a later start, or by another run than the one that is to be replaced.
+pub const STORED_BY_ANOTHER: &str = "StoredByAnother";
+
+/// A JVM that is not known as a JobManager asks for leadership.
+pub const JOB_MANAGER_UNKNOWN: &str = "JobManagerUnknown";
+
+const REASONS: [&str; 4] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER, JOB_MANAGER_UNKNOWN];
+
+/// A refusal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refusal {
+    /// One of this module's reasons.
+    pub reason: String,
+    /// A sentence that names the object and the way out.
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(reason: &str, message: String) -> Self {
+        Self { reason: reason.to_owned(), message }
+    }
+
+    /// A key of the ledger of this cluster holds something that is not understood.
+    pub fn unreadable(cluster: &str, key: &str) -> Self {
+        let ledger = names::ledger(cluster);
+        let message = format!(
+            "the key '{key}' of ConfigMap {ledger} cannot be read, so it is not known what is stored; nothing is begun and nothing is removed: put \
+             back what it said, or, if that is lost, remove the key: kubectl patch configmap {ledger} --type merge -p '{{\"data\":{{\"{key}\":null}}}}'"
+        );
+        Self::new(LEDGER_UNREADABLE, message)
+    }
+
+    /// Reads the refusal that a ledger carries. Text that is not understood counts as none.
+    pub fn of(ledger: &ObjectMeta) -> Option<Self> {
+        serde_json::from_str(ledger.annotations.as_ref()?.get(REFUSAL_ANNOTATION)?).ok()
+    }
+
+    /// The refusal as a condition tells of it. A reason of a newer gateway keeps its message.
+    pub fn cause(self) -> Cause {
+        let reason = REASONS.into_iter().find(|known| *known == self.reason).unwrap_or("LeadershipRefused");
+        Cause { reason, message: self.message }
+    }
+}
+
+impl Display for Refusal {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_back_and_becomes_a_cause() {
+        let refusal = Refusal::new(FOREIGN_HA_DATA, "ConfigMap x is not ours".to_owned());
+        let ledger = json!({ "annotations": { REFUSAL_ANNOTATION: json!(refusal).to_string() } });
+        let ledger: ObjectMeta = serde_json::from_value(ledger).expect("metadata");
+        assert_eq!(Refusal::of(&ledger), Some(refusal.clone()));
+        assert_eq!(refusal.cause(), Cause { reason: FOREIGN_HA_DATA, message: "ConfigMap x is not ours".to_owned() });
+        assert_eq!(Refusal::new("New", String::new()).cause().reason, "LeadershipRefused");
+        assert_eq!(Refusal::of(&ObjectMeta::default()), None);
+    }
+}

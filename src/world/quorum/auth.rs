@@ -1,0 +1,92 @@
+//! Who we are to a ZooKeeper quorum, and how a connection is told so: by ZooKeeper's scheme `digest`, or by SASL's mechanism DIGEST-MD5
+//! (`ZooKeeperServer.processPacket` and `processSasl`, ZooKeeper 3.5 to 3.9).
+//!
+//! It is told before anything of a client is passed on, and the answers go no further: the client does not know of it.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::read_frame;
+use crate::api::zookeeper::Scheme;
+use crate::flink::digest_md5::{self, Login};
+use crate::flink::zookeeper::{self, AUTH_FAILED, AUTH_REQUIRED, AUTHENTICATION, REQUEST, Reply};
+use crate::world::lease::nonce;
+
+/// A reply to a word of ours has a header of 16 bytes, and the word of the server.
+const REPLY_LIMIT: usize = 32 + digest_md5::CHALLENGE_LIMIT;
+
+/// Who we are.
+pub struct Identity {
+    pub scheme: Scheme,
+    pub username: String,
+    pub password: String,
+}
+
+impl Identity {
+    /// Says who we are, and returns when the server believes it. It must be said on each connection anew, whatever its session.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, with the remedy, when the server does not take us for whom we say we are, or does not prove that it knows the password.
+    pub async fn tell(&self, server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized)) -> io::Result<()> {
+        match self.scheme {
+            Scheme::Digest => {
+                let who = format!("{}:{}", self.username, self.password);
+                self.ask(server, &zookeeper::authenticate("digest", &who), AUTHENTICATION).await.map(drop)
+            }
+            Scheme::Sasl => self.converse(server).await,
+        }
+    }
+
+    async fn converse(&self, server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized)) -> io::Result<()> {
+        // DIGEST-MD5 begins with a word of the server; so ours is empty.
+        let Some(challenge) = self.ask(server, &zookeeper::sasl(b""), REQUEST).await? else {
+            return Err(
+                self.refused("the server has no SASL: its JAAS file needs a section Server with DigestLoginModule; or use scheme Digest")
+            );
+        };
+        let login = Login { username: &self.username, password: &self.password, service: digest_md5::ZOOKEEPER };
+        let answer = digest_md5::answer(&challenge, login, &nonce().map_err(io::Error::other)?).map_err(|why| {
+            self.refused(&format!("the server's challenge is none of DIGEST-MD5, which is all that is spoken here ({why})"))
+        })?;
+        // A server that takes those too whom it does not know (`zookeeper.allowSaslFailedClients`) says nothing.
+        match self.ask(server, &zookeeper::sasl(&answer.token), REQUEST).await? {
+            Some(proof) if answer.is_known_to(&proof) => Ok(()),
+            Some(_) => Err(self.refused("the server does not prove that it knows the password: it may not be the one that is meant")),
+            None => Err(self.refused(WRONG)),
+        }
+    }
+
+    /// Sends a request, and gives what the server says to it.
+    async fn ask(
+        &self,
+        server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),
+        request: &[u8],
+        number: i32,
+    ) -> io::Result<Option<Vec<u8>>> {
+        server.write_all(request).await?;
+        server.flush().await?;
+        let frame = read_frame(server, REPLY_LIMIT).await?;
+        match zookeeper::reply(&frame) {
+            Some(Reply { to, error: 0, body }) if to == number => Ok(zookeeper::token(body).map(<[u8]>::to_vec)),
+            Some(Reply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(self.refused(WRONG)),
+            other => {
+                let (to, error) = other.map_or((0, 0), |reply| (reply.to, reply.error));
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("a server answers to {to}, with error {error}, when it is told who we are"),
+                ))
+            }
+        }
+    }
+
+    fn refused(&self, why: &str) -> io::Error {
+        let scheme = match self.scheme {
+            Scheme::Digest => "Digest",
+            Scheme::Sasl => "SASL (DIGEST-MD5)",
+        };
+        io::Error::new(io::ErrorKind::PermissionDenied, format!("user {:?} is not let in by scheme {scheme}: {why}", self.username))
+    }
+}
+
+const WRONG: &str = "look at username and password in the Secret of authentication, and at the users that the servers know";

@@ -1,0 +1,276 @@
+//! A ZooKeeper quorum as a set of servers: connecting to one that answers, in the clear or by TLS, and ending a session that somebody else began.
+
+pub mod auth;
+pub mod latch;
+pub mod znodes;
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::quorum::auth::Identity;
+use super::server::{JVM_CONNECTIONS, accept_one_of};
+use crate::flink::zookeeper::{self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session};
+
+/// A server that does not take a connection, or does not answer a handshake, for this long is passed over.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A server that does not answer a handshake for this long is passed over. It may have to ask the other servers first.
+pub const HANDSHAKE: Duration = Duration::from_secs(2);
+
+/// A connection to a server.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// The servers, and how they are reached.
+#[derive(Clone)]
+pub struct Quorum {
+    /// `host:port`
+    servers: Arc<Vec<String>>,
+    tls: Option<TlsConnector>,
+    /// Whom each connection is told to come from.
+    identity: Option<Arc<Identity>>,
+    /// The server that is tried first: the one that answered last.
+    first: Arc<AtomicUsize>,
+    /// Why the last connection was not opened.
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// What became of a session that was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Now,
+    /// The quorum does not know it: it was closed, or has expired.
+    Before,
+}
+
+impl Quorum {
+    /// `quorum`: as in `high-availability.zookeeper.quorum`, `host:port` with commas between; the port is 2181 if it is not said.
+    pub fn new(quorum: &str) -> Self {
+        let servers = quorum.split(',').map(str::trim).filter(|server| !server.is_empty());
+        let with_port = |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:2181") };
+        let servers = Arc::new(servers.map(with_port).collect());
+        Self { servers, tls: None, identity: None, first: Arc::default(), trouble: Arc::default() }
+    }
+
+    /// The same by TLS: `directory` holds `ca.crt`, and if clients are to show a certificate `tls.crt` and `tls.key`.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not PEM.
+    pub fn with_tls(mut self, directory: &Path) -> anyhow::Result<Self> {
+        // An error means that it is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut roots = RootCertStore::empty();
+        for certificate in
+            CertificateDer::pem_file_iter(directory.join("ca.crt")).context("failed to read ca.crt of the ZooKeeper TLS Secret")?
+        {
+            roots.add(certificate.context("ca.crt of the ZooKeeper TLS Secret is not PEM")?)?;
+        }
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let config = if directory.join("tls.crt").exists() {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(directory.join("tls.crt"))?.collect();
+            let key =
+                PrivateKeyDer::from_pem_file(directory.join("tls.key")).context("failed to read tls.key of the ZooKeeper TLS Secret")?;
+            config.with_client_auth_cert(chain.context("tls.crt of the ZooKeeper TLS Secret is not PEM")?, key)?
+        } else {
+            config.with_no_client_auth()
+        };
+        self.tls = Some(TlsConnector::from(Arc::new(config)));
+        Ok(self)
+    }
+
+    /// The same, with each connection that is opened saying who it is.
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(Arc::new(identity));
+        self
+    }
+
+    /// Why the connection that was to be opened last, by whomsoever, was not. `None` if it was.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens a connection with a client's first frame, at the first server that answers it; returns the answer. One without a quorum closes the
+    /// connection instead.
+    ///
+    /// # Errors
+    /// When no server answers: what the last one did. `PermissionDenied` when one does not believe who we are: all of a quorum know the same users.
+    pub async fn open(&self, request: &[u8]) -> io::Result<(Box<dyn Stream>, Vec<u8>)> {
+        let opened = self.open_any(request).await;
+        let trouble = opened.as_ref().err().map(ToString::to_string);
+        let before = std::mem::replace(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner), trouble.clone());
+        if let (Some(why), true) = (&trouble, trouble != before) {
+            tracing::warn!(why, "a connection to ZooKeeper cannot be opened; trying again");
+        }
+        opened
+    }
+
+    async fn open_any(&self, request: &[u8]) -> io::Result<(Box<dyn Stream>, Vec<u8>)> {
+        let mut error = io::Error::from(io::ErrorKind::NotConnected);
+        for _ in 0..self.servers.len() {
+            match timeout(HANDSHAKE, self.try_open(request)).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(refused)) if refused.kind() == io::ErrorKind::PermissionDenied => return Err(refused),
+                Ok(Err(failed)) if failed.kind() == io::ErrorKind::UnexpectedEof => {
+                    error = io::Error::new(failed.kind(), "a server takes connections and closes them: it has no quorum");
+                }
+                Ok(Err(failed)) => error = failed,
+                Err(_) => error = io::Error::new(io::ErrorKind::TimedOut, "a server takes connections and does not answer"),
+            }
+            self.pass_over();
+        }
+        Err(error)
+    }
+
+    async fn try_open(&self, request: &[u8]) -> io::Result<(Box<dyn Stream>, Vec<u8>)> {
+        let mut far = self.connect().await?;
+        far.write_all(&with_length(request)).await?;
+        far.flush().await?;
+        let response = read_frame(&mut far, CONNECT_LIMIT).await?;
+        if let (Some(identity), Some(_)) = (&self.identity, zookeeper::session_of_response(&response)) {
+            identity.tell(&mut far).await?;
+        }
+        Ok((far, response))
+    }
+
+    /// Connects to a server: first to the one that answered last, then to the others in turn.
+    ///
+    /// # Errors
+    /// When none takes a connection; the error of the last one.
+    pub async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let first = self.first.load(Ordering::Relaxed);
+        let mut error = io::Error::new(io::ErrorKind::InvalidInput, "no ZooKeeper server is named");
+        for index in (0..self.servers.len()).map(|step| (first + step) % self.servers.len()) {
+            let server = &self.servers[index];
+            match timeout(CONNECT_PATIENCE, self.connect_to(server)).await {
+                Ok(Ok(stream)) => {
+                    self.first.store(index, Ordering::Relaxed);
+                    return Ok(stream);
+                }
+                Ok(Err(failed)) => error = io::Error::new(failed.kind(), format!("{server}: {failed}")),
+                Err(_) => error = io::Error::new(io::ErrorKind::TimedOut, format!("{server}: no answer")),
+            }
+        }
+        Err(error)
+    }
+
+    /// The server that was connected to last did not answer: another one is tried first.
+    pub fn pass_over(&self) {
+        self.first.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn connect_to(&self, server: &str) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        Ok(Box::new(tls.connect(name, stream).await?))
+    }
+
+    /// Attaches to a session and closes it: its ephemeral znodes vanish at once, and no longer only when it expires.
+    ///
+    /// # Errors
+    /// When no server answers in time. It is safe to try again: an ended session stays ended. `PermissionDenied` when one does not believe who we are;
+    /// then every try makes the session live longer, because it is attached to before that is known.
+    pub async fn end(&self, session: &Session) -> io::Result<Ended> {
+        let mut error = io::Error::from(io::ErrorKind::TimedOut);
+        for _ in 0..self.servers.len() {
+            match timeout(CONNECT_PATIENCE, self.try_end(session)).await {
+                Ok(Ok(ended)) => return Ok(ended),
+                Ok(Err(refused)) if refused.kind() == io::ErrorKind::PermissionDenied => return Err(refused),
+                Ok(Err(failed)) => error = failed,
+                Err(_) => {}
+            }
+            self.pass_over();
+        }
+        Err(error)
+    }
+
+    async fn try_end(&self, session: &Session) -> io::Result<Ended> {
+        let mut stream = self.connect().await?;
+        stream.write_all(&zookeeper::attach(session)).await?;
+        stream.flush().await?;
+        let response = read_frame(&mut stream, CONNECT_LIMIT).await?;
+        if zookeeper::session_of_response(&response).is_none_or(|attached| attached.id != session.id) {
+            return Ok(Ended::Before);
+        }
+        // A server that takes requests of those only whom it knows takes this one of them only, too.
+        if let Some(identity) = &self.identity {
+            identity.tell(&mut stream).await?;
+        }
+        stream.write_all(&zookeeper::close()).await?;
+        stream.flush().await?;
+        // The answer, or the end of the connection: the server has written the close down before either.
+        let answer = read_frame(&mut stream, CONNECT_LIMIT).await?;
+        match zookeeper::reply(&answer) {
+            Some(Reply { error: 0, .. }) => Ok(Ended::Now),
+            Some(Reply { error: SESSION_EXPIRED, .. }) => Ok(Ended::Before),
+            Some(Reply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the server lets only those in who tell who they are by another scheme: look at spec.highAvailability.zookeeper.authentication",
+            )),
+            other => {
+                let error = other.map(|reply| reply.error);
+                Err(io::Error::other(format!("a server answers with error {error:?} when it is told to close a session")))
+            }
+        }
+    }
+}
+
+/// Reads a frame without its length.
+pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), limit: usize) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
+    if length > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is longer than a connect frame can be"));
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+/// A frame as it goes over a connection.
+pub fn with_length(frame: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(HEADER + frame.len());
+    whole.extend(u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes());
+    whole.extend(frame);
+    whole
+}
+
+/// Passes every connection on to the quorum until the process ends: the way of our own client and of TaskManagers, so that servers are chosen, TLS is
+/// spoken and identities are told in one place.
+pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
+    let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
+    loop {
+        let (near, _, place) = accept_one_of(&listener, &places).await;
+        let quorum = quorum.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = pass_on(near, &quorum).await {
+                tracing::debug!(%error, "a connection to ZooKeeper has ended");
+            }
+            // However it ended: the next connection goes to another server, as ZooKeeper's own client does it.
+            quorum.pass_over();
+        });
+    }
+}
+
+async fn pass_on(mut near: TcpStream, quorum: &Quorum) -> io::Result<()> {
+    near.set_nodelay(true)?;
+    let request = timeout(HANDSHAKE, read_frame(&mut near, CONNECT_LIMIT)).await??;
+    let (mut far, response) = quorum.open(&request).await?;
+    near.write_all(&with_length(&response)).await?;
+    tokio::io::copy_bidirectional(&mut near, &mut far).await.map(drop)
+}
