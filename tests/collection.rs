@@ -11,7 +11,7 @@ use std::time::Duration;
 use flinkha::flink::result::{Entry, Outcome, Store};
 use flinkha::ha_data::collect::{Collectable, Ended, collectable, is_left_over};
 use flinkha::ha_data::inventory::Inventory;
-use flinkha::ha_data::sweep::{Kind, Known, Verdict, of_checkpoint, verdict};
+use flinkha::ha_data::sweep::{Evidence, Kind, Verdict, of_checkpoint, verdict};
 use flinkha::ledger::jobs::{self, Begun, Job};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -278,7 +278,7 @@ impl World {
 
     fn sweep(&mut self, age_limit: Duration) {
         let orphan = |world: &Self, path: &str, inventory: &Inventory, dirty: &BTreeSet<String>| {
-            let known = Known { inventory, dirty, living: &world.living(), age_limit };
+            let known = Evidence { inventory, dirty, living: &world.living(), age_limit };
             let age = world.files.get(path).map_or(Duration::ZERO, |file| HOUR * (world.hour - file.written));
             let first = verdict(path, age, &known);
             let checkpoint = first == Verdict::Orphan && Kind::of(path) == Kind::Checkpoint;

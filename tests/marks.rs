@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use flinkha::api::names::{self, TERM_ANNOTATION};
 use flinkha::gateway::gc::collector::Collector;
-use flinkha::gateway::gc::ledger::Book;
-use flinkha::gateway::gc::ownership::Claim;
+use flinkha::gateway::gc::ledger::Ledger;
+use flinkha::gateway::gc::ownership::Ownership;
 use flinkha::gateway::gc::pointer_store::Pointers;
 use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
 use flinkha::gateway::proxy::request::Names;
 use flinkha::gateway::shared::{Clock, Shared};
-use flinkha::lease::elector::{Shown, Time};
+use flinkha::lease::elector::{LockView, Time};
 use flinkha::lease::term::{Incarnation, Term};
 use flinkha::ledger::jobs::{HA_DATA_KEY, HaData};
 use flinkha::world::storage::Storage;
@@ -36,7 +36,7 @@ const DIRECTORY: &str = "flink.demo";
 /// A cluster with its leading gateway.
 struct Cluster {
     config_maps: Api<ConfigMap>,
-    _shown: watch::Sender<Shown>,
+    _shown: watch::Sender<LockView>,
     /// Dropped with the cluster.
     _running: JoinSet<()>,
 }
@@ -65,18 +65,18 @@ impl Cluster {
         ];
         create_all(client, &objects.join("\n---\n")).await;
         let (events, _) = mpsc::unbounded_channel();
-        let (shown, seen) = watch::channel(Shown::Leader { term, until: Time(u64::MAX) });
+        let (shown, seen) = watch::channel(LockView::Leader { term, until: Time(u64::MAX) });
         let names = Names { namespace: namespace.to_owned(), cluster_id: "demo".to_owned() };
-        let book = Book {
+        let ledger = Ledger {
             shared: Arc::new(Shared::new(names, Clock::new(), events, seen)),
             client: client.clone(),
             cluster: "demo".to_owned(),
             pointers: Pointers::ConfigMaps,
         };
         let storage = Storage::new(&storage_dir.display().to_string(), DIRECTORY, &FlinkConfiguration::new()).unwrap();
-        let collector = Collector { book: book.clone(), claim: Claim::new(Ok(storage.clone())), run: None };
+        let collector = Collector { ledger: ledger.clone(), ownership: Ownership::new(Ok(storage.clone())), run: None };
         let settings = Settings { delete: true, age: Duration::ZERO, period: Duration::from_millis(200) };
-        let sweeper = Sweeper { book, storage: Some(storage), settings };
+        let sweeper = Sweeper { ledger, storage: Some(storage), settings };
         let mut running = JoinSet::new();
         running.spawn_local(collector.run());
         running.spawn_local(sweeper.run());

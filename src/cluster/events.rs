@@ -9,7 +9,7 @@ use crate::api::status::FlinkHaClusterStatus;
 
 /// An event to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub struct EventNote {
     /// Something is wrong.
     pub warning: bool,
     /// CamelCase, for machines.
@@ -18,27 +18,27 @@ pub struct News {
 }
 
 /// What happened between two states.
-pub fn news(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<News> {
-    let mut news = Vec::new();
+pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<EventNote> {
+    let mut notes = Vec::new();
     let term = |status: &FlinkHaClusterStatus| status.leader.as_ref().map(|leader| (leader.pod.clone(), leader.term));
     if before.last_failover != after.last_failover
         && let Some(failover) = &after.last_failover
     {
         let duration = failover.leaderless_milliseconds.map(|milliseconds| format!(" after {milliseconds} ms")).unwrap_or_default();
         let message = format!("leadership went from {} to {}{duration}: {}", failover.from, failover.to, failover.why);
-        news.push(News { warning: false, reason: "Failover".to_owned(), message });
+        notes.push(EventNote { warning: false, reason: "Failover".to_owned(), message });
     } else if term(before) != term(after)
         && let Some(leader) = &after.leader
         && before.leader.is_none()
     {
         let message = format!("{} was elected in term {}", leader.pod, leader.term);
-        news.push(News { warning: false, reason: "LeaderElected".to_owned(), message });
+        notes.push(EventNote { warning: false, reason: "LeaderElected".to_owned(), message });
     }
     if is_half_full(after.ha_data.as_ref())
         && !is_half_full(before.ha_data.as_ref())
         && let Some(size) = after.ha_data.as_ref().and_then(|ha_data| ha_data.largest_config_map.as_ref())
     {
-        news.push(News { warning: true, reason: "HaDataGrows".to_owned(), message: cause::large(&size.into()) });
+        notes.push(EventNote { warning: true, reason: "HaDataGrows".to_owned(), message: cause::large(&size.into()) });
     }
     for job in after.jobs.iter().filter(|job| !before.jobs.contains(job)) {
         let was = before.jobs.iter().find(|known| known.id == job.id);
@@ -49,14 +49,14 @@ pub fn news(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<
             _ => continue,
         };
         let reason = if job.ended.is_some() { "JobEnded" } else { "JobStored" };
-        news.push(News { warning: job.state == "Failed", reason: reason.to_owned(), message });
+        notes.push(EventNote { warning: job.state == "Failed", reason: reason.to_owned(), message });
     }
     for (kind, warning) in [(DEGRADED, true), (READY, false)] {
         if let Some(condition) = begun(kind, before, after) {
-            news.push(News { warning, reason: condition.reason.clone(), message: condition.message.clone() });
+            notes.push(EventNote { warning, reason: condition.reason.clone(), message: condition.message.clone() });
         }
     }
-    news
+    notes
 }
 
 /// The condition, if it holds now and did not before, or did for another reason.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::build::job_manager::TEMPLATE_ANNOTATION;
-use super::events::News;
+use super::events::EventNote;
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::names::ROLE_LABEL;
 use crate::api::status::FlinkHaClusterStatus;
@@ -22,18 +22,18 @@ pub fn gateway_image<'a>(pinned: Option<&'a str>, live: Option<&ObservedDeployme
     pinned.filter(|_| unchanged).unwrap_or(own)
 }
 
-/// Tells that pods are replaced although nobody has changed the resource: an operator of another version builds them in another way.
+/// Signal that pods are replaced although nobody has changed the resource: an operator of another version builds them in another way.
 pub fn replaced_by_operator(
     before: &FlinkHaClusterStatus,
     generation: Option<i64>,
     live: Option<&ObservedDeployment>,
     template_digest: &str,
     own: &str,
-) -> Option<News> {
+) -> Option<EventNote> {
     let built = live?.metadata.annotations.as_ref()?.get(TEMPLATE_ANNOTATION)?;
     let pinned = before.gateway_image.as_deref().filter(|image| *image != own)?;
     let unchanged = generation.is_some() && before.observed_generation == generation;
-    (unchanged && built != template_digest).then(|| News {
+    (unchanged && built != template_digest).then(|| EventNote {
         warning: false,
         reason: "JobManagersReplaced".to_owned(),
         message: format!(

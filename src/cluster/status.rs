@@ -6,7 +6,7 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
-use super::application::{Course, conditions};
+use super::application::{Desired, conditions};
 use super::build;
 use super::cause::{self, Cause};
 use super::ha_status::{ha_data, job};
@@ -41,7 +41,7 @@ pub enum Outcome {
 /// The status that goes with what was observed. `before` is the status until now, and `now` the time of the transitions found.
 pub fn status(
     resource: &FlinkHaCluster,
-    course: &Course,
+    desired: &Desired,
     before: &FlinkHaClusterStatus,
     observed: &Observed,
     outcome: &Outcome,
@@ -49,10 +49,10 @@ pub fn status(
 ) -> FlinkHaClusterStatus {
     let generation = resource.metadata.generation;
     let name = resource.metadata.name.as_deref().unwrap_or_default();
-    let (application, replicas) = (course.application(), |asked| if course.is_stopped() { 0 } else { asked });
+    let (application, replicas) = (desired.application(), |asked| if desired.is_stopped() { 0 } else { asked });
     let election = Election::of(observed);
-    let job_managers = Group::of(name, JOB_MANAGER, replicas(course.spec.job_manager.replicas), &observed.job_manager_pods);
-    let task_managers = Group::of(name, TASK_MANAGER, replicas(course.spec.task_manager.replicas), &observed.task_manager_pods);
+    let job_managers = Group::of(name, JOB_MANAGER, replicas(desired.spec.job_manager.replicas), &observed.job_manager_pods);
+    let task_managers = Group::of(name, TASK_MANAGER, replicas(desired.spec.task_manager.replicas), &observed.task_manager_pods);
     let mut verdicts = vec![
         election.verdict(),
         ready(&election, &job_managers, &task_managers),
@@ -259,7 +259,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::events::news;
+    use crate::cluster::events::notes;
     use crate::cluster::tests as fixture;
 
     fn pod(name: &str, ready: &str) -> Arc<ObservedPod> {
@@ -294,8 +294,8 @@ mod tests {
         let outcome = Outcome::Applied { gateway_image: "flinkha:1".to_owned() };
         let now = Timestamp::from_second(second).unwrap_or_default();
         let resource = fixture::resource();
-        let course = Course::of(&resource, before, observed, now);
-        status(&resource, &course, before, observed, &outcome, now)
+        let desired = Desired::of(&resource, before, observed, now);
+        status(&resource, &desired, before, observed, &outcome, now)
     }
 
     fn reasons(status: &FlinkHaClusterStatus) -> Vec<(&str, &str, &str)> {
@@ -354,10 +354,10 @@ mod tests {
         let second = of(&observed("b", change("a", "b")), &first, 1);
         let third = of(&observed("b", change("a", "b")), &second, 2);
         fn told(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<String> {
-            news(before, after).into_iter().map(|news| news.reason).collect()
+            notes(before, after).into_iter().map(|news| news.reason).collect()
         }
         assert_eq!(told(&FlinkHaClusterStatus::default(), &first), ["LeaderElected", "Ready"]);
-        assert_eq!(news(&first, &second)[0].message, "leadership went from a to b after 25 ms: JobManagerDied");
+        assert_eq!(notes(&first, &second)[0].message, "leadership went from a to b after 25 ms: JobManagerDied");
         assert_eq!(second, third);
         assert_eq!(told(&second, &third), Vec::<String>::new());
     }
@@ -368,8 +368,8 @@ mod tests {
         let before = FlinkHaClusterStatus { gateway_image: Some("old".to_owned()), ..FlinkHaClusterStatus::default() };
         let status = {
             let (resource, observed) = (fixture::resource(), observed("a", change("", "a")));
-            let course = Course::of(&resource, &before, &observed, Timestamp::UNIX_EPOCH);
-            status(&resource, &course, &before, &observed, &refused, Timestamp::UNIX_EPOCH)
+            let desired = Desired::of(&resource, &before, &observed, Timestamp::UNIX_EPOCH);
+            status(&resource, &desired, &before, &observed, &refused, Timestamp::UNIX_EPOCH)
         };
         assert_eq!(reasons(&status)[2..], [("Progressing", "False", "Refused"), ("Degraded", "True", "InvalidSpec")]);
         assert_eq!(status.gateway_image.as_deref(), Some("old"));

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::gateway::proxy::request::Names;
     use crate::gateway::shared::Clock;
-    use crate::lease::elector::Shown;
+    use crate::lease::elector::LockView;
 
     #[tokio::test]
     async fn the_hook_tells_the_gateway_and_nothing_else_does() {
@@ -122,7 +122,7 @@ mod tests {
         assert!(run(Arguments { socket: socket.clone() }).await.is_err(), "nobody listens");
         let (tell, mut told) = mpsc::unbounded_channel();
         let names = Names { namespace: "flink".to_owned(), cluster_id: "demo".to_owned() };
-        let shared = Arc::new(Shared::new(names, Clock::new(), tell, watch::channel(Shown::Undecided).1));
+        let shared = Arc::new(Shared::new(names, Clock::new(), tell, watch::channel(LockView::Undecided).1));
         // An earlier process has left its socket.
         drop(listen(&socket).expect("a socket"));
         tokio::spawn(serve(listen(&socket).expect("a socket in its place"), shared));

@@ -1,6 +1,6 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`asker`], [`translate`]. Effects: [`proxy`], [`strangers`], [`fence`], [`stamp`], [`election`], [`book`], [`bookkeeper`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
+//! Pure: [`request`], [`asker`], [`translate`]. Effects: [`proxy`], [`strangers`], [`fence`], [`stamp`], [`election`], [`book`], [`job recorder`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
 
 pub mod application;
 pub mod election;
@@ -32,7 +32,7 @@ use crate::cluster::application::Run;
 use crate::gateway::proxy::request::Names;
 use crate::gateway::shared::{Clock, Shared};
 use crate::gateway::storage_arguments::Place;
-use crate::lease::elector::{Elector, Identity, Settings, Shown};
+use crate::lease::elector::{Elector, Identity, LockView, Settings};
 use crate::world::{api_server, lease, server};
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
@@ -155,7 +155,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing::info!(cluster = arguments.cluster, pod = identity.pod, process = identity.process, "the gateway starts");
 
     let (events_in, events) = mpsc::unbounded_channel();
-    let (shown_in, shown) = watch::channel(Shown::Undecided);
+    let (shown_in, shown) = watch::channel(LockView::Undecided);
     let (health_in, health) = watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
     let shared = Arc::new(Shared::new(names.clone(), Clock::new(), events_in, shown));
     let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
@@ -165,25 +165,26 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
-    let book = gc::ledger::Book {
+    let ledger = gc::ledger::Ledger {
         shared: Arc::clone(&shared),
         client: client.clone(),
         cluster: arguments.cluster.clone(),
         pointers: gc::pointer_store::Pointers::ConfigMaps,
     };
-    let strangers = proxy::strangers::Strangers::new(book.clone(), arguments.pod_name.clone());
+    let strangers = proxy::strangers::Strangers::new(ledger.clone(), arguments.pod_name.clone());
     let (upstream, stand_in) = (proxy::upstream::Upstream::new(&config)?, arguments.stand_in);
     let proxy = Arc::new(proxy::server::Proxy { shared: Arc::clone(&shared), upstream, strangers, stand_in });
     let rest = crate::world::flink_rest::Rest::new(&arguments.jvm_rest);
     let run = run_of(&arguments);
-    let beside = run.as_ref().map(|run| application::Application::new(&book, reached.as_ref(), &rest, run, configuration));
-    let bookkeeper = gc::job_recorder::Bookkeeper { book: book.clone(), storage: reached.clone(), rest: rest.clone() };
+    let beside = run.as_ref().map(|run| application::Application::new(&ledger, reached.as_ref(), &rest, run, configuration));
+    let job_recorder = gc::job_recorder::JobRecorder { ledger: ledger.clone(), storage: reached.clone(), rest: rest.clone() };
     let settings_of_sweep =
         gc::sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
-    let sweeper = gc::sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings: settings_of_sweep };
+    let sweeper = gc::sweeper::Sweeper { ledger: ledger.clone(), storage: reached.clone(), settings: settings_of_sweep };
     let place = arguments.place.noted(&arguments.zookeeper);
-    let collector = gc::collector::Collector { book: book.clone(), claim: gc::ownership::Claim::new(storage).at(place), run: run.clone() };
-    let keeper = proxy::drift_repair::Keeper { shared: Arc::clone(&shared), client: client.clone() };
+    let collector =
+        gc::collector::Collector { ledger: ledger.clone(), ownership: gc::ownership::Ownership::new(storage).at(place), run: run.clone() };
+    let drift_repair = proxy::drift_repair::DriftRepair { shared: Arc::clone(&shared), client: client.clone() };
     let driver = election::driver::Driver {
         elector: Elector::new(identity, settings.clone()),
         settings,
@@ -192,7 +193,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         events,
         shown: shown_in,
         health: health_in,
-        stamper: election::stamper::Stamper { client: client.clone(), names, ledger: names::ledger(&arguments.cluster) },
+        stamper: election::stamper::Stamper { client: client.clone(), names, ledger_name: names::ledger(&arguments.cluster) },
         refused: Arc::default(),
         look: None,
         storage: reached,
@@ -205,8 +206,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
             address: arguments.pod_ip.to_string(),
         },
         peers: Arc::clone(&peers),
-        ledger: names::ledger(&arguments.cluster),
-        book,
+        ledger_name: names::ledger(&arguments.cluster),
+        ledger,
         lease_name: names::lease(&arguments.cluster),
         namespace: arguments.namespace.clone(),
         lease_client: client,
@@ -221,9 +222,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(()) = OptionFuture::from(hook.map(|hook| hand_over::serve(hook, Arc::clone(&shared)))) => anyhow::bail!("the preStop hook's socket ended"),
         () = driver.run() => anyhow::bail!("the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
-        () = bookkeeper.run() => anyhow::bail!("the bookkeeper ended"),
+        () = job_recorder.run() => anyhow::bail!("the bookkeeper ended"),
         () = sweeper.run() => anyhow::bail!("the sweeper ended"),
-        () = keeper.run() => anyhow::bail!("the keeper ended"),
+        () = drift_repair.run() => anyhow::bail!("the keeper ended"),
         Some(()) = OptionFuture::from(beside.map(application::Application::run)) => anyhow::bail!("the application is not followed any more"),
         result = told_to_end() => result,
     }

@@ -63,7 +63,7 @@ async fn metrics(State(probes): State<Probes>) -> String {
         u8::from(health.unready.is_none())
     );
     text.push_str("# HELP flinkha_gateway_ha_config_map_bytes Keys and values of a ConfigMap with HA data; 1048576 is the limit.\n# TYPE flinkha_gateway_ha_config_map_bytes gauge\n");
-    for size in probes.shared.copies.sizes() {
+    for size in probes.shared.snapshots.sizes() {
         text.push_str(&format!("flinkha_gateway_ha_config_map_bytes{{configmap=\"{}\"}} {}\n", size.name, size.bytes));
     }
     if let Some(orphans) = probes.shared.swept() {

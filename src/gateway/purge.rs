@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::quorum::{Access, connect, own_way};
+use super::quorum::{Access, connect, tunnel_on_loopback};
 use super::storage_arguments::Place;
 use crate::flink::zookeeper::Paths;
 use crate::ha_data::marks::{Mark, Records, Sharing, Standing, Watch, is_of_another};
@@ -70,13 +70,14 @@ async fn purge_all(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// For so long a session of a JobManager that is gone may live on.
-const SESSIONS: Duration = Duration::from_secs(45);
+const SESSION_END_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Removes the znodes, once all sessions of JobManagers have ended.
 async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
     let paths = Paths::new(&arguments.zookeeper.root, &arguments.place.ha_cluster_id);
     let quorum = arguments.zookeeper.quorum()?;
-    let client = connect(own_way(&quorum).await?, &quorum).await.context("no ZooKeeper server gives us a session; the znodes stay")?;
+    let client =
+        connect(tunnel_on_loopback(&quorum).await?, &quorum).await.context("no ZooKeeper server gives us a session; the znodes stay")?;
     let found = znodes::mark(&client, &paths, &arguments.owner).await?;
     anyhow::ensure!(
         !is_of_another(&arguments.us(String::new()), found.as_deref(), &Records::default()),
@@ -85,7 +86,7 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
     );
     let begin = Instant::now();
     // Of a JobManager whose end nobody saw.
-    while begin.elapsed() < SESSIONS && !znodes::candidates(&client, &paths).await?.is_empty() {
+    while begin.elapsed() < SESSION_END_TIMEOUT && !znodes::candidates(&client, &paths).await?.is_empty() {
         tracing::info!("a JobManager's session has not ended yet");
         sleep(Duration::from_secs(1)).await;
     }
@@ -96,7 +97,7 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
 async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
     let place = &arguments.place;
     let storage = place.storage(&place.configuration()?)?;
-    let claim = Claim { storage: &storage, us: arguments.us(nonce()?), records: arguments.records(), begin: Instant::now() };
+    let claim = Ownership { storage: &storage, us: arguments.us(nonce()?), records: arguments.records(), begin: Instant::now() };
     let message = purge(claim).await?;
     owned_directories(&place.storage_dir, &place.ha_cluster_id).for_each(remove_empty);
     Ok(message)
@@ -120,14 +121,14 @@ impl Arguments {
 }
 
 /// The storage directory and how we sign it.
-struct Claim<'a> {
+struct Ownership<'a> {
     storage: &'a Storage,
     us: Mark,
     records: Records,
     begin: Instant,
 }
 
-impl Claim<'_> {
+impl Ownership<'_> {
     /// Looks at all marks, and signs, if nobody else has.
     async fn look(&self, watch: &mut Watch) -> anyhow::Result<Standing> {
         let failed = "failed to read the marks of the storage directory";
@@ -171,7 +172,7 @@ impl Claim<'_> {
     }
 }
 
-async fn purge(claim: Claim<'_>) -> anyhow::Result<String> {
+async fn purge(claim: Ownership<'_>) -> anyhow::Result<String> {
     let (storage, mut watch) = (claim.storage, Watch::default());
     // Signed anew: what is written after this was written by a cluster that came after the deleted one.
     let now = claim.ours(&mut watch).await?;

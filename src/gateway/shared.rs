@@ -9,9 +9,9 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::gc::ownership;
 use super::proxy::request::Names;
-use super::proxy::snapshots::Copies;
+use super::proxy::snapshots::Snapshots;
 use crate::cluster::application::Request;
-use crate::lease::elector::{Event, Shown, Time};
+use crate::lease::elector::{Event, LockView, Time};
 use crate::lease::term::Term;
 use crate::ledger::jobs::Orphans;
 
@@ -38,14 +38,14 @@ pub struct Shared {
     pub names: Names,
     pub clock: Clock,
     pub events: mpsc::UnboundedSender<Event>,
-    pub shown: watch::Receiver<Shown>,
+    pub shown: watch::Receiver<LockView>,
     /// A job's key or ConfigMap was removed: its end may be near.
     pub job_ended: Notify,
     /// A job was stored, or nothing is left of one.
     pub jobs_changed: Notify,
     /// Somebody wrote the ledger in a higher term than ours.
     pub overtaken: Notify,
-    pub copies: Copies,
+    pub snapshots: Snapshots,
     /// The savepoint that the operator asks for.
     savepoint: watch::Sender<Option<Request>>,
     /// The term in which the JVM leads only to clean up after a run that has ended.
@@ -66,7 +66,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<Shown>) -> Self {
+    pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<LockView>) -> Self {
         let (stored, lock, swept) = (Mutex::new(None), Mutex::new(None), Mutex::new(None));
         Self {
             names,
@@ -76,7 +76,7 @@ impl Shared {
             job_ended: Notify::new(),
             jobs_changed: Notify::new(),
             overtaken: Notify::new(),
-            copies: Copies::default(),
+            snapshots: Snapshots::default(),
             savepoint: watch::Sender::default(),
             ending: Mutex::default(),
             answered: Mutex::default(),
@@ -194,8 +194,8 @@ impl Shared {
     /// Waits until the JVM leads, and tells in which term; `None` when the process ends.
     pub async fn tenure(&self) -> Option<Term> {
         let mut shown = self.shown.clone();
-        match &*shown.wait_for(|shown| matches!(shown, Shown::Leader { .. })).await.ok()? {
-            Shown::Leader { term, .. } => Some(term.clone()),
+        match &*shown.wait_for(|shown| matches!(shown, LockView::Leader { .. })).await.ok()? {
+            LockView::Leader { term, .. } => Some(term.clone()),
             _ => None,
         }
     }
@@ -204,15 +204,15 @@ impl Shared {
     pub async fn deposed(&self, term: &Term) {
         let mut shown = self.shown.clone();
         // An error means that the process ends.
-        let _ = shown.wait_for(|shown| !matches!(shown, Shown::Leader { term: now, .. } if now == term)).await;
+        let _ = shown.wait_for(|shown| !matches!(shown, LockView::Leader { term: now, .. } if now == term)).await;
     }
 
     /// Does the JVM lead in this term, as far as this gateway knows?
     pub fn leads(&self, term: &Term) -> bool {
-        matches!(&*self.shown.borrow(), Shown::Leader { term: now, .. } if now == term)
+        matches!(&*self.shown.borrow(), LockView::Leader { term: now, .. } if now == term)
     }
 
-    /// Tells the election. It never ends before the proxy does, so there is nobody to tell only while the process ends.
+    /// Signal the election. It never ends before the proxy does, so there is nobody to tell only while the process ends.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }

@@ -85,13 +85,13 @@ pub fn raising(run: &Run) -> Value {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Adoption {
+pub enum StoredState {
     /// What is stored is this version's own, or nothing is.
-    Own,
+    Ours,
     /// The run has ended: nobody leads any more. Its outcome, as far as its result is still there.
-    Over(Option<Outcome>),
+    Finished(Option<Outcome>),
     /// The run has ended, and Flink has not finished cleaning up: it leads for that, and for nothing else.
-    Ending,
+    Finishing,
     /// Jobs that no application of this resource has run: a session cluster of the same name left them.
     Foreign(BTreeSet<String>),
     /// Pods of a later start have begun: these are of a node that was lost, or the resource was made anew without its
@@ -101,7 +101,7 @@ pub enum Adoption {
     /// begins.
     Unnamed(BTreeSet<String>),
     /// Another version's.
-    Adopt(Plan),
+    Supersede(Plan),
 }
 
 /// In this order.
@@ -132,32 +132,32 @@ impl Plan {
 
 /// Decides. `stored` was read in this term, `progress` and `jobs` are the ledger's, `entries` those of the result
 /// stores.
-pub fn adopt(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entries: &[Entry]) -> Adoption {
+pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entries: &[Entry]) -> StoredState {
     // Before all else: of pods of an earlier start neither may lead nor may anything be collected.
     let begun = stored.start.unwrap_or_default().max(progress.start);
     if begun > run.start {
-        return Adoption::Later(begun);
+        return StoredState::Later(begun);
     }
     if jobs.iter().any(|job| job.id == run.job_id && job.has_ended()) {
-        return Adoption::Over(None);
+        return StoredState::Finished(None);
     }
     // A job whose end is recorded has ended, even if nobody has come to its tombstone. A JVM that began to lead now would run the main method, and run
     // the job again once the collector has removed the result.
     let of_run: Vec<&Entry> = entries.iter().filter(|entry| entry.id == run.job_id && !entry.torn).collect();
     if let Some(result) = of_run.iter().find(|entry| entry.store == Store::Job) {
         let outcome = result.outcome.clone().filter(|_| of_run.iter().all(|entry| !entry.dirty));
-        return outcome.map_or(Adoption::Ending, |outcome| Adoption::Over(Some(outcome)));
+        return outcome.map_or(StoredState::Finishing, |outcome| StoredState::Finished(Some(outcome)));
     }
     let (mark, before) = (mark(run), stored.mark.as_deref());
     if before == Some(&mark) {
-        return Adoption::Own;
+        return StoredState::Ours;
     }
     let unended = jobs.iter().filter(|job| !job.has_ended()).map(|job| job.id.clone());
     let former = stored.job().map(str::to_owned);
     let is_named = |id: &String| run.replaces.contains(id);
     let others: BTreeSet<String> = stored.plans.iter().cloned().chain(unended).filter(|id| *id != run.job_id).collect();
     if before.is_none() && !others.iter().all(is_named) {
-        return Adoption::Foreign(others.into_iter().filter(|id| !is_named(id)).collect());
+        return StoredState::Foreign(others.into_iter().filter(|id| !is_named(id)).collect());
     }
     // A run that has ended is collected as any job is.
     let has_ended = |id: &str| jobs.iter().any(|job| job.id == id && job.has_ended());
@@ -165,13 +165,13 @@ pub fn adopt(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
     let others = others.into_iter().chain(former.clone().filter(is_named));
     let superseded: BTreeSet<String> = others.filter(|id| *id != run.job_id && !has_ended(id)).collect();
     if !superseded.iter().all(is_named) {
-        return Adoption::Unnamed(superseded.into_iter().filter(|id| !is_named(id)).collect());
+        return StoredState::Unnamed(superseded.into_iter().filter(|id| !is_named(id)).collect());
     }
     // An application's entry beside a job that goes on: its main method failed, in this run or in the version before.
     let obstacles = entries.iter().filter(|entry| superseded.contains(&entry.id) || entry.id == run.job_id).cloned().collect();
     let same_run = jobs.iter().any(|job| job.id == run.job_id) || former.as_deref() == Some(&run.job_id);
     let from = if same_run { Some(run.job_id.clone()) } else { former.filter(is_named).or_else(|| superseded.first().cloned()) };
-    Adoption::Adopt(Plan { from, superseded, entries: obstacles, mark, start: run.start })
+    StoredState::Supersede(Plan { from, superseded, entries: obstacles, mark, start: run.start })
 }
 
 /// Why pods of an earlier start do not lead.
@@ -246,20 +246,20 @@ mod tests {
         Entry { store, id: id.to_owned(), dirty: false, outcome: Some(outcome), torn: false }
     }
 
-    fn decide(cluster: &Value, jobs: &[Job], entries: &[Entry]) -> Adoption {
-        adopt(&run(), &stored(cluster), &Progress::default(), jobs, entries)
+    fn decide(cluster: &Value, jobs: &[Job], entries: &[Entry]) -> StoredState {
+        judge(&run(), &stored(cluster), &Progress::default(), jobs, entries)
     }
 
-    fn plan(adoption: Adoption) -> Plan {
-        let Adoption::Adopt(plan) = adoption else { panic!("{adoption:?}") };
+    fn plan(state: StoredState) -> Plan {
+        let StoredState::Supersede(plan) = state else { panic!("{state:?}") };
         plan
     }
 
     #[test]
     fn what_is_stored_by_the_same_version_is_recovered_and_an_ended_run_has_no_leader() {
         let cluster = cluster(&format!("{OURS}/v2"), OURS);
-        assert_eq!(decide(&cluster, &[job(OURS, false)], &[]), Adoption::Own);
-        assert_eq!(decide(&cluster, &[job(OURS, true)], &[]), Adoption::Over(None));
+        assert_eq!(decide(&cluster, &[job(OURS, false)], &[]), StoredState::Ours);
+        assert_eq!(decide(&cluster, &[job(OURS, true)], &[]), StoredState::Finished(None));
     }
 
     #[test]
@@ -287,9 +287,9 @@ mod tests {
         let mut cluster = cluster("", FORMER);
         cluster["metadata"]["annotations"] = json!({});
         let alone = Run { replaces: Vec::new(), ..run() };
-        let adoption = adopt(&alone, &stored(&cluster), &Progress::default(), &[job(FORMER, false)], &[]);
-        assert_eq!(adoption, Adoption::Foreign(BTreeSet::from([FORMER.to_owned()])));
-        assert!(matches!(decide(&json!({}), &[], &[]), Adoption::Adopt(_)), "a new cluster");
+        let state = judge(&alone, &stored(&cluster), &Progress::default(), &[job(FORMER, false)], &[]);
+        assert_eq!(state, StoredState::Foreign(BTreeSet::from([FORMER.to_owned()])));
+        assert!(matches!(decide(&json!({}), &[], &[]), StoredState::Supersede(_)), "a new cluster");
     }
 
     #[test]
@@ -298,11 +298,11 @@ mod tests {
             let cluster = cluster(&format!("{OURS}/{version}"), FORMER);
             let decide = |entries: &[Entry]| decide(&cluster, &[job(OURS, false)], entries);
             let mut entries = [entry(Store::Job, OURS), entry(Store::Application, OURS)];
-            assert!(matches!(decide(&entries), Adoption::Over(Some(_))));
+            assert!(matches!(decide(&entries), StoredState::Finished(Some(_))));
             entries[1].dirty = true;
-            assert_eq!(decide(&entries), Adoption::Ending);
+            assert_eq!(decide(&entries), StoredState::Finishing);
             let torn = Entry { torn: true, outcome: None, dirty: true, ..entry(Store::Job, OURS) };
-            assert!(!matches!(decide(&[torn]), Adoption::Over(_) | Adoption::Ending), "no record of an end");
+            assert!(!matches!(decide(&[torn]), StoredState::Finished(_) | StoredState::Finishing), "no record of an end");
         }
     }
 }

@@ -69,7 +69,7 @@ pub enum Verdict {
 
 /// What is known when a file is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct Evidence<'a> {
     pub inventory: &'a Inventory,
     /// Jobs with a DIRTY result: Flink is still cleaning up.
     pub dirty: &'a BTreeSet<String>,
@@ -80,7 +80,7 @@ pub struct Known<'a> {
 }
 
 /// Judges a file by its path. A checkpoint is judged without knowing its job; [`of_checkpoint`] judges it further.
-pub fn verdict(path: &str, age: Duration, known: &Known) -> Verdict {
+pub fn verdict(path: &str, age: Duration, known: &Evidence) -> Verdict {
     let inventory = known.inventory;
     match Kind::of(path) {
         Kind::Foreign => Verdict::Foreign,
@@ -96,7 +96,7 @@ pub fn verdict(path: &str, age: Duration, known: &Known) -> Verdict {
 }
 
 /// Judges a checkpoint that [`verdict`] takes for an orphan, once its file has been read. `job` is absent when the file is not understood.
-pub fn of_checkpoint(job: Option<&str>, known: &Known) -> Verdict {
+pub fn of_checkpoint(job: Option<&str>, known: &Evidence) -> Verdict {
     let Some(job) = job else { return Verdict::Protected };
     let inventory = known.inventory;
     // A live job without a pointer: somebody has removed its ConfigMap; the one that a new leader has made instead is empty.
@@ -113,7 +113,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn judge(path: &str, age: Duration, inventory: &Inventory) -> Verdict {
-        verdict(path, age, &Known { inventory, dirty: &BTreeSet::new(), living: &BTreeMap::new(), age_limit: DAY })
+        verdict(path, age, &Evidence { inventory, dirty: &BTreeSet::new(), living: &BTreeMap::new(), age_limit: DAY })
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(judge("completedCheckpointab", DAY, &named), Verdict::InUse);
         assert_eq!(judge("submittedJobGraphab", DAY, &Inventory { unreadable_plan: true, ..Inventory::default() }), Verdict::Protected);
         let (none, nobody) = (BTreeSet::new(), BTreeMap::new());
-        let of = |inventory: &Inventory, job| of_checkpoint(job, &Known { inventory, dirty: &none, living: &nobody, age_limit: DAY });
+        let of = |inventory: &Inventory, job| of_checkpoint(job, &Evidence { inventory, dirty: &none, living: &nobody, age_limit: DAY });
         assert_eq!(of(&live, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed");
         assert_eq!(of(&Inventory::default(), None), Verdict::Protected, "not understood");
         let unreadable = Inventory { unreadable_checkpoint: [JOB.to_owned()].into(), ..Inventory::default() };
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(of(&emptied, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed, and made anew");
         // The ledger remembers what somebody has removed from all ConfigMaps.
         let living = BTreeMap::from([(JOB.to_owned(), vec!["submittedJobGraphab".to_owned()])]);
-        let known = Known { inventory: &Inventory::default(), dirty: &none, living: &living, age_limit: DAY };
+        let known = Evidence { inventory: &Inventory::default(), dirty: &none, living: &living, age_limit: DAY };
         assert_eq!(verdict("submittedJobGraphab", DAY, &known), Verdict::Protected);
         assert_eq!(verdict(&format!("blob/job_{JOB}/blob_p-1"), DAY, &known), Verdict::Protected);
         assert_eq!(of_checkpoint(Some(JOB), &known), Verdict::Protected);

@@ -10,7 +10,7 @@ use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION};
 use crate::api::v1alpha1::Provider;
-use crate::cluster::application::{Course, Request};
+use crate::cluster::application::{Desired, Request};
 use crate::cluster::observed::Observed;
 use crate::operator::Error;
 
@@ -28,8 +28,14 @@ impl Applications {
     ///
     /// # Errors
     /// When a request to the API server fails; it is safe to try again.
-    pub async fn carry_out(&self, resource: &FlinkHaCluster, course: &Course, observed: &Observed, context: &Context) -> Result<(), Error> {
-        let Some(decision) = course.decision.as_ref().filter(|_| !course.held) else { return Ok(()) };
+    pub async fn carry_out(
+        &self,
+        resource: &FlinkHaCluster,
+        desired: &Desired,
+        observed: &Observed,
+        context: &Context,
+    ) -> Result<(), Error> {
+        let Some(decision) = desired.decision.as_ref().filter(|_| !desired.frozen) else { return Ok(()) };
         self.ask(resource, decision.request.as_ref(), observed).await?;
         if decision.clean {
             context.finalizer.delete_ended(resource).await?;

@@ -12,7 +12,7 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
-use crate::lease::elector::{Action, Elector, Event, Identity, Read, Settings, Shown, Stamping, Time};
+use crate::lease::elector::{Action, Elector, Event, Identity, LockView, Read, Settings, Stamping, Time};
 use crate::lease::term::Incarnation;
 use crate::world::lease;
 
@@ -20,7 +20,7 @@ const NAME: &str = "flinkha-operator";
 /// This process, in the place of a JVM.
 const SELF: Incarnation = Incarnation { pid: 1, started: 1 };
 /// Giving the Lease back must not hold up the end of the process for longer.
-const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes part in the election of the operator.
 pub struct Candidate {
@@ -45,19 +45,19 @@ impl Candidate {
 
     /// Waits until this operator is elected. Outages of the API server are waited for.
     pub async fn elected(&mut self) {
-        self.run_until(|shown| matches!(shown, Shown::Leader { .. })).await;
+        self.run_until(|shown| matches!(shown, LockView::Leader { .. })).await;
     }
 
     /// Renews until that has not been possible for too long, or another was elected. The process must end then.
     pub async fn lost(&mut self) {
-        self.run_until(|shown| matches!(shown, Shown::Standby { .. })).await;
+        self.run_until(|shown| matches!(shown, LockView::Standby { .. })).await;
     }
 
     /// Gives the Lease up, so that a successor need not wait for it to run out.
     pub async fn release(&mut self) {
-        if self.elector.shown() != (Shown::Standby { told: true }) {
+        if self.elector.shown() != (LockView::Standby { acknowledged: true }) {
             let _ = self.tell.send(Event::PodTerminating);
-            let _ = tokio::time::timeout(RELEASE_PATIENCE, async {
+            let _ = tokio::time::timeout(RELEASE_TIMEOUT, async {
                 while self.elector.leads() {
                     self.next().await;
                 }
@@ -66,7 +66,7 @@ impl Candidate {
         }
     }
 
-    async fn run_until(&mut self, done: impl Fn(&Shown) -> bool) {
+    async fn run_until(&mut self, done: impl Fn(&LockView) -> bool) {
         let (leases, tell) = (self.leases.clone(), self.tell.clone());
         let watch = lease::watch(leases, NAME.to_owned(), move |event, _, _| drop(tell.send(event)));
         let mut watch = std::pin::pin!(watch);
@@ -87,10 +87,10 @@ impl Candidate {
                 self.carry_out(action, &mut events);
             }
             match self.elector.shown() {
-                Shown::Free { term, .. } => {
+                LockView::Free { term, .. } => {
                     events.push_back(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: String::new() })
                 }
-                Shown::Standby { told: false } => events.push_back(Event::JvmTold { jvm: SELF }),
+                LockView::Standby { acknowledged: false } => events.push_back(Event::JvmTold { jvm: SELF }),
                 _ => {}
             }
         }
@@ -127,7 +127,7 @@ impl Candidate {
             | Action::AskPromises { .. }
             | Action::AnswerPromise { .. }
             | Action::Join { .. }
-            | Action::Knock { .. }
+            | Action::Ping { .. }
             | Action::ProbeWrite => {}
         }
     }

@@ -17,10 +17,10 @@ use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::{OnDelete, Provider};
-use crate::cluster::application::Course;
+use crate::cluster::application::Desired;
 use crate::cluster::cause::{self, Cause};
 use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
-use crate::cluster::events::News;
+use crate::cluster::events::EventNote;
 use crate::cluster::observed::{LedgerData, Observed};
 use crate::cluster::presence::Presence;
 use crate::cluster::status::Outcome;
@@ -38,13 +38,13 @@ pub struct Finalizer {
 }
 
 /// While something is waited for that no watch tells of.
-const SOON: Duration = Duration::from_secs(5);
+const REQUEUE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Pods that take longer than this to end are told of.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+const POD_END_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
 /// A Job is given up when it is as old as this: it ends itself before, unless nobody looks after Jobs.
-const PURGE_PATIENCE: SignedDuration = SignedDuration::from_secs(360);
+const PURGE_TIMEOUT: SignedDuration = SignedDuration::from_secs(360);
 
 /// Takes the next step of a deletion. Steps that must wait for another return without removing the finalizer.
 ///
@@ -60,8 +60,8 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     let waited = Timestamp::now().duration_since(asked);
     let ends = !finalizer.deployment_is_gone(resource).await? || !observed.job_manager_pods.is_empty();
     // What Kubernetes ends is given time to.
-    if ends && waited < PATIENCE.min(signed(context.deletion_deadline)) {
-        return Ok(Action::requeue(SOON));
+    if ends && waited < POD_END_TIMEOUT.min(signed(context.deletion_deadline)) {
+        return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
     let presence = context.prover.prove(resource, observed, &[JOB_MANAGER]).await?;
     if ends || presence != Presence::Gone {
@@ -77,16 +77,16 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
             finalizer.leave(resource, &why, context).await?;
             return Ok(Action::await_change());
         }
-        if waited >= PATIENCE || presence.has_stray() {
+        if waited >= POD_END_TIMEOUT || presence.has_stray() {
             let message = format!("deletion waits, because a JobManager that still runs could write: {why}");
             let waits = Outcome::Refused(Cause { reason: "DeletionWaits", message });
             let before = context.report.before(resource);
-            let course = Course::of(resource, &before, observed, Timestamp::now()).held(&before);
-            context.report.report(resource, &course, observed, &waits).await?;
+            let desired = Desired::of(resource, &before, observed, Timestamp::now()).frozen(&before);
+            context.report.report(resource, &desired, observed, &waits).await?;
         }
-        return Ok(Action::requeue(SOON));
+        return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
-    let Some(files) = finalizer.purge(resource, observed, context).await? else { return Ok(Action::requeue(SOON)) };
+    let Some(files) = finalizer.purge(resource, observed, context).await? else { return Ok(Action::requeue(REQUEUE_INTERVAL)) };
     // The ledger explains the znodes that the Job could not remove.
     let stays = files.warning && resource.spec.high_availability.provider == Provider::ZooKeeper;
     if stays {
@@ -100,7 +100,7 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         (OnDelete::Retain, kept) => format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", ")),
     };
     let message = format!("{message}{}", plan.of_others());
-    context.report.publish(resource, &News { warning: files.warning, reason: "Deleted".to_owned(), message }).await;
+    context.report.publish(resource, &EventNote { warning: files.warning, reason: "Deleted".to_owned(), message }).await;
     finalizer.release(resource).await?;
     forget(resource, context);
     Ok(Action::await_change())
@@ -166,7 +166,7 @@ impl Finalizer {
         let config_maps: Vec<String> = found.iter().map(ResourceExt::name_any).collect();
         let message = deletion::left(resource, &config_maps, why);
         self.note(resource, &message).await?;
-        context.report.publish(resource, &News { warning: true, reason: "HaDataLeft".to_owned(), message }).await;
+        context.report.publish(resource, &EventNote { warning: true, reason: "HaDataLeft".to_owned(), message }).await;
         self.release(resource).await?;
         forget(resource, context);
         Ok(())
@@ -228,7 +228,7 @@ impl Finalizer {
         let ha_data = unknown.as_ref().or(observed.ha_data());
         match deletion::purge(on_delete, provider, ha_data, state, cause::of_pods(&observed.purge_pods), &certificates) {
             Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
-            Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_PATIENCE) => {
+            Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_TIMEOUT) => {
                 let why =
                     cause::of_pods(&observed.purge_pods).unwrap_or_else(|| "the Job that removes them did not end in time".to_owned());
                 Ok(Some(Files { warning: true, message: format!("the files in the storage directory stay: {why}") }))

@@ -35,7 +35,7 @@ use crate::telemetry;
 use crate::world::lease::nonce;
 
 /// Changes that come together are handled together.
-const DEBOUNCE: Duration = Duration::from_millis(50);
+const DEBOUNCE_WINDOW: Duration = Duration::from_millis(50);
 /// Clusters that are reconciled at the same time.
 const CONCURRENCY: u16 = 16;
 
@@ -176,7 +176,7 @@ async fn control(
     ready.send_replace(true);
     let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
     let queue = triggered.map(Ok::<_, std::convert::Infallible>);
-    let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
+    let config = Config::default().debounce(DEBOUNCE_WINDOW).concurrency(CONCURRENCY);
     let reconciling = applier(reconciler, reconcile::on_error, context, clusters, queue, config)
         // Errors were logged by `on_error`; that an object is gone is no error.
         .for_each(|result| async move { drop(result.inspect_err(|error| tracing::debug!(%error, "not reconciled"))) });

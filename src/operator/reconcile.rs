@@ -22,7 +22,7 @@ use super::{Arguments, Error};
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
-use crate::cluster::application::{Course, waits_for_pods};
+use crate::cluster::application::{Desired, waits_for_pods};
 use crate::cluster::build::{self, Environment, Objects, job_manager};
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::Observed;
@@ -31,8 +31,8 @@ use crate::cluster::validate::Problem;
 use crate::cluster::{Cluster, rollout, stored, validate};
 use crate::ha_data::foreign;
 
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(300);
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(300);
 /// While what is stored cannot be read.
 const UNKNOWN: Duration = Duration::from_secs(30);
 /// Pods that no watch shows are looked for so often, while something waits for them to be gone.
@@ -104,13 +104,13 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         let proven = context.prover.prove(resource, &observed, &[JOB_MANAGER, TASK_MANAGER]).await?;
         observed.presence = Some(proven);
     }
-    let mut course = Course::of(resource, &before, &observed, Timestamp::now()); // client: no
-    if course.changes_run(&before) {
+    let mut desired = Desired::of(resource, &before, &observed, Timestamp::now()); // client: no
+    if desired.changes_run(&before) {
         // By a ledger that is late, a run would be gone back to in whose place another one has begun.
         context.first_look.read_ledger(resource, &mut observed).await?; // client: yes, when another run is decided on
-        course = Course::of(resource, &before, &observed, Timestamp::now());
+        desired = Desired::of(resource, &before, &observed, Timestamp::now());
     }
-    let undecided = unknown.or_else(|| course.undecided.clone());
+    let undecided = unknown.or_else(|| desired.undecided.clone());
     let waits = undecided.is_some();
     let applied = match (validate::validate(resource), undecided) {
         // client: no
@@ -118,8 +118,8 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         (Ok(cluster), None) => match stored::left_behind(&resource.spec, deployed(&before).as_ref(), &observed) {
             Some(refused) => Ok(Outcome::Refused(refused)),
             None => {
-                let cluster = Cluster { spec: course.spec.clone(), run: course.run(), ..cluster };
-                apply(resource, &course, &before, &cluster, &observed, context).await // client: yes, when something differs
+                let cluster = Cluster { spec: desired.spec.clone(), run: desired.run(), ..cluster };
+                apply(resource, &desired, &before, &cluster, &observed, context).await // client: yes, when something differs
             }
         },
         (Err(problems), _) => Ok(Outcome::Refused(refusal(&problems))),
@@ -130,30 +130,30 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         Err(_) => return applied.map(|_| Action::await_change()),
     };
     if let Outcome::Refused(_) = outcome {
-        course = course.held(&before); // client: no
+        desired = desired.frozen(&before); // client: no
     }
     context.switchover.pass_on(resource, &observed, &context.report).await?; // client: yes, when one is asked for
-    context.applications.carry_out(resource, &course, &observed, context).await?; // client: yes, when something is decided
-    context.report.report(resource, &course, &observed, &outcome).await?; // client: yes, when something is new
-    let look = waits_for_pods(course.application()).then_some(NEXT_LOOK);
+    context.applications.carry_out(resource, &desired, &observed, context).await?; // client: yes, when something is decided
+    context.report.report(resource, &desired, &observed, &outcome).await?; // client: yes, when something is new
+    let look = waits_for_pods(desired.application()).then_some(NEXT_LOOK);
     // No watch tells of a ledger without our label.
     let unknown = waits.then_some(UNKNOWN);
     // No watch tells that what is another's has gone.
     let others = matches!(&outcome, Outcome::Refused(cause) if foreign::is_in_the_way(cause)).then_some(OTHERS);
-    let wakes = course.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).chain(others);
+    let wakes = desired.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).chain(others);
     let wake = wakes.min();
     applied.map(|_| wake.map_or_else(Action::await_change, Action::requeue))
 }
 
 async fn apply(
     resource: &FlinkHaCluster,
-    course: &Course,
+    desired: &Desired,
     before: &FlinkHaClusterStatus,
     cluster: &Cluster,
     observed: &Observed,
     context: &Context,
 ) -> Result<Outcome, Error> {
-    if course.stops(before) {
+    if desired.begins_stop(before) {
         // What is to come is tried before anything goes.
         let wanted = build::build(&Cluster { spec: resource.spec.clone(), ..cluster.clone() }, &context.environment);
         if let Some(refused) = context.applier.refuses(&wanted, &context.caches).await? {
@@ -203,7 +203,7 @@ fn refusal(problems: &[Problem]) -> Cause {
 pub fn on_error(resource: Arc<FlinkHaCluster>, error: &Error, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = failures.entry(ObjectRef::from_obj(&*resource)).or_default();
-    let delay = (FIRST_RETRY * 2_u32.saturating_pow(*failed)).min(LAST_RETRY);
+    let delay = (FIRST_RETRY_DELAY * 2_u32.saturating_pow(*failed)).min(LONGEST_RETRY_DELAY);
     *failed = (*failed + 1).min(16);
     let (cluster, namespace, error) = (resource.name_any(), resource.namespace(), chain(error));
     tracing::warn!(cluster, namespace, error, ?delay, "failed to reconcile; trying again");

@@ -16,8 +16,8 @@ use super::observe::chain;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, ROLE_LABEL};
 use crate::api::status::FlinkHaClusterStatus;
-use crate::cluster::application::Course;
-use crate::cluster::events::{News, news};
+use crate::cluster::application::Desired;
+use crate::cluster::events::{EventNote, notes};
 use crate::cluster::observed::Observed;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
 use crate::cluster::status::{Outcome, status};
@@ -57,12 +57,12 @@ impl Report {
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
-    pub async fn report(&self, resource: &FlinkHaCluster, course: &Course, observed: &Observed, outcome: &Outcome) -> Result<(), Error> {
+    pub async fn report(&self, resource: &FlinkHaCluster, desired: &Desired, observed: &Observed, outcome: &Outcome) -> Result<(), Error> {
         for role in roles(observed) {
             self.mark(resource, &role).await?;
         }
         let before = self.before(resource);
-        let after = status(resource, course, &before, observed, outcome, Timestamp::now());
+        let after = status(resource, desired, &before, observed, outcome, Timestamp::now());
         if before == after {
             return Ok(());
         }
@@ -76,8 +76,8 @@ impl Report {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(patch)).await;
         patched.map_err(Error::request("write the status of", resource))?;
-        for news in news(&before, &after) {
-            self.publish(resource, &news).await;
+        for notes in notes(&before, &after) {
+            self.publish(resource, &notes).await;
         }
         let uid = resource.metadata.uid.clone().unwrap_or_default();
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, after);
@@ -85,14 +85,14 @@ impl Report {
     }
 
     /// Publishes an event. A failure is only logged: events are for people, and the status says the same.
-    pub async fn publish(&self, resource: &FlinkHaCluster, news: &News) {
+    pub async fn publish(&self, resource: &FlinkHaCluster, notes: &EventNote) {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
-        tracing::info!(cluster = name, namespace, reason = news.reason, "{}", news.message);
+        tracing::info!(cluster = name, namespace, reason = notes.reason, "{}", notes.message);
         let event = Event {
             metadata: ObjectMeta { generate_name: Some(format!("{name}-")), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
-            type_: Some(if news.warning { "Warning" } else { "Normal" }.to_owned()),
-            reason: Some(news.reason.clone()),
-            note: Some(news.message.chars().take(LONGEST_NOTE).collect()),
+            type_: Some(if notes.warning { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(notes.reason.clone()),
+            note: Some(notes.message.chars().take(LONGEST_NOTE).collect()),
             action: Some("Reconcile".to_owned()),
             event_time: Some(MicroTime(Timestamp::now())),
             regarding: Some(resource.object_ref(&())),

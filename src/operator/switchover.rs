@@ -8,7 +8,7 @@ use serde_json::json;
 use super::report::Report;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SWITCHOVER_ANNOTATION};
-use crate::cluster::events::News;
+use crate::cluster::events::EventNote;
 use crate::cluster::observed::Observed;
 use crate::cluster::switchover::{Switchover as Decision, switchover};
 use crate::operator::Error;
@@ -46,9 +46,13 @@ impl Switchover {
                 let leases: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
                 let asked = annotate(&leases, &names::lease(&name), Some(&to), None).await;
                 asked.map_err(Error::request("ask for a switchover of", resource))?;
-                News { warning: false, reason: "SwitchoverAsked".to_owned(), message: format!("the leader was asked to hand over to {to}") }
+                EventNote {
+                    warning: false,
+                    reason: "SwitchoverAsked".to_owned(),
+                    message: format!("the leader was asked to hand over to {to}"),
+                }
             }
-            Decision::Refuse { why } => News { warning: true, reason: "SwitchoverRefused".to_owned(), message: why },
+            Decision::Refuse { why } => EventNote { warning: true, reason: "SwitchoverRefused".to_owned(), message: why },
         };
         report.publish(resource, &news).await;
         Ok(())

@@ -13,8 +13,8 @@ use tower::ServiceBuilder;
 
 /// A connection on which nothing comes is asked for a sign of life, and given up when none comes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-const PING_PATIENCE: Duration = Duration::from_secs(5);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Of a body's own kind, for requests that are passed on.
 pub type HttpClient<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
@@ -48,7 +48,7 @@ fn builder() -> Builder {
     builder
         .timer(TokioTimer::new())
         .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_PATIENCE)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true);
     builder
 }
@@ -57,7 +57,7 @@ fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, kube::Err
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
-    http.set_connect_timeout(Some(CONNECT_PATIENCE));
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
     let mut builder = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
     if let Some(name) = config.tls_server_name.clone().and_then(|name| name.try_into().ok()) {
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::http::{PlainClient, plain_client};
 
 /// Flink lets a request hang for ten minutes when it loses its leader.
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const LIMIT: usize = 16 << 20;
 
 /// The REST endpoint of one JVM.
@@ -50,7 +50,7 @@ impl Rest {
             let bytes = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
             anyhow::Ok((status, bytes))
         };
-        let (status, bytes) = timeout(ANSWER, asked).await.context("the JobManager does not answer")??;
+        let (status, bytes) = timeout(ANSWER_TIMEOUT, asked).await.context("the JobManager does not answer")??;
         let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         anyhow::ensure!(status.is_success() || status == StatusCode::ACCEPTED, "{status}: {}", first_error(&json));
         Ok(json)

@@ -66,7 +66,7 @@ impl Backoff for EverySecond {
     fn reset(&mut self) {}
 }
 
-/// Tells of every version of the Lease that a watch shows, of its [`SAVEPOINT_ANNOTATION`], and of the gateway process that has written it since the version
+/// Signal of every version of the Lease that a watch shows, of its [`SAVEPOINT_ANNOTATION`], and of the gateway process that has written it since the version
 /// before, until it is dropped. What it shows may be old; the elector knows.
 pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option<&str>, Option<&str>)) {
     let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).backoff(EverySecond);

@@ -108,7 +108,7 @@ fn of_request(request: &Request, bases: &Bases, now: u16, clock: Time) -> Print 
         Call::PutCluster { read, .. } => bases.cluster(read),
         Call::PutJob { job, read, .. } => bases.job(*job, read),
         Call::Delete { job, version, .. } => *version = bases.jobs[*job].wrapping_sub(*version),
-        Call::StampCluster { .. } | Call::List { .. } | Call::StampJob { .. } | Call::Post { .. } | Call::Probe | Call::Knock { .. } => {}
+        Call::StampCluster { .. } | Call::List { .. } | Call::StampJob { .. } | Call::Post { .. } | Call::Probe | Call::Ping { .. } => {}
     }
     if let Phase::Answered { answer, .. } = &mut request.phase {
         match answer {

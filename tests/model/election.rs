@@ -2,8 +2,8 @@
 
 use pure::lease::elector::Action;
 use pure::lease::elector::Event;
+use pure::lease::elector::LockView;
 use pure::lease::elector::Read;
-use pure::lease::elector::Shown;
 use pure::lease::elector::Stamping;
 use pure::lease::elector::Time;
 use pure::lease::elector::Write;
@@ -44,7 +44,9 @@ impl Model {
         for action in actions {
             self.carry_out(world, c, action);
         }
-        if self.mutant == Some(Mutant::NotToldBeforeCampaign) && world.candidates[c].shown() == Some(Shown::Standby { told: false }) {
+        if self.mutant == Some(Mutant::NotToldBeforeCampaign)
+            && world.candidates[c].shown() == Some(LockView::Standby { acknowledged: false })
+        {
             let jvm = incarnation(c, world.candidates[c].jvm.incarnation);
             self.tell(world, c, Event::JvmTold { jvm });
         }
@@ -75,7 +77,7 @@ impl Model {
                 world.gateway(c, |gateway| gateway.said = Some(answer));
             }
             Action::Join { holder, member } => self.join(world, c, peers::at(&holder), member),
-            Action::Knock { holder } => self.send(world, c, Call::Knock { to: peers::at(&holder) }),
+            Action::Ping { holder } => self.send(world, c, Call::Ping { to: peers::at(&holder) }),
             Action::ProbeWrite => self.send(world, c, Call::Probe),
             Action::EndJvm { .. } | Action::Publish { .. } | Action::AwaitJobs { .. } => {}
         }

@@ -8,15 +8,15 @@ use pure::flink::lock;
 use pure::gateway::proxy::asker::By;
 use pure::gateway::proxy::request::Call as Asks;
 use pure::gateway::proxy::request::Names;
-use pure::gateway::proxy::translate::Asked;
-use pure::gateway::proxy::translate::Known;
+use pure::gateway::proxy::translate::Facts;
+use pure::gateway::proxy::translate::JvmRequest;
+use pure::gateway::proxy::translate::OnSuccess;
 use pure::gateway::proxy::translate::Plan;
-use pure::gateway::proxy::translate::Tells;
-use pure::gateway::proxy::translate::Then;
+use pure::gateway::proxy::translate::Signal;
 use pure::gateway::proxy::translate::plan;
 use pure::gateway::proxy::translate::stamp;
 use pure::lease::elector::Event;
-use pure::lease::elector::Shown;
+use pure::lease::elector::LockView;
 use pure::lease::term::Incarnation;
 use pure::lease::term::Relation;
 use pure::lease::term::Term;
@@ -85,14 +85,14 @@ impl Model {
 
     fn plan_by(&self, world: &World, c: usize, by: By, call: &Asks, body: &Value) -> Plan {
         let candidate = &world.candidates[c];
-        let shown = candidate.shown().unwrap_or(Shown::Undecided);
+        let shown = candidate.shown().unwrap_or(LockView::Undecided);
         let stored = candidate.gateway.as_ref().and_then(|gateway| gateway.stored.as_ref()).map(json_of_cluster);
         let names = names_of_the_model();
         // No job of the model ends.
         let ended = BTreeSet::new();
         let (now, wall_clock) = (candidate.time(), Timestamp::UNIX_EPOCH);
-        let known = Known { names: &names, shown: &shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
-        plan(&Asked { by, call, body }, &known)
+        let known = Facts { names: &names, shown: &shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
+        plan(&JvmRequest { by, call, body }, &known)
     }
 
     /// How the gateway knows the process behind a connection.
@@ -139,7 +139,7 @@ impl Model {
         let jvm = self.seen_incarnation(world, c);
         self.tell(world, c, Event::JvmHeard { jvm });
         // A request that was held is answered now.
-        let held = matches!(self.plan(world, c, &Asks::ReadLock, &Value::Null), Plan::Hold { tells: Tells::Foreign, .. });
+        let held = matches!(self.plan(world, c, &Asks::ReadLock, &Value::Null), Plan::Hold { signal: Signal::Foreign, .. });
         let told = self.mutant != Some(Mutant::NotToldBeforeCampaign);
         if held && told && world.candidates[c].jvm.leads.is_some() {
             self.is_told(world, c);
@@ -168,18 +168,18 @@ impl Model {
         }
         let gateway = candidate.gateway.as_ref()?;
         match gateway.elector.shown() {
-            Shown::Standby { told: false } | Shown::Free { .. } => {}
-            Shown::Leader { term, .. } if candidate.jvm.leads.is_none() || !stored_in(gateway, &term) => {}
+            LockView::Standby { acknowledged: false } | LockView::Free { .. } => {}
+            LockView::Leader { term, .. } if candidate.jvm.leads.is_none() || !stored_in(gateway, &term) => {}
             _ => return None,
         }
         let mut next = world.clone();
         match self.plan(world, c, &Asks::ReadLock, &Value::Null) {
-            Plan::Answer { tells: Tells::Foreign, .. } => self.is_told(&mut next, c),
+            Plan::Answer { signal: Signal::Foreign, .. } => self.is_told(&mut next, c),
             Plan::Answer { code: 200, .. } => {
                 let stored = gateway.stored.clone()?;
                 self.sees_lock(&mut next, c, &stored);
             }
-            Plan::Forward { then: Then::CheckStamp { term, .. }, .. } => {
+            Plan::Forward { on_success: OnSuccess::CheckStamp { term, .. }, .. } => {
                 let read = self.read_cluster(&mut next, c, &term)?;
                 self.sees_lock(&mut next, c, &read);
             }
@@ -199,7 +199,7 @@ impl Model {
         patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(json!({ "holderIdentity": "me" }).to_string());
         match self.plan(world, c, &Asks::WriteLock, &patch) {
             Plan::Answer { code: 200, .. } => self.leads(world, c),
-            Plan::Forward { then: Then::TookLock(term), .. } => {
+            Plan::Forward { on_success: OnSuccess::TookLock(term), .. } => {
                 self.send(world, c, Call::Lock { term, version: read.version, jvm: me.1 });
             }
             _ => {}
@@ -272,8 +272,8 @@ impl Model {
         let read = match operation {
             Operation::Register(job) | Operation::Unregister(job) => {
                 let read = match self.plan(world, c, &Asks::ReadLock, &Value::Null) {
-                    Plan::Answer { code: 200, tells: Tells::Nothing, .. } => candidate.gateway.as_ref()?.stored.clone()?,
-                    Plan::Forward { then: Then::CheckStamp { term, .. }, .. } => self.read_cluster(&mut next, c, &term)?,
+                    Plan::Answer { code: 200, signal: Signal::Nothing, .. } => candidate.gateway.as_ref()?.stored.clone()?,
+                    Plan::Forward { on_success: OnSuccess::CheckStamp { term, .. }, .. } => self.read_cluster(&mut next, c, &term)?,
                     _ => return None,
                 };
                 (read.jobs[job] == matches!(operation, Operation::Unregister(_))).then_some(Read::Cluster(read))?
@@ -284,7 +284,7 @@ impl Model {
                 (registered && !world.api.jobs[job].finished && world.api.jobs[job].object.is_none()).then_some(Read::Nothing)?
             }
             Operation::Checkpoint(job) | Operation::Delete(job) => match self.plan(world, c, &Asks::ReadJob(job_name(job)), &Value::Null) {
-                Plan::Forward { then: Then::CheckStamp { term, .. }, .. } => {
+                Plan::Forward { on_success: OnSuccess::CheckStamp { term, .. }, .. } => {
                     let read = Read::Job(self.read_job(&mut next, c, job, &term)?);
                     if matches!(operation, Operation::Delete(_)) { Read::Nothing } else { read }
                 }

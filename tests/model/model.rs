@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pure::lease::elector::Event;
+use pure::lease::elector::LockView;
 use pure::lease::elector::Settings;
-use pure::lease::elector::Shown;
 use stateright::Property;
 
 use super::faults::Fault;
@@ -147,7 +147,7 @@ impl Model {
         let written = || world.requests.iter().any(|other| matches!(other.call, Call::WriteLease { .. }));
         let question = match request.call {
             Call::ReadLease { .. } => !written(),
-            Call::Ask { .. } | Call::Knock { .. } | Call::Probe => true,
+            Call::Ask { .. } | Call::Ping { .. } | Call::Probe => true,
             _ => false,
         };
         question && request.phase == Phase::Sent && world.reaches(request)
@@ -317,7 +317,7 @@ impl Model {
         world.cut = self.cut;
         let prelude = Self { mutant: None, ..self.clone() };
         if self.leading {
-            prelude.run_until(&mut world, |world| matches!(world.candidates[0].shown(), Some(Shown::Leader { .. })));
+            prelude.run_until(&mut world, |world| matches!(world.candidates[0].shown(), Some(LockView::Leader { .. })));
             for operation in &self.done {
                 world = prelude.after(&world, &Step::Begins(0, *operation)).expect("the leader begins a write");
                 world = prelude.after(&world, &Step::Writes(0)).expect("the leader writes");

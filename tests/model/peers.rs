@@ -38,7 +38,7 @@ impl World {
         match &request.call {
             Call::Ask { to, .. } => self.joined(request.from, *to) && self.candidates[*to].gateway_runs(),
             // The kernel answers, whatever the gateway does.
-            Call::Knock { to } => self.joined(request.from, *to) && !self.candidates[*to].frozen,
+            Call::Ping { to } => self.joined(request.from, *to) && !self.candidates[*to].frozen,
             call => self.connected(request.from) && (self.api.writable || !call.is_write()),
         }
     }
@@ -46,7 +46,7 @@ impl World {
     /// Is there a way back for the answer?
     pub fn answer_reaches(&self, request: &Request) -> bool {
         match &request.call {
-            Call::Ask { to, .. } | Call::Knock { to } => self.joined(request.from, *to),
+            Call::Ask { to, .. } | Call::Ping { to } => self.joined(request.from, *to),
             _ => self.candidates[request.from].reachable,
         }
     }

@@ -1,6 +1,6 @@
 //! What must hold, and what of the past must be remembered to judge it.
 
-use pure::lease::elector::Shown;
+use pure::lease::elector::LockView;
 use pure::lease::record::Record;
 use pure::lease::term::Term;
 use stateright::Property;
@@ -83,7 +83,7 @@ impl Ghost {
 type Check = fn(&Model, &World) -> bool;
 
 fn leads(candidate: &Candidate) -> bool {
-    matches!(candidate.shown(), Some(Shown::Leader { .. })) && candidate.valid_term().is_some()
+    matches!(candidate.shown(), Some(LockView::Leader { .. })) && candidate.valid_term().is_some()
 }
 
 impl Model {
@@ -105,7 +105,7 @@ impl Model {
     }
 
     fn takes_itself_for_valid(&self, candidate: &Candidate) -> bool {
-        let shown = matches!(candidate.shown(), Some(Shown::Free { .. } | Shown::Leader { .. }));
+        let shown = matches!(candidate.shown(), Some(LockView::Free { .. } | LockView::Leader { .. }));
         candidate.valid_term().is_some() || (shown && self.mutant == Some(Mutant::ValidityIgnored))
     }
 
@@ -124,7 +124,7 @@ impl Model {
 
     /// After every step of an elector: is there a new grant, and was it due?
     pub fn watch_grants(&self, world: &mut World, c: usize) {
-        let Some(Shown::Free { term, .. } | Shown::Leader { term, .. }) = world.candidates[c].shown() else { return };
+        let Some(LockView::Free { term, .. } | LockView::Leader { term, .. }) = world.candidates[c].shown() else { return };
         let grant = self.as_grant(world, c, &term);
         if world.ghost.grants.contains(&grant) {
             return;

@@ -105,7 +105,7 @@ pub enum Call {
         asked: Time,
     },
     /// Does the peer's machine answer?
-    Knock {
+    Ping {
         to: usize,
     },
 }
@@ -139,7 +139,7 @@ impl Call {
     }
 
     pub fn between_peers(&self) -> bool {
-        matches!(self, Call::Ask { .. } | Call::Knock { .. })
+        matches!(self, Call::Ask { .. } | Call::Ping { .. })
     }
 
     pub fn is_write(&self) -> bool {
@@ -158,7 +158,7 @@ impl Call {
     /// Nobody waits, and it can no longer do anything: it need not be remembered.
     fn is_spent(&self, api: &Api, mutant: Option<Mutant>) -> bool {
         match self {
-            Call::ReadLease { .. } | Call::List { .. } | Call::Probe | Call::Ask { .. } | Call::Knock { .. } => true,
+            Call::ReadLease { .. } | Call::List { .. } | Call::Probe | Call::Ask { .. } | Call::Ping { .. } => true,
             Call::WriteLease { version, .. } => mutant != Some(Mutant::LeaseWithoutCas) && *version != api.lease_version,
             Call::StampCluster { term, .. } => api.cluster.as_ref().is_some_and(|cluster| !lower(&cluster.stamp, term)),
             Call::StampJob { term, job, create } => match &api.jobs[*job].object {
@@ -235,7 +235,7 @@ impl Model {
             (Call::Lock { term, jvm, .. }, Answer::Cluster(stored)) => self.lock_answered(world, c, term, *jvm, stored),
             (Call::Probe, _) => self.tell(world, c, Event::Probed { written: true }),
             (Call::Ask { to, term, asked }, Answer::Said(said)) => self.ask_answered(world, c, *to, term, *asked, said),
-            (Call::Knock { .. }, _) => self.tell(world, c, Event::Knocked { answered: true }),
+            (Call::Ping { .. }, _) => self.tell(world, c, Event::Pinged { answered: true }),
             (Call::PutCluster { .. }, Answer::Cluster(stored)) => {
                 world.gateway(c, |gateway| gateway.stored = stored);
             }
@@ -264,7 +264,7 @@ impl Model {
             }
             call @ Call::WriteLease { .. } => self.write_is_unknown(world, c, call),
             Call::Probe => self.tell(world, c, Event::Probed { written: self.mutant == Some(Mutant::ProbesIgnored) }),
-            Call::Knock { .. } => self.tell(world, c, Event::Knocked { answered: false }),
+            Call::Ping { .. } => self.tell(world, c, Event::Pinged { answered: false }),
             Call::Lock { .. } | Call::PutCluster { .. } => {
                 world.gateway(c, |gateway| gateway.stored = None);
             }

@@ -47,7 +47,7 @@ impl Model {
             }
             Call::PutJob { write, job, read } => self.put_job(world, *write, *job, read),
             Call::Post { write, job, stamp, with_data } => self.post_job(world, *write, *job, stamp, *with_data),
-            Call::Probe | Call::Knock { .. } => Answer::Nothing,
+            Call::Probe | Call::Ping { .. } => Answer::Nothing,
             Call::Ask { to, term, .. } => self.answer_ask(world, *to, term),
             Call::Delete { write, job, uid, version } => self.delete_job(world, *write, *job, *uid, *version),
         }

@@ -30,7 +30,7 @@ impl<T: Clone> Shared<T> {
         Self(Arc::new(Node { print: Mutex::new(None), value }))
     }
 
-    /// Copies the value if other states have it too.
+    /// Snapshots the value if other states have it too.
     pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
         let node = Arc::make_mut(&mut self.0);
         node.print = Mutex::new(None);

@@ -6,8 +6,8 @@ use pure::lease::elector::Answer;
 use pure::lease::elector::Elector;
 use pure::lease::elector::Event;
 use pure::lease::elector::Identity;
+use pure::lease::elector::LockView;
 use pure::lease::elector::Settings;
-use pure::lease::elector::Shown;
 use pure::lease::elector::Time;
 use pure::lease::record::Record;
 use pure::lease::term::Incarnation;
@@ -258,14 +258,14 @@ impl Candidate {
         !self.frozen && self.jvm.life == Life::Running
     }
 
-    pub fn shown(&self) -> Option<Shown> {
+    pub fn shown(&self) -> Option<LockView> {
         Some(self.gateway.as_ref()?.elector.shown())
     }
 
     /// The term in which the JVM is told that it leads, or may lead, and that the gateway takes for valid.
     pub fn valid_term(&self) -> Option<Term> {
         match self.shown()? {
-            Shown::Free { term, until } | Shown::Leader { term, until } if self.time() < until => Some(term),
+            LockView::Free { term, until } | LockView::Leader { term, until } if self.time() < until => Some(term),
             _ => None,
         }
     }

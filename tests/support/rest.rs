@@ -132,7 +132,7 @@ impl Rest {
         answer(self.client.post(format!("{}/jobs/{job}/stop", self.base)).json(&body).timeout(seconds(60))).await.map(drop)
     }
 
-    /// Tells Flink to end its cluster, jobs and all.
+    /// Signal Flink to end its cluster, jobs and all.
     pub async fn end_cluster(&self) -> Result<()> {
         answer(self.client.delete(format!("{}/cluster", self.base))).await.map(drop)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flinkha::api::zookeeper::Scheme;
 use flinkha::flink::zookeeper::{Paths, address as address_in};
-use flinkha::gateway::quorum::{connect, own_way};
+use flinkha::gateway::quorum::{connect, tunnel_on_loopback};
 use flinkha::world::quorum::auth::Identity;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::Role;
@@ -144,7 +144,7 @@ impl Quorum {
                 Security::Sasl => {
                     let identity = Identity { scheme: Scheme::Sasl, username: USER.to_owned(), password: PASSWORD.to_owned() };
                     let quorum = flinkha::world::quorum::Quorum::new(&servers).with_identity(identity);
-                    let way = self.way.get_or_try_init(|| own_way(&quorum)).await.expect("a way to the quorum");
+                    let way = self.way.get_or_try_init(|| tunnel_on_loopback(&quorum)).await.expect("a way to the quorum");
                     connect(*way, &quorum).await.ok()
                 }
             }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use flinkha::flink::zookeeper::Paths;
 use flinkha::gateway::gc::collector::Collector;
-use flinkha::gateway::gc::ledger::Book;
-use flinkha::gateway::gc::ownership::Claim;
+use flinkha::gateway::gc::ledger::Ledger;
+use flinkha::gateway::gc::ownership::Ownership;
 use flinkha::gateway::gc::pointer_store::{Pointers, Znodes};
 use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
 use flinkha::gateway::proxy::request::Names;
 use flinkha::gateway::shared::{Clock, Shared};
-use flinkha::lease::elector::{Shown, Time};
+use flinkha::lease::elector::{LockView, Time};
 use flinkha::lease::term::{Incarnation, Term};
 use flinkha::ledger::election::Notes;
 use flinkha::world::storage::Storage;
@@ -34,9 +34,9 @@ pub struct Leader {
     /// The JVM's: when it ends, so does the leadership.
     session: Mutex<Option<Client>>,
     pub gate: Arc<Gate>,
-    book: Book,
+    ledger: Ledger,
     storage: Storage,
-    shown: watch::Sender<Shown>,
+    shown: watch::Sender<LockView>,
     latch: String,
     _ways: [Way; 2],
 }
@@ -54,10 +54,10 @@ impl Leader {
         let to_quorum = to_zookeeper(servers.split(',').next().expect("a server").to_owned(), &gate).await;
         let to_bucket = to_storage(&rig.http, rig.s3.configuration()["s3.endpoint"].clone(), &gate).await;
         let (events, _) = mpsc::unbounded_channel();
-        let (shown, seen) = watch::channel(Shown::Standby { told: true });
+        let (shown, seen) = watch::channel(LockView::Standby { acknowledged: true });
         let names = Names { namespace: NAMESPACE.to_owned(), cluster_id: scene.cluster.clone() };
         let znodes = znodes(paths, to_quorum.address, &latch).await;
-        let book = Book {
+        let ledger = Ledger {
             shared: Arc::new(Shared::new(names, Clock::new(), events, seen)),
             client: to_kubernetes(rig.admin.clone(), NAMESPACE, &gate),
             cluster: scene.cluster.clone(),
@@ -66,7 +66,7 @@ impl Leader {
         let mut configuration = rig.s3.configuration();
         configuration.insert("s3.endpoint".to_owned(), format!("http://{}", to_bucket.address));
         let storage = Storage::new(&rig.storage(), &scene.high_availability_id(), &configuration).expect("a storage that is reached");
-        Self { session: Mutex::new(Some(session)), gate, book, storage, shown, latch, _ways: [to_quorum, to_bucket] }
+        Self { session: Mutex::new(Some(session)), gate, ledger, storage, shown, latch, _ways: [to_quorum, to_bucket] }
     }
 
     /// Takes a term and tells the gateway's parts of it, as `gateway/zookeeper/election.rs` does.
@@ -74,9 +74,9 @@ impl Leader {
         let jvm = Incarnation { pid: i32::MAX, started: 1 };
         let term = Term { number: 0, pod_uid: "uid".to_owned(), process: self.latch.replace(['/', '.'], ""), jvm };
         let taken = |notes: &Notes| Some(notes.taken("pod", term.clone(), Timestamp::now()));
-        let term = self.book.note_election(taken).await.expect("a term").term.expect("a term");
-        self.book.note_ended().await.expect("the ledger");
-        self.shown.send_replace(Shown::Leader { term, until: Time(u64::MAX) });
+        let term = self.ledger.note_election(taken).await.expect("a term").term.expect("a term");
+        self.ledger.note_ended().await.expect("the ledger");
+        self.shown.send_replace(LockView::Leader { term, until: Time(u64::MAX) });
     }
 
     /// From the term to the moment when nothing is left to be done.
@@ -99,14 +99,14 @@ impl Leader {
 
     /// Collects until it is dropped.
     pub async fn collect(&self) {
-        let claim = Claim::new(Ok(self.storage.clone()));
-        Collector { book: self.book.clone(), claim, run: None }.run().await;
+        let ownership = Ownership::new(Ok(self.storage.clone()));
+        Collector { ledger: self.ledger.clone(), ownership, run: None }.run().await;
     }
 
     async fn sweep(&self) {
         // What no pointer names is an orphan at once: nothing but a pointer or the ledger protects a file.
         let settings = Settings { delete: true, age: Duration::ZERO, period: Duration::from_millis(1) };
-        Sweeper { book: self.book.clone(), storage: Some(self.storage.clone()), settings }.run().await;
+        Sweeper { ledger: self.ledger.clone(), storage: Some(self.storage.clone()), settings }.run().await;
     }
 
     async fn until_collected(&self, scene: &Scene, rig: &Rig) {
@@ -123,7 +123,7 @@ impl Leader {
     }
 
     async fn until_swept(&self) {
-        while self.book.shared.swept().is_none() {
+        while self.ledger.shared.swept().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -139,8 +139,8 @@ impl Leader {
 
     /// The gateway hears of it.
     pub fn step_down(&self) {
-        self.shown.send_replace(Shown::Standby { told: true });
-        let Pointers::Znodes(znodes) = &self.book.pointers else { unreachable!("znodes") };
+        self.shown.send_replace(LockView::Standby { acknowledged: true });
+        let Pointers::Znodes(znodes) = &self.ledger.pointers else { unreachable!("znodes") };
         znodes.lead_by(None);
     }
 }

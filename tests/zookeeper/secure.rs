@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use flinkha::api::zookeeper::Scheme;
 use flinkha::flink::zookeeper::{HEADER, Session, attach, session_of_response};
-use flinkha::gateway::quorum::{connect, own_way};
+use flinkha::gateway::quorum::{connect, tunnel_on_loopback};
 use flinkha::world::quorum::auth::Identity;
 use flinkha::world::quorum::{self, Ended};
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ fn identity(scheme: Scheme) -> Identity {
 }
 
 async fn trouble(quorum: &quorum::Quorum) -> String {
-    let way = own_way(quorum).await.expect("a way to the quorum");
+    let way = tunnel_on_loopback(quorum).await.expect("a way to the quorum");
     let why = connect(way, quorum).await.expect_err("a refusal").to_string();
     say(format!("another scheme: {why}"));
     why

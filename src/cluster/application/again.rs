@@ -1,7 +1,7 @@
 //! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of
 //! those before it.
 
-use super::lifecycle::Seen;
+use super::lifecycle::Inputs;
 use super::{Progress, job_id};
 use crate::api::application::Application;
 use crate::ha_data::handover::Stored;
@@ -52,11 +52,11 @@ pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> 
 
 /// Puts right what an operator of an earlier version has decided: its starts could fall behind the ledger's, and it
 /// named no predecessors.
-pub(super) fn mend(seen: &Seen<'_>, application: &mut Application) {
-    if seen.progress.start > application.starts {
-        application.starts = seen.progress.start + 1;
+pub(super) fn mend(inputs: &Inputs<'_>, application: &mut Application) {
+    if inputs.progress.start > application.starts {
+        application.starts = inputs.progress.start + 1;
     }
     if application.replaces.is_empty() {
-        application.replaces = predecessors(seen.uid, application);
+        application.replaces = predecessors(inputs.uid, application);
     }
 }

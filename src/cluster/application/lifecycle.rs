@@ -16,14 +16,14 @@ use crate::ha_data::handover::Stored;
 use crate::ledger::jobs;
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
-const COLLECTION: SignedDuration = SignedDuration::from_secs(60);
+const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 /// A cause that does not go by itself is waited for so long.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+const LASTING_CAUSE_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 const LASTING: [&str; 3] = ["ImagePullFailed", "ContainerNotStarted", "CrashLooping"];
 
 /// What is seen.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct Inputs<'a> {
     /// UID of the resource.
     pub uid: &'a str,
     pub generation: i64,
@@ -56,9 +56,9 @@ pub struct Decision {
 }
 
 /// Decides.
-pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>, seen: &Seen<'_>) -> Decision {
-    let application = before.cloned().unwrap_or_else(|| begin(wanted, job, seen));
-    let mut step = Step { wanted, job, seen, decision: Decision { application, ..Decision::default() } };
+pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>, inputs: &Inputs<'_>) -> Decision {
+    let application = before.cloned().unwrap_or_else(|| begin(wanted, job, inputs));
+    let mut step = Step { wanted, job, inputs, decision: Decision { application, ..Decision::default() } };
     match step.application().phase {
         Phase::Starting | Phase::Halted => step.starting(),
         Phase::Running => step.running(),
@@ -75,18 +75,18 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>
     let ended = phase == Phase::Ending && step.tombstone().is_none_or(|job| step.is_collected(job));
     step.decision.stopped = ended || super::has_no_pods(phase);
     step.decision.request = step.request();
-    let own = step.application().job_id == seen.progress.job;
-    step.application_mut().job_state = if own && !step.decision.stopped { seen.progress.state.clone() } else { String::new() };
+    let own = step.application().job_id == inputs.progress.job;
+    step.application_mut().job_state = if own && !step.decision.stopped { inputs.progress.state.clone() } else { String::new() };
     step.decision
 }
 
 /// A resource that is new, or was created again: then the run goes on whose data was retained.
-fn begin(wanted: &FlinkHaClusterSpec, job: &Job, seen: &Seen<'_>) -> Application {
-    let again::Found { retained, has_state, starts, replaces } = again::find(seen.progress, seen.jobs, seen.stored);
+fn begin(wanted: &FlinkHaClusterSpec, job: &Job, inputs: &Inputs<'_>) -> Application {
+    let again::Found { retained, has_state, starts, replaces } = again::find(inputs.progress, inputs.jobs, inputs.stored);
     Application {
         phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
-        since: Some(seconds(seen.now)),
-        job_id: retained.unwrap_or_else(|| job_id(seen.uid, 1)),
+        since: Some(seconds(inputs.now)),
+        job_id: retained.unwrap_or_else(|| job_id(inputs.uid, 1)),
         runs: 1,
         starts: starts + 1,
         replaces,
@@ -107,7 +107,7 @@ pub(super) fn json(spec: &FlinkHaClusterSpec) -> String {
 pub(super) struct Step<'a> {
     pub wanted: &'a FlinkHaClusterSpec,
     pub job: &'a Job,
-    pub seen: &'a Seen<'a>,
+    pub inputs: &'a Inputs<'a>,
     decision: Decision,
 }
 
@@ -121,7 +121,7 @@ impl Step<'_> {
     }
 
     pub fn enter(&mut self, phase: Phase) {
-        let since = Some(seconds(self.seen.now));
+        let since = Some(seconds(self.inputs.now));
         let application = self.application_mut();
         if application.phase != phase {
             (application.phase, application.since) = (phase, since);
@@ -130,7 +130,7 @@ impl Step<'_> {
 
     /// Makes a run that takes the place of the one before. Of several that did not come up, the run before all of them has the state.
     pub fn new_run(&mut self, restored_from: Option<String>) {
-        let uid = self.seen.uid;
+        let uid = self.inputs.uid;
         let application = self.application_mut();
         application.runs += 1;
         let before = std::mem::replace(&mut application.job_id, job_id(uid, application.runs));
@@ -146,8 +146,8 @@ impl Step<'_> {
         }
         self.application_mut().version = version(&spec);
         self.application_mut().deployed = json(&spec);
-        self.application_mut().starts = self.application().starts.max(self.seen.progress.start) + 1;
-        self.application_mut().replaces = again::predecessors(self.seen.uid, self.application());
+        self.application_mut().starts = self.application().starts.max(self.inputs.progress.start) + 1;
+        self.application_mut().replaces = again::predecessors(self.inputs.uid, self.application());
         self.enter(Phase::Starting);
     }
 
@@ -160,26 +160,26 @@ impl Step<'_> {
     }
 
     pub fn tombstone_of(&self, run: &str) -> Option<&jobs::Job> {
-        self.seen.jobs.iter().find(|job| job.id == run && job.has_ended())
+        self.inputs.jobs.iter().find(|job| job.id == run && job.has_ended())
     }
 
     pub fn elapsed(&self) -> SignedDuration {
-        self.application().since.as_ref().map_or(SignedDuration::ZERO, |since| self.seen.now.duration_since(since.0))
+        self.application().since.as_ref().map_or(SignedDuration::ZERO, |since| self.inputs.now.duration_since(since.0))
     }
 
     /// The deployed version of this run has begun, by what its leader says.
     pub fn has_begun(&self) -> bool {
-        self.seen.progress.job == self.application().job_id && self.seen.progress.version == self.application().version
+        self.inputs.progress.job == self.application().job_id && self.inputs.progress.version == self.application().version
     }
 
     /// All its tasks have run, since its pods were brought there last.
     fn is_up(&self) -> bool {
-        self.has_begun() && self.seen.progress.start == self.application().starts && self.seen.progress.up.is_some()
+        self.has_begun() && self.inputs.progress.start == self.application().starts && self.inputs.progress.up.is_some()
     }
 
     /// The main method has failed, since the pods were brought there last.
     fn main_failed(&self) -> Option<String> {
-        self.seen.progress.error.clone().filter(|_| self.has_begun() && self.seen.progress.start == self.application().starts)
+        self.inputs.progress.error.clone().filter(|_| self.has_begun() && self.inputs.progress.start == self.application().starts)
     }
 
     /// A definition that is wanted, is not deployed and has not failed.
@@ -189,7 +189,7 @@ impl Step<'_> {
     }
 
     fn starting(&mut self) {
-        again::mend(self.seen, &mut self.decision.application);
+        again::mend(self.inputs, &mut self.decision.application);
         let can_go_back =
             self.application().phase == Phase::Starting && upgrade::is_in_progress(self.application()) && self.stable().is_some();
         if let Some(ended) = self.tombstone().cloned() {
@@ -213,8 +213,8 @@ impl Step<'_> {
         }
         let deadline = humantime::parse_duration(&self.job.upgrade_deadline).unwrap_or(Duration::from_secs(300));
         let deadline = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
-        let lasting = self.seen.causes.iter().find(|cause| LASTING.contains(&cause.reason));
-        let gives_up = self.elapsed() >= deadline || (lasting.is_some() && self.elapsed() >= PATIENCE.min(deadline));
+        let lasting = self.inputs.causes.iter().find(|cause| LASTING.contains(&cause.reason));
+        let gives_up = self.elapsed() >= deadline || (lasting.is_some() && self.elapsed() >= LASTING_CAUSE_TIMEOUT.min(deadline));
         if can_go_back && gives_up {
             let late = || format!("not all tasks ran within {}", self.job.upgrade_deadline);
             return upgrade::roll_back(self, lasting.map_or_else(late, |cause| cause.message.clone()));
@@ -222,7 +222,7 @@ impl Step<'_> {
         if self.application().phase == Phase::Starting && upgrade::is_rolled_back(self.application()) && self.elapsed() >= deadline {
             return upgrade::halt(self, format!("going back did not help: not all tasks ran within {}", self.job.upgrade_deadline));
         }
-        let left = deadline.min(if lasting.is_some() { PATIENCE } else { deadline }) - self.elapsed();
+        let left = deadline.min(if lasting.is_some() { LASTING_CAUSE_TIMEOUT } else { deadline }) - self.elapsed();
         self.wake_after(left.max(SignedDuration::from_secs(1)));
     }
 
@@ -231,8 +231,8 @@ impl Step<'_> {
             return self.end(&ended);
         }
         if self.job.state == JobState::Suspended {
-            let id = format!("suspend-{}", self.seen.generation);
-            let failed = self.seen.progress.savepoint.as_ref().is_some_and(|answer| answer.id == id && answer.error.is_some());
+            let id = format!("suspend-{}", self.inputs.generation);
+            let failed = self.inputs.progress.savepoint.as_ref().is_some_and(|answer| answer.id == id && answer.error.is_some());
             return match self.job.upgrade_mode {
                 UpgradeMode::Savepoint if failed => {}
                 UpgradeMode::Savepoint => self.ask_to_stop(id),
@@ -270,7 +270,7 @@ impl Step<'_> {
 
     /// What became of a savepoint; `None` while that is not known.
     fn answer_to(&self, id: &str) -> Option<Result<Savepoint, String>> {
-        let answer = self.seen.progress.savepoint.as_ref().filter(|answer| answer.id == id)?;
+        let answer = self.inputs.progress.savepoint.as_ref().filter(|answer| answer.id == id)?;
         match (&answer.path, &answer.error) {
             (Some(path), _) => {
                 let at = answer.at.parse().ok().map(seconds);
@@ -313,7 +313,7 @@ impl Step<'_> {
         if let Some(ended) = self.tombstone().cloned().filter(|_| self.application().phase != Phase::RollingBack) {
             return self.end(&ended);
         }
-        if !self.seen.pods {
+        if !self.inputs.pods {
             on(self);
         }
     }
@@ -344,7 +344,7 @@ impl Step<'_> {
         let failed = self.application().result.as_deref() == Some("Failed");
         self.application_mut().error = cause.or_else(|| failed.then(|| "the job failed".to_owned()));
         let collected = self.tombstone().is_none_or(|ended| self.is_collected(ended));
-        if collected && !self.seen.pods {
+        if collected && !self.inputs.pods {
             self.decision.clean = true;
             self.enter(Phase::Ended);
             return self.ended();
@@ -357,7 +357,7 @@ impl Step<'_> {
     /// Nothing is left of its HA data, or it has been waited for long enough.
     fn is_collected(&self, ended: &jobs::Job) -> bool {
         let at: Option<Timestamp> = ended.ended.as_ref().and_then(|at| at.parse().ok());
-        ended.collected.is_some() || at.is_none_or(|at| self.seen.now.duration_since(at) > COLLECTION)
+        ended.collected.is_some() || at.is_none_or(|at| self.inputs.now.duration_since(at) > COLLECTION_TIMEOUT)
     }
 
     fn ended(&mut self) {
@@ -395,7 +395,7 @@ impl Step<'_> {
         let directory = savepoint_directory(self.wanted)?;
         Some(Request {
             job: self.application().job_id.clone(),
-            directory: format!("{}/{}/{id}", directory.trim_end_matches('/'), self.seen.own_directory),
+            directory: format!("{}/{}/{id}", directory.trim_end_matches('/'), self.inputs.own_directory),
             stop: self.application().phase == Phase::Savepointing,
             id,
         })

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::application::lifecycle::{Decision, Seen};
+use super::application::lifecycle::{Decision, Inputs};
 use super::build::digest;
 use super::cause::{self, Cause};
 use super::observed::Observed;
@@ -59,22 +59,22 @@ impl Run {
 
 /// What is to be there: made from the resource, and for an application from what became of it.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct Desired {
     /// The spec that the pods are made from. While a definition fails or is being replaced it is an earlier one.
     pub spec: FlinkHaClusterSpec,
     /// Of an application.
     pub decision: Option<Decision>,
     /// Nothing is carried out: the resource cannot be applied.
-    pub held: bool,
+    pub frozen: bool,
     /// Why nothing could be decided.
     pub undecided: Option<Cause>,
 }
 
-impl Course {
+impl Desired {
     /// Of a resource whose status was `before`.
     pub fn of(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed, now: Timestamp) -> Self {
         let wanted = &resource.spec;
-        let undecided = Self { spec: wanted.clone(), decision: None, held: false, undecided: None };
+        let undecided = Self { spec: wanted.clone(), decision: None, frozen: false, undecided: None };
         let Some(job) = &wanted.job else { return undecided };
         let metadata = &resource.metadata;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -83,11 +83,11 @@ impl Course {
         if let Some(cause) = observed.unreadable(&text(&metadata.name)) {
             let deployed = before.application.as_ref().and_then(|application| serde_json::from_str(&application.deployed).ok());
             let spec = deployed.unwrap_or(undecided.spec);
-            return Self { spec, undecided: Some(cause), ..undecided }.held(before);
+            return Self { spec, undecided: Some(cause), ..undecided }.frozen(before);
         }
         let (uid, own_directory) =
             (text(&metadata.uid), names::high_availability_cluster_id(&text(&metadata.namespace), &text(&metadata.name)));
-        let seen = Seen {
+        let inputs = Inputs {
             uid: &uid,
             generation: metadata.generation.unwrap_or_default(),
             own_directory: &own_directory,
@@ -98,9 +98,9 @@ impl Course {
             causes: &cause::causes(observed),
             now,
         };
-        let decision = lifecycle::step(wanted, job, before.application.as_ref(), &seen);
+        let decision = lifecycle::step(wanted, job, before.application.as_ref(), &inputs);
         let spec = serde_json::from_str(&decision.application.deployed).unwrap_or_else(|_| wanted.clone());
-        Self { spec, decision: Some(decision), held: false, undecided: None }
+        Self { spec, decision: Some(decision), frozen: false, undecided: None }
     }
 
     pub fn application(&self) -> Option<&Application> {
@@ -109,11 +109,11 @@ impl Course {
 
     /// What was decided is not carried out, because the resource cannot be applied: the application stays what it was, and so does what the leader was
     /// asked for.
-    pub fn held(mut self, before: &FlinkHaClusterStatus) -> Self {
+    pub fn frozen(mut self, before: &FlinkHaClusterStatus) -> Self {
         let stopped = |application: &Application| has_no_pods(application.phase);
         self.decision =
             before.application.clone().map(|application| Decision { stopped: stopped(&application), application, ..Decision::default() });
-        self.held = true;
+        self.frozen = true;
         self
     }
 
@@ -124,7 +124,7 @@ impl Course {
     }
 
     /// A running job begins to be stopped for another definition.
-    pub fn stops(&self, before: &FlinkHaClusterStatus) -> bool {
+    pub fn begins_stop(&self, before: &FlinkHaClusterStatus) -> bool {
         let stopping = |application: &Application| matches!(application.phase, Phase::Upgrading | Phase::Savepointing);
         self.application().is_some_and(stopping) && !before.application.as_ref().is_some_and(stopping)
     }

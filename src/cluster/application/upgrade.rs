@@ -35,7 +35,7 @@ fn conclude(application: &mut Application, result: &str, why: Option<String>) {
 
 /// Writes down that it begins.
 pub(super) fn record(step: &mut Step<'_>) {
-    let (now, generation, mode) = (seconds(step.seen.now), step.seen.generation, step.job.upgrade_mode);
+    let (now, generation, mode) = (seconds(step.inputs.now), step.inputs.generation, step.job.upgrade_mode);
     let application = step.application_mut();
     application.refused = None;
     application.error = None;
@@ -52,7 +52,7 @@ pub(super) fn begin(step: &mut Step<'_>) {
     let runs = step.application().phase == Phase::Running;
     record(step);
     match step.job.upgrade_mode {
-        UpgradeMode::Savepoint if runs => return step.ask_to_stop(format!("upgrade-{}", step.seen.generation)),
+        UpgradeMode::Savepoint if runs => return step.ask_to_stop(format!("upgrade-{}", step.inputs.generation)),
         UpgradeMode::Stateless => step.new_run(None),
         UpgradeMode::Savepoint | UpgradeMode::LastState => {}
     }
@@ -68,7 +68,7 @@ pub(super) fn restored_from(application: &mut Application, path: &str) {
 
 /// All tasks run.
 pub(super) fn came_up(step: &mut Step<'_>) {
-    let now = step.seen.now;
+    let now = step.inputs.now;
     let application = step.application_mut();
     if is_in_progress(application) {
         conclude(application, SUCCEEDED, None);
@@ -103,7 +103,7 @@ pub(super) fn refuse(step: &mut Step<'_>, why: String) {
 /// Goes back to the last definition that worked, with the state that the failed one found.
 pub(super) fn roll_back(step: &mut Step<'_>, why: String) {
     let (ended, begun) = (step.tombstone().is_some(), step.has_begun());
-    let found = step.seen.progress.before.clone().filter(|_| begun);
+    let found = step.inputs.progress.before.clone().filter(|_| begun);
     let previous = step.application().previous_job_id.clone();
     // One in whose place this one began has not ended by itself: this one found its last checkpoint.
     let has_ended = |run: &String| step.tombstone_of(run).is_some_and(|job| job.state != SUPERSEDED);

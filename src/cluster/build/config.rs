@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::zookeeper::needs_way;
+use super::zookeeper::needs_sidecar;
 use crate::api::names;
 use crate::api::v1alpha1::Resources;
 use crate::api::zookeeper::{Acl, ZooKeeper};
@@ -17,7 +17,7 @@ pub fn config_map(cluster: &Cluster) -> Value {
     super::object(cluster, "v1", "ConfigMap", &names::flink_config(&cluster.name), json!({ "data": files }))
 }
 
-/// Tells two configurations apart as one kind of pod reads them: pods carry it, so that a change of what they read replaces them. `others`:
+/// Signal two configurations apart as one kind of pod reads them: pods carry it, so that a change of what they read replaces them. `others`:
 /// beginning of the keys that only the other kind reads.
 pub fn digest(cluster: &Cluster, others: &str) -> String {
     let read: Configuration = configuration(cluster).into_iter().filter(|(key, _)| !key.starts_with(others)).collect();
@@ -92,7 +92,7 @@ fn of_kubernetes(cluster: &Cluster) -> Configuration {
 /// What leads Flink to its quorum. JobManagers are led through their gateways by an option on their command line, which is stronger than this file;
 /// TaskManagers go there themselves, or through a sidecar of their own.
 fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
-    let quorum = if needs_way(zookeeper) { names::jvm_address() } else { zookeeper.quorum.clone() };
+    let quorum = if needs_sidecar(zookeeper) { names::jvm_address() } else { zookeeper.quorum.clone() };
     let creator = zookeeper.acl == Acl::Creator;
     let owned = [
         ("high-availability.type", "zookeeper".to_owned()),

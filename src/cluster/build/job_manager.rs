@@ -48,7 +48,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
             application::arguments(cluster),
         ]
         .concat(),
-        environment: [vec![json!({ "name": "JOB_MANAGER_RPC_ADDRESS", "value": "$(POD_IP)" })], way_of_flink(cluster)].concat(),
+        environment: [vec![json!({ "name": "JOB_MANAGER_RPC_ADDRESS", "value": "$(POD_IP)" })], api_server_of_flink(cluster)].concat(),
         ports: vec![("rpc", names::RPC_PORT), ("blob", names::BLOB_PORT), ("rest", names::REST_PORT)],
         ready_port: names::REST_PORT,
         resources: &spec.resources,
@@ -114,7 +114,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
 }
 
 /// How Flink finds its gateway: as an API server, or as a server of the quorum.
-fn way_of_flink(cluster: &Cluster) -> Vec<Value> {
+fn api_server_of_flink(cluster: &Cluster) -> Vec<Value> {
     if cluster.zookeeper().is_some() {
         return Vec::new();
     }

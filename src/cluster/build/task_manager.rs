@@ -23,7 +23,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         template: &spec.pod_template,
     };
     let mut template = pod::template(cluster, &component, configuration_digest);
-    zookeeper::add_way(&mut template, cluster, environment);
+    zookeeper::add_sidecar(&mut template, cluster, environment);
     let body = json!({
         "spec": {
             "replicas": cluster.replicas(spec.replicas),

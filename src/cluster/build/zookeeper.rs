@@ -60,13 +60,13 @@ pub fn tls(cluster: &Cluster) -> Option<(Value, Value)> {
 }
 
 /// Do TaskManagers need a sidecar?
-pub fn needs_way(zookeeper: &ZooKeeper) -> bool {
+pub fn needs_sidecar(zookeeper: &ZooKeeper) -> bool {
     zookeeper.tls.is_some() || zookeeper.authentication.is_some()
 }
 
 /// The sidecar of a TaskManager, if it needs one: nothing but the way to the quorum.
-pub fn add_way(template: &mut Value, cluster: &Cluster, environment: &Environment) {
-    if !cluster.zookeeper().is_some_and(needs_way) {
+pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Environment) {
+    if !cluster.zookeeper().is_some_and(needs_sidecar) {
         return;
     }
     let (volumes, mounts): (Vec<Value>, Vec<Value>) = tls(cluster).into_iter().unzip();

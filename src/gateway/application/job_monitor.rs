@@ -8,25 +8,25 @@ use tokio::time::sleep;
 
 use crate::cluster::application::Run;
 use crate::flink::result::cause_of;
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 use crate::ha_data::handover::begin;
 use crate::lease::term::Term;
 use crate::world::flink_rest::Rest;
 
 /// Between two looks. Costs no request to the API server.
-const PERIOD: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Follows one run.
-pub struct Follower {
-    pub book: Book,
+pub struct JobMonitor {
+    pub ledger: Ledger,
     pub rest: Rest,
     pub run: Run,
 }
 
-impl Follower {
+impl JobMonitor {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.book.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
@@ -44,14 +44,14 @@ impl Follower {
                 }
             }
             last = now;
-            sleep(PERIOD).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     async fn tell(&self, term: &Term, seen: &Look) -> anyhow::Result<()> {
         let up = seen.all_run.then(|| Timestamp::now().to_string());
         let is_ours = |job: &str, version: &str| job == self.run.job_id && version == self.run.version;
-        self.book
+        self.ledger
             .change_progress(term, |progress| {
                 // Pods of a later start are on the way: what is told from now on is told by them.
                 if progress.start > self.run.start {

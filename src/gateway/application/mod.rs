@@ -5,9 +5,9 @@ pub mod handover;
 pub mod job_monitor;
 pub mod savepoints;
 
-use super::application::job_monitor::Follower;
-use super::application::savepoints::Savepointer;
-use super::gc::ledger::Book;
+use super::application::job_monitor::JobMonitor;
+use super::application::savepoints::SavepointTaker;
+use super::gc::ledger::Ledger;
 use crate::cluster::application::Run;
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
@@ -15,19 +15,19 @@ use crate::world::storage::reach::FlinkConfiguration;
 
 /// Serves one run.
 pub struct Application {
-    follower: Follower,
-    savepointer: Savepointer,
+    job_monitor: JobMonitor,
+    savepoint_taker: SavepointTaker,
 }
 
 impl Application {
-    pub fn new(book: &Book, storage: Option<&Storage>, rest: &Rest, run: &Run, configuration: FlinkConfiguration) -> Self {
-        let (book, rest, run) = (book.clone(), rest.clone(), run.clone());
-        let follower = Follower { book: book.clone(), rest: rest.clone(), run: run.clone() };
-        Self { follower, savepointer: Savepointer { book, storage: storage.cloned(), rest, run, configuration } }
+    pub fn new(ledger: &Ledger, storage: Option<&Storage>, rest: &Rest, run: &Run, configuration: FlinkConfiguration) -> Self {
+        let (ledger, rest, run) = (ledger.clone(), rest.clone(), run.clone());
+        let job_monitor = JobMonitor { ledger: ledger.clone(), rest: rest.clone(), run: run.clone() };
+        Self { job_monitor, savepoint_taker: SavepointTaker { ledger, storage: storage.cloned(), rest, run, configuration } }
     }
 
     /// Runs until the process ends.
     pub async fn run(self) {
-        tokio::join!(self.follower.run(), self.savepointer.run());
+        tokio::join!(self.job_monitor.run(), self.savepoint_taker.run());
     }
 }

@@ -12,44 +12,44 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::application::{Answer, Request, Run};
 use crate::flink::result::{Store, cause_of};
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 use crate::lease::term::Term;
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 use crate::world::storage::artifact::{is_savepoint, savepoint_in};
 use crate::world::storage::reach::FlinkConfiguration;
 
-const PERIOD: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Between the end of a savepoint and the end of its job.
-const IDLE: Duration = Duration::from_secs(10);
+const JOB_END_TIMEOUT: Duration = Duration::from_secs(10);
 /// A failed try of something that is to be tried again.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Answers requests for one run.
-pub struct Savepointer {
-    pub book: Book,
+pub struct SavepointTaker {
+    pub ledger: Ledger,
     pub storage: Option<Storage>,
     pub rest: Rest,
     pub run: Run,
     pub configuration: FlinkConfiguration,
 }
 
-impl Savepointer {
+impl SavepointTaker {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.book.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
-        let mut requests = self.book.shared.savepoint_requests();
+        let mut requests = self.ledger.shared.savepoint_requests();
         loop {
             let request = requests.borrow_and_update().clone().filter(|request| request.job == self.run.job_id);
             if let Some(request) = request {
                 while let Err(error) = self.answer(term, &request).await {
                     tracing::warn!(error = format!("{error:#}"), request.id, "failed to take the savepoint; trying again");
-                    sleep(PAUSE).await;
+                    sleep(RETRY_INTERVAL).await;
                 }
-                self.book.shared.savepoint_answered(&request.id);
+                self.ledger.shared.savepoint_answered(&request.id);
             }
             if requests.changed().await.is_err() {
                 return;
@@ -60,7 +60,7 @@ impl Savepointer {
     /// # Errors
     /// When nothing is known of the savepoint: it is to be tried again.
     async fn answer(&self, term: &Term, request: &Request) -> anyhow::Result<()> {
-        let before = self.book.progress().await?.savepoint.filter(|answer| answer.id == request.id).unwrap_or_default();
+        let before = self.ledger.progress().await?.savepoint.filter(|answer| answer.id == request.id).unwrap_or_default();
         if before.path.is_some() || before.error.is_some() {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl Savepointer {
                 .ok_or("the job ended before the savepoint was complete".to_owned())
         } else {
             let attempt = Answer { id: request.id.clone(), attempt: term.number, by: by.clone(), ..Answer::default() };
-            self.book.change_progress(term, |progress| progress.savepoint = Some(attempt.clone())).await?;
+            self.ledger.change_progress(term, |progress| progress.savepoint = Some(attempt.clone())).await?;
             self.take(request, &directory(term.number)).await?
         };
         let at = Timestamp::now().to_string();
@@ -85,19 +85,19 @@ impl Savepointer {
         };
         tracing::info!(request.id, ?path, ?error, "the savepoint that was asked for");
         let answer = Answer { id: request.id.clone(), path, error, at, attempt: term.number, by };
-        self.book.change_progress(term, |progress| progress.savepoint = Some(answer.clone())).await
+        self.ledger.change_progress(term, |progress| progress.savepoint = Some(answer.clone())).await
     }
 
     /// This JVM was told to stop the job, by a gateway that has died since or whose question failed. Told twice, Flink may drop the savepoint that it is
     /// at, and end all the same. Returns when the job has ended, or when Flink has not been at a savepoint for a while.
     async fn await_end(&self) -> anyhow::Result<()> {
         let mut idle = Instant::now();
-        while idle.elapsed() < IDLE && !self.has_ended().await? {
+        while idle.elapsed() < JOB_END_TIMEOUT && !self.has_ended().await? {
             let checkpoints = self.rest.get(&format!("/jobs/{}/checkpoints", self.run.job_id)).await;
             if checkpoints.is_ok_and(|checkpoints| checkpoints["counts"]["in_progress"].as_u64() != Some(0)) {
                 idle = Instant::now();
             }
-            sleep(PERIOD).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Savepointer {
         let trigger = triggered.context("Flink does not take the request")?;
         let trigger = trigger["request-id"].as_str().context("Flink does not tell the request's id")?.to_owned();
         loop {
-            sleep(PERIOD).await;
+            sleep(POLL_INTERVAL).await;
             let asked = self.rest.get(&format!("/jobs/{job}/savepoints/{trigger}")).await;
             // A JVM that has just started does not know the request.
             let answer = asked.context("Flink does not tell what became of the savepoint")?;

@@ -21,12 +21,12 @@ use super::stamper::{Holder, Look, Stamper};
 use crate::api::names::PROBE_ANNOTATION;
 use crate::cluster::application::Run;
 use crate::gateway::application::handover;
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::result_repair;
 use crate::gateway::probes::Health;
 use crate::gateway::proxy::snapshots::put_back_cluster;
 use crate::gateway::shared::Shared;
-use crate::lease::elector::{Action, Elector, Event, Read, Settings, Shown, Stamping, Write};
+use crate::lease::elector::{Action, Elector, Event, LockView, Read, Settings, Stamping, Write};
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::refusal::Refusal;
 use crate::world::process;
@@ -34,14 +34,14 @@ use crate::world::storage::Storage;
 use crate::world::{api_server, lease};
 
 /// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
-const LOOK_PATIENCE: Duration = Duration::from_millis(100);
+const LOOK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Between looks whether what is stored is still another's.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a planned switchover waits for jobs that are just ending, and how often it looks.
-const JOBS_PATIENCE: Duration = Duration::from_secs(30);
-const JOBS_PAUSE: Duration = Duration::from_millis(200);
+const ENDING_JOBS_TIMEOUT: Duration = Duration::from_secs(30);
+const ENDING_JOBS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A planned switchover waits until the leader has led for so long: a Flink that loses its leadership while it recovers jobs ends its process
 /// ("Could not suspend the job manager", seen with 2.3.0).
@@ -54,7 +54,7 @@ pub struct Driver {
     pub config: Config,
     pub shared: Arc<Shared>,
     pub events: mpsc::UnboundedReceiver<Event>,
-    pub shown: watch::Sender<Shown>,
+    pub shown: watch::Sender<LockView>,
     pub health: watch::Sender<Health>,
     pub stamper: Stamper,
     /// What is stored was another's when it was looked at last.
@@ -67,8 +67,8 @@ pub struct Driver {
     pub run: Option<Run>,
     pub endpoint: endpoint::Publisher,
     pub peers: Arc<Peers>,
-    pub ledger: String,
-    pub book: Book,
+    pub ledger_name: String,
+    pub ledger: Ledger,
     pub lease_name: String,
     pub namespace: String,
     /// A client of its own, made anew after each time-out: a dead connection must not delay the next attempt.
@@ -122,14 +122,14 @@ impl Driver {
             }
             Event::JvmTookLock { .. } => {
                 self.leads_since = Some(Instant::now());
-                self.book.lift_refusal();
+                self.ledger.lift_refusal();
             }
             _ => {}
         }
         if matches!(event, Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }) {
             self.renew_client();
         }
-        if let (Event::JvmDied { jvm }, Shown::Leader { term, .. }) = (&event, &*self.shown.borrow())
+        if let (Event::JvmDied { jvm }, LockView::Leader { term, .. }) = (&event, &*self.shown.borrow())
             && term.jvm == *jvm
         {
             let (shared, term) = (Arc::clone(&self.shared), term.clone());
@@ -176,12 +176,12 @@ impl Driver {
                     self.look = Some(tokio::spawn(async move { stamper.look().await }));
                 }
                 let takes = acquired && !record.holder.is_empty();
-                let doubt = (takes && self.refused.load(Ordering::Relaxed)).then(|| (self.stamper.clone(), self.book.clone()));
+                let doubt = (takes && self.refused.load(Ordering::Relaxed)).then(|| (self.stamper.clone(), self.ledger.clone()));
                 let refused = Arc::clone(&self.refused);
                 tokio::spawn(async move {
                     // A Lease that is taken only to be given back would make terms climb.
-                    if let Some((stamper, book)) = doubt {
-                        if is_refused(&stamper, &book).await {
+                    if let Some((stamper, ledger)) = doubt {
+                        if is_refused(&stamper, &ledger).await {
                             tokio::time::sleep(REFUSAL_PAUSE).await;
                             return shared.tell(Event::LeaseWritten { attempt, outcome: Write::Unknown });
                         }
@@ -193,26 +193,26 @@ impl Driver {
             }
             Action::Stamp { term, keep_holder } => {
                 shared.store(None);
-                shared.copies.forget_all();
+                shared.snapshots.forget_all();
                 let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 let look = self.look.take();
-                let (book, run, refused) = (self.book.clone(), self.run.clone(), Arc::clone(&self.refused));
+                let (ledger, run, refused) = (self.ledger.clone(), self.run.clone(), Arc::clone(&self.refused));
                 let holder = if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
                 tokio::spawn(async move {
                     let look = match look {
-                        Some(look) => tokio::time::timeout(LOOK_PATIENCE, look).await.ok().and_then(Result::ok).flatten(),
+                        Some(look) => tokio::time::timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok).flatten(),
                         None => None,
                     };
-                    // Beside the stamping, so that it takes no time. Without an answer the bookkeeper reads it soon.
-                    let ended = tokio::time::timeout(patience, book.note_ended());
+                    // Beside the stamping, so that it takes no time. Without an answer the job recorder reads it soon.
+                    let ended = tokio::time::timeout(patience, ledger.note_ended());
                     let (stamped, _) = tokio::join!(stamper.stamp(&term, &holder, patience, look), ended);
                     let (mut outcome, mut cluster) = (stamped.outcome, stamped.cluster);
                     if let Some(refusal) = stamped.refusal {
                         refused.store(true, Ordering::Relaxed);
-                        note_refusal(&book, &refusal).await;
+                        note_refusal(&ledger, &refusal).await;
                     }
                     if let (Stamping::Done, Some(stamped), false) = (&outcome, &cluster, keep_holder) {
-                        cluster = prepare(&book, storage.as_ref(), run.as_ref(), &term, stamped.clone()).await;
+                        cluster = prepare(&ledger, storage.as_ref(), run.as_ref(), &term, stamped.clone()).await;
                         outcome = if cluster.is_some() { Stamping::Done } else { Stamping::Failed };
                     }
                     if outcome == Stamping::Done {
@@ -257,13 +257,13 @@ impl Driver {
                 let peers = Arc::clone(&self.peers);
                 tokio::spawn(async move { peers.join(holder, member).await });
             }
-            Action::Knock { holder } => {
+            Action::Ping { holder } => {
                 let peers = Arc::clone(&self.peers);
-                tokio::spawn(async move { peers.knock(&holder).await });
+                tokio::spawn(async move { peers.ping(&holder).await });
             }
             Action::ProbeWrite => {
                 let ledgers = Api::namespaced(self.lease_client.clone(), &self.namespace);
-                let (ledger, limit) = (self.ledger.clone(), self.settings.retry_period);
+                let (ledger, limit) = (self.ledger_name.clone(), self.settings.retry_period);
                 tokio::spawn(async move { shared.tell(Event::Probed { written: probe_write(&ledgers, &ledger, limit).await }) });
             }
         }
@@ -301,7 +301,7 @@ impl Driver {
             tracing::info!(holder, term = self.elector.term_number(), "the Lease changed hands");
             self.holder = Some(holder);
         }
-        let leads = matches!(*self.shown.borrow(), Shown::Leader { .. });
+        let leads = matches!(*self.shown.borrow(), LockView::Leader { .. });
         let health = Health { unready: self.elector.unready(now), leads, term: self.elector.term_number() };
         self.health.send_if_modified(|before| {
             let changed = *before != health;
@@ -323,11 +323,11 @@ impl Driver {
 }
 
 /// Whether what is stored is still another's; says so in the ledger.
-async fn is_refused(stamper: &Stamper, book: &Book) -> bool {
+async fn is_refused(stamper: &Stamper, ledger: &Ledger) -> bool {
     match stamper.refusal().await {
         Ok(None) => false,
         Ok(Some(refusal)) => {
-            note_refusal(book, &refusal).await;
+            note_refusal(ledger, &refusal).await;
             true
         }
         Err(error) => {
@@ -337,20 +337,20 @@ async fn is_refused(stamper: &Stamper, book: &Book) -> bool {
     }
 }
 
-async fn note_refusal(book: &Book, refusal: &Refusal) {
+async fn note_refusal(ledger: &Ledger, refusal: &Refusal) {
     tracing::warn!(reason = refusal.reason, "not leading: {}", refusal.message);
-    if let Err(error) = book.note_refusal(Some(refusal)).await {
+    if let Err(error) = ledger.note_refusal(Some(refusal)).await {
         tracing::warn!(error = format!("{error:#}"), "failed to write a refusal into the ledger");
     }
 }
 
 /// What is done between the stamping and the grant. `None` when nobody is to lead.
-async fn prepare(book: &Book, storage: Option<&Storage>, run: Option<&Run>, term: &Term, cluster: Value) -> Option<Value> {
+async fn prepare(ledger: &Ledger, storage: Option<&Storage>, run: Option<&Run>, term: &Term, cluster: Value) -> Option<Value> {
     if let Some(storage) = storage {
         result_repair::mend_before_grant(storage, &result_repair::Stored::in_config_map(&cluster)).await;
     }
     match run {
-        Some(run) => handover::adopt_before_grant(book, storage, run, term, cluster).await,
+        Some(run) => handover::take_over_before_grant(ledger, storage, run, term, cluster).await,
         None => Some(cluster),
     }
 }
@@ -360,10 +360,10 @@ async fn await_jobs(storage: Option<Storage>) {
     let Some(storage) = storage else { return };
     let settled = async {
         while storage.entries().await.is_ok_and(|entries| entries.iter().any(|entry| entry.dirty)) {
-            tokio::time::sleep(JOBS_PAUSE).await;
+            tokio::time::sleep(ENDING_JOBS_INTERVAL).await;
         }
     };
-    if tokio::time::timeout(JOBS_PATIENCE, settled).await.is_err() {
+    if tokio::time::timeout(ENDING_JOBS_TIMEOUT, settled).await.is_err() {
         tracing::warn!("a job has been ending for long; the planned switchover goes on");
     }
 }

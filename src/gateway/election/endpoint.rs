@@ -14,7 +14,7 @@ use crate::world::lease::brief;
 
 /// How often a failed write is tried again, and after which pause.
 const ATTEMPTS: u32 = 30;
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes the address of this pod.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Publisher {
                     tracing::warn!(error = brief(&error), slice = self.name, "failed to publish the leader's address; trying again")
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }

@@ -31,9 +31,9 @@ use crate::lease::term::Term;
 use crate::world::server::BODY_LIMIT;
 
 /// A peer that has not answered by then does not count.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A machine that has not answered by then is taken for gone.
-const KNOCK_PATIENCE: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// Questions and replies are short.
 const LIMIT: usize = BODY_LIMIT;
 const MAC: &str = "flinkha-mac";
@@ -93,7 +93,7 @@ impl Peers {
     pub fn new(shared: Arc<Shared>, cluster: String, pod_uid: String, key: Option<PathBuf>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(KNOCK_PATIENCE));
+        connector.set_connect_timeout(Some(PING_TIMEOUT));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { shared, cluster, pod_uid, key, client, open: Mutex::default(), next: AtomicU64::new(1), last: Mutex::new(None) }
     }
@@ -121,11 +121,11 @@ impl Peers {
     }
 
     /// Does the machine answer at all, be it by refusing the connection?
-    pub async fn knock(&self, holder: &str) {
+    pub async fn ping(&self, holder: &str) {
         let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-        let connected = tokio::time::timeout(KNOCK_PATIENCE, TcpStream::connect(holder)).await;
+        let connected = tokio::time::timeout(PING_TIMEOUT, TcpStream::connect(holder)).await;
         let answered = connected.is_ok_and(|connected| connected.map_or_else(|error| refused(&error), |_| true));
-        self.shared.tell(Event::Knocked { answered });
+        self.shared.tell(Event::Pinged { answered });
     }
 
     /// The election answers what it was asked.
@@ -151,7 +151,7 @@ impl Peers {
             let reply = Limited::new(reply, LIMIT).collect().await.map_err(|_| PeerError::NotAuthentic)?.to_bytes();
             Ok::<_, PeerError>((parts, reply))
         };
-        let (parts, reply) = tokio::time::timeout(PATIENCE, exchange).await??;
+        let (parts, reply) = tokio::time::timeout(ASK_TIMEOUT, exchange).await??;
         if parts.status != StatusCode::OK {
             return Err(PeerError::Refused(parts.status));
         }

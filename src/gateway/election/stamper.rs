@@ -31,7 +31,7 @@ use crate::world::lease::brief;
 const PARALLEL: usize = 16;
 
 /// Pause before an unexpected answer of the API server is tried again.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Writes stamps with the gateway's own client, which must not retry by itself.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ pub struct Stamper {
     pub client: Client,
     pub names: Names,
     /// Name of the ledger, which tells whether the cluster has a history.
-    pub ledger: String,
+    pub ledger_name: String,
 }
 
 /// What has become of a stamping.
@@ -56,7 +56,7 @@ const LOOKS: usize = 7;
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a predecessor has to put back a cluster ConfigMap that was deleted under it.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(500);
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What was there before the Lease was ours. It only saves time: every stamp is a compare-and-swap.
 pub struct Look {
@@ -124,7 +124,7 @@ impl Stamper {
                     Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 => continue,
                     Err(Stop::Api(error)) => tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again"),
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         };
         tokio::time::timeout(patience, attempts).await.unwrap_or_else(|_| ended(Stamping::Failed, None))
@@ -137,7 +137,7 @@ impl Stamper {
         };
         if look.cluster.is_none() && term.number > 1 {
             // Somebody has deleted it; the former leader's gateway puts it back, with its jobs.
-            tokio::time::sleep(PREDECESSOR_PATIENCE).await;
+            tokio::time::sleep(PREDECESSOR_TIMEOUT).await;
             look.cluster = self.read(&self.names.cluster_config_map()).await?;
         }
         let look = self.examine(look, holder).await?;
@@ -197,7 +197,7 @@ impl Stamper {
 
     /// A ledger that does not exist tells of no history.
     async fn has_history(&self) -> Result<bool, Stop> {
-        Ok(self.read(&self.ledger).await?.is_some_and(|ledger| foreign::has_history(&ledger)))
+        Ok(self.read(&self.ledger_name).await?.is_some_and(|ledger| foreign::has_history(&ledger)))
     }
 
     /// The ConfigMaps of jobs, by a quorum list.

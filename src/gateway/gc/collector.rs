@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep_until};
 
-use super::ledger::Book;
-use super::ownership::{self, Claim};
+use super::ledger::Ledger;
+use super::ownership::{self, Ownership};
 use super::pointer_store::Pointers;
 use crate::api::names;
 use crate::cluster::application::Run;
@@ -30,18 +30,18 @@ use crate::world::process;
 use crate::world::storage::Storage;
 
 /// Between scans when nothing happens. No request to the API server.
-const BEAT: Duration = Duration::from_secs(60);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// For how long after a job's end was noticed there are more scans, and the time between them: at first, when most jobs are gone, and later.
-const ENDING: Duration = Duration::from_secs(30);
-const FIRST: Duration = Duration::from_secs(5);
-const SOON: Duration = Duration::from_millis(250);
-const LATER: Duration = Duration::from_secs(1);
+const JOB_END_WINDOW: Duration = Duration::from_secs(30);
+const EARLY_SCANS_WINDOW: Duration = Duration::from_secs(5);
+const EARLY_SCAN_INTERVAL: Duration = Duration::from_millis(250);
+const LATE_SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Collects while this gateway's JVM leads.
 pub struct Collector {
-    pub book: Book,
-    pub claim: Claim,
+    pub ledger: Ledger,
+    pub ownership: Ownership,
     /// The run that the cluster's application is in.
     pub run: Option<Run>,
 }
@@ -49,29 +49,29 @@ pub struct Collector {
 impl Collector {
     /// Runs until the process ends.
     pub async fn run(mut self) {
-        let shared = Arc::clone(&self.book.shared);
+        let shared = Arc::clone(&self.ledger.shared);
         shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     /// One tenure.
     async fn lead(&mut self, term: &Term) {
-        let mut ending_until = Instant::now() + ENDING;
+        let mut ending_until = Instant::now() + JOB_END_WINDOW;
         let (mut next_look, mut next_scan) = (Instant::now(), Instant::now());
         // Runs are superseded before a tenure begins, and never within one; so do leaders die that have not confirmed.
         let mut inherited = true;
-        while self.book.shared.leads(term) {
+        while self.ledger.shared.leads(term) {
             if Instant::now() >= next_look {
-                let was_ours = self.claim.is_ours;
-                if let Err(error) = self.claim.beat(&self.book, term).await {
+                let was_ours = self.ownership.is_ours;
+                if let Err(error) = self.ownership.refresh(&self.ledger, term).await {
                     tracing::warn!(error = format!("{error:#}"), "failed to mark the storage directory");
                 }
                 next_look = Instant::now() + LOOK;
-                if self.claim.is_ours && !was_ours {
+                if self.ownership.is_ours && !was_ours {
                     next_scan = Instant::now();
                 }
             }
             let is_due = Instant::now() >= next_scan;
-            if let (Ok(storage), true, true) = (&self.claim.storage, self.claim.is_ours, is_due) {
+            if let (Ok(storage), true, true) = (&self.ownership.storage, self.ownership.is_ours, is_due) {
                 let collected = async {
                     if inherited {
                         self.collect_superseded(storage, term).await?;
@@ -86,15 +86,15 @@ impl Collector {
             }
             let now = Instant::now();
             let pace = match ending_until.checked_duration_since(now) {
-                Some(left) if left > ENDING - FIRST => SOON,
-                Some(left) if !left.is_zero() => LATER,
-                _ => BEAT,
+                Some(left) if left > JOB_END_WINDOW - EARLY_SCANS_WINDOW => EARLY_SCAN_INTERVAL,
+                Some(left) if !left.is_zero() => LATE_SCAN_INTERVAL,
+                _ => REFRESH_INTERVAL,
             };
             next_scan = if is_due { now + pace } else { next_scan.min(now + pace) };
             tokio::select! {
                 () = sleep_until(next_scan.min(next_look)) => {}
-                () = self.book.shared.job_ended.notified() => {
-                    (ending_until, next_scan) = (Instant::now() + ENDING, Instant::now());
+                () = self.ledger.shared.job_ended.notified() => {
+                    (ending_until, next_scan) = (Instant::now() + JOB_END_WINDOW, Instant::now());
                 }
             }
         }
@@ -103,23 +103,23 @@ impl Collector {
     /// Looks through the result stores once. Costs the API server nothing while no job has ended.
     async fn scan(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let entries = storage.entries().await.context("failed to read the result stores")?;
-        if entries.iter().all(|entry| entry.dirty) && matches!(self.book.pointers, Pointers::ConfigMaps) {
+        if entries.iter().all(|entry| entry.dirty) && matches!(self.ledger.pointers, Pointers::ConfigMaps) {
             return Ok(());
         }
-        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
         self.remove_remnants(&inventory).await?;
         let mut found = collectable(&entries, &inventory);
-        found.retain(|entry| !self.book.shared.is_being_stopped(&entry.id));
+        found.retain(|entry| !self.ledger.shared.is_being_stopped(&entry.id));
         let of_run = |id: &str| self.run.as_ref().is_some_and(|run| run.job_id == id);
-        if self.book.shared.is_ending(term) && found.iter().any(|entry| of_run(&entry.id)) {
+        if self.ledger.shared.is_ending(term) && found.iter().any(|entry| of_run(&entry.id)) {
             return end_leader(term);
         }
         if found.is_empty() {
             return Ok(());
         }
-        ownership::confirm(&self.book, storage, term).await?;
+        ownership::confirm(&self.ledger, storage, term).await?;
         let now = Timestamp::now().to_string();
-        self.book
+        self.ledger
             .change_jobs(term, |jobs| {
                 found.iter().for_each(|entry| jobs::bury(jobs, &entry.id, &entry.outcome, &now));
                 true
@@ -132,79 +132,79 @@ impl Collector {
             storage.remove(entry.store, &entry.id).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
             tracing::info!(job = entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
         }
-        let is_over = |run: &Run| removed.contains_key(&run.job_id) && !self.book.shared.is_asked_to_stop(&run.job_id);
+        let is_over = |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.shared.is_asked_to_stop(&run.job_id);
         if self.run.as_ref().is_some_and(is_over) {
             storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
         }
         let now = Timestamp::now().to_string();
-        self.book.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await?;
-        self.book.shared.jobs_changed.notify_one();
+        self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await?;
+        self.ledger.shared.jobs_changed.notify_one();
         Ok(())
     }
 
     /// Removes what is left of runs of the application in whose place another one began: nobody else does.
     async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
-        let jobs = self.book.jobs().await?;
+        let jobs = self.ledger.jobs().await?;
         let left = jobs.iter().filter(|job| job.state == SUPERSEDED && job.collected.is_none());
         let ids: Vec<&str> = left.map(|job| job.id.as_str()).collect();
         if ids.is_empty() {
             return Ok(());
         }
-        ownership::confirm(&self.book, storage, term).await?;
+        ownership::confirm(&self.ledger, storage, term).await?;
         for id in &ids {
-            match &self.book.pointers {
+            match &self.ledger.pointers {
                 Pointers::ConfigMaps => {
                     self.remove_config_map(id, term).await.with_context(|| format!("failed to remove the ConfigMap of run {id}"))?
                 }
                 Pointers::Znodes(znodes) => znodes.remove_run(id).await?,
             }
         }
-        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
         let gone: Vec<&str> = ids.into_iter().filter(|id| !inventory.may_live(id)).collect();
         let removed = self.remove_left_over(storage, term, &gone, &inventory).await.context("failed to remove files of a former run")?;
         tracing::info!(runs = ?gone, "nothing is left of the HA data of former runs");
         let now = Timestamp::now().to_string();
-        self.book.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await
+        self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await
     }
 
     /// Confirms what a former leader has finished without living to say so: the result of a job goes last, so that without one nothing else is left. Removes
     /// nothing.
     async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
-        let jobs = self.book.jobs().await?;
+        let jobs = self.ledger.jobs().await?;
         let open = jobs.iter().filter(|job| job.has_ended() && job.state != SUPERSEDED && job.collected.is_none());
         let open: Vec<&str> = open.map(|job| job.id.as_str()).collect();
         if open.is_empty() {
             return Ok(());
         }
         let entries = storage.entries().await.context("failed to read the result stores")?;
-        let Some(inventory) = self.book.inventory(term).await? else { return Ok(()) };
+        let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
         let finished = open.into_iter().filter(|id| !inventory.may_live(id) && !entries.iter().any(|entry| entry.id == **id));
         let finished: BTreeMap<String, usize> = finished.map(|id| (id.to_owned(), 0)).collect();
         let now = Timestamp::now().to_string();
-        self.book.change_jobs(term, |jobs| jobs::confirm(jobs, &finished, &now)).await
+        self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &finished, &now)).await
     }
 
     /// Removes exactly what this term has stamped.
     async fn remove_config_map(&self, job: &str, term: &Term) -> anyhow::Result<()> {
-        let name = names::job_config_map(&self.book.shared.names.cluster_id, job);
-        let Some(found) = self.book.config_maps().get_opt(&name).await? else { return Ok(()) };
+        let name = names::job_config_map(&self.ledger.shared.names.cluster_id, job);
+        let Some(found) = self.ledger.config_maps().get_opt(&name).await? else { return Ok(()) };
         anyhow::ensure!(relation(&serde_json::to_value(&found)?, term).0 == Relation::Same, "another term has stamped it");
         let preconditions = Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.book.config_maps().delete(&name, &parameters).await.map(drop).map_err(Into::into)
+        self.ledger.config_maps().delete(&name, &parameters).await.map(drop).map_err(Into::into)
     }
 
     /// Removes znodes that point to nothing of jobs that have just got their tombstone. The result is still there: a crash is finished by it.
     async fn remove_znodes(&self, ended: &[&str], inventory: &Inventory) -> anyhow::Result<()> {
-        let Pointers::Znodes(znodes) = &self.book.pointers else { return Ok(()) };
+        let Pointers::Znodes(znodes) = &self.ledger.pointers else { return Ok(()) };
         let ids = inventory.remnants.iter().filter(|id| ended.contains(&id.as_str()));
         znodes.remove_remnants(ids).await
     }
 
     /// The same of jobs that have had theirs for long: Flink may write late.
     async fn remove_remnants(&self, inventory: &Inventory) -> anyhow::Result<()> {
-        let Pointers::Znodes(znodes) = &self.book.pointers else { return Ok(()) };
-        let ended = self.book.shared.ended();
+        let Pointers::Znodes(znodes) = &self.ledger.pointers else { return Ok(()) };
+        let ended = self.ledger.shared.ended();
         znodes.remove_remnants(inventory.remnants.iter().filter(|id| ended.contains(*id))).await
     }
 
@@ -216,7 +216,7 @@ impl Collector {
         ids: &[&str],
         inventory: &Inventory,
     ) -> anyhow::Result<BTreeMap<String, usize>> {
-        let jobs = self.book.jobs().await?;
+        let jobs = self.ledger.jobs().await?;
         let plans = |id: &str| jobs.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
         let ended: Vec<Ended> = ids.iter().map(|id| Ended { id: (*id).to_owned(), plans: plans(id) }).collect();
         let mut removed: BTreeMap<String, usize> = ended.iter().map(|job| (job.id.clone(), 0)).collect();
@@ -225,7 +225,7 @@ impl Collector {
             let unnamed = Kind::of(&file.path) == Kind::Checkpoint && !inventory.named.contains(&file.path);
             let job = if unnamed { storage.job_of_checkpoint(&file.path).await? } else { None };
             let Some(job) = is_left_over(&file.path, job.as_deref(), &ended, inventory) else { continue };
-            anyhow::ensure!(self.book.shared.leads(term), "another JobManager leads now");
+            anyhow::ensure!(self.ledger.shared.leads(term), "another JobManager leads now");
             storage.remove_file(&file.path).await?;
             tracing::info!(job, file = file.path, "removed a file of an ended job that Flink had left");
             *removed.entry(job).or_default() += 1;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
-use super::ledger::Book;
+use super::ledger::Ledger;
 use super::ownership;
 use super::pointer_store::Pointers;
 use crate::cluster::application::Run;
@@ -21,20 +21,21 @@ use crate::world::storage::Storage;
 ///
 /// # Errors
 /// When a request fails, or something is still in use. It is safe to try again.
-pub async fn collect(book: &Book, storage: &Storage, run: &Run, term: &Term, outcome: Option<Outcome>) -> anyhow::Result<()> {
+pub async fn collect(ledger: &Ledger, storage: &Storage, run: &Run, term: &Term, outcome: Option<Outcome>) -> anyhow::Result<()> {
     let now = || Timestamp::now().to_string();
     if let Some(outcome) = outcome {
-        book.change_jobs(term, |jobs| {
-            jobs::bury(jobs, &run.job_id, &outcome, &now());
-            true
-        })
-        .await?;
+        ledger
+            .change_jobs(term, |jobs| {
+                jobs::bury(jobs, &run.job_id, &outcome, &now());
+                true
+            })
+            .await?;
     }
-    ownership::confirm(book, storage, term).await?;
-    let inventory = book.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
+    ownership::confirm(ledger, storage, term).await?;
+    let inventory = ledger.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
     let in_use = !inventory.stored.is_empty() || !inventory.with_config_map.is_empty() || inventory.unreadable_plan;
     anyhow::ensure!(!in_use, "something is still stored: {:?} {:?}", inventory.stored, inventory.with_config_map);
-    if let Pointers::Znodes(znodes) = &book.pointers {
+    if let Pointers::Znodes(znodes) = &ledger.pointers {
         znodes.remove_remnants(inventory.remnants.iter().filter(|id| **id == run.job_id)).await?;
     }
     let mut removed = 0;
@@ -50,9 +51,9 @@ pub async fn collect(book: &Book, storage: &Storage, run: &Run, term: &Term, out
     for entry in storage.entries().await?.into_iter().filter(|entry| entry.id == run.job_id) {
         storage.remove_entry(&entry).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
     }
-    if !book.shared.is_asked_to_stop(&run.job_id) {
+    if !ledger.shared.is_asked_to_stop(&run.job_id) {
         storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
     }
     let removed = [(run.job_id.clone(), removed)].into();
-    book.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now())).await
+    ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now())).await
 }

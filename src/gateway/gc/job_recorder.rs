@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::ledger::Book;
+use super::ledger::Ledger;
 use crate::lease::term::Term;
 use crate::ledger::jobs::{Begun, Size, note};
 use crate::world::flink_rest::Rest;
@@ -16,22 +16,22 @@ use crate::world::storage::Storage;
 
 /// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name, which is asked for again
 /// with the next look at the sizes.
-const NAMES: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(500);
+const NAME_TIMEOUT: Duration = Duration::from_secs(5);
+const NAME_INTERVAL: Duration = Duration::from_millis(500);
 /// The sizes are looked at this often. Costs no request.
-const SIZES: Duration = Duration::from_secs(10);
+const SIZE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Keeps book while this gateway's JVM leads.
-pub struct Bookkeeper {
-    pub book: Book,
+pub struct JobRecorder {
+    pub ledger: Ledger,
     pub storage: Option<Storage>,
     pub rest: Rest,
 }
 
-impl Bookkeeper {
+impl JobRecorder {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.book.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
@@ -47,14 +47,14 @@ impl Bookkeeper {
             if let Some(largest) = self.largest(sizes.as_ref())
                 && told.is_none_or(|told| largest.per_cent() / 10 > told || largest.per_cent() / 10 + 1 < told)
             {
-                match self.book.change_ha_data(term, |ha_data| ha_data.largest = Some(largest.clone())).await {
+                match self.ledger.change_ha_data(term, |ha_data| ha_data.largest = Some(largest.clone())).await {
                     Ok(()) => told = Some(largest.per_cent() / 10),
                     Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to note the size of the HA data"),
                 }
             }
             tokio::select! {
-                () = self.book.shared.jobs_changed.notified() => sizes = None,
-                () = sleep(SIZES) => if nameless { sizes = None },
+                () = self.ledger.shared.jobs_changed.notified() => sizes = None,
+                () = sleep(SIZE_INTERVAL) => if nameless { sizes = None },
             }
         }
     }
@@ -62,13 +62,13 @@ impl Bookkeeper {
     /// The largest ConfigMap: as read when the jobs were noted, or as written since.
     fn largest(&self, read: Option<&BTreeMap<String, usize>>) -> Option<Size> {
         let mut sizes = read?.clone();
-        sizes.extend(self.book.shared.copies.sizes().into_iter().map(|size| (size.name, size.bytes)));
+        sizes.extend(self.ledger.shared.snapshots.sizes().into_iter().map(|size| (size.name, size.bytes)));
         sizes.into_iter().map(|(name, bytes)| Size { name, bytes }).max_by_key(|size| size.bytes)
     }
 
     /// Notes the jobs that are stored; tells the size of each HA ConfigMap, and whether Flink told of all jobs.
     async fn note(&self, term: &Term) -> anyhow::Result<(BTreeMap<String, usize>, bool)> {
-        let inventory = self.book.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
+        let inventory = self.ledger.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
         // Without the results nobody knows whether a job that is no longer stored has ended: then none is forgotten.
         let entries = match &self.storage {
             Some(storage) => storage.entries().await.ok(),
@@ -76,11 +76,11 @@ impl Bookkeeper {
         };
         let ids = entries.iter().flatten().map(|entry| entry.id.clone());
         let known: BTreeSet<String> = inventory.with_config_map.iter().cloned().chain(ids).collect();
-        let deadline = Instant::now() + NAMES;
+        let deadline = Instant::now() + NAME_TIMEOUT;
         let mut overview = self.overview().await;
         let told = |overview: &BTreeMap<_, _>| inventory.stored.iter().all(|id| overview.contains_key(id));
         while !told(&overview) && Instant::now() < deadline {
-            sleep(PAUSE).await;
+            sleep(NAME_INTERVAL).await;
             overview = self.overview().await;
         }
         let now = Timestamp::now().to_string();
@@ -89,7 +89,7 @@ impl Bookkeeper {
             (id.clone(), Begun { name, started, plan: inventory.plans.get(id).cloned() })
         };
         let stored: BTreeMap<String, Begun> = inventory.stored.iter().map(begun).collect();
-        self.book
+        self.ledger
             .change_jobs(term, |jobs| {
                 let all = jobs.iter().filter(|_| entries.is_none()).map(|job| job.id.clone());
                 let known = known.iter().cloned().chain(all).collect();

@@ -34,7 +34,7 @@ const LIFT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads and writes the ledger, and reads what it is about.
 #[derive(Clone)]
-pub struct Book {
+pub struct Ledger {
     pub shared: Arc<Shared>,
     pub client: Client,
     /// Name of the FlinkHaCluster.
@@ -42,7 +42,7 @@ pub struct Book {
     pub pointers: Pointers,
 }
 
-impl Book {
+impl Ledger {
     /// What is in use, by one quorum read of all HA ConfigMaps or znodes; `None` if the cluster's does not carry this term's stamp, or if our
     /// JVM's latch is gone.
     pub async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
@@ -128,7 +128,7 @@ impl Book {
     /// Changes what the ledger says of Flink's own election; returns what it says then. A change to nothing changes nothing.
     pub async fn note_election(&self, change: impl Fn(&Notes) -> Option<Notes>) -> anyhow::Result<Notes> {
         for _ in 0..TRIES {
-            let read = self.ledger().await?;
+            let read = self.object().await?;
             let before = Notes::of(&read.metadata);
             let Some(after) = change(&before).filter(|after| *after != before) else { return Ok(before) };
             let patch = after.to_patch(read.metadata.resource_version.as_deref().unwrap_or_default());
@@ -143,11 +143,11 @@ impl Book {
 
     /// Reads which savepoint the operator asks for.
     pub async fn read_asked(&self) -> anyhow::Result<()> {
-        self.asked(&self.ledger().await?.metadata);
+        self.asked(&self.object().await?.metadata);
         Ok(())
     }
 
-    /// Tells of the savepoint that an annotation on the ledger asks for.
+    /// Signal of the savepoint that an annotation on the ledger asks for.
     pub fn asked(&self, ledger: &ObjectMeta) {
         let text = ledger.annotations.as_ref().and_then(|annotations| annotations.get(names::SAVEPOINT_ANNOTATION));
         self.shared.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
@@ -162,7 +162,7 @@ impl Book {
 
     /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses may have none.
     pub async fn note_refusal(&self, refusal: Option<&Refusal>) -> anyhow::Result<()> {
-        let ledger = self.ledger().await?;
+        let ledger = self.object().await?;
         if Refusal::of(&ledger.metadata).as_ref() == refusal {
             return Ok(());
         }
@@ -177,10 +177,10 @@ impl Book {
 
     /// Removes what a gateway said about refusing, once a JVM leads. Failures are tried again for a while.
     pub fn lift_refusal(&self) {
-        let book = self.clone();
+        let ledger = self.clone();
         tokio::spawn(async move {
             for _ in 0..TRIES {
-                match book.note_refusal(None).await {
+                match ledger.note_refusal(None).await {
                     Ok(()) => return,
                     Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to remove a refusal from the ledger"),
                 }
@@ -189,12 +189,12 @@ impl Book {
         });
     }
 
-    pub async fn ledger(&self) -> anyhow::Result<ConfigMap> {
+    pub async fn object(&self) -> anyhow::Result<ConfigMap> {
         self.config_maps().get(&names::ledger(&self.cluster)).await.context("failed to read the ledger")
     }
 
     async fn read(&self) -> anyhow::Result<Value> {
-        Ok(serde_json::to_value(self.ledger().await?)?)
+        Ok(serde_json::to_value(self.object().await?)?)
     }
 
     /// What the ledger says under a key; the default when it says nothing. Text that is not understood is an error, and

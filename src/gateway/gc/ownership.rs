@@ -10,7 +10,7 @@ use kube::Api;
 use ring::digest::{SHA256, digest};
 use tokio::time::Instant;
 
-use super::ledger::Book;
+use super::ledger::Ledger;
 use super::pointer_store::Pointers;
 use crate::api::names;
 use crate::cluster::stored::Place;
@@ -27,7 +27,7 @@ const CERTIFICATE_AGE: Duration = Duration::from_secs(3600);
 const SIGNERS: usize = 4;
 
 /// The storage directory and whether it is ours.
-pub struct Claim {
+pub struct Ownership {
     pub storage: Result<Storage, NotCollectable>,
     /// As this gateway was told.
     place: Option<Place>,
@@ -54,7 +54,7 @@ pub struct State {
     refreshed: Option<Instant>,
 }
 
-impl Claim {
+impl Ownership {
     pub fn new(storage: Result<Storage, NotCollectable>) -> Self {
         Self { storage, place: None, is_ours: false, reported: None }
     }
@@ -68,15 +68,15 @@ impl Claim {
     ///
     /// # Errors
     /// When the API server does not answer. What the storage says goes into the ledger.
-    pub async fn beat(&mut self, book: &Book, term: &Term) -> anyhow::Result<()> {
+    pub async fn refresh(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
         let storage = match &self.storage {
             Ok(storage) => storage.clone(),
-            Err(why) => return self.report(book, term, "NotCollectable", why.to_string(), None, false).await,
+            Err(why) => return self.report(ledger, term, "NotCollectable", why.to_string(), None, false).await,
         };
-        let mut state = book.shared.claim.lock().await;
+        let mut state = ledger.shared.claim.lock().await;
         self.is_ours = false;
-        state.prepare(book, term).await?;
-        let looked = state.look(book, &storage, false).await;
+        state.prepare(ledger, term).await?;
+        let looked = state.look(ledger, &storage, false).await;
         let us = state.us.clone();
         let told = looked.as_ref().map(|standing| state.tell(standing, &storage));
         drop(state);
@@ -85,20 +85,20 @@ impl Claim {
             Ok((state, message)) => {
                 // The original's record stays in a copy of its ledger: by it the copy is known.
                 let signs = !matches!(looked, Ok(Standing::Shared(Sharing::Certificate | Sharing::Unidentified)));
-                self.report(book, term, state, message, Some(&us), signs).await
+                self.report(ledger, term, state, message, Some(&us), signs).await
             }
             Err(error) => {
                 let remedy =
                     "look at its address and credentials (spec.flinkConfiguration, or the environment in spec.jobManager.podTemplate)";
                 let message = format!("{}; {remedy}", brief(&format!("{error:#}")));
-                self.report(book, term, "Unreachable", message, Some(&us), false).await
+                self.report(ledger, term, "Unreachable", message, Some(&us), false).await
             }
         }
     }
 
     async fn report(
         &mut self,
-        book: &Book,
+        ledger: &Ledger,
         term: &Term,
         state: &'static str,
         message: String,
@@ -109,22 +109,23 @@ impl Claim {
             return Ok(());
         }
         let place = self.place.clone();
-        book.change_ha_data(term, |ha_data| {
-            // Messages of a storage may differ each time; the first tells enough.
-            if ha_data.state != state {
-                (ha_data.state, ha_data.message) = (state.to_owned(), message.clone());
-            }
-            if let Some(place) = &place {
-                ha_data.place = Some(place.clone());
-            }
-            if let Some(us) = us {
-                ha_data.owner.get_or_insert_with(|| us.owner.clone());
-            }
-            if let Some(us) = us.filter(|_| signs) {
-                note_signer(ha_data, us);
-            }
-        })
-        .await?;
+        ledger
+            .change_ha_data(term, |ha_data| {
+                // Messages of a storage may differ each time; the first tells enough.
+                if ha_data.state != state {
+                    (ha_data.state, ha_data.message) = (state.to_owned(), message.clone());
+                }
+                if let Some(place) = &place {
+                    ha_data.place = Some(place.clone());
+                }
+                if let Some(us) = us {
+                    ha_data.owner.get_or_insert_with(|| us.owner.clone());
+                }
+                if let Some(us) = us.filter(|_| signs) {
+                    note_signer(ha_data, us);
+                }
+            })
+            .await?;
         self.reported = Some((term.number, state));
         Ok(())
     }
@@ -145,10 +146,10 @@ fn note_signer(ha_data: &mut HaData, signer: &Mark) {
 ///
 /// # Errors
 /// When a mark cannot be read or written, and when the directory is not known to be ours: then nothing may be removed.
-pub async fn confirm(book: &Book, storage: &Storage, term: &Term) -> anyhow::Result<SystemTime> {
-    let mut state = book.shared.claim.lock().await;
-    state.prepare(book, term).await?;
-    let standing = state.look(book, storage, true).await?;
+pub async fn confirm(ledger: &Ledger, storage: &Storage, term: &Term) -> anyhow::Result<SystemTime> {
+    let mut state = ledger.shared.claim.lock().await;
+    state.prepare(ledger, term).await?;
+    let standing = state.look(ledger, storage, true).await?;
     anyhow::ensure!(standing == Standing::Ours, "nothing is removed: {}", state.tell(&standing, storage).1);
     let mark = storage.mark_of_only(&state.us.owner).await.context("failed to read the marks")?;
     Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
@@ -156,11 +157,11 @@ pub async fn confirm(book: &Book, storage: &Storage, term: &Term) -> anyhow::Res
 
 impl State {
     /// Reads who we are and what the ledger says: once in a term, and again when the certificate may have been replaced.
-    async fn prepare(&mut self, book: &Book, term: &Term) -> anyhow::Result<()> {
+    async fn prepare(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
         if self.read.is_some_and(|(number, at)| number == term.number && at.elapsed() < CERTIFICATE_AGE) {
             return Ok(());
         }
-        let (mark, records) = identity(book).await?;
+        let (mark, records) = identity(ledger).await?;
         // A gateway that holds the place of the leader has no JVM.
         let jvm = if term.jvm.pid == 0 { String::new() } else { format!("{}/{}", term.pod_uid, term.jvm) };
         self.us = Mark { process: term.process.clone(), jvm, ..mark };
@@ -170,27 +171,27 @@ impl State {
     }
 
     /// Looks at our mark, at those of others too if `all`, or if that was long ago, and writes ours if it is to be written.
-    async fn look(&mut self, book: &Book, storage: &Storage, all: bool) -> anyhow::Result<Standing> {
+    async fn look(&mut self, ledger: &Ledger, storage: &Storage, all: bool) -> anyhow::Result<Standing> {
         let refresh = self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH);
         let mut records = self.records.clone();
-        records.witnessed = match &book.pointers {
-            Pointers::ConfigMaps => book.shared.witnessed(),
+        records.witnessed = match &ledger.pointers {
+            Pointers::ConfigMaps => ledger.shared.witnessed(),
             // There is no Lease to see them on; clusters that share a quorum elect one leader between them.
             Pointers::Znodes(_) => records.signers.clone(),
         };
         let all = all || refresh || !self.others.is_empty() || self.foreign_znode.is_some();
-        if let (true, Pointers::Znodes(znodes)) = (all, &book.pointers) {
+        if let (true, Pointers::Znodes(znodes)) = (all, &ledger.pointers) {
             self.foreign_znode = znodes.sign(&self.us, &records).await?;
         }
         let found = storage.mark(&self.us.owner).await.context("failed to read the mark")?;
         // Before the others are looked at: two that sign at the same time both see the other.
-        let now = Duration::from_millis(book.shared.clock.now().0);
+        let now = Duration::from_millis(ledger.shared.clock.now().0);
         let looked = self.watch.look(&self.us, found.as_deref(), &records, now, refresh);
         if let Some(mark) = &looked.write {
             storage.sign(&self.us.owner, mark.to_text()).await.context("failed to write the mark")?;
         }
         if all {
-            self.others = others(book, storage, &self.us.owner).await?;
+            self.others = others(ledger, storage, &self.us.owner).await?;
             self.refreshed = if refresh { Some(Instant::now()) } else { self.refreshed };
         }
         let standing = if self.foreign_znode.is_some() { Standing::Shared(Sharing::Certificate) } else { looked.standing };
@@ -245,11 +246,11 @@ impl State {
 }
 
 /// Marks of other owners.
-async fn others(book: &Book, storage: &Storage, owner: &str) -> anyhow::Result<Vec<String>> {
+async fn others(ledger: &Ledger, storage: &Storage, owner: &str) -> anyhow::Result<Vec<String>> {
     let marks = storage.marks().await.context("failed to read the marks")?;
     let others = marks.into_iter().map(|mark| mark.owner).filter(|other| other != owner);
     let others: Vec<String> = others.map(|other| storage.uri_of_mark(&other)).collect();
-    match &book.pointers {
+    match &ledger.pointers {
         Pointers::ConfigMaps => Ok(others),
         Pointers::Znodes(znodes) => Ok([others, znodes.others(owner).await?].concat()),
     }
@@ -264,8 +265,8 @@ fn brief(error: &str) -> String {
 }
 
 /// The Kubernetes cluster's own certificates, as PEM.
-async fn certificate(book: &Book) -> anyhow::Result<Option<String>> {
-    let config_maps: Api<ConfigMap> = Api::namespaced(book.client.clone(), &book.shared.names.namespace);
+async fn certificate(ledger: &Ledger) -> anyhow::Result<Option<String>> {
+    let config_maps: Api<ConfigMap> = Api::namespaced(ledger.client.clone(), &ledger.shared.names.namespace);
     let authority = config_maps.get_opt(AUTHORITY).await.with_context(|| format!("failed to read {AUTHORITY}"))?;
     Ok(authority.and_then(|authority| authority.data?.remove("ca.crt")))
 }
@@ -274,38 +275,38 @@ async fn certificate(book: &Book) -> anyhow::Result<Option<String>> {
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn identity(book: &Book) -> anyhow::Result<(Mark, Records)> {
-    let ledger = book.ha_data().await?;
-    let certificate = certificate(book).await?;
-    let owner = match ledger.owner {
+pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, Records)> {
+    let noted = ledger.ha_data().await?;
+    let certificate = certificate(ledger).await?;
+    let owner = match noted.owner {
         Some(owner) => owner,
-        None => chosen_owner(book, certificate.as_deref()).await?,
+        None => chosen_owner(ledger, certificate.as_deref()).await?,
     };
     let certificates = certificate.as_deref().map(certificates_of).unwrap_or_default();
     let records = Records {
         witnessed: Vec::new(),
-        signers: ledger.signers,
-        certificates: ledger.certificates,
-        doubted: ["Shared", "Settling"].contains(&ledger.state.as_str()),
+        signers: noted.signers,
+        certificates: noted.certificates,
+        doubted: ["Shared", "Settling"].contains(&noted.state.as_str()),
     };
     Ok((Mark { owner, certificates, ..Mark::default() }, records))
 }
 
 /// By the Kubernetes cluster's own certificate, which the same resource finds again after it was deleted; else by the Lease or the ledger. Other resources
 /// of that Kubernetes cluster have directories of their own. The ledger, which stays with retained data, goes before all of them.
-async fn chosen_owner(book: &Book, certificate: Option<&str>) -> anyhow::Result<String> {
+async fn chosen_owner(ledger: &Ledger, certificate: Option<&str>) -> anyhow::Result<String> {
     if let Some(certificate) = certificate {
         let digest = digest(&SHA256, certificate.as_bytes());
         return Ok(digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect());
     }
-    let namespace = &book.shared.names.namespace;
-    let config_maps: Api<ConfigMap> = Api::namespaced(book.client.clone(), namespace);
-    if matches!(book.pointers, Pointers::Znodes(_)) {
-        let ledger = config_maps.get(&names::ledger(&book.cluster)).await.context("failed to read the ledger")?;
+    let namespace = &ledger.shared.names.namespace;
+    let config_maps: Api<ConfigMap> = Api::namespaced(ledger.client.clone(), namespace);
+    if matches!(ledger.pointers, Pointers::Znodes(_)) {
+        let ledger = config_maps.get(&names::ledger(&ledger.cluster)).await.context("failed to read the ledger")?;
         return ledger.metadata.uid.context("the ledger has no UID");
     }
-    let leases: Api<Lease> = Api::namespaced(book.client.clone(), namespace);
-    let lease = leases.get(&names::lease(&book.cluster)).await.context("failed to read the Lease")?;
+    let leases: Api<Lease> = Api::namespaced(ledger.client.clone(), namespace);
+    let lease = leases.get(&names::lease(&ledger.cluster)).await.context("failed to read the Lease")?;
     lease.metadata.uid.context("the Lease has no UID")
 }
 
@@ -313,8 +314,8 @@ async fn chosen_owner(book: &Book, certificate: Option<&str>) -> anyhow::Result<
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn certificates(book: &Book) -> anyhow::Result<Vec<String>> {
-    Ok(certificate(book).await?.as_deref().map(certificates_of).unwrap_or_default())
+pub async fn certificates(ledger: &Ledger) -> anyhow::Result<Vec<String>> {
+    Ok(certificate(ledger).await?.as_deref().map(certificates_of).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use crate::ha_data::repair::{Mend, mend};
 use crate::world::storage::Storage;
 
 /// A former leader may be writing an entry just now; what still is torn after this long stays torn.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE_DELAY: Duration = Duration::from_millis(500);
 /// A storage that does not answer must not keep a leader from being elected.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STORAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Jobs and applications that are stored, as read in the term of the leader that is to be, or after the last one has died.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +36,7 @@ async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> 
     if first.is_empty() {
         return Ok(());
     }
-    sleep(SETTLE).await;
+    sleep(SETTLE_DELAY).await;
     let again = mend(&storage.entries().await?, jobs, applications);
     for repair in again.iter().filter(|repair| first.contains(repair)) {
         match repair {
@@ -55,7 +55,7 @@ async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> 
 
 /// Mends within bounded time; a failure is reported and does not keep the leader from being elected.
 pub async fn mend_before_grant(storage: &Storage, stored: &Stored) {
-    match timeout(PATIENCE, mend_all(storage, stored)).await {
+    match timeout(STORAGE_TIMEOUT, mend_all(storage, stored)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "failed to look through the result stores"),
         Err(_) => tracing::warn!("the storage directory does not answer"),

@@ -10,16 +10,16 @@ use std::time::{Duration, SystemTime};
 use futures::TryStreamExt;
 use tokio::time::sleep;
 
-use super::ledger::Book;
+use super::ledger::Ledger;
 use super::ownership;
 use crate::ha_data::inventory::Inventory;
-use crate::ha_data::sweep::{Kind, Known, Verdict, of_checkpoint, verdict};
+use crate::ha_data::sweep::{Evidence, Kind, Verdict, of_checkpoint, verdict};
 use crate::lease::term::Term;
 use crate::ledger::jobs::Orphans;
 use crate::world::storage::{File, Storage};
 
 /// A new leader has better things to do first.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST_SWEEP_DELAY: Duration = Duration::from_secs(60);
 
 /// Orphans that are removed in one sweep; the next one takes the others.
 const BATCH: usize = 10_000;
@@ -39,7 +39,7 @@ pub struct Settings {
 
 /// Sweeps while this gateway's JVM leads.
 pub struct Sweeper {
-    pub book: Book,
+    pub ledger: Ledger,
     pub storage: Option<Storage>,
     pub settings: Settings,
 }
@@ -56,11 +56,11 @@ struct Judged {
 impl Sweeper {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.book.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
-        let mut pause = FIRST.min(self.settings.period);
+        let mut pause = FIRST_SWEEP_DELAY.min(self.settings.period);
         loop {
             sleep(pause).await;
             pause = self.settings.period;
@@ -68,7 +68,7 @@ impl Sweeper {
             match self.sweep(storage, term).await {
                 Ok(Some(orphans)) => {
                     tracing::info!(?orphans, "swept the storage directory");
-                    self.book.shared.note_sweep(orphans);
+                    self.ledger.shared.note_sweep(orphans);
                 }
                 Ok(None) => tracing::debug!("the storage directory is not swept: another JobManager leads now"),
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to sweep the storage directory"),
@@ -81,9 +81,9 @@ impl Sweeper {
     /// # Errors
     /// When something cannot be read, or the directory is not known to be ours.
     async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<Orphans>> {
-        let marked = ownership::confirm(&self.book, storage, term).await?;
+        let marked = ownership::confirm(&self.ledger, storage, term).await?;
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
-        let known = Known { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
+        let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
         let mut orphans = Orphans::default();
         let (mut candidates, mut reads) = (Vec::new(), 0);
         let mut files = storage.files();
@@ -108,16 +108,16 @@ impl Sweeper {
         drop(files);
         let mut removed = 0;
         if !candidates.is_empty()
-            && ownership::confirm(&self.book, storage, term).await.is_ok()
+            && ownership::confirm(&self.ledger, storage, term).await.is_ok()
             && let Some((inventory, dirty, living)) = self.known(storage, term).await?
         {
-            let known = Known { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
+            let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
             for (number, file) in candidates.into_iter().enumerate() {
                 if number > 0 && number % OFTEN == 0 {
-                    ownership::confirm(&self.book, storage, term).await?;
+                    ownership::confirm(&self.ledger, storage, term).await?;
                 }
                 let judged = judge(storage, file, marked, &known, true).await?;
-                if judged.verdict == Verdict::Orphan && self.book.shared.leads(term) {
+                if judged.verdict == Verdict::Orphan && self.ledger.shared.leads(term) {
                     storage.remove_file(&judged.file.path).await?;
                     tracing::info!(file = judged.file.path, "removed a file that nothing needs");
                     removed += 1;
@@ -126,8 +126,8 @@ impl Sweeper {
                 }
             }
         }
-        let (found, unreadable) = (orphans.clone(), inventory.unreadable(&self.book.shared.names.cluster_id));
-        self.book
+        let (found, unreadable) = (orphans.clone(), inventory.unreadable(&self.ledger.shared.names.cluster_id));
+        self.ledger
             .change_ha_data(term, |ha_data| {
                 let before = ha_data.orphans.as_ref().map_or(0, |orphans| orphans.removed);
                 ha_data.unreadable.clone_from(&unreadable);
@@ -140,14 +140,14 @@ impl Sweeper {
     /// What is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` when this term is over.
     async fn known(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<(Inventory, BTreeSet<String>, Living)>> {
         let dirty = storage.entries().await?.into_iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
-        let jobs = self.book.jobs().await?.into_iter();
+        let jobs = self.ledger.jobs().await?.into_iter();
         let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plans)).collect();
-        Ok(self.book.inventory(term).await?.map(|inventory| (inventory, dirty, living)))
+        Ok(self.ledger.inventory(term).await?.map(|inventory| (inventory, dirty, living)))
     }
 }
 
 /// Judges a file, and reads it where its content matters, if it may be `read` now.
-async fn judge(storage: &Storage, file: File, now: SystemTime, known: &Known<'_>, read: bool) -> anyhow::Result<Judged> {
+async fn judge(storage: &Storage, file: File, now: SystemTime, known: &Evidence<'_>, read: bool) -> anyhow::Result<Judged> {
     let mut verdict = verdict(&file.path, file.age(now), known);
     if verdict == Verdict::Orphan && Kind::of(&file.path) == Kind::Checkpoint && read {
         verdict = of_checkpoint(storage.job_of_checkpoint(&file.path).await?.as_deref(), known);

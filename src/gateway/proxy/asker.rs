@@ -1,8 +1,8 @@
 //! Who sends a request, as far as the decision needs it: the JVM of a term, another process, or one that cannot be
 //! seen.
 
-use super::translate::Known;
-use crate::lease::elector::Shown;
+use super::translate::Facts;
+use crate::lease::elector::LockView;
 use crate::lease::term::{Incarnation, Term};
 
 /// Said to whoever would write HA data without being the JobManager.
@@ -42,17 +42,17 @@ pub enum NotLeading {
 
 /// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments
 /// whether it goes on, and a JVM that is told too early steps down for nothing.
-pub fn leading<'a>(known: &Known<'a>) -> Result<&'a Term, NotLeading> {
-    match known.shown {
-        Shown::Free { term, until } | Shown::Leader { term, until } if known.now < *until => Ok(term),
-        Shown::Undecided | Shown::Free { .. } | Shown::Leader { .. } => Err(NotLeading::Undecided),
-        Shown::Standby { .. } => Err(NotLeading::Standby),
+pub fn leading<'a>(facts: &Facts<'a>) -> Result<&'a Term, NotLeading> {
+    match facts.shown {
+        LockView::Free { term, until } | LockView::Leader { term, until } if facts.now < *until => Ok(term),
+        LockView::Undecided | LockView::Free { .. } | LockView::Leader { .. } => Err(NotLeading::Undecided),
+        LockView::Standby { .. } => Err(NotLeading::Standby),
     }
 }
 
 /// The same, if the process that asks is the JVM of the term. Another Flink JVM in the pod stands by.
-pub fn leading_by<'a>(by: By, known: &Known<'a>) -> Result<&'a Term, NotLeading> {
-    match leading(known) {
+pub fn leading_by<'a>(by: By, facts: &Facts<'a>) -> Result<&'a Term, NotLeading> {
+    match leading(facts) {
         Ok(term) if by.is(term.jvm) => Ok(term),
         Ok(_) if by == By::Unseen => Err(NotLeading::Unseen),
         Ok(_) => Err(NotLeading::Standby),
@@ -71,7 +71,7 @@ mod tests {
     use crate::api::names::TERM_ANNOTATION;
     use crate::flink::lock;
     use crate::gateway::proxy::request::{Call, Names};
-    use crate::gateway::proxy::translate::{Asked, Plan, Tells, Then, plan};
+    use crate::gateway::proxy::translate::{JvmRequest, OnSuccess, Plan, Signal, plan};
     use crate::lease::elector::Time;
 
     const JVM: Incarnation = Incarnation { pid: 7, started: 70 };
@@ -83,21 +83,21 @@ mod tests {
     }
 
     /// The answer to a request whose body carries the stamp of the term and Flink's lock.
-    fn decide(by: By, call: Call, shown: &Shown) -> Plan {
+    fn decide(by: By, call: Call, shown: &LockView) -> Plan {
         let lock = json!({ "holderIdentity": "jvm" }).to_string();
         let annotations = json!({ TERM_ANNOTATION: term().to_string(), lock::LOCK_ANNOTATION: lock });
         let body = json!({ "metadata": { "name": JOB, "resourceVersion": "5", "annotations": annotations } });
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let ended = BTreeSet::new();
         let (now, wall_clock) = (Time(10), Timestamp::UNIX_EPOCH);
-        let known = Known { names: &names, shown, now, wall_clock, stored: Some(&body), ended: &ended };
-        plan(&Asked { by, call: &call, body: &body }, &known)
+        let facts = Facts { names: &names, shown, now, wall_clock, stored: Some(&body), ended: &ended };
+        plan(&JvmRequest { by, call: &call, body: &body }, &facts)
     }
 
-    fn shown() -> [Shown; 4] {
+    fn shown() -> [LockView; 4] {
         let (term, until) = (term(), Time(100));
-        let free = Shown::Free { term: term.clone(), until };
-        [Shown::Leader { term, until }, free, Shown::Standby { told: true }, Shown::Undecided]
+        let free = LockView::Free { term: term.clone(), until };
+        [LockView::Leader { term, until }, free, LockView::Standby { acknowledged: true }, LockView::Undecided]
     }
 
     fn writes() -> [Call; 6] {
@@ -119,7 +119,7 @@ mod tests {
             }
             for call in writes() {
                 let refused = decide(By::Stranger, call, &shown);
-                assert!(matches!(refused, Plan::Answer { code: 403, tells: Tells::Nothing, .. }), "{refused:?}");
+                assert!(matches!(refused, Plan::Answer { code: 403, signal: Signal::Nothing, .. }), "{refused:?}");
             }
         }
     }
@@ -128,7 +128,7 @@ mod tests {
     fn another_flink_jvm_stands_by_while_ours_leads() {
         for shown in &shown()[..2] {
             let read = decide(OTHER, Call::ReadLock, shown);
-            let Plan::Hold { code: 200, body, tells: Tells::Foreign } = read else { panic!("{read:?}") };
+            let Plan::Hold { code: 200, body, signal: Signal::Foreign } = read else { panic!("{read:?}") };
             assert!(lock::of_object(&body).and_then(lock::holder).is_some_and(|holder| holder != "jvm"));
             assert_eq!(decide(OTHER, Call::ReadJob(JOB.into()), shown), Plan::Pass);
             for call in &writes()[..4] {
@@ -137,7 +137,7 @@ mod tests {
         }
         let ours = By::Jvm(JVM);
         assert!(matches!(decide(ours, Call::Replace(JOB.into()), &shown()[0]), Plan::Forward { .. }));
-        assert!(matches!(decide(ours, Call::WriteLock, &shown()[1]), Plan::Forward { then: Then::TookLock(_), .. }));
+        assert!(matches!(decide(ours, Call::WriteLock, &shown()[1]), Plan::Forward { on_success: OnSuccess::TookLock(_), .. }));
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let [leader, free, standby, undecided] = shown();
         for call in [Call::ReadLock, Call::WriteLock] {
             let confirmed = decide(By::Unseen, call.clone(), &leader);
-            assert!(matches!(confirmed, Plan::Answer { code: 200, tells: Tells::Nothing, .. }), "{confirmed:?}");
+            assert!(matches!(confirmed, Plan::Answer { code: 200, signal: Signal::Nothing, .. }), "{confirmed:?}");
             assert_eq!(code(&decide(By::Unseen, call.clone(), &free)), Some(503), "the lock is not taken");
             assert_eq!(code(&decide(By::Unseen, call, &undecided)), Some(503));
         }

@@ -21,12 +21,12 @@ use crate::lease::term::{Relation, Term};
 use crate::world::lease::{EverySecond, brief};
 
 /// Keeps while this gateway's JVM leads.
-pub struct Keeper {
+pub struct DriftRepair {
     pub shared: Arc<Shared>,
     pub client: Client,
 }
 
-impl Keeper {
+impl DriftRepair {
     /// Runs until the process ends.
     pub async fn run(self) {
         self.shared.during_tenures(async |term| self.keep(term).await).await;

@@ -37,7 +37,7 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
     let mut answer = answer;
     for _ in 0..ATTEMPTS {
         if answer.parts.status == StatusCode::NOT_FOUND
-            && let Some(copy) = proxy.shared.copies.to_create(name, term)
+            && let Some(copy) = proxy.shared.snapshots.to_create(name, term)
         {
             tracing::warn!(name, "an HA ConfigMap has been deleted by somebody else; putting it back");
             let created = proxy.upstream.call(Method::POST, &proxy.shared.names.collection(), &json_headers(headers), body(&copy)).await?;
@@ -55,7 +55,7 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
         let edited = kept.as_deref().is_some_and(|kept| lock::of_object(&object) != Some(kept));
         match relation(&object, term) {
             (Relation::Same, _) if !edited => {
-                proxy.shared.copies.keep(name, answer.bytes.clone());
+                proxy.shared.snapshots.keep(name, answer.bytes.clone());
                 if name == proxy.shared.names.cluster_config_map() {
                     proxy.shared.store(Some(object));
                 }
@@ -93,7 +93,7 @@ pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term)
     for _ in 0..ATTEMPTS {
         let read = proxy.upstream.call(Method::GET, &path, &get_headers, Bytes::new()).await?;
         if read.parts.status == StatusCode::NOT_FOUND {
-            proxy.shared.copies.forget(name);
+            proxy.shared.snapshots.forget(name);
         }
         let read = checked(proxy, &get_headers, read, name, term).await?;
         let object = read.json();
@@ -106,7 +106,7 @@ pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term)
         let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
             "preconditions": { "uid": object["metadata"]["uid"], "resourceVersion": object["metadata"]["resourceVersion"] } });
         // Even if no answer comes: it may have been deleted, and then nobody else did it.
-        proxy.shared.copies.forget(name);
+        proxy.shared.snapshots.forget(name);
         let deleted = proxy.upstream.call(Method::DELETE, &path, &json_headers(headers), body(&options)).await?;
         if deleted.parts.status != StatusCode::CONFLICT {
             if name == proxy.shared.names.cluster_config_map() {

@@ -24,16 +24,16 @@ use super::asker::By;
 use super::fence;
 use super::request::Call;
 use super::strangers::Strangers;
-use super::translate::{Asked, Known, Plan, Tells, Then, plan, status};
+use super::translate::{Facts, JvmRequest, OnSuccess, Plan, Signal, plan, status};
 use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
 use crate::flink::{ha_data, lock};
 use crate::gateway::shared::Shared;
-use crate::lease::elector::{Event, Shown};
+use crate::lease::elector::{Event, LockView};
 use crate::world::process::{Connection, Owner};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 
 /// A held request is answered after this long at the latest; Flink's client gives up at 10 s.
-const HOLD: Duration = Duration::from_secs(5);
+const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -102,16 +102,16 @@ impl Proxy {
         }
         let exchange = Exchange { by, call, parts, bytes, json };
         match self.decide(&exchange).await {
-            Plan::Answer { code, body, tells } | Plan::Hold { code, body, tells } => {
-                match (tells, by) {
-                    (Tells::Foreign, By::Jvm(jvm)) => self.shared.tell(Event::JvmTold { jvm }),
-                    (Tells::Resigned, _) => self.shared.tell(Event::JvmResigned),
+            Plan::Answer { code, body, signal } | Plan::Hold { code, body, signal } => {
+                match (signal, by) {
+                    (Signal::Foreign, By::Jvm(jvm)) => self.shared.tell(Event::JvmTold { jvm }),
+                    (Signal::Resigned, _) => self.shared.tell(Event::JvmResigned),
                     _ => {}
                 }
                 local(code, &body)
             }
             Plan::Pass => self.pass(&exchange).await,
-            Plan::Forward { body, then } => self.forward(&exchange, body, then).await.unwrap_or_else(|error| failed(&error)),
+            Plan::Forward { body, on_success } => self.forward(&exchange, body, on_success).await.unwrap_or_else(|error| failed(&error)),
             Plan::DeleteFenced { name, term } => match fence::delete(self, &exchange.parts.headers, &name, &term).await {
                 Ok(answer) => whole(answer),
                 Err(error) => failed(&error),
@@ -134,7 +134,7 @@ impl Proxy {
     /// The plan, after holding the request for as long as the plan is to hold it.
     async fn decide(&self, exchange: &Exchange) -> Plan {
         let mut shown = self.shared.shown.clone();
-        let deadline = tokio::time::Instant::now() + HOLD;
+        let deadline = tokio::time::Instant::now() + HOLD_TIMEOUT;
         loop {
             let now_shown = shown.borrow_and_update().clone();
             let plan = self.plan(exchange, &now_shown);
@@ -148,12 +148,12 @@ impl Proxy {
         }
     }
 
-    fn plan(&self, exchange: &Exchange, shown: &Shown) -> Plan {
+    fn plan(&self, exchange: &Exchange, shown: &LockView) -> Plan {
         let stored = self.shared.stored();
         let (names, ended) = (&self.shared.names, self.shared.ended());
         let (now, wall_clock) = (self.shared.clock.now(), Timestamp::now());
-        let known = Known { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
-        plan(&Asked { by: exchange.by, call: &exchange.call, body: &exchange.json }, &known)
+        let known = Facts { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
+        plan(&JvmRequest { by: exchange.by, call: &exchange.call, body: &exchange.json }, &known)
     }
 
     /// Nothing of ours: headers and bytes go both ways as they come, watches included.
@@ -172,7 +172,7 @@ impl Proxy {
         }
     }
 
-    async fn forward(&self, exchange: &Exchange, body: Option<Value>, then: Then) -> Result<Response<Body>, UpstreamError> {
+    async fn forward(&self, exchange: &Exchange, body: Option<Value>, on_success: OnSuccess) -> Result<Response<Body>, UpstreamError> {
         let parts = &exchange.parts;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let bytes = body.map_or_else(|| exchange.bytes.clone(), |body| body.to_string().into());
@@ -185,13 +185,13 @@ impl Proxy {
         if let (Some(name), Ok(answer)) = (written, &answer)
             && answer.parts.status.is_success()
         {
-            self.shared.copies.keep(&name, answer.bytes.clone());
+            self.shared.snapshots.keep(&name, answer.bytes.clone());
         }
         let lock_is_doubtful = !answer.as_ref().is_ok_and(|answer| answer.parts.status.is_success());
-        match then {
-            Then::Nothing => {}
-            Then::TookLock(_) | Then::Remember if lock_is_doubtful => self.shared.store(None),
-            Then::TookLock(term) => {
+        match on_success {
+            OnSuccess::Nothing => {}
+            OnSuccess::TookLock(_) | OnSuccess::Remember if lock_is_doubtful => self.shared.store(None),
+            OnSuccess::TookLock(term) => {
                 self.remember(&answer);
                 let stored = self.shared.stored();
                 let lock = stored.as_ref().and_then(lock::of_object).unwrap_or_default().to_owned();
@@ -200,7 +200,7 @@ impl Proxy {
                 tracing::info!(term = term.number, "the JobManager took the lock: it leads");
                 self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: holder });
             }
-            Then::Remember => {
+            OnSuccess::Remember => {
                 let before = self.stored_ids();
                 self.remember(&answer);
                 let after = self.stored_ids();
@@ -211,7 +211,7 @@ impl Proxy {
                     self.shared.jobs_changed.notify_one();
                 }
             }
-            Then::CheckStamp { name, term } => {
+            OnSuccess::CheckStamp { name, term } => {
                 let answer = fence::checked(self, &parts.headers, answer?, &name, &term).await?;
                 return Ok(whole(answer));
             }

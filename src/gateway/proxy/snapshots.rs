@@ -20,9 +20,9 @@ use crate::ledger::jobs::Size;
 use crate::world::lease::brief;
 
 #[derive(Default)]
-pub struct Copies(Mutex<BTreeMap<String, Bytes>>);
+pub struct Snapshots(Mutex<BTreeMap<String, Bytes>>);
 
-impl Copies {
+impl Snapshots {
     /// `object`: as the API server answered it.
     pub fn keep(&self, name: &str, object: Bytes) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), object);
@@ -38,12 +38,12 @@ impl Copies {
 
     /// The size of every HA ConfigMap that was written in this term.
     pub fn sizes(&self) -> Vec<Size> {
-        let copies = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let snapshots = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let size = |(name, object): (String, Bytes)| {
             let object: Value = serde_json::from_slice(&object).unwrap_or_default();
             Size { name, bytes: inventory::bytes(&object) }
         };
-        copies.into_iter().map(size).collect()
+        snapshots.into_iter().map(size).collect()
     }
 
     /// What is to be created, if a copy of this term is there.
@@ -62,7 +62,7 @@ impl Copies {
 /// Flink's JVM ends when it sees its cluster ConfigMap deleted. Its gateway puts it back, before a successor makes a new one without jobs.
 pub async fn put_back_cluster(shared: &Shared, config_maps: &Api<ConfigMap>, term: &Term) {
     let name = shared.names.cluster_config_map();
-    let Some(copy) = shared.copies.to_create(&name, term) else { return };
+    let Some(copy) = shared.snapshots.to_create(&name, term) else { return };
     if !matches!(config_maps.get_metadata_opt(&name).await, Ok(None)) {
         return;
     }
@@ -85,13 +85,13 @@ mod tests {
         let term = |number| Term { number, pod_uid: "u".into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } };
         let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "counter": "7" }, "metadata": {
             "name": "job", "uid": "x", "resourceVersion": "5", "annotations": { TERM_ANNOTATION: term(3).to_string() } } });
-        let copies = Copies::default();
-        copies.keep("job", object.to_string().into());
-        assert_eq!(copies.to_create("job", &term(4)), None);
-        let found = copies.to_create("job", &term(3)).expect("a copy");
+        let snapshots = Snapshots::default();
+        snapshots.keep("job", object.to_string().into());
+        assert_eq!(snapshots.to_create("job", &term(4)), None);
+        let found = snapshots.to_create("job", &term(3)).expect("a copy");
         assert_eq!(found["data"]["counter"], "7");
         assert!(found["metadata"].get("uid").is_none() && found["metadata"].get("resourceVersion").is_none());
-        copies.forget("job");
-        assert_eq!(copies.to_create("job", &term(3)), None);
+        snapshots.forget("job");
+        assert_eq!(snapshots.to_create("job", &term(3)), None);
     }
 }

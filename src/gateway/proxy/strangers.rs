@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::asker::By;
 use super::request::Call;
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 use crate::ledger::refusal::{JOB_MANAGER_UNKNOWN, Refusal};
 use crate::world::process::Owner;
 
@@ -15,7 +15,7 @@ const MOST: usize = 32;
 
 /// What has asked so far.
 pub struct Strangers {
-    book: Book,
+    ledger: Ledger,
     pod: String,
     seen: Mutex<Seen>,
 }
@@ -41,8 +41,8 @@ impl Seen {
 }
 
 impl Strangers {
-    pub fn new(book: Book, pod: String) -> Self {
-        Self { book, pod, seen: Mutex::default() }
+    pub fn new(ledger: Ledger, pod: String) -> Self {
+        Self { ledger, pod, seen: Mutex::default() }
     }
 
     /// A request of a process that was found.
@@ -56,9 +56,9 @@ impl Strangers {
         if seen.refuses(owner, call) {
             let refusal = refusal(&self.pod, program);
             tracing::error!(message = refusal.message, "no JobManager can lead here");
-            let book = self.book.clone();
+            let ledger = self.ledger.clone();
             tokio::spawn(async move {
-                if let Err(error) = book.note_refusal(Some(&refusal)).await {
+                if let Err(error) = ledger.note_refusal(Some(&refusal)).await {
                     tracing::warn!(error = format!("{error:#}"), "failed to write the refusal into the ledger");
                 }
             });

@@ -12,7 +12,7 @@ use super::asker::{By, NotLeading, STRANGER, UNSEEN, leading, leading_by};
 use super::request::{Call, Names};
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
-use crate::lease::elector::{Shown, Time};
+use crate::lease::elector::{LockView, Time};
 use crate::lease::term::Term;
 
 /// Said to a JVM that drops the annotations of what it has read, so that its writes could not be fenced.
@@ -23,20 +23,20 @@ const UNFENCED: &str = "the object was written back without the annotation flink
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     /// Answered from memory.
-    Answer { code: u16, body: Value, tells: Tells },
+    Answer { code: u16, body: Value, signal: Signal },
     /// Held until what the JVM is shown changes; if it does not in time, this is the answer.
-    Hold { code: u16, body: Value, tells: Tells },
+    Hold { code: u16, body: Value, signal: Signal },
     /// Passed through as it is.
     Pass,
     /// Passed through with this body (or the original one), and its answer looked at.
-    Forward { body: Option<Value>, then: Then },
+    Forward { body: Option<Value>, on_success: OnSuccess },
     /// Read, check the stamp, delete exactly what was read.
     DeleteFenced { name: String, term: Term },
 }
 
 /// What an answer says to the JVM about its leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tells {
+pub enum Signal {
     Nothing,
     /// That another leads.
     Foreign,
@@ -46,7 +46,7 @@ pub enum Tells {
 
 /// What a forwarded request's success means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum OnSuccess {
     Nothing,
     /// The JVM's lock is stored: it leads in this term. The answer is the new cluster ConfigMap.
     TookLock(Term),
@@ -60,7 +60,7 @@ pub enum Then {
 }
 
 /// A request of the JVM, as far as the decision needs it.
-pub struct Asked<'a> {
+pub struct JvmRequest<'a> {
     pub by: By,
     pub call: &'a Call,
     /// JSON body; `Null` when there is none or it is not JSON.
@@ -68,9 +68,9 @@ pub struct Asked<'a> {
 }
 
 /// What this gateway knows at the moment.
-pub struct Known<'a> {
+pub struct Facts<'a> {
     pub names: &'a Names,
-    pub shown: &'a Shown,
+    pub shown: &'a LockView,
     pub now: Time,
     pub wall_clock: Timestamp,
     /// The cluster ConfigMap as last stored, if nothing has made it doubtful. May be of an earlier term: an answer can come late.
@@ -80,30 +80,30 @@ pub struct Known<'a> {
 }
 
 /// Decides.
-pub fn plan(asked: &Asked, known: &Known) -> Plan {
+pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
     match asked.call {
         Call::Other => Plan::Pass,
         // 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; a refusal would stall it for seconds.
-        Call::WebSocketWatch => Plan::Answer { code: 200, body: json!({}), tells: Tells::Nothing },
+        Call::WebSocketWatch => Plan::Answer { code: 200, body: json!({}), signal: Signal::Nothing },
         Call::OtherProtocol => {
             refuse(501, "NotImplemented", "of all that leaves HTTP only watches are answered; ask the API server itself")
         }
-        Call::Create if !is_ha_object(known.names, asked.body) => Plan::Pass,
+        Call::Create if !is_ha_object(facts.names, asked.body) => Plan::Pass,
         Call::ReadLock | Call::ReadJob(_) if asked.by == By::Stranger => Plan::Pass,
         _ if asked.by == By::Stranger => refuse(403, "Forbidden", STRANGER),
         Call::DeleteCollection => {
             refuse(403, "Forbidden", "the gateway deletes HA ConfigMaps one by one; this Flink version is not supported")
         }
         Call::PatchJob => refuse(403, "Forbidden", "Flink does not patch the ConfigMap of a job; a patch could not be fenced"),
-        Call::ReadLock => read_lock(asked.by, known),
-        Call::WriteLock => write_lock(asked, known),
-        Call::ReadJob(name) => match leading_by(asked.by, known) {
-            Ok(term) => Plan::Forward { body: None, then: Then::CheckStamp { name: name.clone(), term: term.clone() } },
+        Call::ReadLock => read_lock(asked.by, facts),
+        Call::WriteLock => write_lock(asked, facts),
+        Call::ReadJob(name) => match leading_by(asked.by, facts) {
+            Ok(term) => Plan::Forward { body: None, on_success: OnSuccess::CheckStamp { name: name.clone(), term: term.clone() } },
             Err(NotLeading::Undecided) => undecided(),
             Err(NotLeading::Standby | NotLeading::Unseen) => Plan::Pass,
         },
-        Call::Replace(_) | Call::Create | Call::Delete(_) => match leading_by(asked.by, known) {
-            Ok(term) => write(asked, known, term),
+        Call::Replace(_) | Call::Create | Call::Delete(_) => match leading_by(asked.by, facts) {
+            Ok(term) => write(asked, facts, term),
             Err(NotLeading::Undecided) => undecided(),
             Err(NotLeading::Standby) => refuse(409, "Conflict", "this JobManager does not hold the Lease"),
             Err(NotLeading::Unseen) => refuse(503, "ServiceUnavailable", UNSEEN),
@@ -112,59 +112,59 @@ pub fn plan(asked: &Asked, known: &Known) -> Plan {
 }
 
 /// What is stored, if it was stored in the term that is held now.
-fn stored_now<'a>(known: &Known<'a>) -> Option<&'a Value> {
-    let term = leading(known).ok()?;
-    known.stored.filter(|stored| stamp(stored).is_some_and(|stamp| stamp.as_ref() == Ok(term)))
+fn stored_now<'a>(facts: &Facts<'a>) -> Option<&'a Value> {
+    let term = leading(facts).ok()?;
+    facts.stored.filter(|stored| stamp(stored).is_some_and(|stamp| stamp.as_ref() == Ok(term)))
 }
 
-fn read_lock(by: By, known: &Known) -> Plan {
-    match (leading_by(by, known), stored_now(known)) {
+fn read_lock(by: By, facts: &Facts) -> Plan {
+    match (leading_by(by, facts), stored_now(facts)) {
         (Err(NotLeading::Undecided), _) | (Err(NotLeading::Unseen), None) => undecided(),
         // A free lock is shown to nobody who cannot take it.
-        (Err(NotLeading::Unseen), _) if !matches!(known.shown, Shown::Leader { .. }) => undecided(),
-        (Ok(_) | Err(NotLeading::Unseen), Some(stored)) => Plan::Answer { code: 200, body: stored.clone(), tells: Tells::Nothing },
+        (Err(NotLeading::Unseen), _) if !matches!(facts.shown, LockView::Leader { .. }) => undecided(),
+        (Ok(_) | Err(NotLeading::Unseen), Some(stored)) => Plan::Answer { code: 200, body: stored.clone(), signal: Signal::Nothing },
         (Ok(term), None) => {
-            let then = Then::CheckStamp { name: known.names.cluster_config_map(), term: term.clone() };
-            Plan::Forward { body: None, then }
+            let on_success = OnSuccess::CheckStamp { name: facts.names.cluster_config_map(), term: term.clone() };
+            Plan::Forward { body: None, on_success }
         }
         (Err(NotLeading::Standby), _) => {
-            let (code, body, tells) = (200, with_foreign_lock(known), Tells::Foreign);
+            let (code, body, signal) = (200, with_foreign_lock(facts), Signal::Foreign);
             // A JVM that must step down is answered at once; a standby may wait until something changes.
-            match known.shown {
-                Shown::Standby { told: false } => Plan::Answer { code, body, tells },
-                _ => Plan::Hold { code, body, tells },
+            match facts.shown {
+                LockView::Standby { acknowledged: false } => Plan::Answer { code, body, signal },
+                _ => Plan::Hold { code, body, signal },
             }
         }
     }
 }
 
-fn write_lock(asked: &Asked, known: &Known) -> Plan {
+fn write_lock(asked: &JvmRequest, facts: &Facts) -> Plan {
     let patch = asked.body;
     let Some(holder) = lock::of_object(patch).and_then(lock::holder) else {
         return refuse(403, "Forbidden", "a patch of the cluster ConfigMap must carry Flink's lock annotation");
     };
-    match (known.shown, leading_by(asked.by, known), stored_now(known)) {
+    match (facts.shown, leading_by(asked.by, facts), stored_now(facts)) {
         (_, Err(NotLeading::Undecided), _) => undecided(),
         // A renewal, which writes nothing.
-        (Shown::Leader { .. }, Err(NotLeading::Unseen), Some(stored)) if !holder.is_empty() => {
-            Plan::Answer { code: 200, body: stored.clone(), tells: Tells::Nothing }
+        (LockView::Leader { .. }, Err(NotLeading::Unseen), Some(stored)) if !holder.is_empty() => {
+            Plan::Answer { code: 200, body: stored.clone(), signal: Signal::Nothing }
         }
         (_, Err(NotLeading::Unseen), _) => refuse(503, "ServiceUnavailable", UNSEEN),
         (_, Err(NotLeading::Standby), _) => refuse(409, "Conflict", "another JobManager holds the Lease"),
-        (Shown::Leader { .. }, Ok(_), Some(stored)) => {
-            let tells = if holder.is_empty() { Tells::Resigned } else { Tells::Nothing };
-            Plan::Answer { code: 200, body: stored.clone(), tells }
+        (LockView::Leader { .. }, Ok(_), Some(stored)) => {
+            let signal = if holder.is_empty() { Signal::Resigned } else { Signal::Nothing };
+            Plan::Answer { code: 200, body: stored.clone(), signal }
         }
         (_, Ok(_), _) if holder.is_empty() => refuse(409, "Conflict", "the lock is not held"),
         (_, Ok(_), None) => refuse(409, "Conflict", "the cluster ConfigMap has changed"),
         (_, Ok(term), Some(stored)) if version(patch) == version(stored) && version(patch).is_some() => {
-            Plan::Forward { body: None, then: Then::TookLock(term.clone()) }
+            Plan::Forward { body: None, on_success: OnSuccess::TookLock(term.clone()) }
         }
         (_, Ok(_), Some(_)) => refuse(409, "Conflict", "the cluster ConfigMap has changed"),
     }
 }
 
-fn write(asked: &Asked, known: &Known, term: &Term) -> Plan {
+fn write(asked: &JvmRequest, facts: &Facts, term: &Term) -> Plan {
     match asked.call {
         Call::Replace(name) => {
             let real_version = version(asked.body).is_some_and(|version| !version.is_empty() && version != "0");
@@ -174,35 +174,35 @@ fn write(asked: &Asked, known: &Known, term: &Term) -> Plan {
                 None => return refuse(409, "Conflict", UNFENCED),
                 _ => return refuse(409, "Conflict", "the object was not read in the term that is held now"),
             }
-            let remember = *name == known.names.cluster_config_map();
-            if remember && let Some(job) = revived(asked.body, known) {
-                if stored_now(known).is_none() {
+            let remember = *name == facts.names.cluster_config_map();
+            if remember && let Some(job) = revived(asked.body, facts) {
+                if stored_now(facts).is_none() {
                     return refuse(409, "Conflict", "the cluster ConfigMap has to be read anew");
                 }
                 // 422: Flink's client tries others again.
                 let message = format!("job {job} has ended, and an ended job is never started again under its id; submit it as a new job");
                 return refuse(422, "Invalid", &message);
             }
-            Plan::Forward { body: None, then: if remember { Then::Remember } else { Then::Nothing } }
+            Plan::Forward { body: None, on_success: if remember { OnSuccess::Remember } else { OnSuccess::Nothing } }
         }
         Call::Delete(name) => Plan::DeleteFenced { name: name.clone(), term: term.clone() },
-        _ => create(asked.body, known, term),
+        _ => create(asked.body, facts, term),
     }
 }
 
 /// An ended job that this cluster ConfigMap would store anew.
-fn revived(body: &Value, known: &Known) -> Option<String> {
-    if known.ended.is_empty() {
+fn revived(body: &Value, facts: &Facts) -> Option<String> {
+    if facts.ended.is_empty() {
         return None;
     }
     // When nothing is known of what is stored, an ended job counts as new: the refusal makes Flink read anew, and then it is known.
-    let before = stored_now(known).map(ha_data::stored).unwrap_or_default();
-    ha_data::stored(body).into_iter().find(|id| known.ended.contains(id) && !before.contains(id))
+    let before = stored_now(facts).map(ha_data::stored).unwrap_or_default();
+    ha_data::stored(body).into_iter().find(|id| facts.ended.contains(id) && !before.contains(id))
 }
 
 /// A new ConfigMap of a job is empty, so one that an older term creates late holds nothing that anybody could restore.
-fn create(body: &Value, known: &Known, term: &Term) -> Plan {
-    if body["metadata"]["name"] == known.names.cluster_config_map().as_str() {
+fn create(body: &Value, facts: &Facts, term: &Term) -> Plan {
+    if body["metadata"]["name"] == facts.names.cluster_config_map().as_str() {
         return refuse(409, "AlreadyExists", "the gateway itself creates the cluster ConfigMap");
     }
     let empty = |key: &str| body.get(key).is_none_or(|value| value.is_null() || value.as_object().is_some_and(|map| map.is_empty()));
@@ -211,7 +211,7 @@ fn create(body: &Value, known: &Known, term: &Term) -> Plan {
     }
     let mut stamped = body.clone();
     stamped["metadata"]["annotations"][TERM_ANNOTATION] = json!(term.to_string());
-    Plan::Forward { body: Some(stamped), then: Then::Nothing }
+    Plan::Forward { body: Some(stamped), on_success: OnSuccess::Nothing }
 }
 
 fn is_ha_object(names: &Names, body: &Value) -> bool {
@@ -229,22 +229,22 @@ pub fn version(object: &Value) -> Option<&str> {
     object.get("metadata")?.get("resourceVersion")?.as_str()
 }
 
-fn with_foreign_lock(known: &Known) -> Value {
-    let mut object = known.stored.cloned().unwrap_or_else(|| {
+fn with_foreign_lock(facts: &Facts) -> Value {
+    let mut object = facts.stored.cloned().unwrap_or_else(|| {
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
-            "name": known.names.cluster_config_map(), "namespace": known.names.namespace, "resourceVersion": "1" } })
+            "name": facts.names.cluster_config_map(), "namespace": facts.names.namespace, "resourceVersion": "1" } })
     });
-    object["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock::foreign(known.wall_clock));
+    object["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock::foreign(facts.wall_clock));
     object
 }
 
 /// The gateway has just started and does not know yet; a wrong answer would make a leader step down.
 fn undecided() -> Plan {
-    Plan::Hold { code: 503, body: status(503, "ServiceUnavailable", "the gateway has not read the Lease yet"), tells: Tells::Nothing }
+    Plan::Hold { code: 503, body: status(503, "ServiceUnavailable", "the gateway has not read the Lease yet"), signal: Signal::Nothing }
 }
 
 fn refuse(code: u16, reason: &str, message: &str) -> Plan {
-    Plan::Answer { code, body: status(code, reason, message), tells: Tells::Nothing }
+    Plan::Answer { code, body: status(code, reason, message), signal: Signal::Nothing }
 }
 
 /// A Kubernetes `Status`, as clients expect one with every error.
@@ -269,15 +269,15 @@ mod tests {
     const CLUSTER: &str = "demo-cluster-config-map";
     const JOB: &str = "demo-0123456789abcdef0123456789abcdef-config-map";
 
-    fn decide(call: Call, body: Value, shown: &Shown, stored: Option<&Value>) -> Plan {
+    fn decide(call: Call, body: Value, shown: &LockView, stored: Option<&Value>) -> Plan {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let ended = BTreeSet::from(["over".to_owned()]);
-        let known = Known { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
-        plan(&Asked { by: By::Jvm(term(1).jvm), call: &call, body: &body }, &known)
+        let facts = Facts { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
+        plan(&JvmRequest { by: By::Jvm(term(1).jvm), call: &call, body: &body }, &facts)
     }
 
-    fn leader(number: u64) -> Shown {
-        Shown::Leader { term: term(number), until: Time(100) }
+    fn leader(number: u64) -> LockView {
+        LockView::Leader { term: term(number), until: Time(100) }
     }
 
     fn code(plan: &Plan) -> u16 {
@@ -290,7 +290,10 @@ mod tests {
     #[test]
     fn a_put_is_forwarded_only_with_a_real_version_and_the_stamp_of_the_held_term() {
         let put = || Call::Replace(JOB.into());
-        assert!(matches!(decide(put(), object(JOB, &term(3)), &leader(3), None), Plan::Forward { body: None, then: Then::Nothing }));
+        assert!(matches!(
+            decide(put(), object(JOB, &term(3)), &leader(3), None),
+            Plan::Forward { body: None, on_success: OnSuccess::Nothing }
+        ));
         assert_eq!(code(&decide(put(), object(JOB, &term(2)), &leader(3), None)), 409);
         let without_stamp = decide(put(), json!({ "metadata": { "name": JOB, "resourceVersion": "5" } }), &leader(3), None);
         assert!(
@@ -319,16 +322,16 @@ mod tests {
 
     #[test]
     fn nothing_is_written_without_a_valid_term() {
-        let expired = Shown::Leader { term: term(3), until: Time(10) };
-        for shown in [expired, Shown::Undecided] {
+        let expired = LockView::Leader { term: term(3), until: Time(10) };
+        for shown in [expired, LockView::Undecided] {
             for call in [Call::Replace(JOB.into()), Call::Create, Call::Delete(JOB.into()), Call::ReadLock, Call::WriteLock] {
                 let patch =
                     json!({ "metadata": { "name": JOB, "annotations": { lock::LOCK_ANNOTATION: "{\"holderIdentity\":\"jvm\"}" } } });
                 let held = decide(call, patch, &shown, None);
-                assert!(matches!(held, Plan::Hold { code: 503, tells: Tells::Nothing, .. }), "{held:?}");
+                assert!(matches!(held, Plan::Hold { code: 503, signal: Signal::Nothing, .. }), "{held:?}");
             }
         }
-        for shown in [Shown::Standby { told: true }, Shown::Standby { told: false }] {
+        for shown in [LockView::Standby { acknowledged: true }, LockView::Standby { acknowledged: false }] {
             assert_eq!(code(&decide(Call::Replace(JOB.into()), object(JOB, &term(3)), &shown, None)), 409);
             assert_eq!(code(&decide(Call::Create, object(JOB, &term(3)), &shown, None)), 409);
             assert_eq!(code(&decide(Call::Delete(JOB.into()), Value::Null, &shown, None)), 409);
@@ -353,28 +356,28 @@ mod tests {
             let record = json!({ "holderIdentity": holder }).to_string();
             json!({ "metadata": { "resourceVersion": "5", "annotations": { lock::LOCK_ANNOTATION: record } } })
         };
-        let free = Shown::Free { term: term(3), until: Time(100) };
+        let free = LockView::Free { term: term(3), until: Time(100) };
         let first = decide(Call::WriteLock, patch("jvm"), &free, Some(&stored));
-        assert_eq!(first, Plan::Forward { body: None, then: Then::TookLock(term(3)) });
+        assert_eq!(first, Plan::Forward { body: None, on_success: OnSuccess::TookLock(term(3)) });
         assert_eq!(code(&decide(Call::WriteLock, patch("jvm"), &leader(3), Some(&stored))), 200);
         let resigned = decide(Call::WriteLock, patch(""), &leader(3), Some(&stored));
-        assert!(matches!(resigned, Plan::Answer { tells: Tells::Resigned, .. }));
-        assert_eq!(code(&decide(Call::WriteLock, patch("jvm"), &Shown::Standby { told: true }, Some(&stored))), 409);
+        assert!(matches!(resigned, Plan::Answer { signal: Signal::Resigned, .. }));
+        assert_eq!(code(&decide(Call::WriteLock, patch("jvm"), &LockView::Standby { acknowledged: true }, Some(&stored))), 409);
     }
 
     #[test]
     fn what_was_stored_in_an_earlier_term_is_read_anew() {
         let stored = object(CLUSTER, &term(2));
         let read = decide(Call::ReadLock, Value::Null, &leader(3), Some(&stored));
-        assert!(matches!(read, Plan::Forward { then: Then::CheckStamp { .. }, .. }));
+        assert!(matches!(read, Plan::Forward { on_success: OnSuccess::CheckStamp { .. }, .. }));
     }
 
     #[test]
     fn a_standby_waits_and_a_former_leader_is_answered_at_once() {
-        let told = decide(Call::ReadLock, Value::Null, &Shown::Standby { told: true }, None);
-        assert!(matches!(told, Plan::Hold { code: 200, tells: Tells::Foreign, .. }));
-        let former = decide(Call::ReadLock, Value::Null, &Shown::Standby { told: false }, None);
-        let Plan::Answer { body, tells: Tells::Foreign, .. } = former else { panic!("not answered") };
+        let told = decide(Call::ReadLock, Value::Null, &LockView::Standby { acknowledged: true }, None);
+        assert!(matches!(told, Plan::Hold { code: 200, signal: Signal::Foreign, .. }));
+        let former = decide(Call::ReadLock, Value::Null, &LockView::Standby { acknowledged: false }, None);
+        let Plan::Answer { body, signal: Signal::Foreign, .. } = former else { panic!("not answered") };
         assert!(lock::of_object(&body).and_then(lock::holder).is_some_and(|holder| !holder.is_empty()));
     }
 

@@ -8,16 +8,16 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::{sleep, timeout};
 
-use super::gate::Door;
+use super::gate::Gate;
 use super::leadership::Identity;
 use crate::api::names;
 use crate::cluster::application::{Before, Progress, Run};
 use crate::flink::pointer;
 use crate::gateway::application::handover;
 use crate::gateway::gc::final_cleanup;
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::pointer_store::Znodes;
-use crate::ha_data::handover::{Adoption, Plan, Stored, adopt, later, parse_znode, unnamed, znode_of};
+use crate::ha_data::handover::{Plan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::election::Notes;
 use crate::ledger::refusal::{Refusal, STORED_BY_ANOTHER};
@@ -26,18 +26,18 @@ use crate::world::quorum::{latch, znodes};
 use crate::world::storage::Storage;
 
 /// Between looks at what others do.
-const PAUSE: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// What takes longer is begun anew, by whichever gateway is the first.
-const PATIENCE: Duration = Duration::from_secs(6);
+const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Guards the door for one run.
-pub struct Entrance {
-    pub book: Book,
+/// Guards the gate for one run.
+pub struct Admission {
+    pub ledger: Ledger,
     pub znodes: Znodes,
     pub storage: Option<Storage>,
     pub run: Run,
     pub identity: Identity,
-    pub door: Arc<Door>,
+    pub gate: Arc<Gate>,
     /// We have stood for election, and may hold the place of the leader.
     pub stands: bool,
 }
@@ -52,28 +52,28 @@ enum Step {
     Over,
 }
 
-impl Entrance {
+impl Admission {
     /// Runs until the process ends.
     pub async fn run(mut self) {
-        while let Some(jvm) = self.door.knock().await {
-            match timeout(PATIENCE, self.step()).await {
-                Ok(Ok(Step::Open)) => self.door.let_in(jvm),
+        while let Some(jvm) = self.gate.next_arrival().await {
+            match timeout(STEP_TIMEOUT, self.step()).await {
+                Ok(Ok(Step::Open)) => self.gate.admit(jvm),
                 Ok(Ok(Step::Again)) => {}
-                Ok(Ok(Step::Over)) => sleep(PAUSE * 10).await,
+                Ok(Ok(Step::Over)) => sleep(POLL_INTERVAL * 10).await,
                 Ok(Err(error)) => {
                     tracing::warn!(error = format!("{error:#}"), job = self.run.job_id, "the JobManager is not let in; trying again");
                     if self.nobody_else_stands().await {
-                        handover::tell(&self.book, &error).await;
+                        handover::tell(&self.ledger, &error).await;
                     }
                     self.give_up().await;
-                    sleep(PAUSE * 5).await;
+                    sleep(POLL_INTERVAL * 5).await;
                 }
                 Err(_) => {
                     tracing::warn!(job = self.run.job_id, "the JobManager is not let in: storage, quorum or API server do not answer");
                     self.give_up().await;
                 }
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -84,11 +84,11 @@ impl Entrance {
             let raised = latch::raise(&client, &self.znodes.paths, &znode_of(&self.run), &examined.stored).await;
             raised.context("failed to write down the start of these pods")?;
         }
-        if self.opens(&examined.adoption) {
+        if self.opens(&examined.state) {
             self.withdraw().await?;
             return Ok(Step::Open);
         }
-        if let Adoption::Later(begun) = examined.adoption {
+        if let StoredState::Later(begun) = examined.state {
             self.withdraw().await?;
             anyhow::bail!(later(&self.run, begun));
         }
@@ -98,18 +98,18 @@ impl Entrance {
         self.znodes.lead_by(Some(latch.clone()));
         let term = self.next_term().await?;
         // Once more: until now others could write.
-        let Examined { stored, adoption, .. } = self.decide().await?;
-        match adoption {
-            Adoption::Over(outcome) if !self.opens(&Adoption::Over(outcome.clone())) => {
+        let Examined { stored, state, .. } = self.decide().await?;
+        match state {
+            StoredState::Finished(outcome) if !self.opens(&StoredState::Finished(outcome.clone())) => {
                 let storage = self.storage.as_ref().context("the storage directory cannot be reached")?;
-                final_cleanup::collect(&self.book, storage, &self.run, &term, outcome).await?;
+                final_cleanup::collect(&self.ledger, storage, &self.run, &term, outcome).await?;
                 Ok(Step::Over)
             }
-            Adoption::Foreign(jobs) => anyhow::bail!(handover::refuse_foreign(&self.book, &term, jobs).await?),
-            Adoption::Later(begun) => anyhow::bail!(later(&self.run, begun)),
-            Adoption::Unnamed(runs) => anyhow::bail!(unnamed(&self.run, &runs, &names::ledger(&self.book.cluster))),
-            Adoption::Adopt(plan) => self.take_over(&latch, &term, plan, &stored).await.map(|()| Step::Again),
-            Adoption::Own | Adoption::Over(_) | Adoption::Ending => Ok(Step::Again),
+            StoredState::Foreign(jobs) => anyhow::bail!(handover::refuse_foreign(&self.ledger, &term, jobs).await?),
+            StoredState::Later(begun) => anyhow::bail!(later(&self.run, begun)),
+            StoredState::Unnamed(runs) => anyhow::bail!(unnamed(&self.run, &runs, &names::ledger(&self.ledger.cluster))),
+            StoredState::Supersede(plan) => self.take_over(&latch, &term, plan, &stored).await.map(|()| Step::Again),
+            StoredState::Ours | StoredState::Finished(_) | StoredState::Finishing => Ok(Step::Again),
         }
     }
 
@@ -127,32 +127,34 @@ impl Entrance {
     async fn nobody_else_stands(&self) -> bool {
         let Ok(client) = self.znodes.client() else { return false };
         self.stands
-            || timeout(PATIENCE, znodes::candidates(&client, &self.znodes.paths)).await.is_ok_and(|all| all.is_ok_and(|all| all.is_empty()))
+            || timeout(STEP_TIMEOUT, znodes::candidates(&client, &self.znodes.paths))
+                .await
+                .is_ok_and(|all| all.is_ok_and(|all| all.is_empty()))
     }
 
     /// Others may reach what this gateway does not. What is not given up now goes with the next step, or with the session.
     async fn give_up(&mut self) {
-        if !matches!(timeout(PATIENCE, self.withdraw()).await, Ok(Ok(()))) {
+        if !matches!(timeout(STEP_TIMEOUT, self.withdraw()).await, Ok(Ok(()))) {
             tracing::warn!("failed to give up the place of the leader; trying again");
         }
     }
 
     /// A JVM may lead. Where another run goes on where this one is stopped, it must first be known from where.
-    fn opens(&self, adoption: &Adoption) -> bool {
-        match adoption {
-            Adoption::Own | Adoption::Ending => true,
-            Adoption::Over(_) => self.book.shared.is_being_stopped(&self.run.job_id),
-            Adoption::Foreign(_) | Adoption::Later(_) | Adoption::Unnamed(_) | Adoption::Adopt(_) => false,
+    fn opens(&self, state: &StoredState) -> bool {
+        match state {
+            StoredState::Ours | StoredState::Finishing => true,
+            StoredState::Finished(_) => self.ledger.shared.is_being_stopped(&self.run.job_id),
+            StoredState::Foreign(_) | StoredState::Later(_) | StoredState::Unnamed(_) | StoredState::Supersede(_) => false,
         }
     }
 
     async fn decide(&self) -> anyhow::Result<Examined> {
-        examine(&self.book, &self.znodes, self.storage.as_ref(), &self.run).await
+        examine(&self.ledger, &self.znodes, self.storage.as_ref(), &self.run).await
     }
 
     /// Of a gateway that leads without a JVM.
     async fn next_term(&self) -> anyhow::Result<Term> {
-        let number = Notes::of(&self.book.ledger().await?.metadata).term.map_or(0, |term| term.number) + 1;
+        let number = Notes::of(&self.ledger.object().await?.metadata).term.map_or(0, |term| term.number) + 1;
         let (pod_uid, process) = (self.identity.pod_uid.clone(), self.identity.process.clone());
         Ok(Term { number, pod_uid, process, jvm: Incarnation { pid: 0, started: 0 } })
     }
@@ -173,7 +175,7 @@ impl Entrance {
             }
             _ => None,
         };
-        handover::begin_version(&self.book, storage, &self.run, term, &plan, before).await?;
+        handover::begin_version(&self.ledger, storage, &self.run, term, &plan, before).await?;
         let taken = latch::take_over(&client, &self.znodes.paths, latch, &znode_of(&self.run), stored).await;
         taken.context("failed to take over the znodes of another version")
     }
@@ -183,23 +185,23 @@ impl Entrance {
 pub struct Examiner {
     pub storage: Option<Storage>,
     pub run: Run,
-    pub door: Arc<Door>,
+    pub gate: Arc<Gate>,
 }
 
 impl Examiner {
-    /// Tells whether a JVM may store jobs: one whose version has stored all that is there. One that leads although the run has ended, or for another version, is ended:
+    /// Signal whether a JVM may store jobs: one whose version has stored all that is there. One that leads although the run has ended, or for another version, is ended:
     /// it would run the main method, and might run the job again.
     ///
     /// # Errors
     /// When something cannot be read. It is to be tried again; nothing is stored until then.
-    pub async fn examine(&self, book: &Book, znodes: &Znodes, term: &Term) -> anyhow::Result<bool> {
-        match examine(book, znodes, self.storage.as_ref(), &self.run).await?.adoption {
-            Adoption::Own => return Ok(true),
-            Adoption::Ending => book.shared.note_ending(term),
-            Adoption::Over(_) if book.shared.is_being_stopped(&self.run.job_id) => book.shared.note_ending(term),
+    pub async fn examine(&self, ledger: &Ledger, znodes: &Znodes, term: &Term) -> anyhow::Result<bool> {
+        match examine(ledger, znodes, self.storage.as_ref(), &self.run).await?.state {
+            StoredState::Ours => return Ok(true),
+            StoredState::Finishing => ledger.shared.note_ending(term),
+            StoredState::Finished(_) if ledger.shared.is_being_stopped(&self.run.job_id) => ledger.shared.note_ending(term),
             other => {
                 tracing::warn!(?other, jvm = %term.jvm, "the JobManager leads where it must not: ending its process");
-                self.door.close(term.jvm);
+                self.gate.close(term.jvm);
                 process::try_end(term.jvm).context("failed to end the JobManager's process")?;
                 anyhow::bail!("another JobManager leads soon, or none")
             }
@@ -214,7 +216,7 @@ struct Examined {
     /// The start on record.
     start: Option<i64>,
     progress: Progress,
-    adoption: Adoption,
+    state: StoredState,
 }
 
 impl Examined {
@@ -222,7 +224,7 @@ impl Examined {
     /// the gateway has written no start, the ledger's stands for it: pods of that version beside these would take the
     /// data with a start for another version's.
     fn is_to_be_raised(&self, run: &Run) -> bool {
-        self.adoption == Adoption::Own && self.start.unwrap_or(self.progress.start) < run.start
+        self.state == StoredState::Ours && self.start.unwrap_or(self.progress.start) < run.start
     }
 }
 
@@ -230,16 +232,16 @@ impl Examined {
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
-async fn examine(book: &Book, znodes: &Znodes, storage: Option<&Storage>, run: &Run) -> anyhow::Result<Examined> {
+async fn examine(ledger: &Ledger, znodes: &Znodes, storage: Option<&Storage>, run: &Run) -> anyhow::Result<Examined> {
     // Flink removes the whole of its cluster's znodes when it thinks that the cluster has ended.
     znodes.prepare().await?;
     let stored = latch::stored(&znodes.client()?, &znodes.paths).await.context("failed to read what is stored")?;
-    book.read_asked().await?;
-    let handover::Records { progress, jobs, entries } = handover::records(book, storage).await?;
+    ledger.read_asked().await?;
+    let handover::Records { progress, jobs, entries } = handover::records(ledger, storage).await?;
     let (mark, start) = parse_znode(&stored.mark).ok_or_else(|| unreadable(&znodes.paths.child(znodes::MARKS)))?;
     let found = Stored { mark, start, plans: stored.plans.clone() };
-    let adoption = adopt(run, &found, &progress, &jobs, &entries);
-    Ok(Examined { stored, start, progress, adoption })
+    let state = judge(run, &found, &progress, &jobs, &entries);
+    Ok(Examined { stored, start, progress, state })
 }
 
 /// What the znode with the mark holds is not understood.

@@ -10,8 +10,8 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::gate::Door;
-use crate::gateway::gc::ledger::Book;
+use super::gate::Gate;
+use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::ha_data::foreign;
@@ -25,14 +25,14 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 /// What takes longer is tried again.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Opens the door when the znodes are this cluster's; returns then.
-pub async fn guard(book: Book, znodes: Znodes, door: Arc<Door>) {
+/// Opens the gate when the znodes are this cluster's; returns then.
+pub async fn guard(ledger: Ledger, znodes: Znodes, gate: Arc<Gate>) {
     loop {
-        let pause = match timeout(PATIENCE, refusal(&book, &znodes)).await {
-            Ok(Ok(None)) => return door.know_own(),
+        let pause = match timeout(PATIENCE, refusal(&ledger, &znodes)).await {
+            Ok(Ok(None)) => return gate.know_own(),
             Ok(Ok(Some(refusal))) => {
                 tracing::warn!(reason = refusal.reason, "the JobManager is not let in: {}", refusal.message);
-                if let Err(error) = book.note_refusal(Some(&refusal)).await {
+                if let Err(error) = ledger.note_refusal(Some(&refusal)).await {
                     tracing::warn!(error = format!("{error:#}"), "failed to write a refusal into the ledger");
                 }
                 REFUSAL_PAUSE
@@ -53,19 +53,19 @@ pub async fn guard(book: Book, znodes: Znodes, door: Arc<Door>) {
 }
 
 /// Signs the path, unless it is another's.
-async fn refusal(book: &Book, znodes: &Znodes) -> anyhow::Result<Option<Refusal>> {
+async fn refusal(ledger: &Ledger, znodes: &Znodes) -> anyhow::Result<Option<Refusal>> {
     let client = znodes.client()?;
     let found = znodes::find(&client, &znodes.paths).await.context("failed to read the znodes")?;
     if found.is_signed {
         return Ok(None);
     }
     if let Some(refusal) = decide(&znodes.paths.cluster, &found)
-        && !foreign::has_history(&json!(book.ledger().await?))
+        && !foreign::has_history(&json!(ledger.object().await?))
     {
         return Ok(Some(refusal));
     }
     znodes.prepare().await?;
-    let (us, records) = ownership::identity(book).await?;
+    let (us, records) = ownership::identity(ledger).await?;
     znodes.sign(&us, &records).await?;
     Ok(None)
 }

@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use crate::lease::term::Incarnation;
 
 /// Flink waits for a connection for some seconds, and then tries again.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Others wait behind a request that is held back, the JVM's heartbeats too.
-const MOMENT: Duration = Duration::from_secs(4);
+const STORE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Opened by [`super::foreign`], [`super::entrance`] and [`super::election`], passed in [`super::pass`].
-pub struct Door {
+/// Opened by [`super::foreign`], [`super::admission`] and [`super::election`], passed in [`super::pass`].
+pub struct Gate {
     is_guarded: bool,
     /// The znodes are known to be this cluster's.
     is_own: watch::Sender<bool>,
@@ -29,7 +29,7 @@ pub struct Door {
     may_store: watch::Sender<Option<i64>>,
 }
 
-impl Door {
+impl Gate {
     /// `is_guarded`: for an application.
     pub fn new(is_guarded: bool) -> Self {
         let (wanted, admitted) = (watch::Sender::default(), watch::Sender::default());
@@ -44,30 +44,30 @@ impl Door {
     ///
     /// # Errors
     /// When that takes long. It is to try again.
-    pub async fn wait_to_enter(&self, jvm: Incarnation) -> io::Result<()> {
+    pub async fn wait_for_admission(&self, jvm: Incarnation) -> io::Result<()> {
         let mut is_own = self.is_own.subscribe();
-        let known = timeout(PATIENCE, is_own.wait_for(|is_own| *is_own)).await;
+        let known = timeout(ADMISSION_TIMEOUT, is_own.wait_for(|is_own| *is_own)).await;
         known.map(drop).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the znodes are not known to be this cluster's"))?;
         if !self.is_guarded {
             return Ok(());
         }
         self.wanted.send_if_modified(|wanted| wanted.replace(jvm) != Some(jvm));
         let mut admitted = self.admitted.subscribe();
-        let entered = timeout(PATIENCE, admitted.wait_for(|admitted| *admitted == Some(jvm))).await;
+        let entered = timeout(ADMISSION_TIMEOUT, admitted.wait_for(|admitted| *admitted == Some(jvm))).await;
         entered.map(drop).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the application is being prepared, or has ended"))
     }
 
     /// Waits until this session may store a job: an application's as long as it takes, because its main method would fail; a session cluster's for a
-    /// moment. Tells whether it may.
+    /// moment. Signal whether it may.
     pub async fn wait_to_store(&self, session: i64) -> bool {
         let mut may_store = self.may_store.subscribe();
         let opened = may_store.wait_for(|may| *may == Some(session));
         // An error means that the process ends.
-        if self.is_guarded { opened.await.is_ok() } else { timeout(MOMENT, opened).await.is_ok_and(|opened| opened.is_ok()) }
+        if self.is_guarded { opened.await.is_ok() } else { timeout(STORE_TIMEOUT, opened).await.is_ok_and(|opened| opened.is_ok()) }
     }
 
     /// Waits until somebody wants to be let in who is not, and tells who.
-    pub async fn knock(&self) -> Option<Incarnation> {
+    pub async fn next_arrival(&self) -> Option<Incarnation> {
         let (mut wanted, mut admitted) = (self.wanted.subscribe(), self.admitted.subscribe());
         loop {
             let who = *wanted.borrow_and_update();
@@ -84,7 +84,7 @@ impl Door {
         self.is_own.send_replace(true);
     }
 
-    pub fn let_in(&self, jvm: Incarnation) {
+    pub fn admit(&self, jvm: Incarnation) {
         self.admitted.send_replace(Some(jvm));
     }
 
@@ -109,33 +109,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_jvm_of_an_application_waits_until_it_is_let_in() {
-        let door = Door::new(true);
-        door.know_own();
-        let mut entering = Box::pin(door.wait_to_enter(JVM));
+        let gate = Gate::new(true);
+        gate.know_own();
+        let mut entering = Box::pin(gate.wait_for_admission(JVM));
         assert!((&mut entering).now_or_never().is_none(), "nobody has opened");
-        assert_eq!(door.knock().await, Some(JVM));
-        door.let_in(JVM);
-        assert!(entering.await.is_ok() && door.knock().now_or_never().is_none());
-        assert!(door.wait_to_store(7).now_or_never().is_none());
-        door.let_store(Some(7));
-        assert!(door.wait_to_store(7).await);
-        assert!(door.wait_to_store(8).now_or_never().is_none(), "a session of its own for each tenure");
-        door.close(Incarnation { pid: 1, started: 3 });
-        assert_eq!(door.wait_to_enter(JVM).now_or_never().map(|entered| entered.is_ok()), Some(true), "another process has ended");
-        door.close(JVM);
-        door.let_store(None);
-        assert!(door.wait_to_enter(JVM).now_or_never().is_none() && door.wait_to_store(7).now_or_never().is_none());
-        assert_eq!(door.knock().await, Some(JVM), "it is to be looked at again");
+        assert_eq!(gate.next_arrival().await, Some(JVM));
+        gate.admit(JVM);
+        assert!(entering.await.is_ok() && gate.next_arrival().now_or_never().is_none());
+        assert!(gate.wait_to_store(7).now_or_never().is_none());
+        gate.let_store(Some(7));
+        assert!(gate.wait_to_store(7).await);
+        assert!(gate.wait_to_store(8).now_or_never().is_none(), "a session of its own for each tenure");
+        gate.close(Incarnation { pid: 1, started: 3 });
+        assert_eq!(gate.wait_for_admission(JVM).now_or_never().map(|entered| entered.is_ok()), Some(true), "another process has ended");
+        gate.close(JVM);
+        gate.let_store(None);
+        assert!(gate.wait_for_admission(JVM).now_or_never().is_none() && gate.wait_to_store(7).now_or_never().is_none());
+        assert_eq!(gate.next_arrival().await, Some(JVM), "it is to be looked at again");
     }
 
     #[tokio::test]
     async fn a_jvm_of_a_session_cluster_enters_at_once_and_stores_nothing_while_the_ended_jobs_are_unknown() {
-        let door = Door::new(false);
-        assert!(door.wait_to_enter(JVM).now_or_never().is_none(), "the znodes may be another's");
-        door.know_own();
-        assert!(door.wait_to_enter(JVM).await.is_ok());
-        assert!(!door.wait_to_store(7).await);
-        door.let_store(Some(7));
-        assert!(door.wait_to_store(7).await);
+        let gate = Gate::new(false);
+        assert!(gate.wait_for_admission(JVM).now_or_never().is_none(), "the znodes may be another's");
+        gate.know_own();
+        assert!(gate.wait_for_admission(JVM).await.is_ok());
+        assert!(!gate.wait_to_store(7).await);
+        gate.let_store(Some(7));
+        assert!(gate.wait_to_store(7).await);
     }
 }

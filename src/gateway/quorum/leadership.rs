@@ -14,13 +14,13 @@ use tokio::time::{sleep, timeout};
 use zookeeper_client::{AddWatchMode, Client, EventType, SessionState, WatchedEvent};
 
 use super::admission::Examiner;
-use super::proxy::Pass;
+use super::proxy::QuorumProxy;
 use crate::flink::zookeeper::{JOBS, LEADER, PLANS, Paths};
 use crate::gateway::election::endpoint::Publisher;
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::gateway::probes::Health;
-use crate::lease::elector::{Event, Shown, Time};
+use crate::lease::elector::{Event, LockView, Time};
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::election::Notes;
 use crate::world::process;
@@ -28,13 +28,13 @@ use crate::world::quorum::Quorum;
 use crate::world::quorum::znodes::{Candidate, candidates, publisher};
 
 /// Between tries of whatever has failed, and between looks when nothing happens.
-const PAUSE: Duration = Duration::from_secs(1);
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
 /// A write of the ledger that takes longer is tried again; the election goes on without it.
-const PATIENCE: Duration = Duration::from_secs(3);
+const LEDGER_WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A JVM whose pod terminates ends its session itself, within a second. One that does not is ended from here.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SESSION_END_TIMEOUT: Duration = Duration::from_secs(3);
 /// A quorum that is away for longer is told of.
-const LASTING: Duration = Duration::from_secs(10);
+const OUTAGE_REPORT_DELAY: Duration = Duration::from_secs(10);
 
 /// Who this gateway is.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub struct Identity {
 
 /// Where others learn what was found.
 pub struct Outlets {
-    pub shown: watch::Sender<Shown>,
+    pub shown: watch::Sender<LockView>,
     pub health: watch::Sender<Health>,
     pub client: watch::Sender<Option<Client>>,
 }
@@ -69,11 +69,11 @@ struct Tenure {
 }
 
 /// Watches.
-pub struct Watcher {
+pub struct LatchObserver {
     identity: Identity,
-    pass: Arc<Pass>,
+    proxy: Arc<QuorumProxy>,
     znodes: Znodes,
-    book: Book,
+    ledger: Ledger,
     endpoint: Publisher,
     outlets: Outlets,
     way: (SocketAddr, Quorum),
@@ -104,18 +104,33 @@ impl View {
     }
 }
 
-impl Watcher {
+impl LatchObserver {
     pub fn new(
         identity: Identity,
-        pass: Arc<Pass>,
+        proxy: Arc<QuorumProxy>,
         znodes: Znodes,
-        book: Book,
+        ledger: Ledger,
         endpoint: Publisher,
         outlets: Outlets,
         way: (SocketAddr, Quorum),
     ) -> Self {
         let (tenure, leader, changed, terminating, trouble, told) = (None, None, Instant::now(), None, None, None);
-        Self { identity, pass, znodes, book, endpoint, outlets, way, examiner: None, tenure, leader, changed, terminating, trouble, told }
+        Self {
+            identity,
+            proxy,
+            znodes,
+            ledger,
+            endpoint,
+            outlets,
+            way,
+            examiner: None,
+            tenure,
+            leader,
+            changed,
+            terminating,
+            trouble,
+            told,
+        }
     }
 
     /// The same for the JVM of an application.
@@ -143,11 +158,11 @@ impl Watcher {
             }
             self.report(None);
             // Others may lead meanwhile.
-            self.pass.let_store(None);
+            self.proxy.let_store(None);
             if let Some(tenure) = &mut self.tenure {
                 tenure.examined = false;
             }
-            sleep(PAUSE).await;
+            sleep(OBSERVE_INTERVAL).await;
         }
     }
 
@@ -155,7 +170,7 @@ impl Watcher {
     async fn watch(&mut self, client: &Client, events: &mut mpsc::UnboundedReceiver<Event>) -> anyhow::Result<()> {
         self.znodes.prepare().await?;
         let mut changes = client.watch(&self.znodes.paths.cluster, AddWatchMode::PersistentRecursive).await?;
-        let mut known = self.pass.known();
+        let mut known = self.proxy.known();
         loop {
             // What happens from here on is seen by the next look.
             let ended = known.borrow_and_update().ended;
@@ -178,7 +193,7 @@ impl Watcher {
                         }
                     }
                     _ = known.changed() => break,
-                    () = self.book.shared.overtaken.notified() => {
+                    () = self.ledger.shared.overtaken.notified() => {
                         self.take_another_term();
                         break;
                     },
@@ -186,7 +201,7 @@ impl Watcher {
                         self.on_termination();
                         break;
                     },
-                    () = sleep(PAUSE) => break,
+                    () = sleep(OBSERVE_INTERVAL) => break,
                 }
             }
         }
@@ -194,7 +209,7 @@ impl Watcher {
 
     /// Writes into the ledger that the quorum does not do what it should, once that has lasted, or that it does again.
     async fn tell(&mut self, trouble: Option<String>) {
-        let lasting = trouble.is_some() && self.trouble.get_or_insert_with(Instant::now).elapsed() > LASTING;
+        let lasting = trouble.is_some() && self.trouble.get_or_insert_with(Instant::now).elapsed() > OUTAGE_REPORT_DELAY;
         if trouble.is_none() {
             self.trouble = None;
         }
@@ -208,21 +223,21 @@ impl Watcher {
             return;
         }
         let remedy = trouble.map(|why| format!("{why}; look at quorum, rootPath and authentication, and at the ZooKeeper servers"));
-        match timeout(PATIENCE, self.book.note_quorum(remedy.as_deref())).await {
+        match timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_quorum(remedy.as_deref())).await {
             Ok(Ok(())) => self.told = Some(remedy),
             Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "failed to tell of the quorum"),
             Err(_) => tracing::warn!("failed to tell of the quorum: the API server does not answer"),
         }
     }
 
-    /// Tells others of jobs that come and go.
+    /// Signal others of jobs that come and go.
     fn concerns_the_election(&self, event: &WatchedEvent) -> bool {
         if event.event_type == EventType::Session {
             let is_back = event.session_state == SessionState::SyncConnected;
             if is_back {
                 // What happened meanwhile is not told of.
-                self.book.shared.jobs_changed.notify_one();
-                self.book.shared.job_ended.notify_one();
+                self.ledger.shared.jobs_changed.notify_one();
+                self.ledger.shared.job_ended.notify_one();
             }
             return is_back;
         }
@@ -230,16 +245,16 @@ impl Watcher {
         let (kind, rest) = below.split_once('/').unwrap_or((below, ""));
         let of_job = PLANS.contains(&kind) || kind == JOBS;
         if of_job && !rest.contains('/') && !rest.is_empty() {
-            self.book.shared.jobs_changed.notify_one();
+            self.ledger.shared.jobs_changed.notify_one();
             if event.event_type == EventType::NodeDeleted {
-                self.book.shared.job_ended.notify_one();
+                self.ledger.shared.job_ended.notify_one();
             }
         }
         kind == LEADER
     }
 
     async fn look(&mut self, client: &Client) -> anyhow::Result<()> {
-        let view = timeout(PATIENCE, View::of(client, &self.znodes.paths)).await.context("no ZooKeeper server answers")??;
+        let view = timeout(LEDGER_WRITE_TIMEOUT, View::of(client, &self.znodes.paths)).await.context("no ZooKeeper server answers")??;
         let leader = view.candidates.first().cloned();
         let session = leader.as_ref().map(|leader| leader.session);
         if session != self.leader {
@@ -269,7 +284,7 @@ impl Watcher {
 
     /// The process that holds this session, if it is our JVM and lives: a dead one leads no more, although its latch may still be there.
     fn held(&self, session: i64) -> Option<Incarnation> {
-        self.pass.known().borrow().holder(session)
+        self.proxy.known().borrow().holder(session)
     }
 
     /// Takes the next step of a tenure: a term, then the grant.
@@ -278,18 +293,19 @@ impl Watcher {
         if tenure.term.is_none() {
             let (identity, now) = (&self.identity, Timestamp::now());
             let term = Term { number: 0, pod_uid: identity.pod_uid.clone(), process: identity.process.clone(), jvm: tenure.jvm };
-            let notes = timeout(PATIENCE, self.book.note_election(|notes| Some(notes.taken(&identity.pod, term.clone(), now))));
+            let notes =
+                timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_election(|notes| Some(notes.taken(&identity.pod, term.clone(), now))));
             tenure.term = notes.await.context("the API server does not answer")??.term;
         }
         if let (Some(term), false) = (&tenure.term, tenure.examined) {
-            timeout(PATIENCE, self.book.note_ended()).await.context("the API server does not answer")??;
+            timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_ended()).await.context("the API server does not answer")??;
             let may_store = match &self.examiner {
-                Some(examiner) => timeout(PATIENCE, examiner.examine(&self.book, &self.znodes, term))
+                Some(examiner) => timeout(LEDGER_WRITE_TIMEOUT, examiner.examine(&self.ledger, &self.znodes, term))
                     .await
                     .context("the storage directory does not answer")??,
                 None => true,
             };
-            self.pass.let_store(may_store.then_some(tenure.latch.session));
+            self.proxy.let_store(may_store.then_some(tenure.latch.session));
             tenure.examined = true;
         }
         if let (Some(term), false, true) = (&tenure.term, tenure.granted, view.publisher == Some(tenure.latch.session)) {
@@ -297,19 +313,19 @@ impl Watcher {
             tenure.granted = true;
             let term = term.clone();
             tracing::info!(term = term.number, milliseconds = leaderless.as_millis(), "our JVM leads");
-            self.book.lift_refusal();
-            self.outlets.shown.send_replace(Shown::Leader { term: term.clone(), until: Time(u64::MAX) });
-            let (publisher, shared, published) = (self.endpoint.clone(), Arc::clone(&self.book.shared), term.clone());
+            self.ledger.lift_refusal();
+            self.outlets.shown.send_replace(LockView::Leader { term: term.clone(), until: Time(u64::MAX) });
+            let (publisher, shared, published) = (self.endpoint.clone(), Arc::clone(&self.ledger.shared), term.clone());
             tokio::spawn(async move { publisher.publish(&shared, &published).await });
             let millis = u64::try_from(leaderless.as_millis()).unwrap_or(u64::MAX);
-            let book = self.book.clone();
+            let ledger = self.ledger.clone();
             tokio::spawn(async move {
                 for _ in 0..30 {
                     let grant = |notes: &Notes| (notes.term.as_ref() == Some(&term)).then(|| notes.granted(millis, now));
-                    match timeout(PATIENCE, book.note_election(grant)).await {
+                    match timeout(LEDGER_WRITE_TIMEOUT, ledger.note_election(grant)).await {
                         Ok(Ok(notes)) => {
                             if notes.term.is_some_and(|now| now.number > term.number) {
-                                book.shared.overtaken.notify_one();
+                                ledger.shared.overtaken.notify_one();
                             }
                             return;
                         }
@@ -318,7 +334,7 @@ impl Watcher {
                         }
                         Err(_) => tracing::warn!("failed to write down the change of leader: the API server does not answer; trying again"),
                     }
-                    sleep(PAUSE).await;
+                    sleep(OBSERVE_INTERVAL).await;
                 }
             });
         }
@@ -336,10 +352,10 @@ impl Watcher {
     /// Our JVM does not lead any more.
     async fn end_tenure(&mut self, why: &str) {
         let Some(tenure) = self.tenure.take() else { return };
-        self.outlets.shown.send_replace(Shown::Standby { told: true });
+        self.outlets.shown.send_replace(LockView::Standby { acknowledged: true });
         self.znodes.lead_by(None);
-        self.pass.let_store(None);
-        if self.pass.silence() > self.frozen(tenure.latch.session) {
+        self.proxy.let_store(None);
+        if self.proxy.silence() > self.frozen(tenure.latch.session) {
             tokio::spawn(async move {
                 if process::is_alive(tenure.jvm).await {
                     // It would go on as a leader when it wakes up, and its heartbeats make TaskManagers drop the new leader's job.
@@ -352,7 +368,7 @@ impl Watcher {
         let terminates = self.terminating.is_some_and(|since| since.elapsed() < self.identity.hand_over);
         let why = if terminates { "PodTerminating" } else { why };
         let released = |notes: &Notes| (notes.term.as_ref() == Some(&term)).then(|| notes.released(why));
-        match timeout(PATIENCE, self.book.note_election(released)).await {
+        match timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_election(released)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "failed to write down the end of the leadership"),
             Err(_) => tracing::warn!("failed to write down the end of the leadership: the API server does not answer"),
@@ -362,7 +378,7 @@ impl Watcher {
     /// A JVM that has lost this session and has been silent for so long does not know of it. A living one sends something in each third of the
     /// session's time-out, and tries to connect again when nobody answers.
     fn frozen(&self, session: i64) -> Duration {
-        let held = self.pass.known().borrow().sessions.get(&session).map(|held| held.session.timeout_millis.unsigned_abs());
+        let held = self.proxy.known().borrow().sessions.get(&session).map(|held| held.session.timeout_millis.unsigned_abs());
         held.map_or(Duration::MAX, |millis| Duration::from_millis(millis.into()) / 2)
     }
 
@@ -375,16 +391,16 @@ impl Watcher {
     /// The JVM is told to end at the same time. If it does not hear, its session is ended without it.
     fn on_termination(&mut self) {
         self.terminating = Some(Instant::now());
-        let pass = Arc::clone(&self.pass);
+        let proxy = Arc::clone(&self.proxy);
         tokio::spawn(async move {
-            sleep(FAREWELL).await;
-            pass.end_sessions(|_| true).await;
+            sleep(SESSION_END_TIMEOUT).await;
+            proxy.end_sessions(|_| true).await;
         });
     }
 
     /// What the probes say. `None` without a session of our own.
     fn report(&self, view: Option<&View>) {
-        let known = self.pass.known().borrow().clone();
+        let known = self.proxy.known().borrow().clone();
         let is_candidate = |view: &View| view.candidates.iter().any(|candidate| known.sessions.contains_key(&candidate.session));
         let unready = match view {
             None => Some("no ZooKeeper server answers"),

@@ -31,7 +31,7 @@ use super::{Orphans, hand_over, probes, run_of, told_to_end};
 use crate::api::names;
 use crate::api::zookeeper::Scheme;
 use crate::flink::zookeeper::Paths;
-use crate::lease::elector::Shown;
+use crate::lease::elector::LockView;
 use crate::world::flink_rest::Rest;
 use crate::world::quorum::auth::Identity;
 use crate::world::quorum::{Quorum, tunnel};
@@ -84,25 +84,25 @@ impl Access {
 }
 
 /// Our own client's session. It has no ephemeral znodes: that it expires costs a new connection.
-pub const SESSION: Duration = Duration::from_secs(10);
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a way to the quorum for our own client; returns its address.
 ///
 /// # Errors
 /// When no port can be opened.
-pub async fn own_way(quorum: &Quorum) -> anyhow::Result<SocketAddr> {
+pub async fn tunnel_on_loopback(quorum: &Quorum) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to open a port for our own ZooKeeper client")?;
     let address = listener.local_addr()?;
     tokio::spawn(tunnel(listener, quorum.clone()));
     Ok(address)
 }
 
-/// A client of its own session, by the way that [`own_way`] has opened to this quorum.
+/// A client of its own session, by the way that [`tunnel_on_loopback`] has opened to this quorum.
 ///
 /// # Errors
 /// When no server gives a session in time: what the servers themselves did, which says more than that nothing came of it.
 pub async fn connect(way: SocketAddr, quorum: &Quorum) -> anyhow::Result<Client> {
-    let connected = Client::connector().with_session_timeout(SESSION).connect(&way.to_string()).await;
+    let connected = Client::connector().with_session_timeout(SESSION_TIMEOUT).connect(&way.to_string()).await;
     connected.map_err(|error| match (quorum.trouble(), error) {
         (Some(trouble), _) => anyhow::anyhow!(trouble),
         (None, zookeeper_client::Error::AuthFailed) => {
@@ -148,7 +148,7 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
     tracing::info!(cluster = arguments.cluster, pod = arguments.pod_name, quorum = access.quorum, "the gateway starts");
 
     let (events_in, events) = mpsc::unbounded_channel();
-    let (shown_in, shown) = watch::channel(Shown::Undecided);
+    let (shown_in, shown) = watch::channel(LockView::Undecided);
     let (health_in, health) = watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
     let (client_in, own_client) = watch::channel(None);
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
@@ -162,16 +162,17 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
     let znodes = Znodes::new(paths, own_client, access.acls());
     let pointers = Pointers::Znodes(znodes.clone());
     let run = run_of(&arguments);
-    let door = Arc::new(gate::Door::new(run.is_some()));
-    let pass = Arc::new(proxy::Pass::new(quorum.clone(), Arc::clone(&shared), znodes.clone(), reached.clone(), Arc::clone(&door)));
-    let book = ledger::Book { shared: Arc::clone(&shared), client: client.clone(), cluster: arguments.cluster.clone(), pointers };
+    let gate = Arc::new(gate::Gate::new(run.is_some()));
+    let proxy = Arc::new(proxy::QuorumProxy::new(quorum.clone(), Arc::clone(&shared), znodes.clone(), reached.clone(), Arc::clone(&gate)));
+    let ledger = ledger::Ledger { shared: Arc::clone(&shared), client: client.clone(), cluster: arguments.cluster.clone(), pointers };
     let rest = Rest::new(&arguments.jvm_rest);
-    let bookkeeper = job_recorder::Bookkeeper { book: book.clone(), storage: reached.clone(), rest: rest.clone() };
+    let job_recorder = job_recorder::JobRecorder { ledger: ledger.clone(), storage: reached.clone(), rest: rest.clone() };
     let settings =
         sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
-    let sweeper = sweeper::Sweeper { book: book.clone(), storage: reached.clone(), settings };
+    let sweeper = sweeper::Sweeper { ledger: ledger.clone(), storage: reached.clone(), settings };
     let place = arguments.place.noted(&access);
-    let collector = collector::Collector { book: book.clone(), claim: ownership::Claim::new(storage).at(place), run: run.clone() };
+    let collector =
+        collector::Collector { ledger: ledger.clone(), ownership: ownership::Ownership::new(storage).at(place), run: run.clone() };
     let endpoint = endpoint::Publisher {
         client: client.clone(),
         namespace: arguments.namespace.clone(),
@@ -186,41 +187,41 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
         hand_over: hand_over::patience(arguments.termination_grace_period),
     };
     let beside = run.as_ref().map(|run| {
-        let application = Application::new(&book, reached.as_ref(), &rest, run, configuration);
-        let entrance = admission::Entrance {
-            book: book.clone(),
+        let application = Application::new(&ledger, reached.as_ref(), &rest, run, configuration);
+        let admission = admission::Admission {
+            ledger: ledger.clone(),
             znodes: znodes.clone(),
             storage: reached.clone(),
             run: run.clone(),
             identity: identity.clone(),
-            door: Arc::clone(&door),
+            gate: Arc::clone(&gate),
             stands: false,
         };
-        let asked = savepoint_requests::follow(book.clone());
-        async { tokio::join!(application.run(), entrance.run(), asked) }
+        let asked = savepoint_requests::follow(ledger.clone());
+        async { tokio::join!(application.run(), admission.run(), asked) }
     });
-    let guard = foreign::guard(book.clone(), znodes.clone(), Arc::clone(&door));
-    let examiner = run.clone().map(|run| admission::Examiner { storage: reached, run, door });
+    let guard = foreign::guard(ledger.clone(), znodes.clone(), Arc::clone(&gate));
+    let examiner = run.clone().map(|run| admission::Examiner { storage: reached, run, gate });
     let outlets = leadership::Outlets { shown: shown_in, health: health_in, client: client_in };
-    let way = own_way(&quorum).await?;
-    let (book_of_all, znodes_of_all) = (book.clone(), znodes.clone());
-    let watcher = leadership::Watcher::new(identity, Arc::clone(&pass), znodes, book, endpoint, outlets, (way, quorum.clone()));
-    // Ends when the door is open.
+    let way = tunnel_on_loopback(&quorum).await?;
+    let (ledger_of_all, znodes_of_all) = (ledger.clone(), znodes.clone());
+    let observer = leadership::LatchObserver::new(identity, Arc::clone(&proxy), znodes, ledger, endpoint, outlets, (way, quorum.clone()));
+    // Ends when the gate is open.
     tokio::spawn(guard);
     let ended: anyhow::Result<()> = tokio::select! {
-        () = pass.serve(jvm_port) => anyhow::bail!("the JVM's port ended"),
+        () = proxy.serve(jvm_port) => anyhow::bail!("the JVM's port ended"),
         () = probes::serve(probe_port, health.clone(), Arc::clone(&shared), None) => anyhow::bail!("the probes' port ended"),
         Some(()) = OptionFuture::from(hook.map(|hook| hand_over::serve(hook, Arc::clone(&shared)))) => anyhow::bail!("the preStop hook's socket ended"),
-        () = watcher.with(examiner).run(events) => anyhow::bail!("the watch of the election ended"),
+        () = observer.with(examiner).run(events) => anyhow::bail!("the watch of the election ended"),
         () = collector.run() => anyhow::bail!("the collector ended"),
-        () = bookkeeper.run() => anyhow::bail!("the bookkeeper ended"),
+        () = job_recorder.run() => anyhow::bail!("the bookkeeper ended"),
         () = sweeper.run() => anyhow::bail!("the sweeper ended"),
         Some(_) = OptionFuture::from(beside) => anyhow::bail!("the application is not followed any more"),
         result = told_to_end() => result,
     };
     ended?;
     if let Some(run) = run {
-        shutdown::part(&book_of_all, &znodes_of_all, &run).await;
+        shutdown::part(&ledger_of_all, &znodes_of_all, &run).await;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::gate::Door;
+use super::gate::Gate;
 use crate::flink::znode_requests::{Part, Requests, named, refuse, refuse_removal_of_all};
 use crate::flink::zookeeper::{CONNECT_LIMIT, Session, session_of_response};
 use crate::gateway::gc::pointer_store::Znodes;
@@ -23,12 +23,12 @@ use crate::gateway::shared::Shared;
 use crate::lease::term::Incarnation;
 use crate::world::process::{Connection, Owner, end_of};
 use crate::world::quorum::znodes;
-use crate::world::quorum::{HANDSHAKE, Quorum, read_frame, with_length};
+use crate::world::quorum::{HANDSHAKE_TIMEOUT, Quorum, read_frame, with_length};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::world::storage::Storage;
 
 /// Between tries to end a session.
-const PAUSE: Duration = Duration::from_millis(200);
+const END_SESSION_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often the process behind a connection is looked for.
 const LOOKS: u32 = 10;
@@ -66,25 +66,25 @@ pub struct Held {
 }
 
 /// The pass-through.
-pub struct Pass {
+pub struct QuorumProxy {
     quorum: Quorum,
     shared: Arc<Shared>,
     znodes: Znodes,
     storage: Option<Storage>,
-    door: Arc<Door>,
+    gate: Arc<Gate>,
     known: watch::Sender<Known>,
     /// When the JVM sent something last.
     heard: Mutex<Instant>,
 }
 
-impl Pass {
-    pub fn new(quorum: Quorum, shared: Arc<Shared>, znodes: Znodes, storage: Option<Storage>, door: Arc<Door>) -> Self {
-        Self { quorum, shared, znodes, storage, door, known: watch::Sender::default(), heard: Mutex::new(Instant::now()) }
+impl QuorumProxy {
+    pub fn new(quorum: Quorum, shared: Arc<Shared>, znodes: Znodes, storage: Option<Storage>, gate: Arc<Gate>) -> Self {
+        Self { quorum, shared, znodes, storage, gate, known: watch::Sender::default(), heard: Mutex::new(Instant::now()) }
     }
 
     /// From now on the JVM may store jobs by this session, and by no other.
     pub fn let_store(&self, session: Option<i64>) {
-        self.door.let_store(session);
+        self.gate.let_store(session);
     }
 
     pub fn known(&self) -> watch::Receiver<Known> {
@@ -123,10 +123,10 @@ impl Pass {
         let owner = look(Connection::new(near.local_addr()?, peer)).await;
         let is_stranger = matches!(owner, Ok(Owner::Stranger { .. }));
         self.hear(is_stranger);
-        let request = timeout(HANDSHAKE, read_frame(&mut near, CONNECT_LIMIT)).await??;
+        let request = timeout(HANDSHAKE_TIMEOUT, read_frame(&mut near, CONNECT_LIMIT)).await??;
         let jvm = match owner {
             Ok(Owner::Flink(jvm)) => {
-                self.door.wait_to_enter(jvm).await?;
+                self.gate.wait_for_admission(jvm).await?;
                 Some(jvm)
             }
             // Such as Flink's command line: it looks up who leads, and nothing rests on its session.
@@ -134,7 +134,7 @@ impl Pass {
                 tracing::info!(%process, program, "a process that is not the JobManager goes to the quorum");
                 None
             }
-            Err(why) if self.door.is_guarded() => return Err(io::Error::other(why)),
+            Err(why) if self.gate.is_guarded() => return Err(io::Error::other(why)),
             Err(why) => {
                 tracing::error!(why, "the session of this connection will not be ended when its process dies");
                 None
@@ -166,7 +166,7 @@ impl Pass {
         }
     }
 
-    /// All requests go on, but no job that has ended is stored again, none before the door is open for that, and nothing removes the whole cluster.
+    /// All requests go on, but no job that has ended is stored again, none before the gate is open for that, and nothing removes the whole cluster.
     async fn pump_requests(&self, by: (i64, bool), mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
         let (mut requests, mut buffer) = (Requests::default(), vec![0; BUFFER]);
         loop {
@@ -191,7 +191,7 @@ impl Pass {
     async fn guard(&self, (session, is_stranger): (i64, bool), mut request: Vec<u8>) -> Vec<u8> {
         let named = named(&request, &self.znodes.paths);
         if let Some(plan) = named.iter().find(|named| named.is_plan)
-            && (is_stranger || !self.door.wait_to_store(session).await)
+            && (is_stranger || !self.gate.wait_to_store(session).await)
         {
             let why = if is_stranger { STRANGER } else { UNKNOWN };
             tracing::warn!(plan.job, why, "refused to store it");
@@ -241,7 +241,7 @@ impl Pass {
                 known.jvm = others.last().copied();
             }
         });
-        self.door.close(jvm);
+        self.gate.close(jvm);
         if led {
             self.mend().await;
         }
@@ -252,7 +252,7 @@ impl Pass {
     /// and would end itself.
     async fn mend(&self) {
         let (Some(storage), Ok(client)) = (&self.storage, self.znodes.client()) else { return };
-        match timeout(HANDSHAKE, znodes::stored(&client, &self.znodes.paths)).await {
+        match timeout(HANDSHAKE_TIMEOUT, znodes::stored(&client, &self.znodes.paths)).await {
             Ok(Ok((jobs, applications))) => mend_before_grant(storage, &Stored { jobs, applications }).await,
             Ok(Err(error)) => tracing::warn!(%error, "failed to read which jobs are stored"),
             Err(_) => tracing::warn!("failed to read which jobs are stored: no server answers"),
@@ -280,7 +280,7 @@ impl Pass {
                 }
                 Err(error) => tracing::warn!(?session, %error, "failed to end a session; trying again"),
             }
-            sleep(PAUSE).await;
+            sleep(END_SESSION_INTERVAL).await;
         }
         self.known.send_modify(|known| {
             known.sessions.remove(&session.id);
@@ -294,12 +294,12 @@ async fn look(connection: Connection) -> Result<Owner, String> {
         if let Ok(owner) = connection.owner().await {
             return Ok(owner);
         }
-        sleep(PAUSE).await;
+        sleep(END_SESSION_INTERVAL).await;
     }
     connection.owner().await
 }
 
-/// Copies bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
+/// Snapshots bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
 async fn pump_answers(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, silence: Duration) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {

@@ -5,15 +5,15 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 
 use crate::api::names;
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 
 /// Follows the annotation until the process ends.
-pub async fn follow(book: Book) {
-    let stream = watch_object(book.config_maps(), &names::ledger(&book.cluster)).default_backoff();
+pub async fn follow(ledger: Ledger) {
+    let stream = watch_object(ledger.config_maps(), &names::ledger(&ledger.cluster)).default_backoff();
     pin_mut!(stream);
-    while let Some(ledger) = stream.next().await {
-        match ledger {
-            Ok(Some(ledger)) => book.asked(&ledger.metadata),
+    while let Some(object) = stream.next().await {
+        match object {
+            Ok(Some(object)) => ledger.asked(&object.metadata),
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the watch of the ledger was interrupted"),
         }

@@ -6,31 +6,31 @@ use anyhow::Context;
 use tokio::time::timeout;
 
 use crate::cluster::application::Run;
-use crate::gateway::gc::ledger::Book;
+use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::ha_data::marks::{Mark, Records, is_of_another};
 use crate::world::quorum::{latch, znodes};
 
 /// The pod is being deleted: what takes longer is left to the deletion of the resource.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Removes the cluster's znodes, if its run has ended and no other JobManager is there: the last one to go does it.
-pub async fn part(book: &Book, znodes: &Znodes, run: &Run) {
-    match timeout(PATIENCE, remove_election(book, znodes, run)).await {
+pub async fn part(ledger: &Ledger, znodes: &Znodes, run: &Run) {
+    match timeout(SHUTDOWN_TIMEOUT, remove_election(ledger, znodes, run)).await {
         Ok(Ok(removed)) => tracing::info!(removed, "znodes of the election removed"),
         Ok(Err(error)) => tracing::info!(error = format!("{error:#}"), "znodes of the election stay for now"),
         Err(_) => tracing::warn!("znodes of the election stay until the resource is deleted: quorum or API server do not answer"),
     }
 }
 
-async fn remove_election(book: &Book, znodes: &Znodes, run: &Run) -> anyhow::Result<usize> {
-    let ended = book.jobs().await?.into_iter().any(|job| job.id == run.job_id && job.collected.is_some());
+async fn remove_election(ledger: &Ledger, znodes: &Znodes, run: &Run) -> anyhow::Result<usize> {
+    let ended = ledger.jobs().await?.into_iter().any(|job| job.id == run.job_id && job.collected.is_some());
     anyhow::ensure!(ended, "the application has not ended");
-    let owner = book.ha_data().await?.owner.context("the ledger does not tell how the cluster has signed its znodes")?;
+    let owner = ledger.ha_data().await?.owner.context("the ledger does not tell how the cluster has signed its znodes")?;
     let client = znodes.client()?;
     let found = znodes::mark(&client, &znodes.paths, &owner).await?;
-    let us = Mark { owner: owner.clone(), certificates: ownership::certificates(book).await?, ..Mark::default() };
+    let us = Mark { owner: owner.clone(), certificates: ownership::certificates(ledger).await?, ..Mark::default() };
     anyhow::ensure!(!is_of_another(&us, found.as_deref(), &Records::default()), "another Kubernetes cluster has signed the same znode");
     latch::withdraw(&client, &znodes.paths).await?;
     znodes::purge(&client, &znodes.paths, &owner, true).await

@@ -45,8 +45,8 @@ pub enum Event {
     PeerRefused { term: Term },
     /// The holder of this term asks for a promise.
     PromiseAsked { ask: u64, term: Term, duration: Duration },
-    /// Answer to [`Action::Knock`]: does the holder's machine answer, be it by refusing the connection?
-    Knocked { answered: bool },
+    /// Answer to [`Action::Ping`]: does the holder's machine answer, be it by refusing the connection?
+    Pinged { answered: bool },
     /// Answer to [`Action::ProbeWrite`].
     Probed { written: bool },
 }
@@ -101,7 +101,7 @@ pub enum Action {
     /// Ask the holder to list this candidate as a member.
     Join { holder: String, member: Member },
     /// Find out whether the holder's machine answers at all.
-    Knock { holder: String },
+    Ping { holder: String },
     /// Find out whether the API server stores what this candidate writes.
     ProbeWrite,
 }
@@ -118,11 +118,11 @@ pub enum Answer {
 
 /// What the JVM is to see.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Shown {
+pub enum LockView {
     /// Not known yet (the gateway has just started): let the JVM wait a little.
     Undecided,
     /// A foreign holder. `told`: the JVM has seen it already, so its request may be held until something changes.
-    Standby { told: bool },
+    Standby { acknowledged: bool },
     /// A free lock, or after a restart of the gateway the stored one, until the given time.
     Free { term: Term, until: Time },
     /// Its own lock, until the given time.

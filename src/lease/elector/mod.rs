@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::record::{Change, Record};
 use super::term::{Incarnation, Term};
-pub use messages::{Action, Answer, Event, Read, Shown, Stamping, Write};
+pub use messages::{Action, Answer, Event, LockView, Read, Stamping, Write};
 use promise::{Given, Promises};
 
 /// Milliseconds on this machine's monotonic clock, since any fixed origin.
@@ -205,8 +205,8 @@ pub struct Elector {
     given: Option<Given>,
     probing: bool,
     next_probe: Time,
-    knocking: bool,
-    next_knock: Time,
+    pinging: bool,
+    next_ping: Time,
     next_join: Time,
     /// Something was seen that only a quorum read can settle.
     read_wanted: bool,
@@ -243,8 +243,8 @@ impl Elector {
             given: None,
             probing: false,
             next_probe: Time::default(),
-            knocking: false,
-            next_knock: Time::default(),
+            pinging: false,
+            next_ping: Time::default(),
             next_join: Time::default(),
             read_wanted: true,
             cool_until: Time::default(),
@@ -268,17 +268,17 @@ impl Elector {
     }
 
     /// What the JVM is to see. The times bound it even when no event comes (I5).
-    pub fn shown(&self) -> Shown {
+    pub fn shown(&self) -> LockView {
         match &self.tenure {
-            None if self.fresh => Shown::Undecided,
-            None => Shown::Standby { told: self.stepping_down.is_none() },
-            Some(tenure) if tenure.lapsed.is_some() => Shown::Undecided,
+            None if self.fresh => LockView::Undecided,
+            None => LockView::Standby { acknowledged: self.stepping_down.is_none() },
+            Some(tenure) if tenure.lapsed.is_some() => LockView::Undecided,
             Some(tenure) => match tenure.stage {
-                Stage::Stamping { resume: true, .. } => Shown::Undecided,
-                Stage::Stamping { .. } => Shown::Standby { told: true },
-                Stage::Offered { .. } => Shown::Free { term: tenure.term.clone(), until: tenure.valid_until },
-                Stage::Leading => Shown::Leader { term: tenure.term.clone(), until: tenure.valid_until },
-                Stage::Ending(_) => Shown::Standby { told: self.stepping_down.is_none() },
+                Stage::Stamping { resume: true, .. } => LockView::Undecided,
+                Stage::Stamping { .. } => LockView::Standby { acknowledged: true },
+                Stage::Offered { .. } => LockView::Free { term: tenure.term.clone(), until: tenure.valid_until },
+                Stage::Leading => LockView::Leader { term: tenure.term.clone(), until: tenure.valid_until },
+                Stage::Ending(_) => LockView::Standby { acknowledged: self.stepping_down.is_none() },
             },
         }
     }

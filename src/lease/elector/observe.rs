@@ -48,8 +48,8 @@ impl Elector {
                 let answer = self.answer(now, &term, duration);
                 actions.push(Action::AnswerPromise { ask, answer });
             }
-            Event::Knocked { answered } => {
-                self.knocking = false;
+            Event::Pinged { answered } => {
+                self.pinging = false;
                 if let Some(lease) = &mut self.lease {
                     lease.unanswered = (!answered).then_some(now);
                 }

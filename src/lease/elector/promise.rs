@@ -212,9 +212,9 @@ impl Elector {
             let member = Member { pod_uid: self.me.pod_uid.clone(), address: self.me.address.clone() };
             actions.push(Action::Join { holder: holder.clone(), member });
         }
-        if listed && unheard >= fresh(&self.settings) && !self.knocking && now >= self.next_knock {
-            (self.knocking, self.next_knock) = (true, now.after(self.settings.ask_period));
-            actions.push(Action::Knock { holder: holder.clone() });
+        if listed && unheard >= fresh(&self.settings) && !self.pinging && now >= self.next_ping {
+            (self.pinging, self.next_ping) = (true, now.after(self.settings.ask_period));
+            actions.push(Action::Ping { holder: holder.clone() });
         }
         let suspicious = !lease.record.peers.members.is_empty() && self.is_suspicious(now, lease);
         if suspicious && !self.probing && now >= self.next_probe {

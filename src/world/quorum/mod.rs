@@ -25,10 +25,10 @@ use super::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::flink::zookeeper::{self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session};
 
 /// A server that does not take a connection, or does not answer a handshake, for this long is passed over.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that does not answer a handshake for this long is passed over. It may have to ask the other servers first.
-pub const HANDSHAKE: Duration = Duration::from_secs(2);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to a server.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -120,7 +120,7 @@ impl Quorum {
     async fn open_any(&self, request: &[u8]) -> io::Result<(Box<dyn Stream>, Vec<u8>)> {
         let mut error = io::Error::from(io::ErrorKind::NotConnected);
         for _ in 0..self.servers.len() {
-            match timeout(HANDSHAKE, self.try_open(request)).await {
+            match timeout(HANDSHAKE_TIMEOUT, self.try_open(request)).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(refused)) if refused.kind() == io::ErrorKind::PermissionDenied => return Err(refused),
                 Ok(Err(failed)) if failed.kind() == io::ErrorKind::UnexpectedEof => {
@@ -154,7 +154,7 @@ impl Quorum {
         let mut error = io::Error::new(io::ErrorKind::InvalidInput, "no ZooKeeper server is named");
         for index in (0..self.servers.len()).map(|step| (first + step) % self.servers.len()) {
             let server = &self.servers[index];
-            match timeout(CONNECT_PATIENCE, self.connect_to(server)).await {
+            match timeout(CONNECT_TIMEOUT, self.connect_to(server)).await {
                 Ok(Ok(stream)) => {
                     self.first.store(index, Ordering::Relaxed);
                     return Ok(stream);
@@ -188,7 +188,7 @@ impl Quorum {
     pub async fn end(&self, session: &Session) -> io::Result<Ended> {
         let mut error = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..self.servers.len() {
-            match timeout(CONNECT_PATIENCE, self.try_end(session)).await {
+            match timeout(CONNECT_TIMEOUT, self.try_end(session)).await {
                 Ok(Ok(ended)) => return Ok(ended),
                 Ok(Err(refused)) if refused.kind() == io::ErrorKind::PermissionDenied => return Err(refused),
                 Ok(Err(failed)) => error = failed,
@@ -269,7 +269,7 @@ pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
 
 async fn pass_on(mut near: TcpStream, quorum: &Quorum) -> io::Result<()> {
     near.set_nodelay(true)?;
-    let request = timeout(HANDSHAKE, read_frame(&mut near, CONNECT_LIMIT)).await??;
+    let request = timeout(HANDSHAKE_TIMEOUT, read_frame(&mut near, CONNECT_LIMIT)).await??;
     let (mut far, response) = quorum.open(&request).await?;
     near.write_all(&with_length(&response)).await?;
     tokio::io::copy_bidirectional(&mut near, &mut far).await.map(drop)

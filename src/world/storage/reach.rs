@@ -14,7 +14,7 @@ use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 /// A request that takes longer is given up.
-const REQUEST: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// So that a storage that cannot be reached is told of soon.
 const RETRIES: usize = 2;
 
@@ -112,7 +112,7 @@ fn https(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
 fn client() -> object_store::Result<ClientOptions> {
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut options = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));
+    let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(Duration::from_secs(5));
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
         options = options.with_root_certificate(Certificate::from_der(root)?);
     }
@@ -120,7 +120,7 @@ fn client() -> object_store::Result<ClientOptions> {
 }
 
 fn retries() -> RetryConfig {
-    RetryConfig { max_retries: RETRIES, retry_timeout: 2 * REQUEST, ..RetryConfig::default() }
+    RetryConfig { max_retries: RETRIES, retry_timeout: 2 * REQUEST_TIMEOUT, ..RetryConfig::default() }
 }
 
 #[cfg(test)]

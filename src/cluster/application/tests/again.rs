@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cluster::application::tests::*;
-use crate::ha_data::handover::{Adoption, Stored, adopt};
+use crate::ha_data::handover::{Stored, StoredState, judge};
 
 const OURS: &str = "0000000000000000000000000000000a";
 const FORMER: &str = "0000000000000000000000000000000b";
@@ -13,9 +13,9 @@ fn ledger(data: Value) -> Observed {
     Observed { ledger: Some(Arc::new(ledger)), ..Observed::default() }
 }
 
-fn first(observed: &Observed) -> Course {
+fn first(observed: &Observed) -> Desired {
     let resource = FlinkHaCluster { spec: fixture::application().spec, ..fixture::resource() };
-    Course::of(&resource, &FlinkHaClusterStatus::default(), observed, Timestamp::UNIX_EPOCH)
+    Desired::of(&resource, &FlinkHaClusterStatus::default(), observed, Timestamp::UNIX_EPOCH)
 }
 
 fn stored(cluster: &Value) -> Stored {
@@ -55,8 +55,8 @@ fn pods_of_an_earlier_start_adopt_nothing() {
         "metadata": { "annotations": { "flinkha.dev/application": format!("{OURS}/v2"), "flinkha.dev/application-start": "2" } },
         "data": { format!("executionPlan-{OURS}"): "x" },
     });
-    let adoption = adopt(&run, &stored(&cluster), &Progress::default(), &[], &[]);
-    assert!(!matches!(adoption, Adoption::Adopt(_) | Adoption::Own), "{adoption:?}");
+    let adoption = judge(&run, &stored(&cluster), &Progress::default(), &[], &[]);
+    assert!(!matches!(adoption, StoredState::Supersede(_) | StoredState::Ours), "{adoption:?}");
 }
 
 #[test]
@@ -66,15 +66,15 @@ fn a_run_that_the_operator_does_not_name_is_not_superseded() {
         "metadata": { "annotations": { "flinkha.dev/application": format!("{FORMER}/v1") } },
         "data": { format!("executionPlan-{FORMER}"): "x" },
     });
-    let adoption = adopt(&run, &stored(&cluster), &Progress::default(), &[], &[]);
-    assert!(!matches!(adoption, Adoption::Adopt(_)), "{adoption:?}");
+    let adoption = judge(&run, &stored(&cluster), &Progress::default(), &[], &[]);
+    assert!(!matches!(adoption, StoredState::Supersede(_)), "{adoption:?}");
 }
 
 #[test]
 fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_replace() {
     let progress = |job: &str, start: i64| Progress { job: job.to_owned(), start, ..Progress::default() };
     let marked = |start: Option<i64>| Stored { mark: Some(format!("{FORMER}/v1")), start, plans: [FORMER.to_owned()].into() };
-    let find = |progress: &Progress, jobs: &[ledger::Job], stored: &Stored| {
+    let find = |progress: &Progress, jobs: &[crate::ledger::jobs::Job], stored: &Stored| {
         let found = super::super::again::find(progress, jobs, Some(stored));
         (found.retained, found.has_state, found.starts, found.replaces)
     };
@@ -85,7 +85,7 @@ fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_
     assert_eq!(find(&progress(OURS, 3), &[], &marked(Some(4))), (former, true, 4, Vec::new()), "put back from an old copy");
     assert_eq!(find(&progress(OURS, 5), &[], &marked(Some(4))), (ours.clone(), false, 5, vec![FORMER.to_owned()]));
     assert_eq!(find(&progress(OURS, 5), &[], &marked(None)), (ours, false, 5, Vec::new()), "which was later is not known");
-    let ended = ledger::Job { id: FORMER.to_owned(), ended: Some("then".to_owned()), ..ledger::Job::default() };
+    let ended = crate::ledger::jobs::Job { id: FORMER.to_owned(), ended: Some("then".to_owned()), ..crate::ledger::jobs::Job::default() };
     assert_eq!(find(&progress(FORMER, 4), &[ended], &marked(Some(4))), (None, false, 4, Vec::new()));
 }
 
@@ -142,8 +142,8 @@ fn the_data_of_the_znode_is_read_in_both_forms() {
 fn what_the_mark_alone_tells_of_is_left_alone_and_hinders_nobody() {
     let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
     let stored = Stored { mark: Some(format!("{FORMER}/v1")), ..Stored::default() };
-    let Adoption::Adopt(plan) = adopt(&run, &stored, &Progress::default(), &[], &[]) else { panic!("nothing is stored") };
+    let StoredState::Supersede(plan) = judge(&run, &stored, &Progress::default(), &[], &[]) else { panic!("nothing is stored") };
     assert!(plan.superseded.is_empty() && plan.from.is_none());
     let begun = Progress { start: 2, ..Progress::default() };
-    assert_eq!(adopt(&run, &stored, &begun, &[], &[]), Adoption::Later(2), "by the ledger too");
+    assert_eq!(judge(&run, &stored, &begun, &[], &[]), StoredState::Later(2), "by the ledger too");
 }

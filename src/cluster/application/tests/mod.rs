@@ -45,7 +45,7 @@ impl World {
     }
 
     fn decide(&self, before: Option<&Application>) -> Decision {
-        let seen = Seen {
+        let inputs = Inputs {
             uid: "uid",
             generation: self.generation,
             own_directory: "ns.demo",
@@ -56,7 +56,7 @@ impl World {
             causes: &self.causes,
             now: Timestamp::from_second(self.second).unwrap_or_default(),
         };
-        lifecycle::step(&self.spec, self.spec.job.as_ref().unwrap_or_else(|| panic!("a job")), before, &seen)
+        lifecycle::step(&self.spec, self.spec.job.as_ref().unwrap_or_else(|| panic!("a job")), before, &inputs)
     }
 
     fn step(&mut self) -> Phase {
@@ -246,9 +246,9 @@ fn while_a_resource_cannot_be_applied_nothing_is_carried_out_and_its_pods_stay_g
     let held = |phase| {
         let application = Application { phase, ..Application::default() };
         let before = FlinkHaClusterStatus { application: Some(application), ..FlinkHaClusterStatus::default() };
-        Course::of(&resource, &before, &Observed::default(), Timestamp::UNIX_EPOCH).held(&before)
+        Desired::of(&resource, &before, &Observed::default(), Timestamp::UNIX_EPOCH).frozen(&before)
     };
     let (suspended, stopping) = (held(Phase::Suspended), held(Phase::Savepointing));
-    assert!(suspended.held && suspended.is_stopped());
-    assert!(stopping.held && !stopping.is_stopped(), "what the leader was asked for stays asked for");
+    assert!(suspended.frozen && suspended.is_stopped());
+    assert!(stopping.frozen && !stopping.is_stopped(), "what the leader was asked for stays asked for");
 }

@@ -43,7 +43,7 @@ fn a_version_that_does_not_come_up_is_taken_back_once() {
     world.comes_up();
     assert_eq!(world.last_upgrade(), ("RolledBack", "not all tasks ran within 60s"));
     assert_eq!(world.step(), Phase::Running, "the same definition is not tried again");
-    assert_eq!(verdict::cause(world.application(), None).map(|cause| cause.reason), Some("UpgradeRolledBack"));
+    assert_eq!(conditions::cause(world.application(), None).map(|cause| cause.reason), Some("UpgradeRolledBack"));
     world.changes("3");
     assert_eq!(world.step(), Phase::Upgrading, "another one is");
 }

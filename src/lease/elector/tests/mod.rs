@@ -93,7 +93,7 @@ impl World {
     /// The first lock request of a JVM, and its answer.
     fn ask_first(&mut self) -> Vec<Action> {
         let mut actions = self.step_and_answer(Event::JvmHeard { jvm: JVM });
-        assert_eq!(self.elector.shown(), Shown::Standby { told: false });
+        assert_eq!(self.elector.shown(), LockView::Standby { acknowledged: false });
         actions.extend(self.step_and_answer(Event::JvmTold { jvm: JVM }));
         actions
     }
@@ -107,7 +107,7 @@ impl World {
         let term = self.acquire();
         self.step_and_answer(Event::Stamped { term: term.clone(), outcome: Stamping::Done });
         self.step_and_answer(Event::JvmTookLock { term, at: String::new(), lock: "jvm".into() });
-        assert!(matches!(self.elector.shown(), Shown::Leader { .. }));
+        assert!(matches!(self.elector.shown(), LockView::Leader { .. }));
     }
 }
 
@@ -122,9 +122,9 @@ fn stamped(actions: &[Action]) -> Option<Term> {
 fn i4_the_lock_is_shown_only_after_stamping() {
     let mut world = World::new("p");
     let term = world.acquire();
-    assert_eq!(world.elector.shown(), Shown::Standby { told: true });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: true });
     world.step_and_answer(Event::Stamped { term, outcome: Stamping::Done });
-    assert!(matches!(world.elector.shown(), Shown::Free { .. }));
+    assert!(matches!(world.elector.shown(), LockView::Free { .. }));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn i2_a_term_is_above_every_number_seen() {
     let mut world = World::leading("p");
     let stamp = Term { number: 40, pod_uid: "x".into(), process: "y".into(), jvm: JVM };
     world.step_and_answer(Event::StampSeen { stamp });
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
     world.step_and_answer(Event::JvmTold { jvm: JVM });
     assert!(world.record.term.as_ref().expect("a term").number > 40);
 }
@@ -155,11 +155,11 @@ fn i3_a_new_gateway_process_takes_a_new_term_and_does_not_tell_its_jvm() {
     let found = after.step_and_answer(Event::Tick);
     assert!(found.contains(&Action::FindJvm { jvm: JVM }));
     let actions = after.step_and_answer(Event::JvmFound { jvm: JVM });
-    assert_eq!(after.elector.shown(), Shown::Undecided);
+    assert_eq!(after.elector.shown(), LockView::Undecided);
     assert!(matches!(&actions[..], [Action::Stamp { keep_holder: true, term }] if term.number == before + 1));
     let term = stamped(&actions).expect("a term to stamp");
     after.step_and_answer(Event::Stamped { term, outcome: Stamping::Done });
-    assert!(matches!(after.elector.shown(), Shown::Free { .. }));
+    assert!(matches!(after.elector.shown(), LockView::Free { .. }));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn i3_a_watch_that_is_faster_than_the_answer_does_not_end_a_resumed_tenure() {
     let actions = after.step(Event::JvmFound { jvm: JVM });
     let [Action::WriteLease { attempt, record, .. }] = &actions[..] else { panic!("{actions:?}") };
     after.step(Event::LeaseSeen { version: "99".into(), record: record.clone() });
-    assert_eq!(after.elector.shown(), Shown::Undecided, "the JVM must not be told");
+    assert_eq!(after.elector.shown(), LockView::Undecided, "the JVM must not be told");
     let actions = after.step(Event::LeaseWritten { attempt: *attempt, outcome: Write::Done { version: "99".into() } });
     let term = stamped(&actions).expect("a term to stamp");
     after.step(Event::Stamped { term, outcome: Stamping::Done });
@@ -195,7 +195,7 @@ fn i5_validity_ends_without_renewals() {
         world.now.0 += 100;
         world.step(Event::JvmHeard { jvm: JVM });
     }
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_lease_that_was_emptied_by_hand_is_taken_again_by_the_pod_whose_term_it_carr
     world.version += 1;
     world.record.holder.clear();
     world.run(3_000);
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
     world.step_and_answer(Event::JvmTold { jvm: JVM });
     assert_eq!(world.record.holder, "demo-a");
     assert_eq!(world.record.change.as_ref().map(|change| change.from.as_str()), Some("demo-a"));
@@ -284,7 +284,7 @@ fn i7_a_read_that_a_write_overtook_decides_nothing() {
     // The read was served before the Lease was given back, and its answer took long.
     let actions = world.step(Event::LeaseRead { started: world.now, outcome: Read::Found { version, record: foreign } });
     assert_eq!(actions, [Action::ReadLease]);
-    assert!(matches!(world.elector.shown(), Shown::Free { .. }));
+    assert!(matches!(world.elector.shown(), LockView::Free { .. }));
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn i9_a_former_leader_campaigns_only_after_it_was_told() {
     let mut world = World::leading("p");
     world.foreign(9);
     world.run(3_000);
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
     world.give_back();
     let (version, record) = (world.version.to_string(), world.record.clone());
     world.step_and_answer(Event::LeaseSeen { version: version.clone(), record: record.clone() });
@@ -330,7 +330,7 @@ fn i9_a_jvm_that_an_earlier_process_may_have_shown_the_lock_is_told_before_its_g
     after.step_and_answer(Event::JvmHeard { jvm: JVM });
     after.run(3_000);
     assert_eq!(after.record.holder, "");
-    assert_eq!(after.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(after.elector.shown(), LockView::Standby { acknowledged: false });
     after.step_and_answer(Event::JvmTold { jvm: JVM });
     assert_eq!(after.record.holder, "demo-a");
 }
@@ -352,7 +352,7 @@ fn a_terminating_pod_hands_over_at_once() {
     let mut world = World::leading("p");
     world.step_and_answer(Event::PodTerminating);
     assert_eq!(world.record.holder, "");
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
     world.step_and_answer(Event::JvmTold { jvm: JVM });
     world.run(39_900);
     assert_eq!(world.record.holder, "", "it does not campaign again");

@@ -72,23 +72,23 @@ fn i11_a_holder_leads_on_without_the_api_server_while_all_members_promise() {
     let mut world = World::leading_with("b");
     let before = world.term();
     world.run_cut_off(600_000, Some("b"));
-    assert!(matches!(world.elector.shown(), Shown::Leader { term, .. } if term == before));
+    assert!(matches!(world.elector.shown(), LockView::Leader { term, .. } if term == before));
     world.run(3_000);
     assert_eq!(world.term(), before, "the same term after the outage");
-    assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+    assert!(matches!(world.elector.shown(), LockView::Leader { .. }));
 }
 
 #[test]
 fn i11_a_holder_is_valid_only_until_the_first_promise_ends() {
     let mut world = World::leading_with("b");
     world.run_cut_off(3_750, None);
-    assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+    assert!(matches!(world.elector.shown(), LockView::Leader { .. }));
     world.run_cut_off(250, None);
-    assert_eq!(world.elector.shown(), Shown::Undecided, "it is not told that it leads");
+    assert_eq!(world.elector.shown(), LockView::Undecided, "it is not told that it leads");
     world.promise("b");
-    assert_eq!(world.elector.shown(), Shown::Undecided, "a promise that comes late does not make it valid again");
+    assert_eq!(world.elector.shown(), LockView::Undecided, "a promise that comes late does not make it valid again");
     world.run_cut_off(500, None);
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn i5_a_gateway_that_stood_still_goes_on_when_nobody_has_taken_the_lease_meanwhi
     let before = world.term();
     world.now.0 += 8_000;
     world.step_and_answer(Event::JvmHeard { jvm: JVM });
-    assert!(matches!(world.elector.shown(), Shown::Leader { term, .. } if term == before));
+    assert!(matches!(world.elector.shown(), LockView::Leader { term, .. } if term == before));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn i5_a_gateway_that_stood_still_is_no_leader_when_somebody_has_taken_the_lease(
     world.now.0 += 8_000;
     world.foreign(9);
     world.step_and_answer(Event::JvmHeard { jvm: JVM });
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn i11_a_member_that_does_not_answer_is_no_longer_listed_before_its_promise_ends
     world.run(2_600);
     assert_eq!(world.record.peers.members, []);
     world.run(20_000);
-    assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+    assert!(matches!(world.elector.shown(), LockView::Leader { .. }));
 }
 
 /// A read that shows the version on which it was decided does not prove that it will not be applied.
@@ -131,7 +131,7 @@ fn i11_members_of_a_write_that_was_given_up_count_until_the_version_changes() {
     });
     world.step_and_answer(Event::LeaseWritten { attempt: attempt.expect("it is to be listed"), outcome: Write::Unknown });
     assert!(world.elector.unknown.is_none(), "a read has shown that it is not stored");
-    let Shown::Leader { until, .. } = world.elector.shown() else { panic!("it leads") };
+    let LockView::Leader { until, .. } = world.elector.shown() else { panic!("it leads") };
     assert_eq!(until, asked.after(Duration::from_secs(4)));
     world.run(1_000);
     assert!(world.elector.tenure.expect("a tenure").promises.open.is_empty(), "a later write is stored");
@@ -152,9 +152,9 @@ fn i11_the_lease_is_written_seldom_while_members_promise() {
 fn i11_a_member_takes_the_lease_when_its_promise_has_ended_and_the_machine_does_not_answer() {
     let mut world = World::member_of(3);
     assert_eq!(world.ask(), Answer::Promised);
-    world.step_and_answer(Event::Knocked { answered: false });
+    world.step_and_answer(Event::Pinged { answered: false });
     world.run(4_000);
-    world.step_and_answer(Event::Knocked { answered: false });
+    world.step_and_answer(Event::Pinged { answered: false });
     assert_eq!(world.record.holder, "demo-b");
     world.run(250);
     assert_eq!(world.record.holder, "demo-a");
@@ -166,7 +166,7 @@ fn i11_a_machine_that_answers_has_time_to_restart_its_gateway() {
     assert_eq!(world.ask(), Answer::Promised);
     for _ in 0..7 {
         world.run(2_000);
-        world.step_and_answer(Event::Knocked { answered: true });
+        world.step_and_answer(Event::Pinged { answered: true });
     }
     assert_eq!(world.record.holder, "demo-b");
     world.run(2_000);
@@ -242,7 +242,7 @@ fn i11_a_refused_holder_that_cannot_write_steps_down_at_once() {
     let mut world = World::leading_with("b");
     world.run_cut_off(20_000, Some("b"));
     world.step(Event::PeerRefused { term: world.term() });
-    assert_eq!(world.elector.shown(), Shown::Standby { told: false });
+    assert_eq!(world.elector.shown(), LockView::Standby { acknowledged: false });
 }
 
 #[test]

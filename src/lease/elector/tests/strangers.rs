@@ -19,7 +19,7 @@ fn i3_a_living_jvm_is_not_replaced_by_another_that_asks() {
     // It has ended, and ours goes on.
     world.step_and_answer(Event::JvmDied { jvm: OTHER });
     assert_eq!(world.elector.beside(), None);
-    assert!(matches!(world.elector.shown(), Shown::Leader { .. }));
+    assert!(matches!(world.elector.shown(), LockView::Leader { .. }));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn i3_after_a_restart_of_the_gateway_the_jvm_that_led_goes_first() {
     let mut after = World { elector: Elector::new(identity("q"), Settings::default()), ..world };
     let found = after.step_and_answer(Event::JvmHeard { jvm: OTHER });
     assert!(found.contains(&Action::FindJvm { jvm: JVM }), "{found:?}");
-    assert_eq!(after.elector.shown(), Shown::Undecided, "nobody is told anything");
+    assert_eq!(after.elector.shown(), LockView::Undecided, "nobody is told anything");
     let actions = after.step_and_answer(Event::JvmFound { jvm: JVM });
     assert!(matches!(&actions[..], [Action::Stamp { keep_holder: true, term }] if term.jvm == JVM), "{actions:?}");
     assert_eq!(after.elector.beside(), Some(OTHER));
