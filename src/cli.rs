@@ -26,7 +26,8 @@ pub enum Command {
     Fetch(gateway::application::fetch::Arguments),
     /// Tell the gateway of this pod that the pod begins to terminate: its preStop hook.
     HandOver(gateway::hand_over::Arguments),
-    /// Pass connections on to a ZooKeeper quorum that is reached by TLS or wants to know who comes: the sidecar of a TaskManager.
+    /// Pass connections on to a ZooKeeper quorum that is reached by TLS or wants to know who comes: the sidecar of a
+    /// TaskManager.
     PassThrough(gateway::quorum::PassThrough),
     /// Print the CustomResourceDefinition.
     Crd,

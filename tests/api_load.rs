@@ -1,8 +1,9 @@
 //! What high availability costs the API server: ours beside Flink's own, with the same cluster and the same job.
 //!
-//! Usage: `cargo test --features long-tests --test api-load`; LOAD_SECONDS (60) is the length of each measurement. Three JobManagers and one
-//! TaskManager are real; the further TaskManagers are watches of the cluster ConfigMap as a TaskManager keeps one (from 1.20 on, an informer of
-//! that one object). Requests are counted in the API server's audit log. Writes `target/bench/api-load.json`.
+//! Usage: `cargo test --features long-tests --test api-load`; LOAD_SECONDS (60) is the length of each measurement.
+//! Three JobManagers and one TaskManager are real; the further TaskManagers are watches of the cluster ConfigMap as a
+//! TaskManager keeps one (from 1.20 on, an informer of that one object). Requests are counted in the API server's audit
+//! log. Writes `target/bench/api-load.json`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -33,7 +34,10 @@ struct Load {
 async fn main() {
     let window = seconds(number("LOAD_SECONDS", 60));
     let mut report: Map<String, Value> = TASK_MANAGERS.iter().map(|count| (count.to_string(), json!({}))).collect();
-    println!("{:<14} {:<14} {:>12} {:>14} {:>14} {:>18}", "", "", "TaskManagers", "requests/min", "writes/min", "watch bytes/min");
+    println!(
+        "{:<14} {:<14} {:>12} {:>14} {:>14} {:>18}",
+        "", "", "TaskManagers", "requests/min", "writes/min", "watch bytes/min"
+    );
     for (name, provider) in [("ours", Provider::ours()), ("native", Provider::native())] {
         let cluster = Cluster::start(provider, 3, 1).await;
         // What comes at the beginning only is no steady load.
@@ -41,7 +45,8 @@ async fn main() {
         for state in ["idle", "checkpointing"] {
             if state == "checkpointing" {
                 let output = cluster.output().display().to_string();
-                let arguments = ["--output", &output, "--lines", "0", "--rate", "100", "--checkpoint-interval-millis", "1000"];
+                let arguments =
+                    ["--output", &output, "--lines", "0", "--rate", "100", "--checkpoint-interval-millis", "1000"];
                 let job = cluster.submit("KeyedSequence", &arguments).await.expect("failed to run the job");
                 cluster.wait_for_checkpoints(&job, 3).await;
             }
@@ -49,7 +54,8 @@ async fn main() {
                 let load = measure(&cluster, count, window).await;
                 let Load { requests, writes, watch_bytes } = load;
                 println!("{name:<14} {state:<14} {count:>12} {requests:>14.1} {writes:>14.1} {watch_bytes:>18.0}");
-                let numbers = json!({"requests_per_min": requests, "writes_per_min": writes, "watch_bytes_per_min": watch_bytes});
+                let numbers =
+                    json!({"requests_per_min": requests, "writes_per_min": writes, "watch_bytes_per_min": watch_bytes});
                 let entry = &mut report[&count.to_string()][name];
                 match state {
                     "idle" => *entry = numbers,
@@ -65,7 +71,8 @@ async fn main() {
 async fn measure(cluster: &Cluster, task_managers: usize, window: Duration) -> Load {
     let bytes = Arc::new(AtomicU64::new(0));
     let mut watchers = JoinSet::new();
-    // The real TaskManager's own watch pushes as much as one of these, but its bytes cannot be counted: so one more stands for it.
+    // The real TaskManager's own watch pushes as much as one of these, but its bytes cannot be counted: so one more
+    // stands for it.
     for _ in 0..task_managers {
         let token = token(&cluster.client, NAMESPACE, "demo-taskmanager", None).await;
         let client = cluster.plane.servers[0].client(&token).await;

@@ -1,4 +1,5 @@
-//! One cluster, one application, with real JVMs: it survives its leader, ends once, and another version goes on where it was.
+//! One cluster, one application, with real JVMs: it survives its leader, ends once, and another version goes on where
+//! it was.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -51,7 +52,8 @@ async fn an_application_survives_its_leader_and_ends_once() {
         cluster.wait_until_ready().await;
     }
     assert_eq!(wait_for_end(&mut cluster, &job, "Finished").await, None);
-    // A JobManager that starts anew now, before the operator has taken the pods away, does not lead, so that it runs nothing.
+    // A JobManager that starts anew now, before the operator has taken the pods away, does not lead, so that it runs
+    // nothing.
     for one in &mut cluster.job_managers {
         one.jvm.kill();
         one.jvm.restart();
@@ -77,10 +79,12 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
     let (job, output) = (cluster.job(), cluster.output().display().to_string());
     cluster.wait_for_checkpoints(&job, 3).await;
     let arguments = |rate: &str, lines: &str| {
-        ["--output", &output, "--rate", rate, "--checkpoint-interval-millis", "500", "--lines", lines].map(str::to_owned)
+        ["--output", &output, "--rate", rate, "--checkpoint-interval-millis", "500", "--lines", lines]
+            .map(str::to_owned)
     };
-    let to =
-        |cluster: &Cluster, arguments: &[String]| spec(cluster, "KeyedSequence", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let to = |cluster: &Cluster, arguments: &[String]| {
+        spec(cluster, "KeyedSequence", &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
     // Another version of the same run.
     let second = to(&cluster, &arguments("150", "0"));
     let counter = cluster.checkpoint_counter(&job).await;
@@ -118,8 +122,9 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
         .await;
     let next = cluster.job();
     cluster.wait_until_ready().await;
-    let superseded =
-        eventually("the former run's tombstone", seconds(30), async || cluster.tombstone(&job).await.filter(|one| one.collected.is_some()));
+    let superseded = eventually("the former run's tombstone", seconds(30), async || {
+        cluster.tombstone(&job).await.filter(|one| one.collected.is_some())
+    });
     assert_eq!(superseded.await.state, SUPERSEDED);
     assert_eq!(Left::of(&cluster).await.naming(&job), 0);
     wait_for_end(&mut cluster, &next, "Finished").await;
@@ -197,7 +202,8 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
     let ask = async |id: &str, stop: bool, directory: &str| {
         let request = Request { id: id.to_owned(), job: job.clone(), directory: format!("{directory}/{id}"), stop };
         cluster.ask_for_savepoint(&request).await;
-        let answered = async || cluster.progress().await.savepoint.filter(|answer| answer.id == id && !answer.at.is_empty());
+        let answered =
+            async || cluster.progress().await.savepoint.filter(|answer| answer.id == id && !answer.at.is_empty());
         eventually(&format!("an answer to {id}"), seconds(60), answered).await
     };
     let unwritable = ask("nonce-1", false, "file:///proc/nowhere").await;
@@ -278,7 +284,8 @@ async fn a_storm_of_restarts_around_the_end_never_runs_the_job_again() {
         }
         // Each at its own moment in the three seconds around the end.
         let end = Instant::now() + Duration::from_millis(SHORT * 10);
-        let mut moments: Vec<Instant> = (0..3).map(|_| end - seconds(2) + Duration::from_millis(fastrand::u64(0..3000))).collect();
+        let mut moments: Vec<Instant> =
+            (0..3).map(|_| end - seconds(2) + Duration::from_millis(fastrand::u64(0..3000))).collect();
         let mut order: Vec<usize> = vec![0, 1, 2];
         fastrand::shuffle(&mut order);
         moments.sort();
@@ -301,7 +308,8 @@ async fn a_storm_of_restarts_around_the_end_never_runs_the_job_again() {
         killed_after_the_end += late.len();
         // The published address may be that of a JVM that led and was killed; the Lease tells who leads.
         let leads = leads(&cluster).await;
-        let began_late = late.iter().map(|&index| &cluster.job_managers[index].pod).find(|pod| Some(*pod) == leads.as_ref());
+        let began_late =
+            late.iter().map(|&index| &cluster.job_managers[index].pod).find(|pod| Some(*pod) == leads.as_ref());
         assert_eq!(began_late, None, "storm {storm}: a JVM that began after the end leads");
         let left = Left::of(&cluster).await;
         assert!(left.is_nothing(), "storm {storm}: {left:#?}");

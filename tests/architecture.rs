@@ -1,4 +1,5 @@
-//! Holds the house to its own rules: which room may know which, what a pure room may not touch, and how long a file may be.
+//! Holds the house to its own rules: which room may know which, what a pure room may not touch, and how long a file may
+//! be.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
@@ -133,7 +134,8 @@ fn nothing_panics_on_purpose_outside_tests() {
     let mut offences = Vec::new();
     for source in sources("src") {
         let code = source.code();
-        let panics = code.filter(|(_, line)| [".unwrap()", ".expect(", "panic!(", "todo!("].iter().any(|word| line.contains(word)));
+        let panics = code
+            .filter(|(_, line)| [".unwrap()", ".expect(", "panic!(", "todo!("].iter().any(|word| line.contains(word)));
         offences.extend(panics.map(|(number, line)| format!("{}:{number}: {}", source.path, line.trim())));
     }
     assert_none("something panics outside tests", &offences);

@@ -1,7 +1,9 @@
-//! Records the class-data archives of [`support::classes`]: a job runs, its leader is killed, another JobManager recovers the job, and what
-//! that JVM and the TaskManager have loaded by then is written down. Not a test; `rig/class-archive` runs it once per version of Flink.
+//! Records the class-data archives of [`support::classes`]: a job runs, its leader is killed, another JobManager
+//! recovers the job, and what that JVM and the TaskManager have loaded by then is written down. Not a test;
+//! `rig/class-archive` runs it once per version of Flink.
 //!
-//! Usage: `SHARED_CLASSES=record cargo test --features long-tests --test class-archive`; PROVIDER and FLINK_VERSION as everywhere.
+//! Usage: `SHARED_CLASSES=record cargo test --features long-tests --test class-archive`; PROVIDER and FLINK_VERSION as
+//! everywhere.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -1,8 +1,9 @@
-//! Deletion against thousands of interleavings with a writer: Flink's steps, the collector's and the sweeper's, and crashes of both, in random order. What is
-//! deleted is decided by the same functions as in production; only files and ConfigMaps are values here.
+//! Deletion against thousands of interleavings with a writer: Flink's steps, the collector's and the sweeper's, and
+//! crashes of both, in random order. What is deleted is decided by the same functions as in production; only files and
+//! ConfigMaps are values here.
 //!
-//! After each step: no file that a pointer of a job names, and none that Flink has just written, was deleted. At the end: nothing is left of a job
-//! that has ended.
+//! After each step: no file that a pointer of a job names, and none that Flink has just written, was deleted. At the
+//! end: nothing is left of a job that has ended.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,7 +96,12 @@ impl World {
         Inventory {
             stored: self.plans.keys().cloned().collect(),
             with_config_map: self.checkpoints.keys().cloned().collect(),
-            with_checkpoint: self.checkpoints.iter().filter(|(_, names)| !names.is_empty()).map(|(id, _)| id.clone()).collect(),
+            with_checkpoint: self
+                .checkpoints
+                .iter()
+                .filter(|(_, names)| !names.is_empty())
+                .map(|(id, _)| id.clone())
+                .collect(),
             named,
             plans: self.plans.clone(),
             ..Inventory::default()
@@ -156,8 +162,13 @@ impl World {
                 let plan = self.jobs[index].unnamed.take().expect("a written plan");
                 let begun = Begun { plan: Some(plan.clone()), ..Begun::default() };
                 self.plans.insert(id.clone(), plan);
-                // The ledger follows at once here; a leader that dies before is covered by the one that notes all jobs when it begins.
-                jobs::note(&mut self.ledger, &BTreeMap::from([(id.clone(), begun)]), &self.jobs.iter().map(|job| job.id.clone()).collect());
+                // The ledger follows at once here; a leader that dies before is covered by the one that notes all jobs
+                // when it begins.
+                jobs::note(
+                    &mut self.ledger,
+                    &BTreeMap::from([(id.clone(), begun)]),
+                    &self.jobs.iter().map(|job| job.id.clone()).collect(),
+                );
                 Flink::CreateConfigMap
             }
             Flink::CreateConfigMap => {
@@ -183,7 +194,8 @@ impl World {
                 self.entries.insert(id, true);
                 Flink::RemovePlan
             }
-            // The file before its pointer, which is marked for deletion meanwhile (`KubernetesStateHandleStore.releaseAndTryRemove`).
+            // The file before its pointer, which is marked for deletion meanwhile
+            // (`KubernetesStateHandleStore.releaseAndTryRemove`).
             Flink::RemovePlan => {
                 if let Some(plan) = self.plans.get(&id) {
                     self.files.remove(plan);
@@ -255,8 +267,11 @@ impl World {
             Collector::Removing(found, inventory, mut files) => match files.pop() {
                 None => Collector::Removed(found),
                 Some(file) => {
-                    let plans = |id: &str| self.ledger.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
-                    let ended: Vec<Ended> = found.iter().map(|entry| Ended { id: entry.id.clone(), plans: plans(&entry.id) }).collect();
+                    let plans = |id: &str| {
+                        self.ledger.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default()
+                    };
+                    let ended: Vec<Ended> =
+                        found.iter().map(|entry| Ended { id: entry.id.clone(), plans: plans(&entry.id) }).collect();
                     if is_left_over(&file, self.job_of(&file).as_deref(), &ended, &inventory).is_some() {
                         self.delete(&file);
                     }
@@ -305,12 +320,17 @@ impl World {
 
     /// What must be there and is not.
     fn missing(&self) -> Option<String> {
-        let named = self.plans.iter().chain(self.checkpoints.iter().flat_map(|(id, names)| names.iter().map(move |name| (id, name))));
+        let named = self
+            .plans
+            .iter()
+            .chain(self.checkpoints.iter().flat_map(|(id, names)| names.iter().map(move |name| (id, name))));
         let written = self.jobs.iter().filter_map(|job| Some((&job.id, job.unnamed.as_ref()?)));
         // Flink's own clean-up removes files of pointers that a crash has left, so only deletions of ours count.
         let lost = |(_, name): &(&String, &String)| self.deleted_by_us.contains(name);
         let blob = |job: &OneJob| format!("blob/job_{}/blob_p-1", job.id);
-        let lives = |job: &&OneJob| self.plans.contains_key(&job.id) || (job.next == Flink::WritePlan || job.next == Flink::StorePlan);
+        let lives = |job: &&OneJob| {
+            self.plans.contains_key(&job.id) || (job.next == Flink::WritePlan || job.next == Flink::StorePlan)
+        };
         let blobs = self.jobs.iter().filter(lives).map(blob).find(|path| self.deleted_by_us.contains(path));
         named.chain(written).find(lost).map(|(id, name)| format!("{name} of {id}")).or(blobs)
     }
@@ -319,7 +339,12 @@ impl World {
 /// A walk: what went wrong in it, if anything did.
 fn walk(seed: u64, age_limit: Duration) -> Option<String> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let job = |number: u32| OneJob { id: format!("{number:032x}"), next: Flink::WriteBlob, unnamed: None, to_remove: Vec::new() };
+    let job = |number: u32| OneJob {
+        id: format!("{number:032x}"),
+        next: Flink::WriteBlob,
+        unnamed: None,
+        to_remove: Vec::new(),
+    };
     let mut world = World { jobs: vec![job(1), job(2)], ..World::default() };
     for step in 0..STEPS {
         match random.u32(..100) {
@@ -330,7 +355,11 @@ fn walk(seed: u64, age_limit: Duration) -> Option<String> {
             // The gateway dies in the middle of whatever it does.
             96..98 => (world.collector, world.sweeper) = (Collector::Idle, Sweeper::Idle),
             // Nothing that Flink does between a file and its pointer lasts an hour.
-            _ if world.jobs.iter().all(|job| job.unnamed.is_none() && !matches!(job.next, Flink::WritePlan | Flink::StorePlan)) => {
+            _ if world
+                .jobs
+                .iter()
+                .all(|job| job.unnamed.is_none() && !matches!(job.next, Flink::WritePlan | Flink::StorePlan)) =>
+            {
                 world.hour += 1
             }
             _ => {}

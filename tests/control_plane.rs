@@ -1,4 +1,5 @@
-//! The means of the fault tests, tested: API servers that share an etcd, stop and go on, and tell in their audit logs what they did.
+//! The means of the fault tests, tested: API servers that share an etcd, stop and go on, and tell in their audit logs
+//! what they did.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -75,10 +75,14 @@ async fn a_planned_switchover_goes_to_the_pod_that_was_named() {
     }
     let mut cluster = Cluster::start(Provider::ours(), 3, 1).await;
     let job = cluster.run_sequence(0, 100).await;
-    eventually("both standbys listed", seconds(20), async || (cluster.lease().await.peers.members.len() == 2).then_some(())).await;
+    eventually("both standbys listed", seconds(20), async || {
+        (cluster.lease().await.peers.members.len() == 2).then_some(())
+    })
+    .await;
     let old = cluster.leader().await.unwrap();
     let wanted = (old + 1) % 3;
-    let (name, leases) = (cluster.job_managers[wanted].pod.clone(), Api::<Lease>::namespaced(cluster.client.clone(), NAMESPACE));
+    let (name, leases) =
+        (cluster.job_managers[wanted].pod.clone(), Api::<Lease>::namespaced(cluster.client.clone(), NAMESPACE));
     let failover = fail_over(&mut cluster, &job, async |_| {
         let asked = json!({ "metadata": { "annotations": { names::SWITCHOVER_ANNOTATION: name } } });
         leases.patch(NAME, &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
@@ -111,10 +115,15 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_wakes_up() {
     let now = cluster.wait_for_checkpoints(&job, 1).await;
     cluster.wait_for_checkpoints(&job, now.completed + 4).await;
     let requests = audit.of(NAMESPACE, "configmaps");
-    let late = requests[asleep..].iter().filter(|one| one.pod.as_deref() == Some(&old_pod) && one.is_write() && one.succeeded());
+    let late = requests[asleep..]
+        .iter()
+        .filter(|one| one.pod.as_deref() == Some(&old_pod) && one.is_write() && one.succeeded());
     let late: Vec<String> = late.map(|one| format!("{} {} {}", one.verb, one.name, one.body)).collect();
     assert!(late.is_empty(), "the old leader wrote: {late:#?}");
-    say(format!("after SIGCONT the old leader {}", gone.map_or("stepped down by itself".to_owned(), |status| format!("ended: {status}"))));
+    say(format!(
+        "after SIGCONT the old leader {}",
+        gone.map_or("stepped down by itself".to_owned(), |status| format!("ended: {status}"))
+    ));
     assert_eq!(cluster.leader().await, Some(failover.leader));
     // What a waking JobManager says to TaskManagers is not fenced by Flink's RPC: so it must not wake up.
     assert!(now.restores == restores, "the job was restarted");

@@ -39,20 +39,27 @@ async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_it
     cluster.wait_for_state(&job, "CANCELED", seconds(30)).await;
     let audit = cluster.plane.servers[0].audit();
     let job_config_map = names::job_config_map(NAME, &job);
-    let deleted = async || audit.of(NAMESPACE, "configmaps").into_iter().find(|one| one.verb == "delete" && one.name == job_config_map);
+    let deleted = async || {
+        audit.of(NAMESPACE, "configmaps").into_iter().find(|one| one.verb == "delete" && one.name == job_config_map)
+    };
     eventually("the DELETE of the job's ConfigMap", seconds(30), deleted).await;
 
     let all = audit.of(NAMESPACE, "configmaps");
     let is_ha = |name: &str| name == cluster_config_map() || name == job_config_map;
     let requests: Vec<Request> = all.into_iter().filter(|one| is_ha(&one.name)).collect();
-    let uids: HashMap<&str, &str> = cluster.job_managers.iter().map(|one| (one.pod.as_str(), one.uid.as_str())).collect();
+    let uids: HashMap<&str, &str> =
+        cluster.job_managers.iter().map(|one| (one.pod.as_str(), one.uid.as_str())).collect();
 
     let puts: Vec<&Request> = of(&requests, JVM, "update").collect();
     for put in &puts {
         let term = stamp(put).unwrap_or_else(|| panic!("a PUT without a term: {put:?}"));
         let pod = put.pod.as_deref().expect("the JVM's token is bound to its pod");
         assert_eq!(Some(&term.pod_uid.as_str()), uids.get(pod), "a PUT of {pod} in a term of another pod");
-        assert!(put.body["metadata"]["resourceVersion"].as_str().is_some_and(|version| version.parse::<u64>().is_ok_and(|one| one > 0)));
+        assert!(
+            put.body["metadata"]["resourceVersion"]
+                .as_str()
+                .is_some_and(|version| version.parse::<u64>().is_ok_and(|one| one > 0))
+        );
     }
     let creations: Vec<&Request> = of(&requests, JVM, "create").collect();
     for creation in &creations {
@@ -70,18 +77,34 @@ async fn every_write_of_ha_data_carries_the_jvms_own_identity_and_the_term_of_it
 
     assert_eq!(older_after_newer(&requests.iter().collect::<Vec<_>>()), 0, "an older term wrote after a newer one");
     assert!(held_twice(&audit.of(NAMESPACE, "leases")).is_empty());
-    let terms =
-        |name: &str| requests.iter().filter(|one| one.name == name).filter_map(stamp).map(|term| term.number).collect::<BTreeSet<_>>();
-    assert!(terms(&cluster_config_map()).len() > 1 && terms(&job_config_map).len() > 1, "too few terms were seen to judge");
-    let strangers = requests.iter().filter(|one| one.is_write() && ![JVM, GATEWAY, "admin"].contains(&one.user.as_str()));
+    let terms = |name: &str| {
+        requests
+            .iter()
+            .filter(|one| one.name == name)
+            .filter_map(stamp)
+            .map(|term| term.number)
+            .collect::<BTreeSet<_>>()
+    };
+    assert!(
+        terms(&cluster_config_map()).len() > 1 && terms(&job_config_map).len() > 1,
+        "too few terms were seen to judge"
+    );
+    let strangers =
+        requests.iter().filter(|one| one.is_write() && ![JVM, GATEWAY, "admin"].contains(&one.user.as_str()));
     assert_eq!(strangers.count(), 0);
     let of_gateway = requests.iter().filter(|one| one.user == GATEWAY && one.is_write() && one.succeeded());
     assert!(of_gateway.clone().count() >= 2, "each term was stamped");
     // The gateway writes stamps and the lock, and takes away the former leader's addresses; never other HA data.
     let data = of_gateway.filter_map(|one| one.body.get("data")?.as_object());
     let changes: Vec<(&String, &Value)> = data.flatten().collect();
-    assert!(changes.iter().all(|(key, value)| key.starts_with("org.apache.flink.k8s.leader.") && value.is_null()), "{changes:?}");
-    assert!(changes.iter().any(|(key, _)| key.ends_with(&job)), "the former leader's address of the job stays: {changes:?}");
+    assert!(
+        changes.iter().all(|(key, value)| key.starts_with("org.apache.flink.k8s.leader.") && value.is_null()),
+        "{changes:?}"
+    );
+    assert!(
+        changes.iter().any(|(key, _)| key.ends_with(&job)),
+        "the former leader's address of the job stays: {changes:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +114,13 @@ async fn an_error_of_the_api_server_reaches_flink_unchanged() {
     }
     let cluster = Cluster::start(Provider::ours(), 1, 1).await;
     let job_manager = &cluster.job_managers[0];
-    let token = support::identity::token(&cluster.client, NAMESPACE, "demo-jobmanager", Some((&job_manager.pod, &job_manager.uid))).await;
+    let token = support::identity::token(
+        &cluster.client,
+        NAMESPACE,
+        "demo-jobmanager",
+        Some((&job_manager.pod, &job_manager.uid)),
+    )
+    .await;
     let through = reqwest::Client::builder().no_proxy().timeout(seconds(5)).build().unwrap();
     let direct = cluster.plane.servers[0].client(&token).await;
 
@@ -103,7 +132,8 @@ async fn an_error_of_the_api_server_reaches_flink_unchanged() {
     ];
     for (method, path, code) in paths {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let answer = through.request(method, format!("{}{path}", gateway::jvm_url(job_manager.address))).bearer_auth(&token);
+        let answer =
+            through.request(method, format!("{}{path}", gateway::jvm_url(job_manager.address))).bearer_auth(&token);
         let answer = answer.send().await.unwrap();
         assert_eq!(answer.status().as_u16(), code, "{path}");
         let seen: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! The jar of an application from a web server, by HTTPS under an authority of the user's own: fetched once, and only what was meant.
+//! The jar of an application from a web server, by HTTPS under an authority of the user's own: fetched once, and only
+//! what was meant.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -25,7 +26,8 @@ async fn serve(authority: &Path) -> (u16, JoinHandle<()>) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -37,7 +39,8 @@ async fn serve(authority: &Path) -> (u16, JoinHandle<()>) {
             let read = stream.read(&mut request).await.unwrap_or(0);
             let found = String::from_utf8_lossy(&request[..read]).starts_with("GET /app.jar ");
             let (status, body) = if found { ("200 OK", JAR) } else { ("404 Not Found", "<html>nothing here</html>") };
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
             let _ = stream.write_all(answer.as_bytes()).await;
             let _ = stream.shutdown().await;
         }
@@ -56,7 +59,20 @@ impl Fetch<'_> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flinkha"));
         let storage = format!("file://{}/ha", self.directory.display());
         let to = self.directory.join("app.jar");
-        command.args(["fetch", "--uri", uri, "--key", key, "--storage-dir", &storage, "--ha-cluster-id", "ns.demo", "--to"]).arg(to);
+        command
+            .args([
+                "fetch",
+                "--uri",
+                uri,
+                "--key",
+                key,
+                "--storage-dir",
+                &storage,
+                "--ha-cluster-id",
+                "ns.demo",
+                "--to",
+            ])
+            .arg(to);
         command.args(more).env("RUST_LOG", "off").env_remove("RUST_BACKTRACE").env_remove("SSL_CERT_FILE");
         if let Some(authority) = self.authority {
             command.env("SSL_CERT_FILE", authority);

@@ -1,4 +1,5 @@
-//! A Flink that is not ours, with its own high availability under the name of a FlinkHaCluster: nothing of it is touched, and the refusal can be read.
+//! A Flink that is not ours, with its own high availability under the name of a FlinkHaCluster: nothing of it is
+//! touched, and the refusal can be read.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -24,7 +25,11 @@ async fn refusal(cluster: &Cluster) -> Option<Refusal> {
 async fn stamped(cluster: &Cluster) -> Vec<String> {
     let labelled = ListParams::default().labels(&ha_data::selector(&names::kubernetes_cluster_id(NAME)));
     let config_maps = cluster.config_maps().list(&labelled).await.expect("the ConfigMaps").items;
-    config_maps.iter().filter(|one| one.annotations().contains_key(TERM_ANNOTATION)).map(ResourceExt::name_any).collect()
+    config_maps
+        .iter()
+        .filter(|one| one.annotations().contains_key(TERM_ANNOTATION))
+        .map(ResourceExt::name_any)
+        .collect()
 }
 
 /// The other Flink's job goes on without a restart, and its checkpoints go on.
@@ -53,7 +58,12 @@ async fn ha_data_of_another_flink_is_refused_and_that_flink_goes_on() {
     let told = eventually("the refusal in the ledger", PATIENCE, told).await;
     say(&told.message);
     assert_eq!(told.reason, FOREIGN_HA_DATA);
-    for part in ["demo-cluster-config-map was not written by this cluster", "held by", "another name", "kubernetes.cluster-id is demo"] {
+    for part in [
+        "demo-cluster-config-map was not written by this cluster",
+        "held by",
+        "another name",
+        "kubernetes.cluster-id is demo",
+    ] {
         assert!(told.message.contains(part), "{part:?} in {:?}", told.message);
     }
     tokio::time::sleep(WHILE).await;
@@ -62,7 +72,8 @@ async fn ha_data_of_another_flink_is_refused_and_that_flink_goes_on() {
     assert_eq!(stamped(&cluster).await, Vec::<String>::new());
     let gateways = format!("system:serviceaccount:{NAMESPACE}:demo-gateway");
     let writes = cluster.plane.servers[0].audit().of(NAMESPACE, "configmaps").into_iter();
-    let writes: Vec<_> = writes.filter(|one| one.user == gateways && one.is_write() && one.name != names::ledger(NAME)).collect();
+    let writes: Vec<_> =
+        writes.filter(|one| one.user == gateways && one.is_write() && one.name != names::ledger(NAME)).collect();
     assert!(writes.is_empty(), "{writes:?}");
     let term = cluster.lease().await.term.map_or(0, |term| term.number);
     assert!(term <= 3, "terms climb while nobody may lead: {term}");
@@ -73,7 +84,8 @@ async fn ha_data_of_another_flink_is_refused_and_that_flink_goes_on() {
     for name in [names::job_config_map(&id, &job), names::cluster_config_map(&id)] {
         cluster.config_maps().delete(&name, &DeleteParams::default()).await.expect("a ConfigMap that is deleted");
     }
-    eventually("a JobManager of ours leads", PATIENCE, async || cluster.leader().await.filter(|leader| *leader > 0)).await;
+    eventually("a JobManager of ours leads", PATIENCE, async || cluster.leader().await.filter(|leader| *leader > 0))
+        .await;
     eventually("no refusal any more", seconds(30), async || refusal(&cluster).await.is_none().then_some(())).await;
 }
 
@@ -83,7 +95,9 @@ async fn znodes_of_another_flink_are_refused_and_no_job_manager_of_ours_stands_f
     let job = cluster.run_sequence(0, 100).await;
     let before = cluster.wait_for_checkpoints(&job, 2).await.completed;
     let client = cluster.quorum.as_ref().expect("a quorum").client().await.expect("a session");
-    let candidates = async || flinkha::world::quorum::znodes::candidates(&client, &Quorum::paths()).await.expect("the candidates").len();
+    let candidates = async || {
+        flinkha::world::quorum::znodes::candidates(&client, &Quorum::paths()).await.expect("the candidates").len()
+    };
 
     cluster.provider = Provider::ZooKeeper(Timings::DEFAULT);
     cluster.add_job_manager().await;

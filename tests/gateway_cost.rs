@@ -1,7 +1,8 @@
-//! What a gateway costs: memory and processor time at rest, time added to a request, and time to the grant as jobs grow in number.
+//! What a gateway costs: memory and processor time at rest, time added to a request, and time to the grant as jobs grow
+//! in number.
 //!
-//! Usage: `cargo test --release --features long-tests --test gateway-cost`; COST_SECONDS (60) at rest, COST_REQUESTS (2000) of each kind,
-//! COST_GRANTS (5) failovers with each number of jobs. Writes `target/bench/gateway.json`.
+//! Usage: `cargo test --release --features long-tests --test gateway-cost`; COST_SECONDS (60) at rest, COST_REQUESTS
+//! (2000) of each kind, COST_GRANTS (5) failovers with each number of jobs. Writes `target/bench/gateway.json`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -58,15 +59,18 @@ async fn at_rest(cluster: &mut Cluster, window: Duration) -> Value {
     json!(report)
 }
 
-/// A read and a write of a ConfigMap that is not one of Flink's HA services, in turns through the gateway and straight to the API server, on
-/// warm connections.
+/// A read and a write of a ConfigMap that is not one of Flink's HA services, in turns through the gateway and straight
+/// to the API server, on warm connections.
 async fn added_latency(cluster: &Cluster, requests: usize) -> Value {
     let one = &cluster.job_managers[cluster.leader().await.expect("a leader")];
     let token = token(&cluster.client, NAMESPACE, "demo-jobmanager", Some((&one.pod, &one.uid))).await;
     let direct = cluster.plane.servers[0].client(&token).await;
     let through = kube::Client::try_from(through(&jvm_url(one.address), &token)).expect("a client for the gateway");
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "latency"}, "data": {"text": "x".repeat(4000)}});
-    let created = cluster.config_maps().create(&PostParams::default(), &serde_json::from_value(object).expect("a ConfigMap")).await;
+    let created = cluster
+        .config_maps()
+        .create(&PostParams::default(), &serde_json::from_value(object).expect("a ConfigMap"))
+        .await;
     created.expect("failed to create a ConfigMap");
     let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
     let ha = names::job_config_map(NAME, &cluster.leader_rest().await.jobs().await.expect("the job")[0].id);
@@ -78,7 +82,8 @@ async fn added_latency(cluster: &Cluster, requests: usize) -> Value {
         for _ in 0..requests {
             for (client, times) in [&direct, &through].into_iter().zip(&mut times) {
                 let request = http::Request::builder().method(method).uri(format!("{path}/{name}"));
-                let request = request.header("content-type", "application/merge-patch+json").body(body.as_bytes().to_vec());
+                let request =
+                    request.header("content-type", "application/merge-patch+json").body(body.as_bytes().to_vec());
                 let begin = Instant::now();
                 client.request_text(request.expect("a request")).await.expect("an answer");
                 times.push(begin.elapsed());
@@ -96,8 +101,7 @@ async fn added_latency(cluster: &Cluster, requests: usize) -> Value {
             through.0 - direct.0,
             through.1 - direct.1
         );
-        let entry =
-            json!({"request": kind, "direct_ms": {"p50": direct.0, "p99": direct.1}, "through_ms": {"p50": through.0, "p99": through.1}});
+        let entry = json!({"request": kind, "direct_ms": {"p50": direct.0, "p99": direct.1}, "through_ms": {"p50": through.0, "p99": through.1}});
         report.push(entry);
     }
     json!(report)
@@ -129,7 +133,12 @@ async fn grant(cluster: &mut Cluster) -> Duration {
     let begin = Instant::now();
     cluster.job_managers[leader].jvm.kill();
     eventually("another leader", seconds(30), async || {
-        cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder).filter(|now| Some(now) != holder.as_ref())
+        cluster
+            .config_map(&cluster_config_map())
+            .await
+            .as_ref()
+            .and_then(lock_holder)
+            .filter(|now| Some(now) != holder.as_ref())
     })
     .await;
     let granted = begin.elapsed();
@@ -140,14 +149,16 @@ async fn grant(cluster: &mut Cluster) -> Duration {
 
 /// MiB, of a line of `/proc/<pid>/status`.
 fn memory(process: &Process, line: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero())).expect("a running process");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero())).expect("a running process");
     let value = status.lines().find_map(|one| one.strip_prefix(line)?.split_whitespace().nth(1)?.parse::<f64>().ok());
     value.expect("a number of kB") / 1024.0
 }
 
 /// User and system time of a process; a tick is a hundredth of a second on Linux.
 fn processor_seconds(process: &Process) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid().as_raw_nonzero())).expect("a running process");
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", process.pid().as_raw_nonzero())).expect("a running process");
     let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
     fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
 }

@@ -1,5 +1,6 @@
-//! The gateway's port, which everybody reaches who reaches the pod: strangers cost a gateway neither its life, nor its memory, nor its answers to
-//! others. A gateway alone; no API server answers it. What a stranger cannot do to a leader: `tests/failover.rs`.
+//! The gateway's port, which everybody reaches who reaches the pod: strangers cost a gateway neither its life, nor its
+//! memory, nor its answers to others. A gateway alone; no API server answers it. What a stranger cannot do to a leader:
+//! `tests/failover.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -40,9 +41,15 @@ impl Gateway {
         }))
         .expect("a kubeconfig");
         let storage = format!("file://{}", directory.sub("storage").display());
-        let settings = Settings { timings: &Timings::DEFAULT, storage: &storage, configuration: &Default::default(), quorum: None };
+        let settings = Settings {
+            timings: &Timings::DEFAULT,
+            storage: &storage,
+            configuration: &Default::default(),
+            quorum: None,
+        };
         let pod = Pod { name: "one", uid: "uid-one", address, directory: directory.sub("one"), flags: Vec::new() };
-        let gateway = Self { process: gateway::start((NAMESPACE, NAME), &pod, &settings, &kubeconfig), address, directory };
+        let gateway =
+            Self { process: gateway::start((NAMESPACE, NAME), &pod, &settings, &kubeconfig), address, directory };
         eventually("a gateway that answers", seconds(20), async || gateway.get("/livez", seconds(1)).await).await;
         gateway
     }
@@ -60,8 +67,10 @@ impl Gateway {
 
     /// In kilobytes.
     fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid().as_raw_nonzero())).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("a field of its status");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid().as_raw_nonzero()))
+            .expect("its status");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("a field of its status");
         line.trim().trim_end_matches(" kB").parse().expect("kilobytes")
     }
 
@@ -84,7 +93,8 @@ async fn the_port_serves_probes_metrics_and_peers_and_hands_over_nothing() {
     assert_eq!(gateway.get("/peer", seconds(1)).await.unwrap().0, 405, "it is asked by POST, and with a code");
     let hook = gateway.hook();
     assert!(hook.status.success(), "{hook:?}");
-    let terminates = async || gateway.get("/readyz", seconds(1)).await.filter(|answer| answer.1 == "the pod is terminating");
+    let terminates =
+        async || gateway.get("/readyz", seconds(1)).await.filter(|answer| answer.1 == "the pod is terminating");
     eventually("a gateway that stands back", seconds(5), terminates).await;
 }
 
@@ -93,7 +103,8 @@ async fn a_gateway_without_a_free_file_descriptor_goes_on_when_there_is_one() {
     let mut gateway = Gateway::start("gateway-files").await;
     let pid = gateway.process.pid();
     let open = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap().count() as u64;
-    let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open + 4), maximum: Some(20_000) }).unwrap();
+    let before =
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open + 4), maximum: Some(20_000) }).unwrap();
     let jvm_port = SocketAddr::from((gateway.address, port(gateway.address)));
     let mut held = Vec::new();
     for _ in 0..20 {
@@ -126,7 +137,9 @@ async fn a_flood_costs_neither_memory_nor_the_answers_to_others() {
     }
     let flooded = flood.await.unwrap();
     let most = gateway.memory("VmHWM");
-    support::say(format!("{flooded:?}; {asked} probes, the slowest took {slowest:?}; {before} kB resident before, at most {most} kB"));
+    support::say(format!(
+        "{flooded:?}; {asked} probes, the slowest took {slowest:?}; {before} kB resident before, at most {most} kB"
+    ));
     assert!(flooded.connections >= 2_000, "{flooded:?}");
     assert!(most < before + (48 << 10), "{before} kB before the flood, {most} kB at most");
     // From the stranger's own address, too, once it has gone.

@@ -1,8 +1,9 @@
-//! Jobs that end in every way, at random moments, with leaders killed at random moments: nothing of them is left, and a job that lives beside
-//! them all the while keeps everything.
+//! Jobs that end in every way, at random moments, with leaders killed at random moments: nothing of them is left, and a
+//! job that lives beside them all the while keeps everything.
 //!
-//! Usage: `cargo test --features long-tests --test gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock), and AROUND (50) more in which
-//! the leader is killed in the second around the job's end. PROVIDER=zookeeper for the other provider. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
+//! Usage: `cargo test --features long-tests --test gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock),
+//! and AROUND (50) more in which the leader is killed in the second around the job's end. PROVIDER=zookeeper for the
+//! other provider. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -58,9 +59,14 @@ async fn main() {
         };
         let before = count.gc.len();
         once(&mut cluster, end, kill, lives, &mut count).await;
-        say(format!("{cycle} of {}: {end:?}, leader killed {kill:?}, gone {:?} after its end", cycles + around, count.gc[before]));
+        say(format!(
+            "{cycle} of {}: {end:?}, leader killed {kill:?}, gone {:?} after its end",
+            cycles + around,
+            count.gc[before]
+        ));
         let rest = cluster.leader_rest().await;
-        eventually("the living job on all tasks", seconds(60), async || rest.job(&living).await.ok().filter(Job::runs)).await;
+        eventually("the living job on all tasks", seconds(60), async || rest.job(&living).await.ok().filter(Job::runs))
+            .await;
     }
     // What lives must be able to come back once more, and ends as the others.
     cluster.wait_for_checkpoints(&living, 1).await;
@@ -105,10 +111,13 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
     let job = match end {
         End::Finishes => cluster.submit("WordCount", &["--checkpoint-interval-millis", "200"]).await,
         End::Cancelled => {
-            let arguments = ["--output", &output, "--lines", "0", "--rate", "50", "--checkpoint-interval-millis", "300"];
+            let arguments =
+                ["--output", &output, "--lines", "0", "--rate", "50", "--checkpoint-interval-millis", "300"];
             cluster.submit("KeyedSequence", &arguments).await
         }
-        End::Fails => cluster.submit("FailsForGood", &["--after-millis", &millis, "--checkpoint-interval-millis", "300"]).await,
+        End::Fails => {
+            cluster.submit("FailsForGood", &["--after-millis", &millis, "--checkpoint-interval-millis", "300"]).await
+        }
     };
     let job = job.expect("failed to submit a job");
     let submitted = Instant::now();
@@ -134,10 +143,14 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
             recorded = Some(leader);
         }
         let state = rest.job(&job).await.ok();
-        revived |=
-            recorded.is_some_and(|then| then != leader) && state.as_ref().is_some_and(|job| !job.has_ended() && job.state != "SUSPENDED");
-        if matches!(end, End::Cancelled) && now >= lives + seconds(10) * cancels && state.as_ref().is_some_and(Job::runs) {
-            // A leader that dies between the answer and the record of the end leaves a job that goes on; it is cancelled again.
+        revived |= recorded.is_some_and(|then| then != leader)
+            && state.as_ref().is_some_and(|job| !job.has_ended() && job.state != "SUSPENDED");
+        if matches!(end, End::Cancelled)
+            && now >= lives + seconds(10) * cancels
+            && state.as_ref().is_some_and(Job::runs)
+        {
+            // A leader that dies between the answer and the record of the end leaves a job that goes on; it is
+            // cancelled again.
             count.resumed += usize::from(cancels > 0);
             cancels += 1;
             let _ = rest.cancel(&job).await;
@@ -157,7 +170,8 @@ async fn once(cluster: &mut Cluster, end: End, kill: Option<Duration>, lives: Du
 
 /// Results of jobs, DIRTY and clean, that can be read. One whose writer died before it was whole is no record.
 fn results(cluster: &Cluster) -> Vec<std::path::PathBuf> {
-    let whole =
-        |file: &std::path::PathBuf| std::fs::read(file).is_ok_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+    let whole = |file: &std::path::PathBuf| {
+        std::fs::read(file).is_ok_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok())
+    };
     files(&cluster.storage().join("job-result-store")).into_iter().filter(whole).collect()
 }

@@ -1,4 +1,5 @@
-//! What is in use, what is an orphan, and what the ledger tells: with real pointers and files of Flink, in a directory and in S3.
+//! What is in use, what is an orphan, and what the ledger tells: with real pointers and files of Flink, in a directory
+//! and in S3.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -43,7 +44,8 @@ async fn jobs(cluster: &Cluster) -> Vec<Job> {
 
 async fn inventory(cluster: &Cluster) -> Inventory {
     if let Some(quorum) = &cluster.quorum {
-        let znodes = flinkha::world::quorum::znodes::read(&quorum.client().await.expect("a session"), &Quorum::paths()).await;
+        let znodes =
+            flinkha::world::quorum::znodes::read(&quorum.client().await.expect("a session"), &Quorum::paths()).await;
         return Inventory::of_znodes(&znodes.expect("the znodes"));
     }
     let all = cluster.config_maps().list(&ListParams::default()).await.expect("the ConfigMaps").items;
@@ -69,7 +71,8 @@ fn lay_down(path: &Path, content: &[u8]) -> PathBuf {
 }
 
 fn checkpoint_of(cluster: &Cluster) -> Vec<u8> {
-    let newest = || files(&directory(cluster)).into_iter().find(|file| file.to_string_lossy().contains("completedCheckpoint"));
+    let newest =
+        || files(&directory(cluster)).into_iter().find(|file| file.to_string_lossy().contains("completedCheckpoint"));
     // It may be replaced by the next one between the look and the read.
     std::iter::repeat_with(|| newest().and_then(|file| std::fs::read(file).ok()))
         .flatten()
@@ -102,11 +105,16 @@ async fn an_ended_job_is_not_run_again(cluster: &mut Cluster, living: &str) {
     // A new leader, which does not remember the job as Flink's dispatcher does that ran it.
     fail_over(cluster, living, async |leader| leader.jvm.kill()).await;
     cluster.mend().await;
-    let error = cluster.submit_as("KeyedSequence", &arguments, Some(FIXED)).await.expect_err("an ended job is not run again");
+    let error =
+        cluster.submit_as("KeyedSequence", &arguments, Some(FIXED)).await.expect_err("an ended job is not run again");
     say(format!("{error:#}").chars().take(200).collect::<String>());
     // With ZooKeeper the server refuses it, which has no words of ours; the gateway's log has them.
-    let mut logs = cluster.job_managers.iter().map(|one| if on_zookeeper() { one.gateway_log() } else { one.flink_log() });
-    assert!(logs.any(|log| log.contains("an ended job is never started again under its id")), "the log has the gateway's sentence");
+    let mut logs =
+        cluster.job_managers.iter().map(|one| if on_zookeeper() { one.gateway_log() } else { one.flink_log() });
+    assert!(
+        logs.any(|log| log.contains("an ended job is never started again under its id")),
+        "the log has the gateway's sentence"
+    );
     let left = Left::of(cluster).await;
     let of_job = |all: &[String]| all.iter().any(|one| one.contains(FIXED));
     assert!(!of_job(&left.keys) && !of_job(&left.config_maps) && !of_job(&left.znodes), "{left:?}");
@@ -116,21 +124,40 @@ async fn an_ended_job_is_not_run_again(cluster: &mut Cluster, living: &str) {
 
 async fn a_full_config_map_is_told_of(cluster: &Cluster) {
     let filler = json!({ "data": { "filler": "x".repeat(600_000) } });
-    cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(filler)).await.expect("a large ConfigMap");
-    let job = cluster.submit("FailsForGood", &["--after-millis", "500", "--checkpoint-interval-millis", "300"]).await.expect("a job");
+    cluster
+        .config_maps()
+        .patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(filler))
+        .await
+        .expect("a large ConfigMap");
+    let job = cluster
+        .submit("FailsForGood", &["--after-millis", "500", "--checkpoint-interval-millis", "300"])
+        .await
+        .expect("a job");
     let half = async || ha_data(cluster).await?.largest.filter(|size| size.per_cent() >= 50);
     let size = eventually("the ledger tells of the large ConfigMap", seconds(60), half).await;
     assert_eq!(size.name, cluster_config_map());
     say(format!("{size:?}"));
-    // The API server compresses what is so large, where it is asked to; the gateway must be able to read it, or Flink loses its lock.
-    let logs = cluster.job_managers.iter().map(|one| one.flink_log().matches("Exception occurred while acquiring lock").count());
+    // The API server compresses what is so large, where it is asked to; the gateway must be able to read it, or Flink
+    // loses its lock.
+    let logs = cluster
+        .job_managers
+        .iter()
+        .map(|one| one.flink_log().matches("Exception occurred while acquiring lock").count());
     let failures: usize = logs.sum();
     tokio::time::sleep(seconds(3)).await;
-    let logs = cluster.job_managers.iter().map(|one| one.flink_log().matches("Exception occurred while acquiring lock").count());
+    let logs = cluster
+        .job_managers
+        .iter()
+        .map(|one| one.flink_log().matches("Exception occurred while acquiring lock").count());
     assert_eq!(logs.sum::<usize>(), failures, "Flink cannot renew its lock");
-    eventually("nothing of the job", seconds(60), async || (Left::of(cluster).await.naming(&job) == 0).then_some(())).await;
+    eventually("nothing of the job", seconds(60), async || (Left::of(cluster).await.naming(&job) == 0).then_some(()))
+        .await;
     let filler = json!({ "data": { "filler": null } });
-    cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(filler)).await.expect("a small ConfigMap");
+    cluster
+        .config_maps()
+        .patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(filler))
+        .await
+        .expect("a small ConfigMap");
 }
 
 /// While another cluster's mark stands in the directory, nothing is removed; not even when the resource is deleted.
@@ -145,7 +172,11 @@ async fn in_a_shared_directory_nothing_is_removed(cluster: &mut Cluster, living:
     let orphan = lay_down(&directory(cluster).join("submittedJobGraphfeedbeefcafe"), b"graph");
     cluster.cancel(living).await;
     cluster.wait_for_state(living, "CANCELED", seconds(30)).await;
-    let result = || files(&cluster.storage().join("job-result-store")).into_iter().any(|file| file.to_string_lossy().contains(living));
+    let result = || {
+        files(&cluster.storage().join("job-result-store"))
+            .into_iter()
+            .any(|file| file.to_string_lossy().contains(living))
+    };
     eventually("Flink's result", seconds(20), async || result().then_some(())).await;
     tokio::time::sleep(seconds(4)).await;
     assert!(result() && orphan.exists(), "something in a directory that may be another's was removed");
@@ -155,7 +186,10 @@ async fn in_a_shared_directory_nothing_is_removed(cluster: &mut Cluster, living:
 
     std::fs::remove_file(&foreign).expect("the mark goes");
     eventually("it is ours again", seconds(60), async || in_state("Collectable").await).await;
-    eventually("the job collected and the orphan swept", seconds(60), async || (!result() && !orphan.exists()).then_some(())).await;
+    eventually("the job collected and the orphan swept", seconds(60), async || {
+        (!result() && !orphan.exists()).then_some(())
+    })
+    .await;
     let late = lay_down(&directory(cluster).join("submittedJobGraphfeedbeefcafe"), b"graph");
     // As the resource is deleted: JobManagers first.
     let signers = ha_data(cluster).await.expect("the ledger").signers;
@@ -177,7 +211,11 @@ fn purge(cluster: &Cluster, owner: &str, signers: &[String]) -> String {
         "--signers",
         &signers.join(","),
     ];
-    let run = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha")).arg("purge").args(flags).output().expect("a run of the purge");
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha"))
+        .arg("purge")
+        .args(flags)
+        .output()
+        .expect("a run of the purge");
     let said = [run.stdout, run.stderr].concat();
     say(String::from_utf8_lossy(&said).trim());
     String::from_utf8_lossy(&said).into_owned()
@@ -190,14 +228,21 @@ async fn wrong_credentials_are_told_of_and_nothing_is_lost() {
     }
     let cluster = Cluster::start_on_s3_with(Provider::ours(), 1, 1, "another secret").await;
     let job = cluster.run_sequence(0, 100).await;
-    let told =
-        eventually("the ledger tells of it", seconds(90), async || ha_data(&cluster).await.filter(|told| told.state == "Unreachable"))
-            .await;
+    let told = eventually("the ledger tells of it", seconds(90), async || {
+        ha_data(&cluster).await.filter(|told| told.state == "Unreachable")
+    })
+    .await;
     say(&told.message);
-    assert!(told.message.contains("SignatureDoesNotMatch") && told.message.contains("spec.flinkConfiguration"), "{}", told.message);
+    assert!(
+        told.message.contains("SignatureDoesNotMatch") && told.message.contains("spec.flinkConfiguration"),
+        "{}",
+        told.message
+    );
     cluster.cancel(&job).await;
     cluster.wait_for_state(&job, "CANCELED", seconds(30)).await;
-    let result = || files(&cluster.storage().join("job-result-store")).into_iter().any(|file| file.to_string_lossy().contains(&job));
+    let result = || {
+        files(&cluster.storage().join("job-result-store")).into_iter().any(|file| file.to_string_lossy().contains(&job))
+    };
     eventually("Flink's result stays", seconds(20), async || result().then_some(())).await;
 }
 
@@ -213,7 +258,8 @@ async fn on_s3_orphans_go_and_an_ended_job_leaves_nothing() {
     let begin = std::time::Instant::now();
     eventually("nothing left but what is foreign or protected", seconds(90), async || {
         let left = Left::of(&cluster).await;
-        (left.naming(&living) == 0 && left.keys.is_empty() && left.znodes.is_empty() && left.files.len() == 3).then_some(())
+        (left.naming(&living) == 0 && left.keys.is_empty() && left.znodes.is_empty() && left.files.len() == 3)
+            .then_some(())
     })
     .await;
     say(format!("nothing left of the job in the bucket after {:.1} s", begin.elapsed().as_secs_f32()));
@@ -259,7 +305,10 @@ async fn sweep_and_check(cluster: &mut Cluster) -> String {
     age(&plan);
     eventually("orphans gone", seconds(90), async || orphans.iter().all(|file| !file.exists()).then_some(())).await;
     let told = eventually("numbers in the ledger", seconds(20), async || {
-        ha_data(cluster).await?.orphans.filter(|one| one.removed >= 3 && (one.files, one.foreign, one.protected) == (0, 1, 1))
+        ha_data(cluster)
+            .await?
+            .orphans
+            .filter(|one| one.removed >= 3 && (one.files, one.foreign, one.protected) == (0, 1, 1))
     })
     .await;
     say(format!("{told:?}"));
@@ -270,7 +319,10 @@ async fn sweep_and_check(cluster: &mut Cluster) -> String {
     tokio::time::sleep(seconds(4)).await;
     assert!(protected.exists(), "a graph that an unreadable pointer may name");
     unprotect(cluster).await;
-    eventually("the graph gone, once all pointers can be read", seconds(30), async || (!protected.exists()).then_some(())).await;
+    eventually("the graph gone, once all pointers can be read", seconds(30), async || {
+        (!protected.exists()).then_some(())
+    })
+    .await;
 
     // What lives comes back from what was left.
     fail_over(cluster, &living, async |leader| leader.jvm.kill()).await;
@@ -292,7 +344,8 @@ async fn unprotect(cluster: &Cluster) {
 
 async fn write_unreadable(cluster: &Cluster, value: Option<&str>) {
     if let Some(quorum) = &cluster.quorum {
-        let (client, path) = (quorum.client().await.expect("a session"), Quorum::paths().child(&format!("applications/{NOBODY}")));
+        let (client, path) =
+            (quorum.client().await.expect("a session"), Quorum::paths().child(&format!("applications/{NOBODY}")));
         let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
         match value {
             Some(value) => drop(client.create(&path, value.as_bytes(), &options).await.expect("a new znode")),
@@ -301,7 +354,8 @@ async fn write_unreadable(cluster: &Cluster, value: Option<&str>) {
         return;
     }
     let data = json!({ "data": { unreadable_key(cluster): value } });
-    let patched = cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(data)).await;
+    let patched =
+        cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(data)).await;
     patched.expect("a changed cluster ConfigMap");
 }
 

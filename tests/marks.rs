@@ -1,5 +1,6 @@
-//! One storage directory, and clusters that were copied with their ledgers: into another Kubernetes cluster, or by restoring one backup twice. With a real
-//! kube-apiserver, of which each namespace stands for a Kubernetes cluster with a certificate of its own, and without JVMs.
+//! One storage directory, and clusters that were copied with their ledgers: into another Kubernetes cluster, or by
+//! restoring one backup twice. With a real kube-apiserver, of which each namespace stands for a Kubernetes cluster with
+//! a certificate of its own, and without JVMs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -42,10 +43,18 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// In a Kubernetes cluster with this certificate, with a ledger that says this. Its gateway signs, collects and removes all orphans.
-    async fn start(client: &kube::Client, namespace: &str, certificate: &str, ha_data: Option<&HaData>, storage_dir: &Path) -> Self {
+    /// In a Kubernetes cluster with this certificate, with a ledger that says this. Its gateway signs, collects and
+    /// removes all orphans.
+    async fn start(
+        client: &kube::Client,
+        namespace: &str,
+        certificate: &str,
+        ha_data: Option<&HaData>,
+        storage_dir: &Path,
+    ) -> Self {
         let jvm = Incarnation { pid: i32::MAX, started: 1 };
-        let term = Term { number: 7, pod_uid: format!("uid-{namespace}"), process: format!("process-{namespace}"), jvm };
+        let term =
+            Term { number: 7, pod_uid: format!("uid-{namespace}"), process: format!("process-{namespace}"), jvm };
         let ledger = ha_data.map(|said| serde_json::json!({ HA_DATA_KEY: serde_json::to_string(said).unwrap() }));
         let cluster = names::cluster_config_map("demo");
         let labels = "labels: {app: demo, type: flink-native-kubernetes}";
@@ -89,7 +98,8 @@ impl Cluster {
     }
 
     async fn until(&self, what: &str, state: &str) -> HaData {
-        let told = eventually(what, seconds(40), async || self.ha_data().await.filter(|told| told.state == state)).await;
+        let told =
+            eventually(what, seconds(40), async || self.ha_data().await.filter(|told| told.state == state)).await;
         say(format!("{what}: {}", told.message));
         told
     }
@@ -100,7 +110,12 @@ fn lay_down(storage_dir: &Path) -> PathBuf {
     let file = storage_dir.join(DIRECTORY).join("submittedExecutionPlanfeedbeefcafe");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(&file, "a plan").unwrap();
-    std::fs::File::options().append(true).open(&file).unwrap().set_modified(std::time::SystemTime::now() - seconds(3600)).unwrap();
+    std::fs::File::options()
+        .append(true)
+        .open(&file)
+        .unwrap()
+        .set_modified(std::time::SystemTime::now() - seconds(3600))
+        .unwrap();
     file
 }
 
@@ -140,10 +155,16 @@ async fn copy_and_restore() {
     let live = lay_down(storage_dir);
 
     // The ledger of today, and one of an earlier version.
-    for (namespace, ledger) in [("copied", told.clone()), ("copied-old", HaData { certificates: Vec::new(), ..told.clone() })] {
+    for (namespace, ledger) in
+        [("copied", told.clone()), ("copied-old", HaData { certificates: Vec::new(), ..told.clone() })]
+    {
         let copy = Cluster::start(&client, namespace, "another", Some(&ledger), storage_dir).await;
         let shared = copy.until("the copy in another Kubernetes cluster", "Shared").await;
-        assert!(shared.message.contains(&mark.display().to_string()) && shared.message.contains("copy"), "{}", shared.message);
+        assert!(
+            shared.message.contains(&mark.display().to_string()) && shared.message.contains("copy"),
+            "{}",
+            shared.message
+        );
         tokio::time::sleep(seconds(2)).await;
         assert!(live.exists(), "a file of the original was removed by {namespace}");
         assert_eq!(std::fs::read_to_string(&mark).unwrap(), signed, "the original's mark was written over");
@@ -161,7 +182,8 @@ async fn copy_and_restore() {
         assert!(shared.message.contains("restored from the same backup"), "{}", shared.message);
     }
     let own = told.certificates.join(",");
-    let refused = purge(storage_dir, &owner, &["--certificates", &own, "--signers", "process-first,process-second"]).await;
+    let refused =
+        purge(storage_dir, &owner, &["--certificates", &own, "--signers", "process-first,process-second"]).await;
     assert!(refused.contains("its files stay") && live.exists(), "{refused}");
     tokio::time::sleep(seconds(12)).await;
     assert!(live.exists(), "a file was removed that the other cluster may need");
@@ -169,6 +191,7 @@ async fn copy_and_restore() {
     // Both are gone, and the last one is deleted with its files.
     drop((first, second));
     let last = serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(&mark).unwrap()).unwrap();
-    let purged = purge(storage_dir, &owner, &["--certificates", &own, "--signers", last["process"].as_str().unwrap()]).await;
+    let purged =
+        purge(storage_dir, &owner, &["--certificates", &own, "--signers", last["process"].as_str().unwrap()]).await;
     assert!(purged.contains("removed 1 files") && !live.exists() && !mark.exists(), "{purged}");
 }

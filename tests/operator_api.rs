@@ -1,4 +1,5 @@
-//! The operator against a real kube-apiserver, with the rights that the chart gives it: what it makes, repairs, reports and deletes.
+//! The operator against a real kube-apiserver, with the rights that the chart gives it: what it makes, repairs, reports
+//! and deletes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -62,33 +63,57 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
     let installation = Installation::start(NAMESPACE).await;
     for (spec, expected) in [
         (json!({ "jobManger": {} }), r#"unknown field "spec.jobManger""#),
-        (json!({ "jobManager": { "replicas": 0 } }), "spec.jobManager.replicas in body should be greater than or equal to 1"),
-        (json!({ "taskManager": { "replicas": 0 } }), "spec.taskManager.replicas in body should be greater than or equal to 1"),
+        (
+            json!({ "jobManager": { "replicas": 0 } }),
+            "spec.jobManager.replicas in body should be greater than or equal to 1",
+        ),
+        (
+            json!({ "taskManager": { "replicas": 0 } }),
+            "spec.taskManager.replicas in body should be greater than or equal to 1",
+        ),
         (
             json!({ "flinkConfiguration": { "high-availability.type": "none" } }),
             "spec.flinkConfiguration: Forbidden: the key high-availability.type is owned by high availability; use spec.highAvailability instead",
         ),
-        (json!({ "flinkConfiguration": { "rest.port": 1 } }), "the key rest.port is an address or port that follows the pods"),
-        (json!({ "flinkConfiguration": { "jobmanager.memory.process.size": "1g" } }), "set limits.memory there instead"),
+        (
+            json!({ "flinkConfiguration": { "rest.port": 1 } }),
+            "the key rest.port is an address or port that follows the pods",
+        ),
+        (
+            json!({ "flinkConfiguration": { "jobmanager.memory.process.size": "1g" } }),
+            "set limits.memory there instead",
+        ),
         (json!({ "highAvailability": { "storageDir": null } }), "spec.highAvailability.storageDir: Required value"),
         (
             json!({ "highAvailability": { "storageDir": "/flink/ha" } }),
             "storageDir must be a URI with its scheme and a path, such as s3://",
         ),
-        (json!({ "highAvailability": { "lease": { "renewDeadline": "15s" } } }), "renewDeadline must be shorter than lease.duration"),
-        (json!({ "highAvailability": { "lease": { "retryPeriod": "10s" } } }), "retryPeriod must be shorter than lease.renewDeadline"),
+        (
+            json!({ "highAvailability": { "lease": { "renewDeadline": "15s" } } }),
+            "renewDeadline must be shorter than lease.duration",
+        ),
+        (
+            json!({ "highAvailability": { "lease": { "retryPeriod": "10s" } } }),
+            "retryPeriod must be shorter than lease.renewDeadline",
+        ),
         (
             json!({ "highAvailability": { "jvmTimeout": "10" } }),
             "spec.highAvailability.jvmTimeout: Invalid value: \"string\": must be a duration such as 15s",
         ),
-        (json!({ "jobManager": { "podTemplate": { "spec": { "hostNetwork": true } } } }), "hostNetwork is not possible"),
+        (
+            json!({ "jobManager": { "podTemplate": { "spec": { "hostNetwork": true } } } }),
+            "hostNetwork is not possible",
+        ),
         (json!({ "logConfiguration": { "config.yaml": "" } }), "Flink's own options belong in spec.flinkConfiguration"),
         (
             json!({ "job": { "jarURI": "http://example.org/app.jar" } }),
             "spec.job.jarURI must be local:///path/in/the/image.jar, an https:// address",
         ),
         (json!({ "job": { "jarURI": "local:///app.jar", "sha256": "abc" } }), "spec.job.sha256 must be 64 hex digits"),
-        (json!({ "job": { "jarURI": "local:///app.jar", "upgradeMode": "none" } }), "spec.job.upgradeMode: Unsupported value: \"none\""),
+        (
+            json!({ "job": { "jarURI": "local:///app.jar", "upgradeMode": "none" } }),
+            "spec.job.upgradeMode: Unsupported value: \"none\"",
+        ),
         (json!({ "ttlSecondsAfterFinished": 5 }), "spec.ttlSecondsAfterFinished is for clusters with spec.job"),
         (
             json!({ "flinkConfiguration": { "execution.shutdown-on-application-finish": "true" } }),
@@ -108,7 +133,9 @@ async fn a_resource_becomes_a_cluster_that_is_repaired_and_left_in_peace() {
     let installation = Installation::start(NAMESPACE).await;
     installation.apply(&cluster(json!({ "jobManager": { "replicas": 3 } })));
     let resource = installation
-        .until::<FlinkHaCluster>("a status", (NAMESPACE, "demo"), |resource| condition(resource, "LeaderElected")["reason"] == "NoLeader")
+        .until::<FlinkHaCluster>("a status", (NAMESPACE, "demo"), |resource| {
+            condition(resource, "LeaderElected")["reason"] == "NoLeader"
+        })
         .await;
     assert_eq!(resource["status"]["gatewayImage"], "flinkha:test");
     let other = cluster(json!({ "job": { "jarURI": "local:///app.jar" } }));
@@ -131,12 +158,18 @@ async fn a_resource_becomes_a_cluster_that_is_repaired_and_left_in_peace() {
     let deployments = installation.api::<Deployment>(NAMESPACE);
     deployments.patch("demo-jobmanager", &PatchParams::default(), &Patch::Merge(scaled)).await.unwrap();
     installation
-        .until::<Deployment>("the scale to come back", (NAMESPACE, "demo-jobmanager"), |found| found["spec"]["replicas"] == 3)
+        .until::<Deployment>("the scale to come back", (NAMESPACE, "demo-jobmanager"), |found| {
+            found["spec"]["replicas"] == 3
+        })
         .await;
 
     // What the leading gateway writes stays, and makes nothing be applied again.
     let written = json!({ "data": { "jobs": "[]" } });
-    installation.api::<ConfigMap>(NAMESPACE).patch("demo-ledger", &PatchParams::default(), &Patch::Merge(written)).await.unwrap();
+    installation
+        .api::<ConfigMap>(NAMESPACE)
+        .patch("demo-ledger", &PatchParams::default(), &Patch::Merge(written))
+        .await
+        .unwrap();
     let requests = || {
         let audit = installation.plane.servers[0].audit().requests().into_iter();
         audit
@@ -156,7 +189,12 @@ async fn a_resource_becomes_a_cluster_that_is_repaired_and_left_in_peace() {
     let before = requests().len();
     tokio::time::sleep(Duration::from_secs(8)).await;
     let after = requests();
-    assert_eq!(after.len(), before, "the operator made requests although nothing had changed: {:?}", after.get(before..));
+    assert_eq!(
+        after.len(),
+        before,
+        "the operator made requests although nothing had changed: {:?}",
+        after.get(before..)
+    );
     assert_eq!(after.iter().filter(|request| request.code == 403).count(), 0, "the chart's rights do not suffice");
 
     let metrics = reqwest::get(format!("{}/metrics", installation.probe_url)).await.unwrap().text().await.unwrap();
@@ -176,10 +214,10 @@ async fn the_status_tells_who_leads_and_the_leader_costs_most_to_delete() {
 
     // As the gateway of each pod writes it, with the rights of its pod.
     let elect = async |term: u64, from: &str, to: &str| {
-        let change =
-            json!({ "term": term, "from": from, "to": to, "why": "JobManagerDied", "leaderlessMillis": 25, "at": "2026-01-02T03:04:05Z" });
+        let change = json!({ "term": term, "from": from, "to": to, "why": "JobManagerDied", "leaderlessMillis": 25, "at": "2026-01-02T03:04:05Z" });
         let annotations = json!({ "flinkha.dev/term": format!("{term}.uid.process.1-1"), "flinkha.dev/last-change": change.to_string() });
-        let spec = json!({ "holderIdentity": to, "acquireTime": "2026-01-02T03:04:05.000000Z", "leaseDurationSeconds": 15 });
+        let spec =
+            json!({ "holderIdentity": to, "acquireTime": "2026-01-02T03:04:05.000000Z", "leaseDurationSeconds": 15 });
         let token = token(&installation.admin, NAMESPACE, "demo-jobmanager", None).await;
         let leases: Api<Lease> = Api::namespaced(installation.plane.servers[0].client(&token).await, NAMESPACE);
         let patch = json!({ "metadata": { "annotations": annotations }, "spec": spec });
@@ -187,14 +225,19 @@ async fn the_status_tells_who_leads_and_the_leader_costs_most_to_delete() {
     };
     elect(1, "", "demo-jobmanager-a").await;
     let resource = installation
-        .until::<FlinkHaCluster>("to be ready", (NAMESPACE, "demo"), |resource| condition(resource, "Ready")["status"] == "True")
+        .until::<FlinkHaCluster>("to be ready", (NAMESPACE, "demo"), |resource| {
+            condition(resource, "Ready")["status"] == "True"
+        })
         .await;
     assert_eq!(resource["status"]["leader"]["pod"], "demo-jobmanager-a");
     assert_eq!(resource["status"]["lastFailover"], Value::Null);
 
     elect(2, "demo-jobmanager-a", "demo-jobmanager-b").await;
-    let resource =
-        installation.until::<FlinkHaCluster>("a failover", (NAMESPACE, "demo"), |resource| resource["status"]["leader"]["term"] == 2).await;
+    let resource = installation
+        .until::<FlinkHaCluster>("a failover", (NAMESPACE, "demo"), |resource| {
+            resource["status"]["leader"]["term"] == 2
+        })
+        .await;
     let expected = json!({
         "from": "demo-jobmanager-a",
         "to": "demo-jobmanager-b",
@@ -221,7 +264,8 @@ async fn the_status_tells_who_leads_and_the_leader_costs_most_to_delete() {
         resources.patch("demo", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     };
     ask("demo-jobmanager-c").await;
-    event(&installation, "SwitchoverRefused", "demo-jobmanager-c is no standby that is ready; name one, or write any").await;
+    event(&installation, "SwitchoverRefused", "demo-jobmanager-c is no standby that is ready; name one, or write any")
+        .await;
     ask("demo-jobmanager-a").await;
     event(&installation, "SwitchoverAsked", "the leader was asked to hand over to demo-jobmanager-a").await;
     let asked = |object: &Value| object["metadata"]["annotations"]["flinkha.dev/switchover"].clone();
@@ -236,22 +280,37 @@ async fn what_is_wrong_shows_up_in_conditions_and_events_with_the_cause() {
     installation.until::<Deployment>("the Deployment", (NAMESPACE, "demo-taskmanager"), |_| true).await;
     let waiting = json!({ "reason": "ErrImagePull", "message": "manifest unknown" });
     let container = json!({ "name": "flink-main-container", "image": "flink:2.3.0", "imageID": "", "ready": false, "restartCount": 0, "state": { "waiting": waiting } });
-    pod(&installation, "demo-jobmanager-a", "jobmanager", json!({ "phase": "Pending", "containerStatuses": [container] })).await;
+    pod(
+        &installation,
+        "demo-jobmanager-a",
+        "jobmanager",
+        json!({ "phase": "Pending", "containerStatuses": [container] }),
+    )
+    .await;
     let degraded = |reason: &'static str| move |resource: &Value| condition(resource, "Degraded")["reason"] == reason;
-    let resource = installation.until::<FlinkHaCluster>("the cause", (NAMESPACE, "demo"), degraded("ImagePullFailed")).await;
+    let resource =
+        installation.until::<FlinkHaCluster>("the cause", (NAMESPACE, "demo"), degraded("ImagePullFailed")).await;
     let message = condition(&resource, "Degraded")["message"].as_str().unwrap();
-    assert_eq!(message, "pod demo-jobmanager-a cannot pull image flink:2.3.0 of container flink-main-container: manifest unknown");
+    assert_eq!(
+        message,
+        "pod demo-jobmanager-a cannot pull image flink:2.3.0 of container flink-main-container: manifest unknown"
+    );
     event(&installation, "ImagePullFailed", "manifest unknown").await;
 
     // A pod template with a field that does not exist is found by a dry run, and nothing is changed.
     installation.apply(&cluster(json!({ "jobManager": { "podTemplate": { "spec": { "nodeSelektor": {} } } } })));
-    let resource = installation.until::<FlinkHaCluster>("the problem", (NAMESPACE, "demo"), degraded("InvalidPodTemplate")).await;
+    let resource =
+        installation.until::<FlinkHaCluster>("the problem", (NAMESPACE, "demo"), degraded("InvalidPodTemplate")).await;
     let message = condition(&resource, "Degraded")["message"].as_str().unwrap();
-    assert!(message.starts_with("spec.jobManager.podTemplate.spec.nodeSelektor: field not declared in schema"), "{message}");
+    assert!(
+        message.starts_with("spec.jobManager.podTemplate.spec.nodeSelektor: field not declared in schema"),
+        "{message}"
+    );
     installation.apply(&cluster(
         json!({ "jobManager": { "podTemplate": { "spec": { "containers": [{ "name": "flink-main-container", "image": "x" }] } } } }),
     ));
-    let resource = installation.until::<FlinkHaCluster>("the problem", (NAMESPACE, "demo"), degraded("InvalidSpec")).await;
+    let resource =
+        installation.until::<FlinkHaCluster>("the problem", (NAMESPACE, "demo"), degraded("InvalidSpec")).await;
     let message = condition(&resource, "Degraded")["message"].as_str().unwrap();
     assert!(message.contains("use spec.image instead"), "{message}");
     assert_eq!(condition(&resource, "Degraded")["observedGeneration"], resource["metadata"]["generation"]);
@@ -282,7 +341,9 @@ async fn a_deleted_cluster_keeps_the_data_of_jobs_that_have_not_ended_unless_tol
         installation.until::<ConfigMap>("the ledger", (NAMESPACE, "demo-ledger"), |_| true).await;
         installation.api::<FlinkHaCluster>(NAMESPACE).delete("demo", &DeleteParams::default()).await.unwrap();
         let deleting = |deployment: &Value| deployment["metadata"]["deletionTimestamp"].is_string();
-        installation.until::<Deployment>("the JobManagers to be deleted", (NAMESPACE, "demo-jobmanager"), deleting).await;
+        installation
+            .until::<Deployment>("the JobManagers to be deleted", (NAMESPACE, "demo-jobmanager"), deleting)
+            .await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(left().await, 3, "data was deleted while JobManagers may still have lived");
 
@@ -291,7 +352,10 @@ async fn a_deleted_cluster_keeps_the_data_of_jobs_that_have_not_ended_unless_tol
         let deployments = installation.api::<Deployment>(NAMESPACE);
         deployments.patch("demo-jobmanager", &PatchParams::default(), &Patch::Merge(collected)).await.unwrap();
         let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
-        eventually("the resource to be gone", seconds(20), async || resources.get_opt("demo").await.unwrap().is_none().then_some(())).await;
+        eventually("the resource to be gone", seconds(20), async || {
+            resources.get_opt("demo").await.unwrap().is_none().then_some(())
+        })
+        .await;
         assert_eq!(left().await, expected, "{on_delete}");
         assert_eq!(config_maps.get_opt("demo-ledger").await.unwrap().is_some(), on_delete == "Retain");
         for name in ["demo-taskmanager"] {
@@ -317,7 +381,8 @@ async fn an_application_goes_on_where_the_ledger_says_and_does_not_begin_while_t
         application
     };
     let gateway = |deployment: &Value| {
-        let arguments = deployment["spec"]["template"]["spec"]["initContainers"][0]["args"].as_array().cloned().unwrap_or_default();
+        let arguments =
+            deployment["spec"]["template"]["spec"]["initContainers"][0]["args"].as_array().cloned().unwrap_or_default();
         move |flag: &str| {
             let at = arguments.iter().position(|argument| argument == flag)?;
             arguments[at + 1].as_str().map(str::to_owned)
@@ -326,7 +391,8 @@ async fn an_application_goes_on_where_the_ledger_says_and_does_not_begin_while_t
     // Without our labels no watch tells of it.
     create(json!({ "metadata": { "name": "demo-ledger" }, "data": { "application": progress, "jobs": jobs } })).await;
     installation.apply(&application("demo"));
-    let deployment = installation.until::<Deployment>("the JobManagers", (NAMESPACE, "demo-jobmanager"), |_| true).await;
+    let deployment =
+        installation.until::<Deployment>("the JobManagers", (NAMESPACE, "demo-jobmanager"), |_| true).await;
     let flag = gateway(&deployment);
     assert_eq!((flag("--application").as_deref(), flag("--application-start").as_deref()), (Some(job), Some("4")));
     assert_ne!(flag("--application-version").as_deref(), Some("another"));
@@ -339,9 +405,11 @@ async fn an_application_goes_on_where_the_ledger_says_and_does_not_begin_while_t
     // Without a ledger the cluster ConfigMap tells whose the data is.
     let annotations = json!({ "flinkha.dev/application": format!("{job}/v1"), "flinkha.dev/application-start": "7" });
     let data = json!({ format!("executionPlan-{job}"): "pointer" });
-    create(json!({ "metadata": { "name": "lost-cluster-config-map", "annotations": annotations }, "data": data })).await;
+    create(json!({ "metadata": { "name": "lost-cluster-config-map", "annotations": annotations }, "data": data }))
+        .await;
     installation.apply(&application("lost"));
-    let deployment = installation.until::<Deployment>("the JobManagers", (NAMESPACE, "lost-jobmanager"), |_| true).await;
+    let deployment =
+        installation.until::<Deployment>("the JobManagers", (NAMESPACE, "lost-jobmanager"), |_| true).await;
     let flag = gateway(&deployment);
     assert_eq!((flag("--application").as_deref(), flag("--application-start").as_deref()), (Some(job), Some("8")));
 
@@ -361,7 +429,8 @@ async fn an_application_goes_on_where_the_ledger_says_and_does_not_begin_while_t
     assert!(deployments.get_opt("torn-jobmanager").await.unwrap().is_none(), "nothing begins");
     let mended = json!({ "data": { "application": progress } });
     config_maps.patch("torn-ledger", &PatchParams::default(), &Patch::Merge(mended)).await.unwrap();
-    let deployment = installation.until::<Deployment>("the JobManagers", (NAMESPACE, "torn-jobmanager"), |_| true).await;
+    let deployment =
+        installation.until::<Deployment>("the JobManagers", (NAMESPACE, "torn-jobmanager"), |_| true).await;
     assert_eq!(gateway(&deployment)("--application").as_deref(), Some(job));
 }
 
@@ -391,8 +460,9 @@ async fn an_operator_of_one_namespace_stays_in_it() {
     let resource = installation.api::<FlinkHaCluster>("default").get("demo").await.unwrap();
     assert_eq!(resource.metadata.finalizers, None, "the other namespace is left alone");
     let audit = installation.plane.servers[0].audit().requests().into_iter();
-    let outside: Vec<_> =
-        audit.filter(|request| request.user == OPERATOR && request.namespace != NAMESPACE && request.code == 403).collect();
+    let outside: Vec<_> = audit
+        .filter(|request| request.user == OPERATOR && request.namespace != NAMESPACE && request.code == 403)
+        .collect();
     assert!(outside.is_empty(), "the operator asked for what it may not: {outside:?}");
 }
 
@@ -437,7 +507,9 @@ async fn event(installation: &Installation, reason: &str, note: &str) {
     let events: Api<Event> = Api::namespaced(installation.admin.clone(), NAMESPACE);
     eventually(&format!("an event {reason}"), seconds(10), async || {
         let found = events.list(&ListParams::default()).await.unwrap();
-        let fits = |event: &Event| event.reason.as_deref() == Some(reason) && event.note.as_deref().is_some_and(|text| text.contains(note));
+        let fits = |event: &Event| {
+            event.reason.as_deref() == Some(reason) && event.note.as_deref().is_some_and(|text| text.contains(note))
+        };
         found.items.iter().any(fits).then_some(())
     })
     .await;

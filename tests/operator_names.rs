@@ -1,4 +1,5 @@
-//! Objects of somebody else under the names of a FlinkHaCluster: the operator changes and deletes none of them, and says so. On a real kube-apiserver.
+//! Objects of somebody else under the names of a FlinkHaCluster: the operator changes and deletes none of them, and
+//! says so. On a real kube-apiserver.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -32,11 +33,11 @@ fn degraded(resource: &Value) -> &Value {
 async fn an_object_of_somebody_else_is_neither_changed_nor_deleted_and_the_condition_names_it() {
     let installation = Installation::start(NAMESPACE).await;
     let labels = json!({ "app": "mine" });
-    let template = json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "mine", "image": "mine" }] } });
+    let template =
+        json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "mine", "image": "mine" }] } });
     let spec = json!({ "selector": { "matchLabels": labels }, "template": template });
     let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "demo-jobmanager", "namespace": NAMESPACE }, "spec": spec });
-    let config_map =
-        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "demo-flink-config", "namespace": NAMESPACE } });
+    let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "demo-flink-config", "namespace": NAMESPACE } });
     let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "demo-taskmanager", "namespace": NAMESPACE }, "rules": [] });
     for object in [&deployment, &config_map, &role] {
         installation.apply(object);
@@ -53,7 +54,8 @@ async fn an_object_of_somebody_else_is_neither_changed_nor_deleted_and_the_condi
     );
     let untouched = async || {
         for object in [&deployment, &config_map, &role] {
-            let output = installation.kubectl(&["get", "--output", "jsonpath={.metadata.managedFields[*].manager}"], object);
+            let output =
+                installation.kubectl(&["get", "--output", "jsonpath={.metadata.managedFields[*].manager}"], object);
             let managers = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.status.success() && !managers.contains("flinkha"), "{managers}");
         }
@@ -64,7 +66,10 @@ async fn an_object_of_somebody_else_is_neither_changed_nor_deleted_and_the_condi
     // What is deleted is the resource alone.
     let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
     resources.delete("demo", &DeleteParams::default()).await.unwrap();
-    eventually("the resource to be gone", seconds(20), async || resources.get_opt("demo").await.unwrap().is_none().then_some(())).await;
+    eventually("the resource to be gone", seconds(20), async || {
+        resources.get_opt("demo").await.unwrap().is_none().then_some(())
+    })
+    .await;
     untouched().await;
 
     // HA data of another Flink: no pod is made that would go there.

@@ -1,4 +1,5 @@
-//! An API server that is away is no reason to fail over, nor to restart a job. All other kinds of outages are in `faults`.
+//! An API server that is away is no reason to fail over, nor to restart a job. All other kinds of outages are in
+//! `faults`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -10,7 +11,8 @@ use support::jobs::watch;
 use support::provider::on_zookeeper;
 use support::{eventually, say, seconds};
 
-/// How long the API server is away: longer than the election and Flink's own HA would bear. OUTAGE_SECONDS says otherwise.
+/// How long the API server is away: longer than the election and Flink's own HA would bear. OUTAGE_SECONDS says
+/// otherwise.
 fn outage(usually: u64) -> Duration {
     seconds(std::env::var("OUTAGE_SECONDS").map_or(usually, |text| text.parse().expect("OUTAGE_SECONDS is a number")))
 }

@@ -61,7 +61,8 @@ async fn pod(installation: &Installation, name: &str, service_account: &str, ins
             "automountServiceAccountToken": false,
         },
     });
-    pod["metadata"]["labels"] = labels.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
+    pod["metadata"]["labels"] =
+        labels.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
     let pods: Api<Pod> = Api::namespaced(installation.admin.clone(), NAMESPACE);
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
 }
@@ -123,7 +124,10 @@ async fn left(installation: &Installation) -> usize {
 
 async fn is_gone(installation: &Installation, limit: Duration) {
     let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
-    eventually("the resource to be gone", limit, async || resources.get_opt("demo").await.unwrap().is_none().then_some(())).await;
+    eventually("the resource to be gone", limit, async || {
+        resources.get_opt("demo").await.unwrap().is_none().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,8 +194,10 @@ async fn another_version_waits_for_pods_whose_label_was_removed() {
     installation.apply(&version("2"));
     let stopped = async || {
         for name in ["demo-jobmanager", "demo-taskmanager"] {
-            let deployment = installation.until::<Deployment>(name, (NAMESPACE, name), |found| found["spec"]["replicas"] == 0).await;
-            let status = json!({ "status": { "observedGeneration": deployment["metadata"]["generation"], "replicas": 0 } });
+            let deployment =
+                installation.until::<Deployment>(name, (NAMESPACE, name), |found| found["spec"]["replicas"] == 0).await;
+            let status =
+                json!({ "status": { "observedGeneration": deployment["metadata"]["generation"], "replicas": 0 } });
             let deployments = installation.api::<Deployment>(NAMESPACE);
             deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
         }
@@ -199,12 +205,12 @@ async fn another_version_waits_for_pods_whose_label_was_removed() {
     stopped().await;
     for _ in 0..5 {
         tokio::time::sleep(seconds(1)).await;
-        let deployment = installation.until::<Deployment>("the Deployment", (NAMESPACE, "demo-jobmanager"), |_| true).await;
+        let deployment =
+            installation.until::<Deployment>("the Deployment", (NAMESPACE, "demo-jobmanager"), |_| true).await;
         assert_eq!(deployment["spec"]["replicas"], 0, "another version was started under a living JobManager");
     }
     // Of another cluster; somebody has given it our label.
-    let account =
-        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "other-jobmanager", "namespace": NAMESPACE } });
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "other-jobmanager", "namespace": NAMESPACE } });
     installation.apply(&account);
     pod(&installation, "other-jobmanager-a", "other-jobmanager", Some("demo")).await;
     let told = |pod: &'static str| move |object: &Value| says(object, "PodsRemain", &[pod, "kubectl delete pod"]);
@@ -217,10 +223,14 @@ async fn another_version_waits_for_pods_whose_label_was_removed() {
     let resource = installation.until::<FlinkHaCluster>("the next version", DEMO, phase("Starting")).await;
     assert_eq!(resource["status"]["jobManager"]["replicas"], 0, "a pod of another cluster counts here");
     let pods = installation.api::<Pod>(NAMESPACE);
-    assert!(!pods.get("other-jobmanager-a").await.unwrap().labels().contains_key("flinkha.dev/role"), "it was given a role here");
+    assert!(
+        !pods.get("other-jobmanager-a").await.unwrap().labels().contains_key("flinkha.dev/role"),
+        "it was given a role here"
+    );
 }
 
-/// Where Flink elects by ZooKeeper, the Job that purges looks whether somebody holds a latch. There are no controllers: its end is made by hand.
+/// Where Flink elects by ZooKeeper, the Job that purges looks whether somebody holds a latch. There are no controllers:
+/// its end is made by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_zookeeper_too_a_deletion_waits_and_what_the_job_could_not_remove_is_told_of() {
     let installation = Installation::start(NAMESPACE).await;
@@ -229,7 +239,11 @@ async fn with_zookeeper_too_a_deletion_waits_and_what_the_job_could_not_remove_i
     installation.until::<Deployment>("the Deployment", (NAMESPACE, "demo-taskmanager"), |_| true).await;
     installation.until::<ConfigMap>("the ledger", (NAMESPACE, "demo-ledger"), |_| true).await;
     let signed = json!({ "data": { "haData": "{\"state\":\"Collectable\",\"owner\":\"us\"}" } });
-    installation.api::<ConfigMap>(NAMESPACE).patch("demo-ledger", &PatchParams::default(), &Patch::Merge(signed)).await.unwrap();
+    installation
+        .api::<ConfigMap>(NAMESPACE)
+        .patch("demo-ledger", &PatchParams::default(), &Patch::Merge(signed))
+        .await
+        .unwrap();
     pod(&installation, "demo-jobmanager-a", "demo-jobmanager", None).await;
     delete(&installation).await;
     let told = |object: &Value| says(object, "DeletionWaits", &["kubectl delete pod demo-jobmanager-a"]);

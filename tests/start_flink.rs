@@ -1,4 +1,5 @@
-//! The script that starts Flink in a pod, run on real distributions: what Flink's own scripts make of the configuration that it puts together.
+//! The script that starts Flink in a pod, run on real distributions: what Flink's own scripts make of the configuration
+//! that it puts together.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -75,7 +76,11 @@ impl Image {
         assert_eq!(fs::read_to_string(conf.join("log4j-console.properties")).unwrap(), "ours");
         assert!(conf.join("log4j-cli.properties").exists(), "the image's other files stay");
         let lines = String::from_utf8(output.stdout).unwrap();
-        lines.lines().filter_map(|line| line.split_once(": ")).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        lines
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 }
 
@@ -91,7 +96,11 @@ fn assert_ours(report: &BTreeMap<String, String>) {
     ] {
         assert_eq!(report.get(key).map(String::as_str), Some(value), "{key} in {report:#?}");
     }
-    assert!(report["java"].contains("--add-opens=java.base/java.lang=ALL-UNNAMED"), "the image's java options stay: {}", report["java"]);
+    assert!(
+        report["java"].contains("--add-opens=java.base/java.lang=ALL-UNNAMED"),
+        "the image's java options stay: {}",
+        report["java"]
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What the operator does when a resource wants its HA data elsewhere while jobs are stored, against a real kube-apiserver.
+//! What the operator does when a resource wants its HA data elsewhere while jobs are stored, against a real
+//! kube-apiserver.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -50,14 +51,21 @@ async fn the_directory_of_stored_jobs_is_not_left_behind() {
     let refused = |resource: &Value| condition(resource, "Degraded")["reason"] == "JobsStoredElsewhere";
     let resource = installation.until::<FlinkHaCluster>("a refusal", (NAMESPACE, "demo"), refused).await;
     let message = condition(&resource, "Degraded")["message"].as_str().unwrap();
-    for expected in ["spec.highAvailability.storageDir", "file:///flink/ha", "file:///flink/other", job, "set it back"] {
+    for expected in ["spec.highAvailability.storageDir", "file:///flink/ha", "file:///flink/other", job, "set it back"]
+    {
         assert!(message.contains(expected), "{expected} not in {message}");
     }
     let deployment = installation.api::<Deployment>(NAMESPACE).get("demo-jobmanager").await.unwrap();
     assert!(!json!(deployment).to_string().contains("file:///flink/other"), "the JobManagers run on as they were");
 
     write(json!([{ "id": job, "state": "Finished", "ended": "2026-01-01T00:00:00Z" }])).await;
-    installation.until::<Deployment>("the change, without a stored job", (NAMESPACE, "demo-jobmanager"), uses("file:///flink/other")).await;
+    installation
+        .until::<Deployment>(
+            "the change, without a stored job",
+            (NAMESPACE, "demo-jobmanager"),
+            uses("file:///flink/other"),
+        )
+        .await;
     let accepted = |resource: &Value| condition(resource, "Degraded")["reason"] != "JobsStoredElsewhere";
     installation.until::<FlinkHaCluster>("no refusal", (NAMESPACE, "demo"), accepted).await;
 }

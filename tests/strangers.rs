@@ -45,7 +45,11 @@ public class Ask {
 async fn curl(arguments: &[&str]) -> (u16, Value) {
     let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
     let output = tokio::task::spawn_blocking(move || {
-        Command::new("curl").args(["--silent", "--max-time", "15", "--write-out", "\n%{http_code}"]).args(arguments).output().unwrap()
+        Command::new("curl")
+            .args(["--silent", "--max-time", "15", "--write-out", "\n%{http_code}"])
+            .args(arguments)
+            .output()
+            .unwrap()
     });
     let printed = String::from_utf8(output.await.unwrap().stdout).unwrap();
     let (body, code) = printed.rsplit_once('\n').unwrap();
@@ -68,7 +72,8 @@ async fn a_stranger_that_asks_is_answered_and_never_counts() {
     let authorization = format!("authorization: Bearer {token}");
     let base = format!("{}{COLLECTION}", jvm_url(one.address));
     let cluster_url = format!("{base}/{}", cluster_config_map());
-    let job_url = format!("{base}/{}", names::job_config_map(&names::kubernetes_cluster_id(support::cluster::NAME), &job));
+    let job_url =
+        format!("{base}/{}", names::job_config_map(&names::kubernetes_cluster_id(support::cluster::NAME), &job));
     let mut seen = Value::Null;
     for _ in 0..100 {
         let (code, body) = curl(&["--header", &authorization, &cluster_url]).await;
@@ -91,7 +96,8 @@ async fn a_stranger_that_asks_is_answered_and_never_counts() {
         ("PUT", &job_url, "content-type: application/json", &altered.to_string()),
         ("DELETE", &job_url, "content-type: application/json", ""),
     ] {
-        let (code, answer) = curl(&["--request", method, "--header", &authorization, "--header", kind, "--data", body, url]).await;
+        let (code, answer) =
+            curl(&["--request", method, "--header", &authorization, "--header", kind, "--data", body, url]).await;
         assert_eq!(code, 403, "{method}: {answer}");
         assert!(answer["message"].as_str().is_some_and(|text| text.contains("Flink")), "{answer}");
     }
@@ -133,10 +139,16 @@ async fn a_client_of_the_quorum_beside_the_jvm_keeps_its_session_when_the_jvm_en
     let client = Client::connector().with_session_timeout(seconds(20)).connect(&way).await.unwrap();
     assert!(!client.list_children(ROOT).await.unwrap().is_empty());
     let after = cluster.wait_for_checkpoints(&job, before.completed + 4).await;
-    assert_eq!((cluster.lease().await.term, after.restores), (term, before.restores), "a stranger changed the leader, or its term");
+    assert_eq!(
+        (cluster.lease().await.term, after.restores),
+        (term, before.restores),
+        "a stranger changed the leader, or its term"
+    );
 
     let log = cluster.job_managers[leader].gateway_log();
-    let of_ours = |line: &&str| line.contains("has a ZooKeeper session") && line.contains(&format!("pid: {}", std::process::id()));
+    let of_ours = |line: &&str| {
+        line.contains("has a ZooKeeper session") && line.contains(&format!("pid: {}", std::process::id()))
+    };
     assert!(log.lines().find(of_ours).is_none(), "the stranger is taken for the JVM: {log}");
     let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
     assert!(failover.granted < seconds(8), "{failover:?}");

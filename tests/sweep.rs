@@ -1,6 +1,7 @@
 //! What a sweep of a large bucket costs a gateway: memory above all.
 //!
-//! Usage: `cargo test --release --features long-tests --test sweep`; OBJECTS (1,000,000). Writes `target/bench/sweep.json`.
+//! Usage: `cargo test --release --features long-tests --test sweep`; OBJECTS (1,000,000). Writes
+//! `target/bench/sweep.json`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -28,7 +29,8 @@ async fn main() {
     let directory = cluster.storage().join(names::high_availability_cluster_id(NAMESPACE, NAME));
     fill(&directory, objects);
     say(format!("{objects} objects laid down in {:.0} s", begin.elapsed().as_secs_f32()));
-    let log = |cluster: &mut Cluster| cluster.job_managers[0].gateway().log().matches("swept the storage directory").count();
+    let log =
+        |cluster: &mut Cluster| cluster.job_managers[0].gateway().log().matches("swept the storage directory").count();
     // The sweep that runs now may have begun before the last object was there.
     let swept = log(&mut cluster);
     let mut begin = Instant::now();
@@ -48,7 +50,10 @@ async fn main() {
         "a sweep of {objects} objects: {:.0} s; memory of the gateway at most {before} KiB before, {after} KiB with it",
         took.as_secs_f32()
     );
-    report::write("sweep", &json!({ "objects": objects, "seconds": took.as_secs_f32(), "peak_kib": { "before": before, "with": after } }));
+    report::write(
+        "sweep",
+        &json!({ "objects": objects, "seconds": took.as_secs_f32(), "peak_kib": { "before": before, "with": after } }),
+    );
     // The directory is large; a test that goes on would wait for its removal.
     std::fs::remove_dir_all(&directory).expect("failed to remove the objects");
 }

@@ -44,7 +44,8 @@ async fn a_finished_a_cancelled_and_a_failed_job_leave_no_key_no_config_map_and_
     let cancelled = cluster.run_sequence(0, 100).await;
     cluster.wait_for_checkpoints(&cancelled, 2).await;
     let there = Left::of(&cluster).await;
-    let pointers = if on_zookeeper() { !there.znodes.is_empty() } else { !there.keys.is_empty() && !there.config_maps.is_empty() };
+    let pointers =
+        if on_zookeeper() { !there.znodes.is_empty() } else { !there.keys.is_empty() && !there.config_maps.is_empty() };
     assert!(pointers && !there.files.is_empty(), "a running job has HA data: {there:?}");
     leave_an_orphan(&cluster);
     cluster.cancel(&cancelled).await;
@@ -57,7 +58,10 @@ async fn a_finished_a_cancelled_and_a_failed_job_leave_no_key_no_config_map_and_
     wait_until_nothing_is_left(&cluster).await;
     wait_for_tombstone(&cluster, &finished, "Finished").await;
 
-    let failed = cluster.submit("FailsForGood", &["--after-millis", "1500", "--checkpoint-interval-millis", "500"]).await.unwrap();
+    let failed = cluster
+        .submit("FailsForGood", &["--after-millis", "1500", "--checkpoint-interval-millis", "500"])
+        .await
+        .unwrap();
     cluster.wait_for_state(&failed, "FAILED", seconds(60)).await;
     wait_until_nothing_is_left(&cluster).await;
     wait_for_tombstone(&cluster, &failed, "Failed").await;
@@ -93,7 +97,8 @@ async fn a_leader_killed_while_a_job_ends_leaves_nothing_either_and_the_job_does
 async fn a_result_left_half_written_does_not_stop_the_cluster() {
     let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
     let job = cluster.run_sequence(0, 100).await;
-    // What is left of a leader that dies between creating the file and writing it; every Flink that reads it ends itself.
+    // What is left of a leader that dies between creating the file and writing it; every Flink that reads it ends
+    // itself.
     std::fs::write(dirty_result(&cluster, &job), "").unwrap();
     fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
     cluster.cancel(&job).await;
@@ -104,11 +109,12 @@ async fn a_result_left_half_written_does_not_stop_the_cluster() {
 fn leave_an_orphan(cluster: &Cluster) {
     let begin = Instant::now();
     loop {
-        let found = files(&cluster.storage()).into_iter().find(|file| file.to_string_lossy().contains("/completedCheckpoint"));
+        let found =
+            files(&cluster.storage()).into_iter().find(|file| file.to_string_lossy().contains("/completedCheckpoint"));
         // Flink may remove it in this moment: then the next one.
-        if found
-            .is_some_and(|file| std::fs::copy(&file, file.with_file_name("completedCheckpoint0123456789ab")).is_ok_and(|bytes| bytes > 0))
-        {
+        if found.is_some_and(|file| {
+            std::fs::copy(&file, file.with_file_name("completedCheckpoint0123456789ab")).is_ok_and(|bytes| bytes > 0)
+        }) {
             return;
         }
         assert!(begin.elapsed() < seconds(20), "no checkpoint to copy");
@@ -129,5 +135,7 @@ fn wait_for_result(result: &Path) -> bool {
 
 /// Where Flink writes down how a job ended before it cleans up.
 fn dirty_result(cluster: &Cluster, job: &str) -> PathBuf {
-    cluster.storage().join(format!("job-result-store/{}/{job}_DIRTY.json", high_availability_cluster_id(NAMESPACE, NAME)))
+    cluster
+        .storage()
+        .join(format!("job-result-store/{}/{job}_DIRTY.json", high_availability_cluster_id(NAMESPACE, NAME)))
 }

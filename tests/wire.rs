@@ -1,7 +1,8 @@
-//! Fencing on the wire: what an older term has sent, and what arrives only when a newer one leads, changes nothing that lives.
+//! Fencing on the wire: what an older term has sent, and what arrives only when a newer one leads, changes nothing that
+//! lives.
 //!
-//! Two kube-apiservers share an etcd. Servers, gateways and etcd are stopped as processes, so that requests wait in real sockets; judged by
-//! the audit logs of the servers and by what etcd holds.
+//! Two kube-apiservers share an etcd. Servers, gateways and etcd are stopped as processes, so that requests wait in
+//! real sockets; judged by the audit logs of the servers and by what etcd holds.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -30,7 +31,8 @@ use support::{eventually, say, seconds};
 use tokio::task::JoinHandle;
 
 /// Short, so that a leader that stands still is replaced before its own requests are given up (8 s).
-const TIMINGS: Timings = Timings { lease_duration: "4s", renew_deadline: "3s", retry_period: "500ms", ..Timings::DEFAULT };
+const TIMINGS: Timings =
+    Timings { lease_duration: "4s", renew_deadline: "3s", retry_period: "500ms", ..Timings::DEFAULT };
 
 const COLLECTION: &str = "/api/v1/namespaces/flink/configmaps";
 
@@ -50,7 +52,8 @@ struct OldLeader {
     job_config_map: String,
     token: String,
     client: reqwest::Client,
-    /// Straight to the API server, for forms of writes whose sending by the gateway cannot be timed; one connection each.
+    /// Straight to the API server, for forms of writes whose sending by the gateway cannot be timed; one connection
+    /// each.
     direct: [kube::Client; 2],
 }
 
@@ -60,7 +63,8 @@ impl OldLeader {
         let one = &cluster.job_managers[index];
         let server = one.server;
         let token = token(&cluster.client, NAMESPACE, "demo-jobmanager", Some((&one.pod, &one.uid))).await;
-        let direct = [cluster.plane.servers[server].client(&token).await, cluster.plane.servers[server].client(&token).await];
+        let direct =
+            [cluster.plane.servers[server].client(&token).await, cluster.plane.servers[server].client(&token).await];
         let job_config_map = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
         // The connections are there when the server stops.
         for client in &direct {
@@ -83,8 +87,17 @@ impl OldLeader {
     }
 }
 
-fn send_directly(client: &kube::Client, method: &str, name: &str, content_type: &str, body: &Value) -> JoinHandle<Option<u16>> {
-    let request = http::Request::builder().method(method).uri(format!("{COLLECTION}/{name}")).header("content-type", content_type);
+fn send_directly(
+    client: &kube::Client,
+    method: &str,
+    name: &str,
+    content_type: &str,
+    body: &Value,
+) -> JoinHandle<Option<u16>> {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(format!("{COLLECTION}/{name}"))
+        .header("content-type", content_type);
     let (client, request) = (client.clone(), request.body(body.to_string().into_bytes()).unwrap());
     tokio::spawn(async move {
         match client.request::<Value>(request).await {
@@ -125,10 +138,19 @@ async fn goes_on(cluster: &mut Cluster, job: &str, latest: Option<u64>) {
         rest.job(job).await.ok().filter(Job::runs).map(|_| now.restored)
     })
     .await;
-    assert!(restored.is_none_or(|restored| Some(restored) >= latest), "resumed from {restored:?}, but {latest:?} was complete");
+    assert!(
+        restored.is_none_or(|restored| Some(restored) >= latest),
+        "resumed from {restored:?}, but {latest:?} was complete"
+    );
     let all = requests(&cluster.plane, NAMESPACE, "configmaps");
-    let is_ha = |one: &&Request| one.name == cluster_config_map() || names::job_of_config_map(NAME, &one.name).is_some_and(|id| id == job);
-    assert_eq!(older_after_newer(&all.iter().filter(is_ha).collect::<Vec<_>>()), 0, "an older term wrote after a newer one");
+    let is_ha = |one: &&Request| {
+        one.name == cluster_config_map() || names::job_of_config_map(NAME, &one.name).is_some_and(|id| id == job)
+    };
+    assert_eq!(
+        older_after_newer(&all.iter().filter(is_ha).collect::<Vec<_>>()),
+        0,
+        "an older term wrote after a newer one"
+    );
     assert_eq!(held_twice(&requests(&cluster.plane, NAMESPACE, "leases")), [0; 0], "a term had two holders");
     for name in [cluster_config_map(), names::job_config_map(&names::kubernetes_cluster_id(NAME), job)] {
         let object = stored(cluster, &name).await;
@@ -149,7 +171,8 @@ async fn writes_held_in_a_stopped_api_server_change_nothing_once_another_leads()
 
     let new_job = names::job_config_map(&names::kubernetes_cluster_id(NAME), "ffffffffffffffffffffffffffffffff");
     let labels = &one["metadata"]["labels"];
-    let creation = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}});
+    let creation =
+        |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}});
     let exact = json!({"preconditions": {"uid": one["metadata"]["uid"], "resourceVersion": one["metadata"]["resourceVersion"]}});
     let lock = json!({"metadata": {"resourceVersion": all["metadata"]["resourceVersion"],
         "annotations": {LOCK_ANNOTATION: r#"{"holderIdentity":"late"}"#}}});
@@ -164,7 +187,8 @@ async fn writes_held_in_a_stopped_api_server_change_nothing_once_another_leads()
         send_directly(&old.direct[0], "DELETE", &old.job_config_map, "application/json", &exact),
         send_directly(&old.direct[1], "PATCH", &cluster_config_map(), "application/merge-patch+json", &lock),
     ];
-    let collection = old.client.delete(old.url(&cluster, "?labelSelector=app%3Ddemo")).bearer_auth(&old.token).send().await.unwrap();
+    let collection =
+        old.client.delete(old.url(&cluster, "?labelSelector=app%3Ddemo")).bearer_auth(&old.token).send().await.unwrap();
     assert_eq!(collection.status().as_u16(), 403, "a DELETE of many at once does not pass");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(held.iter().all(|one| !one.is_finished()), "a stopped server answers nothing");
@@ -200,7 +224,8 @@ async fn writes_held_in_a_stopped_api_server_change_nothing_once_another_leads()
         say(format!("late {verb} of {name}: {code}"));
         assert_eq!(*code, 409, "a late {verb} of {name}");
     }
-    // A registered job has a ConfigMap before another leads; that of a job that nobody registered is empty and of an old term.
+    // A registered job has a ConfigMap before another leads; that of a job that nobody registered is empty and of an
+    // old term.
     let created = stored(&cluster, &new_job).await;
     assert!(created["data"].is_null(), "{created}");
     goes_on(&mut cluster, &job, latest).await;
@@ -213,14 +238,15 @@ async fn a_gateway_frozen_between_check_and_send_writes_nothing_once_another_lea
     for _ in 0..3 {
         let latest = cluster.leader_rest().await.checkpoints(&job).await.unwrap().latest;
         let old = OldLeader::of(&mut cluster, &job).await;
-        // A server that stands still takes no more than fits into the window of the connection: the gateway has checked the write and
-        // stands in the middle of sending it.
+        // A server that stands still takes no more than fits into the window of the connection: the gateway has checked
+        // the write and stands in the middle of sending it.
         cluster.plane.servers[old.server].process.stop();
         tokio::time::sleep(Duration::from_millis(200)).await;
         let one = stored(&cluster, &old.job_config_map).await;
         let holder = cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);
         let path = format!("/{}", old.job_config_map);
-        let held: Vec<_> = (0..4).map(|_| old.send(&cluster, Method::PUT, &path, &altered(&one, "half", 700_000))).collect();
+        let held: Vec<_> =
+            (0..4).map(|_| old.send(&cluster, Method::PUT, &path, &altered(&one, "half", 700_000))).collect();
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(held.iter().all(|one| !one.is_finished()), "not checked, but answered at once");
         cluster.job_managers[old.index].gateway().stop();
@@ -261,9 +287,13 @@ fn written(lease: &Lease) -> Option<Timestamp> {
     lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)
 }
 
-/// The leader's JVM dies, and etcd stands still as soon as the Lease is given back: who wants it has just asked for it. Returns how many
-/// writes of the Lease were stored long after they had been given up.
-async fn lease_writes_that_come_late(cluster: &mut Cluster, job: &str, meanwhile: impl AsyncFnOnce(&mut Cluster, usize)) -> usize {
+/// The leader's JVM dies, and etcd stands still as soon as the Lease is given back: who wants it has just asked for it.
+/// Returns how many writes of the Lease were stored long after they had been given up.
+async fn lease_writes_that_come_late(
+    cluster: &mut Cluster,
+    job: &str,
+    meanwhile: impl AsyncFnOnce(&mut Cluster, usize),
+) -> usize {
     let leader = cluster.leader().await.unwrap();
     let latest = cluster.wait_for_checkpoints(job, 1).await.latest;
     let (watching, seen) = record_leases(cluster.client.clone());
@@ -297,10 +327,14 @@ async fn lease_writes_that_come_late(cluster: &mut Cluster, job: &str, meanwhile
     watching.abort();
     let seen = seen.lock().unwrap();
     let late = |(at, lease): &&(Timestamp, Lease)| {
-        *at >= thawed && written(lease).is_some_and(|written| thawed.duration_since(written) > SignedDuration::from_secs(2))
+        *at >= thawed
+            && written(lease).is_some_and(|written| thawed.duration_since(written) > SignedDuration::from_secs(2))
     };
     let late: Vec<Record> = seen.iter().filter(late).map(|(_, lease)| Record::of(lease)).collect();
-    say(format!("late: {:?}", late.iter().map(|one| (&one.holder, one.term.as_ref().map(|term| term.number))).collect::<Vec<_>>()));
+    say(format!(
+        "late: {:?}",
+        late.iter().map(|one| (&one.holder, one.term.as_ref().map(|term| term.number))).collect::<Vec<_>>()
+    ));
     late.iter().filter(|record| !record.holder.is_empty()).count()
 }
 
@@ -323,7 +357,9 @@ async fn a_gateway_that_is_restarted_while_its_write_of_the_lease_is_under_way_l
     let (mut cluster, job) = two_sides().await;
     for _ in 0..ATTEMPTS {
         let restart = async |cluster: &mut Cluster, leader: usize| {
-            for one in cluster.job_managers.iter_mut().enumerate().filter(|(index, _)| *index != leader).map(|(_, one)| one) {
+            for one in
+                cluster.job_managers.iter_mut().enumerate().filter(|(index, _)| *index != leader).map(|(_, one)| one)
+            {
                 one.gateway().restart();
             }
         };

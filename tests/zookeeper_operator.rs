@@ -1,10 +1,13 @@
-//! What the operator makes of provider ZooKeeper: refusals by name, objects without a Lease, a status that the ledger tells, a deletion with a Job.
+//! What the operator makes of provider ZooKeeper: refusals by name, objects without a Lease, a status that the ledger
+//! tells, a deletion with a Job.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
 use flinkha::api::FlinkHaCluster;
-use flinkha::api::names::{CHANGE_ANNOTATION, LEADER_ANNOTATION, QUORUM_ANNOTATION, ROLE_LABEL, SWITCHOVER_ANNOTATION, TERM_ANNOTATION};
+use flinkha::api::names::{
+    CHANGE_ANNOTATION, LEADER_ANNOTATION, QUORUM_ANNOTATION, ROLE_LABEL, SWITCHOVER_ANNOTATION, TERM_ANNOTATION,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -43,24 +46,40 @@ async fn what_makes_no_sense_with_zookeeper_is_refused_by_name() {
     let installation = Installation::start(NAMESPACE).await;
     for (high_availability, expected) in [
         (json!({ "zookeeper": null }), "spec.highAvailability.zookeeper is needed with provider ZooKeeper"),
-        (json!({ "provider": "Kubernetes" }), "spec.highAvailability.zookeeper has no meaning with provider Kubernetes"),
-        (json!({ "lease": { "duration": "20s" } }), "spec.highAvailability.lease has no meaning with provider ZooKeeper"),
+        (
+            json!({ "provider": "Kubernetes" }),
+            "spec.highAvailability.zookeeper has no meaning with provider Kubernetes",
+        ),
+        (
+            json!({ "lease": { "duration": "20s" } }),
+            "spec.highAvailability.lease has no meaning with provider ZooKeeper",
+        ),
         (json!({ "jvmTimeout": "20s" }), "spec.highAvailability.jvmTimeout has no meaning with provider ZooKeeper"),
-        (json!({ "zookeeper": { "quorum": "zk-0:2181, zk-1" } }), "quorum must be servers as host:port with commas between"),
+        (
+            json!({ "zookeeper": { "quorum": "zk-0:2181, zk-1" } }),
+            "quorum must be servers as host:port with commas between",
+        ),
         (json!({ "zookeeper": { "rootPath": "flink/" } }), "rootPath must be a path such as /flink"),
         (json!({ "zookeeper": { "rootPath": "/zookeeper/flink" } }), "/zookeeper is ZooKeeper's own"),
         (json!({ "zookeeper": { "acl": "Creator" } }), "acl Creator needs zookeeper.authentication"),
-        (json!({ "zookeeper": { "authentication": { "name": "zk", "scheme": "GSSAPI" } } }), "supported values: \"Digest\", \"SASL\""),
+        (
+            json!({ "zookeeper": { "authentication": { "name": "zk", "scheme": "GSSAPI" } } }),
+            "supported values: \"Digest\", \"SASL\"",
+        ),
         (json!({ "zookeeper": { "authentication": { "scheme": "SASL" } } }), "authentication.name: Required value"),
         (json!({ "zookeeper": { "sessionTimeout": "3s" } }), "sessionTimeout must be at least 4s"),
-        (json!({ "zookeeper": { "connectionTimeout": "20s" } }), "connectionTimeout must be longer than zero and shorter than"),
+        (
+            json!({ "zookeeper": { "connectionTimeout": "20s" } }),
+            "connectionTimeout must be longer than zero and shorter than",
+        ),
     ] {
         let refusal = installation.refusal(&of(high_availability));
         assert!(refusal.contains(expected), "expected {expected:?} in {refusal}");
     }
     let key = installation.refusal(&cluster(json!({ "flinkConfiguration": { "zookeeper.sasl.disable": "false" } })));
     assert!(key.contains("use spec.highAvailability.zookeeper instead"), "{key}");
-    let mut example: Value = serde_yaml::from_str(include_str!("../examples/zookeeper.yaml")).expect("the example in YAML");
+    let mut example: Value =
+        serde_yaml::from_str(include_str!("../examples/zookeeper.yaml")).expect("the example in YAML");
     example["metadata"]["namespace"] = NAMESPACE.into();
     installation.apply(&example);
     installation.apply(&of(json!({})));
@@ -90,8 +109,7 @@ async fn the_ledger_tells_who_leads_and_a_job_looks_after_the_znodes_of_a_delete
     }
     let ledger = installation.api::<ConfigMap>(NAMESPACE);
     let annotate = async |annotations: Value| {
-        let patch =
-            json!({ "metadata": { "annotations": annotations }, "data": { "haData": "{\"state\":\"Collectable\",\"owner\":\"us\"}" } });
+        let patch = json!({ "metadata": { "annotations": annotations }, "data": { "haData": "{\"state\":\"Collectable\",\"owner\":\"us\"}" } });
         ledger.patch("demo-ledger", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     };
     let change = json!({ "term": 2, "from": "demo-a", "to": "demo-b", "why": "JobManagerDied", "leaderlessMillis": 210, "at": "2026-01-01T00:00:00Z" });
@@ -102,35 +120,50 @@ async fn the_ledger_tells_who_leads_and_a_job_looks_after_the_znodes_of_a_delete
     }))
     .await;
     let told = installation
-        .until::<FlinkHaCluster>("the leader in the status", demo, |object| object["status"]["leader"]["pod"] == "demo-b")
+        .until::<FlinkHaCluster>("the leader in the status", demo, |object| {
+            object["status"]["leader"]["pod"] == "demo-b"
+        })
         .await;
     assert_eq!(told["status"]["leader"], json!({ "pod": "demo-b", "term": 2, "since": "2026-01-01T00:00:00Z" }));
     assert_eq!(told["status"]["lastFailover"]["leaderlessMilliseconds"], 210);
     assert_eq!(condition(&told, "LeaderElected")["status"], "True");
-    installation.until::<Pod>("the leader's label", at("demo-b"), |pod| pod["metadata"]["labels"][ROLE_LABEL] == "leader").await;
+    installation
+        .until::<Pod>("the leader's label", at("demo-b"), |pod| pod["metadata"]["labels"][ROLE_LABEL] == "leader")
+        .await;
 
     annotate(json!({ QUORUM_ANNOTATION: "zk-0.zk:2181: connection refused" })).await;
     let degraded = |object: &Value| condition(object, "Degraded")["reason"] == "ZooKeeperUnreachable";
     let told = installation.until::<FlinkHaCluster>("the condition", demo, degraded).await;
     assert!(condition(&told, "Degraded")["message"].as_str().unwrap().contains("zk-0.zk:2181: connection refused"));
     annotate(json!({ QUORUM_ANNOTATION: null })).await;
-    installation.until::<FlinkHaCluster>("no condition", demo, |object| condition(object, "Degraded")["status"] == "False").await;
+    installation
+        .until::<FlinkHaCluster>("no condition", demo, |object| condition(object, "Degraded")["status"] == "False")
+        .await;
 
     let asked = json!({ "metadata": { "annotations": { SWITCHOVER_ANNOTATION: "demo-a" } } });
-    installation.api::<FlinkHaCluster>(NAMESPACE).patch("demo", &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
+    installation
+        .api::<FlinkHaCluster>(NAMESPACE)
+        .patch("demo", &PatchParams::default(), &Patch::Merge(asked))
+        .await
+        .unwrap();
     let refused = async || {
         let events = installation.api::<Event>(NAMESPACE).list(&ListParams::default()).await.unwrap();
         events.items.into_iter().find(|event| event.data["reason"] == "SwitchoverRefused")
     };
     let event = eventually("the refusal of a planned switchover", seconds(20), refused).await;
-    assert!(event.data["note"].as_str().unwrap().contains("Flink itself elects with provider ZooKeeper"), "{}", event.data["note"]);
+    assert!(
+        event.data["note"].as_str().unwrap().contains("Flink itself elects with provider ZooKeeper"),
+        "{}",
+        event.data["note"]
+    );
 
     deletion(&installation).await;
 }
 
 /// There are no controllers here: what they would do is done by hand.
 async fn deletion(installation: &Installation) {
-    let running = json!({ "data": { "jobs": "[{\"id\":\"00000000000000000000000000000001\",\"state\":\"Running\"}]" } });
+    let running =
+        json!({ "data": { "jobs": "[{\"id\":\"00000000000000000000000000000001\",\"state\":\"Running\"}]" } });
     let ledger = installation.api::<ConfigMap>(NAMESPACE);
     ledger.patch("demo-ledger", &PatchParams::default(), &Patch::Merge(running)).await.unwrap();
     installation.api::<FlinkHaCluster>(NAMESPACE).delete("demo", &DeleteParams::default()).await.unwrap();
@@ -144,15 +177,31 @@ async fn deletion(installation: &Installation) {
     let released = json!({ "metadata": { "finalizers": null } });
     deployments.patch("demo-jobmanager", &PatchParams::default(), &Patch::Merge(released)).await.unwrap();
 
-    let job = installation.until::<Job>("the Job that looks after the znodes, also with Retain", (NAMESPACE, "demo-purge"), |_| true).await;
-    let words: Vec<&str> =
-        job["spec"]["template"]["spec"]["containers"][0]["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let job = installation
+        .until::<Job>("the Job that looks after the znodes, also with Retain", (NAMESPACE, "demo-purge"), |_| true)
+        .await;
+    let words: Vec<&str> = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     assert!(words.contains(&"--retain") && words.contains(&"--zookeeper-quorum"), "{words:?}");
     let at = "2026-01-01T00:00:00Z";
     let done = |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": at });
     let status = json!({ "status": { "startTime": at, "completionTime": at, "succeeded": 1, "conditions": [done("SuccessCriteriaMet"), done("Complete")] } });
-    installation.api::<Job>(NAMESPACE).patch_status("demo-purge", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    installation
+        .api::<Job>(NAMESPACE)
+        .patch_status("demo-purge", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
     let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
-    eventually("the resource is gone", seconds(20), async || resources.get_opt("demo").await.unwrap().is_none().then_some(())).await;
-    assert!(ledger.get_opt("demo-ledger").await.unwrap().is_some(), "the ledger stays with the data of a job that has not ended");
+    eventually("the resource is gone", seconds(20), async || {
+        resources.get_opt("demo").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert!(
+        ledger.get_opt("demo-ledger").await.unwrap().is_some(),
+        "the ledger stays with the data of a job that has not ended"
+    );
 }

@@ -1,5 +1,5 @@
-//! `spec.job` and `status.application`: a cluster that runs one application, and what became of it. Names as in the Apache Flink Kubernetes
-//! operator, where it has them. Comments of fields are what `kubectl explain` prints.
+//! `spec.job` and `status.application`: a cluster that runs one application, and what became of it. Names as in the
+//! Apache Flink Kubernetes operator, where it has them. Comments of fields are what `kubectl explain` prints.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
@@ -11,9 +11,9 @@ use super::schema;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
-    /// The application's jar: `local:///path/in/the/image.jar`, `https://…`, or a file in a storage that Flink is configured for, such as
-    /// `s3://bucket/app.jar` or `file:///volume/app.jar`. What is not local is fetched once, kept with the HA data until the job ends, and not looked
-    /// for again while the URI stays the same.
+    /// The application's jar: `local:///path/in/the/image.jar`, `https://…`, or a file in a storage that Flink is
+    /// configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`. What is not local is fetched once,
+    /// kept with the HA data until the job ends, and not looked for again while the URI stays the same.
     #[serde(rename = "jarURI")]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^(local|https|file|s3|s3a|s3p|gs|abfs|abfss):/.+')",
@@ -49,11 +49,13 @@ pub struct Job {
     /// With which state the job goes on when its definition changes, and after it was suspended.
     #[serde(default)]
     pub upgrade_mode: UpgradeMode,
-    /// How long a changed job may take until all its tasks run. Then the last definition that worked is put back, with the same state.
+    /// How long a changed job may take until all its tasks run. Then the last definition that worked is put back, with
+    /// the same state.
     #[serde(default = "default_upgrade_deadline")]
     #[schemars(schema_with = "schema::duration")]
     pub upgrade_deadline: String,
-    /// A savepoint is taken when this number changes to one that is not zero. Its path and time are in the status; it is never deleted.
+    /// A savepoint is taken when this number changes to one that is not zero. Its path and time are in the status; it
+    /// is never deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint_trigger_nonce: Option<i64>,
 }
@@ -140,7 +142,8 @@ pub struct Application {
     /// The run before, until this one has come up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_job_id: Option<String>,
-    /// The runs in whose place this one began. Its pods are told of them when they are brought there, and remove the HA data of no other run.
+    /// The runs in whose place this one began. Its pods are told of them when they are brought there, and remove the HA
+    /// data of no other run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,
     /// JSON of the spec that the pods are made from.
@@ -200,7 +203,8 @@ pub struct Upgrade {
     pub generation: i64,
     /// `spec.job.upgradeMode` at that time.
     pub mode: String,
-    /// `InProgress`, `Succeeded`, `RolledBack`, `Refused` when the job ran on unchanged, or `Failed` when going back did not help either.
+    /// `InProgress`, `Succeeded`, `RolledBack`, `Refused` when the job ran on unchanged, or `Failed` when going back
+    /// did not help either.
     pub result: String,
     /// Why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]

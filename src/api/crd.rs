@@ -29,8 +29,12 @@ mod tests {
     #[test]
     fn the_committed_definition_is_the_generated_one() {
         for path in ["crds/flinkhaclusters.flinkha.dev.yaml", "charts/flinkha/crds/flinkhaclusters.flinkha.dev.yaml"] {
-            let committed = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
-            assert!(committed == yaml().unwrap_or_default(), "{path} is stale; write it again with: make generate (cargo run -- crd)");
+            let committed =
+                std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
+            assert!(
+                committed == yaml().unwrap_or_default(),
+                "{path} is stale; write it again with: make generate (cargo run -- crd)"
+            );
         }
     }
 

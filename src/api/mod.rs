@@ -1,6 +1,7 @@
 //! The words users write and read in YAML: the custom resource, and the names of everything we create.
 //!
-//! Invariant: nothing here decides anything and nothing here does I/O. What a word means for a cluster is decided in [`crate::cluster`].
+//! Invariant: nothing here decides anything and nothing here does I/O. What a word means for a cluster is decided in
+//! [`crate::cluster`].
 
 pub mod application;
 pub mod crd;

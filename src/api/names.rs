@@ -1,16 +1,22 @@
-//! The name of every object of a cluster, and the keys we put on them. One place, so that operator, gateway and tests agree.
+//! The name of every object of a cluster, and the keys we put on them. One place, so that operator, gateway and tests
+//! agree.
 //!
-//! A cluster is named by its namespace and name, never by its UID: the same resource applied again finds its data again.
+//! A cluster is named by its namespace and name, never by its UID: the same resource applied again finds its data
+//! again.
 
-/// Annotation on the Lease, the cluster ConfigMap and every job ConfigMap: the fencing token of the term that wrote last.
+/// Annotation on the Lease, the cluster ConfigMap and every job ConfigMap: the fencing token of the term that wrote
+/// last.
 pub const TERM_ANNOTATION: &str = "flinkha.dev/term";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Change`], the last change of leader.
 pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
-/// Annotation on the ledger of a cluster with ZooKeeper: JSON of [`crate::ledger::election::Leading`], who leads. There is no Lease then.
+/// Annotation on the ledger of a cluster with ZooKeeper: JSON of [`crate::ledger::election::Leading`], who leads. There
+/// is no Lease then.
 pub const LEADER_ANNOTATION: &str = "flinkha.dev/leader";
-/// Annotation on the ledger of a cluster with ZooKeeper: why a gateway does not reach the quorum, a sentence. Absent while all is well.
+/// Annotation on the ledger of a cluster with ZooKeeper: why a gateway does not reach the quorum, a sentence. Absent
+/// while all is well.
 pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
-/// Annotation on the ledger: JSON of [`crate::ledger::refusal::Refusal`], why a gateway does not let its JobManager lead. Absent while all is well.
+/// Annotation on the ledger: JSON of [`crate::ledger::refusal::Refusal`], why a gateway does not let its JobManager
+/// lead. Absent while all is well.
 pub const REFUSAL_ANNOTATION: &str = "flinkha.dev/refusal";
 /// Annotation on the ledger: what a deleted resource has left because nobody could prove that no JobManager lives, and
 /// why; a sentence.
@@ -19,13 +25,14 @@ pub const LEFT_ANNOTATION: &str = "flinkha.dev/ha-data-left";
 pub const PEERS_ANNOTATION: &str = "flinkha.dev/peers";
 /// Annotation on the ledger: when a standby last tried whether it can write. Nothing decides by its value.
 pub const PROBE_ANNOTATION: &str = "flinkha.dev/probed";
-/// Annotation on the cluster ConfigMap: job and version of the application whose graph or plan is stored there, `<job>/<version>`. (With ZooKeeper the
-/// data of the znode `flinkha`.)
+/// Annotation on the cluster ConfigMap: job and version of the application whose graph or plan is stored there,
+/// `<job>/<version>`. (With ZooKeeper the data of the znode `flinkha`.)
 pub const APPLICATION_ANNOTATION: &str = "flinkha.dev/application";
 /// Annotation on the cluster ConfigMap beside [`APPLICATION_ANNOTATION`]: the start of the pods that took it over last,
 /// a number. Pods of an earlier start never lead. (With ZooKeeper the third part of the data of the znode `flinkha`.)
 pub const START_ANNOTATION: &str = "flinkha.dev/application-start";
-/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::cluster::application::Request`], a savepoint that the leader is asked for.
+/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::cluster::application::Request`], a
+/// savepoint that the leader is asked for.
 pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
 /// Annotation on the resource, and from there on the Lease: a JobManager's pod that is to lead, or [`ANY_POD`].
 pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";

@@ -1,4 +1,5 @@
-//! What a user may not set, because high availability depends on it: each word with the reason, and the way to do it instead.
+//! What a user may not set, because high availability depends on it: each word with the reason, and the way to do it
+//! instead.
 //!
 //! The CRD's CEL rules and the operator's own check are both made from these tables, so that they cannot disagree.
 
@@ -144,7 +145,8 @@ pub const POD_SPEC: &[OwnedField] = &[
     },
 ];
 
-/// Fields of the container `flink-main-container` in `podTemplate.spec.containers` that we own. Checked by the operator, reported in a condition.
+/// Fields of the container `flink-main-container` in `podTemplate.spec.containers` that we own. Checked by the
+/// operator, reported in a condition.
 pub const FLINK_CONTAINER: &[OwnedField] = &[
     OwnedField {
         field: "image",
@@ -199,9 +201,12 @@ mod tests {
         ] {
             assert!(owned(key), "{key}");
         }
-        for key in
-            ["parallelism.default", "rest.flamegraph.enabled", "taskmanager.memory.managed.fraction", "kubernetes.client.io-pool.size"]
-        {
+        for key in [
+            "parallelism.default",
+            "rest.flamegraph.enabled",
+            "taskmanager.memory.managed.fraction",
+            "kubernetes.client.io-pool.size",
+        ] {
             assert!(!owned(key), "{key}");
         }
     }

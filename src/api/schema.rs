@@ -1,4 +1,5 @@
-//! Parts of the CRD's schema that Rust types cannot say: free-form maps, pod templates, and rules that name the field and the remedy.
+//! Parts of the CRD's schema that Rust types cannot say: free-form maps, pod templates, and rules that name the field
+//! and the remedy.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -85,12 +86,18 @@ pub fn quantities(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A pod template. Its full schema would make the CRD too big for `kubectl apply`, so only the fields that we own are spelled out, to be
-/// refused; the operator checks the rest against the API server's own schema and reports it in a condition.
+/// A pod template. Its full schema would make the CRD too big for `kubectl apply`, so only the fields that we own are
+/// spelled out, to be refused; the operator checks the rest against the API server's own schema and reports it in a
+/// condition.
 pub fn pod_template(_: &mut SchemaGenerator) -> Schema {
     let properties: serde_json::Map<String, Value> = owned::POD_SPEC
         .iter()
-        .map(|owned| (owned.field.to_owned(), json!({ "type": owned.kind, "description": format!("Not to be set: it {}.", owned.reason) })))
+        .map(|owned| {
+            (
+                owned.field.to_owned(),
+                json!({ "type": owned.kind, "description": format!("Not to be set: it {}.", owned.reason) }),
+            )
+        })
         .collect();
     let refusals: Vec<Value> = owned::POD_SPEC
         .iter()

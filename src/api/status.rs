@@ -33,11 +33,12 @@ pub struct FlinkHaClusterStatus {
     /// The application of `spec.job`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Application>,
-    /// Image of the gateway that this cluster's JobManagers run. It changes only when they are replaced for another reason, so that an upgraded
-    /// operator does not restart JobManagers by itself.
+    /// Image of the gateway that this cluster's JobManagers run. It changes only when they are replaced for another
+    /// reason, so that an upgraded operator does not restart JobManagers by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_image: Option<String>,
-    /// `LeaderElected`, `Ready`, `Progressing` and `Degraded`, and with `spec.job` `Complete` and `Failed`, each with its reason.
+    /// `LeaderElected`, `Ready`, `Progressing` and `Degraded`, and with `spec.job` `Complete` and `Failed`, each with
+    /// its reason.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
@@ -97,8 +98,8 @@ pub struct Job {
     /// Its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place; `Unknown` when it is
-    /// no longer stored and there is no record of its end.
+    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place;
+    /// `Unknown` when it is no longer stored and there is no record of its end.
     pub state: String,
     /// When it was submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,8 +116,8 @@ pub struct Job {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HaData {
-    /// `Collectable`: files of jobs that have ended are removed. `NotCollectable`, `Unreachable`: they stay, for the reason in the message.
-    /// `Shared`: another cluster uses the same directory, so that nothing is removed.
+    /// `Collectable`: files of jobs that have ended are removed. `NotCollectable`, `Unreachable`: they stay, for the
+    /// reason in the message. `Shared`: another cluster uses the same directory, so that nothing is removed.
     /// `Settling`: they stay for two minutes at most, until it is sure that no other cluster does.
     pub state: String,
     /// Why it is not collectable.

@@ -12,7 +12,8 @@ use super::schema;
 use super::status::FlinkHaClusterStatus;
 use super::zookeeper::{self, ZooKeeper};
 
-/// A highly available Flink cluster: one leading JobManager with hot standbys, and TaskManagers, all of unmodified Flink.
+/// A highly available Flink cluster: one leading JobManager with hot standbys, and TaskManagers, all of unmodified
+/// Flink.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "flinkha.dev",
@@ -42,11 +43,13 @@ use super::zookeeper::{self, ZooKeeper};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FlinkHaClusterSpec {
-    /// The application that this cluster runs, in Flink's application mode. Without it the cluster is a session cluster, which takes jobs over REST.
+    /// The application that this cluster runs, in Flink's application mode. Without it the cluster is a session
+    /// cluster, which takes jobs over REST.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
 
-    /// Seconds after which a resource whose job has ended is deleted. Without it the resource stays until somebody deletes it.
+    /// Seconds after which a resource whose job has ended is deleted. Without it the resource stays until somebody
+    /// deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i64>,
@@ -59,13 +62,15 @@ pub struct FlinkHaClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<SecretReference>,
 
-    /// Flink's configuration: any key that Flink knows, except those that high availability owns. Values are strings or whole numbers; put
-    /// quotes around `"true"` and `"0.4"`, as in a ConfigMap. What the image's own configuration sets stays, unless a key here replaces it.
+    /// Flink's configuration: any key that Flink knows, except those that high availability owns. Values are strings or
+    /// whole numbers; put quotes around `"true"` and `"0.4"`, as in a ConfigMap. What the image's own configuration
+    /// sets stays, unless a key here replaces it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::flink_configuration")]
     pub flink_configuration: BTreeMap<String, Scalar>,
 
-    /// Files of Flink's log configuration that replace those of the image, by file name: `log4j-console.properties` or `logback-console.xml`.
+    /// Files of Flink's log configuration that replace those of the image, by file name: `log4j-console.properties` or
+    /// `logback-console.xml`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::log_configuration")]
     pub log_configuration: BTreeMap<String, String>,
@@ -126,21 +131,23 @@ pub struct HighAvailability {
     #[serde(default)]
     pub provider: Provider,
 
-    /// Directory for Flink's HA data (Flink's `high-availability.storageDir`), reachable by all JobManagers and TaskManagers, for example
-    /// `s3://bucket/flink-ha`, or `file:///flink/ha` on a volume that the podTemplates mount there. Clusters may share it: each has its own
-    /// directory inside.
+    /// Directory for Flink's HA data (Flink's `high-availability.storageDir`), reachable by all JobManagers and
+    /// TaskManagers, for example `s3://bucket/flink-ha`, or `file:///flink/ha` on a volume that the podTemplates mount
+    /// there. Clusters may share it: each has its own directory inside.
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:/.+')",
         "spec.highAvailability.storageDir must be a URI with its scheme and a path, such as s3://bucket/flink-ha or file:///flink/ha",
     )])), length(max = 1024))]
     pub storage_dir: String,
 
-    /// Timings of the leader's Lease. A dead JobManager is replaced at once, and a lost machine after some four seconds, whatever they are; they
-    /// bound how long a silent leader is waited for. With two or more JobManagers no outage of the API server ends a leadership while all live.
+    /// Timings of the leader's Lease. A dead JobManager is replaced at once, and a lost machine after some four
+    /// seconds, whatever they are; they bound how long a silent leader is waited for. With two or more JobManagers no
+    /// outage of the API server ends a leadership while all live.
     #[serde(default)]
     pub lease: Lease,
 
-    /// How long a JobManager's JVM may stay silent towards its gateway before the gateway takes it for hung and restarts it.
+    /// How long a JobManager's JVM may stay silent towards its gateway before the gateway takes it for hung and
+    /// restarts it.
     #[serde(default = "default_jvm_timeout")]
     #[schemars(schema_with = "schema::duration")]
     pub jvm_timeout: String,
@@ -175,17 +182,18 @@ pub enum Provider {
     ("duration(self.retryPeriod) > duration('0s')", "spec.highAvailability.lease.retryPeriod must be longer than zero: for example 2s"),
 ])))]
 pub struct Lease {
-    /// How long candidates wait, by their own clocks, for a leader whose machine answers and whose gateway does not, or which cannot write the
-    /// Lease while they can, before they take its place.
+    /// How long candidates wait, by their own clocks, for a leader whose machine answers and whose gateway does not, or
+    /// which cannot write the Lease while they can, before they take its place.
     #[serde(default = "default_lease_duration")]
     #[schemars(schema_with = "schema::duration")]
     pub duration: String,
-    /// How long a leader that cannot renew the Lease goes on leading when no standby vouches for it. With standbys it writes the Lease only this
-    /// often. Must be shorter than `duration`.
+    /// How long a leader that cannot renew the Lease goes on leading when no standby vouches for it. With standbys it
+    /// writes the Lease only this often. Must be shorter than `duration`.
     #[serde(default = "default_renew_deadline")]
     #[schemars(schema_with = "schema::duration")]
     pub renew_deadline: String,
-    /// How often a leader without standbys renews the Lease, and how long a request for it may take. Must be shorter than `renewDeadline`.
+    /// How often a leader without standbys renews the Lease, and how long a request for it may take. Must be shorter
+    /// than `renewDeadline`.
     #[serde(default = "default_retry_period")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_period: String,
@@ -193,7 +201,11 @@ pub struct Lease {
 
 impl Default for Lease {
     fn default() -> Self {
-        Self { duration: default_lease_duration(), renew_deadline: default_renew_deadline(), retry_period: default_retry_period() }
+        Self {
+            duration: default_lease_duration(),
+            renew_deadline: default_renew_deadline(),
+            retry_period: default_retry_period(),
+        }
     }
 }
 
@@ -243,16 +255,17 @@ pub enum OnDelete {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct JobManager {
-    /// How many JobManagers: one leads, the others stand by. With one there is no standby, and a failover waits for a new pod.
+    /// How many JobManagers: one leads, the others stand by. With one there is no standby, and a failover waits for a
+    /// new pod.
     #[serde(default = "default_job_managers")]
     #[schemars(range(min = 1, max = 16))]
     pub replicas: i32,
-    /// Resources of Flink's container. Flink's memory (`jobmanager.memory.process.size`) follows `limits.memory`, else `requests.memory`, else
-    /// is Flink's default of 1600m.
+    /// Resources of Flink's container. Flink's memory (`jobmanager.memory.process.size`) follows `limits.memory`, else
+    /// `requests.memory`, else is Flink's default of 1600m.
     #[serde(default)]
     pub resources: Resources,
-    /// Additions to the JobManagers' pods, merged strategically. Flink's container is called `flink-main-container`; its volume mounts are
-    /// mounted in the gateway too.
+    /// Additions to the JobManagers' pods, merged strategically. Flink's container is called `flink-main-container`;
+    /// its volume mounts are mounted in the gateway too.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     #[schemars(schema_with = "schema::pod_template")]
     pub pod_template: Value,
@@ -272,8 +285,8 @@ pub struct TaskManager {
     #[serde(default = "default_task_managers")]
     #[schemars(range(min = 1))]
     pub replicas: i32,
-    /// Resources of Flink's container. Flink's memory (`taskmanager.memory.process.size`) follows `limits.memory`, else `requests.memory`,
-    /// else is Flink's default of 1728m.
+    /// Resources of Flink's container. Flink's memory (`taskmanager.memory.process.size`) follows `limits.memory`, else
+    /// `requests.memory`, else is Flink's default of 1728m.
     #[serde(default)]
     pub resources: Resources,
     /// Additions to the TaskManagers' pods, merged strategically. Flink's container is called `flink-main-container`.

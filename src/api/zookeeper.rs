@@ -1,4 +1,5 @@
-//! `spec.highAvailability.zookeeper`: the quorum in which Flink elects, and how it is reached. Comments of fields are what `kubectl explain` prints.
+//! `spec.highAvailability.zookeeper`: the quorum in which Flink elects, and how it is reached. Comments of fields are
+//! what `kubectl explain` prints.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,16 +25,17 @@ use super::v1alpha1::SecretReference;
     ),
 ])))]
 pub struct ZooKeeper {
-    /// Servers of the quorum with commas between, for example `zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181`.
-    /// The port is 2181 if it is not said.
+    /// Servers of the quorum with commas between, for example
+    /// `zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181`. The port is 2181 if it is
+    /// not said.
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^[-a-zA-Z0-9._]+(:[0-9]{1,5})?(,[-a-zA-Z0-9._]+(:[0-9]{1,5})?)*$')",
         "spec.highAvailability.zookeeper.quorum must be servers as host:port with commas between, without spaces: for example zk-0.zk:2181,zk-1.zk:2181,zk-2.zk:2181",
     )])), length(max = 2048))]
     pub quorum: String,
 
-    /// The znode below which all clusters have theirs (Flink's `high-availability.zookeeper.path.root`). Clusters may share it: each has its own
-    /// znode `<namespace>.<name>` inside.
+    /// The znode below which all clusters have theirs (Flink's `high-availability.zookeeper.path.root`). Clusters may
+    /// share it: each has its own znode `<namespace>.<name>` inside.
     #[serde(default = "default_root_path")]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^(/[-a-zA-Z0-9._]+)+$') && !self.startsWith('/zookeeper')",
@@ -45,17 +47,19 @@ pub struct ZooKeeper {
     #[serde(default)]
     pub acl: Acl,
 
-    /// Secret with `ca.crt`, and `tls.crt` and `tls.key` if the servers ask for a certificate: the quorum is reached by TLS, from the sidecar of each
-    /// pod. The servers' certificates must name the hosts in `quorum`.
+    /// Secret with `ca.crt`, and `tls.crt` and `tls.key` if the servers ask for a certificate: the quorum is reached by
+    /// TLS, from the sidecar of each pod. The servers' certificates must name the hosts in `quorum`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<SecretReference>,
 
-    /// By what name and password the quorum is told who comes. Only the sidecars have them; Flink does not see them, and needs no JAAS file.
+    /// By what name and password the quorum is told who comes. Only the sidecars have them; Flink does not see them,
+    /// and needs no JAAS file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Authentication>,
 
-    /// After how long without a sign of life the quorum gives a JobManager up. This is how long a lost machine or a frozen JobManager leads; one that
-    /// dies is replaced at once, whatever this is. Servers grant no more than 20 of their ticks, which are 40s by default.
+    /// After how long without a sign of life the quorum gives a JobManager up. This is how long a lost machine or a
+    /// frozen JobManager leads; one that dies is replaced at once, whatever this is. Servers grant no more than 20 of
+    /// their ticks, which are 40s by default.
     #[serde(default = "default_session_timeout")]
     #[schemars(schema_with = "schema::duration")]
     pub session_timeout: String,
@@ -73,9 +77,10 @@ pub struct Authentication {
     #[schemars(length(min = 1))]
     pub name: String,
 
-    /// How they are told. `Digest`: by ZooKeeper's own scheme `digest`, which every server knows. `SASL`: by its mechanism DIGEST-MD5, for servers with
-    /// `DigestLoginModule` in their JAAS file, also those that let nobody else in (`sessionRequireClientSASLAuth`, `enforce.auth.schemes=sasl`).
-    /// Kerberos (GSSAPI) is not spoken. With acl `Creator` do not change it: who comes by one scheme may not touch what was created by the other.
+    /// How they are told. `Digest`: by ZooKeeper's own scheme `digest`, which every server knows. `SASL`: by its
+    /// mechanism DIGEST-MD5, for servers with `DigestLoginModule` in their JAAS file, also those that let nobody else
+    /// in (`sessionRequireClientSASLAuth`, `enforce.auth.schemes=sasl`). Kerberos (GSSAPI) is not spoken. With acl
+    /// `Creator` do not change it: who comes by one scheme may not touch what was created by the other.
     #[serde(default)]
     pub scheme: Scheme,
 }
@@ -101,7 +106,8 @@ pub enum Acl {
     Creator,
 }
 
-/// Rules of `spec.highAvailability` that tell the providers apart. What only a Lease can do is refused by name, and not ignored.
+/// Rules of `spec.highAvailability` that tell the providers apart. What only a Lease can do is refused by name, and not
+/// ignored.
 pub const PROVIDER_RULES: &[(&str, &str)] = &[
     (
         "self.provider != 'ZooKeeper' || has(self.zookeeper)",

@@ -36,11 +36,13 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
         .collect()
 }
 
-/// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are put back.
+/// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are
+/// put back.
 pub fn refused_template(field: &str, message: &str) -> Cause {
-    // "failed to create typed patch object (namespace/name; apps/v1, Kind=Deployment): .spec.template.spec.x: field not declared in schema"
-    // or "Deployment.apps "name" is invalid: spec.template.spec.x: …"
-    let said = message.split_once("): ").or_else(|| message.split_once(" is invalid: ")).map_or(message, |(_, said)| said);
+    // "failed to create typed patch object (namespace/name; apps/v1, Kind=Deployment): .spec.template.spec.x: field not
+    // declared in schema" or "Deployment.apps "name" is invalid: spec.template.spec.x: …"
+    let said =
+        message.split_once("): ").or_else(|| message.split_once(" is invalid: ")).map_or(message, |(_, said)| said);
     let said = said.trim_start_matches('.').replace("spec.template", field);
     let message = if said.contains(field) { said } else { format!("{field}: {said}") };
     Cause { reason: "InvalidPodTemplate", message }
@@ -48,12 +50,17 @@ pub fn refused_template(field: &str, message: &str) -> Cause {
 
 /// The API server refuses to create pods: quota, Pod Security, an admission webhook.
 fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
-    let failure = deployment.status.conditions.iter().find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True")?;
+    let failure = deployment
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True")?;
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     Some(Cause { reason: "PodsRefused", message: format!("Deployment {name}: {}", failure.message) })
 }
 
-/// What a gateway says of a ZooKeeper quorum that it does not reach. Before the causes of pods: Flink crashes without one.
+/// What a gateway says of a ZooKeeper quorum that it does not reach. Before the causes of pods: Flink crashes without
+/// one.
 fn quorum(observed: &Observed) -> Option<Cause> {
     let said = observed.ledger.as_ref()?.metadata.annotations.as_ref()?.get(QUORUM_ANNOTATION)?;
     Some(Cause { reason: "ZooKeeperUnreachable", message: format!("spec.highAvailability.zookeeper: {said}") })
@@ -76,7 +83,8 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
         "Unreachable" => Some("StorageUnreachable"),
         _ => None,
     };
-    let storage = reason.map(|reason| Cause { reason, message: format!("spec.highAvailability.storageDir: {}", ha_data.message) });
+    let storage = reason
+        .map(|reason| Cause { reason, message: format!("spec.highAvailability.storageDir: {}", ha_data.message) });
     let unreadable = (!ha_data.unreadable.is_empty()).then(|| Cause {
         reason: "PointerUnreadable",
         message: format!(
@@ -87,7 +95,11 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
         ),
     });
     let full = ha_data.largest.as_ref().filter(|size| size.per_cent() >= FULL);
-    storage.into_iter().chain(unreadable).chain(full.map(|size| Cause { reason: "HaDataLarge", message: large(size) })).collect()
+    storage
+        .into_iter()
+        .chain(unreadable)
+        .chain(full.map(|size| Cause { reason: "HaDataLarge", message: large(size) }))
+        .collect()
 }
 
 /// A ConfigMap that comes near the limit of what Kubernetes stores.
@@ -116,26 +128,39 @@ fn of_pod(pod: &ObservedPod) -> Option<Cause> {
 }
 
 fn unschedulable(pod: &ObservedPod) -> Option<Cause> {
-    let condition =
-        pod.status.conditions.iter().find(|condition| condition.kind == "PodScheduled" && condition.reason == "Unschedulable")?;
-    Some(Cause { reason: "Unschedulable", message: format!("pod {} cannot be scheduled: {}", pod.name(), condition.message) })
+    let condition = pod
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.kind == "PodScheduled" && condition.reason == "Unschedulable")?;
+    Some(Cause {
+        reason: "Unschedulable",
+        message: format!("pod {} cannot be scheduled: {}", pod.name(), condition.message),
+    })
 }
 
 fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause> {
     let waiting = container.state.waiting.clone().unwrap_or_default();
     let (pod, name) = (pod.name(), &container.name);
     match waiting.reason.as_str() {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => Some(Cause {
-            reason: "ImagePullFailed",
-            message: format!("pod {pod} cannot pull image {} of container {name}: {}", container.image, one_line(&waiting.message)),
-        }),
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => {
+            Some(Cause {
+                reason: "ImagePullFailed",
+                message: format!(
+                    "pod {pod} cannot pull image {} of container {name}: {}",
+                    container.image,
+                    one_line(&waiting.message)
+                ),
+            })
+        }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Cause {
             reason: "ContainerNotStarted",
             message: format!("container {name} of pod {pod} cannot start: {}", one_line(&waiting.message)),
         }),
         reason => {
             let crashes = reason == "CrashLoopBackOff" || (container.restart_count >= CRASHES && !container.ready);
-            let ended = container.last_state.terminated.as_ref().or(container.state.terminated.as_ref()).filter(|_| crashes)?;
+            let ended =
+                container.last_state.terminated.as_ref().or(container.state.terminated.as_ref()).filter(|_| crashes)?;
             Some(Cause {
                 reason: "CrashLooping",
                 message: format!(
@@ -152,7 +177,10 @@ fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause>
 
 /// The end of a log as one line: the last words of a program say most about its end, apart from a stack trace.
 fn one_line(text: &str) -> String {
-    let said = text.lines().map(str::trim).filter(|line| !(line.starts_with("at ") || line.starts_with("...") && line.ends_with(" more")));
+    let said = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !(line.starts_with("at ") || line.starts_with("...") && line.ends_with(" more")));
     let line = said.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
     let excess = line.chars().count().saturating_sub(LOG_LENGTH);
     if excess == 0 { line } else { std::iter::once('…').chain(line.chars().skip(excess)).collect() }
@@ -198,11 +226,15 @@ mod tests {
 
     #[test]
     fn what_a_gateway_refuses_is_told_on_the_resource() {
-        let said = json!({ "reason": "ForeignHaData", "message": "ConfigMap demo-cluster-config-map is another's" }).to_string();
+        let said = json!({ "reason": "ForeignHaData", "message": "ConfigMap demo-cluster-config-map is another's" })
+            .to_string();
         let ledger = json!({ "metadata": { "annotations": { "flinkha.dev/refusal": said } }, "data": {} });
         let observed = Observed { ledger: serde_json::from_value(ledger).ok().map(Arc::new), ..Observed::default() };
         let found = causes(&observed);
-        assert_eq!((found[0].reason, found[0].message.as_str()), ("ForeignHaData", "ConfigMap demo-cluster-config-map is another's"));
+        assert_eq!(
+            (found[0].reason, found[0].message.as_str()),
+            ("ForeignHaData", "ConfigMap demo-cluster-config-map is another's")
+        );
     }
 
     #[test]
@@ -213,15 +245,18 @@ mod tests {
         };
         let found = causes_of(container(false, 3));
         assert_eq!(found[0].reason, "CrashLooping");
-        assert!(found[0].message.ends_with("ended 3 times, last with exit code 1 (Error): Out of luck"), "{}", found[0].message);
+        assert!(
+            found[0].message.ends_with("ended 3 times, last with exit code 1 (Error): Out of luck"),
+            "{}",
+            found[0].message
+        );
         assert_eq!(causes_of(container(true, 3)), []);
         assert_eq!(causes_of(container(false, 1)), []);
     }
 
     #[test]
     fn a_pod_that_does_not_fit_anywhere_is_said_to_be_unschedulable() {
-        let condition =
-            json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" });
+        let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" });
         assert_eq!(causes_of(json!({ "conditions": [condition] }))[0].reason, "Unschedulable");
     }
 
@@ -245,7 +280,10 @@ mod tests {
     #[test]
     fn a_stack_trace_does_not_hide_the_exception() {
         let log = "INFO starting\nException in thread \"main\" Unlucky: out of luck\n\tat a.B.c(B.java:1)\nCaused by: Worse: no luck\n\t... 3 more\n";
-        assert_eq!(one_line(log), "INFO starting Exception in thread \"main\" Unlucky: out of luck Caused by: Worse: no luck");
+        assert_eq!(
+            one_line(log),
+            "INFO starting Exception in thread \"main\" Unlucky: out of luck Caused by: Worse: no luck"
+        );
     }
 
     #[test]

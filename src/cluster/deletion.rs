@@ -1,7 +1,7 @@
 //! What goes when a resource is deleted, and in which order.
 //!
-//! JobManagers go first, and all of them, before anything that they could still write or wait for: a JobManager that outlives the TaskManagers
-//! would see its jobs fail, and would delete their data itself. Unknown never deletes.
+//! JobManagers go first, and all of them, before anything that they could still write or wait for: a JobManager that
+//! outlives the TaskManagers would see its jobs fail, and would delete their data itself. Unknown never deletes.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,8 @@ pub struct Plan {
     pub delete: Vec<String>,
     /// ConfigMaps that stay, for jobs that have not ended or may not have ended.
     pub keep: Vec<String>,
-    /// ConfigMaps that carry no mark of this cluster and are another's: Flink labels everything of a native cluster as it labels HA data.
+    /// ConfigMaps that carry no mark of this cluster and are another's: Flink labels everything of a native cluster as
+    /// it labels HA data.
     pub foreign: Vec<String>,
 }
 
@@ -39,8 +40,8 @@ impl Plan {
     }
 }
 
-/// Decides for every ConfigMap that is labelled as HA data of the cluster, given as JSON. `jobs` are those of the ledger; none when it
-/// cannot be read.
+/// Decides for every ConfigMap that is labelled as HA data of the cluster, given as JSON. `jobs` are those of the
+/// ledger; none when it cannot be read.
 pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: &[Job]) -> Plan {
     let name = |config_map: &Value| config_map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let keeps = |config_map: &Value| match on_delete {
@@ -56,7 +57,11 @@ pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: 
 /// Jobs with a stored graph or plan.
 fn live_jobs(cluster_id: &str, config_maps: &[Value]) -> BTreeSet<String> {
     let cluster = names::cluster_config_map(cluster_id);
-    config_maps.iter().filter(|config_map| config_map["metadata"]["name"] == cluster).flat_map(ha_data::stored_jobs).collect()
+    config_maps
+        .iter()
+        .filter(|config_map| config_map["metadata"]["name"] == cluster)
+        .flat_map(ha_data::stored_jobs)
+        .collect()
 }
 
 fn holds_live_data(cluster_id: &str, config_map: &Value, live: &BTreeSet<String>, jobs: &[Job]) -> bool {
@@ -91,20 +96,25 @@ pub enum Purge {
     Wait,
 }
 
-/// Does the ledger stay? It explains what is retained: ConfigMaps, or with ZooKeeper the znodes of jobs that have not ended. The operator does not
-/// see those, and the ledger never forgets such a job. One that cannot be read may tell of such a job.
+/// Does the ledger stay? It explains what is retained: ConfigMaps, or with ZooKeeper the znodes of jobs that have not
+/// ended. The operator does not see those, and the ledger never forgets such a job. One that cannot be read may tell of
+/// such a job.
 pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, ledger: &LedgerData) -> bool {
     let has_ended = |id: &str| ledger.jobs.iter().any(|job| job.id == id && job.has_ended());
-    let goes_on = || ledger.application.as_ref().is_some_and(|progress| !progress.job.is_empty() && !has_ended(&progress.job));
+    let goes_on =
+        || ledger.application.as_ref().is_some_and(|progress| !progress.job.is_empty() && !has_ended(&progress.job));
     let is_unknown = on_delete == OnDelete::Retain && !ledger.unreadable.is_empty();
     match provider {
         Provider::Kubernetes => !plan.keep.is_empty() || is_unknown,
-        Provider::ZooKeeper => on_delete == OnDelete::Retain && (ledger.jobs.iter().any(|job| !job.has_ended()) || goes_on() || is_unknown),
+        Provider::ZooKeeper => {
+            on_delete == OnDelete::Retain && (ledger.jobs.iter().any(|job| !job.has_ended()) || goes_on() || is_unknown)
+        }
     }
 }
 
-/// Decides what to do about files and znodes, once all JobManagers are gone. `said`: the last words of the Job's pod; `certificates`: of this Kubernetes
-/// cluster, because a ledger may be a copy of another cluster's, whose files are in use there.
+/// Decides what to do about files and znodes, once all JobManagers are gone. `said`: the last words of the Job's pod;
+/// `certificates`: of this Kubernetes cluster, because a ledger may be a copy of another cluster's, whose files are in
+/// use there.
 pub fn purge(
     on_delete: OnDelete,
     provider: Provider,
@@ -123,7 +133,9 @@ pub fn purge(
         (PurgeJob::Failed, _) if provider == Provider::ZooKeeper => {
             done(true, format!("znodes and files could not be removed and stay: {said}"))
         }
-        (PurgeJob::Failed, _) => done(true, format!("the files in the storage directory could not be removed and stay: {said}")),
+        (PurgeJob::Failed, _) => {
+            done(true, format!("the files in the storage directory could not be removed and stay: {said}"))
+        }
         (PurgeJob::Runs, _) => Purge::Wait,
         (PurgeJob::Absent, None) => done(false, "the ledger tells of no files in the storage directory".to_owned()),
         (PurgeJob::Absent, Some(ha_data)) if is_foreign(&ha_data.certificates, certificates) => {
@@ -133,7 +145,9 @@ pub fn purge(
         (PurgeJob::Absent, Some(HaData { owner: Some(owner), signers, .. })) => {
             Purge::Start { owner: owner.clone(), signers: signers.clone() }
         }
-        (PurgeJob::Absent, Some(HaData { message, .. })) => done(true, format!("files in the storage directory stay: {message}")),
+        (PurgeJob::Absent, Some(HaData { message, .. })) => {
+            done(true, format!("files in the storage directory stay: {message}"))
+        }
     }
 }
 
@@ -143,7 +157,8 @@ const NAMED: usize = 10;
 /// What a deletion leaves because JobManagers may live, and the way out.
 pub fn left(resource: &FlinkHaCluster, config_maps: &[String], why: &str) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let directory = names::high_availability_cluster_id(&text(&resource.metadata.namespace), &text(&resource.metadata.name));
+    let directory =
+        names::high_availability_cluster_id(&text(&resource.metadata.namespace), &text(&resource.metadata.name));
     let high_availability = &resource.spec.high_availability;
     let more = config_maps.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -190,26 +205,38 @@ mod tests {
     fn files_go_only_with_delete_and_only_from_a_directory_that_is_signed() {
         let signed = HaData { owner: Some("us".to_owned()), ..HaData::default() };
         let unreached = HaData { message: "no way".to_owned(), ..HaData::default() };
-        let decide =
-            |on_delete, ha_data, job| purge(on_delete, Provider::Kubernetes, ha_data, job, Some("said".to_owned()), &["c".to_owned()]);
-        assert!(matches!(decide(OnDelete::Retain, Some(&signed), PurgeJob::Absent), Purge::Done { warning: false, .. }));
+        let decide = |on_delete, ha_data, job| {
+            purge(on_delete, Provider::Kubernetes, ha_data, job, Some("said".to_owned()), &["c".to_owned()])
+        };
+        assert!(matches!(
+            decide(OnDelete::Retain, Some(&signed), PurgeJob::Absent),
+            Purge::Done { warning: false, .. }
+        ));
         let start = Purge::Start { owner: "us".to_owned(), signers: Vec::new() };
         assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Absent), start);
         let copied = HaData { certificates: vec!["another".to_owned()], ..signed.clone() };
         let stays = decide(OnDelete::Delete, Some(&copied), PurgeJob::Absent);
-        assert!(matches!(stays, Purge::Done { warning: true, message } if message.contains("another Kubernetes cluster")));
+        assert!(
+            matches!(stays, Purge::Done { warning: true, message } if message.contains("another Kubernetes cluster"))
+        );
         assert_eq!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Runs), Purge::Wait);
         assert!(matches!(decide(OnDelete::Delete, Some(&signed), PurgeJob::Failed), Purge::Done { warning: true, .. }));
-        assert!(matches!(decide(OnDelete::Delete, Some(&unreached), PurgeJob::Absent), Purge::Done { warning: true, .. }));
+        assert!(matches!(
+            decide(OnDelete::Delete, Some(&unreached), PurgeJob::Absent),
+            Purge::Done { warning: true, .. }
+        ));
         assert!(matches!(decide(OnDelete::Delete, None, PurgeJob::Absent), Purge::Done { warning: false, .. }));
     }
 
     #[test]
     fn znodes_are_looked_after_also_when_jobs_are_retained_and_the_ledger_stays_with_them() {
         let signed = HaData { owner: Some("us".to_owned()), ..HaData::default() };
-        let decide = |job| purge(OnDelete::Retain, Provider::ZooKeeper, Some(&signed), job, Some("said".to_owned()), &[]);
+        let decide =
+            |job| purge(OnDelete::Retain, Provider::ZooKeeper, Some(&signed), job, Some("said".to_owned()), &[]);
         assert_eq!(decide(PurgeJob::Absent), Purge::Start { owner: "us".to_owned(), signers: Vec::new() });
-        assert!(matches!(decide(PurgeJob::Failed), Purge::Done { warning: true, message } if message.contains("znodes")));
+        assert!(
+            matches!(decide(PurgeJob::Failed), Purge::Done { warning: true, message } if message.contains("znodes"))
+        );
         let running: Job = serde_json::from_value(json!({ "id": RUNNING, "state": "Running" })).unwrap_or_default();
         let keeps = |on_delete, jobs: &[Job]| {
             let ledger = LedgerData { jobs: jobs.to_vec(), ..LedgerData::default() };
@@ -217,13 +244,17 @@ mod tests {
         };
         assert!(keeps(OnDelete::Retain, std::slice::from_ref(&running)));
         assert!(!keeps(OnDelete::Retain, &[tombstone(ENDED)]) && !keeps(OnDelete::Delete, &[running]));
-        for (data, kept) in [(json!({ "jobs": "?" }), true), (json!({ "application": "?" }), true), (json!({}), false)] {
+        for (data, kept) in [(json!({ "jobs": "?" }), true), (json!({ "application": "?" }), true), (json!({}), false)]
+        {
             let ledger: LedgerData = serde_json::from_value(data).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &ledger), kept);
         }
         let begun = json!({ "application": json!({ "job": RUNNING }).to_string() });
         let begun: LedgerData = serde_json::from_value(begun).unwrap_or_else(|error| panic!("{error}"));
-        assert!(keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &begun), "not noted among the jobs yet");
+        assert!(
+            keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &begun),
+            "not noted among the jobs yet"
+        );
     }
 
     #[test]
@@ -231,7 +262,12 @@ mod tests {
         let resource = super::super::tests::resource();
         let many: Vec<String> = (0..12).map(|number| format!("demo-{number}")).collect();
         let text = left(&resource, &many, "pod a leads");
-        for words in ["pod a leads", "demo-9 and 2 more", "files of flink.demo in file:///flink/ha", "apply the same resource again"] {
+        for words in [
+            "pod a leads",
+            "demo-9 and 2 more",
+            "files of flink.demo in file:///flink/ha",
+            "apply the same resource again",
+        ] {
             assert!(text.contains(words), "{words} in {text}");
         }
         assert!(left(&resource, &[], "x").contains("no ConfigMap"));
@@ -247,13 +283,16 @@ mod tests {
     #[test]
     fn what_carries_no_mark_of_ours_stays_in_either_case_and_is_named() {
         let unmarked = |name: &str| json!({ "metadata": { "name": name, "labels": { "app": "demo" } } });
-        let config_maps = [cluster(json!({})), unmarked("flink-config-demo"), unmarked(&names::job_config_map("demo", ENDED))];
+        let config_maps =
+            [cluster(json!({})), unmarked("flink-config-demo"), unmarked(&names::job_config_map("demo", ENDED))];
         for on_delete in [OnDelete::Delete, OnDelete::Retain] {
             let plan = plan(on_delete, "demo", &config_maps, &[tombstone(ENDED)]);
             assert_eq!(plan.delete, ["demo-cluster-config-map"]);
             assert_eq!(
                 plan.of_others(),
-                format!("; ConfigMaps flink-config-demo, demo-{ENDED}-config-map carry no mark of this cluster and stay")
+                format!(
+                    "; ConfigMaps flink-config-demo, demo-{ENDED}-config-map carry no mark of this cluster and stay"
+                )
             );
         }
     }
@@ -261,7 +300,13 @@ mod tests {
     #[test]
     fn retain_takes_only_what_is_known_to_have_ended() {
         let plan_key = format!("executionPlan-{RUNNING}");
-        let config_maps = [cluster(json!({ plan_key: "x" })), job(RUNNING), job(ENDED), job(UNKNOWN), config_map("demo-other", json!({}))];
+        let config_maps = [
+            cluster(json!({ plan_key: "x" })),
+            job(RUNNING),
+            job(ENDED),
+            job(UNKNOWN),
+            config_map("demo-other", json!({})),
+        ];
         let plan = plan(OnDelete::Retain, "demo", &config_maps, &[tombstone(ENDED), tombstone(RUNNING)]);
         assert_eq!(plan.delete, [names::job_config_map("demo", ENDED)]);
         assert_eq!(plan.keep.len(), 4);
@@ -269,7 +314,8 @@ mod tests {
 
     #[test]
     fn without_jobs_nothing_is_retained() {
-        let leaders = json!({ "org.apache.flink.k8s.leader.dispatcher": "x", "org.apache.flink.k8s.leader.restserver": "y" });
+        let leaders =
+            json!({ "org.apache.flink.k8s.leader.dispatcher": "x", "org.apache.flink.k8s.leader.restserver": "y" });
         let plan = plan(OnDelete::Retain, "demo", &[cluster(leaders), job(ENDED)], &[tombstone(ENDED)]);
         assert_eq!((plan.delete.len(), plan.keep.len()), (2, 0));
     }

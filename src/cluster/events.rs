@@ -24,7 +24,10 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
     if before.last_failover != after.last_failover
         && let Some(failover) = &after.last_failover
     {
-        let duration = failover.leaderless_milliseconds.map(|milliseconds| format!(" after {milliseconds} ms")).unwrap_or_default();
+        let duration = failover
+            .leaderless_milliseconds
+            .map(|milliseconds| format!(" after {milliseconds} ms"))
+            .unwrap_or_default();
         let message = format!("leadership went from {} to {}{duration}: {}", failover.from, failover.to, failover.why);
         notes.push(EventNote { warning: false, reason: "Failover".to_owned(), message });
     } else if term(before) != term(after)

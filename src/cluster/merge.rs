@@ -1,14 +1,23 @@
-//! Strategic merge of a user's pod template into ours, as `kubectl patch` does it: objects field by field, lists of named things thing by thing.
+//! Strategic merge of a user's pod template into ours, as `kubectl patch` does it: objects field by field, lists of
+//! named things thing by thing.
 //!
-//! On JSON and not on typed structs, so that a field of a newer Kubernetes than the one we were built with is kept and not dropped.
+//! On JSON and not on typed structs, so that a field of a newer Kubernetes than the one we were built with is kept and
+//! not dropped.
 
 use serde_json::Value;
 
-/// The keys that tell elements of a list apart, for lists that the API server merges by key; all other lists are replaced whole.
-/// (`x-kubernetes-patch-merge-key` in the schema of `PodSpec`, with its second key where the list may hold the first one twice.)
+/// The keys that tell elements of a list apart, for lists that the API server merges by key; all other lists are
+/// replaced whole. (`x-kubernetes-patch-merge-key` in the schema of `PodSpec`, with its second key where the list may
+/// hold the first one twice.)
 fn keys_of(list: &str) -> &'static [&'static str] {
     match list {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" | "resourceClaims" => &["name"],
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "volumes"
+        | "env"
+        | "imagePullSecrets"
+        | "resourceClaims" => &["name"],
         "volumeMounts" => &["mountPath"],
         "volumeDevices" => &["devicePath"],
         "ports" => &["containerPort", "protocol"],

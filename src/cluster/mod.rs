@@ -1,6 +1,7 @@
 //! Every decision about a cluster: is the resource sound, which objects make it up, what is its state.
 //!
-//! Invariant: no client, no runtime, no clock. What goes in has been observed by [`crate::operator`]; what comes out is applied by it.
+//! Invariant: no client, no runtime, no clock. What goes in has been observed by [`crate::operator`]; what comes out is
+//! applied by it.
 
 pub mod application;
 pub mod build;

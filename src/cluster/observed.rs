@@ -1,5 +1,5 @@
-//! What has been observed of a cluster: the parts of Kubernetes' objects that a decision needs, and no more, because the operator keeps them
-//! in memory for every cluster.
+//! What has been observed of a cluster: the parts of Kubernetes' objects that a decision needs, and no more, because
+//! the operator keeps them in memory for every cluster.
 
 use std::sync::Arc;
 
@@ -285,14 +285,19 @@ mod tests {
         assert!(Observed { presence: Some(Presence::There(Vec::new())), ..Observed::default() }.has_pods());
         assert!(Observed { presence: Some(Presence::Gone), ..with(pod(None)) }.has_pods(), "a watch shows one");
         assert!(!with(pod(Some("2026-01-01T00:01:30Z"))).is_still(now), "it is about to end");
-        assert!(with(pod(None)).is_still(now) && with(pod(Some("2026-01-01T00:00:30Z"))).is_still(now), "nothing ends it");
+        assert!(
+            with(pod(None)).is_still(now) && with(pod(Some("2026-01-01T00:00:30Z"))).is_still(now),
+            "nothing ends it"
+        );
     }
 
     #[test]
     fn a_pod_is_of_the_cluster_whose_service_account_it_runs_as() {
         let pod = |account: Option<&str>| -> ObservedPod {
-            serde_json::from_value(json!({ "metadata": {}, "spec": { "serviceAccountName": account.unwrap_or_default() } }))
-                .unwrap_or_default()
+            serde_json::from_value(
+                json!({ "metadata": {}, "spec": { "serviceAccountName": account.unwrap_or_default() } }),
+            )
+            .unwrap_or_default()
         };
         assert!(pod(Some("demo-jobmanager")).runs_as("demo-jobmanager") && pod(None).runs_as("demo-jobmanager"));
         assert!(!pod(Some("other-jobmanager")).runs_as("demo-jobmanager"));

@@ -102,7 +102,9 @@ pub fn presence(pods: Vec<Found>, election: Election<'_>) -> Presence {
 }
 
 fn part(pod: &Found, record: &Record) -> Option<&'static str> {
-    if record.holder == pod.name || (!record.holder.is_empty() && record.term.as_ref().is_some_and(|term| term.pod_uid == pod.uid)) {
+    if record.holder == pod.name
+        || (!record.holder.is_empty() && record.term.as_ref().is_some_and(|term| term.pod_uid == pod.uid))
+    {
         Some("it leads")
     } else {
         record.peers.lists(&pod.uid).then_some("the leader rests on its promise")
@@ -142,7 +144,8 @@ impl Presence {
 
     /// Why an application does not go on.
     pub fn cause(&self) -> Option<Cause> {
-        let message = |sentence| format!("pods of the version until now must end before the application goes on: {sentence}");
+        let message =
+            |sentence| format!("pods of the version until now must end before the application goes on: {sentence}");
         self.sentence().map(|sentence| Cause { reason: "PodsRemain", message: message(sentence) })
     }
 }
@@ -151,7 +154,9 @@ fn of_pod(pod: &Found, part: Option<&str>) -> String {
     let Found { name, missing, .. } = pod;
     let part = part.map(|part| format!(" ({part})")).unwrap_or_default();
     if !pod.is_stray() {
-        return format!("pod {name}{part} has not ended; if its node is lost, remove it: kubectl delete pod --force {name}");
+        return format!(
+            "pod {name}{part} has not ended; if its node is lost, remove it: kubectl delete pod --force {name}"
+        );
     }
     if missing.is_empty() {
         return format!("pod {name}{part} belongs to no ReplicaSet, so nothing ends it: kubectl delete pod {name}");
@@ -194,7 +199,12 @@ mod tests {
     fn held(by: &str) -> Record {
         Record {
             holder: by.to_owned(),
-            term: Some(Term { number: 3, pod_uid: format!("uid-{by}"), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } }),
+            term: Some(Term {
+                number: 3,
+                pod_uid: format!("uid-{by}"),
+                process: "p".into(),
+                jvm: Incarnation { pid: 1, started: 2 },
+            }),
             duration_millis: 15_000,
             change: Some(Change { term: 3, to: by.to_owned(), ..Change::default() }),
             peers: Peers {
@@ -214,7 +224,8 @@ mod tests {
     #[test]
     fn a_pod_without_labels_is_there_whatever_the_lease_says_and_the_way_out_is_told() {
         let records = [held("a"), held("b"), given_back(), Record::default()];
-        let elections = records.iter().flat_map(|record| [Election::Lease { record, stood: LONG }, Election::Quorum(record)]);
+        let elections =
+            records.iter().flat_map(|record| [Election::Lease { record, stood: LONG }, Election::Quorum(record)]);
         for election in elections.chain([Election::Absent]) {
             let found = presence(stray(), election);
             assert!(found.has_stray());
@@ -228,7 +239,8 @@ mod tests {
 
     #[test]
     fn holder_and_members_are_named() {
-        let sentence = |record: &Record| presence(stray(), Election::Lease { record, stood: LONG }).sentence().unwrap_or_default();
+        let sentence =
+            |record: &Record| presence(stray(), Election::Lease { record, stood: LONG }).sentence().unwrap_or_default();
         assert!(sentence(&held("a")).contains("pod a (it leads)"));
         assert!(sentence(&held("b")).contains("pod a (the leader rests on its promise)"));
         assert!(!sentence(&given_back()).contains('('));
@@ -236,7 +248,9 @@ mod tests {
 
     #[test]
     fn a_process_whose_pod_was_removed_shows_in_the_lease_that_it_renews() {
-        let decide = |record: &Record, seconds| presence(Vec::new(), Election::Lease { record, stood: Duration::from_secs(seconds) });
+        let decide = |record: &Record, seconds| {
+            presence(Vec::new(), Election::Lease { record, stood: Duration::from_secs(seconds) })
+        };
         let emptied = Record { holder: String::new(), ..held("a") };
         let untold = Record { duration_millis: 0, peers: Peers::default(), ..held("a") };
         for record in [held("a"), emptied, untold] {
@@ -256,14 +270,20 @@ mod tests {
     fn the_pod_that_purges_is_no_job_manager_and_a_label_alone_makes_none_of_it() {
         let labels = json!(selector("demo", names::PURGE));
         assert_eq!(found(&[metadata("demo-purge-x", labels.clone(), Some(("Job", "demo-purge")))]), []);
-        assert_eq!(found(&[metadata("a", labels.clone(), None), metadata("b", labels, Some(("Job", "other")))]).len(), 2);
+        assert_eq!(
+            found(&[metadata("a", labels.clone(), None), metadata("b", labels, Some(("Job", "other")))]).len(),
+            2
+        );
     }
 
     #[test]
     fn who_ends_by_itself_is_no_stray() {
         let labels = json!(selector("demo", names::JOB_MANAGER));
         let owned = metadata("a", labels.clone(), Some(("ReplicaSet", "demo-jobmanager-1")));
-        let ends = ObjectMeta { deletion_timestamp: serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok(), ..owned.clone() };
+        let ends = ObjectMeta {
+            deletion_timestamp: serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok(),
+            ..owned.clone()
+        };
         let orphan = metadata("b", labels, None);
         let has_stray = |pod| presence(found(&[pod]), Election::Absent).has_stray();
         assert_eq!((has_stray(owned), has_stray(ends), has_stray(orphan)), (false, false, true));

@@ -2,7 +2,8 @@
 
 /// The number of bytes of a quantity, rounded down; `None` if it is not one or too large.
 pub fn bytes(quantity: &str) -> Option<u64> {
-    let digits = quantity.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(quantity.len());
+    let digits =
+        quantity.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(quantity.len());
     let (number, unit) = quantity.split_at(digits);
     let number: f64 = number.parse().ok()?;
     let factor = match unit {

@@ -13,16 +13,23 @@ pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletio
 /// More than any other pod, which costs nothing.
 const LEADER_COST: &str = "100";
 
-/// The image of the gateway for this cluster: the pinned one, as long as nothing else of the JobManagers' pods changes, so that an upgrade of
-/// the operator does not restart them; the operator's own, when they are replaced anyway.
-pub fn gateway_image<'a>(pinned: Option<&'a str>, live: Option<&ObservedDeployment>, template_digest: &str, own: &'a str) -> &'a str {
+/// The image of the gateway for this cluster: the pinned one, as long as nothing else of the JobManagers' pods changes,
+/// so that an upgrade of the operator does not restart them; the operator's own, when they are replaced anyway.
+pub fn gateway_image<'a>(
+    pinned: Option<&'a str>,
+    live: Option<&ObservedDeployment>,
+    template_digest: &str,
+    own: &'a str,
+) -> &'a str {
     let annotations = live.and_then(|deployment| deployment.metadata.annotations.as_ref());
-    let unchanged =
-        annotations.and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION)).is_some_and(|digest| digest == template_digest);
+    let unchanged = annotations
+        .and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION))
+        .is_some_and(|digest| digest == template_digest);
     pinned.filter(|_| unchanged).unwrap_or(own)
 }
 
-/// Signal that pods are replaced although nobody has changed the resource: an operator of another version builds them in another way.
+/// Signal that pods are replaced although nobody has changed the resource: an operator of another version builds them
+/// in another way.
 pub fn replaced_by_operator(
     before: &FlinkHaClusterStatus,
     generation: Option<i64>,
@@ -53,7 +60,8 @@ pub struct Role {
     pub deletion_cost: Option<&'static str>,
 }
 
-/// The roles of the pods that do not say so yet; the new leader's first, so that there is no moment in which it is cheap to delete.
+/// The roles of the pods that do not say so yet; the new leader's first, so that there is no moment in which it is
+/// cheap to delete.
 pub fn roles(observed: &Observed) -> Vec<Role> {
     let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
     let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
@@ -67,7 +75,8 @@ fn changed_role(pod: &Arc<ObservedPod>, holder: &str) -> Option<Role> {
     let labels = pod.metadata.labels.as_ref();
     let annotations = pod.metadata.annotations.as_ref();
     let says = labels.and_then(|labels| labels.get(ROLE_LABEL)).is_some_and(|role| role == label);
-    let costs = annotations.and_then(|annotations| annotations.get(DELETION_COST_ANNOTATION)).map(String::as_str) == deletion_cost;
+    let costs = annotations.and_then(|annotations| annotations.get(DELETION_COST_ANNOTATION)).map(String::as_str)
+        == deletion_cost;
     (!says || !costs).then(|| Role { pod: pod.name().to_owned(), label, deletion_cost })
 }
 
@@ -78,7 +87,8 @@ mod tests {
     use super::*;
 
     fn deployment(digest: &str) -> ObservedDeployment {
-        serde_json::from_value(json!({ "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } } })).unwrap_or_default()
+        serde_json::from_value(json!({ "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } } }))
+            .unwrap_or_default()
     }
 
     #[test]
@@ -100,7 +110,10 @@ mod tests {
         let live = deployment("old");
         let told = |generation, digest, own| replaced_by_operator(&before, Some(generation), Some(&live), digest, own);
         let news = told(3, "new", "flinkha:2").expect("news");
-        assert!(!news.warning && news.reason == "JobManagersReplaced" && news.message.contains("flinkha:1 with flinkha:2"), "{news:?}");
+        assert!(
+            !news.warning && news.reason == "JobManagersReplaced" && news.message.contains("flinkha:1 with flinkha:2"),
+            "{news:?}"
+        );
         assert_eq!(told(4, "new", "flinkha:2"), None, "the resource was changed, too");
         assert_eq!(told(3, "old", "flinkha:2"), None, "they stay");
         assert_eq!(told(3, "new", "flinkha:1"), None, "the operator is the same");
@@ -111,13 +124,19 @@ mod tests {
     fn a_new_leader_is_marked_before_the_old_one_is_unmarked_and_the_rest_is_left_alone() {
         let pod = |name: &str, role: &str, cost: Option<&str>| {
             let annotations = cost.map(|cost| json!({ DELETION_COST_ANNOTATION: cost })).unwrap_or(json!({}));
-            let pod = json!({ "metadata": { "name": name, "labels": { ROLE_LABEL: role }, "annotations": annotations } });
+            let pod =
+                json!({ "metadata": { "name": name, "labels": { ROLE_LABEL: role }, "annotations": annotations } });
             Arc::new(serde_json::from_value(pod).unwrap_or_default())
         };
-        let lease = serde_json::from_value(json!({ "metadata": {}, "spec": { "holderIdentity": "b" } })).unwrap_or_default();
+        let lease =
+            serde_json::from_value(json!({ "metadata": {}, "spec": { "holderIdentity": "b" } })).unwrap_or_default();
         let observed = Observed {
             lease: Some(Arc::new(lease)),
-            job_manager_pods: vec![pod("a", "leader", Some("100")), pod("b", "standby", None), pod("c", "standby", None)],
+            job_manager_pods: vec![
+                pod("a", "leader", Some("100")),
+                pod("b", "standby", None),
+                pod("c", "standby", None),
+            ],
             ..Observed::default()
         };
         assert_eq!(

@@ -38,7 +38,8 @@ pub enum Outcome {
     Refused(Cause),
 }
 
-/// The status that goes with what was observed. `before` is the status until now, and `now` the time of the transitions found.
+/// The status that goes with what was observed. `before` is the status until now, and `now` the time of the transitions
+/// found.
 pub fn status(
     resource: &FlinkHaCluster,
     desired: &Desired,
@@ -51,8 +52,10 @@ pub fn status(
     let name = resource.metadata.name.as_deref().unwrap_or_default();
     let (application, replicas) = (desired.application(), |asked| if desired.is_stopped() { 0 } else { asked });
     let election = Election::of(observed);
-    let job_managers = Group::of(name, JOB_MANAGER, replicas(desired.spec.job_manager.replicas), &observed.job_manager_pods);
-    let task_managers = Group::of(name, TASK_MANAGER, replicas(desired.spec.task_manager.replicas), &observed.task_manager_pods);
+    let job_managers =
+        Group::of(name, JOB_MANAGER, replicas(desired.spec.job_manager.replicas), &observed.job_manager_pods);
+    let task_managers =
+        Group::of(name, TASK_MANAGER, replicas(desired.spec.task_manager.replicas), &observed.task_manager_pods);
     let mut verdicts = vec![
         election.verdict(),
         ready(&election, &job_managers, &task_managers),
@@ -82,7 +85,10 @@ pub fn status(
             Outcome::Applied { gateway_image } => Some(gateway_image.clone()),
             Outcome::Refused(_) => before.gateway_image.clone(),
         },
-        conditions: verdicts.into_iter().map(|verdict| verdict.condition(&before.conditions, generation, now)).collect(),
+        conditions: verdicts
+            .into_iter()
+            .map(|verdict| verdict.condition(&before.conditions, generation, now))
+            .collect(),
     }
 }
 
@@ -104,7 +110,8 @@ impl Verdict {
             reason: self.reason,
             message: self.message,
             observed_generation: generation,
-            last_transition_time: unchanged.map_or_else(|| seconds(now), |condition| condition.last_transition_time.clone()),
+            last_transition_time: unchanged
+                .map_or_else(|| seconds(now), |condition| condition.last_transition_time.clone()),
         }
     }
 }
@@ -129,14 +136,18 @@ impl Election {
         self.record.term.as_ref().map_or(0, |term| term.number)
     }
 
-    /// The holder's JobManager leads: the gateway says so in the record of the change, once Flink has been granted leadership.
+    /// The holder's JobManager leads: the gateway says so in the record of the change, once Flink has been granted
+    /// leadership.
     fn granted(&self) -> bool {
         self.has_pod && self.record.change.as_ref().is_some_and(|change| change.to == self.record.holder)
     }
 
     fn leader(&self) -> Option<Leader> {
-        let leader =
-            || Leader { pod: self.record.holder.clone(), term: i64::try_from(self.term()).unwrap_or(i64::MAX), since: self.since.clone() };
+        let leader = || Leader {
+            pod: self.record.holder.clone(),
+            term: i64::try_from(self.term()).unwrap_or(i64::MAX),
+            since: self.since.clone(),
+        };
         self.has_pod.then(leader)
     }
 
@@ -156,11 +167,19 @@ impl Election {
         let (holds, reason, message) = if holder.is_empty() {
             (false, "NoLeader", "no JobManager is elected".to_owned())
         } else if !self.has_pod {
-            (false, "LeaderGone", format!("pod {holder}, which was elected, is gone, and its term runs out; or it has lost its labels"))
+            (
+                false,
+                "LeaderGone",
+                format!("pod {holder}, which was elected, is gone, and its term runs out; or it has lost its labels"),
+            )
         } else if self.granted() {
             (true, "LeaderElected", format!("{holder} leads in term {}", self.term()))
         } else {
-            (false, "TakingOver", format!("{holder} was elected in term {}; its JobManager is taking over", self.term()))
+            (
+                false,
+                "TakingOver",
+                format!("{holder} was elected in term {}; its JobManager is taking over", self.term()),
+            )
         };
         Verdict { kind: LEADER_ELECTED, holds, reason: reason.to_owned(), message }
     }
@@ -177,7 +196,12 @@ impl Group {
         let ready = count(pods.iter().filter(|pod| pod.is_ready()).count());
         let label = |(key, value): (String, Value)| format!("{key}={}", value.as_str().unwrap_or_default());
         let selector = build::selector(cluster, component).into_iter().map(label).collect::<Vec<_>>().join(",");
-        let members = Members { replicas: count(pods.len()), ready_replicas: ready, ready: format!("{ready}/{wanted}"), selector };
+        let members = Members {
+            replicas: count(pods.len()),
+            ready_replicas: ready,
+            ready: format!("{ready}/{wanted}"),
+            selector,
+        };
         Self { wanted, members }
     }
 
@@ -209,7 +233,11 @@ fn ready(election: &Election, job_managers: &Group, task_managers: &Group) -> Ve
     } else if job_managers.wanted > 1 && job_managers.members.ready_replicas < 2 {
         (false, "NoStandby", "no standby could take over if the leader failed".to_owned())
     } else {
-        (true, "Ready", format!("{} leads; {job} JobManagers and {task} TaskManagers are ready", election.record.holder))
+        (
+            true,
+            "Ready",
+            format!("{} leads; {job} JobManagers and {task} TaskManagers are ready", election.record.holder),
+        )
     };
     Verdict { kind: READY, holds, reason: reason.to_owned(), message }
 }
@@ -218,7 +246,11 @@ fn progressing(observed: &Observed, outcome: &Outcome, job_managers: &Group, tas
     let (holds, reason, message) = if let Outcome::Refused(_) = outcome {
         (false, "Refused", "the resource cannot be applied until it is changed; see Degraded".to_owned())
     } else if job_managers.is_rolling_out(observed.job_manager_deployment.as_deref()) {
-        (true, "JobManagersRollingOut", "JobManagers are being replaced, created or removed; the leader goes last".to_owned())
+        (
+            true,
+            "JobManagersRollingOut",
+            "JobManagers are being replaced, created or removed; the leader goes last".to_owned(),
+        )
     } else if task_managers.is_rolling_out(observed.task_manager_deployment.as_deref()) {
         (true, "TaskManagersRollingOut", "TaskManagers are being replaced, created or removed".to_owned())
     } else if !job_managers.is_complete() || !task_managers.is_complete() {
@@ -263,18 +295,22 @@ mod tests {
     use crate::cluster::tests as fixture;
 
     fn pod(name: &str, ready: &str) -> Arc<ObservedPod> {
-        let pod = json!({ "metadata": { "name": name }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } });
+        let pod =
+            json!({ "metadata": { "name": name }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } });
         Arc::new(serde_json::from_value(pod).unwrap_or_default())
     }
 
     fn deployment(replicas: i32) -> Option<Arc<ObservedDeployment>> {
         let status = json!({ "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas });
-        Some(Arc::new(serde_json::from_value(json!({ "metadata": { "generation": 1 }, "status": status })).unwrap_or_default()))
+        Some(Arc::new(
+            serde_json::from_value(json!({ "metadata": { "generation": 1 }, "status": status })).unwrap_or_default(),
+        ))
     }
 
     /// Three JobManagers and two TaskManagers, as the fixture asks for, and the Lease as given.
     fn observed(holder: &str, change: Value) -> Observed {
-        let annotations = json!({ "flinkha.dev/term": "3.uid.process.1-1", "flinkha.dev/last-change": change.to_string() });
+        let annotations =
+            json!({ "flinkha.dev/term": "3.uid.process.1-1", "flinkha.dev/last-change": change.to_string() });
         let lease = json!({ "metadata": { "annotations": annotations }, "spec": { "holderIdentity": holder } });
         Observed {
             lease: serde_json::from_value(lease).ok().map(Arc::new),
@@ -299,7 +335,11 @@ mod tests {
     }
 
     fn reasons(status: &FlinkHaClusterStatus) -> Vec<(&str, &str, &str)> {
-        status.conditions.iter().map(|condition| (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_str())).collect()
+        status
+            .conditions
+            .iter()
+            .map(|condition| (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_str()))
+            .collect()
     }
 
     #[test]
@@ -335,7 +375,10 @@ mod tests {
         observed.job_manager_pods = vec![pod("a", "True"), pod("b", "False")];
         assert_eq!(reasons(&of(&observed, &FlinkHaClusterStatus::default(), 0))[1], ("Ready", "False", "NoStandby"));
         observed.task_manager_pods.clear();
-        assert_eq!(reasons(&of(&observed, &FlinkHaClusterStatus::default(), 0))[1], ("Ready", "False", "TaskManagersNotReady"));
+        assert_eq!(
+            reasons(&of(&observed, &FlinkHaClusterStatus::default(), 0))[1],
+            ("Ready", "False", "TaskManagersNotReady")
+        );
     }
 
     #[test]
@@ -343,8 +386,10 @@ mod tests {
         let first = of(&observed("", change("", "")), &FlinkHaClusterStatus::default(), 10);
         let second = of(&observed("gone", change("", "")), &first, 20);
         let third = of(&observed("a", change("", "a")), &second, 30);
-        let times: Vec<i64> =
-            [&first, &second, &third].iter().map(|status| status.conditions[0].last_transition_time.0.as_second()).collect();
+        let times: Vec<i64> = [&first, &second, &third]
+            .iter()
+            .map(|status| status.conditions[0].last_transition_time.0.as_second())
+            .collect();
         assert_eq!(times, [10, 10, 30]);
     }
 
@@ -378,8 +423,7 @@ mod tests {
     #[test]
     fn two_clusters_that_share_a_directory_are_told_of_it() {
         let mut observed = observed("a", change("", "a"));
-        let ledger =
-            json!({ "metadata": {}, "data": { "haData": r#"{"state":"Shared","message":"another cluster uses it"}"#, "jobs": "[]" } });
+        let ledger = json!({ "metadata": {}, "data": { "haData": r#"{"state":"Shared","message":"another cluster uses it"}"#, "jobs": "[]" } });
         observed.ledger = serde_json::from_value(ledger).ok().map(Arc::new);
         let status = of(&observed, &FlinkHaClusterStatus::default(), 0);
         assert_eq!(reasons(&status)[3], ("Degraded", "True", "StorageShared"));

@@ -1,5 +1,5 @@
-//! Does a change of `spec.highAvailability` leave stored jobs behind? Flink looks for them only where its configuration says, and a JobManager that
-//! finds a pointer to a file of another directory ends its process.
+//! Does a change of `spec.highAvailability` leave stored jobs behind? Flink looks for them only where its configuration
+//! says, and a JobManager that finds a pointer to a file of another directory ends its process.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,8 @@ impl Place {
         }
     }
 
-    /// The field that differs from another place, with both values. Servers may come and go as long as one stays: another ensemble has none of them.
+    /// The field that differs from another place, with both values. Servers may come and go as long as one stays:
+    /// another ensemble has none of them.
     fn differs(&self, wanted: &Self) -> Option<(&'static str, String, String)> {
         let field = |field, from: &str, to: &str| Some((field, from.to_owned(), to.to_owned()));
         let directory = |uri: &str| uri.trim_end_matches('/').to_owned();
@@ -63,13 +64,19 @@ impl Place {
 }
 
 fn servers(quorum: &str) -> BTreeSet<String> {
-    let with_port = |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:{ZOOKEEPER_PORT}") };
+    let with_port =
+        |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:{ZOOKEEPER_PORT}") };
     quorum.split(',').map(with_port).collect()
 }
 
-/// Why this spec cannot be applied while jobs are stored elsewhere; `None` when it can. Jobs are stored where the ledger says. A ledger of an
-/// earlier version does not say it: then `deployed` counts, which is known of an application.
-pub fn left_behind(wanted: &FlinkHaClusterSpec, deployed: Option<&FlinkHaClusterSpec>, observed: &Observed) -> Option<Cause> {
+/// Why this spec cannot be applied while jobs are stored elsewhere; `None` when it can. Jobs are stored where the
+/// ledger says. A ledger of an earlier version does not say it: then `deployed` counts, which is known of an
+/// application.
+pub fn left_behind(
+    wanted: &FlinkHaClusterSpec,
+    deployed: Option<&FlinkHaClusterSpec>,
+    observed: &Observed,
+) -> Option<Cause> {
     let jobs: Vec<&Job> = observed.jobs().iter().filter(|job| job.is_stored()).collect();
     let noted = observed.ha_data().and_then(|ha_data| ha_data.place.clone());
     let stored_in = noted.or_else(|| deployed.map(|spec| Place::of(&spec.high_availability)))?;
@@ -81,7 +88,10 @@ pub fn left_behind(wanted: &FlinkHaClusterSpec, deployed: Option<&FlinkHaCluster
         "stop the job with a savepoint (spec.job.upgradeMode: savepoint, then spec.job.state: suspended), change it, and let it run again"
             .to_owned()
     } else {
-        format!("stop the jobs with savepoints (flink stop {}), change it, and start them from the savepoints", first.id)
+        format!(
+            "stop the jobs with savepoints (flink stop {}), change it, and start them from the savepoints",
+            first.id
+        )
     };
     let message = format!(
         "spec.highAvailability.{field}: it cannot change from {from} to {to} while jobs have their HA data there, because no JobManager would find \
@@ -127,12 +137,23 @@ mod tests {
         let refused = |jobs| left_behind(&moved, None, &observed(in_directory("file:///flink/ha"), jobs));
         let cause = refused(running()).unwrap_or_else(|| panic!("refused"));
         assert_eq!(cause.reason, "JobsStoredElsewhere");
-        for expected in ["spec.highAvailability.storageDir", "file:///flink/ha", "file:///flink/other", JOB, "set it back", "flink stop"] {
+        for expected in [
+            "spec.highAvailability.storageDir",
+            "file:///flink/ha",
+            "file:///flink/other",
+            JOB,
+            "set it back",
+            "flink stop",
+        ] {
             assert!(cause.message.contains(expected), "{expected} not in {}", cause.message);
         }
         assert_eq!(refused(json!([])), None);
         assert_eq!(refused(json!([{ "id": JOB, "state": "Finished", "ended": "2026-01-01T00:00:00Z" }])), None);
-        assert_eq!(refused(json!([{ "id": JOB, "state": "Unknown" }])), None, "it is stored nowhere, and this would never end");
+        assert_eq!(
+            refused(json!([{ "id": JOB, "state": "Unknown" }])),
+            None,
+            "it is stored nowhere, and this would never end"
+        );
         let same = spec(|one| one.storage_dir = "file:///flink/ha/".to_owned());
         assert_eq!(left_behind(&same, None, &observed(in_directory("file:///flink/ha"), running())), None);
     }
@@ -158,13 +179,21 @@ mod tests {
     fn the_place_of_pointers_counts_like_the_directory() {
         let on_zookeeper = fixture::on_zookeeper().spec;
         let at = |place: Value| left_behind(&on_zookeeper, None, &observed(json!({ "place": place }), running()));
-        let place = |quorum: &str, root: &str| json!({ "storageDir": "file:///flink/ha", "quorum": quorum, "rootPath": root });
+        let place =
+            |quorum: &str, root: &str| json!({ "storageDir": "file:///flink/ha", "quorum": quorum, "rootPath": root });
         assert_eq!(at(place("zk-0,zk-1:2181", "/flink")), None, "a server has come");
         let told = |place| at(place).map(|cause| cause.message).unwrap_or_default();
-        assert!(told(json!({ "storageDir": "file:///flink/ha" })).contains("provider: it cannot change from Kubernetes to ZooKeeper"));
+        assert!(
+            told(json!({ "storageDir": "file:///flink/ha" }))
+                .contains("provider: it cannot change from Kubernetes to ZooKeeper")
+        );
         assert!(told(place("other:2181", "/flink")).contains("zookeeper.quorum"));
         assert!(told(place("zk-0:2181", "/elsewhere")).contains("zookeeper.rootPath"));
-        let on_kubernetes = left_behind(&fixture::cluster().spec, None, &observed(json!({ "place": place("zk-0", "/flink") }), running()));
+        let on_kubernetes = left_behind(
+            &fixture::cluster().spec,
+            None,
+            &observed(json!({ "place": place("zk-0", "/flink") }), running()),
+        );
         assert!(on_kubernetes.is_some_and(|cause| cause.message.contains("from ZooKeeper to Kubernetes")));
     }
 }

@@ -24,8 +24,11 @@ pub fn switchover(wanted: &str, provider: Provider, observed: &Observed) -> Swit
     }
     let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
     let leader = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-    let refuse = |why: String| Switchover::Refuse { why: format!("{SWITCHOVER_ANNOTATION}: {why}; leadership stays where it is") };
-    let is_standby = |name: &str| name != leader && observed.job_manager_pods.iter().any(|pod| pod.name() == name && pod.is_ready());
+    let refuse = |why: String| Switchover::Refuse {
+        why: format!("{SWITCHOVER_ANNOTATION}: {why}; leadership stays where it is"),
+    };
+    let is_standby =
+        |name: &str| name != leader && observed.job_manager_pods.iter().any(|pod| pod.name() == name && pod.is_ready());
     if leader.is_empty() {
         refuse("no JobManager leads now".to_owned())
     } else if wanted == leader {
@@ -52,7 +55,8 @@ mod tests {
             let pod = json!({ "metadata": { "name": name }, "status": { "conditions": [{ "type": "Ready", "status": ready, "reason": "", "message": "" }] } });
             Arc::new(serde_json::from_value(pod).unwrap_or_default())
         };
-        let lease = serde_json::from_value(json!({ "metadata": {}, "spec": { "holderIdentity": "a" } })).unwrap_or_default();
+        let lease =
+            serde_json::from_value(json!({ "metadata": {}, "spec": { "holderIdentity": "a" } })).unwrap_or_default();
         Observed {
             lease: Some(Arc::new(lease)),
             job_manager_pods: vec![pod("a", "True"), pod("b", "True"), pod("c", "False")],
@@ -64,7 +68,9 @@ mod tests {
     fn only_a_standby_that_is_ready_is_asked() {
         assert_eq!(switchover("b", Provider::Kubernetes, &observed()), Switchover::Ask { to: "b".to_owned() });
         assert_eq!(switchover("any", Provider::Kubernetes, &observed()), Switchover::Ask { to: "any".to_owned() });
-        for (wanted, why) in [("a", "a leads already"), ("c", "c is no standby that is ready"), ("d", "d is no standby that is ready")] {
+        for (wanted, why) in
+            [("a", "a leads already"), ("c", "c is no standby that is ready"), ("d", "d is no standby that is ready")]
+        {
             let Switchover::Refuse { why: told } = switchover(wanted, Provider::Kubernetes, &observed()) else {
                 panic!("{wanted} was not refused")
             };

@@ -48,11 +48,16 @@ pub fn cluster() -> Cluster {
 /// The same as an application.
 pub fn application() -> Cluster {
     let mut resource = resource();
-    let job =
-        json!({ "jarURI": "https://example.org/app.jar", "entryClass": "org.example.App", "args": ["--input", "a b"], "parallelism": 4 });
-    resource.spec.job = Some(serde_json::from_value(job).unwrap_or_else(|error| panic!("the fixture is wrong: {error}")));
-    let run =
-        Run { job_id: "0".repeat(32), version: "v1".to_owned(), start: 1, restored_from: Some("file:///s".to_owned()), ..Run::default() };
+    let job = json!({ "jarURI": "https://example.org/app.jar", "entryClass": "org.example.App", "args": ["--input", "a b"], "parallelism": 4 });
+    resource.spec.job =
+        Some(serde_json::from_value(job).unwrap_or_else(|error| panic!("the fixture is wrong: {error}")));
+    let run = Run {
+        job_id: "0".repeat(32),
+        version: "v1".to_owned(),
+        start: 1,
+        restored_from: Some("file:///s".to_owned()),
+        ..Run::default()
+    };
     let cluster = validate::validate(&resource).unwrap_or_else(|problems| panic!("the fixture is wrong: {problems:?}"));
     Cluster { run: Some(run), ..cluster }
 }
@@ -60,8 +65,8 @@ pub fn application() -> Cluster {
 /// The same with ZooKeeper.
 pub fn on_zookeeper() -> Cluster {
     let mut cluster = cluster();
-    let json =
-        json!({ "provider": "ZooKeeper", "storageDir": "file:///flink/ha", "zookeeper": { "quorum": "zk-0:2181,zk-1:2181,zk-2:2181" } });
-    cluster.spec.high_availability = serde_json::from_value(json).unwrap_or_else(|error| panic!("the fixture is wrong: {error}"));
+    let json = json!({ "provider": "ZooKeeper", "storageDir": "file:///flink/ha", "zookeeper": { "quorum": "zk-0:2181,zk-1:2181,zk-2:2181" } });
+    cluster.spec.high_availability =
+        serde_json::from_value(json).unwrap_or_else(|error| panic!("the fixture is wrong: {error}"));
     cluster
 }

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::api::application::UpgradeMode;
 use crate::api::names::{
-    CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, MANAGED_BY_LABEL, PEERS_VOLUME,
+    CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, MANAGED_BY_LABEL,
+    PEERS_VOLUME,
 };
 use crate::api::owned::{self, RESERVED_PREFIX};
 use crate::api::v1alpha1::{Provider, Resources};
@@ -44,7 +45,10 @@ pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Vec<Problem>> {
     problems.application(spec);
     let high_availability = &spec.high_availability;
     if (high_availability.provider == Provider::ZooKeeper) != high_availability.zookeeper.is_some() {
-        problems.add("spec.highAvailability.zookeeper".to_owned(), "it goes with provider ZooKeeper, and only with it".to_owned());
+        problems.add(
+            "spec.highAvailability.zookeeper".to_owned(),
+            "it goes with provider ZooKeeper, and only with it".to_owned(),
+        );
     }
     let metadata = &resource.metadata;
     let (Some(name), Some(namespace), Some(uid)) = (&metadata.name, &metadata.namespace, &metadata.uid) else {
@@ -52,7 +56,13 @@ pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Vec<Problem>> {
         return Err(problems.0);
     };
     if problems.0.is_empty() {
-        Ok(Cluster { name: name.clone(), namespace: namespace.clone(), uid: uid.clone(), spec: spec.clone(), run: None })
+        Ok(Cluster {
+            name: name.clone(),
+            namespace: namespace.clone(),
+            uid: uid.clone(),
+            spec: spec.clone(),
+            run: None,
+        })
     } else {
         Err(problems.0)
     }
@@ -73,7 +83,8 @@ impl Problems {
 
     fn application(&mut self, spec: &FlinkHaClusterSpec) {
         let Some(job) = &spec.job else { return };
-        let needs_savepoints = job.upgrade_mode == UpgradeMode::Savepoint || job.savepoint_trigger_nonce.is_some_and(|nonce| nonce != 0);
+        let needs_savepoints =
+            job.upgrade_mode == UpgradeMode::Savepoint || job.savepoint_trigger_nonce.is_some_and(|nonce| nonce != 0);
         if needs_savepoints && savepoint_directory(spec).is_none() {
             self.add(
                 "spec.job".to_owned(),
@@ -93,7 +104,9 @@ impl Problems {
     fn pod_template(&mut self, field: &str, template: &Value) {
         for kind in ["labels", "annotations"] {
             for key in template["metadata"][kind].as_object().into_iter().flatten().map(|(key, _)| key) {
-                if key.starts_with(RESERVED_PREFIX) || [MANAGED_BY_LABEL, CLUSTER_LABEL, COMPONENT_LABEL].contains(&key.as_str()) {
+                if key.starts_with(RESERVED_PREFIX)
+                    || [MANAGED_BY_LABEL, CLUSTER_LABEL, COMPONENT_LABEL].contains(&key.as_str())
+                {
                     self.add(
                         format!("{field}.metadata.{kind}"),
                         format!("{key} is owned by the operator, which finds its pods by it; remove it"),
@@ -118,8 +131,8 @@ impl Problems {
             );
         }
         for list in ["containers", "initContainers"] {
-            for (container, mount) in
-                named(&spec[list]).flat_map(|(name, container)| named(&container["volumeMounts"]).map(move |mount| (name, mount.0)))
+            for (container, mount) in named(&spec[list])
+                .flat_map(|(name, container)| named(&container["volumeMounts"]).map(move |mount| (name, mount.0)))
             {
                 if [PEERS_VOLUME, HAND_OVER_VOLUME].contains(&mount) {
                     self.add(
@@ -142,7 +155,8 @@ impl Problems {
             self.add(format!("{field}.env"), format!("{name} is owned by the operator; remove it"));
         }
         for user in ["runAsUser", "runAsGroup"].iter().filter(|user| !container["securityContext"][**user].is_null()) {
-            let reason = "must be the gateway's, which watches Flink's process; set it in the pod's securityContext instead";
+            let reason =
+                "must be the gateway's, which watches Flink's process; set it in the pod's securityContext instead";
             self.add(format!("{field}.securityContext.{user}"), reason.to_owned());
         }
     }
@@ -229,18 +243,28 @@ mod tests {
     #[test]
     fn savepoints_need_a_directory() {
         let found = problems(|resource| {
-            let job = serde_json::from_value(json!({ "jarURI": "local:///a.jar", "upgradeMode": "savepoint", "sha256": "x" }));
+            let job = serde_json::from_value(
+                json!({ "jarURI": "local:///a.jar", "upgradeMode": "savepoint", "sha256": "x" }),
+            );
             resource.spec.job = Some(job.unwrap_or_else(|error| panic!("{error}")));
         });
         assert_eq!(found.len(), 2, "{found:#?}");
-        assert!(found[0].contains("execution.checkpointing.savepoint-dir") && found[1].starts_with("spec.job.sha256"), "{found:#?}");
+        assert!(
+            found[0].contains("execution.checkpointing.savepoint-dir") && found[1].starts_with("spec.job.sha256"),
+            "{found:#?}"
+        );
     }
 
     #[test]
     fn an_owned_key_and_a_wrong_amount_of_memory_are_refused() {
         let found = problems(|resource| {
             resource.spec.flink_configuration.insert("rest.port".to_owned(), crate::api::v1alpha1::Scalar::Number(1));
-            resource.spec.task_manager.resources.limits.insert("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("much".to_owned()));
+            resource
+                .spec
+                .task_manager
+                .resources
+                .limits
+                .insert("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("much".to_owned()));
         });
         assert_eq!(found.len(), 2, "{found:#?}");
         assert!(found[0].starts_with("spec.flinkConfiguration: the key rest.port is an address or port"), "{found:#?}");

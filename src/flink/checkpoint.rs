@@ -1,16 +1,21 @@
-//! Files `completedCheckpoint*` of the HA storage directory: Java-serialised `CompletedCheckpoint` objects. Only one thing is read of
-//! them, the job that they belong to, and only where it stands exactly as Java's serialisation writes it.
+//! Files `completedCheckpoint*` of the HA storage directory: Java-serialised `CompletedCheckpoint` objects. Only one
+//! thing is read of them, the job that they belong to, and only where it stands exactly as Java's serialisation writes
+//! it.
 
-/// How such a file's name begins (`DefaultCompletedCheckpointStoreUtils`, `ZooKeeperUtils.HA_STORAGE_COMPLETED_CHECKPOINT`; 1.15 to 2.3).
+/// How such a file's name begins (`DefaultCompletedCheckpointStoreUtils`,
+/// `ZooKeeperUtils.HA_STORAGE_COMPLETED_CHECKPOINT`; 1.15 to 2.3).
 pub const FILE_PREFIX: &str = "completedCheckpoint";
 
 const JOB_ID: &[u8] = b"org.apache.flink.api.common.JobID";
-/// Class descriptor of `AbstractID` behind its serialVersionUID: serialisable, two long fields, end of annotations, no super class.
+/// Class descriptor of `AbstractID` behind its serialVersionUID: serialisable, two long fields, end of annotations, no
+/// super class.
 const FIELDS: &[u8] = b"\x02\x00\x02J\x00\tlowerPartJ\x00\tupperPartxp";
-/// `\x02\x00\x00xr\x00 ` and the name `org.apache.flink.util.AbstractID`, each with a serialVersionUID of 8 bytes before and behind.
+/// `\x02\x00\x00xr\x00 ` and the name `org.apache.flink.util.AbstractID`, each with a serialVersionUID of 8 bytes
+/// before and behind.
 const BETWEEN: usize = 8 + 7 + 32 + 8;
 
-/// The job of a completed checkpoint, 32 hex digits. `None` when the file is not what Flink writes: then nothing is known of it.
+/// The job of a completed checkpoint, 32 hex digits. `None` when the file is not what Flink writes: then nothing is
+/// known of it.
 pub fn job(bytes: &[u8]) -> Option<String> {
     // The job is the first object field, so the first JobID is the checkpoint's own.
     let start = bytes.windows(JOB_ID.len()).position(|window| window == JOB_ID)? + JOB_ID.len() + BETWEEN;
@@ -18,15 +23,20 @@ pub fn job(bytes: &[u8]) -> Option<String> {
     Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// How the file of a checkpoint in the user's own directory ends (`AbstractFsCheckpointStorageAccess.METADATA_FILE_NAME`).
+/// How the file of a checkpoint in the user's own directory ends
+/// (`AbstractFsCheckpointStorageAccess.METADATA_FILE_NAME`).
 const METADATA: &[u8] = b"/_metadata";
 /// Longest path that is looked for.
 const PATH: usize = 4096;
 
-/// Where the checkpoint itself is: the directory of its metadata, from which Flink can restore a job without HA data. `None` when the job keeps its
-/// checkpoints nowhere but in HA data, or when the file does not say it exactly once.
+/// Where the checkpoint itself is: the directory of its metadata, from which Flink can restore a job without HA data.
+/// `None` when the job keeps its checkpoints nowhere but in HA data, or when the file does not say it exactly once.
 pub fn location(bytes: &[u8]) -> Option<String> {
-    let ends = bytes.windows(METADATA.len()).enumerate().filter(|(_, window)| *window == METADATA).map(|(at, _)| at + METADATA.len());
+    let ends = bytes
+        .windows(METADATA.len())
+        .enumerate()
+        .filter(|(_, window)| *window == METADATA)
+        .map(|(at, _)| at + METADATA.len());
     let mut found: Vec<String> = ends.filter_map(|end| string_to(bytes, end)).collect();
     found.sort();
     found.dedup();
@@ -55,14 +65,19 @@ mod tests {
         let path = b"t\x00\x1cfile:/checkpoints/chk-7/_meta";
         let whole = [&b"xx"[..], b"t\x00\x21file:/checkpoints/chk-7/_metadata", b"yy"].concat();
         assert_eq!(location(&whole).as_deref(), Some("file:/checkpoints/chk-7"));
-        assert_eq!(location(&[whole.clone(), whole.clone()].concat()).as_deref(), Some("file:/checkpoints/chk-7"), "the same twice");
+        assert_eq!(
+            location(&[whole.clone(), whole.clone()].concat()).as_deref(),
+            Some("file:/checkpoints/chk-7"),
+            "the same twice"
+        );
         let other = [&whole[..], b"t\x00\x21file:/checkpoints/chk-8/_metadata"].concat();
         assert_eq!(location(&other), None, "which one is not known");
         assert_eq!(location(path), None);
     }
 
     /// As Flink 2.3.0 wrote it.
-    const WRITTEN: &[u8] = b"\xac\xed\x00\x05sr\x00!org.apache.flink.api.common.JobID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00xr\x00 \
+    const WRITTEN: &[u8] =
+        b"\xac\xed\x00\x05sr\x00!org.apache.flink.api.common.JobID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00xr\x00 \
         org.apache.flink.util.AbstractID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x02J\x00\tlowerPartJ\x00\tupperPartxp\
         \x0eE\x19\xcf\xf0\x1b<\xb1\xd4l\xee\xfb\xba1\xd9\xaesr\x00\x1f";
 

@@ -1,6 +1,7 @@
 //! Flink's configuration: the keys that high availability needs, and how a `config.yaml` is written.
 //!
-//! Not here: which values a cluster gets ([`crate::cluster::build`]) and which keys users may not set ([`crate::api::owned`]).
+//! Not here: which values a cluster gets ([`crate::cluster::build`]) and which keys users may not set
+//! ([`crate::api::owned`]).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,8 +12,9 @@ pub const FILE: &str = "config.yaml";
 /// Flink's configuration, key by key.
 pub type Configuration = BTreeMap<String, String>;
 
-/// Writes a configuration as flat YAML, one key a line. Flink flattens nested keys in the order of the file and lets the last one win, so that
-/// these lines may follow a nested file (`YamlParserUtils` and `GlobalConfiguration`; tried with 1.20.5 and 2.3.0).
+/// Writes a configuration as flat YAML, one key a line. Flink flattens nested keys in the order of the file and lets
+/// the last one win, so that these lines may follow a nested file (`YamlParserUtils` and `GlobalConfiguration`; tried
+/// with 1.20.5 and 2.3.0).
 pub fn render(configuration: &Configuration) -> String {
     configuration.iter().fold(String::new(), |mut yaml, (key, value)| {
         // Writing to a String cannot fail.
@@ -34,18 +36,21 @@ pub fn parse(text: &str) -> Result<Configuration, serde_yaml::Error> {
     values.into_iter().map(|(key, value)| Ok((key, text(value)?))).collect()
 }
 
-/// How long a suspended connection is tolerated, in per cent of the session's time-out (`HighAvailabilityOptions`, Flink 1.16 to 2.3).
+/// How long a suspended connection is tolerated, in per cent of the session's time-out (`HighAvailabilityOptions`,
+/// Flink 1.16 to 2.3).
 pub const SIMULATED_EXPIRATION: &str = "high-availability.zookeeper.client.simulated-session-expiration-percent";
 
-/// The same of a TaskManager. It leads nothing, and drops its job when the time is over. Of three servers its client may try one that is silent, for a third of the
-/// session's time-out (`ClientCnxn.connectTimeout`, ZooKeeper 3.5 to 3.9), before it comes to one that answers.
+/// The same of a TaskManager. It leads nothing, and drops its job when the time is over. Of three servers its client
+/// may try one that is silent, for a third of the session's time-out (`ClientCnxn.connectTimeout`, ZooKeeper 3.5 to
+/// 3.9), before it comes to one that answers.
 pub const TASK_MANAGERS_EXPIRATION: &str = "100";
 
-/// Flink's ZooKeeper client as a gateway stands beside it: what goes for JobManagers and TaskManagers alike (`HighAvailabilityOptions`, Flink 1.20 to 2.3).
+/// Flink's ZooKeeper client as a gateway stands beside it: what goes for JobManagers and TaskManagers alike
+/// (`HighAvailabilityOptions`, Flink 1.20 to 2.3).
 ///
-/// A lost server is no reason to stop leading: the client reaches the next one within a second. So a suspended connection is tolerated, and
-/// leadership ends when it has been suspended for a third of the session's time-out: a server that falls silent is noticed after half of it, so the
-/// leader stops before the quorum lets the session expire.
+/// A lost server is no reason to stop leading: the client reaches the next one within a second. So a suspended
+/// connection is tolerated, and leadership ends when it has been suspended for a third of the session's time-out: a
+/// server that falls silent is noticed after half of it, so the leader stops before the quorum lets the session expire.
 pub fn zookeeper<'a>(session_timeout: &'a str, connection_timeout: &'a str) -> [(&'static str, &'a str); 5] {
     [
         ("high-availability.zookeeper.client.session-timeout", session_timeout),
@@ -88,7 +93,8 @@ mod tests {
             ("multi.line", "a\nb: c"),
             ("odd: key", "#"),
         ];
-        let written = render(&configuration.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
+        let written =
+            render(&configuration.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
         let read = parse(&written).expect("YAML");
         for (key, value) in configuration {
             assert_eq!(read[key], value, "{key}");

@@ -1,10 +1,11 @@
-//! SASL's mechanism DIGEST-MD5 (RFC 2831) as a client speaks it to ZooKeeper: the first authentication of a connection, quality of protection `auth`, no
-//! identity but the user's own. What is random comes in as an argument.
+//! SASL's mechanism DIGEST-MD5 (RFC 2831) as a client speaks it to ZooKeeper: the first authentication of a connection,
+//! quality of protection `auth`, no identity but the user's own. What is random comes in as an argument.
 
 use md5::{Digest, Md5};
 
-/// `<protocol>/<server name>`, the same for every ZooKeeper server (`org.apache.zookeeper.util.SecurityUtils.createSaslClient` and
-/// `org.apache.zookeeper.server.ZooKeeperSaslServer`, ZooKeeper 3.4 to 3.9).
+/// `<protocol>/<server name>`, the same for every ZooKeeper server
+/// (`org.apache.zookeeper.util.SecurityUtils.createSaslClient` and `org.apache.zookeeper.server.ZooKeeperSaslServer`,
+/// ZooKeeper 3.4 to 3.9).
 pub const ZOOKEEPER: &str = "zookeeper/zk-sasl-md5";
 
 /// RFC 2831 2.1.1: a longer challenge is none.
@@ -46,14 +47,16 @@ pub fn answer(challenge: &[u8], login: Login<'_>, nonce: &str) -> Result<Answer,
     if !named("qop").unwrap_or("auth").split(',').any(|one| one.trim() == "auth") {
         return Err("it does not offer the quality of protection auth");
     }
-    let secret = Md5::digest([&octets(login.username)[..], b":", &octets(realm), b":", &octets(login.password)].concat());
+    let secret =
+        Md5::digest([&octets(login.username)[..], b":", &octets(realm), b":", &octets(login.password)].concat());
     let session = hex(&Md5::digest([&secret[..], b":", theirs.as_bytes(), b":", nonce.as_bytes()].concat()));
     // RFC 2831 2.1.2.1 and 2.1.3: the two sides differ in one word.
     let response = |word: &str| {
         let what = hex(&Md5::digest(format!("{word}:{}", login.service)));
         hex(&Md5::digest(format!("{session}:{theirs}:00000001:{nonce}:auth:{what}")))
     };
-    let (username, realm, theirs, service) = (quoted(login.username), quoted(realm), quoted(theirs), quoted(login.service));
+    let (username, realm, theirs, service) =
+        (quoted(login.username), quoted(realm), quoted(theirs), quoted(login.service));
     let token = format!(
         "charset=utf-8,username={username},realm={realm},nonce={theirs},nc=00000001,cnonce={},digest-uri={service},response={},qop=auth",
         quoted(nonce),
@@ -111,7 +114,10 @@ fn quoted(text: &str) -> String {
 
 /// RFC 2831 2.1.2.1: what can be said in ISO 8859-1 is hashed so, even where everything is sent in UTF-8.
 fn octets(text: &str) -> Vec<u8> {
-    text.chars().map(|character| u8::try_from(character).ok()).collect::<Option<Vec<u8>>>().unwrap_or_else(|| text.as_bytes().to_vec())
+    text.chars()
+        .map(|character| u8::try_from(character).ok())
+        .collect::<Option<Vec<u8>>>()
+        .unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -150,7 +156,9 @@ mod tests {
         let (said_to_acap, answer) = response(acap, login("acap/elwood.innosoft.com"), "OA9BSuZWMSpW8m");
         assert_eq!(said_to_acap, "6084c6db3fede7352c551284490fd0fc");
         assert!(answer.is_known_to(b"rspauth=2f0b3d7c3c2e486600ef710726aa2eae"));
-        for other in ["rspauth=ea40f60335c427b5527b84dbabcdfffd", "rspauth=", "", "\"", "2f0b3d7c3c2e486600ef710726aa2eae"] {
+        for other in
+            ["rspauth=ea40f60335c427b5527b84dbabcdfffd", "rspauth=", "", "\"", "2f0b3d7c3c2e486600ef710726aa2eae"]
+        {
             assert!(!answer.is_known_to(other.as_bytes()), "{other}");
         }
     }
@@ -181,7 +189,9 @@ mod tests {
         let login = Login { username: r#"one\"two"#, password: "p", service: ZOOKEEPER };
         let (_, answer) = response(challenge, login, "c");
         let said = said(&answer);
-        for (key, value) in [("username", r#"one\"two"#), ("realm", r#"a "b""#), ("nonce", "1,2=3"), ("digest-uri", ZOOKEEPER)] {
+        for (key, value) in
+            [("username", r#"one\"two"#), ("realm", r#"a "b""#), ("nonce", "1,2=3"), ("digest-uri", ZOOKEEPER)]
+        {
             assert!(said.contains(&(key.to_owned(), value.to_owned())), "{key}: {said:?}");
         }
     }

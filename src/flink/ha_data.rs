@@ -44,7 +44,8 @@ pub fn is_checkpoint(key: &str) -> bool {
     key.starts_with("checkpointID-")
 }
 
-/// Prefix of the keys of the cluster ConfigMap under which a leader publishes the address of each of its components (Flink >= 1.15).
+/// Prefix of the keys of the cluster ConfigMap under which a leader publishes the address of each of its components
+/// (Flink >= 1.15).
 const LEADER_KEY: &str = "org.apache.flink.k8s.leader.";
 
 /// Keys of the cluster ConfigMap with the addresses of a leader's components.

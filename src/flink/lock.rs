@@ -1,5 +1,5 @@
-//! Flink's leader lock: a JSON record in an annotation of the cluster ConfigMap, written by the fabric8 client inside the JVM
-//! (`io.fabric8.kubernetes.client.extended.leaderelection.resourcelock.LeaderElectionRecord`).
+//! Flink's leader lock: a JSON record in an annotation of the cluster ConfigMap, written by the fabric8 client inside
+//! the JVM (`io.fabric8.kubernetes.client.extended.leaderelection.resourcelock.LeaderElectionRecord`).
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -41,7 +41,8 @@ impl Held {
         Some(Self { holder, acquired: time("acquireTime"), renewed: time("renewTime") })
     }
 
-    /// Whether its holder has renewed it since it was taken: fabric8's elector writes both times alike when it takes a lock.
+    /// Whether its holder has renewed it since it was taken: fabric8's elector writes both times alike when it takes a
+    /// lock.
     pub fn was_renewed(&self) -> bool {
         self.acquired != self.renewed
     }

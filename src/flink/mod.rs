@@ -1,5 +1,5 @@
-//! The bytes that Flink defines, and nothing that we decide: its configuration, its lock record, its HA data, its result stores. And what is
-//! needed of the protocol of the ZooKeeper servers that it goes to.
+//! The bytes that Flink defines, and nothing that we decide: its configuration, its lock record, its HA data, its
+//! result stores. And what is needed of the protocol of the ZooKeeper servers that it goes to.
 
 pub mod checkpoint;
 pub mod config;

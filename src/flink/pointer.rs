@@ -1,6 +1,6 @@
-//! Pointers: what Flink keeps in ConfigMaps (base64) and znodes instead of the data itself. Each is a Java-serialised state handle
-//! (`KubernetesStateHandleStore.StateHandleWithDeleteMarker`, `RetrievableStreamStateHandle`, `FileStateHandle`, `Path`; 1.15 to 2.3) that
-//! names one file by its URI.
+//! Pointers: what Flink keeps in ConfigMaps (base64) and znodes instead of the data itself. Each is a Java-serialised
+//! state handle (`KubernetesStateHandleStore.StateHandleWithDeleteMarker`, `RetrievableStreamStateHandle`,
+//! `FileStateHandle`, `Path`; 1.15 to 2.3) that names one file by its URI.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -25,7 +25,8 @@ pub fn file_of(bytes: &[u8]) -> Result<String, Unreadable> {
     }
 }
 
-/// The last part of a URI's path. Names of HA files end in twelve random hex digits, so a name is as good as the whole path.
+/// The last part of a URI's path. Names of HA files end in twelve random hex digits, so a name is as good as the whole
+/// path.
 pub fn name(uri: &str) -> &str {
     uri.rsplit('/').next().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Entries of Flink's result stores: what a job (FLIP-194, Flink ≥ 1.15) or an application (Flink ≥ 2.3) came to.
 //!
-//! `<id>_DIRTY.json` is written when the end is reached and before Flink cleans up; it becomes `<id>.json` when Flink has cleaned up
-//! (`FileSystemJobResultStore`, with `delete-on-commit: false`). The absence of an entry proves nothing.
+//! `<id>_DIRTY.json` is written when the end is reached and before Flink cleans up; it becomes `<id>.json` when Flink
+//! has cleaned up (`FileSystemJobResultStore`, with `delete-on-commit: false`). The absence of an entry proves nothing.
 
 use serde_json::Value;
 
@@ -74,7 +74,13 @@ pub fn entry(store: Store, file_name: &str, content: &str) -> Option<Entry> {
     let (id, dirty) = stem.strip_suffix("_DIRTY").map_or((stem, false), |id| (id, true));
     let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let json = serde_json::from_str(content);
-    is_id.then(|| Entry { store, id: id.to_owned(), dirty, torn: json.is_err(), outcome: json.ok().and_then(|json| outcome(id, &json)) })
+    is_id.then(|| Entry {
+        store,
+        id: id.to_owned(),
+        dirty,
+        torn: json.is_err(),
+        outcome: json.ok().and_then(|json| outcome(id, &json)),
+    })
 }
 
 fn outcome(id: &str, json: &Value) -> Option<Outcome> {
@@ -122,9 +128,14 @@ mod tests {
         );
         let read = entry(Store::Job, &format!("{ID}.json"), &old).expect("an entry");
         assert_eq!((read.dirty, read.outcome), (false, Some(Outcome { state: "Canceled", ..Outcome::default() })));
-        let new = format!(r#"{{"result":{{"application-id":"{ID}","application-state":"FINISHED","application-name":"a"}},"version":1}}"#);
+        let new = format!(
+            r#"{{"result":{{"application-id":"{ID}","application-state":"FINISHED","application-name":"a"}},"version":1}}"#
+        );
         let read = entry(Store::Application, &format!("{ID}_DIRTY.json"), &new).expect("an entry");
-        assert_eq!((read.dirty, read.outcome), (true, Some(Outcome { name: "a".into(), state: "Finished", ..Outcome::default() })));
+        assert_eq!(
+            (read.dirty, read.outcome),
+            (true, Some(Outcome { name: "a".into(), state: "Finished", ..Outcome::default() }))
+        );
     }
 
     #[test]

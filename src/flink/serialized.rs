@@ -1,5 +1,6 @@
-//! A bounded reader of Java's serialisation (Java Object Serialization Specification, chapter 6), as far as Flink's state handles need it:
-//! it walks a stream and tells the strings in fields of a wanted class. It builds no objects, never panics and never reads on beyond what it does not understand.
+//! A bounded reader of Java's serialisation (Java Object Serialization Specification, chapter 6), as far as Flink's
+//! state handles need it: it walks a stream and tells the strings in fields of a wanted class. It builds no objects,
+//! never panics and never reads on beyond what it does not understand.
 
 /// Deeper nesting, more handles or longer input than any state handle has: one takes some 700 bytes.
 const DEPTH: usize = 32;

@@ -1,9 +1,11 @@
-//! Requests of a JVM to ZooKeeper, as far as two questions need it: does this one store the plan of a job that has ended, and does it remove the
-//! whole cluster? All others are passed on unread (`org.apache.zookeeper.proto.RequestHeader`, `ZooDefs.OpCode`, ZooKeeper 3.5 to 3.9;
-//! `ZooKeeperStateHandleStore.writeStoreHandleTransactionally` and `ZooKeeperLeaderElectionHaServices.internalCleanup`, Flink 1.20 to 2.3).
+//! Requests of a JVM to ZooKeeper, as far as two questions need it: does this one store the plan of a job that has
+//! ended, and does it remove the whole cluster? All others are passed on unread
+//! (`org.apache.zookeeper.proto.RequestHeader`, `ZooDefs.OpCode`, ZooKeeper 3.5 to 3.9;
+//! `ZooKeeperStateHandleStore.writeStoreHandleTransactionally` and `ZooKeeperLeaderElectionHaServices.internalCleanup`,
+//! Flink 1.20 to 2.3).
 //!
-//! Such a request is not answered here, because answers come in the order of requests. It is passed on with a path that is none, so that the server
-//! itself refuses it (`BADARGUMENTS`), and with it the whole transaction.
+//! Such a request is not answered here, because answers come in the order of requests. It is passed on with a path that
+//! is none, so that the server itself refuses it (`BADARGUMENTS`), and with it the whole transaction.
 
 use super::zookeeper::{HEADER, PLANS, Paths, is_id};
 
@@ -149,9 +151,9 @@ pub fn refuse(request: &mut [u8], named: &Named) {
     }
 }
 
-/// If a removing request is for the cluster's znode, makes it one that the server refuses. Flink asks for that when it ends its own cluster, and removes
-/// what is below when it hears that something is; told anything else it leaves all as it is, and its files too (`AbstractHaServices.cleanupAllData`,
-/// `DeleteBuilderImpl.pathInForeground` of Curator 5).
+/// If a removing request is for the cluster's znode, makes it one that the server refuses. Flink asks for that when it
+/// ends its own cluster, and removes what is below when it hears that something is; told anything else it leaves all as
+/// it is, and its files too (`AbstractHaServices.cleanupAllData`, `DeleteBuilderImpl.pathInForeground` of Curator 5).
 pub fn refuse_removal_of_all(request: &mut [u8], paths: &Paths) -> bool {
     let (length, path) = (BEGIN, BEGIN + 4);
     let end = path + number(request, length) as usize;
@@ -180,7 +182,10 @@ mod tests {
     }
 
     fn whole(parts: Vec<Part>) -> Vec<u8> {
-        parts.into_iter().flat_map(|(Part::Unread(bytes) | Part::Creating(bytes) | Part::Removing(bytes))| bytes).collect()
+        parts
+            .into_iter()
+            .flat_map(|(Part::Unread(bytes) | Part::Creating(bytes) | Part::Removing(bytes))| bytes)
+            .collect()
     }
 
     fn refused(stream: &[u8], chunk: usize) -> (Vec<u8>, Vec<String>) {
@@ -194,8 +199,10 @@ mod tests {
             }
             part
         };
-        let out =
-            stream.chunks(chunk.max(1)).flat_map(|bytes| whole(requests.push(bytes).into_iter().map(&mut refuse).collect())).collect();
+        let out = stream
+            .chunks(chunk.max(1))
+            .flat_map(|bytes| whole(requests.push(bytes).into_iter().map(&mut refuse).collect()))
+            .collect();
         (out, found)
     }
 
@@ -230,10 +237,18 @@ mod tests {
 
     #[test]
     fn only_the_plan_of_an_ended_job_is_refused() {
-        let path = |id: &str| [b"\0\0\0\x44".as_slice(), format!("/flink/flink.demo/execution-plans/{id}").as_bytes(), b"rest"].concat();
+        let path = |id: &str| {
+            [b"\0\0\0\x44".as_slice(), format!("/flink/flink.demo/execution-plans/{id}").as_bytes(), b"rest"].concat()
+        };
         let other = ENDED.replace("f1ed", "cafe");
-        let stream =
-            [frame(11, b""), frame(4, &path(ENDED)), frame(14, &path(&other)), frame(14, &path(ENDED)), frame(2, &path(ENDED))].concat();
+        let stream = [
+            frame(11, b""),
+            frame(4, &path(ENDED)),
+            frame(14, &path(&other)),
+            frame(14, &path(ENDED)),
+            frame(2, &path(ENDED)),
+        ]
+        .concat();
         for chunk in [1, 5, 64, 4096] {
             let (out, found) = refused(&stream, chunk);
             assert_eq!(found, [ENDED]);

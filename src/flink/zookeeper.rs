@@ -1,6 +1,6 @@
-//! What Flink's ZooKeeper HA services define, and of ZooKeeper's own protocol only how a session begins and ends: paths of znodes
-//! (`ZooKeeperUtils`, `ZooKeeperLeaderElectionDriver`, Flink 1.20 to 2.3), connect frames, those that say who comes, and the one that closes a session
-//! (`org.apache.zookeeper.proto`, ZooKeeper 3.5 to 3.9).
+//! What Flink's ZooKeeper HA services define, and of ZooKeeper's own protocol only how a session begins and ends: paths
+//! of znodes (`ZooKeeperUtils`, `ZooKeeperLeaderElectionDriver`, Flink 1.20 to 2.3), connect frames, those that say who
+//! comes, and the one that closes a session (`org.apache.zookeeper.proto`, ZooKeeper 3.5 to 3.9).
 //!
 //! Deliberately not here: any other request. Nothing between a JVM and its quorum needs to be understood.
 
@@ -26,8 +26,9 @@ pub const HEADER: usize = 4;
 /// A connect frame has some 50 bytes; a longer one is none.
 pub const CONNECT_LIMIT: usize = 1024;
 
-/// The session in a `ConnectResponse` (without its length): protocol version, timeout, session, password, and from 3.4 on a flag. `None` when
-/// the quorum has refused it: it says so by a timeout of zero (`ZooKeeperServer.finishSessionInit`).
+/// The session in a `ConnectResponse` (without its length): protocol version, timeout, session, password, and from 3.4
+/// on a flag. `None` when the quorum has refused it: it says so by a timeout of zero
+/// (`ZooKeeperServer.finishSessionInit`).
 pub fn session_of_response(frame: &[u8]) -> Option<Session> {
     let mut rest = frame;
     take_i32(&mut rest)?;
@@ -58,13 +59,18 @@ pub fn close() -> Vec<u8> {
     request(REQUEST, -11, &[])
 }
 
-/// The frame by which a client says who it is (`AuthPacket` with `OpCode.auth`), with its length. The answer bears the number [`AUTHENTICATION`].
+/// The frame by which a client says who it is (`AuthPacket` with `OpCode.auth`), with its length. The answer bears the
+/// number [`AUTHENTICATION`].
 pub fn authenticate(scheme: &str, who: &str) -> Vec<u8> {
-    request(AUTHENTICATION, 100, &[&0_i32.to_be_bytes()[..], &buffer(scheme.as_bytes()), &buffer(who.as_bytes())].concat())
+    request(
+        AUTHENTICATION,
+        100,
+        &[&0_i32.to_be_bytes()[..], &buffer(scheme.as_bytes()), &buffer(who.as_bytes())].concat(),
+    )
 }
 
-/// A client's word in the talk by which SASL finds out who it is (`GetSASLRequest` with `OpCode.sasl`), with its length. The server's word is in the
-/// reply to it ([`token`]).
+/// A client's word in the talk by which SASL finds out who it is (`GetSASLRequest` with `OpCode.sasl`), with its
+/// length. The server's word is in the reply to it ([`token`]).
 pub fn sasl(token: &[u8]) -> Vec<u8> {
     request(REQUEST, 102, &buffer(token))
 }
@@ -98,7 +104,8 @@ pub fn reply(frame: &[u8]) -> Option<Reply<'_>> {
     Some(Reply { to, error: take_i32(&mut rest)?, body: rest })
 }
 
-/// The server's word in the body of a reply to [`sasl`] (`SetSASLResponse`); `None` when it has none to say, which has the length -1.
+/// The server's word in the body of a reply to [`sasl`] (`SetSASLResponse`); `None` when it has none to say, which has
+/// the length -1.
 pub fn token(body: &[u8]) -> Option<&[u8]> {
     let mut rest = body;
     let length = usize::try_from(take_i32(&mut rest)?).ok()?;
@@ -141,7 +148,8 @@ pub const LEADER: &str = "leader";
 pub const CHECKPOINTS: &str = "checkpoints";
 /// Child of a job with the number of the next checkpoint.
 pub const COUNTER: &str = "checkpoint_id_counter";
-/// Child of a pointer with one ephemeral child for each JobManager that uses it (`ZooKeeperStateHandleStore.getRootLockPath`).
+/// Child of a pointer with one ephemeral child for each JobManager that uses it
+/// (`ZooKeeperStateHandleStore.getRootLockPath`).
 pub const LOCKS: &str = "locks";
 
 /// Paths of a cluster's znodes.
@@ -216,8 +224,8 @@ pub fn is_id(text: &str) -> bool {
 /// How the name of a latch node begins that is not a JVM's; a random id stands between in those of Curator.
 pub const LATCH_PREFIX: &str = "flinkha-latch-";
 
-/// The sequence number of a latch node; the lowest leads (Curator's `LeaderLatch`, `_c_<uuid>-latch-<10 digits>`). It is compared as text is by
-/// Curator, and stays ten digits long for two thousand million candidates.
+/// The sequence number of a latch node; the lowest leads (Curator's `LeaderLatch`, `_c_<uuid>-latch-<10 digits>`). It
+/// is compared as text is by Curator, and stays ten digits long for two thousand million candidates.
 pub fn sequence(name: &str) -> Option<u64> {
     let (_, digits) = name.rsplit_once("latch-")?;
     (digits.len() >= 10).then(|| digits.parse().ok())?
@@ -263,7 +271,9 @@ mod tests {
     #[test]
     fn a_reply_tells_to_what_it_is_and_whether_it_went_well() {
         assert_eq!(sasl(b"hi"), [0, 0, 0, 14, 0, 0, 0, 1, 0, 0, 0, 102, 0, 0, 0, 2, b'h', b'i']);
-        let frame = |error: i32, body: &[u8]| [&1_i32.to_be_bytes()[..], &7_i64.to_be_bytes(), &error.to_be_bytes(), body].concat();
+        let frame = |error: i32, body: &[u8]| {
+            [&1_i32.to_be_bytes()[..], &7_i64.to_be_bytes(), &error.to_be_bytes(), body].concat()
+        };
         let well = frame(0, &[0, 0, 0, 2, b'y', b'o']);
         assert_eq!(reply(&well), Some(Reply { to: REQUEST, error: 0, body: &well[16..] }));
         assert_eq!(reply(&well).and_then(|reply| token(reply.body)), Some(&b"yo"[..]));

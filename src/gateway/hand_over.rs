@@ -1,8 +1,8 @@
-//! The hand-over at the end of a pod: `flinkha hand-over`, which the preStop hook runs in the gateway's container, tells the gateway to give the
-//! leadership up, long before the gateway itself is told to end.
+//! The hand-over at the end of a pod: `flinkha hand-over`, which the preStop hook runs in the gateway's container,
+//! tells the gateway to give the leadership up, long before the gateway itself is told to end.
 //!
-//! It goes through a socket in a volume that only the gateway's container mounts. A port of the pod would be open to whoever reaches the pod, and to
-//! be told to hand over costs a JobManager its part in the election.
+//! It goes through a socket in a volume that only the gateway's container mounts. A port of the pod would be open to
+//! whoever reaches the pod, and to be told to hand over costs a JobManager its part in the election.
 
 use std::fs::Permissions;
 use std::io;
@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After an error of the listener.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A pod whose grace period has ended is killed by its kubelet, which may allow its hooks 2 s more, and may be late itself.
+/// A pod whose grace period has ended is killed by its kubelet, which may allow its hooks 2 s more, and may be late
+/// itself.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Flags of `flinkha hand-over`; the operator writes them into the preStop hook.
@@ -83,7 +84,9 @@ pub fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
     loop {
         let taken = match listener.accept().await {
-            Ok((stream, _)) => timeout(PATIENCE, take(stream, &shared)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            Ok((stream, _)) => {
+                timeout(PATIENCE, take(stream, &shared)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
             Err(error) => {
                 sleep(PAUSE).await;
                 Err(error)

@@ -1,6 +1,9 @@
 //! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`asker`], [`translate`]. Effects: [`proxy`], [`strangers`], [`fence`], [`stamp`], [`election`], [`book`], [`job recorder`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`], [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`], [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
+//! Pure: [`request`], [`asker`], [`translate`]. Effects: [`proxy`], [`strangers`], [`fence`], [`stamp`], [`election`],
+//! [`book`], [`job recorder`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`],
+//! [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`],
+//! [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
 
 pub mod application;
 pub mod election;
@@ -90,7 +93,8 @@ pub struct Arguments {
     /// A JobManager that does not ask for its lock for this long is hung.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub jvm_timeout: Duration,
-    /// File with the key under which the gateways of a cluster trust each other. Without it the election rests on the Lease alone.
+    /// File with the key under which the gateways of a cluster trust each other. Without it the election rests on the
+    /// Lease alone.
     #[arg(long)]
     pub peer_key: Option<PathBuf>,
     /// Where its peers reach this gateway, if not at the pod's address and the port of the probes.
@@ -99,7 +103,8 @@ pub struct Arguments {
     /// Where the JVM finds its API server.
     #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], names::JVM_PORT)))]
     pub jvm_address: SocketAddr,
-    /// For tests that write in the name of a leader: a process whose requests are taken for those of the JVM that leads.
+    /// For tests that write in the name of a leader: a process whose requests are taken for those of the JVM that
+    /// leads.
     #[arg(long, hide = true)]
     pub stand_in: Option<i32>,
     /// Where the kubelet finds probes and metrics.
@@ -108,8 +113,8 @@ pub struct Arguments {
     /// Where `flinkha hand-over` finds this gateway when its pod begins to terminate. Without it nobody can tell.
     #[arg(long)]
     pub hand_over_socket: Option<PathBuf>,
-    /// The pod's terminationGracePeriodSeconds: a gateway that was told that its pod terminates, and that is still there some time after that, stands
-    /// for election again.
+    /// The pod's terminationGracePeriodSeconds: a gateway that was told that its pod terminates, and that is still
+    /// there some time after that, stands for election again.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub termination_grace_period: Duration,
     /// Flink elects by ZooKeeper.
@@ -131,7 +136,10 @@ pub enum Orphans {
 /// # Errors
 /// When a port cannot be opened or the API server's address is unknown.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    anyhow::ensure!(arguments.jvm_address.ip().is_loopback(), "--jvm-address must be on loopback: the JVM's credentials pass through it");
+    anyhow::ensure!(
+        arguments.jvm_address.ip().is_loopback(),
+        "--jvm-address must be on loopback: the JVM's credentials pass through it"
+    );
     keep_to_itself();
     let hook = arguments.hand_over_socket.as_deref().map(hand_over::listen).transpose()?;
     if arguments.zookeeper.quorum.is_some() {
@@ -140,8 +148,14 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::infer().await.context("failed to find the API server")?;
     let client = api_server::client(&config)?;
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
-    let address = arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probe_address.port())).to_string();
-    let identity = Identity { pod: arguments.pod_name.clone(), pod_uid: arguments.pod_uid.clone(), process: lease::nonce()?, address };
+    let address =
+        arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probe_address.port())).to_string();
+    let identity = Identity {
+        pod: arguments.pod_name.clone(),
+        pod_uid: arguments.pod_uid.clone(),
+        process: lease::nonce()?,
+        address,
+    };
     let settings = Settings {
         duration: arguments.lease_duration,
         renew_deadline: arguments.renew_deadline,
@@ -156,12 +170,21 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let (events_in, events) = mpsc::unbounded_channel();
     let (shown_in, shown) = watch::channel(LockView::Undecided);
-    let (health_in, health) = watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
+    let (health_in, health) =
+        watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
     let shared = Arc::new(Shared::new(names.clone(), Clock::new(), events_in, shown));
-    let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
-    let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let jvm_port = TcpListener::bind(arguments.jvm_address)
+        .await
+        .with_context(|| format!("failed to open {}", arguments.jvm_address))?;
+    let probe_port = server::listen(arguments.probe_address)
+        .with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
-    let peers = Arc::new(election::peers::Peers::new(Arc::clone(&shared), cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
+    let peers = Arc::new(election::peers::Peers::new(
+        Arc::clone(&shared),
+        cluster,
+        arguments.pod_uid.clone(),
+        arguments.peer_key.clone(),
+    ));
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
@@ -176,14 +199,23 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let proxy = Arc::new(proxy::server::Proxy { shared: Arc::clone(&shared), upstream, strangers, stand_in });
     let rest = crate::world::flink_rest::Rest::new(&arguments.jvm_rest);
     let run = run_of(&arguments);
-    let beside = run.as_ref().map(|run| application::Application::new(&ledger, reached.as_ref(), &rest, run, configuration));
-    let job_recorder = gc::job_recorder::JobRecorder { ledger: ledger.clone(), storage: reached.clone(), rest: rest.clone() };
-    let settings_of_sweep =
-        gc::sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
-    let sweeper = gc::sweeper::Sweeper { ledger: ledger.clone(), storage: reached.clone(), settings: settings_of_sweep };
+    let beside =
+        run.as_ref().map(|run| application::Application::new(&ledger, reached.as_ref(), &rest, run, configuration));
+    let job_recorder =
+        gc::job_recorder::JobRecorder { ledger: ledger.clone(), storage: reached.clone(), rest: rest.clone() };
+    let settings_of_sweep = gc::sweeper::Settings {
+        delete: arguments.orphans == Orphans::Delete,
+        age: arguments.orphan_age,
+        period: arguments.sweep_period,
+    };
+    let sweeper =
+        gc::sweeper::Sweeper { ledger: ledger.clone(), storage: reached.clone(), settings: settings_of_sweep };
     let place = arguments.place.noted(&arguments.zookeeper);
-    let collector =
-        gc::collector::Collector { ledger: ledger.clone(), ownership: gc::ownership::Ownership::new(storage).at(place), run: run.clone() };
+    let collector = gc::collector::Collector {
+        ledger: ledger.clone(),
+        ownership: gc::ownership::Ownership::new(storage).at(place),
+        run: run.clone(),
+    };
     let drift_repair = proxy::drift_repair::DriftRepair { shared: Arc::clone(&shared), client: client.clone() };
     let driver = election::driver::Driver {
         elector: Elector::new(identity, settings.clone()),
@@ -193,7 +225,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         events,
         shown: shown_in,
         health: health_in,
-        stamper: election::stamper::Stamper { client: client.clone(), names, ledger_name: names::ledger(&arguments.cluster) },
+        stamper: election::stamper::Stamper {
+            client: client.clone(),
+            names,
+            ledger_name: names::ledger(&arguments.cluster),
+        },
         refused: Arc::default(),
         look: None,
         storage: reached,
@@ -237,8 +273,9 @@ fn run_of(arguments: &Arguments) -> Option<Run> {
     Some(Run { job_id, version, start, replaces, ..Run::default() })
 }
 
-/// Containers of a pod share their processes, and Flink runs as the same user: without this, a job could reach what only the gateway mounts (its key,
-/// the socket of the preStop hook) through `/proc/<pid>/root`, and read its environment.
+/// Containers of a pod share their processes, and Flink runs as the same user: without this, a job could reach what
+/// only the gateway mounts (its key, the socket of the preStop hook) through `/proc/<pid>/root`, and read its
+/// environment.
 fn keep_to_itself() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "failed to close this process to others of its user");

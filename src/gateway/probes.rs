@@ -1,5 +1,5 @@
-//! The gateway's port on the pod's address: probes, metrics and peers. Whoever reaches the pod reaches it; so nothing else is served, and what a
-//! stranger can take is bounded ([`server`]).
+//! The gateway's port on the pod's address: probes, metrics and peers. Whoever reaches the pod reaches it; so nothing
+//! else is served, and what a stranger can take is bounded ([`server`]).
 
 use std::sync::Arc;
 
@@ -30,7 +30,12 @@ struct Probes {
 }
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, health: watch::Receiver<Health>, shared: Arc<Shared>, peers: Option<Arc<Peers>>) {
+pub async fn serve(
+    listener: TcpListener,
+    health: watch::Receiver<Health>,
+    shared: Arc<Shared>,
+    peers: Option<Arc<Peers>>,
+) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
@@ -71,7 +76,11 @@ async fn metrics(State(probes): State<Probes>) -> String {
             ("orphan_files", "Files in the storage directory that nothing needs, at the last sweep.", orphans.files),
             ("orphan_bytes", "Their size.", orphans.bytes),
             ("orphans_removed", "Files removed by the last sweep.", orphans.removed),
-            ("protected_files", "Files that nothing names, but which a pointer that cannot be read might name.", orphans.protected),
+            (
+                "protected_files",
+                "Files that nothing names, but which a pointer that cannot be read might name.",
+                orphans.protected,
+            ),
         ] {
             text.push_str(&format!(
                 "# HELP flinkha_gateway_{name} {help}\n# TYPE flinkha_gateway_{name} gauge\nflinkha_gateway_{name} {value}\n"

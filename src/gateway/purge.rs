@@ -1,4 +1,5 @@
-//! `flinkha purge`: removes all HA files of a cluster that is being deleted with `onDelete: Delete`, and nothing that is not Flink's.
+//! `flinkha purge`: removes all HA files of a cluster that is being deleted with `onDelete: Delete`, and nothing that
+//! is not Flink's.
 
 use std::fs::File;
 use std::io::Write;
@@ -36,7 +37,8 @@ pub struct Arguments {
     /// Where Flink elects by ZooKeeper, the znodes go too, before the files that they point to.
     #[command(flatten)]
     pub zookeeper: Access,
-    /// What belongs to jobs that have not ended stays: only znodes go, of the election and if there are no such jobs all.
+    /// What belongs to jobs that have not ended stays: only znodes go, of the election and if there are no such jobs
+    /// all.
     #[arg(long)]
     pub retain: bool,
 }
@@ -60,7 +62,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn purge_all(arguments: &Arguments) -> anyhow::Result<()> {
     let znodes = if arguments.zookeeper.quorum.is_some() { Some(purge_znodes(arguments).await?) } else { None };
     let message = if arguments.retain { String::new() } else { purge_files(arguments).await? };
-    let message = znodes.into_iter().chain(Some(message).filter(|files| !files.is_empty())).collect::<Vec<_>>().join("; ");
+    let message =
+        znodes.into_iter().chain(Some(message).filter(|files| !files.is_empty())).collect::<Vec<_>>().join("; ");
     tracing::info!("{message}");
     // For people only; the kubelet makes the file, and elsewhere there is none.
     if let Ok(mut file) = File::options().write(true).truncate(true).open(TERMINATION_MESSAGE) {
@@ -76,8 +79,9 @@ const SESSION_END_TIMEOUT: Duration = Duration::from_secs(45);
 async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
     let paths = Paths::new(&arguments.zookeeper.root, &arguments.place.ha_cluster_id);
     let quorum = arguments.zookeeper.quorum()?;
-    let client =
-        connect(tunnel_on_loopback(&quorum).await?, &quorum).await.context("no ZooKeeper server gives us a session; the znodes stay")?;
+    let client = connect(tunnel_on_loopback(&quorum).await?, &quorum)
+        .await
+        .context("no ZooKeeper server gives us a session; the znodes stay")?;
     let found = znodes::mark(&client, &paths, &arguments.owner).await?;
     anyhow::ensure!(
         !is_of_another(&arguments.us(String::new()), found.as_deref(), &Records::default()),
@@ -97,7 +101,12 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
 async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
     let place = &arguments.place;
     let storage = place.storage(&place.configuration()?)?;
-    let claim = Ownership { storage: &storage, us: arguments.us(nonce()?), records: arguments.records(), begin: Instant::now() };
+    let claim = Ownership {
+        storage: &storage,
+        us: arguments.us(nonce()?),
+        records: arguments.records(),
+        begin: Instant::now(),
+    };
     let message = purge(claim).await?;
     owned_directories(&place.storage_dir, &place.ha_cluster_id).for_each(remove_empty);
     Ok(message)
@@ -133,7 +142,8 @@ impl Ownership<'_> {
     async fn look(&self, watch: &mut Watch) -> anyhow::Result<Standing> {
         let failed = "failed to read the marks of the storage directory";
         let marks = self.storage.marks().await.context(failed)?;
-        let others: Vec<String> = marks.into_iter().map(|mark| mark.owner).filter(|owner| *owner != self.us.owner).collect();
+        let others: Vec<String> =
+            marks.into_iter().map(|mark| mark.owner).filter(|owner| *owner != self.us.owner).collect();
         if !others.is_empty() {
             return Ok(Standing::Ours.beside(&others));
         }
@@ -155,7 +165,10 @@ impl Ownership<'_> {
                     sleep(left.min(PAUSE)).await;
                 }
                 Standing::Shared(Sharing::Mark(other)) => {
-                    anyhow::bail!("another cluster has signed the same directory; its files stay: {}", self.storage.uri_of_mark(&other))
+                    anyhow::bail!(
+                        "another cluster has signed the same directory; its files stay: {}",
+                        self.storage.uri_of_mark(&other)
+                    )
                 }
                 Standing::Shared(Sharing::Contested) => anyhow::bail!(
                     "another cluster that was restored from the same backup writes the mark of the same directory; its files stay: {}",
@@ -167,7 +180,11 @@ impl Ownership<'_> {
                 ),
             }
         }
-        let mark = self.storage.mark_of_only(&self.us.owner).await.context("failed to read the marks of the storage directory")?;
+        let mark = self
+            .storage
+            .mark_of_only(&self.us.owner)
+            .await
+            .context("failed to read the marks of the storage directory")?;
         Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
     }
 }
@@ -195,7 +212,8 @@ async fn purge(claim: Ownership<'_>) -> anyhow::Result<String> {
     }
     storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
     storage.unclaim(&claim.us.owner).await.context("failed to remove the mark")?;
-    let stay = if foreign > 0 { format!("; {foreign} files that are not Flink's HA files stay") } else { String::new() };
+    let stay =
+        if foreign > 0 { format!("; {foreign} files that are not Flink's HA files stay") } else { String::new() };
     Ok(format!("removed {removed} files{stay}"))
 }
 

@@ -66,7 +66,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(names: Names, clock: Clock, events: mpsc::UnboundedSender<Event>, shown: watch::Receiver<LockView>) -> Self {
+    pub fn new(
+        names: Names,
+        clock: Clock,
+        events: mpsc::UnboundedSender<Event>,
+        shown: watch::Receiver<LockView>,
+    ) -> Self {
         let (stored, lock, swept) = (Mutex::new(None), Mutex::new(None), Mutex::new(None));
         Self {
             names,
@@ -171,7 +176,8 @@ impl Shared {
         self.job_ended.notify_one();
     }
 
-    /// Is this job being stopped with a savepoint of which nothing stands in the ledger yet? Then its end must not be written down before.
+    /// Is this job being stopped with a savepoint of which nothing stands in the ledger yet? Then its end must not be
+    /// written down before.
     pub fn is_being_stopped(&self, job: &str) -> bool {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.is_asked_to_stop(job) && self.savepoint.borrow().as_ref().map(|asked| &asked.id) != answered.as_ref()
@@ -212,7 +218,8 @@ impl Shared {
         matches!(&*self.shown.borrow(), LockView::Leader { term: now, .. } if now == term)
     }
 
-    /// Signal the election. It never ends before the proxy does, so there is nobody to tell only while the process ends.
+    /// Signal the election. It never ends before the proxy does, so there is nobody to tell only while the process
+    /// ends.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }

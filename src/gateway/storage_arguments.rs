@@ -1,4 +1,5 @@
-//! Flags that tell where Flink keeps its HA data: the same for all that the operator starts beside a JobManager or after it.
+//! Flags that tell where Flink keeps its HA data: the same for all that the operator starts beside a JobManager or
+//! after it.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! What of the objects under a cluster's names is this cluster's own, and what is another's.
 //!
-//! Flink's `kubernetes.cluster-id` and our names are plain names inside a namespace: another Flink, or anybody, may use the same. Whatever does not
-//! carry a mark of ours is another's: it is not stamped, not applied over, not deleted.
+//! Flink's `kubernetes.cluster-id` and our names are plain names inside a namespace: another Flink, or anybody, may use
+//! the same. Whatever does not carry a mark of ours is another's: it is not stamped, not applied over, not deleted.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use crate::api::names::{
-    self, APPLICATION_ANNOTATION, CLUSTER_LABEL, FIELD_MANAGER, LEADER_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, TERM_ANNOTATION,
+    self, APPLICATION_ANNOTATION, CLUSTER_LABEL, FIELD_MANAGER, LEADER_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
+    TERM_ANNOTATION,
 };
 use crate::cluster::application;
 use crate::cluster::cause::Cause;
@@ -23,7 +24,8 @@ pub const NAME_TAKEN: &str = "NameTaken";
 /// Names in one sentence.
 const NAMED: usize = 5;
 
-/// Whether an HA ConfigMap carries a mark of this cluster's gateways. A stamp that cannot be read counts: somebody has edited it.
+/// Whether an HA ConfigMap carries a mark of this cluster's gateways. A stamp that cannot be read counts: somebody has
+/// edited it.
 pub fn is_marked(config_map: &Value) -> bool {
     let annotations = &config_map["metadata"]["annotations"];
     [TERM_ANNOTATION, APPLICATION_ANNOTATION].into_iter().any(|key| annotations.get(key).is_some())
@@ -46,14 +48,16 @@ pub struct HaData<'a> {
 }
 
 impl HaData<'_> {
-    /// Whether the cluster ConfigMap carries a mark of ours. ConfigMaps of jobs that carry none are ours then too: somebody has edited them.
+    /// Whether the cluster ConfigMap carries a mark of ours. ConfigMaps of jobs that carry none are ours then too:
+    /// somebody has edited them.
     pub fn is_ours(&self) -> bool {
         self.cluster.is_some_and(is_marked)
     }
 
     /// Names of the ConfigMaps without a mark.
     pub fn unmarked(&self) -> Vec<String> {
-        let cluster = self.cluster.filter(|cluster| !is_marked(cluster)).map(|_| names::cluster_config_map(self.cluster_id));
+        let cluster =
+            self.cluster.filter(|cluster| !is_marked(cluster)).map(|_| names::cluster_config_map(self.cluster_id));
         let jobs = self.jobs.iter().filter(|(_, job)| !is_marked(job)).map(|(name, _)| name.clone());
         cluster.into_iter().chain(jobs).collect()
     }
@@ -88,32 +92,39 @@ impl HaData<'_> {
     /// Who holds the lock and since when, as a clause; empty when nobody does.
     fn holder(&self) -> String {
         let lock = self.cluster.and_then(lock::of_object).and_then(lock::Held::of);
-        lock.map(|lock| format!(": its leader lock is held by {} since {}", lock.holder, lock.acquired)).unwrap_or_default()
+        lock.map(|lock| format!(": its leader lock is held by {} since {}", lock.holder, lock.acquired))
+            .unwrap_or_default()
     }
 }
 
-/// A lock that is renewed in the store is renewed there at least this often, whatever the clocks of two machines say. In seconds.
+/// A lock that is renewed in the store is renewed there at least this often, whatever the clocks of two machines say.
+/// In seconds.
 const RECENT: i64 = 15;
 
-/// Whether the lock may be one that another Flink renews in the store, so that it is worth a second look. The gateways store a lock when it is
-/// taken and answer later renewals from memory, except the first one after their own restart.
+/// Whether the lock may be one that another Flink renews in the store, so that it is worth a second look. The gateways
+/// store a lock when it is taken and answer later renewals from memory, except the first one after their own restart.
 pub fn may_be_renewed_elsewhere(cluster: &Value, now: jiff::Timestamp) -> bool {
-    let Some(lock) = lock::of_object(cluster).and_then(lock::Held::of).filter(lock::Held::was_renewed) else { return false };
+    let Some(lock) = lock::of_object(cluster).and_then(lock::Held::of).filter(lock::Held::was_renewed) else {
+        return false;
+    };
     let age = lock.renewed.parse::<jiff::Timestamp>().map(|renewed| now.duration_since(renewed).abs().as_secs());
-    // A stamped one is only looked at twice if it is recent: a failover shortly after a restart of the gateway would wait in vain.
+    // A stamped one is only looked at twice if it is recent: a failover shortly after a restart of the gateway would
+    // wait in vain.
     !is_marked(cluster) || age.is_ok_and(|age| age <= RECENT)
 }
 
-/// Whether an object of the API server is this cluster's: by our labels, by an owner reference to a FlinkHaCluster of this name, or because we have
-/// written it and somebody has removed the labels.
+/// Whether an object of the API server is this cluster's: by our labels, by an owner reference to a FlinkHaCluster of
+/// this name, or because we have written it and somebody has removed the labels.
 pub fn is_own(metadata: &ObjectMeta, cluster: &str) -> bool {
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
     let labelled = label(MANAGED_BY_LABEL) == Some(MANAGED_BY) && label(CLUSTER_LABEL) == Some(cluster);
-    let owned = metadata.owner_references.iter().flatten().any(|owner| owner.kind == "FlinkHaCluster" && owner.name == cluster);
+    let owned =
+        metadata.owner_references.iter().flatten().any(|owner| owner.kind == "FlinkHaCluster" && owner.name == cluster);
     labelled || owned || (label(CLUSTER_LABEL).is_none() && was_written(metadata))
 }
 
-/// By annotations that only gateways and the operator write, or because the operator has applied it: somebody has removed the labels.
+/// By annotations that only gateways and the operator write, or because the operator has applied it: somebody has
+/// removed the labels.
 fn was_written(metadata: &ObjectMeta) -> bool {
     let ours = metadata.annotations.iter().flatten().any(|(key, _)| key.starts_with("flinkha.dev/"));
     ours || metadata.managed_fields.iter().flatten().any(|one| one.manager.as_deref() == Some(FIELD_MANAGER))
@@ -182,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_ledger_tells_of_a_leader_by_its_term_or_by_what_a_leader_has_written() {
-        let empty = json!({ "metadata": { "annotations": { "flinkha.dev/probed": "x", "flinkha.dev/refusal": "{}" } } });
+        let empty =
+            json!({ "metadata": { "annotations": { "flinkha.dev/probed": "x", "flinkha.dev/refusal": "{}" } } });
         assert!(!has_history(&json!({})) && !has_history(&empty));
         assert!(has_history(&json!({ "metadata": { "annotations": { TERM_ANNOTATION: "1.a.b.1-1" } } })));
         assert!(has_history(&json!({ "data": { "jobs": "[]" } })));
@@ -193,11 +205,17 @@ mod tests {
         let at = |time: &str| time.parse::<jiff::Timestamp>().unwrap_or_default();
         let marked = cluster(json!({ lock::LOCK_ANNOTATION: LIVING, TERM_ANNOTATION: "1.a.b.1-1" }));
         assert!(may_be_renewed_elsewhere(&marked, at("2026-01-01T00:05:10Z")));
-        assert!(!may_be_renewed_elsewhere(&marked, at("2026-01-01T00:06:00Z")), "a failover does not wait for an old one");
+        assert!(
+            !may_be_renewed_elsewhere(&marked, at("2026-01-01T00:06:00Z")),
+            "a failover does not wait for an old one"
+        );
         let unmarked = cluster(json!({ lock::LOCK_ANNOTATION: LIVING }));
         assert!(may_be_renewed_elsewhere(&unmarked, at("2026-01-01T00:06:00Z")));
         for lock in [lock::free(at("2026-01-01T00:00:00Z")), lock::held("7f", at("2026-01-01T00:00:00Z"))] {
-            assert!(!may_be_renewed_elsewhere(&cluster(json!({ lock::LOCK_ANNOTATION: lock })), at("2026-01-01T00:00:01Z")));
+            assert!(!may_be_renewed_elsewhere(
+                &cluster(json!({ lock::LOCK_ANNOTATION: lock })),
+                at("2026-01-01T00:00:01Z")
+            ));
         }
     }
 

@@ -1,8 +1,9 @@
 //! What a new leader does with what another version of the application has stored, before its JVM is shown the lock.
 //!
-//! Flink recovers every graph or plan that it finds stored, and would run the former version, or a former run, beside the new one. So their keys or
-//! znodes go. Checkpoints of the same run stay: the new version goes on from the last. A former run is over once another one begins; its tombstone
-//! stands before anything of it goes, and what it leaves is collected as of any ended job.
+//! Flink recovers every graph or plan that it finds stored, and would run the former version, or a former run, beside
+//! the new one. So their keys or znodes go. Checkpoints of the same run stay: the new version goes on from the last. A
+//! former run is over once another one begins; its tombstone stands before anything of it goes, and what it leaves is
+//! collected as of any ended job.
 //!
 //! Two things bound that. Only runs that the operator names are superseded. And pods of an earlier start than the one
 //! that stands beside the mark, or in the ledger, do nothing: the start is stored where the fence is, so that it
@@ -123,8 +124,10 @@ impl Plan {
     /// Merge patch of the cluster ConfigMap's keys and annotation.
     pub fn patch(&self, cluster: &Value) -> Value {
         let data = cluster["data"].as_object().into_iter().flatten();
-        let gone: serde_json::Map<String, Value> =
-            data.filter(|(key, _)| ha_data::plan_of(key).is_some()).map(|(key, _)| (key.clone(), Value::Null)).collect();
+        let gone: serde_json::Map<String, Value> = data
+            .filter(|(key, _)| ha_data::plan_of(key).is_some())
+            .map(|(key, _)| (key.clone(), Value::Null))
+            .collect();
         let annotations = json!({ APPLICATION_ANNOTATION: self.mark, START_ANNOTATION: self.start.to_string() });
         json!({ "metadata": { "annotations": annotations }, "data": gone })
     }
@@ -141,8 +144,8 @@ pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
     if jobs.iter().any(|job| job.id == run.job_id && job.has_ended()) {
         return StoredState::Finished(None);
     }
-    // A job whose end is recorded has ended, even if nobody has come to its tombstone. A JVM that began to lead now would run the main method, and run
-    // the job again once the collector has removed the result.
+    // A job whose end is recorded has ended, even if nobody has come to its tombstone. A JVM that began to lead now
+    // would run the main method, and run the job again once the collector has removed the result.
     let of_run: Vec<&Entry> = entries.iter().filter(|entry| entry.id == run.job_id && !entry.torn).collect();
     if let Some(result) = of_run.iter().find(|entry| entry.store == Store::Job) {
         let outcome = result.outcome.clone().filter(|_| of_run.iter().all(|entry| !entry.dirty));
@@ -168,9 +171,14 @@ pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
         return StoredState::Unnamed(superseded.into_iter().filter(|id| !is_named(id)).collect());
     }
     // An application's entry beside a job that goes on: its main method failed, in this run or in the version before.
-    let obstacles = entries.iter().filter(|entry| superseded.contains(&entry.id) || entry.id == run.job_id).cloned().collect();
+    let obstacles =
+        entries.iter().filter(|entry| superseded.contains(&entry.id) || entry.id == run.job_id).cloned().collect();
     let same_run = jobs.iter().any(|job| job.id == run.job_id) || former.as_deref() == Some(&run.job_id);
-    let from = if same_run { Some(run.job_id.clone()) } else { former.filter(is_named).or_else(|| superseded.first().cloned()) };
+    let from = if same_run {
+        Some(run.job_id.clone())
+    } else {
+        former.filter(is_named).or_else(|| superseded.first().cloned())
+    };
     StoredState::Supersede(Plan { from, superseded, entries: obstacles, mark, start: run.start })
 }
 
@@ -196,7 +204,8 @@ pub fn unnamed(run: &Run, runs: &BTreeSet<String>, ledger: &str) -> Refusal {
     Refusal::new(STORED_BY_ANOTHER, message)
 }
 
-/// Who has stored what is there: run and version. The value of the cluster ConfigMap's annotation, or the data of a znode.
+/// Who has stored what is there: run and version. The value of the cluster ConfigMap's annotation, or the data of a
+/// znode.
 fn mark(run: &Run) -> String {
     format!("{}/{}", run.job_id, run.version)
 }
@@ -223,7 +232,13 @@ mod tests {
     const FORMER: &str = "0000000000000000000000000000000b";
 
     fn run() -> Run {
-        Run { job_id: OURS.to_owned(), version: "v2".to_owned(), start: 2, replaces: vec![FORMER.to_owned()], ..Run::default() }
+        Run {
+            job_id: OURS.to_owned(),
+            version: "v2".to_owned(),
+            start: 2,
+            replaces: vec![FORMER.to_owned()],
+            ..Run::default()
+        }
     }
 
     fn stored(cluster: &Value) -> Stored {
@@ -271,7 +286,10 @@ mod tests {
         let patch = plan.patch(&cluster);
         assert_eq!(patch["data"], json!({ format!("executionPlan-{OURS}"): null }));
         let annotations = &patch["metadata"]["annotations"];
-        assert_eq!((&annotations[APPLICATION_ANNOTATION], &annotations[START_ANNOTATION]), (&json!(format!("{OURS}/v2")), &json!("2")));
+        assert_eq!(
+            (&annotations[APPLICATION_ANNOTATION], &annotations[START_ANNOTATION]),
+            (&json!(format!("{OURS}/v2")), &json!("2"))
+        );
         assert_eq!(plan.entries, entries, "a main method that failed does not end a job that has checkpoints");
     }
 
@@ -302,7 +320,10 @@ mod tests {
             entries[1].dirty = true;
             assert_eq!(decide(&entries), StoredState::Finishing);
             let torn = Entry { torn: true, outcome: None, dirty: true, ..entry(Store::Job, OURS) };
-            assert!(!matches!(decide(&[torn]), StoredState::Finished(_) | StoredState::Finishing), "no record of an end");
+            assert!(
+                !matches!(decide(&[torn]), StoredState::Finished(_) | StoredState::Finishing),
+                "no record of an end"
+            );
         }
     }
 }

@@ -1,6 +1,8 @@
-//! What of a cluster's HA data is in use, from its ConfigMaps or znodes: every job, and every file that a pointer names.
+//! What of a cluster's HA data is in use, from its ConfigMaps or znodes: every job, and every file that a pointer
+//! names.
 //!
-//! A pointer that cannot be read names nothing, and so protects everything that it might name: see [`crate::ha_data::sweep`].
+//! A pointer that cannot be read names nothing, and so protects everything that it might name: see
+//! [`crate::ha_data::sweep`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,7 +139,10 @@ impl Inventory {
             return self.unreadable_znodes.iter().cloned().collect();
         }
         let plans = self.unreadable_plan.then(|| names::cluster_config_map(cluster_id));
-        plans.into_iter().chain(self.unreadable_checkpoint.iter().map(|job| names::job_config_map(cluster_id, job))).collect()
+        plans
+            .into_iter()
+            .chain(self.unreadable_checkpoint.iter().map(|job| names::job_config_map(cluster_id, job)))
+            .collect()
     }
 }
 
@@ -173,7 +178,10 @@ mod tests {
 
     #[test]
     fn every_file_that_a_pointer_names_is_in_use() {
-        let inventory = Inventory::of("demo", &config_maps(&pointer_to("submittedExecutionPlan1"), &pointer_to("completedCheckpoint2")));
+        let inventory = Inventory::of(
+            "demo",
+            &config_maps(&pointer_to("submittedExecutionPlan1"), &pointer_to("completedCheckpoint2")),
+        );
         assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
         assert_eq!(inventory.plans[JOB], "submittedExecutionPlan1");
         assert!(inventory.may_live(JOB) && !inventory.unreadable_plan && inventory.unreadable_checkpoint.is_empty());
@@ -188,9 +196,18 @@ mod tests {
     fn of_znodes_the_same_is_known() {
         let [path, other] = ["/flink/flink.demo/jobs/1", "/flink/flink.demo/jobs/2"].map(str::to_owned);
         let ended = "00000000000000000000000000000002";
-        let job = |id: &str, path: &str, checkpoints| JobZnode { id: id.into(), path: path.into(), checkpoints, unknown: false };
+        let job = |id: &str, path: &str, checkpoints| JobZnode {
+            id: id.into(),
+            path: path.into(),
+            checkpoints,
+            unknown: false,
+        };
         let mut znodes = Znodes {
-            plans: vec![("/flink/flink.demo/execution-plans/1".into(), JOB.into(), znode_pointer("submittedExecutionPlan1"))],
+            plans: vec![(
+                "/flink/flink.demo/execution-plans/1".into(),
+                JOB.into(),
+                znode_pointer("submittedExecutionPlan1"),
+            )],
             jobs: vec![job(JOB, &path, vec![znode_pointer("completedCheckpoint2")]), job(ended, &other, vec![])],
             with_leader: vec![JOB.into(), ended.into()],
             unknown: vec![],
@@ -202,7 +219,9 @@ mod tests {
         znodes.jobs[0].checkpoints.push(b"?".to_vec());
         znodes.unknown.push("/flink/flink.demo/new".into());
         let inventory = Inventory::of_znodes(&znodes);
-        assert!(inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB) && inventory.named.len() == 2);
+        assert!(
+            inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB) && inventory.named.len() == 2
+        );
         assert_eq!(inventory.unreadable("demo"), [path, "/flink/flink.demo/new".to_owned()]);
     }
 
@@ -211,6 +230,9 @@ mod tests {
         let inventory = Inventory::of("demo", &config_maps("rO0ABX", "?"));
         assert!(inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB));
         assert!(inventory.named.is_empty());
-        assert_eq!(inventory.unreadable("demo"), ["demo-cluster-config-map".to_owned(), names::job_config_map("demo", JOB)]);
+        assert_eq!(
+            inventory.unreadable("demo"),
+            ["demo-cluster-config-map".to_owned(), names::job_config_map("demo", JOB)]
+        );
     }
 }

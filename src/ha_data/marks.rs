@@ -1,9 +1,10 @@
-//! Whose is a storage directory? Each cluster signs it by a mark, a file named by the cluster's owner id. This module decides from the marks whether
-//! files may be removed.
+//! Whose is a storage directory? Each cluster signs it by a mark, a file named by the cluster's owner id. This module
+//! decides from the marks whether files may be removed.
 //!
-//! Backups carry the ledger, and with it the owner id, into other clusters. So a mark also carries the certificates of the Kubernetes cluster and the
-//! gateway process that wrote it. Another certificate is another cluster. Two clusters of one certificate are two control planes of one backup: each sees
-//! that the other writes the mark, because a leading gateway looks at its mark every [`LOOK`] and writes it again when it finds another's.
+//! Backups carry the ledger, and with it the owner id, into other clusters. So a mark also carries the certificates of
+//! the Kubernetes cluster and the gateway process that wrote it. Another certificate is another cluster. Two clusters
+//! of one certificate are two control planes of one backup: each sees that the other writes the mark, because a leading
+//! gateway looks at its mark every [`LOOK`] and writes it again when it finds another's.
 
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ pub const AUTHORITY: &str = "kube-root-ca.crt";
 /// A leading gateway looks at its mark this often.
 pub const LOOK: Duration = Duration::from_secs(10);
 
-/// A mark that stands is written anew this often: its time is the storage's own clock. Gateways of earlier versions look this often.
+/// A mark that stands is written anew this often: its time is the storage's own clock. Gateways of earlier versions
+/// look this often.
 pub const REFRESH: Duration = Duration::from_secs(60);
 
-/// How long a mark must stand unchanged that was written before by a gateway that the ledger names, but whose life nobody has seen.
+/// How long a mark must stand unchanged that was written before by a gateway that the ledger names, but whose life
+/// nobody has seen.
 const NAMED: Duration = Duration::from_secs(2 * LOOK.as_secs());
 
 /// The same after a gateway that nobody knows.
@@ -60,7 +63,9 @@ pub fn certificates_of(text: &str) -> Vec<String> {
         let content = block.split("-----END").next().unwrap_or_default();
         content.chars().filter(|character| !character.is_whitespace()).collect::<String>()
     };
-    let hex = |content: String| digest(&SHA256, content.as_bytes()).as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex = |content: String| {
+        digest(&SHA256, content.as_bytes()).as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    };
     blocks.into_iter().map(content).filter(|content| !content.is_empty()).map(hex).collect()
 }
 
@@ -138,8 +143,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// One look. `us`: how we sign; `found`: the text of the owner's mark; `refresh`: the mark is to be written even if it stands; `now`: by any clock
-    /// that only rises.
+    /// One look. `us`: how we sign; `found`: the text of the owner's mark; `refresh`: the mark is to be written even if
+    /// it stands; `now`: by any clock that only rises.
     pub fn look(&mut self, us: &Mark, found: Option<&str>, records: &Records, now: Duration, refresh: bool) -> Looked {
         let mark = found.map(Mark::read);
         if let Some(sharing) = foreign(us, mark.as_ref(), records) {
@@ -153,8 +158,8 @@ impl Watch {
             self.since = now;
         }
         self.found = found.map(str::to_owned);
-        let write =
-            (!stands || refresh).then(|| Mark { count: self.written.as_ref().map_or(1, |written| written.count + 1), ..us.clone() });
+        let write = (!stands || refresh)
+            .then(|| Mark { count: self.written.as_ref().map_or(1, |written| written.count + 1), ..us.clone() });
         if write.is_some() {
             self.written.clone_from(&write);
         }
@@ -178,7 +183,8 @@ impl Watch {
         });
         let named = author.is_some_and(|author| records.signers.contains(&author.process));
         // What we tried to write is not there, and nobody has written since: it failed.
-        let failed = !first && author.is_some_and(|_| self.found.as_deref() == found) || !first && found.is_none() && self.found.is_none();
+        let failed = !first && author.is_some_and(|_| self.found.as_deref() == found)
+            || !first && found.is_none() && self.found.is_none();
         if failed || !first && of_this_cluster {
             return;
         }
@@ -198,8 +204,8 @@ pub fn is_of_another(us: &Mark, found: Option<&str>, records: &Records) -> bool 
     foreign(us, found.map(Mark::read).as_ref(), records).is_some()
 }
 
-/// Does mark or ledger belong to another Kubernetes cluster? Without a mark nobody else claims the directory, whatever the ledger says: by removing the mark
-/// a person gives it to this cluster.
+/// Does mark or ledger belong to another Kubernetes cluster? Without a mark nobody else claims the directory, whatever
+/// the ledger says: by removing the mark a person gives it to this cluster.
 fn foreign(us: &Mark, mark: Option<&Option<Mark>>, records: &Records) -> Option<Sharing> {
     let certificates = match mark? {
         Some(mark) if !mark.certificates.is_empty() => &mark.certificates,
@@ -221,7 +227,13 @@ mod tests {
 
     fn us(process: &str) -> Mark {
         let certificates = vec!["certificate".to_owned()];
-        Mark { owner: "owner".to_owned(), certificates, process: process.to_owned(), jvm: format!("jvm of {process}"), count: 0 }
+        Mark {
+            owner: "owner".to_owned(),
+            certificates,
+            process: process.to_owned(),
+            jvm: format!("jvm of {process}"),
+            count: 0,
+        }
     }
 
     /// A directory with one mark.
@@ -255,7 +267,8 @@ mod tests {
         let (mut directory, mut watch) = (Directory::default(), Watch::default());
         assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 0), OURS);
         assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 10), OURS);
-        let refreshed = watch.look(&us("a"), directory.0.as_deref(), &Records::default(), Duration::from_secs(20), true);
+        let refreshed =
+            watch.look(&us("a"), directory.0.as_deref(), &Records::default(), Duration::from_secs(20), true);
         assert_eq!(refreshed.write.map(|mark| mark.count), Some(2), "the storage's clock is read from it");
     }
 
@@ -263,7 +276,8 @@ mod tests {
     fn another_certificate_is_another_cluster_at_once_and_its_mark_is_not_written_over() {
         let original = Mark { certificates: strings(&["another"]), ..us("original") };
         let mut directory = Directory::signed_by(&original);
-        let records = Records { signers: strings(&["original"]), witnessed: strings(&["original"]), ..Records::default() };
+        let records =
+            Records { signers: strings(&["original"]), witnessed: strings(&["original"]), ..Records::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("copy"), &records, 0), FOREIGN);
         assert_eq!(directory.0, Some(original.to_text()));
         // A ledger of today carries none; the mark of an earlier version does not either.
@@ -274,7 +288,11 @@ mod tests {
         // A person has removed the mark.
         let mut removed = Directory::default();
         assert_eq!(removed.look(&mut Watch::default(), &us("copy"), &copied, 0), OURS);
-        assert_eq!(removed.look(&mut Watch::default(), &us("copy"), &copied, 10), OURS, "the mark counts, not the ledger");
+        assert_eq!(
+            removed.look(&mut Watch::default(), &us("copy"), &copied, 10),
+            OURS,
+            "the mark counts, not the ledger"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Decisions about HA data, made by the leading gateway: what is in use, what may be removed, what another version stored. Pure.
+//! Decisions about HA data, made by the leading gateway: what is in use, what may be removed, what another version
+//! stored. Pure.
 
 pub mod collect;
 pub mod foreign;

@@ -1,11 +1,12 @@
-//! What a leader that died at the wrong moment leaves in the result stores, and on which every Flink that leads next ends itself, for
-//! ever: a pure decision what to do about it before the next one is shown the lock.
+//! What a leader that died at the wrong moment leaves in the result stores, and on which every Flink that leads next
+//! ends itself, for ever: a pure decision what to do about it before the next one is shown the lock.
 //!
 //! * An entry that is not JSON: its writer died between creating the file and writing it
-//!   (`FileSystemJobResultStore.getDirtyResultsInternal` then fails, all versions). Flink cleans up only after the entry is written, so
-//!   a job whose key is still stored is whole: without the entry it resumes from its last checkpoint.
-//! * A job's entry without its application's (Flink 2.3.0, `Dispatcher.onStart` checks for it): the leader died between the two. The
-//!   application is made up for from the job's entry; Flink then finishes the clean-up itself.
+//!   (`FileSystemJobResultStore.getDirtyResultsInternal` then fails, all versions). Flink cleans up only after the
+//!   entry is written, so a job whose key is still stored is whole: without the entry it resumes from its last
+//!   checkpoint.
+//! * A job's entry without its application's (Flink 2.3.0, `Dispatcher.onStart` checks for it): the leader died between
+//!   the two. The application is made up for from the job's entry; Flink then finishes the clean-up itself.
 
 use std::collections::BTreeSet;
 
@@ -20,13 +21,17 @@ pub enum Mend {
     Write { application: String, of_job: Outcome },
 }
 
-/// Decides, from the entries and the cluster ConfigMap's keys, both read after the term's stamp. Unknown is left as it is.
+/// Decides, from the entries and the cluster ConfigMap's keys, both read after the term's stamp. Unknown is left as it
+/// is.
 pub fn mend(entries: &[Entry], stored_jobs: &BTreeSet<String>, stored_applications: &BTreeSet<String>) -> Vec<Mend> {
     let torn = entries.iter().filter(|entry| entry.dirty && entry.torn);
-    // A job without a key may be half cleaned up: then the entry is the only record of its end. An application's can be made again.
+    // A job without a key may be half cleaned up: then the entry is the only record of its end. An application's can be
+    // made again.
     let removable = torn.filter(|entry| entry.store == Store::Application || stored_jobs.contains(&entry.id));
-    let mut mends: Vec<Mend> = removable.map(|entry| Mend::Remove { store: entry.store, id: entry.id.clone() }).collect();
-    let has_entry = |id: &str| entries.iter().any(|entry| entry.store == Store::Application && entry.id == id && !entry.torn);
+    let mut mends: Vec<Mend> =
+        removable.map(|entry| Mend::Remove { store: entry.store, id: entry.id.clone() }).collect();
+    let has_entry =
+        |id: &str| entries.iter().any(|entry| entry.store == Store::Application && entry.id == id && !entry.torn);
     for job in entries.iter().filter(|entry| entry.store == Store::Job && entry.dirty) {
         let Some(outcome) = &job.outcome else { continue };
         let Some(application) = &outcome.application else { continue };
@@ -42,7 +47,11 @@ mod tests {
     use super::*;
 
     fn entry(store: Store, id: &str, torn: bool) -> Entry {
-        let outcome = Outcome { state: "Canceled", application: (store == Store::Job).then(|| id.to_owned()), ..Outcome::default() };
+        let outcome = Outcome {
+            state: "Canceled",
+            application: (store == Store::Job).then(|| id.to_owned()),
+            ..Outcome::default()
+        };
         Entry { store, id: id.into(), dirty: true, outcome: (!torn).then_some(outcome), torn }
     }
 
@@ -60,10 +69,15 @@ mod tests {
     #[test]
     fn a_missing_application_is_made_up_for_and_others_are_left() {
         let job = entry(Store::Job, "a", false);
-        let [Mend::Write { application, .. }] = &mend(std::slice::from_ref(&job), &set(&["a"]), &set(&[]))[..] else { panic!("nothing") };
+        let [Mend::Write { application, .. }] = &mend(std::slice::from_ref(&job), &set(&["a"]), &set(&[]))[..] else {
+            panic!("nothing")
+        };
         assert_eq!(application, "a");
         assert!(mend(&[job.clone(), entry(Store::Application, "a", false)], &set(&["a"]), &set(&[])).is_empty());
-        assert!(mend(std::slice::from_ref(&job), &set(&["a"]), &set(&["a"])).is_empty(), "its application is stored: it will be recovered");
+        assert!(
+            mend(std::slice::from_ref(&job), &set(&["a"]), &set(&["a"])).is_empty(),
+            "its application is stored: it will be recovered"
+        );
         let mends = mend(&[job, entry(Store::Application, "a", true)], &set(&["a"]), &set(&[]));
         assert!(matches!(&mends[..], [Mend::Remove { store: Store::Application, .. }, Mend::Write { .. }]));
     }

@@ -1,15 +1,16 @@
 //! Which files of a storage directory nothing needs any more: a pure decision for one file.
 //!
-//! Flink writes a file before the pointer to it, and marks the pointer before it removes first the file and then the pointer; a leader that dies between the two leaves an
-//! orphan. So what no pointer names is an orphan only past an age that no such moment lasts, and only while everything that could name
-//! it can be read. Unknown never deletes.
+//! Flink writes a file before the pointer to it, and marks the pointer before it removes first the file and then the
+//! pointer; a leader that dies between the two leaves an orphan. So what no pointer names is an orphan only past an age
+//! that no such moment lasts, and only while everything that could name it can be read. Unknown never deletes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::inventory::Inventory;
 
-/// What a file is, by its path in the cluster's directory (`FileSystemStateStorageHelper`, `BlobUtils.getStorageLocationPath`; 1.15 to 2.3).
+/// What a file is, by its path in the cluster's directory (`FileSystemStateStorageHelper`,
+/// `BlobUtils.getStorageLocationPath`; 1.15 to 2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Graph, plan or application.
@@ -29,7 +30,11 @@ impl Kind {
     pub fn of(path: &str) -> Self {
         let parts: Vec<&str> = path.split('/').collect();
         match parts.as_slice() {
-            [name] if ["submittedJobGraph", "submittedExecutionPlan", "submittedApplication"].iter().any(|prefix| random(name, prefix)) => {
+            [name]
+                if ["submittedJobGraph", "submittedExecutionPlan", "submittedApplication"]
+                    .iter()
+                    .any(|prefix| random(name, prefix)) =>
+            {
                 Kind::Plan
             }
             [name] if random(name, "completedCheckpoint") => Kind::Checkpoint,
@@ -73,7 +78,8 @@ pub struct Evidence<'a> {
     pub inventory: &'a Inventory,
     /// Jobs with a DIRTY result: Flink is still cleaning up.
     pub dirty: &'a BTreeSet<String>,
-    /// Jobs that have not ended by the ledger, with the files of their plans: somebody may have removed their ConfigMaps, and may put them back.
+    /// Jobs that have not ended by the ledger, with the files of their plans: somebody may have removed their
+    /// ConfigMaps, and may put them back.
     pub living: &'a BTreeMap<String, Vec<String>>,
     /// Younger files are left alone.
     pub age_limit: Duration,
@@ -95,14 +101,20 @@ pub fn verdict(path: &str, age: Duration, known: &Evidence) -> Verdict {
     }
 }
 
-/// Judges a checkpoint that [`verdict`] takes for an orphan, once its file has been read. `job` is absent when the file is not understood.
+/// Judges a checkpoint that [`verdict`] takes for an orphan, once its file has been read. `job` is absent when the file
+/// is not understood.
 pub fn of_checkpoint(job: Option<&str>, known: &Evidence) -> Verdict {
     let Some(job) = job else { return Verdict::Protected };
     let inventory = known.inventory;
-    // A live job without a pointer: somebody has removed its ConfigMap; the one that a new leader has made instead is empty.
+    // A live job without a pointer: somebody has removed its ConfigMap; the one that a new leader has made instead is
+    // empty.
     let lives = inventory.stored.contains(job) || known.living.contains_key(job);
     let lost = lives && !inventory.with_checkpoint.contains(job);
-    if inventory.unreadable_checkpoint.contains(job) || known.dirty.contains(job) || lost { Verdict::Protected } else { Verdict::Orphan }
+    if inventory.unreadable_checkpoint.contains(job) || known.dirty.contains(job) || lost {
+        Verdict::Protected
+    } else {
+        Verdict::Orphan
+    }
 }
 
 #[cfg(test)]
@@ -151,15 +163,24 @@ mod tests {
         assert_eq!(judge(&format!("blob/job_{JOB}/blob_p-1"), DAY, &live), Verdict::InUse);
         let named = Inventory { named: ["completedCheckpointab".to_owned()].into(), ..Inventory::default() };
         assert_eq!(judge("completedCheckpointab", DAY, &named), Verdict::InUse);
-        assert_eq!(judge("submittedJobGraphab", DAY, &Inventory { unreadable_plan: true, ..Inventory::default() }), Verdict::Protected);
+        assert_eq!(
+            judge("submittedJobGraphab", DAY, &Inventory { unreadable_plan: true, ..Inventory::default() }),
+            Verdict::Protected
+        );
         let (none, nobody) = (BTreeSet::new(), BTreeMap::new());
-        let of = |inventory: &Inventory, job| of_checkpoint(job, &Evidence { inventory, dirty: &none, living: &nobody, age_limit: DAY });
+        let of = |inventory: &Inventory, job| {
+            of_checkpoint(job, &Evidence { inventory, dirty: &none, living: &nobody, age_limit: DAY })
+        };
         assert_eq!(of(&live, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed");
         assert_eq!(of(&Inventory::default(), None), Verdict::Protected, "not understood");
         let unreadable = Inventory { unreadable_checkpoint: [JOB.to_owned()].into(), ..Inventory::default() };
         assert_eq!(of(&unreadable, Some(JOB)), Verdict::Protected);
         assert_eq!(of(&Inventory::default(), Some(JOB)), Verdict::Orphan);
-        let emptied = Inventory { stored: [JOB.to_owned()].into(), with_config_map: [JOB.to_owned()].into(), ..Inventory::default() };
+        let emptied = Inventory {
+            stored: [JOB.to_owned()].into(),
+            with_config_map: [JOB.to_owned()].into(),
+            ..Inventory::default()
+        };
         assert_eq!(of(&emptied, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed, and made anew");
         // The ledger remembers what somebody has removed from all ConfigMaps.
         let living = BTreeMap::from([(JOB.to_owned(), vec!["submittedJobGraphab".to_owned()])]);

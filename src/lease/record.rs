@@ -13,7 +13,8 @@ use crate::api::names::{ANY_POD, CHANGE_ANNOTATION, PEERS_ANNOTATION, SWITCHOVER
 pub struct Record {
     /// Name of the holder's pod; empty means free.
     pub holder: String,
-    /// Term of the holder, or of the last one when free. `None` on a Lease that nobody ever held, or with an annotation that we did not write.
+    /// Term of the holder, or of the last one when free. `None` on a Lease that nobody ever held, or with an annotation
+    /// that we did not write.
     pub term: Option<Term>,
     /// Milliseconds, from `spec.leaseDurationSeconds`; 0 when absent.
     pub duration_millis: u64,
@@ -67,8 +68,8 @@ pub struct Change {
     /// Wall clock of the successor, for people. RFC 3339; empty while nobody has taken over.
     #[serde(default)]
     pub at: String,
-    /// Flink's own name for the JVM that leads, as it stands in its lock. From here a gateway that was restarted puts right a lock that
-    /// somebody has edited; empty while no JVM of the new term leads.
+    /// Flink's own name for the JVM that leads, as it stands in its lock. From here a gateway that was restarted puts
+    /// right a lock that somebody has edited; empty while no JVM of the new term leads.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub lock: String,
 }
@@ -94,7 +95,9 @@ impl Record {
         Self {
             holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
             term: annotation(TERM_ANNOTATION).and_then(|text| text.parse().ok()),
-            duration_millis: spec.and_then(|spec| spec.lease_duration_seconds).map_or(0, |seconds| seconds.max(0) as u64 * 1000),
+            duration_millis: spec
+                .and_then(|spec| spec.lease_duration_seconds)
+                .map_or(0, |seconds| seconds.max(0) as u64 * 1000),
             change: annotation(CHANGE_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             peers: annotation(PEERS_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
             switchover: annotation(SWITCHOVER_ANNOTATION).cloned(),
@@ -106,8 +109,8 @@ impl Record {
         self.switchover.as_ref().is_some_and(|wanted| wanted != ANY_POD && wanted != pod)
     }
 
-    /// Merge patch that writes this record, if the Lease still has resourceVersion `version`; whatever is not ours stays.
-    /// `now` is for people (`renewTime`, `acquireTime`); nothing decides by it.
+    /// Merge patch that writes this record, if the Lease still has resourceVersion `version`; whatever is not ours
+    /// stays. `now` is for people (`renewTime`, `acquireTime`); nothing decides by it.
     pub fn to_patch(&self, version: &str, now: Timestamp, acquired: bool) -> Value {
         let time = |when: Timestamp| format!("{when:.6}");
         let mut spec = json!({
@@ -145,7 +148,12 @@ mod tests {
     fn a_record_reads_back_as_it_was_written() {
         let record = Record {
             holder: "demo-1".into(),
-            term: Some(Term { number: 3, pod_uid: "u".into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } }),
+            term: Some(Term {
+                number: 3,
+                pod_uid: "u".into(),
+                process: "p".into(),
+                jvm: Incarnation { pid: 1, started: 2 },
+            }),
             duration_millis: 15_000,
             change: Some(Change { term: 3, from: "demo-0".into(), why: "JobManagerDied".into(), ..Change::default() }),
             peers: Peers {
@@ -157,7 +165,10 @@ mod tests {
         };
         let acquired = record.to_patch("7", Timestamp::UNIX_EPOCH, true);
         assert_eq!(acquired["spec"]["acquireTime"], "1970-01-01T00:00:00.000000Z");
-        assert!(acquired["metadata"]["annotations"][SWITCHOVER_ANNOTATION].is_null(), "a request is removed by who takes over");
+        assert!(
+            acquired["metadata"]["annotations"][SWITCHOVER_ANNOTATION].is_null(),
+            "a request is removed by who takes over"
+        );
         let patch = record.to_patch("7", Timestamp::UNIX_EPOCH, false);
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let lease: Lease = serde_json::from_value(patch).expect("a Lease");

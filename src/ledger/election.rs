@@ -1,5 +1,6 @@
-//! The election of a cluster with ZooKeeper, as its ledger tells of it. Flink itself elects; the gateway of the leader writes down who leads, in
-//! which term, and what the change was. A term is a number that rises with every note of a new leader; no write of an older one is accepted.
+//! The election of a cluster with ZooKeeper, as its ledger tells of it. Flink itself elects; the gateway of the leader
+//! writes down who leads, in which term, and what the change was. A term is a number that rises with every note of a
+//! new leader; no write of an older one is accepted.
 //!
 //! The operator reads the notes as it reads a Lease, so that status, labels and events are made by the same code.
 
@@ -59,23 +60,35 @@ impl Notes {
         json!({ "metadata": { "resourceVersion": version, "annotations": self.annotations() } })
     }
 
-    /// The notes of a pod that has won Flink's election and does not lead yet. `term` has no number yet; it gets the next one. A gateway that was
-    /// restarted beside a leading JVM takes a new term too, but that is no change of leader.
+    /// The notes of a pod that has won Flink's election and does not lead yet. `term` has no number yet; it gets the
+    /// next one. A gateway that was restarted beside a leading JVM takes a new term too, but that is no change of
+    /// leader.
     pub fn taken(&self, pod: &str, term: Term, now: Timestamp) -> Self {
         let number = self.term.as_ref().map_or(0, |term| term.number) + 1;
-        let same_jvm =
-            self.leading.pod == pod && self.term.as_ref().is_some_and(|before| before.pod_uid == term.pod_uid && before.jvm == term.jvm);
+        let same_jvm = self.leading.pod == pod
+            && self.term.as_ref().is_some_and(|before| before.pod_uid == term.pod_uid && before.jvm == term.jvm);
         let change = match &self.change {
             Some(change) if same_jvm => Change { term: number, ..change.clone() },
             // The last leader's gateway has said why.
-            Some(change) if self.leading.pod.is_empty() && change.to.is_empty() => Change { term: number, ..change.clone() },
+            Some(change) if self.leading.pod.is_empty() && change.to.is_empty() => {
+                Change { term: number, ..change.clone() }
+            }
             _ if self.leading.pod.is_empty() && self.change.is_none() => {
                 Change { term: number, why: "FirstLeader".to_owned(), ..Change::default() }
             }
-            _ => Change { term: number, from: self.leading.pod.clone(), why: "SessionEnded".to_owned(), ..Change::default() },
+            _ => Change {
+                term: number,
+                from: self.leading.pod.clone(),
+                why: "SessionEnded".to_owned(),
+                ..Change::default()
+            },
         };
         let since = if same_jvm { self.leading.since.clone() } else { format!("{now:.0}") };
-        Self { term: Some(Term { number, ..term }), leading: Leading { pod: pod.to_owned(), since }, change: Some(change) }
+        Self {
+            term: Some(Term { number, ..term }),
+            leading: Leading { pod: pod.to_owned(), since },
+            change: Some(change),
+        }
     }
 
     /// The same once its JVM leads. `leaderless`: milliseconds since the last leader's latch was gone.
@@ -85,7 +98,10 @@ impl Notes {
             return self.clone();
         }
         let to = self.leading.pod.clone();
-        Self { change: Some(Change { to, leaderless_millis: leaderless, at: format!("{now:.3}"), ..change }), ..self.clone() }
+        Self {
+            change: Some(Change { to, leaderless_millis: leaderless, at: format!("{now:.3}"), ..change }),
+            ..self.clone()
+        }
     }
 
     /// The notes of a leader that is one no more, and why.

@@ -1,5 +1,5 @@
-//! The ledger: the jobs of a cluster and the state of its HA data. One ConfigMap, written by the leading gateway when a job begins or ends, read by
-//! the operator.
+//! The ledger: the jobs of a cluster and the state of its HA data. One ConfigMap, written by the leading gateway when a
+//! job begins or ends, read by the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,8 @@ pub const JOBS_KEY: &str = "jobs";
 /// Key of the ledger ConfigMap that holds JSON of [`HaData`].
 pub const HA_DATA_KEY: &str = "haData";
 
-/// Ended jobs that are kept; the oldest go first. At most about 400 bytes each, so that the ledger stays far below the limit of 1 MiB.
+/// Ended jobs that are kept; the oldest go first. At most about 400 bytes each, so that the ledger stays far below the
+/// limit of 1 MiB.
 const LIMIT: usize = 1000;
 
 /// Characters of a job's name that are kept. Names made from SQL can be as long as their statements.
@@ -33,7 +34,8 @@ pub struct Job {
     pub id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place; `Unknown` when it is no longer stored and there is no record of its end.
+    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place;
+    /// `Unknown` when it is no longer stored and there is no record of its end.
     pub state: String,
     /// When it was submitted, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +49,8 @@ pub struct Job {
     /// What was removed that Flink had left behind, as files.
     #[serde(skip_serializing_if = "is_zero")]
     pub removed: usize,
-    /// Files of its graphs or plans, of which Flink removes only the last, and not if a leader dies between removing the pointer and the file.
+    /// Files of its graphs or plans, of which Flink removes only the last, and not if a leader dies between removing
+    /// the pointer and the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<String>,
     /// Why it failed.
@@ -75,15 +78,17 @@ impl Job {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HaData {
-    /// `Collectable`, `NotCollectable`, `Unreachable`, `Shared`, or `Settling` while it is waited for whether another signs the directory too.
+    /// `Collectable`, `NotCollectable`, `Unreachable`, `Shared`, or `Settling` while it is waited for whether another
+    /// signs the directory too.
     pub state: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// How this cluster signs its directory. Kept with retained data, so that the same resource applied again finds its own.
+    /// How this cluster signs its directory. Kept with retained data, so that the same resource applied again finds its
+    /// own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Digests of the certificates by which the Kubernetes cluster was known where that was decided. A copy of this ledger in another one is known by
-    /// them. Empty in ledgers of earlier versions.
+    /// Digests of the certificates by which the Kubernetes cluster was known where that was decided. A copy of this
+    /// ledger in another one is known by them. Empty in ledgers of earlier versions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<String>,
     /// Gateway processes of this cluster that have signed last, the latest first.
@@ -151,8 +156,9 @@ pub struct Begun {
     pub plan: Option<String>,
 }
 
-/// Notes the jobs that are stored now. Those without an end that are neither stored nor otherwise known any more are unknown, and never
-/// forgotten: somebody may have removed what was stored, and may put it back. True when that is news.
+/// Notes the jobs that are stored now. Those without an end that are neither stored nor otherwise known any more are
+/// unknown, and never forgotten: somebody may have removed what was stored, and may put it back. True when that is
+/// news.
 pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTreeSet<String>) -> bool {
     let before = jobs.clone();
     for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
@@ -165,7 +171,8 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTree
                 if job.name.is_empty() {
                     job.name = shortened(&begun.name);
                 }
-                job.plans.extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
+                job.plans
+                    .extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
             }
             None => jobs.push(Job {
                 id: id.clone(),
@@ -224,7 +231,10 @@ mod tests {
     use super::*;
 
     fn stored(id: &str, plan: &str) -> BTreeMap<String, Begun> {
-        BTreeMap::from([(id.to_owned(), Begun { name: "words".into(), started: "then".into(), plan: Some(plan.into()) })])
+        BTreeMap::from([(
+            id.to_owned(),
+            Begun { name: "words".into(), started: "then".into(), plan: Some(plan.into()) },
+        )])
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Why a gateway does not let its JobManager lead although it could: written by the gateway on the ledger, shown by the operator in the condition
-//! `Degraded`. The next JobManager that is granted leadership removes it.
+//! Why a gateway does not let its JobManager lead although it could: written by the gateway on the ledger, shown by the
+//! operator in the condition `Degraded`. The next JobManager that is granted leadership removes it.
 
 use std::fmt::{Display, Formatter};
 

@@ -1,4 +1,5 @@
-//! Carries out what [`crate::cluster::application`] decides beyond the pods: asks the leader for savepoints, and removes what an ended job leaves.
+//! Carries out what [`crate::cluster::application`] decides beyond the pods: asks the leader for savepoints, and
+//! removes what an ended job leaves.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -46,8 +47,14 @@ impl Applications {
         Ok(())
     }
 
-    /// Writes the request where the leader sees it, or removes the one before: onto the Lease, or where there is none onto the ledger.
-    async fn ask(&self, resource: &FlinkHaCluster, request: Option<&Request>, observed: &Observed) -> Result<(), Error> {
+    /// Writes the request where the leader sees it, or removes the one before: onto the Lease, or where there is none
+    /// onto the ledger.
+    async fn ask(
+        &self,
+        resource: &FlinkHaCluster,
+        request: Option<&Request>,
+        observed: &Observed,
+    ) -> Result<(), Error> {
         let on_lease = resource.spec.high_availability.provider == Provider::Kubernetes;
         let lease = observed.lease.as_ref().filter(|_| on_lease).map(|lease| lease.annotations());
         let ledger = observed.ledger.as_ref().filter(|_| !on_lease).map(|ledger| ledger.annotations());
@@ -73,7 +80,8 @@ impl Applications {
     async fn delete(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
         let preconditions = Preconditions { uid: resource.uid(), resource_version: None };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        let resources: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let resources: Api<FlinkHaCluster> =
+            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         match resources.delete(&resource.name_any(), &parameters).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),

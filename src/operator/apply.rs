@@ -20,8 +20,8 @@ use crate::operator::Error;
 pub struct Applier {
     client: Client,
     owners: Owners,
-    /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. Lost when the operator restarts: then everything is
-    /// applied once more, which changes nothing.
+    /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. Lost when the operator
+    /// restarts: then everything is applied once more, which changes nothing.
     applied: Mutex<HashMap<String, Memory>>,
 }
 
@@ -57,7 +57,10 @@ impl<'a> Target<'a> {
     }
 
     pub(super) fn api(&self, client: &Client) -> Api<DynamicObject> {
-        let types = TypeMeta { api_version: self.object["apiVersion"].as_str().unwrap_or_default().to_owned(), kind: self.kind.to_owned() };
+        let types = TypeMeta {
+            api_version: self.object["apiVersion"].as_str().unwrap_or_default().to_owned(),
+            kind: self.kind.to_owned(),
+        };
         // A kind that we built ourselves; were it malformed, the API server would not know it.
         let kind = GroupVersionKind::try_from(types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", self.kind));
         Api::namespaced_with(client.clone(), self.namespace, &ApiResource::from_gvk(&kind))
@@ -74,7 +77,8 @@ impl Applier {
         Self { owners: Owners::new(client.clone()), client, applied: Mutex::default() }
     }
 
-    /// Applies everything that is not as it should be, pods last. `Some` when the API server refuses a pod template: nothing has been changed then.
+    /// Applies everything that is not as it should be, pods last. `Some` when the API server refuses a pod template:
+    /// nothing has been changed then.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
@@ -108,9 +112,10 @@ impl Applier {
     /// # Errors
     /// When a request fails; it is safe to try again.
     pub async fn refuses(&self, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
-        for (deployment, field) in
-            [(&objects.job_managers, "spec.jobManager.podTemplate"), (&objects.task_managers, "spec.taskManager.podTemplate")]
-        {
+        for (deployment, field) in [
+            (&objects.job_managers, "spec.jobManager.podTemplate"),
+            (&objects.task_managers, "spec.taskManager.podTemplate"),
+        ] {
             if let Some(refused) = self.check(deployment, field, caches).await? {
                 return Ok(Some(refused));
             }
@@ -127,10 +132,13 @@ impl Applier {
     fn is_applied(&self, target: &Target<'_>, caches: &Caches) -> bool {
         let Some(live) = caches.fingerprint(target.kind, target.namespace, target.name) else { return false };
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        applied.get(&target.key()).is_some_and(|memory| memory.digest == digest(&target.object.to_string()) && memory.fingerprint == live)
+        applied
+            .get(&target.key())
+            .is_some_and(|memory| memory.digest == digest(&target.object.to_string()) && memory.fingerprint == live)
     }
 
-    /// A dry run finds what only the API server's own schema knows: fields in a user's pod template that do not exist, amounts that are none.
+    /// A dry run finds what only the API server's own schema knows: fields in a user's pod template that do not exist,
+    /// amounts that are none.
     async fn check(&self, deployment: &Value, field: &str, caches: &Caches) -> Result<Option<Cause>, Error> {
         let target = Target::of(deployment);
         if self.is_applied(&target, caches) {
@@ -139,7 +147,9 @@ impl Applier {
         let parameters = PatchParams::apply(FIELD_MANAGER).force().dry_run().validation_strict();
         match target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(deployment)).await {
             Ok(_) => Ok(None),
-            Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => Ok(Some(refused_template(field, &status.message))),
+            Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => {
+                Ok(Some(refused_template(field, &status.message)))
+            }
             Err(error) => Err(target.failed("try")(error)),
         }
     }
@@ -165,7 +175,8 @@ impl Applier {
         if caches.fingerprint(target.kind, target.namespace, target.name).is_some() {
             return Ok(());
         }
-        let parsed: DynamicObject = serde_json::from_value(object.clone()).map_err(|source| Error::Malformed { source })?;
+        let parsed: DynamicObject =
+            serde_json::from_value(object.clone()).map_err(|source| Error::Malformed { source })?;
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match target.api(&self.client).create(&parameters, &parsed).await {
             Ok(_) => Ok(()),
@@ -176,8 +187,10 @@ impl Applier {
     }
 }
 
-/// Whether an answer means that the object is wrong, and not that the API server could not do it now. A field that the schema does not know is
-/// reported by server-side apply as an internal error.
+/// Whether an answer means that the object is wrong, and not that the API server could not do it now. A field that the
+/// schema does not know is reported by server-side apply as an internal error.
 fn is_refusal(code: u16, message: &str) -> bool {
-    matches!(code, 400 | 422) || message.contains("field not declared in schema") || message.contains("failed to create typed patch object")
+    matches!(code, 400 | 422)
+        || message.contains("field not declared in schema")
+        || message.contains("failed to create typed patch object")
 }

@@ -1,6 +1,6 @@
-//! Which of several operators works: a Lease of their own, under the same state machine as that of JobManagers. What is a JVM there is this
-//! process itself here: it is alive while it can say so, and it leads as soon as it is offered to. Nothing of a Flink cluster depends on
-//! it; two operators at once would only repeat each other.
+//! Which of several operators works: a Lease of their own, under the same state machine as that of JobManagers. What is
+//! a JVM there is this process itself here: it is alive while it can say so, and it leads as soon as it is offered to.
+//! Nothing of a Flink cluster depends on it; two operators at once would only repeat each other.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -37,7 +37,8 @@ impl Candidate {
     pub fn new(client: Client, namespace: &str, pod: &str, process: String) -> Self {
         let settings = Settings::default();
         // A part of a term has no dot.
-        let identity = Identity { pod: pod.to_owned(), pod_uid: pod.replace('.', "-"), process, address: String::new() };
+        let identity =
+            Identity { pod: pod.to_owned(), pod_uid: pod.replace('.', "-"), process, address: String::new() };
         let (tell, told) = mpsc::unbounded_channel();
         let leases = Api::namespaced(client, namespace);
         Self { leases, elector: Elector::new(identity, settings.clone()), settings, begin: Instant::now(), tell, told }
@@ -97,7 +98,8 @@ impl Candidate {
     }
 
     fn carry_out(&self, action: Action, events: &mut VecDeque<Event>) {
-        let (leases, tell, limit, begin) = (self.leases.clone(), self.tell.clone(), self.settings.retry_period, self.begin);
+        let (leases, tell, limit, begin) =
+            (self.leases.clone(), self.tell.clone(), self.settings.retry_period, self.begin);
         match action {
             Action::ReadLease => {
                 tokio::spawn(async move {
@@ -134,10 +136,13 @@ impl Candidate {
 }
 
 async fn create(leases: &Api<Lease>) {
-    let lease = Lease { metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }, ..Lease::default() };
+    let lease =
+        Lease { metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }, ..Lease::default() };
     match leases.create(&PostParams::default(), &lease).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 409 => {}
-        Err(error) => tracing::warn!(error = lease::brief(&error), "failed to create the operators' Lease; trying again"),
+        Err(error) => {
+            tracing::warn!(error = lease::brief(&error), "failed to create the operators' Lease; trying again")
+        }
     }
 }

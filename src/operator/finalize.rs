@@ -86,7 +86,9 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         }
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
-    let Some(files) = finalizer.purge(resource, observed, context).await? else { return Ok(Action::requeue(REQUEUE_INTERVAL)) };
+    let Some(files) = finalizer.purge(resource, observed, context).await? else {
+        return Ok(Action::requeue(REQUEUE_INTERVAL));
+    };
     // The ledger explains the znodes that the Job could not remove.
     let stays = files.warning && resource.spec.high_availability.provider == Provider::ZooKeeper;
     if stays {
@@ -97,10 +99,15 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         (OnDelete::Delete, _) => format!("deleted {} ConfigMaps with HA data; {}", plan.delete.len(), files.message),
         _ if resource.spec.high_availability.provider == Provider::ZooKeeper => files.message,
         (OnDelete::Retain, []) => "no job was left to retain HA data for".to_owned(),
-        (OnDelete::Retain, kept) => format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", ")),
+        (OnDelete::Retain, kept) => {
+            format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", "))
+        }
     };
     let message = format!("{message}{}", plan.of_others());
-    context.report.publish(resource, &EventNote { warning: files.warning, reason: "Deleted".to_owned(), message }).await;
+    context
+        .report
+        .publish(resource, &EventNote { warning: files.warning, reason: "Deleted".to_owned(), message })
+        .await;
     finalizer.release(resource).await?;
     forget(resource, context);
     Ok(Action::await_change())
@@ -145,7 +152,8 @@ impl Finalizer {
     }
 
     async fn release(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
-        let finalizers: Vec<&str> = resource.finalizers().iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
+        let finalizers: Vec<&str> =
+            resource.finalizers().iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
         self.set(resource, &finalizers).await
     }
 
@@ -191,7 +199,8 @@ impl Finalizer {
     /// ReplicaSets are. Asked of the API server itself, because a cache that is late would let data be deleted under a
     /// living JobManager.
     async fn deployment_is_gone(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let deployments: Api<Deployment> =
+            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         let name = names::job_manager(&resource.name_any());
         let failed = |error| Error::request("delete the JobManagers of", resource)(error);
         match deployments.get_metadata_opt(&name).await.map_err(failed)? {
@@ -207,7 +216,12 @@ impl Finalizer {
     }
 
     /// Removes the files, if they are to go; `None` while that is under way. It ends in bounded time.
-    async fn purge(&self, resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Option<Files>, Error> {
+    async fn purge(
+        &self,
+        resource: &FlinkHaCluster,
+        observed: &Observed,
+        context: &Context,
+    ) -> Result<Option<Files>, Error> {
         let (on_delete, provider) = (resource.spec.ha_data.on_delete, resource.spec.high_availability.provider);
         if on_delete == OnDelete::Retain && provider == Provider::Kubernetes {
             return Ok(Some(Files { warning: false, message: String::new() }));
@@ -216,27 +230,35 @@ impl Finalizer {
         let failed = |error| Error::request("remove the files of", resource)(error);
         let found = jobs.get_opt(&names::purge(&resource.name_any())).await.map_err(failed)?;
         if let Some(job) = found.as_ref().filter(|job| !foreign::is_own(&job.metadata, &resource.name_any())) {
-            let message = format!("the files in the storage directory stay: Job {} is not of this cluster", job.name_any());
+            let message =
+                format!("the files in the storage directory stay: Job {} is not of this cluster", job.name_any());
             return Ok(Some(Files { warning: true, message }));
         }
         let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
-        let unreadable = observed.ledger.as_ref().is_some_and(|ledger| ledger.data.unreadable.iter().any(|key| key == jobs::HA_DATA_KEY));
-        let unknown =
-            || jobs::HaData { message: Refusal::unreadable(&resource.name_any(), jobs::HA_DATA_KEY).message, ..jobs::HaData::default() };
+        let unreadable = observed
+            .ledger
+            .as_ref()
+            .is_some_and(|ledger| ledger.data.unreadable.iter().any(|key| key == jobs::HA_DATA_KEY));
+        let unknown = || jobs::HaData {
+            message: Refusal::unreadable(&resource.name_any(), jobs::HA_DATA_KEY).message,
+            ..jobs::HaData::default()
+        };
         let unknown = unreadable.then(unknown);
         let certificates = if found.is_none() { self.certificates(resource).await? } else { Vec::new() };
         let ha_data = unknown.as_ref().or(observed.ha_data());
-        match deletion::purge(on_delete, provider, ha_data, state, cause::of_pods(&observed.purge_pods), &certificates) {
+        match deletion::purge(on_delete, provider, ha_data, state, cause::of_pods(&observed.purge_pods), &certificates)
+        {
             Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
             Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_TIMEOUT) => {
-                let why =
-                    cause::of_pods(&observed.purge_pods).unwrap_or_else(|| "the Job that removes them did not end in time".to_owned());
+                let why = cause::of_pods(&observed.purge_pods)
+                    .unwrap_or_else(|| "the Job that removes them did not end in time".to_owned());
                 Ok(Some(Files { warning: true, message: format!("the files in the storage directory stay: {why}") }))
             }
             Purge::Wait => Ok(None),
             Purge::Start { owner, signers } => {
                 let Ok(mut cluster) = validate::validate(resource) else {
-                    let message = "the files in the storage directory stay: the resource is not valid, so no pod can reach them";
+                    let message =
+                        "the files in the storage directory stay: the resource is not valid, so no pod can reach them";
                     return Ok(Some(Files { warning: true, message: message.to_owned() }));
                 };
                 // Where the files are, and not where a change that was refused wants them.
@@ -249,7 +271,9 @@ impl Finalizer {
                     Ok(_) => Ok(None),
                     Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
                     // Nothing can be created in a namespace that is being deleted.
-                    Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("being terminated") => {
+                    Err(kube::Error::Api(status))
+                        if status.code == 403 && status.message.contains("being terminated") =>
+                    {
                         let message = "the files in the storage directory stay: its namespace is being deleted, so no pod can reach them; \
                                        delete the FlinkHaCluster before its namespace";
                         Ok(Some(Files { warning: true, message: message.to_owned() }))
@@ -273,7 +297,12 @@ impl Finalizer {
     async fn delete_data(&self, resource: &FlinkHaCluster, stays: bool) -> Result<Plan, Error> {
         let spec = &resource.spec;
         let (plan, found, ledger) = self.plan(resource, spec.ha_data.on_delete).await?;
-        let keeps = deletion::keeps_ledger(spec.ha_data.on_delete, spec.high_availability.provider, &plan, &data(ledger.as_ref()));
+        let keeps = deletion::keeps_ledger(
+            spec.ha_data.on_delete,
+            spec.high_availability.provider,
+            &plan,
+            &data(ledger.as_ref()),
+        );
         let ledger = ledger.filter(|_| !keeps && !stays);
         self.delete_planned(resource, &plan, &found).await?;
         if let Some(ledger) = ledger {
@@ -283,7 +312,8 @@ impl Finalizer {
         Ok(plan)
     }
 
-    /// Deletes the ConfigMaps of an application whose job has ended and whose pods are gone. The ledger stays with the resource.
+    /// Deletes the ConfigMaps of an application whose job has ended and whose pods are gone. The ledger stays with the
+    /// resource.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
@@ -292,7 +322,11 @@ impl Finalizer {
         self.delete_planned(resource, &plan, &found).await
     }
 
-    async fn plan(&self, resource: &FlinkHaCluster, on_delete: OnDelete) -> Result<(Plan, Vec<ConfigMap>, Option<ConfigMap>), Error> {
+    async fn plan(
+        &self,
+        resource: &FlinkHaCluster,
+        on_delete: OnDelete,
+    ) -> Result<(Plan, Vec<ConfigMap>, Option<ConfigMap>), Error> {
         let cluster_id = names::kubernetes_cluster_id(&resource.name_any());
         let config_maps = self.config_maps(resource);
         let failed = |error| Error::request("read the HA data of", resource)(error);
@@ -306,7 +340,9 @@ impl Finalizer {
 
     async fn delete_planned(&self, resource: &FlinkHaCluster, plan: &Plan, found: &[ConfigMap]) -> Result<(), Error> {
         for config_map in found.iter().filter(|config_map| plan.delete.contains(&config_map.name_any())) {
-            delete(&self.config_maps(resource), config_map).await.map_err(Error::request("delete the HA data of", resource))?;
+            delete(&self.config_maps(resource), config_map)
+                .await
+                .map_err(Error::request("delete the HA data of", resource))?;
         }
         Ok(())
     }
@@ -323,7 +359,8 @@ fn age(job: &Job) -> SignedDuration {
 
 fn purge_job(job: &Job) -> PurgeJob {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut holding = conditions.filter(|condition| condition.status == "True").map(|condition| condition.type_.as_str());
+    let mut holding =
+        conditions.filter(|condition| condition.status == "True").map(|condition| condition.type_.as_str());
     match holding.find(|kind| ["Complete", "Failed"].contains(kind)) {
         Some("Complete") => PurgeJob::Succeeded,
         Some(_) => PurgeJob::Failed,

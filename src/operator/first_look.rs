@@ -48,7 +48,8 @@ impl FirstLook {
         observed.ledger = None;
         self.read_ledger(resource, observed).await?;
         if first && resource.spec.high_availability.provider == Provider::Kubernetes {
-            let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+            let config_maps: Api<ConfigMap> =
+                Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
             let cluster = names::cluster_config_map(&names::kubernetes_cluster_id(&resource.name_any()));
             let found = config_maps.get_opt(&cluster).await.map_err(Error::request("read the HA data of", resource))?;
             match found.map(|found| Stored::in_config_map(&json!(found))).transpose() {
@@ -67,12 +68,14 @@ impl FirstLook {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         let ledgers: Api<ObservedConfigMap> = Api::namespaced(self.client.clone(), &namespace);
         // Without a resourceVersion: a quorum read.
-        let found = ledgers.get_opt(&names::ledger(&name)).await.map_err(Error::request("read the ledger of", resource))?;
+        let found =
+            ledgers.get_opt(&names::ledger(&name)).await.map_err(Error::request("read the ledger of", resource))?;
         let Some(ledger) = found else { return Ok(()) };
         if is_ours(&ledger.data) && !is_labelled(&ledger.metadata, &name) {
             // What the watches do not see is not seen when it changes either.
             let labels = json!({ MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: name });
-            let patch = json!({ "metadata": { "resourceVersion": ledger.metadata.resource_version, "labels": labels } });
+            let patch =
+                json!({ "metadata": { "resourceVersion": ledger.metadata.resource_version, "labels": labels } });
             let patched = ledgers.patch(&names::ledger(&name), &PatchParams::default(), &Patch::Merge(patch)).await;
             patched.map_err(Error::request("label the ledger of", resource))?;
         }
@@ -87,6 +90,8 @@ fn is_ours(data: &LedgerData) -> bool {
 }
 
 fn is_labelled(metadata: &ObjectMeta, cluster: &str) -> bool {
-    let is = |key: &str, value: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|label| label == value);
+    let is = |key: &str, value: &str| {
+        metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|label| label == value)
+    };
     is(MANAGED_BY_LABEL, MANAGED_BY) && is(CLUSTER_LABEL, cluster)
 }

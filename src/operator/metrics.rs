@@ -30,9 +30,14 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { reconciles: Family::default(), duration: Histogram::new(exponential_buckets(0.001, 4.0, 8)) };
+        let metrics =
+            Self { reconciles: Family::default(), duration: Histogram::new(exponential_buckets(0.001, 4.0, 8)) };
         registry.register("flinkha_reconciles", "Reconciliations, by result", metrics.reconciles.clone());
-        registry.register("flinkha_reconcile_duration_seconds", "How long reconciliations take", metrics.duration.clone());
+        registry.register(
+            "flinkha_reconcile_duration_seconds",
+            "How long reconciliations take",
+            metrics.duration.clone(),
+        );
         metrics
     }
 
@@ -55,7 +60,8 @@ impl Debug for Clusters {
 impl Collector for Clusters {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
         let clusters = self.0.state();
-        let mut family = encoder.encode_descriptor("flinkha_clusters", "FlinkHaClusters, by phase", None, MetricType::Gauge)?;
+        let mut family =
+            encoder.encode_descriptor("flinkha_clusters", "FlinkHaClusters, by phase", None, MetricType::Gauge)?;
         for phase in ["deleting", "degraded", "ready", "not_ready"] {
             let count = clusters.iter().filter(|cluster| phase_of(cluster) == phase).count();
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));

@@ -1,4 +1,5 @@
-//! The controller's shell: [`observe`], [`apply`], [`report`], [`finalize`]; what they do is decided in [`crate::cluster`].
+//! The controller's shell: [`observe`], [`apply`], [`report`], [`finalize`]; what they do is decided in
+//! [`crate::cluster`].
 //!
 //! Clusters do not need the operator to live: elections, failovers and REST discovery are the gateways' business.
 
@@ -88,7 +89,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The API server said no and will say so again: a quota, a right, a range that is used up. Conflicts and overload are not of this kind.
+    /// The API server said no and will say so again: a quota, a right, a range that is used up. Conflicts and overload
+    /// are not of this kind.
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Request { source: kube::Error::Api(status), .. } => {
@@ -117,7 +119,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let registry = Arc::new(std::sync::Mutex::new(registry));
-    let mut candidate = election::Candidate::new(client.clone(), &arguments.pod_namespace, &arguments.pod_name, nonce()?);
+    let mut candidate =
+        election::Candidate::new(client.clone(), &arguments.pod_namespace, &arguments.pod_name, nonce()?);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -171,7 +174,8 @@ async fn control(
     if let Ok(mut registry) = registry.lock() {
         registry.register_collector(Box::new(Clusters(clusters.clone())));
     }
-    let environment = Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
+    let environment =
+        Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
     let context = Arc::new(Context::new(&client, caches, environment, arguments, metrics));
     ready.send_replace(true);
     let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));

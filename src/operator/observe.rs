@@ -1,6 +1,8 @@
-//! Observing: one watch per kind, over all clusters, kept in memory. A change that could matter to a cluster makes it reconcile.
+//! Observing: one watch per kind, over all clusters, kept in memory. A change that could matter to a cluster makes it
+//! reconcile.
 //!
-//! Only objects that carry our label are watched, and of most kinds only the metadata. No request is made to look something up.
+//! Only objects that carry our label are watched, and of most kinds only the metadata. No request is made to look
+//! something up.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -21,7 +23,8 @@ use tokio::task::JoinSet;
 
 use crate::api::FlinkHaCluster;
 use crate::api::names::{
-    self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION, TASK_MANAGER,
+    self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION,
+    TASK_MANAGER,
 };
 use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
 use crate::ledger::election;
@@ -49,7 +52,11 @@ pub struct Caches {
 ///
 /// # Errors
 /// When a watch ends before that.
-pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers) -> anyhow::Result<(Caches, JoinSet<()>)> {
+pub async fn start(
+    client: &Client,
+    namespace: Option<&str>,
+    triggers: &Triggers,
+) -> anyhow::Result<(Caches, JoinSet<()>)> {
     let mut watches = Watches { client, namespace, triggers, running: JoinSet::new() };
     let all = watcher::Config::default().page_size(PAGE);
     let ours = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
@@ -66,11 +73,15 @@ pub async fn start(client: &Client, namespace: Option<&str>, triggers: &Triggers
     });
     let leases = leases.await?;
     let pods = watches.start((), ours.clone(), label, |pod: &ObservedPod| version(&pod.metadata)).await?;
-    let deployments = watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata)).await?;
-    let config_maps = watches.start((), ours.clone(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata)).await?;
+    let deployments =
+        watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata)).await?;
+    let config_maps =
+        watches.start((), ours.clone(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata)).await?;
     let mut others = HashMap::new();
     for kind in other_kinds() {
-        let store = watches.start(kind.clone(), ours.clone(), label, |object: &Metadata| digest(fingerprint(&object.metadata))).await?;
+        let store = watches
+            .start(kind.clone(), ours.clone(), label, |object: &Metadata| digest(fingerprint(&object.metadata)))
+            .await?;
         others.insert(kind.kind.clone(), (kind, store));
     }
     Ok((Caches { clusters, leases, pods, deployments, config_maps, others }, watches.running))
@@ -91,11 +102,13 @@ fn other_kinds() -> Vec<ApiResource> {
 impl Caches {
     /// Everything known of a cluster.
     pub fn observe(&self, namespace: &str, name: &str) -> Observed {
-        let of_cluster =
-            |metadata: &ObjectMeta| metadata.namespace.as_deref() == Some(namespace) && labelled(metadata, CLUSTER_LABEL) == Some(name);
+        let of_cluster = |metadata: &ObjectMeta| {
+            metadata.namespace.as_deref() == Some(namespace) && labelled(metadata, CLUSTER_LABEL) == Some(name)
+        };
         let pods = |component| {
             let account = names::service_account(name, component);
-            let is_one = |metadata: &ObjectMeta| of_cluster(metadata) && labelled(metadata, COMPONENT_LABEL) == Some(component);
+            let is_one =
+                |metadata: &ObjectMeta| of_cluster(metadata) && labelled(metadata, COMPONENT_LABEL) == Some(component);
             self.pods.state_filter(|pod| is_one(&pod.metadata) && pod.runs_as(&account))
         };
         let ledger = self.config_maps.get(&ObjectRef::new(&names::ledger(name)).within(namespace));
@@ -110,20 +123,26 @@ impl Caches {
             stored: None,
             presence: None,
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
-            task_manager_deployment: self.deployments.get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
+            task_manager_deployment: self
+                .deployments
+                .get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
         }
     }
 
     /// The fingerprint of an object, if it exists.
     pub fn fingerprint(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
         match kind {
-            "Lease" => self.leases.get(&ObjectRef::new(name).within(namespace)).map(|lease| fingerprint(&lease.metadata)),
-            "ConfigMap" => {
-                self.config_maps.get(&ObjectRef::new(name).within(namespace)).map(|config_map| fingerprint(&config_map.metadata))
+            "Lease" => {
+                self.leases.get(&ObjectRef::new(name).within(namespace)).map(|lease| fingerprint(&lease.metadata))
             }
-            "Deployment" => {
-                self.deployments.get(&ObjectRef::new(name).within(namespace)).map(|deployment| fingerprint(&deployment.metadata))
-            }
+            "ConfigMap" => self
+                .config_maps
+                .get(&ObjectRef::new(name).within(namespace))
+                .map(|config_map| fingerprint(&config_map.metadata)),
+            "Deployment" => self
+                .deployments
+                .get(&ObjectRef::new(name).within(namespace))
+                .map(|deployment| fingerprint(&deployment.metadata)),
             other => {
                 let (resource, store) = self.others.get(other)?;
                 let reference = ObjectRef::new_with(name, resource.clone()).within(namespace);
@@ -133,7 +152,8 @@ impl Caches {
     }
 }
 
-/// Changes when somebody changes what an object asks for: its generation, where the API server counts one, else its version.
+/// Changes when somebody changes what an object asks for: its generation, where the API server counts one, else its
+/// version.
 pub fn fingerprint(metadata: &ObjectMeta) -> String {
     let generation = metadata.generation.map(|generation| generation.to_string());
     let version = generation.or_else(|| metadata.resource_version.clone()).unwrap_or_default();
@@ -170,8 +190,9 @@ struct Watches<'a> {
 }
 
 impl Watches<'_> {
-    /// Watches a kind, and returns when all that there is of it is known: one kind after another, so that what is read at first does not need
-    /// all its memory at once. `cluster_of` tells whose an object is; a change of `interest` makes that cluster reconcile.
+    /// Watches a kind, and returns when all that there is of it is known: one kind after another, so that what is read
+    /// at first does not need all its memory at once. `cluster_of` tells whose an object is; a change of `interest`
+    /// makes that cluster reconcile.
     async fn start<K>(
         &mut self,
         kind: K::DynamicType,
@@ -252,7 +273,9 @@ async fn announce<K: Resource>(
                 }
                 known.seen
             }),
-            Err(error) => tracing::warn!(kind = %K::kind(&kind), error = %chain(&error), "a watch was interrupted and begins anew"),
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&kind), error = %chain(&error), "a watch was interrupted and begins anew")
+            }
         }
     }
 }

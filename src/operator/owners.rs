@@ -1,4 +1,5 @@
-//! Whose an object is, before the operator writes it: what is not in the caches may be another's of the same name, and applying by force would take it over.
+//! Whose an object is, before the operator writes it: what is not in the caches may be another's of the same name, and
+//! applying by force would take it over.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +31,8 @@ impl Owners {
         Self { client }
     }
 
-    /// Why nothing may be applied: an object of a name that is needed is another's, or so is the HA data that JobManagers and TaskManagers would go
-    /// to. Objects in the caches carry our labels and are not asked for.
+    /// Why nothing may be applied: an object of a name that is needed is another's, or so is the HA data that
+    /// JobManagers and TaskManagers would go to. Objects in the caches carry our labels and are not asked for.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
@@ -40,7 +41,8 @@ impl Owners {
         let all = objects.applied.iter().chain(&objects.created).chain(pods).map(Target::of);
         let unknown: Vec<Target<'_>> =
             all.filter(|target| caches.fingerprint(target.kind, target.namespace, target.name).is_none()).collect();
-        let starts = unknown.iter().any(|target| target.kind == "Deployment" && target.name == names::job_manager(cluster));
+        let starts =
+            unknown.iter().any(|target| target.kind == "Deployment" && target.name == names::job_manager(cluster));
         let by_lease = objects.created.iter().any(|object| object["kind"] == "Lease");
         let looks = stream::iter(unknown).map(|target| async move { self.taken(cluster, &target).await });
         let taken: Vec<Option<String>> = looks.buffered(PARALLEL).try_collect().await?;
@@ -56,7 +58,8 @@ impl Owners {
         self.foreign_ha_data(cluster, namespace).await
     }
 
-    /// The object, if there is one of this name that is another's. A list, because the operator may list more kinds than it may get.
+    /// The object, if there is one of this name that is another's. A list, because the operator may list more kinds
+    /// than it may get.
     async fn taken(&self, cluster: &str, target: &Target<'_>) -> Result<Option<String>, Error> {
         let named = ListParams::default().fields(&format!("metadata.name={}", target.name));
         let found = target.api(&self.client).list_metadata(&named).await.map_err(target.failed("look for"))?;
@@ -64,17 +67,23 @@ impl Owners {
         Ok(is_taken.then(|| format!("{} {}", target.kind, target.name)))
     }
 
-    /// HA data under the cluster's name that no JobManager of this cluster has written. The gateways look again before each of their terms.
+    /// HA data under the cluster's name that no JobManager of this cluster has written. The gateways look again before
+    /// each of their terms.
     async fn foreign_ha_data(&self, cluster: &str, namespace: &str) -> Result<Option<Cause>, Error> {
         let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let cluster_id = names::kubernetes_cluster_id(cluster);
-        let failed = |source| Error::Request { action: "read the HA data of", object: format!("FlinkHaCluster {cluster}"), source };
+        let failed = |source| Error::Request {
+            action: "read the HA data of",
+            object: format!("FlinkHaCluster {cluster}"),
+            source,
+        };
         let labelled = ListParams::default().labels(&ha_data::selector(&cluster_id));
         let name = names::cluster_config_map(&cluster_id);
         let found = async { tokio::try_join!(config_maps.get_opt(&name), config_maps.list(&labelled)) };
         let (stored, labelled) = found.await.map_err(failed)?;
         let jobs = labelled.iter().map(|one| (one.name_any(), json!(one)));
-        let jobs: BTreeMap<_, _> = jobs.filter(|(name, _)| names::job_of_config_map(&cluster_id, name).is_some()).collect();
+        let jobs: BTreeMap<_, _> =
+            jobs.filter(|(name, _)| names::job_of_config_map(&cluster_id, name).is_some()).collect();
         let stored = stored.map(|stored| json!(stored));
         let ha_data = HaData { cluster_id: &cluster_id, cluster: stored.as_ref(), jobs: &jobs };
         let Some(refusal) = ha_data.refusal().filter(|_| !ha_data.is_ours()) else { return Ok(None) };

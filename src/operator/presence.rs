@@ -50,7 +50,12 @@ impl Prover {
     ///
     /// # Errors
     /// When a request fails: then nothing is known.
-    pub async fn prove(&self, resource: &FlinkHaCluster, observed: &Observed, components: &[&str]) -> Result<Presence, Error> {
+    pub async fn prove(
+        &self,
+        resource: &FlinkHaCluster,
+        observed: &Observed,
+        components: &[&str],
+    ) -> Result<Presence, Error> {
         let failed = |error| Error::request("look for pods of", resource)(error);
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);

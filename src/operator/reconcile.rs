@@ -59,7 +59,13 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(client: &Client, caches: Caches, environment: Environment, arguments: &Arguments, metrics: Metrics) -> Self {
+    pub fn new(
+        client: &Client,
+        caches: Caches,
+        environment: Environment,
+        arguments: &Arguments,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             caches,
             applier: Applier::new(client.clone()),
@@ -140,7 +146,8 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let unknown = waits.then_some(UNKNOWN);
     // No watch tells that what is another's has gone.
     let others = matches!(&outcome, Outcome::Refused(cause) if foreign::is_in_the_way(cause)).then_some(OTHERS);
-    let wakes = desired.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).chain(others);
+    let wakes =
+        desired.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).chain(others);
     let wake = wakes.min();
     applied.map(|_| wake.map_or_else(Action::await_change, Action::requeue))
 }
@@ -177,7 +184,12 @@ async fn apply(
 }
 
 /// Builds with the gateway's image that is right for this cluster, and returns both.
-fn build_pinned(cluster: &Cluster, pinned: Option<&str>, observed: &Observed, environment: &Environment) -> (String, Objects) {
+fn build_pinned(
+    cluster: &Cluster,
+    pinned: Option<&str>,
+    observed: &Observed,
+    environment: &Environment,
+) -> (String, Objects) {
     let objects = build::build(cluster, environment);
     let template = job_manager::digest_of(&objects.job_managers);
     let live = observed.job_manager_deployment.as_deref();
@@ -199,7 +211,8 @@ fn refusal(problems: &[Problem]) -> Cause {
     Cause { reason: "InvalidSpec", message }
 }
 
-/// Tries again, soon at first and then ever later. What does not go away is in the log, in the metrics and in the status.
+/// Tries again, soon at first and then ever later. What does not go away is in the log, in the metrics and in the
+/// status.
 pub fn on_error(resource: Arc<FlinkHaCluster>, error: &Error, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = failures.entry(ObjectRef::from_obj(&*resource)).or_default();

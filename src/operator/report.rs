@@ -57,7 +57,13 @@ impl Report {
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
-    pub async fn report(&self, resource: &FlinkHaCluster, desired: &Desired, observed: &Observed, outcome: &Outcome) -> Result<(), Error> {
+    pub async fn report(
+        &self,
+        resource: &FlinkHaCluster,
+        desired: &Desired,
+        observed: &Observed,
+        outcome: &Outcome,
+    ) -> Result<(), Error> {
         for role in roles(observed) {
             self.mark(resource, &role).await?;
         }
@@ -89,7 +95,11 @@ impl Report {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         tracing::info!(cluster = name, namespace, reason = notes.reason, "{}", notes.message);
         let event = Event {
-            metadata: ObjectMeta { generate_name: Some(format!("{name}-")), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{name}-")),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
             type_: Some(if notes.warning { "Warning" } else { "Normal" }.to_owned()),
             reason: Some(notes.reason.clone()),
             note: Some(notes.message.chars().take(LONGEST_NOTE).collect()),
@@ -113,7 +123,8 @@ impl Report {
                 "annotations": { DELETION_COST_ANNOTATION: role.deletion_cost },
             },
         });
-        let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let api: Api<PartialObjectMeta<Pod>> =
+            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         match api.patch_metadata(&role.pod, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => Ok(()),
             // Gone in the meantime.

@@ -1,4 +1,5 @@
-//! Passes a planned switchover on: from the resource, where a person asks for it, to the Lease, where the leader sees it.
+//! Passes a planned switchover on: from the resource, where a person asks for it, to the Lease, where the leader sees
+//! it.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Patch, PatchParams};
@@ -52,7 +53,9 @@ impl Switchover {
                     message: format!("the leader was asked to hand over to {to}"),
                 }
             }
-            Decision::Refuse { why } => EventNote { warning: true, reason: "SwitchoverRefused".to_owned(), message: why },
+            Decision::Refuse { why } => {
+                EventNote { warning: true, reason: "SwitchoverRefused".to_owned(), message: why }
+            }
         };
         report.publish(resource, &news).await;
         Ok(())

@@ -17,11 +17,18 @@ use crate::world::server::{self, Limits};
 ///
 /// # Errors
 /// When the port cannot be opened.
-pub async fn serve(address: SocketAddr, ready: watch::Receiver<bool>, registry: Arc<Mutex<Registry>>) -> anyhow::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    ready: watch::Receiver<bool>,
+    registry: Arc<Mutex<Registry>>,
+) -> anyhow::Result<()> {
     let listener = server::listen(address).with_context(|| format!("failed to open {address}"))?;
     let readyz = move || {
-        let answer =
-            if *ready.borrow() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled") };
+        let answer = if *ready.borrow() {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled")
+        };
         async move { answer }
     };
     let router = Router::new()
@@ -35,7 +42,8 @@ pub async fn serve(address: SocketAddr, ready: watch::Receiver<bool>, registry: 
 /// The registry in the OpenMetrics text format.
 pub fn metrics(registry: &Mutex<Registry>) -> impl IntoResponse + use<> {
     let mut text = String::new();
-    let encoded = prometheus_client::encoding::text::encode(&mut text, &registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let encoded =
+        prometheus_client::encoding::text::encode(&mut text, &registry.lock().unwrap_or_else(PoisonError::into_inner));
     let status = if encoded.is_ok() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     (status, [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

@@ -1,5 +1,6 @@
-//! Connections to the API server by HTTP/2. A watch is always open on one, so it is always warm: a failover waits for no TLS handshake, of
-//! which it would need three with HTTP/1.1, where a watch keeps its connection for itself and idle ones are closed after 90 s.
+//! Connections to the API server by HTTP/2. A watch is always open on one, so it is always warm: a failover waits for
+//! no TLS handshake, of which it would need three with HTTP/1.1, where a watch keeps its connection for itself and idle
+//! ones are closed after 90 s.
 
 use std::time::Duration;
 

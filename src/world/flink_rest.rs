@@ -1,4 +1,5 @@
-//! Flink's REST API as the gateway asks its own JVM, on loopback. Answers about jobs may be as old as `web.refresh-interval`, 3 s by default.
+//! Flink's REST API as the gateway asks its own JVM, on loopback. Answers about jobs may be as old as
+//! `web.refresh-interval`, 3 s by default.
 
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ impl Rest {
         let asked = async {
             let answer = self.client.request(request).await?;
             let status = answer.status();
-            let bytes = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+            let bytes =
+                Limited::new(answer.into_body(), LIMIT).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
             anyhow::Ok((status, bytes))
         };
         let (status, bytes) = timeout(ANSWER_TIMEOUT, asked).await.context("the JobManager does not answer")??;

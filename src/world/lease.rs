@@ -34,10 +34,19 @@ pub async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
 }
 
 /// Compare-and-swap. Whatever is not a success is unknown: it may have been applied.
-pub async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Record, acquired: bool, limit: Duration) -> Write {
+pub async fn write(
+    leases: &Api<Lease>,
+    name: &str,
+    version: &str,
+    record: &Record,
+    acquired: bool,
+    limit: Duration,
+) -> Write {
     let patch = Patch::Merge(record.to_patch(version, Timestamp::now(), acquired));
     match tokio::time::timeout(limit, leases.patch(name, &PatchParams::default(), &patch)).await {
-        Ok(Ok(Lease { metadata, .. })) => metadata.resource_version.map_or(Write::Unknown, |version| Write::Done { version }),
+        Ok(Ok(Lease { metadata, .. })) => {
+            metadata.resource_version.map_or(Write::Unknown, |version| Write::Done { version })
+        }
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Write::Unknown,
         Ok(Err(error)) => {
             tracing::warn!(error = brief(&error), "failed to write the Lease");
@@ -50,8 +59,8 @@ pub async fn write(leases: &Api<Lease>, name: &str, version: &str, record: &Reco
     }
 }
 
-/// The pause before a watch is tried again. The default grows to half a minute: for so long after an API server was away nobody would see that a
-/// Lease is given back.
+/// The pause before a watch is tried again. The default grows to half a minute: for so long after an API server was
+/// away nobody would see that a Lease is given back.
 pub struct EverySecond;
 
 impl Iterator for EverySecond {
@@ -66,10 +75,11 @@ impl Backoff for EverySecond {
     fn reset(&mut self) {}
 }
 
-/// Signal of every version of the Lease that a watch shows, of its [`SAVEPOINT_ANNOTATION`], and of the gateway process that has written it since the version
-/// before, until it is dropped. What it shows may be old; the elector knows.
+/// Signal of every version of the Lease that a watch shows, of its [`SAVEPOINT_ANNOTATION`], and of the gateway process
+/// that has written it since the version before, until it is dropped. What it shows may be old; the elector knows.
 pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option<&str>, Option<&str>)) {
-    let stream = watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).backoff(EverySecond);
+    let stream =
+        watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).backoff(EverySecond);
     let stream = stream.applied_objects();
     pin_mut!(stream);
     // What only gateways write: others annotate the Lease too.
@@ -78,7 +88,11 @@ pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option
         match lease {
             Ok(lease) => {
                 if let Some(version) = lease.metadata.resource_version.clone() {
-                    let savepoint = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SAVEPOINT_ANNOTATION));
+                    let savepoint = lease
+                        .metadata
+                        .annotations
+                        .as_ref()
+                        .and_then(|annotations| annotations.get(SAVEPOINT_ANNOTATION));
                     let record = Record::of(&lease);
                     let written = (record.term.clone(), lease.spec.as_ref().and_then(|spec| spec.renew_time.clone()));
                     let process = written.0.as_ref().map(|term| term.process.clone());

@@ -1,4 +1,5 @@
-//! The world outside: the way to the API server, the Lease of an election, storage, and servers for whoever comes from there.
+//! The world outside: the way to the API server, the Lease of an election, storage, and servers for whoever comes from
+//! there.
 
 pub mod api_server;
 pub mod flink_rest;

@@ -1,4 +1,5 @@
-//! Servers that a stranger cannot exhaust: accepting goes on after every error, and connections, time and bytes are bounded.
+//! Servers that a stranger cannot exhaust: accepting goes on after every error, and connections, time and bytes are
+//! bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -54,12 +55,18 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 256, header: Duration::from_secs(5), answer: Duration::from_secs(5), life: Duration::from_secs(60) }
+        Self {
+            connections: 256,
+            header: Duration::from_secs(5),
+            answer: Duration::from_secs(5),
+            life: Duration::from_secs(60),
+        }
     }
 }
 
-/// Opens a port for [`serve`]. Short requests need little of the kernel's memory, which counts as the container's; a burst of connections waits in a
-/// queue that is longer than usual, because whose first packet finds it full tries again only after a second.
+/// Opens a port for [`serve`]. Short requests need little of the kernel's memory, which counts as the container's; a
+/// burst of connections waits in a queue that is longer than usual, because whose first packet finds it full tries
+/// again only after a second.
 ///
 /// # Errors
 /// When the port is in use, or the address is not this machine's.
@@ -71,14 +78,19 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Waits for the next connection. Errors are waited out: a server that has no file descriptor left serves again as soon as one is free.
+/// Waits for the next connection. Errors are waited out: a server that has no file descriptor left serves again as soon
+/// as one is free.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let mut is_told = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             // The client has gone again.
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
+                ) => {}
             Err(error) => {
                 if !std::mem::replace(&mut is_told, true) {
                     tracing::warn!(%error, "failed to accept a connection; trying again");
@@ -90,7 +102,10 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 /// The same for connections that may last: waits for a place first. The permit gives the place back when it is dropped.
-pub async fn accept_one_of(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+pub async fn accept_one_of(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
     // An error means that the semaphore is closed, which nobody does.
     let place = Arc::clone(places).acquire_owned().await.ok();
     let (stream, peer) = accept(listener).await;
@@ -116,7 +131,8 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// A kubelet or a peer that has just connected gets its place also in a flood: probes and questions take milliseconds, so what is old is idle.
+    /// A kubelet or a peer that has just connected gets its place also in a flood: probes and questions take
+    /// milliseconds, so what is old is idle.
     async fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         if self.present.len() < self.most {
@@ -137,7 +153,8 @@ impl Crowd {
                 !ends
             });
         }
-        // What was told to end does so when its turn comes. Not waited for each time: the kernel's queue of new connections must not overflow.
+        // What was told to end does so when its turn comes. Not waited for each time: the kernel's queue of new
+        // connections must not overflow.
         while self.tasks.len() >= 2 * self.most {
             self.tasks.join_next().await;
         }
@@ -176,7 +193,8 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits) {
 }
 
 async fn answer(router: Router, request: Request<Incoming>, patience: Duration) -> Result<Response, Infallible> {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_LIMIT as u64) {
         // The body is not read, so nothing else can come on this connection.
         return Ok((StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")]).into_response());
@@ -198,14 +216,19 @@ mod tests {
 
     use super::*;
 
-    const QUICK: Limits =
-        Limits { connections: 4, header: Duration::from_millis(300), answer: Duration::from_millis(300), life: Duration::from_secs(2) };
+    const QUICK: Limits = Limits {
+        connections: 4,
+        header: Duration::from_millis(300),
+        answer: Duration::from_millis(300),
+        life: Duration::from_secs(2),
+    };
 
     async fn server(limits: Limits) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let router =
-            Router::new().route("/ok", get(|| async { "ok" })).route("/body", post(|body: Bytes| async move { body.len().to_string() }));
+        let router = Router::new()
+            .route("/ok", get(|| async { "ok" }))
+            .route("/body", post(|body: Bytes| async move { body.len().to_string() }));
         tokio::spawn(serve(listener, router, limits));
         address
     }
@@ -220,7 +243,8 @@ mod tests {
     async fn to_end(stream: &mut TcpStream) -> String {
         let mut text = Vec::new();
         // A connection that is reset has ended, too.
-        let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut text)).await.expect("the connection does not end");
+        let _ =
+            timeout(Duration::from_secs(5), stream.read_to_end(&mut text)).await.expect("the connection does not end");
         String::from_utf8_lossy(&text).into_owned()
     }
 
@@ -258,7 +282,10 @@ mod tests {
         let head = "POST /body HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
         let untold = exchange(address, format!("{head}{chunk}").as_bytes()).await;
         assert!(untold.starts_with("HTTP/1.1 413"), "{untold}");
-        let longest = format!("POST /body HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 16384\r\n\r\n{}", "x".repeat(0x4000));
+        let longest = format!(
+            "POST /body HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 16384\r\n\r\n{}",
+            "x".repeat(0x4000)
+        );
         assert!(exchange(address, longest.as_bytes()).await.ends_with("16384"));
     }
 
@@ -277,7 +304,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_nothing_keeps_its_place_no_longer_than_a_life() {
-        let address = server(Limits { life: Duration::from_millis(500), header: Duration::from_secs(60), ..QUICK }).await;
+        let address =
+            server(Limits { life: Duration::from_millis(500), header: Duration::from_secs(60), ..QUICK }).await;
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
         assert!(to_end(&mut stream).await.ends_with("ok"));

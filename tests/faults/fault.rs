@@ -140,7 +140,8 @@ impl Fault {
         dies || matches!(self, Fault::PodKilled | Fault::PodFrozen | Fault::Switchover)
     }
 
-    /// Another JVM must lead. TaskManagers may hang on the same API server as the cut off leader, so the job is not waited for.
+    /// Another JVM must lead. TaskManagers may hang on the same API server as the cut off leader, so the job is not
+    /// waited for.
     pub fn must_change_leader(self) -> bool {
         self.moves_the_job() || matches!(self, Fault::LeaderCutOff | Fault::LeaderServerDown)
     }
@@ -155,8 +156,8 @@ impl Fault {
         }
     }
 
-    /// A whole pod that wakes up has RPCs to TaskManagers in its sockets, which nobody fences; and TaskManagers behind the leader's API server
-    /// see late, one after the other, who has led meanwhile: one more restart is possible.
+    /// A whole pod that wakes up has RPCs to TaskManagers in its sockets, which nobody fences; and TaskManagers behind
+    /// the leader's API server see late, one after the other, who has led meanwhile: one more restart is possible.
     pub fn may_restart_job_more(self) -> usize {
         usize::from(matches!(self, Fault::PodFrozen | Fault::LeaderCutOff | Fault::LeaderServerDown))
     }
@@ -174,7 +175,11 @@ impl Fault {
         match self {
             Fault::ApiServersDown => outage,
             // Longer than any time of the election.
-            Fault::ApiServersHang | Fault::ApiServersSlow | Fault::ApiServersBusy | Fault::ReadsOnly | Fault::EtcdFrozen => outage / 3,
+            Fault::ApiServersHang
+            | Fault::ApiServersSlow
+            | Fault::ApiServersBusy
+            | Fault::ReadsOnly
+            | Fault::EtcdFrozen => outage / 3,
             // A member refuses after duration and two reads, and takes the Lease when its promise has ended.
             Fault::LeaderCutOff | Fault::LeaderServerDown => seconds(40),
             Fault::MemberDiesInOutage | Fault::StandbyCutOff | Fault::StandbyFrozen => seconds(20),
@@ -247,11 +252,15 @@ impl Fault {
                 cluster.plane.servers[server].process.kill();
                 cluster.client = cluster.plane.admin(1 - server).await;
             }
-            Fault::LeaseDeleted => {
-                leases(cluster).delete(NAME, &DeleteParams::default()).await.map(drop).expect("failed to delete the Lease")
-            }
+            Fault::LeaseDeleted => leases(cluster)
+                .delete(NAME, &DeleteParams::default())
+                .await
+                .map(drop)
+                .expect("failed to delete the Lease"),
             Fault::LeaseEmptied => edit_lease(cluster, json!({ "spec": { "holderIdentity": null } })).await,
-            Fault::TermRemoved => edit_lease(cluster, json!({ "metadata": { "annotations": { TERM_ANNOTATION: null } } })).await,
+            Fault::TermRemoved => {
+                edit_lease(cluster, json!({ "metadata": { "annotations": { TERM_ANNOTATION: null } } })).await
+            }
             Fault::LockEdited => edit_cluster(cluster, LOCK_ANNOTATION, json!(r#"{"holderIdentity":"nobody"}"#)).await,
             Fault::LockRemoved => edit_cluster(cluster, LOCK_ANNOTATION, Value::Null).await,
             Fault::LockRemovedUnseen => {
@@ -261,7 +270,14 @@ impl Fault {
             Fault::StampRemoved => edit_cluster(cluster, TERM_ANNOTATION, Value::Null).await,
             Fault::JobConfigMapDeleted => {
                 let rest = cluster.job_managers[leader].rest();
-                let job = rest.jobs().await.expect("the leader's jobs").into_iter().find(Job::runs).expect("the job that runs").id;
+                let job = rest
+                    .jobs()
+                    .await
+                    .expect("the leader's jobs")
+                    .into_iter()
+                    .find(Job::runs)
+                    .expect("the job that runs")
+                    .id;
                 delete_config_map(cluster, &names::job_config_map(&names::kubernetes_cluster_id(NAME), &job)).await;
             }
             Fault::ClusterConfigMapDeleted => delete_config_map(cluster, &cluster_config_map()).await,
@@ -299,7 +315,10 @@ impl Fault {
             Fault::LeaseDeleted => {
                 // As the operator does it.
                 let lease = json!({ "metadata": { "name": NAME } });
-                leases(cluster).create(&PostParams::default(), &serde_json::from_value(lease).unwrap()).await.expect("a new Lease");
+                leases(cluster)
+                    .create(&PostParams::default(), &serde_json::from_value(lease).unwrap())
+                    .await
+                    .expect("a new Lease");
             }
             _ => {}
         }
@@ -323,7 +342,8 @@ async fn slow_down(servers: Vec<Pid>, lasts: Duration) {
     }
 }
 
-/// Without a seat, a priority level lets one request at a time pass all the same. So one is under way all the time: its body never ends.
+/// Without a seat, a priority level lets one request at a time pass all the same. So one is under way all the time: its
+/// body never ends.
 async fn keep_busy(server: kube::Config, token: String) {
     let client = http_client(&server).expect("a client for our own kubeconfig");
     let url = format!("{}api/v1/namespaces/{NAMESPACE}/configmaps/{}", server.cluster_url, cluster_config_map());
@@ -381,6 +401,7 @@ async fn delete_config_map(cluster: &Cluster, name: &str) {
 
 async fn edit_cluster(cluster: &Cluster, annotation: &str, value: Value) {
     let patch = json!({ "metadata": { "annotations": { annotation: value } } });
-    let edited = cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(patch)).await;
+    let edited =
+        cluster.config_maps().patch(&cluster_config_map(), &PatchParams::default(), &Patch::Merge(patch)).await;
     edited.expect("failed to edit the cluster ConfigMap");
 }

@@ -40,15 +40,22 @@ impl Before {
     pub async fn of(cluster: &Cluster, job: &str) -> Self {
         let leader = cluster.leader().await.expect("a leader");
         let rest = cluster.job_managers[leader].rest();
-        let checkpoints =
-            eventually("a checkpoint", seconds(60), async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0)).await;
+        let checkpoints = eventually("a checkpoint", seconds(60), async || {
+            rest.checkpoints(job).await.ok().filter(|now| now.completed > 0)
+        })
+        .await;
         Self {
             leader,
             latest: checkpoints.latest.expect("the checkpoint that was waited for"),
             counter: cluster.checkpoint_counter(job).await,
             restores: checkpoints.restores,
             holder: cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder),
-            answered: cluster.plane.servers.iter().map(|server| server.audit().of(NAMESPACE, "configmaps").len()).collect(),
+            answered: cluster
+                .plane
+                .servers
+                .iter()
+                .map(|server| server.audit().of(NAMESPACE, "configmaps").len())
+                .collect(),
         }
     }
 }
@@ -86,8 +93,9 @@ pub async fn judge(cluster: &Cluster, job: &str, before: &Before, after: &Checkp
     let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
     let is_ha = |request: &&Request| request.name == cluster_config_map() || request.name == name;
     let servers = cluster.plane.servers.iter().zip(&before.answered);
-    let all: Vec<Request> =
-        servers.flat_map(|(server, answered)| server.audit().of(NAMESPACE, "configmaps").split_off(*answered)).collect();
+    let all: Vec<Request> = servers
+        .flat_map(|(server, answered)| server.audit().of(NAMESPACE, "configmaps").split_off(*answered))
+        .collect();
     assert!(all.iter().any(|request| fault.shows_in(request)), "the fault does not show in the audit log");
     let writes: Vec<Request> = all.into_iter().filter(|request| request.is_write() && request.succeeded()).collect();
     let writes: Vec<&Request> = writes.iter().filter(is_ha).collect();
@@ -158,8 +166,14 @@ impl Row {
 
 /// The table.
 pub fn print(rows: &[Row]) {
-    println!("\n{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}", "fault", "runs", "leader", "job", "double", "lost", "RUNNING");
-    println!("{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}", "", "", "changes", "restarts", "writers", "pointers", "p50 ms");
+    println!(
+        "\n{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}",
+        "fault", "runs", "leader", "job", "double", "lost", "RUNNING"
+    );
+    println!(
+        "{:<44} {:>5} {:>8} {:>9} {:>8} {:>9} {:>12}",
+        "", "", "changes", "restarts", "writers", "pointers", "p50 ms"
+    );
     for row in rows {
         let running = row.running_p50().map_or_else(|| "-".to_owned(), |running| running.to_string());
         let repeated = if row.repeated == 0 { String::new() } else { format!("  {} repeated", row.repeated) };

@@ -1,9 +1,10 @@
-//! Everything that may go wrong, again and again, with real Flink JVMs and real kube-apiservers; and what came of it, judged by the API
-//! servers' own audit logs, by Flink's REST interface, and at the end by the job's output.
+//! Everything that may go wrong, again and again, with real Flink JVMs and real kube-apiservers; and what came of it,
+//! judged by the API servers' own audit logs, by Flink's REST interface, and at the end by the job's output.
 //!
-//! Usage: `cargo test --features long-tests --test faults`; FAULTS (5) runs of each in an order drawn by SEED (by the clock), OUTAGE_SECONDS
-//! (90) for outages, LOSSES (50) of one JVM's leadership in a row, ONLY (all) for parts of the names, with commas between,
-//! or all names without a part after a `!`. Writes `target/bench/faults.json` and fails on any violation.
+//! Usage: `cargo test --features long-tests --test faults`; FAULTS (5) runs of each in an order drawn by SEED (by the
+//! clock), OUTAGE_SECONDS (90) for outages, LOSSES (50) of one JVM's leadership in a row, ONLY (all) for parts of the
+//! names, with commas between, or all names without a part after a `!`. Writes `target/bench/faults.json` and fails on
+//! any violation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod fault;
@@ -34,7 +35,8 @@ async fn main() {
     let faults: Vec<Fault> = Fault::ALL.into_iter().filter(wanted).collect();
     let mut rows: Vec<Row> = faults.iter().map(|fault| Row::new(fault.name())).collect();
     let of = |fault: &Fault| if *fault == Fault::LostAndRegained { 1 } else { runs };
-    let mut order: Vec<usize> = faults.iter().enumerate().flat_map(|(row, fault)| std::iter::repeat_n(row, of(fault))).collect();
+    let mut order: Vec<usize> =
+        faults.iter().enumerate().flat_map(|(row, fault)| std::iter::repeat_n(row, of(fault))).collect();
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
     let seed = number("SEED", clock.as_secs());
     fastrand::Rng::with_seed(seed).shuffle(&mut order);
@@ -42,7 +44,8 @@ async fn main() {
     for (done, row) in order.iter().enumerate() {
         say(format!("{} of {}: {}", done + 1, order.len(), faults[*row].name()));
         let (mut harm, mut running) = once(&mut cluster, &job, faults[*row], outage).await;
-        // A machine that stands still for seconds is a fault of its own, on top of this one. What the product does wrong it does again.
+        // A machine that stands still for seconds is a fault of its own, on top of this one. What the product does
+        // wrong it does again.
         if harm.is_of_time() {
             say("more harm than it may do: once more");
             rows[*row].repeated += 1;
@@ -53,10 +56,15 @@ async fn main() {
     }
     judge::print(&rows);
     let rest = cluster.leader_rest().await;
-    rest.stop_with_savepoint(&job, &format!("file://{}", cluster.path().join("savepoints").display())).await.expect("a savepoint");
+    rest.stop_with_savepoint(&job, &format!("file://{}", cluster.path().join("savepoints").display()))
+        .await
+        .expect("a savepoint");
     cluster.wait_for_state(&job, "FINISHED", seconds(60)).await;
     let faults: usize = rows.iter().map(|row| row.runs).sum();
-    println!("output after {faults} faults: {}", script("jobs/verify", &[&cluster.output().display().to_string(), "any"]));
+    println!(
+        "output after {faults} faults: {}",
+        script("jobs/verify", &[&cluster.output().display().to_string(), "any"])
+    );
     println!("{:.0} s in all", begin.elapsed().as_secs_f32());
     assert!(rows.iter().all(Row::is_clean), "a fault did more harm than it may");
 }

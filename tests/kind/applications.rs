@@ -1,4 +1,5 @@
-//! An application's whole life in a real cluster: it begins when its resource is applied, survives its leaders, and leaves nothing when it ends.
+//! An application's whole life in a real cluster: it begins when its resource is applied, survives its leaders, and
+//! leaves nothing when it ends.
 
 use flinkha::api::application::Phase;
 

@@ -21,7 +21,11 @@ fn cases() -> Vec<(&'static str, Value, &'static [&'static str])> {
             &["spec.flinkConfiguration", "high-availability.type", "spec.highAvailability"],
         ),
         ("/spec/highAvailability/storageDir", Value::Null, &["spec.highAvailability.storageDir", "Required"]),
-        ("/spec/highAvailability/storageDir", json!("/flink/ha"), &["spec.highAvailability.storageDir", "must be a URI"]),
+        (
+            "/spec/highAvailability/storageDir",
+            json!("/flink/ha"),
+            &["spec.highAvailability.storageDir", "must be a URI"],
+        ),
         (
             "/spec/highAvailability/lease",
             json!({"duration": "10s", "renewDeadline": "10s"}),

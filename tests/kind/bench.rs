@@ -1,8 +1,9 @@
-//! How long a failover takes: ours, Flink's own Kubernetes HA with its defaults, and with short timings. The same image and job on the
-//! same cluster in the same run, in turns and never at once. Prints p50 and p99, and writes all samples to `target/bench/failover.json`.
+//! How long a failover takes: ours, Flink's own Kubernetes HA with its defaults, and with short timings. The same image
+//! and job on the same cluster in the same run, in turns and never at once. Prints p50 and p99, and writes all samples
+//! to `target/bench/failover.json`.
 //!
-//! Usage: `cargo test --features kind-tests --test bench-failover`; RUNS (10) kills of ours, NATIVE_RUNS (3) of each of the others,
-//! ROW_RUNS (3) of everything else that befalls a leader of ours.
+//! Usage: `cargo test --features kind-tests --test bench-failover`; RUNS (10) kills of ours, NATIVE_RUNS (3) of each of
+//! the others, ROW_RUNS (3) of everything else that befalls a leader of ours.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod kit;
@@ -146,7 +147,13 @@ fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {
         let granted = |per_cent| of(|one| one.granted, per_cent);
         let running = |per_cent| of(|one| one.running, per_cent);
         let (title, runs) = (what.title(), failovers.len());
-        println!("  {title:<28} {runs:>5} {:>15} {:>15} {:>15} {:>15}", granted(50), granted(99), running(50), running(99));
+        println!(
+            "  {title:<28} {runs:>5} {:>15} {:>15} {:>15} {:>15}",
+            granted(50),
+            granted(99),
+            running(50),
+            running(99)
+        );
     }
 }
 

@@ -33,7 +33,12 @@ async fn the_last_words_of_a_job_manager_that_crashes_again_and_again_are_told()
     let mut resource = small();
     resource["spec"]["flinkConfiguration"]["jobmanager.memory.jvm-metaspace.size"] = json!("2g");
     let cluster = ours::apply(Namespace::fresh("kind-crash-loop"), &resource).await;
-    expect(&cluster, "CrashLooping", &["flink-main-container", "IllegalConfigurationException: Sum of configured JVM Metaspace"]).await;
+    expect(
+        &cluster,
+        "CrashLooping",
+        &["flink-main-container", "IllegalConfigurationException: Sum of configured JVM Metaspace"],
+    )
+    .await;
     cluster.namespace.delete();
 }
 
@@ -44,8 +49,14 @@ async fn expect(cluster: &Cluster, reason: &str, words: &[&str]) {
     say(&message);
     let selector = format!("involvedObject.kind=FlinkHaCluster,reason={reason}");
     let events = async || {
-        let events =
-            cluster.namespace.kubectl(&["get", "events", "--field-selector", &selector, "--output", "jsonpath={.items[*].message}"]);
+        let events = cluster.namespace.kubectl(&[
+            "get",
+            "events",
+            "--field-selector",
+            &selector,
+            "--output",
+            "jsonpath={.items[*].message}",
+        ]);
         (!events.is_empty()).then_some(events)
     };
     let event = eventually(&format!("an event with reason {reason}"), seconds(20), events).await;

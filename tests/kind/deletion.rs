@@ -55,16 +55,24 @@ async fn a_retained_job_resumes_and_after_delete_nothing_is_left() {
     })
     .await;
     assert_eq!((told.state.as_str(), told.ended), ("Running", None));
-    let before = cluster.leading_rest().await.checkpoints(&job).await.expect("checkpoints").latest.expect("a checkpoint");
+    let before =
+        cluster.leading_rest().await.checkpoints(&job).await.expect("checkpoints").latest.expect("a checkpoint");
     delete(&cluster);
-    let kept: Vec<String> =
-        cluster.config_maps().list(&ListParams::default()).await.expect("ConfigMaps").iter().map(ResourceExt::name_any).collect();
+    let kept: Vec<String> = cluster
+        .config_maps()
+        .list(&ListParams::default())
+        .await
+        .expect("ConfigMaps")
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
     assert!(kept.contains(&names::ledger(&cluster.name)) && kept.contains(&cluster.cluster_config_map()), "{kept:?}");
 
     // Another Lease, other pods, the same job.
     let cluster = apply("Delete").await;
     let rest = cluster.leading_rest().await;
-    eventually("the retained job on all tasks", seconds(60), async || rest.job(&job).await.ok().filter(Job::runs)).await;
+    eventually("the retained job on all tasks", seconds(60), async || rest.job(&job).await.ok().filter(Job::runs))
+        .await;
     let checkpoints = eventually("a new checkpoint", seconds(60), async || {
         rest.checkpoints(&job).await.ok().filter(|now| now.latest.is_some_and(|latest| latest > before))
     })

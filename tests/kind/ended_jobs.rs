@@ -54,12 +54,18 @@ async fn assert_nothing_remains(cluster: &Cluster) {
 /// Everything that high availability keeps for jobs.
 async fn remains(cluster: &Cluster) -> Vec<String> {
     let mut remains = Vec::new();
-    let own =
-        [cluster.cluster_config_map(), names::ledger(&cluster.name), names::flink_config(&cluster.name), "kube-root-ca.crt".to_owned()];
+    let own = [
+        cluster.cluster_config_map(),
+        names::ledger(&cluster.name),
+        names::flink_config(&cluster.name),
+        "kube-root-ca.crt".to_owned(),
+    ];
     for config_map in cluster.config_maps().list(&ListParams::default()).await.unwrap() {
         let name = config_map.name_any();
         let keys = config_map.data.unwrap_or_default().into_keys();
-        remains.extend(keys.filter(|key| ["executionPlan-", "jobGraph-", "application-"].iter().any(|kind| key.starts_with(kind))));
+        remains.extend(
+            keys.filter(|key| ["executionPlan-", "jobGraph-", "application-"].iter().any(|kind| key.starts_with(kind))),
+        );
         if !own.contains(&name) {
             remains.push(name);
         }

@@ -62,8 +62,12 @@ async fn a_leader_that_is_deleted_hands_over_before_it_ends() {
     let failover = fail_over(cluster, &job, &leader, delete).await;
     let change = cluster.last_change().await;
     say(format!("last change: {change}"));
-    assert_eq!((&change["why"], &change["from"], &change["to"]), (&json!("PodTerminating"), &json!(failover.from), &json!(failover.to)));
-    // Usually a quarter of a second; two busy cores may need longer, and a Lease that was not handed over needs 4 s at least.
+    assert_eq!(
+        (&change["why"], &change["from"], &change["to"]),
+        (&json!("PodTerminating"), &json!(failover.from), &json!(failover.to))
+    );
+    // Usually a quarter of a second; two busy cores may need longer, and a Lease that was not handed over needs 4 s at
+    // least.
     assert!(change["leaderlessMillis"].as_u64().unwrap() < 4000, "{change}");
     cluster.wait_until_ready().await;
     cluster.cancel(&job).await;
@@ -85,7 +89,10 @@ async fn a_planned_switchover_is_asked_for_on_the_resource() {
     let failover = fail_over(cluster, &job, &leader, ask).await;
     let change = cluster.last_change().await;
     say(format!("last change: {change}"));
-    assert_eq!((&change["why"], &change["from"], &change["to"]), (&json!("Switchover"), &json!(failover.from), &json!(failover.to)));
+    assert_eq!(
+        (&change["why"], &change["from"], &change["to"]),
+        (&json!("Switchover"), &json!(failover.from), &json!(failover.to))
+    );
     // The old leader's JVM goes on working meanwhile, it cancels the job: on two cores that takes its time.
     assert!(change["leaderlessMillis"].as_u64().unwrap() < 4000, "{change}");
     cluster.wait_until_ready().await;
@@ -134,7 +141,10 @@ async fn state(cluster: &Cluster, job: &str) -> State {
     for vertex in rest.get(&format!("/jobs/{job}")).await.unwrap()["vertices"].as_array().unwrap() {
         let id = vertex["id"].as_str().unwrap();
         for subtask in rest.get(&format!("/jobs/{job}/vertices/{id}")).await.unwrap()["subtasks"].as_array().unwrap() {
-            attempts.insert(format!("{id} {}", subtask["subtask"]), (subtask["attempt"].clone(), subtask["start-time"].clone()));
+            attempts.insert(
+                format!("{id} {}", subtask["subtask"]),
+                (subtask["attempt"].clone(), subtask["start-time"].clone()),
+            );
         }
     }
     let config_map = cluster.config_map(&cluster.cluster_config_map()).await.unwrap();

@@ -1,5 +1,5 @@
-//! A Flink with its own Kubernetes HA runs in the namespace under the name of a FlinkHaCluster: it goes on untouched, and the condition says why nothing
-//! else is done.
+//! A Flink with its own Kubernetes HA runs in the namespace under the name of a FlinkHaCluster: it goes on untouched,
+//! and the condition says why nothing else is done.
 
 use flinkha::api::names::TERM_ANNOTATION;
 use flinkha::flink::ha_data;

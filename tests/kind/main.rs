@@ -1,6 +1,7 @@
 //! The whole product in a real Kubernetes cluster: chart, operator, gateway, unmodified Flink.
 //!
-//! Usage: `cargo test --features kind-tests --test kind -- --test-threads 1 --nocapture`; KILLS (3) is how often the leader is killed.
+//! Usage: `cargo test --features kind-tests --test kind -- --test-threads 1 --nocapture`; KILLS (3) is how often the
+//! leader is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod kit;
@@ -21,6 +22,6 @@ mod user_jar;
 mod without_operator;
 mod zookeeper;
 
-/// Of all Flink's JVMs. Several start at a time on two cores: one that is up after 4 s of processor time instead of 6 is worth more than one
-/// that runs fast later.
+/// Of all Flink's JVMs. Several start at a time on two cores: one that is up after 4 s of processor time instead of 6
+/// is worth more than one that runs fast later.
 const JAVA_OPTIONS: &str = "-XX:TieredStopAtLevel=1";

@@ -1,4 +1,5 @@
-//! Changes of a running application: it goes on with its state, by every way there is; what does not work is taken back.
+//! Changes of a running application: it goes on with its state, by every way there is; what does not work is taken
+//! back.
 
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ const OUTPUT: &str = "/flink/output/upgrades";
 
 /// For how long the job has no pods.
 fn suspended() -> Duration {
-    Duration::from_secs(std::env::var("SUSPENDED_SECONDS").map_or(60, |text| text.parse().expect("SUSPENDED_SECONDS is a number")))
+    Duration::from_secs(
+        std::env::var("SUSPENDED_SECONDS").map_or(60, |text| text.parse().expect("SUSPENDED_SECONDS is a number")),
+    )
 }
 
 fn arguments(rate: &str) -> Value {
@@ -57,11 +60,14 @@ async fn assert_one_restart(cluster: &Cluster, job: &str) {
 async fn state_survives_every_kind_of_upgrade_and_a_minute_of_suspension() {
     let (cluster, mut resource, job) = start().await;
     // JobManagers alone: standbys first, the leader last, one switchover; TaskManagers stay, and the job goes on.
-    let (leader, task_managers) = (cluster.leader().await.expect("a leader").name_any(), pods(&cluster, names::TASK_MANAGER).await);
+    let (leader, task_managers) =
+        (cluster.leader().await.expect("a leader").name_any(), pods(&cluster, names::TASK_MANAGER).await);
     let term = cluster.resource().await.status.and_then(|status| status.leader).expect("a leader").term;
     resource["spec"]["jobManager"]["resources"]["requests"]["cpu"] = "110m".into();
     change(&cluster, &resource);
-    let replaced = async || (!pods(&cluster, names::JOB_MANAGER).await.contains(&leader) && cluster.leader().await.is_some()).then_some(());
+    let replaced = async || {
+        (!pods(&cluster, names::JOB_MANAGER).await.contains(&leader) && cluster.leader().await.is_some()).then_some(())
+    };
     eventually("other JobManagers", seconds(180), replaced).await;
     cluster.wait_until_ready().await;
     cluster.wait_for_checkpoints(&job, 2).await;
@@ -108,7 +114,10 @@ async fn state_survives_every_kind_of_upgrade_and_a_minute_of_suspension() {
     let (application, upgrade) = cluster.wait_for_upgrade_of("savepoint").await;
     say(format!("savepoint: {:?} ms", upgrade.milliseconds));
     assert_ne!(application.job_id, job);
-    assert_eq!((upgrade.restored_from.as_ref(), application.restored_from.is_some()), (application.restored_from.as_ref(), true));
+    assert_eq!(
+        (upgrade.restored_from.as_ref(), application.restored_from.is_some()),
+        (application.restored_from.as_ref(), true)
+    );
     assert_one_restart(&cluster, &application.job_id).await;
     verify(&cluster);
     // Anew.
@@ -166,7 +175,10 @@ async fn what_does_not_come_up_is_taken_back_and_nothing_is_lost() {
         assert!(said.contains(message), "{what}: {said}");
         verify(&cluster);
         change(&cluster, &good);
-        eventually("what failed is no longer asked for", seconds(60), async || cluster.degraded().await.is_none().then_some(())).await;
+        eventually("what failed is no longer asked for", seconds(60), async || {
+            cluster.degraded().await.is_none().then_some(())
+        })
+        .await;
     }
     let rest = cluster.leading_rest().await;
     rest.stop_with_savepoint(&run, "file:///flink/savepoints").await.expect("a savepoint");

@@ -14,7 +14,16 @@ async fn a_user_jar_runs_on_although_the_local_files_were_emptied_and_a_task_man
     for pod in cluster.pods(JOB_MANAGER).await {
         // Uploaded jars, blobs, temporary files: all that Flink keeps outside of its storage directory.
         let empty = "find /tmp -ignore_readdir_race -mindepth 1 -type f -print -delete";
-        let emptied = cluster.namespace.kubectl(&["exec", &pod.name_any(), "--container", FLINK_CONTAINER, "--", "bash", "-c", empty]);
+        let emptied = cluster.namespace.kubectl(&[
+            "exec",
+            &pod.name_any(),
+            "--container",
+            FLINK_CONTAINER,
+            "--",
+            "bash",
+            "-c",
+            empty,
+        ]);
         let leads = cluster.leader().await.unwrap().name_any() == pod.name_any();
         assert!(!leads || emptied.contains(".jar"), "the leader had no jar to lose: {emptied}");
     }

@@ -1,4 +1,5 @@
-//! Provider ZooKeeper in Kubernetes: a quorum of pods, leaders and servers that die, a resource that is deleted, and an application that ends.
+//! Provider ZooKeeper in Kubernetes: a quorum of pods, leaders and servers that die, a resource that is deleted, and an
+//! application that ends.
 
 use std::time::Instant;
 
@@ -70,8 +71,7 @@ async fn kill_leader(cluster: &Cluster, job: &str) -> (String, String) {
 
 /// Paths of all znodes below `/flink`, by the client in Flink's distribution.
 fn znodes(namespace: &Namespace) -> Vec<String> {
-    let client =
-        "java -cp '/opt/flink/lib/*' org.apache.flink.shaded.zookeeper3.org.apache.zookeeper.ZooKeeperMain -server localhost ls -R /flink";
+    let client = "java -cp '/opt/flink/lib/*' org.apache.flink.shaded.zookeeper3.org.apache.zookeeper.ZooKeeperMain -server localhost ls -R /flink";
     let listed = namespace.kubectl(&["exec", "zookeeper-1", "--", "sh", "-c", client]);
     listed.lines().filter(|line| line.starts_with("/flink")).map(str::to_owned).collect()
 }
@@ -116,10 +116,12 @@ async fn on_a_quorum_of_pods_leaders_are_replaced_and_a_deleted_resource_leaves_
     let cluster = apply("Delete").await;
     let rest = cluster.leading_rest().await;
     eventually("the job resumed", seconds(60), async || runs(&rest, &job).await).await;
-    let restored = rest.checkpoints(&job).await.expect("checkpoints").restored.expect("it was resumed from a checkpoint");
+    let restored =
+        rest.checkpoints(&job).await.expect("checkpoints").restored.expect("it was resumed from a checkpoint");
     assert!(restored >= before, "resumed from checkpoint {restored}, but {before} was complete");
     cluster.cancel(&job).await;
-    let collected = async || cluster.resource().await.status?.jobs.into_iter().find(|one| one.id == job && one.collected.is_some());
+    let collected =
+        async || cluster.resource().await.status?.jobs.into_iter().find(|one| one.id == job && one.collected.is_some());
     eventually("nothing of the job is left", seconds(60), collected).await;
 
     namespace.kubectl(&["delete", "flinkhacluster", &cluster.name, "--timeout", "180s"]);
@@ -142,7 +144,8 @@ async fn an_application_on_a_quorum_survives_its_leader_goes_on_as_other_version
         resource["spec"]["job"]["upgradeMode"] = mode.into();
         resource
     };
-    let (first, second, third) = (version("100", "last-state"), version("90", "last-state"), version("400", "savepoint"));
+    let (first, second, third) =
+        (version("100", "last-state"), version("90", "last-state"), version("400", "savepoint"));
     let cluster = ours::apply(Namespace(namespace.0.clone()), &first).await;
     cluster.wait_until_ready().await;
     let job = cluster.wait_for_phase(Phase::Running).await.job_id;

@@ -1,6 +1,6 @@
-//! When two worlds are the same world: times count from each candidate's now, of versions of the Lease it only counts which are equal,
-//! and what is only reported does not count. So a leader that renews for ever is one world and not one per tick, and the search
-//! needs no horizon.
+//! When two worlds are the same world: times count from each candidate's now, of versions of the Lease it only counts
+//! which are equal, and what is only reported does not count. So a leader that renews for ever is one world and not one
+//! per tick, and the search needs no horizon.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -70,14 +70,18 @@ impl World {
             Call::ReadLease { started } if request.awaited => Some(started),
             _ => None,
         });
-        let candidate = self.candidates[c].print((bases, read_since), |candidate| of_candidate(candidate, bases, read_since));
+        let candidate =
+            self.candidates[c].print((bases, read_since), |candidate| of_candidate(candidate, bases, read_since));
         let up_to_date = self.candidates[c].seen == self.api.lease_version;
         let clock = self.candidates[c].time();
         let prints: Vec<_> = requests()
-            .map(|request| request.print((bases, self.now, clock), |request| of_request(request, bases, self.now, clock)))
+            .map(|request| {
+                request.print((bases, self.now, clock), |request| of_request(request, bases, self.now, clock))
+            })
             .collect();
         // Versions are only ever compared with each other and with the newest: what counts is which of them are equal.
-        let mut versions: Vec<u32> = prints.iter().flat_map(|print| &print.versions).chain(&candidate.versions).copied().collect();
+        let mut versions: Vec<u32> =
+            prints.iter().flat_map(|print| &print.versions).chain(&candidate.versions).copied().collect();
         versions.push(self.api.lease_version);
         versions.sort_unstable_by(|a, b| b.cmp(a));
         versions.dedup();
@@ -108,11 +112,18 @@ fn of_request(request: &Request, bases: &Bases, now: u16, clock: Time) -> Print 
         Call::PutCluster { read, .. } => bases.cluster(read),
         Call::PutJob { job, read, .. } => bases.job(*job, read),
         Call::Delete { job, version, .. } => *version = bases.jobs[*job].wrapping_sub(*version),
-        Call::StampCluster { .. } | Call::List { .. } | Call::StampJob { .. } | Call::Post { .. } | Call::Probe | Call::Ping { .. } => {}
+        Call::StampCluster { .. }
+        | Call::List { .. }
+        | Call::StampJob { .. }
+        | Call::Post { .. }
+        | Call::Probe
+        | Call::Ping { .. } => {}
     }
     if let Phase::Answered { answer, .. } = &mut request.phase {
         match answer {
-            Answer::Read(LeaseRead::Found { version, .. }) => versions.push(std::mem::take(version).parse().unwrap_or_default()),
+            Answer::Read(LeaseRead::Found { version, .. }) => {
+                versions.push(std::mem::take(version).parse().unwrap_or_default())
+            }
             Answer::Wrote(Some(version)) => versions.push(std::mem::take(version)),
             Answer::Stamped(Ok(Some(cluster))) | Answer::Cluster(Some(cluster)) => bases.cluster(cluster),
             _ => {}
@@ -175,7 +186,14 @@ fn of_candidate(candidate: &Candidate, bases: &Bases, read_since: Option<Time>) 
     };
     cluster(&gateway.stored).hash(&mut hasher);
     if let Some(stamper) = &gateway.stamper {
-        (&stamper.term, stamper.keep_holder, ago(now, Time(stamper.started)), cluster(&stamper.cluster), &stamper.jobs, stamper.listed)
+        (
+            &stamper.term,
+            stamper.keep_holder,
+            ago(now, Time(stamper.started)),
+            cluster(&stamper.cluster),
+            &stamper.jobs,
+            stamper.listed,
+        )
             .hash(&mut hasher);
     }
     Print { hash: hasher.finish(), versions }

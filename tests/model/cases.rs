@@ -67,8 +67,22 @@ const CASE: Case = Case {
 const PEERS: Case = Case { promises: Some((2, 3, 4)), done: &[], ..CASE };
 
 pub const CASES: [Case; 33] = [
-    Case { mutant: Mutant::PutWithoutVersion, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
-    Case { mutant: Mutant::StampNotReturned, breaks: &[S1, S3], operations: &[Checkpoint(0)], writes: 2, faults: &[FreezeMachine], ..CASE },
+    Case {
+        mutant: Mutant::PutWithoutVersion,
+        breaks: &[S1, S3],
+        operations: &[Checkpoint(0)],
+        writes: 1,
+        faults: &[CrashGateway],
+        ..CASE
+    },
+    Case {
+        mutant: Mutant::StampNotReturned,
+        breaks: &[S1, S3],
+        operations: &[Checkpoint(0)],
+        writes: 2,
+        faults: &[FreezeMachine],
+        ..CASE
+    },
     Case {
         mutant: Mutant::DeleteWithoutPrecondition,
         breaks: &[S1, S3],
@@ -87,7 +101,14 @@ pub const CASES: [Case; 33] = [
         ..CASE
     },
     Case { mutant: Mutant::LeaseWithoutCas, breaks: &[S2, S4], leading: false, done: &[], budget: 0, ..CASE },
-    Case { mutant: Mutant::JobsNotStamped, breaks: &[S1, S2], operations: &[Checkpoint(0)], writes: 1, faults: &[CrashGateway], ..CASE },
+    Case {
+        mutant: Mutant::JobsNotStamped,
+        breaks: &[S1, S2],
+        operations: &[Checkpoint(0)],
+        writes: 1,
+        faults: &[CrashGateway],
+        ..CASE
+    },
     Case {
         mutant: Mutant::JobsListedFirst,
         breaks: &[S1, S2],
@@ -151,8 +172,22 @@ pub const CASES: [Case; 33] = [
         ..PEERS
     },
     Case { mutant: Mutant::PromiseFromAnswer, breaks: &[S4], faults: &[PauseGateway], ..PEERS },
-    Case { mutant: Mutant::OnePromiseSuffices, breaks: &[S4], faults: &[CutPair], candidates: 3, promises: Some((2, 5, 6)), ..PEERS },
-    Case { mutant: Mutant::MembersNotCounted, breaks: &[S4], faults: &[Partition], promises: Some((2, 5, 6)), cut: 1, ..PEERS },
+    Case {
+        mutant: Mutant::OnePromiseSuffices,
+        breaks: &[S4],
+        faults: &[CutPair],
+        candidates: 3,
+        promises: Some((2, 5, 6)),
+        ..PEERS
+    },
+    Case {
+        mutant: Mutant::MembersNotCounted,
+        breaks: &[S4],
+        faults: &[Partition],
+        promises: Some((2, 5, 6)),
+        cut: 1,
+        ..PEERS
+    },
     Case { mutant: Mutant::RefusalIsPromise, breaks: &[S4], faults: &[Partition], ..PEERS },
 ];
 

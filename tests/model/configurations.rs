@@ -79,8 +79,8 @@ fn three_peers() -> Model {
     Model { candidates: 3, rates: vec![vec![TICK; 3]], prompt: true, ..peers() }
 }
 
-/// A way that was stated to be open: all members are cut off from the API server together with the holder, and who is not listed reaches
-/// the API server and nobody else.
+/// A way that was stated to be open: all members are cut off from the API server together with the holder, and who is
+/// not listed reaches the API server and nobody else.
 pub fn split() -> Model {
     Model { name: "a split", cut: 0b10, faults: vec![Partition], budget: 2, checks: vec![S4], ..three_peers() }
 }
@@ -95,7 +95,11 @@ fn among_peers() -> Vec<Model> {
             checks: [TIMED, &[L5]].concat(),
             ..three_peers()
         },
-        Model { name: "two peers", faults: faults(&[PROCESSES, NETWORK, &[RefuseWrites, CutPair, TerminatePod]]), ..peers() },
+        Model {
+            name: "two peers",
+            faults: faults(&[PROCESSES, NETWORK, &[RefuseWrites, CutPair, TerminatePod]]),
+            ..peers()
+        },
         Model {
             name: "three peers",
             faults: faults(&[&[CrashGateway, KillJvm, HangJvm, TerminatePod, RefuseWrites, CutPair], NETWORK]),
@@ -134,9 +138,20 @@ fn among_peers() -> Vec<Model> {
 pub fn alike() -> Vec<Model> {
     let everything = faults(&[PROCESSES, NETWORK, LEASE_BY_HAND, CLOCKS]);
     vec![
-        Model { name: "a bit of everything", faults: everything, operations: vec![Checkpoint(0), Register(0)], writes: 1, ..base() },
+        Model {
+            name: "a bit of everything",
+            faults: everything,
+            operations: vec![Checkpoint(0), Register(0)],
+            writes: 1,
+            ..base()
+        },
         Model { name: "peers", faults: vec![CrashGateway, Partition, HoldAnswer, RefuseWrites, CutPair], ..peers() },
-        Model { name: "two faults, one after the other", faults: vec![CrashGateway, HoldAnswer, ClearHolder], budget: 2, ..base() },
+        Model {
+            name: "two faults, one after the other",
+            faults: vec![CrashGateway, HoldAnswer, ClearHolder],
+            budget: 2,
+            ..base()
+        },
     ]
 }
 
@@ -185,7 +200,8 @@ pub fn searched() -> Vec<Model> {
             ..base()
         },
         Model { name: "the Lease deleted by hand", faults: faults(&[LEASE_BY_HAND, PROCESSES, NETWORK]), ..base() },
-        // A gateway process that never saw a term takes a new Lease at once, while the leader still takes himself for valid: not S4.
+        // A gateway process that never saw a term takes a new Lease at once, while the leader still takes himself for
+        // valid: not S4.
         Model {
             name: "the Lease deleted by hand, and more",
             faults: faults(&[LEASE_BY_HAND, &[Outage, HoldEvent, TerminatePod, CrashGateway]]),
@@ -193,8 +209,18 @@ pub fn searched() -> Vec<Model> {
             checks: vec![S1, S1_EMPTY, S2, S3, S5, L1, L2, L3],
             ..base()
         },
-        Model { name: "three candidates", faults: faults(&[PROCESSES, NETWORK, EMPTIED_BY_HAND, &[TerminatePod]]), ..three() },
-        Model { name: "three candidates from the start, nothing goes wrong", leading: false, done: Vec::new(), budget: 0, ..three() },
+        Model {
+            name: "three candidates",
+            faults: faults(&[PROCESSES, NETWORK, EMPTIED_BY_HAND, &[TerminatePod]]),
+            ..three()
+        },
+        Model {
+            name: "three candidates from the start, nothing goes wrong",
+            leading: false,
+            done: Vec::new(),
+            budget: 0,
+            ..three()
+        },
         Model {
             name: "two candidates from the start",
             leading: false,
@@ -261,7 +287,12 @@ pub fn searched() -> Vec<Model> {
 /// Larger ones, for an hour without other work.
 pub fn deep() -> Vec<Model> {
     vec![
-        Model { name: "three candidates, two processes die", faults: vec![CrashGateway, KillJvm], budget: 2, ..three() },
+        Model {
+            name: "three candidates, two processes die",
+            faults: vec![CrashGateway, KillJvm],
+            budget: 2,
+            ..three()
+        },
         Model {
             name: "two candidates, processes and network, two faults",
             faults: faults(&[PROCESSES, NETWORK, &[TerminatePod]]),
@@ -275,7 +306,12 @@ pub fn deep() -> Vec<Model> {
             faults: faults(&[PROCESSES, NETWORK]),
             ..three()
         },
-        Model { name: "three candidates, two faults", faults: vec![CrashGateway, KillJvm, PauseGateway, Partition], budget: 2, ..three() },
+        Model {
+            name: "three candidates, two faults",
+            faults: vec![CrashGateway, KillJvm, PauseGateway, Partition],
+            budget: 2,
+            ..three()
+        },
         Model {
             name: "clocks of bounded drift, paused gateways",
             rates: drifting(),
@@ -284,7 +320,12 @@ pub fn deep() -> Vec<Model> {
             checks: DRIFTING.to_vec(),
             ..base()
         },
-        Model { name: "two candidates, three faults", faults: vec![CrashGateway, KillJvm, HoldRequest], budget: 3, ..base() },
+        Model {
+            name: "two candidates, three faults",
+            faults: vec![CrashGateway, KillJvm, HoldRequest],
+            budget: 3,
+            ..base()
+        },
         Model {
             name: "a membership of unknown fate",
             settings: peer_settings(2, 5, 6),

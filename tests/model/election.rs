@@ -91,9 +91,11 @@ impl Model {
             return self.tell(world, c, Event::Stamped { term, outcome: Stamping::Done });
         }
         // What had been looked up before is stamped beside the cluster ConfigMap.
-        let looked_up = |job: &usize| world.api.jobs[*job].object.is_some() && self.mutant != Some(Mutant::JobsNotStamped);
+        let looked_up =
+            |job: &usize| world.api.jobs[*job].object.is_some() && self.mutant != Some(Mutant::JobsNotStamped);
         let jobs: Vec<usize> = (0..world.api.jobs.len()).filter(looked_up).collect();
-        let stamper = Stamper { term: term.clone(), keep_holder, started, cluster: None, jobs: jobs.clone(), listed: false };
+        let stamper =
+            Stamper { term: term.clone(), keep_holder, started, cluster: None, jobs: jobs.clone(), listed: false };
         world.gateway(c, |gateway| gateway.stamper = Some(stamper));
         self.send(world, c, Call::StampCluster { term: term.clone(), keep_holder });
         for job in jobs {
@@ -117,7 +119,9 @@ impl Model {
     }
 
     pub fn stamper_goes_on(&self, world: &mut World, c: usize, term: &Term, call: &Call, answer: Answer) {
-        let Some(mut stamper) = world.candidates[c].gateway.as_ref().and_then(|gateway| gateway.stamper.clone()) else { return };
+        let Some(mut stamper) = world.candidates[c].gateway.as_ref().and_then(|gateway| gateway.stamper.clone()) else {
+            return;
+        };
         if stamper.term != *term {
             return;
         }
@@ -128,7 +132,8 @@ impl Model {
             (Call::List { .. }, Answer::Listed(listed)) => {
                 stamper.listed = true;
                 let registered = |job: &usize| stamper.cluster.as_ref().is_some_and(|cluster| cluster.jobs[*job]);
-                stamper.jobs = (0..world.api.jobs.len()).filter(|job| listed.contains(job) || registered(job)).collect();
+                stamper.jobs =
+                    (0..world.api.jobs.len()).filter(|job| listed.contains(job) || registered(job)).collect();
                 if self.mutant == Some(Mutant::JobsNotStamped) {
                     stamper.jobs.clear();
                 }
@@ -165,7 +170,9 @@ impl Model {
         let patience = self.settings.stamp_deadline.as_millis() as u64;
         let late = |stamper: &&Stamper| now >= stamper.started + patience;
         let gateway = world.candidates[c].gateway.as_ref();
-        let Some(term) = gateway.and_then(|gateway| gateway.stamper.as_ref()).filter(late).map(|stamper| stamper.term.clone()) else {
+        let Some(term) =
+            gateway.and_then(|gateway| gateway.stamper.as_ref()).filter(late).map(|stamper| stamper.term.clone())
+        else {
             return;
         };
         self.abandon_stamping(world, c);

@@ -51,13 +51,13 @@ pub enum Fault {
 }
 
 impl Model {
-    /// A fault that only disturbs what one candidate does commutes with the steps of all others. So it is enough that it may strike
-    /// when that candidate has something to do, or at the end of a tick.
+    /// A fault that only disturbs what one candidate does commutes with the steps of all others. So it is enough that
+    /// it may strike when that candidate has something to do, or at the end of a tick.
     pub fn faults_that_may_happen(&self, world: &World, steps: &mut Vec<Step>) {
         let settled = self.settled(world);
         let busy = |c: usize| {
-            let operates =
-                world.candidates[c].jvm.operation.is_some() || world.candidates[c].gateway.as_ref().is_some_and(|gateway| gateway.paused);
+            let operates = world.candidates[c].jvm.operation.is_some()
+                || world.candidates[c].gateway.as_ref().is_some_and(|gateway| gateway.paused);
             operates || world.requests.iter().any(|request| request.from == c) || self.asks(world, c).is_some()
         };
         let busy: Vec<bool> = (0..world.candidates.len()).map(|c| settled || busy(c)).collect();
@@ -147,13 +147,17 @@ impl Model {
             Fault::PauseGateway if candidate.gateway_runs() => {
                 world.gateway(c, |gateway| gateway.paused = true);
             }
-            Fault::FreezeMachine if !candidate.frozen => world.candidates[c].change(|candidate| candidate.frozen = true),
+            Fault::FreezeMachine if !candidate.frozen => {
+                world.candidates[c].change(|candidate| candidate.frozen = true)
+            }
             Fault::ClockStops if !candidate.slow => world.candidates[c].change(|candidate| candidate.slow = true),
             Fault::ClockLeaps => {
                 let leap = self.settings.duration.as_millis() as u64 + TICK;
                 world.candidates[c].change(|candidate| candidate.clock += leap);
             }
-            Fault::Partition if candidate.reachable => world.candidates[c].change(|candidate| candidate.reachable = false),
+            Fault::Partition if candidate.reachable => {
+                world.candidates[c].change(|candidate| candidate.reachable = false)
+            }
             Fault::HoldEvent if candidate.late_event.is_none() && world.api.lease.is_some() => {
                 let event = (world.api.lease_version, world.api.lease.clone()?);
                 world.candidates[c].change(|candidate| candidate.late_event = Some(event));

@@ -1,4 +1,5 @@
-//! A JVM and its gateway's proxy: what Flink asks, what the production [`plan`] makes of it, what Flink believes afterwards.
+//! A JVM and its gateway's proxy: what Flink asks, what the production [`plan`] makes of it, what Flink believes
+//! afterwards.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +60,8 @@ fn json_of(name: &str, version: u32, stamp: &Option<Term>, holder: Option<&str>,
         object["metadata"]["annotations"][names::TERM_ANNOTATION] = json!(stamp.to_string());
     }
     if let Some(holder) = holder {
-        object["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(json!({ "holderIdentity": holder }).to_string());
+        object["metadata"]["annotations"][lock::LOCK_ANNOTATION] =
+            json!(json!({ "holderIdentity": holder }).to_string());
     }
     if data {
         object["data"] = json!({ "checkpointID-1": "pointer" });
@@ -97,7 +99,8 @@ impl Model {
 
     /// How the gateway knows the process behind a connection.
     pub fn seen_incarnation(&self, world: &World, c: usize) -> Incarnation {
-        let number = if self.mutant == Some(Mutant::SameTermForNewJvm) { 1 } else { world.candidates[c].jvm.incarnation };
+        let number =
+            if self.mutant == Some(Mutant::SameTermForNewJvm) { 1 } else { world.candidates[c].jvm.incarnation };
         incarnation(c, number)
     }
 
@@ -125,7 +128,9 @@ impl Model {
         let Some(term) = world.candidates[c].valid_term().filter(|term| term.jvm != stranger) else { return };
         let body = json_of(&job_name(0), 1, &Some(term), Some("me"), true);
         let writes = [Asks::Replace(job_name(0)), Asks::Delete(job_name(0)), Asks::WriteLock];
-        if writes.iter().any(|call| !matches!(self.plan_by(world, c, By::Jvm(stranger), call, &body), Plan::Answer { code: 409, .. })) {
+        if writes.iter().any(|call| {
+            !matches!(self.plan_by(world, c, By::Jvm(stranger), call, &body), Plan::Answer { code: 409, .. })
+        }) {
             world.ghost.change(|ghost| ghost.breaks(S2));
         }
     }
@@ -139,7 +144,8 @@ impl Model {
         let jvm = self.seen_incarnation(world, c);
         self.tell(world, c, Event::JvmHeard { jvm });
         // A request that was held is answered now.
-        let held = matches!(self.plan(world, c, &Asks::ReadLock, &Value::Null), Plan::Hold { signal: Signal::Foreign, .. });
+        let held =
+            matches!(self.plan(world, c, &Asks::ReadLock, &Value::Null), Plan::Hold { signal: Signal::Foreign, .. });
         let told = self.mutant != Some(Mutant::NotToldBeforeCampaign);
         if held && told && world.candidates[c].jvm.leads.is_some() {
             self.is_told(world, c);
@@ -148,10 +154,9 @@ impl Model {
 
     fn waits_for_lock(&self, world: &World, c: usize) -> bool {
         let jvm = world.candidates[c].jvm.incarnation;
-        world
-            .requests
-            .iter()
-            .any(|request| request.awaited && request.from == c && matches!(request.call, Call::Lock { jvm: asks, .. } if asks == jvm))
+        world.requests.iter().any(|request| {
+            request.awaited && request.from == c && matches!(request.call, Call::Lock { jvm: asks, .. } if asks == jvm)
+        })
     }
 
     fn is_told(&self, world: &mut World, c: usize) {
@@ -238,7 +243,8 @@ impl Model {
         if !world.connected(c) || !world.api.writable {
             return None;
         }
-        let higher = world.api.cluster.as_ref()?.stamp.clone().filter(|stamp| term.relation_of(stamp) == Relation::Higher);
+        let higher =
+            world.api.cluster.as_ref()?.stamp.clone().filter(|stamp| term.relation_of(stamp) == Relation::Higher);
         if let Some(stamp) = higher {
             let read = world.api.cluster.clone();
             self.tell(world, c, Event::StampSeen { stamp });
@@ -265,15 +271,23 @@ impl Model {
     /// The first half of an operation on HA data: what Flink reads before it writes.
     pub fn begins(&self, world: &World, c: usize, operation: Operation) -> Option<World> {
         let candidate = &world.candidates[c];
-        if !candidate.jvm_runs() || !candidate.gateway_runs() || candidate.jvm.operation.is_some() || candidate.jvm.leads.is_none() {
+        if !candidate.jvm_runs()
+            || !candidate.gateway_runs()
+            || candidate.jvm.operation.is_some()
+            || candidate.jvm.leads.is_none()
+        {
             return None;
         }
         let mut next = world.clone();
         let read = match operation {
             Operation::Register(job) | Operation::Unregister(job) => {
                 let read = match self.plan(world, c, &Asks::ReadLock, &Value::Null) {
-                    Plan::Answer { code: 200, signal: Signal::Nothing, .. } => candidate.gateway.as_ref()?.stored.clone()?,
-                    Plan::Forward { on_success: OnSuccess::CheckStamp { term, .. }, .. } => self.read_cluster(&mut next, c, &term)?,
+                    Plan::Answer { code: 200, signal: Signal::Nothing, .. } => {
+                        candidate.gateway.as_ref()?.stored.clone()?
+                    }
+                    Plan::Forward { on_success: OnSuccess::CheckStamp { term, .. }, .. } => {
+                        self.read_cluster(&mut next, c, &term)?
+                    }
                     _ => return None,
                 };
                 (read.jobs[job] == matches!(operation, Operation::Unregister(_))).then_some(Read::Cluster(read))?
@@ -281,15 +295,18 @@ impl Model {
             Operation::Create(job) => {
                 // It runs only what it has registered itself or found when its leadership began.
                 let registered = candidate.gateway.as_ref()?.stored.as_ref()?.jobs[job];
-                (registered && !world.api.jobs[job].finished && world.api.jobs[job].object.is_none()).then_some(Read::Nothing)?
+                (registered && !world.api.jobs[job].finished && world.api.jobs[job].object.is_none())
+                    .then_some(Read::Nothing)?
             }
-            Operation::Checkpoint(job) | Operation::Delete(job) => match self.plan(world, c, &Asks::ReadJob(job_name(job)), &Value::Null) {
-                Plan::Forward { on_success: OnSuccess::CheckStamp { term, .. }, .. } => {
-                    let read = Read::Job(self.read_job(&mut next, c, job, &term)?);
-                    if matches!(operation, Operation::Delete(_)) { Read::Nothing } else { read }
+            Operation::Checkpoint(job) | Operation::Delete(job) => {
+                match self.plan(world, c, &Asks::ReadJob(job_name(job)), &Value::Null) {
+                    Plan::Forward { on_success: OnSuccess::CheckStamp { term, .. }, .. } => {
+                        let read = Read::Job(self.read_job(&mut next, c, job, &term)?);
+                        if matches!(operation, Operation::Delete(_)) { Read::Nothing } else { read }
+                    }
+                    _ => return None,
                 }
-                _ => return None,
-            },
+            }
         };
         let session = candidate.jvm.leads?;
         next.jvm(c, |jvm| jvm.operation = Some((operation, read, session)));
@@ -324,14 +341,21 @@ impl Model {
                 let term = self.put_allowed(world, c, &job_name(job), &body);
                 term.and_then(|term| writer(world, &term)).map(|write| Call::PutJob { write, job, read })
             }
-            (Operation::Create(job), _) => self
-                .post(world, c, job)
-                .and_then(|(term, with_data)| writer(world, &term).map(|write| Call::Post { write, job, stamp: term, with_data })),
+            (Operation::Create(job), _) => self.post(world, c, job).and_then(|(term, with_data)| {
+                writer(world, &term).map(|write| Call::Post { write, job, stamp: term, with_data })
+            }),
             (Operation::Delete(job), _) => match self.plan(world, c, &Asks::Delete(job_name(job)), &Value::Null) {
                 Plan::DeleteFenced { term, .. } => self
                     .read_job(&mut next, c, job, &term)
                     .filter(|read| read.stamp.as_ref() == Some(&term))
-                    .and_then(|read| writer(world, &term).map(|write| Call::Delete { write, job, uid: read.uid, version: read.version })),
+                    .and_then(|read| {
+                        writer(world, &term).map(|write| Call::Delete {
+                            write,
+                            job,
+                            uid: read.uid,
+                            version: read.version,
+                        })
+                    }),
                 _ => None,
             },
             _ => None,
@@ -354,7 +378,9 @@ impl Model {
     fn post(&self, world: &World, c: usize, job: usize) -> Option<(Term, bool)> {
         let body = json_of(&job_name(job), 0, &None, None, false);
         match self.plan(world, c, &Asks::Create, &body) {
-            Plan::Forward { body: Some(stamped), .. } => Some((stamp(&stamped)?.ok()?, self.mutant == Some(Mutant::PostWithData))),
+            Plan::Forward { body: Some(stamped), .. } => {
+                Some((stamp(&stamped)?.ok()?, self.mutant == Some(Mutant::PostWithData)))
+            }
             _ => None,
         }
     }

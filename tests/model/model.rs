@@ -1,4 +1,5 @@
-//! The model: what may happen next in a world. Whatever is healthy acts within a tick, in any order; all else is a fault.
+//! The model: what may happen next in a world. Whatever is healthy acts within a tick, in any order; all else is a
+//! fault.
 
 use std::time::Duration;
 
@@ -103,7 +104,9 @@ pub fn peer_settings(promise: u64, renew_deadline: u64, duration: u64) -> Settin
 impl Model {
     /// Steps that need no fault.
     fn orderly(&self, world: &World, steps: &mut Vec<Step>) {
-        if let Some(index) = world.requests.iter().position(|request| self.prompt && self.is_answered_at_once(world, request)) {
+        if let Some(index) =
+            world.requests.iter().position(|request| self.prompt && self.is_answered_at_once(world, request))
+        {
             return steps.push(Step::Apply(index));
         }
         for index in 0..world.requests.len() {
@@ -311,7 +314,8 @@ impl Model {
         Some(next)
     }
 
-    /// A world whose first candidate leads, with a registered job that has a checkpoint, or one where nobody has started.
+    /// A world whose first candidate leads, with a registered job that has a checkpoint, or one where nobody has
+    /// started.
     fn start(&self, rates: &[u64]) -> World {
         let mut world = World::new(self.candidates, self.jobs, rates, &self.settings, self.peers);
         world.cut = self.cut;

@@ -1,5 +1,5 @@
-//! Rules switched off one at a time, between the elector and the world: production code knows nothing of it. For each the search must
-//! find a counterexample, or the rule is not needed.
+//! Rules switched off one at a time, between the elector and the world: production code knows nothing of it. For each
+//! the search must find a counterexample, or the rule is not needed.
 
 /// A rule that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +84,9 @@ impl Mutant {
             | Self::OnePromiseSuffices
             | Self::MembersNotCounted
             | Self::RefusalIsPromise => "I11",
-            Self::PutWithoutVersion | Self::StampNotReturned | Self::DeleteWithoutPrecondition | Self::PostWithData => "form of writes",
+            Self::PutWithoutVersion | Self::StampNotReturned | Self::DeleteWithoutPrecondition | Self::PostWithData => {
+                "form of writes"
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Candidates that talk to each other: questions pod to pod are requests like those to the API server, with the peer in its place.
+//! Candidates that talk to each other: questions pod to pod are requests like those to the API server, with the peer in
+//! its place.
 
 use pure::lease::elector::Answer as Said;
 use pure::lease::elector::Event;
@@ -100,7 +101,12 @@ impl Model {
         let all = 0..world.candidates.len();
         let counts = |peer: &usize| *peer == to || self.mutant == Some(Mutant::OnePromiseSuffices);
         for peer in all.filter(counts) {
-            let promised = Event::PeerPromised { term: term.clone(), pod_uid: format!("u{peer}"), asked, leaving: said == Said::Leaving };
+            let promised = Event::PeerPromised {
+                term: term.clone(),
+                pod_uid: format!("u{peer}"),
+                asked,
+                leaving: said == Said::Leaving,
+            };
             self.tell(world, c, promised);
         }
     }

@@ -51,14 +51,16 @@ pub struct Ghost {
 
 pub const S1: &str = "S1 no write of an older term changes or removes HA data once a newer term is granted";
 pub const S1_EMPTY: &str = "S1e no older term creates the ConfigMap of a living job once a newer term is granted";
-pub const S2: &str = "S2 a JVM is granted only in a term that its gateway held and has stamped, and later grants have higher terms";
+pub const S2: &str =
+    "S2 a JVM is granted only in a term that its gateway held and has stamped, and later grants have higher terms";
 pub const S3: &str = "S3 no checkpoint pointer is replaced or removed by an older term or session";
 pub const S4: &str = "S4 no two gateways at a time take their JVM's leadership for valid";
 pub const S5: &str = "S5 a JVM that goes on leading was not succeeded meanwhile";
 pub const L1: &str = "L1 with a healthy candidate and a reachable API server, somebody leads in time";
 pub const L2: &str = "L2 no new term without a fault";
 pub const L4: &str = "L4 one late or lost message brings no further change of leader";
-pub const L5: &str = "L5 among peers that are all alive, an outage of the API server ends no leadership, not even for a moment";
+pub const L5: &str =
+    "L5 among peers that are all alive, an outage of the API server ends no leadership, not even for a moment";
 pub const L3: &str = "L3 an outage of the API server moves no Lease";
 
 impl Ghost {
@@ -93,15 +95,22 @@ impl Model {
             (S1_EMPTY, |_, world| !world.ghost.broken.contains(&S1_EMPTY)),
             (S2, |_, world| !world.ghost.broken.contains(&S2)),
             (S3, |_, world| !world.ghost.broken.contains(&S3)),
-            (S4, |model, world| world.candidates.iter().filter(|candidate| model.takes_itself_for_valid(candidate)).count() <= 1),
+            (S4, |model, world| {
+                world.candidates.iter().filter(|candidate| model.takes_itself_for_valid(candidate)).count() <= 1
+            }),
             (S5, |_, world| !world.ghost.broken.contains(&S5)),
             (L1, |model, world| world.ghost.leaderless <= model.deadline),
             (L2, |model, world| world.faults < model.budget || world.ghost.grants.len() <= 1),
-            (L4, |_, world| world.ghost.late_messages > 1 || world.ghost.grants.len() <= 1 + usize::from(world.ghost.others)),
+            (L4, |_, world| {
+                world.ghost.late_messages > 1 || world.ghost.grants.len() <= 1 + usize::from(world.ghost.others)
+            }),
             (L3, |_, world| !world.ghost.moved),
             (L5, |_, world| !world.ghost.only_outage || leads(&world.candidates[0])),
         ];
-        all.into_iter().filter(|(name, _)| self.checks.contains(name)).map(|(name, check)| Property::always(name, check)).collect()
+        all.into_iter()
+            .filter(|(name, _)| self.checks.contains(name))
+            .map(|(name, check)| Property::always(name, check))
+            .collect()
     }
 
     fn takes_itself_for_valid(&self, candidate: &Candidate) -> bool {
@@ -117,14 +126,19 @@ impl Model {
 
     fn as_grant(&self, world: &World, c: usize, term: &Term) -> Grant {
         // A gateway that takes every JVM for the same one does not see when another is granted.
-        let jvm =
-            if self.mutant == Some(Mutant::SameTermForNewJvm) { u64::from(world.candidates[c].jvm.incarnation) } else { term.jvm.started };
+        let jvm = if self.mutant == Some(Mutant::SameTermForNewJvm) {
+            u64::from(world.candidates[c].jvm.incarnation)
+        } else {
+            term.jvm.started
+        };
         Grant { number: term.number, candidate: c, process: term.process.clone(), jvm }
     }
 
     /// After every step of an elector: is there a new grant, and was it due?
     pub fn watch_grants(&self, world: &mut World, c: usize) {
-        let Some(LockView::Free { term, .. } | LockView::Leader { term, .. }) = world.candidates[c].shown() else { return };
+        let Some(LockView::Free { term, .. } | LockView::Leader { term, .. }) = world.candidates[c].shown() else {
+            return;
+        };
         let grant = self.as_grant(world, c, &term);
         if world.ghost.grants.contains(&grant) {
             return;
@@ -135,8 +149,8 @@ impl Model {
         let jobs = world.api.jobs.iter().filter_map(|slot| slot.object.as_ref());
         let all_stamped = cluster.is_some_and(|cluster| stamped(&cluster.stamp))
             && jobs.filter(|object| object.pointer.is_some()).all(|object| stamped(&object.stamp));
-        let unique =
-            world.ghost.grants.iter().all(|before| before.number != grant.number) || self.mutant == Some(Mutant::SameTermForNewJvm);
+        let unique = world.ghost.grants.iter().all(|before| before.number != grant.number)
+            || self.mutant == Some(Mutant::SameTermForNewJvm);
         world.ghost.change(|ghost| {
             ghost.grants.push(grant);
             if !held || !unique || !all_stamped {
@@ -163,7 +177,8 @@ impl Model {
         }
     }
 
-    /// An empty ConfigMap of a living job, created late. One that the same JVM still wants, under a newer term, is none.
+    /// An empty ConfigMap of a living job, created late. One that the same JVM still wants, under a newer term, is
+    /// none.
     pub fn created_empty(&self, world: &mut World, write: Writer) {
         let ghost = &world.ghost;
         let jvm = |grant: u8| (ghost.grants[grant as usize].candidate, ghost.grants[grant as usize].jvm);
@@ -181,7 +196,8 @@ impl Model {
 
     /// A JVM that believes to lead is told so again, in the same or another term.
     pub fn goes_on_leading(&self, world: &mut World, c: usize, session: u8) {
-        let succeeded = world.ghost.sessions[session as usize + 1..].iter().any(|other| other.valid && other.candidate != c);
+        let succeeded =
+            world.ghost.sessions[session as usize + 1..].iter().any(|other| other.valid && other.candidate != c);
         if succeeded && world.candidates[c].valid_term().is_some() {
             world.ghost.change(|ghost| ghost.breaks(S5));
         }
@@ -195,9 +211,14 @@ impl Model {
     }
 
     pub fn count_leaderless(&self, world: &mut World) {
-        let led = world.candidates.iter().any(|candidate| leads(candidate) && candidate.jvm_runs() && candidate.jvm.leads.is_some());
-        let hope =
-            world.api.up && world.api.writable && world.api.lease.is_some() && world.candidates.iter().any(|candidate| candidate.healthy());
+        let led = world
+            .candidates
+            .iter()
+            .any(|candidate| leads(candidate) && candidate.jvm_runs() && candidate.jvm.leads.is_some());
+        let hope = world.api.up
+            && world.api.writable
+            && world.api.lease.is_some()
+            && world.candidates.iter().any(|candidate| candidate.healthy());
         let leaderless = if led || !hope { 0 } else { world.ghost.leaderless + 1 };
         if leaderless != world.ghost.leaderless {
             world.ghost.change(|ghost| ghost.leaderless = leaderless);

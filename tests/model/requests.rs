@@ -159,17 +159,25 @@ impl Call {
     fn is_spent(&self, api: &Api, mutant: Option<Mutant>) -> bool {
         match self {
             Call::ReadLease { .. } | Call::List { .. } | Call::Probe | Call::Ask { .. } | Call::Ping { .. } => true,
-            Call::WriteLease { version, .. } => mutant != Some(Mutant::LeaseWithoutCas) && *version != api.lease_version,
+            Call::WriteLease { version, .. } => {
+                mutant != Some(Mutant::LeaseWithoutCas) && *version != api.lease_version
+            }
             Call::StampCluster { term, .. } => api.cluster.as_ref().is_some_and(|cluster| !lower(&cluster.stamp, term)),
             Call::StampJob { term, job, create } => match &api.jobs[*job].object {
                 Some(object) => !lower(&object.stamp, term),
                 None => !create,
             },
             Call::Lock { version, .. } => *version != api.cluster_version,
-            Call::PutCluster { read, .. } => mutant != Some(Mutant::PutWithoutVersion) && read.version != api.cluster_version,
-            Call::PutJob { job, read, .. } => mutant != Some(Mutant::PutWithoutVersion) && read.version != api.jobs[*job].version,
+            Call::PutCluster { read, .. } => {
+                mutant != Some(Mutant::PutWithoutVersion) && read.version != api.cluster_version
+            }
+            Call::PutJob { job, read, .. } => {
+                mutant != Some(Mutant::PutWithoutVersion) && read.version != api.jobs[*job].version
+            }
             Call::Post { .. } => false,
-            Call::Delete { job, version, .. } => mutant != Some(Mutant::DeleteWithoutPrecondition) && *version != api.jobs[*job].version,
+            Call::Delete { job, version, .. } => {
+                mutant != Some(Mutant::DeleteWithoutPrecondition) && *version != api.jobs[*job].version
+            }
         }
     }
 }
@@ -181,7 +189,14 @@ fn lower(stamp: &Option<Term>, term: &Term) -> bool {
 impl Model {
     pub fn send(&self, world: &mut World, from: usize, call: Call) {
         let awaited = call.is_awaited();
-        let request = Request { from, process: world.candidates[from].processes, sent: world.now, awaited, phase: Phase::Sent, call };
+        let request = Request {
+            from,
+            process: world.candidates[from].processes,
+            sent: world.now,
+            awaited,
+            phase: Phase::Sent,
+            call,
+        };
         world.requests.push(Shared::new(request));
     }
 
@@ -226,7 +241,11 @@ impl Model {
                     let waited = world.now - request.sent;
                     world.gateway(c, |gateway| gateway.lag += u64::from(waited) * super::world::TICK);
                 }
-                self.tell(world, c, Event::LeaseWritten { attempt: *attempt, outcome: Write::Done { version: version.to_string() } });
+                self.tell(
+                    world,
+                    c,
+                    Event::LeaseWritten { attempt: *attempt, outcome: Write::Done { version: version.to_string() } },
+                );
             }
             (call @ Call::WriteLease { .. }, _) => self.write_conflicts(world, c, call),
             (Call::StampCluster { term, .. } | Call::StampJob { term, .. } | Call::List { term }, answer) => {
@@ -246,7 +265,11 @@ impl Model {
     pub fn may_time_out(&self, world: &World, index: usize) -> bool {
         let request = &world.requests[index];
         let patient = self.mutant == Some(Mutant::LateAnswersExtend) && matches!(request.call, Call::WriteLease { .. });
-        request.awaited && !patient && request.call.times_out() && request.sent < world.now && world.candidates[request.from].gateway_runs()
+        request.awaited
+            && !patient
+            && request.call.times_out()
+            && request.sent < world.now
+            && world.candidates[request.from].gateway_runs()
     }
 
     /// The gateway gives up waiting. The request may still be applied, unless it never got out.

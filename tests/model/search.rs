@@ -29,7 +29,13 @@ pub struct Result {
 /// Searches until the first counterexample, or until nothing is left.
 pub fn search(model: Model, threads: usize) -> Result {
     let started = Instant::now();
-    let search = model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures).target_state_count(TOO_MANY).spawn_bfs().join();
+    let search = model
+        .checker()
+        .threads(threads)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .target_state_count(TOO_MANY)
+        .spawn_bfs()
+        .join();
     assert!(search.state_count() < TOO_MANY, "the search was not complete");
     let states = search.unique_state_count();
     let covered = format!(
@@ -56,7 +62,12 @@ fn story(path: Path<World, Step>) -> String {
             Some(step) => lines.push(format!("    tick {:>2}  {}", world.now, describe(&world, &step))),
             None => {
                 lines.extend(world.candidates.iter().enumerate().map(|(c, candidate)| {
-                    format!("    in the end: gateway {c} at {} shows {:?}; {:?}", candidate.clock, candidate.shown(), candidate.jvm)
+                    format!(
+                        "    in the end: gateway {c} at {} shows {:?}; {:?}",
+                        candidate.clock,
+                        candidate.shown(),
+                        candidate.jvm
+                    )
                 }));
                 lines.push(format!("    in the end: {:?}", world.api));
             }
@@ -70,7 +81,9 @@ fn describe(world: &World, step: &Step) -> String {
         Step::Apply(index) => format!("applied: {}", of(&world.requests[*index])),
         Step::Deliver(index) => format!("answered: {}", of(&world.requests[*index])),
         Step::TimeOut(index) => format!("given up: {}", of(&world.requests[*index])),
-        Step::Fault(fault @ (Fault::HoldRequest | Fault::HoldAnswer), index) => format!("FAULT {fault:?}: {}", of(&world.requests[*index])),
+        Step::Fault(fault @ (Fault::HoldRequest | Fault::HoldAnswer), index) => {
+            format!("FAULT {fault:?}: {}", of(&world.requests[*index]))
+        }
         Step::Fault(fault, target) => format!("FAULT {fault:?} {target}"),
         other => format!("{other:?}"),
     }
@@ -83,7 +96,9 @@ fn of(request: &Request) -> String {
             let term = record.term.as_ref().map_or(String::new(), |term| term.to_string());
             format!("write the Lease if version {version}: holder '{}', term {term}", record.holder)
         }
-        Call::StampCluster { term, keep_holder } => format!("stamp the cluster ConfigMap with {term}, keep its holder: {keep_holder}"),
+        Call::StampCluster { term, keep_holder } => {
+            format!("stamp the cluster ConfigMap with {term}, keep its holder: {keep_holder}")
+        }
         Call::List { term } => format!("list for {term}"),
         Call::StampJob { term, job, .. } => format!("stamp job {job} with {term}"),
         Call::Lock { term, version, jvm } => format!("JVM {jvm} takes the lock if version {version} in {term}"),
@@ -93,7 +108,10 @@ fn of(request: &Request) -> String {
         Phase::Sent => "",
         Phase::Held => " (held up)",
         Phase::Answered { answer: Answer::Read(Read::Found { version, record }), .. } => {
-            return format!("gateway {}.{}: {call}: version {version}, holder '{}'", request.from, request.process, record.holder);
+            return format!(
+                "gateway {}.{}: {call}: version {version}, holder '{}'",
+                request.from, request.process, record.holder
+            );
         }
         Phase::Answered { .. } => " (was applied)",
     };

@@ -100,7 +100,8 @@ impl Model {
         let ignore_higher = self.mutant == Some(Mutant::StampsLowered);
         world.api.change(|api| {
             let before = api.cluster.clone();
-            let mut cluster = before.unwrap_or(Cluster { version: 0, stamp: None, holder: None, jobs: vec![false; jobs] });
+            let mut cluster =
+                before.unwrap_or(Cluster { version: 0, stamp: None, holder: None, jobs: vec![false; jobs] });
             match cluster.stamp.as_ref().map(|stamp| (term.relation_of(stamp), stamp.clone())) {
                 Some((Relation::Higher, stamp)) if !ignore_higher => return Err(stamp),
                 Some((Relation::Same, _)) if keep_holder => return Ok(Some(cluster)),
@@ -117,8 +118,8 @@ impl Model {
         })
     }
 
-    /// By the stamper (`create`), and by the proxy for a lower stamp on a read. The ConfigMap of a registered job is created if it is
-    /// missing, so that one which an older term creates late conflicts.
+    /// By the stamper (`create`), and by the proxy for a lower stamp on a read. The ConfigMap of a registered job is
+    /// created if it is missing, so that one which an older term creates late conflicts.
     pub fn stamp_job(&self, world: &mut World, term: &Term, job: usize, create: bool) -> Result<Option<Cluster>, Term> {
         let ignore_higher = self.mutant == Some(Mutant::StampsLowered);
         let create = create && self.mutant != Some(Mutant::MissingNotCreated);

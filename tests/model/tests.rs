@@ -1,21 +1,26 @@
 //! The election, searched exhaustively: the production [`Elector`](pure::lease::elector::Elector) and the production
-//! [`plan`](pure::gateway::proxy::translate::plan) of several candidates, in a world where everything may go wrong that the budget allows.
+//! [`plan`](pure::gateway::proxy::translate::plan) of several candidates, in a world where everything may go wrong that
+//! the budget allows.
 //!
-//! **The world.** Candidates are machines with a clock, a gateway process and a JVM. The JVM learns only from what its gateway shows,
-//! believes to lead until it is told otherwise, and reads and writes the cluster ConfigMap and those of jobs. The API server has these and
-//! the Lease, under compare-and-swap. Every request is sent, applied and answered in separate steps; a fault holds up one of them, and what
-//! is held up is applied at any later time or never. Stamping is one request per object. A tick is one retry period; what is healthy acts
-//! within the tick, in any order with all else, and what is not acts whenever it likes.
+//! **The world.** Candidates are machines with a clock, a gateway process and a JVM. The JVM learns only from what its
+//! gateway shows, believes to lead until it is told otherwise, and reads and writes the cluster ConfigMap and those of
+//! jobs. The API server has these and the Lease, under compare-and-swap. Every request is sent, applied and answered in
+//! separate steps; a fault holds up one of them, and what is held up is applied at any later time or never. Stamping is
+//! one request per object. A tick is one retry period; what is healthy acts within the tick, in any order with all
+//! else, and what is not acts whenever it likes.
 //!
-//! **Peers.** With addresses, candidates promise each other not to take the Lease (`peers.rs`): each question is a request from pod to pod, and
-//! may be late or lost as all others; pairs may be cut off from each other, and the API server may answer reads only. With three of them, what
-//! one asks another is answered at once unless a fault intervenes, and so is a read of a Lease that nobody is writing.
+//! **Peers.** With addresses, candidates promise each other not to take the Lease (`peers.rs`): each question is a
+//! request from pod to pod, and may be late or lost as all others; pairs may be cut off from each other, and the API
+//! server may answer reads only. With three of them, what one asks another is answered at once unless a fault
+//! intervenes, and so is a read of a Lease that nobody is writing.
 //!
-//! **No horizon.** Two worlds are the same if only their clocks and version numbers differ (`canonical.rs`), so searches end although time
-//! does not: they cover runs of any length with at most so many faults. A test checks that worlds that count as one have the same future.
+//! **No horizon.** Two worlds are the same if only their clocks and version numbers differ (`canonical.rs`), so
+//! searches end although time does not: they cover runs of any length with at most so many faults. A test checks that
+//! worlds that count as one have the same future.
 //!
-//! **Properties** (`properties.rs`): S1–S5 safety, L1–L5 liveness and calm. **Rules** (`mutants.rs`, `cases.rs`): each is switched off in turn, and the
-//! search must find out. Rules and the invariants of [`pure::lease`] that they stand for:
+//! **Properties** (`properties.rs`): S1–S5 safety, L1–L5 liveness and calm. **Rules** (`mutants.rs`, `cases.rs`): each
+//! is switched off in turn, and the search must find out. Rules and the invariants of [`pure::lease`] that they stand
+//! for:
 //!
 //! | rule | without it |
 //! |---|---|
@@ -32,13 +37,14 @@
 //! | I11 promises bind | `PromiseForgotten`, `PromiseNotKept`, `PromiseWithoutDrift`, `PromiseFromAnswer`, `OnePromiseSuffices`, `MembersNotCounted`, `RefusalIsPromise` |
 //! | the form of forwarded writes | `PutWithoutVersion`, `StampNotReturned`, `DeleteWithoutPrecondition`, `PostWithData` |
 //!
-//! **Stated exceptions.** A Lease that is deleted by hand and made anew is taken at once by a gateway process that never saw a term, while
-//! the leader takes himself for valid: there S4 does not hold, and is not checked. All else does.
-//! Who is not listed as a member takes the Lease of a holder that is cut off from the API server together with all its members, and that it
-//! does not reach itself: S4 fails, and a test shows how.
+//! **Stated exceptions.** A Lease that is deleted by hand and made anew is taken at once by a gateway process that
+//! never saw a term, while the leader takes himself for valid: there S4 does not hold, and is not checked. All else
+//! does. Who is not listed as a member takes the Lease of a holder that is cut off from the API server together with
+//! all its members, and that it does not reach itself: S4 fails, and a test shows how.
 //!
-//! **Not in it**: planned switchovers; what reads of a cluster ConfigMap by other threads of the JVM than its elector may be told; stamping of an
-//! earlier term that goes on (its requests in flight do); a raised stamp on a read is one step; etcd restored from a backup.
+//! **Not in it**: planned switchovers; what reads of a cluster ConfigMap by other threads of the JVM than its elector
+//! may be told; stamping of an earlier term that goes on (its requests in flight do); a raised stamp on a read is one
+//! step; etcd restored from a backup.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod canonical;
@@ -108,7 +114,9 @@ fn i1_to_i11_are_all_needed_and_the_search_finds_out() {
         // One thread finds the shortest way.
         let without = search(case.without_rule(), 1);
         match without.failed {
-            Some((property, steps)) => println!("{:<18} {name:<26} {steps:>5}  {:<9} {property}", case.mutant.rule(), without.states),
+            Some((property, steps)) => {
+                println!("{:<18} {name:<26} {steps:>5}  {:<9} {property}", case.mutant.rule(), without.states)
+            }
             None => failed.push(format!("{name}: not found: {}", without.told)),
         }
     }
@@ -134,7 +142,11 @@ fn prospect(model: &Model, world: &World) -> (Vec<bool>, Vec<u64>) {
 fn i11_does_not_cover_a_split_that_cuts_off_the_holder_with_all_its_members() {
     let result = search(split(), 1);
     println!("{}", result.told);
-    assert_eq!(result.failed.map(|(property, _)| property), Some(properties::S4), "docs/protocol.md says that it is not guaranteed");
+    assert_eq!(
+        result.failed.map(|(property, _)| property),
+        Some(properties::S4),
+        "docs/protocol.md says that it is not guaranteed"
+    );
 }
 
 /// With `MODEL_DEEP=1` in everything that is searched in every run.

@@ -1,5 +1,5 @@
-//! The elector keeps its state to itself, and production code has no reason to show it. Its derived `Debug` text is complete, so it
-//! is read from that, token by token as it is written.
+//! The elector keeps its state to itself, and production code has no reason to show it. Its derived `Debug` text is
+//! complete, so it is read from that, token by token as it is written.
 
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
@@ -21,7 +21,8 @@ pub fn ago(now: Time, then: Time) -> i64 {
     (now.0 as i64 - then.0 as i64).min(LONG_AGO)
 }
 
-/// Hash of an elector's state at this time, which has peers or has not; versions of the Lease in it go to the list instead.
+/// Hash of an elector's state at this time, which has peers or has not; versions of the Lease in it go to the list
+/// instead.
 pub fn print(elector: &Elector, now: Time, read_since: Option<Time>, has_peers: bool, versions: &mut Vec<u32>) -> u64 {
     let mut reader = Reader {
         hasher: DefaultHasher::new(),
@@ -63,9 +64,8 @@ fn field(name: &str) -> Field {
         "version" => Field::Version,
         "silent" => Field::Silent,
         "id" | "next_attempt" | "leaderless_millis" | "acquired" => Field::Unimportant,
-        "next_read" | "next_write" | "next_ask" | "next_join" | "next_knock" | "next_probe" | "cool_until" | "valid_until" | "until" => {
-            Field::Deadline
-        }
+        "next_read" | "next_write" | "next_ask" | "next_join" | "next_knock" | "next_probe" | "cool_until"
+        | "valid_until" | "until" => Field::Deadline,
         "confirmed" => Field::Confirmed,
         "heard" => Field::Heard,
         "started" | "first_seen" | "at" | "renewed" => Field::Peers,
@@ -123,7 +123,8 @@ impl Write for Reader<'_> {
             Field::Silent if token != ": " && token != ", " => self.duration.push_str(token),
             Field::Silent if token == ", " => {
                 self.field = Field::Other;
-                let silent = milliseconds(&std::mem::take(&mut self.duration)).min(SILENT_ENOUGH[usize::from(self.has_peers)]);
+                let silent =
+                    milliseconds(&std::mem::take(&mut self.duration)).min(SILENT_ENOUGH[usize::from(self.has_peers)]);
                 self.hasher.write_u64(silent as u64);
             }
             _ if self.time && digits => self.take_time(Time(token.parse().unwrap_or_default())),
@@ -164,7 +165,8 @@ mod tests {
         for tick in 0..3 {
             let now = Time(origin + 1000 * tick);
             let record = Record { holder: "other".into(), ..Record::default() };
-            elector.step(now, Event::LeaseRead { started: now, outcome: Read::Found { version: version.into(), record } });
+            elector
+                .step(now, Event::LeaseRead { started: now, outcome: Read::Found { version: version.into(), record } });
         }
         let mut versions = Vec::new();
         (print(&elector, Time(origin + 2500), None, false, &mut versions), versions)

@@ -1,6 +1,8 @@
-//! The state of the world: the API server's objects, candidates (machine, gateway process, JVM), and requests in flight.
+//! The state of the world: the API server's objects, candidates (machine, gateway process, JVM), and requests in
+//! flight.
 //!
-//! One tick of global time is one retry period. Everything healthy acts at least once per tick; what acts late is a fault.
+//! One tick of global time is one retry period. Everything healthy acts at least once per tick; what acts late is a
+//! fault.
 
 use pure::lease::elector::Answer;
 use pure::lease::elector::Elector;
@@ -240,7 +242,16 @@ impl Gateway {
         let address = if peers { peers::address(c) } else { String::new() };
         let identity = Identity { pod: pod(c), pod_uid: format!("u{c}"), process: format!("p{process}"), address };
         let elector = Elector::new(identity, settings.clone());
-        Self { elector, paused: false, inbox: Vec::new(), stored: None, stamper: None, said: None, has_peers: peers, lag: 0 }
+        Self {
+            elector,
+            paused: false,
+            inbox: Vec::new(),
+            stored: None,
+            stamper: None,
+            said: None,
+            has_peers: peers,
+            lag: 0,
+        }
     }
 }
 

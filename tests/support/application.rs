@@ -1,4 +1,5 @@
-//! A cluster that runs one application: the pods' arguments are the product's own; kubelet and operator are played by the test.
+//! A cluster that runs one application: the pods' arguments are the product's own; kubelet and operator are played by
+//! the test.
 
 use flinkha::api::FlinkHaClusterSpec;
 use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
@@ -23,7 +24,13 @@ use super::zookeeper::set_rights;
 pub fn application(cluster: &Cluster, class: &str, arguments: &[&str]) -> flinkha::cluster::Cluster {
     let spec = spec(cluster, class, arguments);
     let run = Run { job_id: job_id("uid", 1), version: version(&spec), start: 1, ..Run::default() };
-    flinkha::cluster::Cluster { name: NAME.to_owned(), namespace: NAMESPACE.to_owned(), uid: "uid".to_owned(), spec, run: Some(run) }
+    flinkha::cluster::Cluster {
+        name: NAME.to_owned(),
+        namespace: NAMESPACE.to_owned(),
+        uid: "uid".to_owned(),
+        spec,
+        run: Some(run),
+    }
 }
 
 pub fn spec(cluster: &Cluster, class: &str, arguments: &[&str]) -> FlinkHaClusterSpec {
@@ -43,7 +50,14 @@ pub fn configuration() -> [(&'static str, String); 3] {
 }
 
 pub fn gateway_flags(application: &flinkha::cluster::Cluster) -> Vec<String> {
-    application.run.clone().expect("a run").gateway_options().into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    application
+        .run
+        .clone()
+        .expect("a run")
+        .gateway_options()
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
 }
 
 impl Cluster {
@@ -51,7 +65,8 @@ impl Cluster {
     pub async fn start_application(job_managers: usize, task_managers: usize, class: &str, arguments: &[&str]) -> Self {
         let mut cluster = Self::prepare(Provider::ours(), 1).await;
         let output = cluster.output().display().to_string();
-        let arguments: Vec<&str> = arguments.iter().map(|&one| if one == "OUTPUT" { output.as_str() } else { one }).collect();
+        let arguments: Vec<&str> =
+            arguments.iter().map(|&one| if one == "OUTPUT" { output.as_str() } else { one }).collect();
         let application = application(&cluster, class, &arguments);
         if cluster.quorum.is_some() {
             set_rights(&cluster.client, &application).await;
@@ -88,7 +103,9 @@ impl Cluster {
 
     /// What the operator does to ask for a savepoint: on the Lease, or where there is none on the ledger.
     pub async fn ask_for_savepoint(&self, request: &Request) {
-        let patch = Patch::Merge(json!({ "metadata": { "annotations": { SAVEPOINT_ANNOTATION: json!(request).to_string() } } }));
+        let patch = Patch::Merge(
+            json!({ "metadata": { "annotations": { SAVEPOINT_ANNOTATION: json!(request).to_string() } } }),
+        );
         let parameters = PatchParams::default();
         if self.quorum.is_some() {
             self.config_maps().patch(&names::ledger(NAME), &parameters, &patch).await.expect("the ledger");
@@ -100,7 +117,8 @@ impl Cluster {
 
     /// Somebody removes what the ledger says of jobs and of the application.
     pub async fn forget_in_ledger(&self) {
-        let patch = Patch::Merge(json!({ "data": { flinkha::cluster::application::LEDGER_KEY: null, jobs::JOBS_KEY: null } }));
+        let patch =
+            Patch::Merge(json!({ "data": { flinkha::cluster::application::LEDGER_KEY: null, jobs::JOBS_KEY: null } }));
         self.config_maps().patch(&names::ledger(NAME), &PatchParams::default(), &patch).await.expect("the ledger");
     }
 

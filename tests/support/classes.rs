@@ -1,8 +1,10 @@
-//! Class-data archives: most of what a JVM of Flink does until it is up is to read, check and link some ten thousand classes, the same ones
-//! in every JVM of every test. From an archive (JDK 17's dynamic AppCDS) it maps them.
+//! Class-data archives: most of what a JVM of Flink does until it is up is to read, check and link some ten thousand
+//! classes, the same ones in every JVM of every test. From an archive (JDK 17's dynamic AppCDS) it maps them.
 //!
-//! `rig/class-archive` records the archives with a cluster whose job was recovered. A JVM whose archive is stale (other jars, another Java)
-//! starts as without it (`-Xshare:auto`); half a file would kill it, so each archive's length is kept beside it. Whatever measures keeps cold classes, as production has them, unless SHARED_CLASSES=1 asks otherwise.
+//! `rig/class-archive` records the archives with a cluster whose job was recovered. A JVM whose archive is stale (other
+//! jars, another Java) starts as without it (`-Xshare:auto`); half a file would kill it, so each archive's length is
+//! kept beside it. Whatever measures keeps cold classes, as production has them, unless SHARED_CLASSES=1 asks
+//! otherwise.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,7 +65,9 @@ impl Archives {
         let shared = self.path(role);
         match asked() {
             Use::Record => vec![format!("-XX:ArchiveClassesAtExit={}", recorded(own).display())],
-            Use::Shared if is_whole(&shared) => vec!["-Xshare:auto".to_owned(), format!("-XX:SharedArchiveFile={}", shared.display())],
+            Use::Shared if is_whole(&shared) => {
+                vec!["-Xshare:auto".to_owned(), format!("-XX:SharedArchiveFile={}", shared.display())]
+            }
             Use::Shared | Use::Cold => Vec::new(),
         }
     }

@@ -1,4 +1,5 @@
-//! A Flink cluster of processes: JobManagers (each with our gateway, or with Flink's own Kubernetes HA), TaskManagers, a control plane.
+//! A Flink cluster of processes: JobManagers (each with our gateway, or with Flink's own Kubernetes HA), TaskManagers,
+//! a control plane.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -110,7 +111,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Of Flink `$FLINK_VERSION`, or 2.3.0. Returns when one JobManager leads, all TaskManagers are registered there, and all other JobManagers stand by.
+    /// Of Flink `$FLINK_VERSION`, or 2.3.0. Returns when one JobManager leads, all TaskManagers are registered there,
+    /// and all other JobManagers stand by.
     pub async fn start(provider: Provider, job_managers: usize, task_managers: usize) -> Self {
         Self::start_with(provider, job_managers, task_managers, 1).await
     }
@@ -165,7 +167,10 @@ impl Cluster {
         }
         self.wait_until_ready().await;
         let took = begin.elapsed().as_secs_f32();
-        say(format!("Flink {}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s", self.version));
+        say(format!(
+            "Flink {}: {job_managers} JobManagers and {task_managers} TaskManagers up in {took:.1} s",
+            self.version
+        ));
         self
     }
 
@@ -177,7 +182,10 @@ impl Cluster {
         })
         .await;
         for job_manager in &self.job_managers {
-            eventually(&format!("{} answers", job_manager.pod), PATIENCE, async || job_manager.rest().overview().await.ok()).await;
+            eventually(&format!("{} answers", job_manager.pod), PATIENCE, async || {
+                job_manager.rest().overview().await.ok()
+            })
+            .await;
             if job_manager.gateway.is_some() {
                 let ready = async || job_manager.probe("/readyz").await.ok().filter(|(code, _)| *code == 200);
                 eventually(&format!("{} can take over", job_manager.pod), PATIENCE, ready).await;
@@ -186,29 +194,35 @@ impl Cluster {
     }
 
     fn assert_all_run(&mut self) {
-        let of_job_managers = self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
+        let of_job_managers =
+            self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
         for process in of_job_managers.chain(&mut self.task_managers) {
             let status = process.exit_status();
             assert!(status.is_none(), "{process} ended with {status:?}:\n{}", process.log());
         }
     }
 
-    /// What a kubelet would do: whatever stands still goes on, whatever has ended, or is ended by its gateway yet, is started again. Returns
-    /// when all is well.
+    /// What a kubelet would do: whatever stands still goes on, whatever has ended, or is ended by its gateway yet, is
+    /// started again. Returns when all is well.
     pub async fn mend(&mut self) {
         self.of_job_managers().for_each(Process::cont);
         let begin = std::time::Instant::now();
         while !self.is_ready().await {
             assert!(begin.elapsed() < PATIENCE, "not all is well again");
-            self.of_job_managers().filter_map(|process| (!process.is_running()).then_some(process)).for_each(Process::restart);
+            self.of_job_managers()
+                .filter_map(|process| (!process.is_running()).then_some(process))
+                .for_each(Process::restart);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// What a kubelet does all the time: whatever has ended is started again.
     pub fn restart_ended(&mut self) -> usize {
-        let of_job_managers = self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
-        let ended = of_job_managers.chain(&mut self.task_managers).filter_map(|process| (!process.is_running()).then_some(process));
+        let of_job_managers =
+            self.job_managers.iter_mut().flat_map(|one| std::iter::once(&mut one.jvm).chain(one.gateway.as_mut()));
+        let ended = of_job_managers
+            .chain(&mut self.task_managers)
+            .filter_map(|process| (!process.is_running()).then_some(process));
         ended.map(Process::restart).count()
     }
 
@@ -230,7 +244,10 @@ impl Cluster {
     /// Returns when all standbys stand in the Lease.
     pub async fn wait_for_members(&self) {
         let members = self.job_managers.len() - 1;
-        eventually("all standbys listed", PATIENCE, async || (self.lease().await.peers.members.len() == members).then_some(())).await;
+        eventually("all standbys listed", PATIENCE, async || {
+            (self.lease().await.peers.members.len() == members).then_some(())
+        })
+        .await;
     }
 
     /// A new JobManager pod; does not wait for it.
@@ -270,8 +287,14 @@ impl Cluster {
             }
             (None, Some(_)) => Vec::new(),
         };
-        let place = Place { name: &pod, address, directory: directory.clone(), environment: [environment, self.plugins()].concat() };
-        let application = self.application.as_ref().map(flinkha::cluster::build::application::arguments).unwrap_or_default();
+        let place = Place {
+            name: &pod,
+            address,
+            directory: directory.clone(),
+            environment: [environment, self.plugins()].concat(),
+        };
+        let application =
+            self.application.as_ref().map(flinkha::cluster::build::application::arguments).unwrap_or_default();
         let jvm = self.distribution.job_manager(&place, &configuration, &application);
         self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory, server: index });
     }

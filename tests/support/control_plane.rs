@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
+use kube::config::{
+    AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
+};
 use serde_json::{Value, json};
 
 use super::audit::Audit;
@@ -60,8 +62,11 @@ impl ControlPlane {
     pub async fn refuse_writes(&self, refuse: bool) {
         let client = reqwest::Client::builder().no_proxy().timeout(seconds(5)).build().expect("an HTTP client");
         let call = async |path: &str, body: Value| {
-            let answer =
-                client.post(format!("http://{}:2379/v3/maintenance/{path}", self.etcd_address)).body(body.to_string()).send().await;
+            let answer = client
+                .post(format!("http://{}:2379/v3/maintenance/{path}", self.etcd_address))
+                .body(body.to_string())
+                .send()
+                .await;
             let answer = answer.and_then(reqwest::Response::error_for_status).expect("etcd answers");
             serde_json::from_str::<Value>(&answer.text().await.expect("etcd's answer")).expect("etcd's answer in JSON")
         };
@@ -195,8 +200,12 @@ fn start_etcd(address: Ipv4Addr, directory: &Path) -> Process {
 
 /// The key by which the servers sign and check the tokens of ServiceAccounts.
 fn write_service_account_key(path: &Path) {
-    let made = Command::new("openssl").args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(path).status();
-    let made = made.unwrap_or_else(|error| panic!("openssl is needed to make a key for service account tokens: {error}"));
+    let made = Command::new("openssl")
+        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
+        .arg(path)
+        .status();
+    let made =
+        made.unwrap_or_else(|error| panic!("openssl is needed to make a key for service account tokens: {error}"));
     assert!(made.success(), "openssl could not make a key for service account tokens");
 }
 

@@ -47,8 +47,12 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
 
     let begin = Instant::now();
     disturb(&mut cluster.job_managers[old]).await;
-    let granted = tokio::time::timeout(seconds(60), granted).await.expect("no new leader in 60 s").expect("a watching task") - begin;
-    let leader = eventually("the new leader's address", seconds(20), async || cluster.leader().await.filter(|&now| now != old)).await;
+    let granted =
+        tokio::time::timeout(seconds(60), granted).await.expect("no new leader in 60 s").expect("a watching task")
+            - begin;
+    let leader =
+        eventually("the new leader's address", seconds(20), async || cluster.leader().await.filter(|&now| now != old))
+            .await;
     let address = cluster.job_managers[leader].address;
     let quick = Rest::with_timeout(address, Duration::from_millis(500));
     eventually("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
@@ -56,7 +60,8 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
     let rest = Rest::new(address);
     let resumed = async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0);
     let after = eventually("a new checkpoint", seconds(60), resumed).await;
-    let failover = Failover { granted, running, checkpoint: begin.elapsed(), restored: restored(&after, before), leader };
+    let failover =
+        Failover { granted, running, checkpoint: begin.elapsed(), restored: restored(&after, before), leader };
     assert!(cluster.checkpoint_counter(job).await >= counter, "the checkpoint counter went backwards");
     say(format!(
         "granted {:.3} s, all tasks RUNNING {:.3} s, new checkpoint {:.3} s, resumed from checkpoint {}",
@@ -79,7 +84,8 @@ async fn another_lock(cluster: &Cluster) -> impl Future<Output = Instant> + use<
     }
 }
 
-/// When the dispatcher of another session has published its address, which Flink does when it has been granted leadership. Asked every five milliseconds.
+/// When the dispatcher of another session has published its address, which Flink does when it has been granted
+/// leadership. Asked every five milliseconds.
 async fn another_dispatcher(client: Client) -> impl Future<Output = Instant> {
     let before = publisher(&client).await;
     async move {

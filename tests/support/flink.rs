@@ -53,7 +53,8 @@ impl Distribution {
     pub fn job_manager(&self, place: &Place<'_>, configuration: &Configuration, application: &[String]) -> Process {
         let (address, port) = (place.address.to_string(), port(place.address).to_string());
         let own = [
-            // Flink 1.20 looks for the blob server of its own process on localhost, so addresses cannot part the JobManagers here.
+            // Flink 1.20 looks for the blob server of its own process on localhost, so addresses cannot part the
+            // JobManagers here.
             ("jobmanager.rpc.address", "127.0.0.1"),
             ("jobmanager.bind-host", "127.0.0.1"),
             ("jobmanager.rpc.port", &port),
@@ -67,8 +68,11 @@ impl Distribution {
             ("web.refresh-interval", "50 ms"),
         ];
         let class = if application.is_empty() { JOB_MANAGER } else { APPLICATION };
-        let options =
-            [self.archives.options(Role::JobManager, &place.directory), owned(&["-Xmx320m", "-XX:MaxMetaspaceSize=256m"])].concat();
+        let options = [
+            self.archives.options(Role::JobManager, &place.directory),
+            owned(&["-Xmx320m", "-XX:MaxMetaspaceSize=256m"]),
+        ]
+        .concat();
         self.start(place, configuration, &own, options, class, application)
     }
 
@@ -147,7 +151,12 @@ fn owned(options: &[&str]) -> Vec<String> {
 }
 
 /// The environment by which Flink's Kubernetes client finds its API server, and nothing else of this machine.
-pub fn kubernetes_environment(master: &str, certificate: Option<&Path>, token: &str, namespace: &str) -> Vec<(String, String)> {
+pub fn kubernetes_environment(
+    master: &str,
+    certificate: Option<&Path>,
+    token: &str,
+    namespace: &str,
+) -> Vec<(String, String)> {
     let mut environment = vec![
         ("KUBERNETES_MASTER", master.to_owned()),
         ("KUBERNETES_AUTH_TOKEN", token.to_owned()),

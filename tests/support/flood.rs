@@ -1,5 +1,5 @@
-//! Somebody who wants to keep a port from serving others: connections that never end their header, bodies that never come, bodies that are too long.
-//! On loopback only, and for a bounded time.
+//! Somebody who wants to keep a port from serving others: connections that never end their header, bodies that never
+//! come, bodies that are too long. On loopback only, and for a bounded time.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -37,7 +37,8 @@ pub async fn flood(from: Ipv4Addr, to: SocketAddr, limit: Duration) -> Flooded {
                 };
                 connections.fetch_add(1, Ordering::Relaxed);
                 let _ = timeout_at(end, disturb(stream, index, &sent)).await;
-                // Two thousand at once, but not as many as one machine can open: the server's processor is this machine's, too.
+                // Two thousand at once, but not as many as one machine can open: the server's processor is this
+                // machine's, too.
                 sleep(Duration::from_secs(1)).await;
             }
         });

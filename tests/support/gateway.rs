@@ -46,15 +46,15 @@ impl Timings {
     };
 }
 
-/// What the gateway publishes as its pod's address: the API server refuses loopback addresses as endpoints, so this one stands
-/// for it, and nobody connects to it.
+/// What the gateway publishes as its pod's address: the API server refuses loopback addresses as endpoints, so this one
+/// stands for it, and nobody connects to it.
 pub fn published(address: Ipv4Addr) -> String {
     let [_, second, third, last] = address.octets();
     Ipv4Addr::new(10, second, third, last).to_string()
 }
 
-/// Where the JVM finds the gateway. A gateway tells its JVM by the ports of a connection, which are unique on the loopback of a
-/// pod; on the one loopback that all pods of a test share, only different ports make them unique.
+/// Where the JVM finds the gateway. A gateway tells its JVM by the ports of a connection, which are unique on the
+/// loopback of a pod; on the one loopback that all pods of a test share, only different ports make them unique.
 pub fn jvm_url(address: Ipv4Addr) -> String {
     format!("http://{}", jvm_address(address))
 }
@@ -87,9 +87,11 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     let (namespace, name) = cluster;
     let Settings { timings, storage, configuration, quorum } = settings;
     let config = pod.directory.join("kubeconfig");
-    std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML")).expect("failed to write a kubeconfig");
+    std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML"))
+        .expect("failed to write a kubeconfig");
     let flink = pod.directory.join("gateway-flink.yaml");
-    std::fs::write(&flink, flinkha::flink::config::render(configuration)).expect("failed to write Flink's configuration");
+    std::fs::write(&flink, flinkha::flink::config::render(configuration))
+        .expect("failed to write Flink's configuration");
     let flink = flink.display().to_string();
     let published = published(pod.address);
     let jvm_address = jvm_address(pod.address);
@@ -132,10 +134,16 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     let flags = flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]).chain(of_pod);
     Process::start(Program {
         path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
-        arguments: std::iter::once("gateway".into()).chain(flags).chain(of_quorum.into_iter().map(Into::into)).collect(),
+        arguments: std::iter::once("gateway".into())
+            .chain(flags)
+            .chain(of_quorum.into_iter().map(Into::into))
+            .collect(),
         environment: vec![
             ("KUBECONFIG".to_owned(), config.display().to_string()),
-            ("RUST_LOG".to_owned(), std::env::var("FLINKHA_TEST_LOG").unwrap_or_else(|_| "info,flinkha=debug".to_owned())),
+            (
+                "RUST_LOG".to_owned(),
+                std::env::var("FLINKHA_TEST_LOG").unwrap_or_else(|_| "info,flinkha=debug".to_owned()),
+            ),
         ]
         .into_iter()
         .chain(quorum.map(Quorum::environment).unwrap_or_default())

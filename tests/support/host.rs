@@ -9,8 +9,8 @@ use tempfile::TempDir;
 /// Third parts of addresses that one test program may use up, one after another: some thousand addresses.
 const BLOCKS: u32 = 4;
 
-/// An address of 127.0.0.0/8 that nobody else on this machine uses: with one for every process that stands for a pod, all
-/// of them listen on the ports of production, and no test has to look for a free one.
+/// An address of 127.0.0.0/8 that nobody else on this machine uses: with one for every process that stands for a pod,
+/// all of them listen on the ports of production, and no test has to look for a free one.
 pub fn address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     address_of(std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -36,7 +36,12 @@ pub struct Directory(TempDir);
 impl Directory {
     pub fn new(name: &str) -> Self {
         let parent = env!("CARGO_TARGET_TMPDIR");
-        Self(tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(parent).expect("failed to make a directory"))
+        Self(
+            tempfile::Builder::new()
+                .prefix(&format!("{name}-"))
+                .tempdir_in(parent)
+                .expect("failed to make a directory"),
+        )
     }
 
     pub fn path(&self) -> &Path {

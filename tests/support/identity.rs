@@ -45,6 +45,9 @@ pub async fn token(client: &kube::Client, namespace: &str, service_account: &str
     let spec = TokenRequestSpec { bound_object_ref: bound, ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let answer = api.create_token_request(service_account, &PostParams::default(), &request).await.expect("failed to ask for a token");
+    let answer = api
+        .create_token_request(service_account, &PostParams::default(), &request)
+        .await
+        .expect("failed to ask for a token");
     answer.status.expect("an answer with a token").token
 }

@@ -29,10 +29,12 @@ impl Cluster {
         rest.run_as(&jar, &format!("dev.flinkha.jobs.{class}"), arguments, id).await
     }
 
-    /// The job whose output proves exactly-once, with two checkpoints a second; 0 lines are without end. Returns when all its tasks run.
+    /// The job whose output proves exactly-once, with two checkpoints a second; 0 lines are without end. Returns when
+    /// all its tasks run.
     pub async fn run_sequence(&self, lines: u32, rate: u32) -> String {
         let (output, lines, rate) = (self.output().display().to_string(), lines.to_string(), rate.to_string());
-        let arguments = ["--output", &output, "--lines", &lines, "--rate", &rate, "--checkpoint-interval-millis", "500"];
+        let arguments =
+            ["--output", &output, "--lines", &lines, "--rate", &rate, "--checkpoint-interval-millis", "500"];
         let job = self.submit("KeyedSequence", &arguments).await.expect("failed to run the job");
         let rest = self.leader_rest().await;
         eventually("all tasks RUNNING", PATIENCE, async || rest.job(&job).await.ok().filter(Job::runs)).await;
@@ -81,7 +83,9 @@ impl Cluster {
         }
         let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), job);
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
-        data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
+        data.get("counter")
+            .and_then(|counter| counter.parse().ok())
+            .expect("a checkpoint counter in the job's ConfigMap")
     }
 
     /// Proves that what the job has written is exactly-once: so many lines, or "any".
@@ -90,9 +94,11 @@ impl Cluster {
     }
 }
 
-/// Watches the job at its leader for so many seconds: all its tasks run all the while. Returns the longest time without a new checkpoint, in seconds.
+/// Watches the job at its leader for so many seconds: all its tasks run all the while. Returns the longest time without
+/// a new checkpoint, in seconds.
 pub async fn watch(rest: &Rest, job: &str, duration: u64) -> f64 {
-    let (begin, mut answered, mut last, mut number, mut longest) = (Instant::now(), Instant::now(), Instant::now(), 0, 0_f64);
+    let (begin, mut answered, mut last, mut number, mut longest) =
+        (Instant::now(), Instant::now(), Instant::now(), 0, 0_f64);
     while begin.elapsed() < seconds(duration) {
         tokio::time::sleep(Duration::from_millis(200)).await;
         // A busy machine may keep one answer waiting.

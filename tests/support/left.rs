@@ -1,4 +1,5 @@
-//! What is there of jobs: listed from the API server and the storage directory themselves, not by the product's own inventory.
+//! What is there of jobs: listed from the API server and the storage directory themselves, not by the product's own
+//! inventory.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,8 @@ use super::zookeeper::of_jobs;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Keys of the cluster ConfigMap that belong to jobs (Flink 2: execution plans and applications; Flink 1: job graphs).
+    /// Keys of the cluster ConfigMap that belong to jobs (Flink 2: execution plans and applications; Flink 1: job
+    /// graphs).
     pub keys: Vec<String>,
     pub config_maps: Vec<String>,
     /// Paths of znodes that belong to jobs.
@@ -24,12 +26,15 @@ pub struct Left {
 impl Left {
     pub async fn of(cluster: &Cluster) -> Self {
         let data = cluster.config_map(&cluster_config_map()).await.and_then(|one| one.data).unwrap_or_default();
-        let of_components = ["restserver", "dispatcher", "resourcemanager"].map(|one| format!("org.apache.flink.k8s.leader.{one}"));
+        let of_components =
+            ["restserver", "dispatcher", "resourcemanager"].map(|one| format!("org.apache.flink.k8s.leader.{one}"));
         let all = cluster.config_maps().list(&ListParams::default()).await.expect("failed to list ConfigMaps");
         let names = all.items.into_iter().filter_map(|one| one.metadata.name);
         Self {
             keys: data.into_keys().filter(|key| !of_components.contains(key)).collect(),
-            config_maps: names.filter(|name| names::job_of_config_map(&names::kubernetes_cluster_id(NAME), name).is_some()).collect(),
+            config_maps: names
+                .filter(|name| names::job_of_config_map(&names::kubernetes_cluster_id(NAME), name).is_some())
+                .collect(),
             znodes: match &cluster.quorum {
                 Some(quorum) => of_jobs(&quorum.client().await.expect("a session")).await,
                 None => Vec::new(),

@@ -1,6 +1,8 @@
-//! What the integration tests stand on: a real etcd, real kube-apiservers, real Flink JVMs and our gateway, all as processes on loopback.
+//! What the integration tests stand on: a real etcd, real kube-apiservers, real Flink JVMs and our gateway, all as
+//! processes on loopback.
 //!
-//! Nothing here imitates anything: every byte that a test judges was written by the program that will write it in production.
+//! Nothing here imitates anything: every byte that a test judges was written by the program that will write it in
+//! production.
 #![allow(dead_code)] // each test program uses a part
 
 pub mod application;
@@ -68,7 +70,8 @@ pub fn script(path: &str, arguments: &[&str]) -> String {
 fn attempt(path: &str, arguments: &[&str]) -> Result<String, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let mut command = Command::new(&script);
-    // What cargo tells this test about its package would make a cargo that the script calls build the dependencies anew.
+    // What cargo tells this test about its package would make a cargo that the script calls build the dependencies
+    // anew.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
             command.env_remove(name);
@@ -80,8 +83,9 @@ fn attempt(path: &str, arguments: &[&str]) -> Result<String, String> {
     if output.status.success() { Ok(printed) } else { Err(printed) }
 }
 
-/// Proves that a job's output is exactly-once, as `lines` or "any". `find` tells where it is, or makes a copy of it, each time anew:
-/// each subtask of a running job commits by itself, and who looks in between sees a gap that is none. A real one stays.
+/// Proves that a job's output is exactly-once, as `lines` or "any". `find` tells where it is, or makes a copy of it,
+/// each time anew: each subtask of a running job commits by itself, and who looks in between sees a gap that is none. A
+/// real one stays.
 pub fn verify<T>(lines: &str, find: impl Fn() -> (T, PathBuf)) {
     let begin = Instant::now();
     loop {

@@ -1,7 +1,9 @@
-//! A network of the test's own, in which servers can be cut off while they go on living: Linux network namespaces, and two switches between them.
+//! A network of the test's own, in which servers can be cut off while they go on living: Linux network namespaces, and
+//! two switches between them.
 //!
-//! The test program runs itself again in a namespace, and starts each server in one more. None of them has a name, so nothing is left to be taken away, not even
-//! by a test that was killed: a namespace ends with its last process, and all that is in it ends with it. Nobody else on the machine sees any of it.
+//! The test program runs itself again in a namespace, and starts each server in one more. None of them has a name, so
+//! nothing is left to be taken away, not even by a test that was killed: a namespace ends with its last process, and
+//! all that is in it ends with it. Nobody else on the machine sees any of it.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -49,9 +51,12 @@ pub fn is_own() -> bool {
 /// Runs this part of the test program in a network of its own. Panics when it fails.
 pub fn run_again(part: &str, version: &str) {
     // There is no way out of it, so all that is fetched is fetched before.
-    for (path, arguments) in
-        [("rig/assets", vec![]), ("rig/zookeeper-dist", vec![]), ("rig/flink-dist", vec![version]), ("jobs/build", vec![version])]
-    {
+    for (path, arguments) in [
+        ("rig/assets", vec![]),
+        ("rig/zookeeper-dist", vec![]),
+        ("rig/flink-dist", vec![version]),
+        ("jobs/build", vec![version]),
+    ] {
         script(path, &arguments);
     }
     let program = std::env::current_exe().expect("the path of this program");
@@ -99,8 +104,14 @@ pub fn at(place: u8, program: Program) -> Program {
         shift 2
         exec "$@""#;
     let addresses = Switch::ALL.map(|switch| switch.address(place).to_string());
-    let own = ["--net", "--", "sh", "-c", LINES, "sh", &place.to_string(), &std::process::id().to_string()].map(Into::into);
-    let arguments = own.into_iter().chain(addresses.map(Into::into)).chain([program.path.into()]).chain(program.arguments).collect();
+    let own =
+        ["--net", "--", "sh", "-c", LINES, "sh", &place.to_string(), &std::process::id().to_string()].map(Into::into);
+    let arguments = own
+        .into_iter()
+        .chain(addresses.map(Into::into))
+        .chain([program.path.into()])
+        .chain(program.arguments)
+        .collect();
     Program { path: "unshare".into(), arguments, ..program }
 }
 

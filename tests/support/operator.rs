@@ -1,4 +1,5 @@
-//! The operator as a process, installed as a user installs it: the chart, rendered by helm, with the chart's rights and no others.
+//! The operator as a process, installed as a user installs it: the chart, rendered by helm, with the chart's rights and
+//! no others.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -21,7 +22,8 @@ use super::seconds;
 pub const OPERATOR_NAMESPACE: &str = "flinkha-system";
 pub const OPERATOR: &str = "system:serviceaccount:flinkha-system:flinkha-operator";
 
-/// A control plane with the operator at work. There are no controllers: no pods come of Deployments, and nothing is collected.
+/// A control plane with the operator at work. There are no controllers: no pods come of Deployments, and nothing is
+/// collected.
 pub struct Installation {
     pub plane: ControlPlane,
     pub admin: kube::Client,
@@ -50,8 +52,8 @@ impl Installation {
         let plane = ControlPlane::start().await;
         let admin = plane.admin(0).await;
         let directory = Directory::new("operator");
-        let namespaces =
-            [OPERATOR_NAMESPACE, namespace].map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        let namespaces = [OPERATOR_NAMESPACE, namespace]
+            .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
         for namespace in &namespaces {
             create_all(&admin, &namespace.to_string()).await;
         }
@@ -94,7 +96,12 @@ impl Installation {
         let kubectl = PathBuf::from(script("rig/assets", &[])).join("kubectl");
         let manifest = self.directory.write("input.json", input.to_string());
         let mut command = Command::new(&kubectl);
-        command.arg("--kubeconfig").arg(self.directory.path().join("admin.kubeconfig")).args(arguments).arg("--filename").arg(manifest);
+        command
+            .arg("--kubeconfig")
+            .arg(self.directory.path().join("admin.kubeconfig"))
+            .args(arguments)
+            .arg("--filename")
+            .arg(manifest);
         command.env("HOME", self.directory.path());
         command.output().unwrap_or_else(|error| panic!("failed to run {}: {error}", kubectl.display()))
     }

@@ -29,7 +29,8 @@ pub struct Process {
 
 impl Process {
     pub fn start(program: Program) -> Self {
-        let child = spawn(&program).unwrap_or_else(|error| panic!("failed to start {}: {error}", program.path.display()));
+        let child =
+            spawn(&program).unwrap_or_else(|error| panic!("failed to start {}: {error}", program.path.display()));
         Self { program, child }
     }
 
@@ -109,7 +110,9 @@ fn spawn(program: &Program) -> io::Result<Child> {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(&program.path).args(&program.arguments);
     // Of our own environment only what every program needs: nobody's kubeconfig or proxy gets into a test.
-    command.env_clear().envs(["PATH", "JAVA_HOME", "TMPDIR"].into_iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
+    command
+        .env_clear()
+        .envs(["PATH", "JAVA_HOME", "TMPDIR"].into_iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
     command.envs(program.environment.iter().cloned());
     // A process group of its own: the kernel wakes stopped processes whose group has lost the shell that started it.
     command.process_group(0);
@@ -120,13 +123,15 @@ fn spawn(program: &Program) -> io::Result<Child> {
 
 type Order = (Command, Sender<io::Result<Child>>);
 
-/// The kernel counts the death of the *thread* that started a process as the death of its parent, and test threads end with
-/// their test. So all processes are started by one thread that stays.
+/// The kernel counts the death of the *thread* that started a process as the death of its parent, and test threads end
+/// with their test. So all processes are started by one thread that stays.
 fn from_the_lasting_thread(command: Command) -> io::Result<Child> {
     static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (sender, orders) = channel::<Order>();
-        std::thread::spawn(move || orders.into_iter().for_each(|(mut command, reply)| drop(reply.send(command.spawn()))));
+        std::thread::spawn(move || {
+            orders.into_iter().for_each(|(mut command, reply)| drop(reply.send(command.spawn())))
+        });
         sender
     });
     let (reply, answer) = channel();

@@ -1,4 +1,5 @@
-//! Who elects the leader, and what of Flink's configuration follows from that. The same tests run with either provider of ours: PROVIDER=zookeeper.
+//! Who elects the leader, and what of Flink's configuration follows from that. The same tests run with either provider
+//! of ours: PROVIDER=zookeeper.
 
 use flinkha::api::names;
 use flinkha::flink::config::{SIMULATED_EXPIRATION, TASK_MANAGERS_EXPIRATION};
@@ -109,7 +110,10 @@ impl Cluster {
         if let Some(quorum) = &self.quorum {
             configuration.push(("high-availability.type", "zookeeper".to_owned()));
             configuration.push(("high-availability.zookeeper.quorum", quorum.servers()));
-            configuration.push(("high-availability.zookeeper.client.acl", if quorum.is_secure() { "creator" } else { "open" }.to_owned()));
+            configuration.push((
+                "high-availability.zookeeper.client.acl",
+                if quorum.is_secure() { "creator" } else { "open" }.to_owned(),
+            ));
             configuration.push(("zookeeper.sasl.disable", (!quorum.is_secure()).to_string()));
             if self.provider.timings().is_some() {
                 let ours = flinkha::flink::config::zookeeper("20s", "5s");

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 /// An environment variable as a number; panics with a sentence when it is none.
 pub fn number<T: FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
 /// The smallest sample that so many per cent of all do not exceed; `None` without samples.
@@ -27,7 +28,9 @@ pub fn write(name: &str, report: &Value) {
 
 /// The same for rows that a field names: a row that this run has not measured stays as an earlier one left it.
 pub fn write_rows(name: &str, field: &str, mut rows: Vec<Value>) {
-    let earlier = std::fs::read(format!("{DIRECTORY}/{name}.json")).ok().and_then(|text| serde_json::from_slice::<Vec<Value>>(&text).ok());
+    let earlier = std::fs::read(format!("{DIRECTORY}/{name}.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Vec<Value>>(&text).ok());
     let mut all = earlier.unwrap_or_default();
     all.retain(|row| !rows.iter().any(|new| new[field] == row[field]));
     all.append(&mut rows);

@@ -1,4 +1,5 @@
-//! Flink's REST interface. Every call has a short time-out: a JobManager that is losing its leader can hang for ten minutes.
+//! Flink's REST interface. Every call has a short time-out: a JobManager that is losing its leader can hang for ten
+//! minutes.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -79,7 +80,8 @@ impl Rest {
         let name = jar.file_name().context("a jar has a name")?.to_string_lossy().into_owned();
         let part = multipart::Part::bytes(std::fs::read(jar)?).file_name(name).mime_str("application/java-archive")?;
         let form = multipart::Form::new().part("jarfile", part);
-        let answer = answer(self.client.post(format!("{}/jars/upload", self.base)).multipart(form).timeout(seconds(60))).await?;
+        let answer =
+            answer(self.client.post(format!("{}/jars/upload", self.base)).multipart(form).timeout(seconds(60))).await?;
         let file = answer["filename"].as_str().with_context(|| format!("no file name in {answer}"))?;
         Ok(file.rsplit('/').next().unwrap_or(file).to_owned())
     }
@@ -92,7 +94,8 @@ impl Rest {
     /// The same under an id of the user's own.
     pub async fn run_as(&self, jar: &str, class: &str, arguments: &[&str], id: Option<&str>) -> Result<String> {
         let body = json!({"entryClass": class, "programArgsList": arguments, "jobId": id});
-        let answer = answer(self.client.post(format!("{}/jars/{jar}/run", self.base)).json(&body).timeout(seconds(60))).await?;
+        let answer =
+            answer(self.client.post(format!("{}/jars/{jar}/run", self.base)).json(&body).timeout(seconds(60))).await?;
         Ok(answer["jobid"].as_str().with_context(|| format!("no job in {answer}"))?.to_owned())
     }
 
@@ -111,12 +114,17 @@ impl Rest {
     }
 
     pub async fn job(&self, id: &str) -> Result<Job> {
-        self.jobs().await?.into_iter().find(|job| job.id == id).ok_or_else(|| anyhow!("the JobManager knows no job {id}"))
+        self.jobs()
+            .await?
+            .into_iter()
+            .find(|job| job.id == id)
+            .ok_or_else(|| anyhow!("the JobManager knows no job {id}"))
     }
 
     pub async fn checkpoints(&self, job: &str) -> Result<Checkpoints> {
         let answer = answer(self.client.get(format!("{}/jobs/{job}/checkpoints", self.base))).await?;
-        let count = |name: &str| answer["counts"][name].as_u64().with_context(|| format!("no count {name} in {answer}"));
+        let count =
+            |name: &str| answer["counts"][name].as_u64().with_context(|| format!("no count {name} in {answer}"));
         Ok(Checkpoints {
             completed: count("completed")?,
             failed: count("failed")?,
@@ -129,7 +137,9 @@ impl Rest {
     /// Begins to stop the job with a savepoint, which commits all of its output.
     pub async fn stop_with_savepoint(&self, job: &str, directory: &str) -> Result<()> {
         let body = json!({"targetDirectory": directory, "drain": false});
-        answer(self.client.post(format!("{}/jobs/{job}/stop", self.base)).json(&body).timeout(seconds(60))).await.map(drop)
+        answer(self.client.post(format!("{}/jobs/{job}/stop", self.base)).json(&body).timeout(seconds(60)))
+            .await
+            .map(drop)
     }
 
     /// Signal Flink to end its cluster, jobs and all.

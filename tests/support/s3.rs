@@ -78,7 +78,8 @@ impl S3 {
             ("s3.access-key", ACCESS_KEY),
             ("s3.secret-key", SECRET_KEY),
             ("s3.path.style.access", "true"),
-            // Hadoop removes markers of parent directories, which a server over directories refuses while there is something in them.
+            // Hadoop removes markers of parent directories, which a server over directories refuses while there is
+            // something in them.
             ("s3.directory.marker.retention", "keep"),
         ];
         settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
@@ -92,7 +93,12 @@ impl Cluster {
     }
 
     /// The same with gateways that know this secret key.
-    pub async fn start_on_s3_with(provider: Provider, job_managers: usize, task_managers: usize, secret_of_gateways: &'static str) -> Self {
+    pub async fn start_on_s3_with(
+        provider: Provider,
+        job_managers: usize,
+        task_managers: usize,
+        secret_of_gateways: &'static str,
+    ) -> Self {
         let mut cluster = Self::prepare(provider, 1).await;
         cluster.s3 = Some(S3::start(cluster.path(), secret_of_gateways).await);
         cluster.up(job_managers, task_managers).await

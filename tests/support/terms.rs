@@ -18,12 +18,14 @@ pub fn requests(plane: &ControlPlane, namespace: &str, resource: &str) -> Vec<Re
     plane.servers.iter().flat_map(|server| server.audit().of(namespace, resource)).collect()
 }
 
-/// How often an object was stored with an older term than before, in the order of the stored versions, which is that of etcd; and how often
-/// a JVM stored one without any term.
+/// How often an object was stored with an older term than before, in the order of the stored versions, which is that of
+/// etcd; and how often a JVM stored one without any term.
 pub fn older_after_newer(writes: &[&Request]) -> usize {
     let mut stored: HashMap<&str, Vec<(u64, Option<u64>)>> = HashMap::new();
     for write in writes.iter().filter(|write| write.is_write() && write.succeeded() && write.verb != "delete") {
-        let term = write.response["metadata"]["annotations"][TERM_ANNOTATION].as_str().and_then(|text| text.parse::<Term>().ok());
+        let term = write.response["metadata"]["annotations"][TERM_ANNOTATION]
+            .as_str()
+            .and_then(|text| text.parse::<Term>().ok());
         // Somebody's own hand may remove a stamp; then nobody but the gateway writes before it is there again.
         if write.user == JVM || term.is_some() {
             let version = write.stored_version().expect("a stored version");

@@ -1,4 +1,5 @@
-//! A real ZooKeeper quorum: three servers as processes, each on an address of its own, and a client that looks at what is there.
+//! A real ZooKeeper quorum: three servers as processes, each on an address of its own, and a client that looks at what
+//! is there.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -47,7 +48,8 @@ pub struct Quorum {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
     Nothing,
-    /// TLS at the port that is told to others; znodes are for their creator, who is known by ZooKeeper's scheme `digest`.
+    /// TLS at the port that is told to others; znodes are for their creator, who is known by ZooKeeper's scheme
+    /// `digest`.
     Digest,
     /// The same by SASL, and servers take requests of nobody else, at any port.
     Sasl,
@@ -70,7 +72,8 @@ impl Quorum {
         if quorum.is_secure() {
             make_certificates(directory, members);
         }
-        quorum.servers = (0..3).map(|index| start_server(Path::new(&jars), members, index, directory, security)).collect();
+        quorum.servers =
+            (0..3).map(|index| start_server(Path::new(&jars), members, index, directory, security)).collect();
         let begin = std::time::Instant::now();
         quorum.wait_until_ready().await;
         say(format!("ZooKeeper: 3 servers up in {:.1} s", begin.elapsed().as_secs_f32()));
@@ -81,11 +84,20 @@ impl Quorum {
     pub fn nobody() -> Self {
         let members = (1..=3).map(Member::new).collect();
         let (client, way, security) = (Mutex::default(), OnceCell::new(), Security::Nothing);
-        Self { servers: Vec::new(), password: PASSWORD, members, directory: Directory::new("zookeeper"), client, way, security }
+        Self {
+            servers: Vec::new(),
+            password: PASSWORD,
+            members,
+            directory: Directory::new("zookeeper"),
+            client,
+            way,
+            security,
+        }
     }
 
     pub async fn wait_until_ready(&self) {
-        eventually("a ZooKeeper server that gives sessions", seconds(60), async || self.connect().await.map(drop)).await;
+        eventually("a ZooKeeper server that gives sessions", seconds(60), async || self.connect().await.map(drop))
+            .await;
     }
 
     pub fn is_secure(&self) -> bool {
@@ -117,7 +129,11 @@ impl Quorum {
     /// The same.
     pub fn environment(&self) -> Vec<(String, String)> {
         let variables = [("ZOOKEEPER_USERNAME", USER), ("ZOOKEEPER_PASSWORD", self.password)];
-        variables.into_iter().filter(|_| self.is_secure()).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        variables
+            .into_iter()
+            .filter(|_| self.is_secure())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// The sidecar of a TaskManager, and where it is found.
@@ -140,11 +156,15 @@ impl Quorum {
         let connected = async {
             match self.security {
                 Security::Nothing => connector.connect(&servers).await.ok(),
-                Security::Digest => connector.with_auth("digest", format!("{USER}:{PASSWORD}").as_bytes()).connect(&servers).await.ok(),
+                Security::Digest => {
+                    connector.with_auth("digest", format!("{USER}:{PASSWORD}").as_bytes()).connect(&servers).await.ok()
+                }
                 Security::Sasl => {
-                    let identity = Identity { scheme: Scheme::Sasl, username: USER.to_owned(), password: PASSWORD.to_owned() };
+                    let identity =
+                        Identity { scheme: Scheme::Sasl, username: USER.to_owned(), password: PASSWORD.to_owned() };
                     let quorum = flinkha::world::quorum::Quorum::new(&servers).with_identity(identity);
-                    let way = self.way.get_or_try_init(|| tunnel_on_loopback(&quorum)).await.expect("a way to the quorum");
+                    let way =
+                        self.way.get_or_try_init(|| tunnel_on_loopback(&quorum)).await.expect("a way to the quorum");
                     connect(*way, &quorum).await.ok()
                 }
             }
@@ -170,14 +190,21 @@ impl Quorum {
     }
 }
 
-/// What the operator makes otherwise with ZooKeeper: no Lease, and no rights on anything but the ledger and the EndpointSlice.
+/// What the operator makes otherwise with ZooKeeper: no Lease, and no rights on anything but the ledger and the
+/// EndpointSlice.
 pub async fn without_a_lease(client: &kube::Client) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
     leases.delete(NAME, &DeleteParams::default()).await.expect("one Lease less");
     let resource = json!({ "provider": "ZooKeeper", "storageDir": "file:///ha", "zookeeper": { "quorum": "zk:2181" } });
     let spec = json!({ "image": "flink", "highAvailability": resource });
     let spec = serde_json::from_value(spec).expect("a spec");
-    let cluster = flinkha::cluster::Cluster { name: NAME.to_owned(), namespace: NAMESPACE.to_owned(), uid: String::new(), spec, run: None };
+    let cluster = flinkha::cluster::Cluster {
+        name: NAME.to_owned(),
+        namespace: NAMESPACE.to_owned(),
+        uid: String::new(),
+        spec,
+        run: None,
+    };
     set_rights(client, &cluster).await;
 }
 
@@ -214,7 +241,9 @@ fn start_server(jars: &Path, members: &[Member], index: usize, shared: &Director
              sessionRequireClientSASLAuth=true\nenforce.auth.enabled=true\nenforce.auth.schemes=sasl\n",
         );
     }
-    let users = format!("Server {{ org.apache.zookeeper.server.auth.DigestLoginModule required user_{USER}=\"{PASSWORD}\"; }};\n");
+    let users = format!(
+        "Server {{ org.apache.zookeeper.server.auth.DigestLoginModule required user_{USER}=\"{PASSWORD}\"; }};\n"
+    );
     let jaas = shared.write("jaas.conf", users);
     for member in members {
         configuration.push_str(&format!("server.{}={}:2888:3888\n", member.id, member.peer));

@@ -1,4 +1,5 @@
-//! A leading JobManager without its JVM: the session that holds the latch, and beside it the gateway's own ledger, claim, collector and sweeper.
+//! A leading JobManager without its JVM: the session that holds the latch, and beside it the gateway's own ledger,
+//! claim, collector and sweeper.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -65,7 +66,8 @@ impl Leader {
         };
         let mut configuration = rig.s3.configuration();
         configuration.insert("s3.endpoint".to_owned(), format!("http://{}", to_bucket.address));
-        let storage = Storage::new(&rig.storage(), &scene.high_availability_id(), &configuration).expect("a storage that is reached");
+        let storage = Storage::new(&rig.storage(), &scene.high_availability_id(), &configuration)
+            .expect("a storage that is reached");
         Self { session: Mutex::new(Some(session)), gate, ledger, storage, shown, latch, _ways: [to_quorum, to_bucket] }
     }
 
@@ -113,11 +115,19 @@ impl Leader {
         let begin = Instant::now();
         loop {
             let jobs = rig.jobs(scene).await;
-            let open = scene.ended().into_iter().filter(|id| !jobs.iter().any(|job| job.id == *id && job.collected.is_some())).count();
+            let open = scene
+                .ended()
+                .into_iter()
+                .filter(|id| !jobs.iter().any(|job| job.id == *id && job.collected.is_some()))
+                .count();
             if open == 0 {
                 return assert_eq!(scene.left(rig).await, Vec::<String>::new(), "noted as collected");
             }
-            assert!(begin.elapsed() < seconds(60), "{open} jobs are not noted as collected: {jobs:#?}\n{:#?}", self.gate.writes());
+            assert!(
+                begin.elapsed() < seconds(60),
+                "{open} jobs are not noted as collected: {jobs:#?}\n{:#?}",
+                self.gate.writes()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -146,7 +156,11 @@ impl Leader {
 }
 
 async fn znodes(paths: Paths, way: SocketAddr, latch: &str) -> Znodes {
-    let client = Client::connector().with_session_timeout(seconds(10)).connect(&way.to_string()).await.expect("a session of the gateway");
+    let client = Client::connector()
+        .with_session_timeout(seconds(10))
+        .connect(&way.to_string())
+        .await
+        .expect("a session of the gateway");
     let znodes = Znodes::new(paths, watch::channel(Some(client)).1, Acls::anyone_all());
     znodes.lead_by(Some(latch.to_owned()));
     znodes

@@ -1,5 +1,6 @@
-//! The collection of znodes and files, cut at each of its steps: on a real quorum, a real S3 server and a real API server, with the gateway's own code
-//! between them. Only the JVMs are missing: what Flink has written lies there, and a session holds the latch.
+//! The collection of znodes and files, cut at each of its steps: on a real quorum, a real S3 server and a real API
+//! server, with the gateway's own code between them. Only the JVMs are missing: what Flink has written lies there, and
+//! a session holds the latch.
 //!
 //! EVERY (3): every so manyth write is one at which something happens; 1 takes a minute or two.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -41,19 +42,24 @@ async fn the_collection_is_cut_at_every_write() {
     let numbers = || (1..=writes.len()).step_by(number("EVERY", 3));
     let cuts = numbers().flat_map(|number| [(number, Cut::Before), (number, Cut::After)]);
     let of = || Arc::clone(&rig);
-    together(cuts.map(|(number, cut)| (of(), number, cut)).map(|(rig, number, cut)| move || crash(rig, number, cut))).await;
+    together(cuts.map(|(number, cut)| (of(), number, cut)).map(|(rig, number, cut)| move || crash(rig, number, cut)))
+        .await;
     tell("a crash before and after each write");
     together((0..4).map(|walk| (of(), walk)).map(|(rig, walk)| move || crashes(rig, walk))).await;
     tell("several crashes one after another");
     // With the first write a leader takes its term: without it there is no leader yet.
-    together(numbers().skip(1).map(|number| (of(), number)).map(|(rig, number)| move || without_latch(rig, number))).await;
+    together(numbers().skip(1).map(|number| (of(), number)).map(|(rig, number)| move || without_latch(rig, number)))
+        .await;
     tell("the latch lost at each write, and nobody has told");
     together(numbers().skip(1).map(|number| (of(), number)).map(|(rig, number)| move || stopped(rig, number))).await;
     tell("the latch lost at each write");
     let transactions = (1..).zip(writes.clone()).filter(|(_, write)| write.starts_with("multi"));
     let all = transactions.flat_map(|(number, write)| MEANWHILE.map(|meanwhile| (number, write.clone(), meanwhile)));
-    together(all.map(|one| (of(), one)).map(|(rig, (number, write, meanwhile))| move || written_meanwhile(rig, number, write, meanwhile)))
-        .await;
+    together(
+        all.map(|one| (of(), one))
+            .map(|(rig, (number, write, meanwhile))| move || written_meanwhile(rig, number, write, meanwhile)),
+    )
+    .await;
     tell("another JobManager writes before each transaction");
 }
 
@@ -124,8 +130,8 @@ async fn finish(rig: &Rig, scene: &Scene, what: &str) {
     assert!(finished.is_ok(), "the next leader does not come to an end after {what}");
 }
 
-/// The latch is gone, and the gateway has not heard of it, not even while the next leader does its work: not a znode changes by what it still does, the
-/// ledger is the next one's, and files that live stay.
+/// The latch is gone, and the gateway has not heard of it, not even while the next leader does its work: not a znode
+/// changes by what it still does, the ledger is the next one's, and files that live stay.
 async fn without_latch(rig: Arc<Rig>, number: usize) {
     let rig = &*rig;
     let scene = Scene::lay(rig, format!("late-{number}")).await;
@@ -145,13 +151,27 @@ async fn without_latch(rig: Arc<Rig>, number: usize) {
     let (znodes, term) = (scene.znodes().await, rig.term(&scene).await);
     old.gate.open();
     assert!(tokio::time::timeout(WATCHED, &mut works).await.is_err());
-    assert_eq!(scene.znodes().await, znodes, "a znode has changed without a latch, from write {number} on: {:#?}", old.gate.writes());
-    assert_eq!(rig.term(&scene).await, term, "an older term has written the ledger, from write {number} on: {:#?}", old.gate.writes());
+    assert_eq!(
+        scene.znodes().await,
+        znodes,
+        "a znode has changed without a latch, from write {number} on: {:#?}",
+        old.gate.writes()
+    );
+    assert_eq!(
+        rig.term(&scene).await,
+        term,
+        "an older term has written the ledger, from write {number} on: {:#?}",
+        old.gate.writes()
+    );
     tokio::select! {
         () = &mut works => {}
         () = next.do_rest(&scene, rig) => {}
     }
-    assert_eq!(scene.snapshot(rig).await, Scene::without_garbage(&before), "a leader without a latch from write {number} on");
+    assert_eq!(
+        scene.snapshot(rig).await,
+        Scene::without_garbage(&before),
+        "a leader without a latch from write {number} on"
+    );
 }
 
 /// The same, and the gateway hears of it: what is on its way arrives, and nothing follows.
@@ -238,8 +258,16 @@ async fn written_meanwhile(rig: Arc<Rig>, number: usize, write: String, meanwhil
     if meanwhile == Meanwhile::CompletesACheckpoint {
         assert_eq!(of_job().await, written, "a job with a pointer that somebody has locked was touched");
         let left = scene.left(rig).await;
-        assert!(left.iter().any(|path| path.contains("job-result-store") && path.contains(&id)), "its result is gone: {left:#?}");
-        assert!(rig.s3.bucket().join(format!("ha/{}/completedCheckpoint00000007{tail}", scene.high_availability_id())).exists());
+        assert!(
+            left.iter().any(|path| path.contains("job-result-store") && path.contains(&id)),
+            "its result is gone: {left:#?}"
+        );
+        assert!(
+            rig.s3
+                .bucket()
+                .join(format!("ha/{}/completedCheckpoint00000007{tail}", scene.high_availability_id()))
+                .exists()
+        );
     } else if meanwhile == Meanwhile::Counts {
         eventually("its znodes gone", seconds(20), async || {
             let _ = tokio::time::timeout(Duration::from_millis(50), &mut works).await;

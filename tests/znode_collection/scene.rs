@@ -1,5 +1,5 @@
-//! Znodes, files, results and a ledger as Flink 1.20, 2.0 to 2.2 and 2.3 leave them, each in the way of its version: of jobs that have ended, that live,
-//! and of which it is not known.
+//! Znodes, files, results and a ledger as Flink 1.20, 2.0 to 2.2 and 2.3 leave them, each in the way of its version: of
+//! jobs that have ended, that live, and of which it is not known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -88,8 +88,11 @@ pub struct Scene {
 }
 
 /// Where a version keeps what a job is started from, and how it calls the file.
-const PLANS: [(&str, &str); 3] =
-    [("jobgraphs", "submittedJobGraph"), ("execution-plans", "submittedExecutionPlan"), ("applications", "submittedApplication")];
+const PLANS: [(&str, &str); 3] = [
+    ("jobgraphs", "submittedJobGraph"),
+    ("execution-plans", "submittedExecutionPlan"),
+    ("applications", "submittedApplication"),
+];
 
 /// An id from four hex digits, with which every path that belongs to the job ends or can be told.
 pub fn id(tail: &str) -> String {
@@ -145,7 +148,11 @@ impl Scene {
         scene.blob(rig, LOCKED);
         scene.result(rig, LOCKED, "", true);
         scene.remnants(TORN, true, true);
-        scene.write(rig, &format!("job-result-store/{}/{}.json", scene.high_availability_id(), id(TORN)), b"{\"result\":{\"id\":\"");
+        scene.write(
+            rig,
+            &format!("job-result-store/{}/{}.json", scene.high_availability_id(), id(TORN)),
+            b"{\"result\":{\"id\":\"",
+        );
         scene.file(rig, &named(PLANS[1].1, NOBODY), b"orphan");
         scene.checkpoint_file(rig, NOBODY);
         scene.blob(rig, NOBODY);
@@ -172,10 +179,15 @@ impl Scene {
         let mut found = self.znodes().await;
         let bucket = rig.s3.bucket();
         let own = self.high_availability_id();
-        for file in files(bucket).into_iter().filter(|file| file.components().any(|part| part.as_os_str() == own.as_str())) {
+        for file in
+            files(bucket).into_iter().filter(|file| file.components().any(|part| part.as_os_str() == own.as_str()))
+        {
             // What has gone since it was listed is gone.
             let Ok(bytes) = std::fs::read(&file) else { continue };
-            found.insert(file.strip_prefix(bucket).expect("a file of the bucket").display().to_string(), format!("{bytes:?}"));
+            found.insert(
+                file.strip_prefix(bucket).expect("a file of the bucket").display().to_string(),
+                format!("{bytes:?}"),
+            );
         }
         found
     }
@@ -187,9 +199,9 @@ impl Scene {
         self.client.sync(&paths.cluster).await.expect("a sync");
         let mut open = vec![paths.cluster];
         while !open.is_empty() {
-            let looks = open
-                .iter()
-                .map(|path| async move { (path.clone(), self.client.get_data(path).await, self.client.list_children(path).await) });
+            let looks = open.iter().map(|path| async move {
+                (path.clone(), self.client.get_data(path).await, self.client.list_children(path).await)
+            });
             let mut next = Vec::new();
             for (path, data, children) in join_all(looks).await {
                 // What has gone since it was listed is gone.
@@ -281,7 +293,9 @@ impl Scene {
             let ends = path.match_indices('/').skip(1).map(|(end, _)| &path[..end]);
             for parent in ends.map(str::to_owned).collect::<Vec<_>>() {
                 if known.insert(parent.clone()) && self.client.check_stat(&parent).await.expect("a stat").is_none() {
-                    writer.add_create(&parent, b"", &CreateMode::Persistent.with_acls(Acls::anyone_all())).expect("a parent");
+                    writer
+                        .add_create(&parent, b"", &CreateMode::Persistent.with_acls(Acls::anyone_all()))
+                        .expect("a parent");
                 }
             }
             if known.insert(path.clone()) {
@@ -305,7 +319,8 @@ impl Scene {
     /// As Flink 2.3 writes it, with that of the application if there is one; 1.20 has fewer fields.
     fn result(&self, rig: &Rig, tail: &str, dirty: &str, of_application: bool) {
         let (own, id) = (self.high_availability_id(), id(tail));
-        let result = json!({ "id": id, "application-status": "CANCELED", "accumulator-results": {}, "net-runtime": 2694 });
+        let result =
+            json!({ "id": id, "application-status": "CANCELED", "accumulator-results": {}, "net-runtime": 2694 });
         let content = json!({ "result": result, "version": 1 }).to_string();
         self.write(rig, &format!("job-result-store/{own}/{id}{dirty}.json"), content.as_bytes());
         if of_application {
@@ -326,8 +341,12 @@ impl Scene {
     }
 
     async fn ledger(&self, rig: &Rig, jobs: &[(&str, Vec<String>)]) {
-        let job =
-            |(tail, plans): &(&str, Vec<String>)| Job { id: id(tail), state: "Running".into(), plans: plans.clone(), ..Job::default() };
+        let job = |(tail, plans): &(&str, Vec<String>)| Job {
+            id: id(tail),
+            state: "Running".into(),
+            plans: plans.clone(),
+            ..Job::default()
+        };
         let jobs: Vec<Job> = jobs.iter().map(job).collect();
         let data = BTreeMap::from([(jobs::JOBS_KEY, json!(jobs).to_string())]);
         let ledger = json!({ "metadata": { "name": names::ledger(&self.cluster) }, "data": data });
@@ -341,7 +360,8 @@ fn named(prefix: &str, tail: &str) -> String {
     format!("{prefix}{}", &id(tail)[20..])
 }
 
-/// A serialised `RetrievableStreamStateHandle`, as Flink 1.20.5, 2.2.1 and 2.3.0 wrote it into a znode, but for the URI and the file's length.
+/// A serialised `RetrievableStreamStateHandle`, as Flink 1.20.5, 2.2.1 and 2.3.0 wrote it into a znode, but for the URI
+/// and the file's length.
 fn pointer_to(uri: &str) -> Vec<u8> {
     let mut bytes = b"\xac\xed\x00\x05sr\x00;org.apache.flink.runtime.state.RetrievableStreamStateHandle\x00\x01\x1e\x18\xf1U\x97+\x02\x00\x01L\x00\x18\
         wrappedStreamStateHandlet\x002Lorg/apache/flink/runtime/state/StreamStateHandle;xpsr\x009org.apache.flink.runtime.state.filesystem.FileStateHandle\
@@ -357,9 +377,10 @@ fn pointer_to(uri: &str) -> Vec<u8> {
 
 /// The beginning of a serialised `CompletedCheckpoint`, as far as its job stands there.
 fn checkpoint_of(tail: &str) -> Vec<u8> {
-    let mut bytes = b"\xac\xed\x00\x05sr\x00!org.apache.flink.api.common.JobID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00xr\x00 \
+    let mut bytes =
+        b"\xac\xed\x00\x05sr\x00!org.apache.flink.api.common.JobID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00xr\x00 \
         org.apache.flink.util.AbstractID\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x02J\x00\tlowerPartJ\x00\tupperPartxp"
-        .to_vec();
+            .to_vec();
     let id = u128::from_str_radix(&id(tail), 16).expect("hex digits");
     bytes.extend(id.to_be_bytes());
     bytes

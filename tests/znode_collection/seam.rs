@@ -1,4 +1,5 @@
-//! Where a gateway is cut: every request of it that writes passes here on its way to a real server, whichever server that is.
+//! Where a gateway is cut: every request of it that writes passes here on its way to a real server, whichever server
+//! that is.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -144,7 +145,11 @@ pub async fn to_storage(client: &reqwest::Client, endpoint: String, gate: &Arc<G
                 .collect::<Vec<_>>();
             let what = format!("{} {} {}", head.method, head.uri, named.join(" "));
             let passed = pass_request(client, endpoint, head, body);
-            let answer = if what.starts_with("GET") || what.starts_with("HEAD") { passed.await } else { gate.pass(what, passed).await };
+            let answer = if what.starts_with("GET") || what.starts_with("HEAD") {
+                passed.await
+            } else {
+                gate.pass(what, passed).await
+            };
             Ok::<_, Infallible>(answer)
         }
     };
@@ -183,8 +188,8 @@ pub async fn to_zookeeper(server: String, gate: &Arc<Gate>) -> Way {
 /// Longer than any frame of these tests.
 const FRAME: usize = 1 << 20;
 
-/// Requests go on one at a time, a write with its answer: then it is known when it was carried out. Behind the answer to the connect request the client
-/// may get notifications at any time, but these tests watch nothing.
+/// Requests go on one at a time, a write with its answer: then it is known when it was carried out. Behind the answer
+/// to the connect request the client may get notifications at any time, but these tests watch nothing.
 async fn pass_frames(mut near: TcpStream, mut far: TcpStream, gate: &Gate) -> std::io::Result<()> {
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
@@ -209,7 +214,8 @@ async fn exchange(far: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &[u8
     Ok(answer)
 }
 
-/// What a request writes, by its type (`org.apache.zookeeper.ZooDefs.OpCode`, ZooKeeper 3.9) behind the number that it has in its connection.
+/// What a request writes, by its type (`org.apache.zookeeper.ZooDefs.OpCode`, ZooKeeper 3.9) behind the number that it
+/// has in its connection.
 fn write(request: &[u8]) -> Option<String> {
     let kind = i32::from_be_bytes(request.get(4..8)?.try_into().unwrap());
     let named = |kind: &str| format!("{kind} {}", printable(&request[8..]));

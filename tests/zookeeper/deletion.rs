@@ -19,7 +19,8 @@ use super::support::seconds;
 use super::support::zookeeper::Quorum;
 use super::support::zookeeper::tree;
 
-/// With `Retain` the job resumes when the same resource is applied again; with `Delete` nothing is left, not even the cluster's own znode.
+/// With `Retain` the job resumes when the same resource is applied again; with `Delete` nothing is left, not even the
+/// cluster's own znode.
 pub async fn deletion() -> Value {
     let mut cluster = Cluster::start(super::ours(), 2, 1).await;
     let job = cluster.run_sequence(0, 100).await;
@@ -41,9 +42,14 @@ pub async fn deletion() -> Value {
     cluster.wait_until_ready().await;
     let rest = cluster.leader_rest().await;
     eventually("the job resumed", seconds(60), async || rest.job(&job).await.ok().filter(Job::runs)).await;
-    let after =
-        eventually("a new checkpoint", seconds(60), async || rest.checkpoints(&job).await.ok().filter(|now| now.completed > 0)).await;
-    assert!(after.restored >= before.latest && cluster.checkpoint_counter(&job).await >= counter, "{before:?} {after:?}");
+    let after = eventually("a new checkpoint", seconds(60), async || {
+        rest.checkpoints(&job).await.ok().filter(|now| now.completed > 0)
+    })
+    .await;
+    assert!(
+        after.restored >= before.latest && cluster.checkpoint_counter(&job).await >= counter,
+        "{before:?} {after:?}"
+    );
 
     stop_all(&mut cluster).await;
     // Somebody else's mark stops it, before anything is removed.
@@ -62,7 +68,10 @@ pub async fn deletion() -> Value {
     say(format!("Delete: {}", told(&deleted)));
     let (znodes, files) = (tree(&client, &paths.cluster).await, files(&cluster.storage()));
     assert!(znodes.is_empty() && files.is_empty(), "left: {znodes:?} {files:?}");
-    println!("deletion: Retain keeps the job, which resumed from checkpoint {:?}; Delete leaves 0 znodes and 0 files", after.restored);
+    println!(
+        "deletion: Retain keeps the job, which resumed from checkpoint {:?}; Delete leaves 0 znodes and 0 files",
+        after.restored
+    );
     json!({ "part": "deletion", "retained_resumed_from": after.restored, "left_znodes": 0, "left_files": 0 })
 }
 

@@ -1,4 +1,5 @@
-//! Bad input: a wrong quorum, no rights, no quorum at the start, a path that another cluster uses. Each is told of, and nothing is lost.
+//! Bad input: a wrong quorum, no rights, no quorum at the start, a path that another cluster uses. Each is told of, and
+//! nothing is lost.
 
 use flinkha::api::names;
 use flinkha::cluster::cause::causes;
@@ -34,7 +35,8 @@ pub async fn degraded(cluster: &Cluster) -> Option<(String, String)> {
 
 pub async fn told(cluster: &Cluster, reason: &str) -> String {
     let what = format!("the condition {reason}");
-    let message = eventually(&what, seconds(90), async || degraded(cluster).await.filter(|found| found.0 == reason)).await.1;
+    let message =
+        eventually(&what, seconds(90), async || degraded(cluster).await.filter(|found| found.0 == reason)).await.1;
     say(format!("{reason}: {message}"));
     message
 }
@@ -79,7 +81,10 @@ async fn quorum_that_comes_late_and_is_shared() -> (String, String) {
     cluster.wait_for_state(&job, "CANCELED", seconds(30)).await;
     tokio::time::sleep(seconds(4)).await;
     let left = Left::of(&cluster).await;
-    assert!(left.files.iter().any(|file| file.to_string_lossy().contains("job-result-store")), "its result is not removed: {left:?}");
+    assert!(
+        left.files.iter().any(|file| file.to_string_lossy().contains("job-result-store")),
+        "its result is not removed: {left:?}"
+    );
     client.delete(&Quorum::paths().child("flinkha/somebody-else"), None).await.expect("the mark goes");
     eventually("nothing left", seconds(60), async || Left::of(&cluster).await.is_nothing().then_some(())).await;
     let jobs = cluster.config_map(&names::ledger(NAME)).await.and_then(|one| one.data?.remove(jobs::JOBS_KEY));

@@ -1,7 +1,9 @@
 //! What the provider ZooKeeper must show, on a real quorum of three servers.
 //!
-//! Usage: `cargo test --features long-tests --test zookeeper`; RUNS (10) failovers of ours, NATIVE_RUNS (RUNS) of Flink's own, QUORUM_SECONDS (60)
-//! without a quorum, ONLY=failover,frozen,members,quorum,partition,deletion,input,secure for some of the parts (partition wants root). Writes `target/bench/zookeeper.json`.
+//! Usage: `cargo test --features long-tests --test zookeeper`; RUNS (10) failovers of ours, NATIVE_RUNS (RUNS) of
+//! Flink's own, QUORUM_SECONDS (60) without a quorum,
+//! ONLY=failover,frozen,members,quorum,partition,deletion,input,secure for some of the parts (partition wants root).
+//! Writes `target/bench/zookeeper.json`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
@@ -35,7 +37,10 @@ async fn main() {
         let of_flink = failovers("native", Provider::NativeZooKeeper, number("NATIVE_RUNS", runs)).await;
         for what in ["granted_ms", "running_ms"] {
             let p50 = |row: &Value| row[what]["p50"].as_u64().expect("a median");
-            assert!(p50(&of_ours) * 5 < p50(&of_flink), "{what}: no better than Flink's own by far: {of_ours} {of_flink}");
+            assert!(
+                p50(&of_ours) * 5 < p50(&of_flink),
+                "{what}: no better than Flink's own by far: {of_ours} {of_flink}"
+            );
         }
         rows.extend([of_ours, of_flink]);
     }
@@ -90,7 +95,9 @@ async fn failovers(name: &str, provider: Provider, runs: usize) -> Value {
     }
     let of = |what: fn(&Failover) -> Duration| {
         let samples: Vec<Duration> = all.iter().map(what).collect();
-        let millis = |per_cent| percentile(&samples, per_cent).map(|duration| u64::try_from(duration.as_millis()).expect("milliseconds"));
+        let millis = |per_cent| {
+            percentile(&samples, per_cent).map(|duration| u64::try_from(duration.as_millis()).expect("milliseconds"))
+        };
         json!({ "p50": millis(50), "max": millis(100) })
     };
     let (granted, running) = (of(|one| one.granted), of(|one| one.running));
@@ -102,7 +109,8 @@ async fn failovers(name: &str, provider: Provider, runs: usize) -> Value {
     json!({ "part": format!("failover-{name}"), "runs": runs, "granted_ms": granted, "running_ms": running })
 }
 
-/// A frozen leader is left to its session's time-out, unless its pod is being deleted: then its session is ended from here.
+/// A frozen leader is left to its session's time-out, unless its pod is being deleted: then its session is ended from
+/// here.
 async fn frozen_and_deleted() -> Value {
     let mut cluster = Cluster::start(ours(), 2, 1).await;
     let job = cluster.run_sequence(0, 100).await;

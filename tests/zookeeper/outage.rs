@@ -38,7 +38,11 @@ pub async fn members() -> Value {
             }
             cluster.quorum.as_ref().expect("a quorum").wait_until_ready().await;
             longest = longest.max(watch(&rest, &job, 5).await);
-            say(format!("server {} {}, and back: same leader, job not restarted", index + 1, if silent { "silent" } else { "killed" }));
+            say(format!(
+                "server {} {}, and back: same leader, job not restarted",
+                index + 1,
+                if silent { "silent" } else { "killed" }
+            ));
         }
     }
     let after = cluster.leader_rest().await.checkpoints(&job).await.expect("checkpoints");
@@ -50,7 +54,8 @@ pub async fn members() -> Value {
     json!({ "part": "members", "servers": 3, "restarts": 0, "changes": 0, "failed_checkpoints": after.failed, "longest_without_checkpoint_s": longest })
 }
 
-/// Two of three servers are lost for so long: leadership ends, because nobody could take it over safely; then the job resumes from its last checkpoint.
+/// Two of three servers are lost for so long: leadership ends, because nobody could take it over safely; then the job
+/// resumes from its last checkpoint.
 pub async fn quorum(away: u64) -> Value {
     let mut cluster = Cluster::start(super::ours(), 2, 1).await;
     let job = cluster.run_sequence(0, 100).await;

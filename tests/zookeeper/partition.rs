@@ -1,4 +1,5 @@
-//! Servers of the quorum that live on and are cut off by the network: from the other servers only, so that clients still reach them, and from everybody.
+//! Servers of the quorum that live on and are cut off by the network: from the other servers only, so that clients
+//! still reach them, and from everybody.
 
 use std::time::Instant;
 
@@ -13,7 +14,8 @@ use super::support::say;
 use super::support::seconds;
 use super::support::zookeeper::publisher;
 
-/// A follower and the quorum's leader, in each of both ways. Before the cut, the JobManagers are connected to the server that is going to be cut off.
+/// A follower and the quorum's leader, in each of both ways. Before the cut, the JobManagers are connected to the
+/// server that is going to be cut off.
 pub async fn partitions() -> Vec<Value> {
     let mut rows = Vec::new();
     for role in ["follower", "leader"] {
@@ -36,15 +38,21 @@ async fn partition(cluster: &Cluster, job: &str, role: &str, switches: &[Switch]
     let client = eventually("a session", seconds(20), async || quorum.client().await).await;
     let session = publisher(&client).await.expect("the session of the leading JobManager");
     let server = quorum.server_of(session).await.expect("the server that the leading JobManager is connected to");
-    assert_eq!(quorum.mode(server).await.as_deref(), Some(role), "the leading JobManager is not connected to the {role}");
+    assert_eq!(
+        quorum.mode(server).await.as_deref(),
+        Some(role),
+        "the leading JobManager is not connected to the {role}"
+    );
     let grants = grants(cluster);
     let from = if switches.contains(&Switch::Clients) { "everybody" } else { "peers" };
 
     let begin = Instant::now();
     switches.iter().for_each(|switch| quorum.plug(server, *switch, false));
     let away = async {
-        eventually("the session at another server", seconds(AWAY), async || quorum.server_of(session).await.filter(|at| *at != server))
-            .await;
+        eventually("the session at another server", seconds(AWAY), async || {
+            quorum.server_of(session).await.filter(|at| *at != server)
+        })
+        .await;
         begin.elapsed().as_secs_f64()
     };
     let alone = async {
@@ -91,7 +99,8 @@ fn grants(cluster: &Cluster) -> usize {
 
 /// How often Flink's logs say so, of JobManagers and TaskManagers.
 fn told(cluster: &Cluster, what: &str) -> usize {
-    let directories = std::fs::read_dir(cluster.path()).expect("the directory of a test").flatten().map(|entry| entry.path());
+    let directories =
+        std::fs::read_dir(cluster.path()).expect("the directory of a test").flatten().map(|entry| entry.path());
     let logs = directories.filter_map(|directory| std::fs::read_to_string(directory.join("flink.log")).ok());
     logs.map(|log| log.matches(what).count()).sum()
 }

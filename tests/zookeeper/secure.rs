@@ -1,5 +1,5 @@
-//! A quorum by TLS, and znodes that are for their creator only: Flink knows neither certificates nor password. By ZooKeeper's scheme `digest`, and by
-//! SASL, of servers that let nobody else in.
+//! A quorum by TLS, and znodes that are for their creator only: Flink knows neither certificates nor password. By
+//! ZooKeeper's scheme `digest`, and by SASL, of servers that let nobody else in.
 
 use std::io::ErrorKind;
 
@@ -53,7 +53,11 @@ pub async fn sasl() -> Value {
 
     cluster.quorum.as_mut().expect("a quorum").password = "a wrong password";
     let purged = run(&cluster, "us", false);
-    assert!(!purged.status.success() && said(&purged).contains("user \"flink\" is not let in by scheme SASL"), "{}", said(&purged));
+    assert!(
+        !purged.status.success() && said(&purged).contains("user \"flink\" is not let in by scheme SASL"),
+        "{}",
+        said(&purged)
+    );
     cluster.quorum.as_mut().expect("a quorum").password = PASSWORD;
     assert!(Left::of(&cluster).await.naming(&job) > 0, "somebody who is not let in has removed a job");
     end(&mut cluster, &job).await;
@@ -90,7 +94,11 @@ async fn only_who_is_known_ends_a_session(cluster: &Cluster) {
     let (mut connection, response) = known.open(&new[HEADER..]).await.expect("a connection");
     let session = session_of_response(&response).expect("a session");
     let again = identity(Scheme::Sasl).tell(&mut *connection).await;
-    assert_eq!(again.err().map(|error| error.kind()), Some(ErrorKind::PermissionDenied), "SASL is spoken twice on one connection");
+    assert_eq!(
+        again.err().map(|error| error.kind()),
+        Some(ErrorKind::PermissionDenied),
+        "SASL is spoken twice on one connection"
+    );
     let by_nobody = quorum::Quorum::new(&plain(cluster)).end(&session).await;
     assert_eq!(by_nobody.err().map(|error| error.kind()), Some(ErrorKind::PermissionDenied));
     assert_eq!(known.end(&session).await.expect("an answer"), Ended::Now);
@@ -110,7 +118,9 @@ async fn refused(cluster: &mut Cluster) -> String {
     cluster.quorum.as_mut().expect("a quorum").password = "a wrong password";
     cluster.add_job_manager().await;
     let message = told(cluster, "ZooKeeperUnreachable").await;
-    for part in ["user \"flink\" is not let in by scheme SASL (DIGEST-MD5)", "look at username and password in the Secret"] {
+    for part in
+        ["user \"flink\" is not let in by scheme SASL (DIGEST-MD5)", "look at username and password in the Secret"]
+    {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert!(!message.contains("a wrong password"), "the password is in a condition");
@@ -137,12 +147,18 @@ async fn live(cluster: &mut Cluster, scheme: &str) -> (String, Value) {
     assert_eq!(client.list_children(&plans()).await.expect("our own znodes"), [job.as_str()]);
     let (acls, _) = client.get_acl(&format!("{}/{job}", plans())).await.expect("the plan's ACL");
     let creators: Vec<String> = acls.iter().map(|acl| format!("{}:{}", acl.scheme(), acl.id())).collect();
-    assert!(creators.len() == 1 && creators[0].starts_with(&format!("{}:{USER}", scheme.to_lowercase())), "{creators:?}");
+    assert!(
+        creators.len() == 1 && creators[0].starts_with(&format!("{}:{USER}", scheme.to_lowercase())),
+        "{creators:?}"
+    );
     for one in &cluster.job_managers {
         assert!(!one.flink_log().contains(PASSWORD), "the password is in Flink's log");
     }
     let running = failover.running;
-    println!("secure: TLS, {scheme} and acl Creator: kill → all tasks RUNNING {:.2} s, a stranger reads nothing", running.as_secs_f64());
+    println!(
+        "secure: TLS, {scheme} and acl Creator: kill → all tasks RUNNING {:.2} s, a stranger reads nothing",
+        running.as_secs_f64()
+    );
     let row = json!({ "part": format!("secure-{scheme}"), "running_ms": running.as_millis() as u64, "created_by": creators[0], "left": 0 });
     (job, row)
 }

@@ -29,16 +29,23 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
     let last = if progress.job.is_empty() || behind { marked } else { Some(progress.job.as_str()) };
     let has_ended = |id: &str| jobs.iter().any(|job| job.id == id && job.has_ended());
     let retained = last.filter(|id| !has_ended(id));
-    let has_state =
-        retained.is_some_and(|id| jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(id)));
+    let has_state = retained.is_some_and(|id| {
+        jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(id))
+    });
     let before = progress.before.as_ref().map(|before| before.job.as_str()).filter(|_| !behind);
     // The ledger is written before the mark: it tells of a run that was about to take the place of the one that the
     // mark names.
     let marked = marked.filter(|_| marked_start.is_some_and(|start| start < progress.start));
-    let replaces = before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(id));
+    let replaces =
+        before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(id));
     let mut replaces: Vec<String> = replaces.map(str::to_owned).collect();
     replaces.dedup();
-    Found { has_state, starts: progress.start.max(marked_start.unwrap_or_default()), replaces, retained: retained.map(str::to_owned) }
+    Found {
+        has_state,
+        starts: progress.start.max(marked_start.unwrap_or_default()),
+        replaces,
+        retained: retained.map(str::to_owned),
+    }
 }
 
 /// Runs in whose place the present one begins: the one with the state, and those after it that did not come up.

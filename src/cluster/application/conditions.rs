@@ -21,7 +21,9 @@ pub fn ends(application: &Application) -> [Verdict; 2] {
     let (complete_reason, complete_message) = match (ended, failed) {
         (false, _) => not_yet(),
         (true, true) => ("Failed".to_owned(), "the job has failed; see the condition Failed".to_owned()),
-        (true, false) => (result.clone(), format!("the job {} has ended: {result}; nothing of it runs any more", application.job_id)),
+        (true, false) => {
+            (result.clone(), format!("the job {} has ended: {result}; nothing of it runs any more", application.job_id))
+        }
     };
     let (failed_reason, failed_message) = match (ended, failed) {
         (true, true) => ("JobFailed".to_owned(), error),
@@ -35,7 +37,9 @@ pub fn ends(application: &Application) -> [Verdict; 2] {
 pub fn rests(application: &Application) -> Option<(&'static str, String)> {
     let going = |what: &str| format!("the pods are going, {what}");
     Some(match application.phase {
-        Phase::Suspended => ("Suspended", "spec.job.state is suspended: there are no pods, and the job's state is kept".to_owned()),
+        Phase::Suspended => {
+            ("Suspended", "spec.job.state is suspended: there are no pods, and the job's state is kept".to_owned())
+        }
         Phase::Suspending => ("Suspending", going("because spec.job.state is suspended")),
         Phase::Upgrading => ("Upgrading", going("for another definition of the job to begin")),
         Phase::RollingBack => ("RollingBack", going("for the last definition that worked to come back")),
@@ -53,10 +57,13 @@ pub fn cause(application: &Application, told: Option<&str>) -> Option<Cause> {
     let error = application.error.as_ref().filter(|_| !matches!(application.phase, Phase::Ending | Phase::Ended))?;
     let last = application.upgrades.last().map(|upgrade| upgrade.result.as_str());
     let (reason, message) = match (application.phase, last) {
-        (Phase::Halted, _) => ("UpgradeFailed", format!("the upgrade failed, and so did going back; nothing is deleted: {error}")),
-        (_, Some("RolledBack")) => {
-            ("UpgradeRolledBack", format!("the new definition of the job did not come up, and the last one that worked is back: {error}"))
+        (Phase::Halted, _) => {
+            ("UpgradeFailed", format!("the upgrade failed, and so did going back; nothing is deleted: {error}"))
         }
+        (_, Some("RolledBack")) => (
+            "UpgradeRolledBack",
+            format!("the new definition of the job did not come up, and the last one that worked is back: {error}"),
+        ),
         (_, Some("Refused")) => ("UpgradeRefused", error.clone()),
         _ => ("SavepointFailed", error.clone()),
     };

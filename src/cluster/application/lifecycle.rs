@@ -1,7 +1,9 @@
-//! What the operator does next with an application: one step, from what is wanted, what was decided before and what is seen, to what is decided now.
+//! What the operator does next with an application: one step, from what is wanted, what was decided before and what is
+//! seen, to what is decided now.
 //!
-//! Nothing is remembered but [`Application`] in the status, and a step that was not written down can be made again. Pods of two versions are never
-//! there at the same time. State is never dropped to make progress: what cannot go on with it is halted.
+//! Nothing is remembered but [`Application`] in the status, and a step that was not written down can be made again.
+//! Pods of two versions are never there at the same time. State is never dropped to make progress: what cannot go on
+//! with it is halted.
 
 use std::time::Duration;
 
@@ -76,13 +78,15 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>
     step.decision.stopped = ended || super::has_no_pods(phase);
     step.decision.request = step.request();
     let own = step.application().job_id == inputs.progress.job;
-    step.application_mut().job_state = if own && !step.decision.stopped { inputs.progress.state.clone() } else { String::new() };
+    step.application_mut().job_state =
+        if own && !step.decision.stopped { inputs.progress.state.clone() } else { String::new() };
     step.decision
 }
 
 /// A resource that is new, or was created again: then the run goes on whose data was retained.
 fn begin(wanted: &FlinkHaClusterSpec, job: &Job, inputs: &Inputs<'_>) -> Application {
-    let again::Found { retained, has_state, starts, replaces } = again::find(inputs.progress, inputs.jobs, inputs.stored);
+    let again::Found { retained, has_state, starts, replaces } =
+        again::find(inputs.progress, inputs.jobs, inputs.stored);
     Application {
         phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
         since: Some(seconds(inputs.now)),
@@ -128,7 +132,8 @@ impl Step<'_> {
         }
     }
 
-    /// Makes a run that takes the place of the one before. Of several that did not come up, the run before all of them has the state.
+    /// Makes a run that takes the place of the one before. Of several that did not come up, the run before all of them
+    /// has the state.
     pub fn new_run(&mut self, restored_from: Option<String>) {
         let uid = self.inputs.uid;
         let application = self.application_mut();
@@ -169,7 +174,8 @@ impl Step<'_> {
 
     /// The deployed version of this run has begun, by what its leader says.
     pub fn has_begun(&self) -> bool {
-        self.inputs.progress.job == self.application().job_id && self.inputs.progress.version == self.application().version
+        self.inputs.progress.job == self.application().job_id
+            && self.inputs.progress.version == self.application().version
     }
 
     /// All its tasks have run, since its pods were brought there last.
@@ -179,7 +185,11 @@ impl Step<'_> {
 
     /// The main method has failed, since the pods were brought there last.
     fn main_failed(&self) -> Option<String> {
-        self.inputs.progress.error.clone().filter(|_| self.has_begun() && self.inputs.progress.start == self.application().starts)
+        self.inputs
+            .progress
+            .error
+            .clone()
+            .filter(|_| self.has_begun() && self.inputs.progress.start == self.application().starts)
     }
 
     /// A definition that is wanted, is not deployed and has not failed.
@@ -190,8 +200,9 @@ impl Step<'_> {
 
     fn starting(&mut self) {
         again::mend(self.inputs, &mut self.decision.application);
-        let can_go_back =
-            self.application().phase == Phase::Starting && upgrade::is_in_progress(self.application()) && self.stable().is_some();
+        let can_go_back = self.application().phase == Phase::Starting
+            && upgrade::is_in_progress(self.application())
+            && self.stable().is_some();
         if let Some(ended) = self.tombstone().cloned() {
             if ended.state == "Failed" && can_go_back && !self.is_up() {
                 return upgrade::roll_back(self, ended.cause.unwrap_or_else(|| "the job failed".to_owned()));
@@ -214,13 +225,20 @@ impl Step<'_> {
         let deadline = humantime::parse_duration(&self.job.upgrade_deadline).unwrap_or(Duration::from_secs(300));
         let deadline = SignedDuration::try_from(deadline).unwrap_or(SignedDuration::MAX);
         let lasting = self.inputs.causes.iter().find(|cause| LASTING.contains(&cause.reason));
-        let gives_up = self.elapsed() >= deadline || (lasting.is_some() && self.elapsed() >= LASTING_CAUSE_TIMEOUT.min(deadline));
+        let gives_up =
+            self.elapsed() >= deadline || (lasting.is_some() && self.elapsed() >= LASTING_CAUSE_TIMEOUT.min(deadline));
         if can_go_back && gives_up {
             let late = || format!("not all tasks ran within {}", self.job.upgrade_deadline);
             return upgrade::roll_back(self, lasting.map_or_else(late, |cause| cause.message.clone()));
         }
-        if self.application().phase == Phase::Starting && upgrade::is_rolled_back(self.application()) && self.elapsed() >= deadline {
-            return upgrade::halt(self, format!("going back did not help: not all tasks ran within {}", self.job.upgrade_deadline));
+        if self.application().phase == Phase::Starting
+            && upgrade::is_rolled_back(self.application())
+            && self.elapsed() >= deadline
+        {
+            return upgrade::halt(
+                self,
+                format!("going back did not help: not all tasks ran within {}", self.job.upgrade_deadline),
+            );
         }
         let left = deadline.min(if lasting.is_some() { LASTING_CAUSE_TIMEOUT } else { deadline }) - self.elapsed();
         self.wake_after(left.max(SignedDuration::from_secs(1)));
@@ -232,7 +250,8 @@ impl Step<'_> {
         }
         if self.job.state == JobState::Suspended {
             let id = format!("suspend-{}", self.inputs.generation);
-            let failed = self.inputs.progress.savepoint.as_ref().is_some_and(|answer| answer.id == id && answer.error.is_some());
+            let failed =
+                self.inputs.progress.savepoint.as_ref().is_some_and(|answer| answer.id == id && answer.error.is_some());
             return match self.job.upgrade_mode {
                 UpgradeMode::Savepoint if failed => {}
                 UpgradeMode::Savepoint => self.ask_to_stop(id),
@@ -253,7 +272,9 @@ impl Step<'_> {
     /// A savepoint was asked for beside the running job.
     fn answer_nonce(&mut self) {
         let wanted = self.job.savepoint_trigger_nonce.filter(|nonce| *nonce != 0);
-        let Some(nonce) = wanted.filter(|nonce| self.application().savepoint_trigger_nonce != Some(*nonce)) else { return };
+        let Some(nonce) = wanted.filter(|nonce| self.application().savepoint_trigger_nonce != Some(*nonce)) else {
+            return;
+        };
         let id = format!("nonce-{nonce}");
         match self.answer_to(&id) {
             None => self.application_mut().savepoint_request = Some(id),
@@ -262,7 +283,10 @@ impl Step<'_> {
                 (application.savepoint_trigger_nonce, application.savepoint_request) = (Some(nonce), None);
                 match answer {
                     Ok(savepoint) => (application.last_savepoint, application.error) = (Some(savepoint), None),
-                    Err(error) => application.error = Some(format!("spec.job.savepointTriggerNonce {nonce}: no savepoint: {error}")),
+                    Err(error) => {
+                        application.error =
+                            Some(format!("spec.job.savepointTriggerNonce {nonce}: no savepoint: {error}"))
+                    }
                 }
             }
         }
@@ -300,7 +324,8 @@ impl Step<'_> {
             }
             (Some(Err(error)), None) => {
                 self.application_mut().savepoint_request = None;
-                self.application_mut().error = Some(format!("the job runs on unchanged, because no savepoint could be taken: {error}"));
+                self.application_mut().error =
+                    Some(format!("the job runs on unchanged, because no savepoint could be taken: {error}"));
                 upgrade::refuse(self, error);
                 self.enter(Phase::Running);
             }
@@ -373,7 +398,12 @@ impl Step<'_> {
     /// Changes that need no new run are taken over as they come.
     fn follow_wanted(&mut self) {
         let same = version(self.wanted) == self.application().version;
-        if same && matches!(self.application().phase, Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted) {
+        if same
+            && matches!(
+                self.application().phase,
+                Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted
+            )
+        {
             self.application_mut().deployed = json(self.wanted);
         }
         if same && self.application().phase == Phase::Running {

@@ -1,7 +1,8 @@
-//! Application mode: one cluster runs one application, of which a *run* has one id in Flink and goes on from checkpoint to checkpoint, and a
-//! *version* is everything in the resource that needs a new graph or plan when it changes.
+//! Application mode: one cluster runs one application, of which a *run* has one id in Flink and goes on from checkpoint
+//! to checkpoint, and a *version* is everything in the resource that needs a new graph or plan when it changes.
 //!
-//! Decisions: what to do next ([`lifecycle`], the operator), what a new leader does with what another version stored ([`adopt`], the gateway).
+//! Decisions: what to do next ([`lifecycle`], the operator), what a new leader does with what another version stored
+//! ([`adopt`], the gateway).
 
 mod again;
 pub mod conditions;
@@ -81,12 +82,15 @@ impl Desired {
         // What is not known is not absent: a run would begin in the place of one that goes on, or go back to one that
         // has ended.
         if let Some(cause) = observed.unreadable(&text(&metadata.name)) {
-            let deployed = before.application.as_ref().and_then(|application| serde_json::from_str(&application.deployed).ok());
+            let deployed =
+                before.application.as_ref().and_then(|application| serde_json::from_str(&application.deployed).ok());
             let spec = deployed.unwrap_or(undecided.spec);
             return Self { spec, undecided: Some(cause), ..undecided }.frozen(before);
         }
-        let (uid, own_directory) =
-            (text(&metadata.uid), names::high_availability_cluster_id(&text(&metadata.namespace), &text(&metadata.name)));
+        let (uid, own_directory) = (
+            text(&metadata.uid),
+            names::high_availability_cluster_id(&text(&metadata.namespace), &text(&metadata.name)),
+        );
         let inputs = Inputs {
             uid: &uid,
             generation: metadata.generation.unwrap_or_default(),
@@ -107,12 +111,15 @@ impl Desired {
         self.decision.as_ref().map(|decision| &decision.application)
     }
 
-    /// What was decided is not carried out, because the resource cannot be applied: the application stays what it was, and so does what the leader was
-    /// asked for.
+    /// What was decided is not carried out, because the resource cannot be applied: the application stays what it was,
+    /// and so does what the leader was asked for.
     pub fn frozen(mut self, before: &FlinkHaClusterStatus) -> Self {
         let stopped = |application: &Application| has_no_pods(application.phase);
-        self.decision =
-            before.application.clone().map(|application| Decision { stopped: stopped(&application), application, ..Decision::default() });
+        self.decision = before.application.clone().map(|application| Decision {
+            stopped: stopped(&application),
+            application,
+            ..Decision::default()
+        });
         self.frozen = true;
         self
     }

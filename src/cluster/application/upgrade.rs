@@ -39,7 +39,13 @@ pub(super) fn record(step: &mut Step<'_>) {
     let application = step.application_mut();
     application.refused = None;
     application.error = None;
-    let upgrade = Upgrade { at: Some(now), generation, mode: mode.name().to_owned(), result: IN_PROGRESS.to_owned(), ..Upgrade::default() };
+    let upgrade = Upgrade {
+        at: Some(now),
+        generation,
+        mode: mode.name().to_owned(),
+        result: IN_PROGRESS.to_owned(),
+        ..Upgrade::default()
+    };
     // One that is replaced before it came up was never concluded.
     application.upgrades.retain(|upgrade| upgrade.result != IN_PROGRESS);
     application.upgrades.push(upgrade);
@@ -124,14 +130,16 @@ pub(super) fn roll_back(step: &mut Step<'_>, why: String) {
             application.job_id = previous;
             application.previous_job_id = None;
         }
-        // Its HA data is gone, with the end of the job or because another run took its place: its last checkpoint is still there.
+        // Its HA data is gone, with the end of the job or because another run took its place: its last checkpoint is
+        // still there.
         (Some(_), _) | (None, true) => match found {
             Some(found) if found.checkpoint.is_none() => {
                 let lost = "the job's last checkpoint is not in a directory of its own (execution.checkpointing.dir), so it cannot be gone back to";
                 return halt(step, format!("{why}; {lost}"));
             }
             found => {
-                let checkpoint = found.and_then(|found| found.checkpoint).or_else(|| step.application().restored_from.clone());
+                let checkpoint =
+                    found.and_then(|found| found.checkpoint).or_else(|| step.application().restored_from.clone());
                 step.new_run(checkpoint);
             }
         },

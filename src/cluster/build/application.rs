@@ -1,4 +1,5 @@
-//! What the pods of an application have that those of a session cluster do not: Flink's entrypoint for applications, and the jar.
+//! What the pods of an application have that those of a session cluster do not: Flink's entrypoint for applications,
+//! and the jar.
 
 use serde_json::{Value, json};
 
@@ -23,7 +24,8 @@ const JAR: &str = "/etc/flinkha/jar/application.jar";
 pub fn arguments(cluster: &Cluster) -> Vec<String> {
     let (Some(job), Some(run)) = (&cluster.spec.job, &cluster.run) else { return Vec::new() };
     // From 2.3 on an application has an id of its own: the same, so that one record tells of the end of both.
-    let mut arguments = vec!["-D".to_owned(), format!("cluster.id={}", run.job_id), "--job-id".to_owned(), run.job_id.clone()];
+    let mut arguments =
+        vec!["-D".to_owned(), format!("cluster.id={}", run.job_id), "--job-id".to_owned(), run.job_id.clone()];
     let jar = job.jar_uri.strip_prefix("local:").map_or_else(|| format!("file://{JAR}"), |path| format!("file:{path}"));
     arguments.extend(["--jars".to_owned(), jar]);
     arguments.extend(job.entry_class.iter().flat_map(|class| ["--job-classname".to_owned(), class.clone()]));
@@ -40,7 +42,8 @@ pub fn arguments(cluster: &Cluster) -> Vec<String> {
     arguments
 }
 
-/// The container that fetches the jar, with all by which the gateway reaches the storage; `None` for a jar in the image.
+/// The container that fetches the jar, with all by which the gateway reaches the storage; `None` for a jar in the
+/// image.
 pub fn fetch_container(cluster: &Cluster, gateway: &Value) -> Option<Value> {
     let job = cluster.spec.job.as_ref().filter(|job| cluster.run.is_some() && !job.jar_uri.starts_with("local:"))?;
     let options = [
@@ -52,9 +55,9 @@ pub fn fetch_container(cluster: &Cluster, gateway: &Value) -> Option<Value> {
         ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
     ];
     let options = options.into_iter().chain(job.sha256.clone().map(|sha256| ("--sha256", sha256)));
-    let arguments = std::iter::once("fetch".to_owned()).chain(options.flat_map(|(name, value)| [name.to_owned(), value]));
-    let mut container =
-        json!({ "name": FETCH_CONTAINER, "args": arguments.collect::<Vec<_>>(), "terminationMessagePolicy": "FallbackToLogsOnError" });
+    let arguments =
+        std::iter::once("fetch".to_owned()).chain(options.flat_map(|(name, value)| [name.to_owned(), value]));
+    let mut container = json!({ "name": FETCH_CONTAINER, "args": arguments.collect::<Vec<_>>(), "terminationMessagePolicy": "FallbackToLogsOnError" });
     for field in ["image", "env", "envFrom", "volumeMounts", "securityContext", "resources"] {
         if !gateway[field].is_null() {
             container[field] = gateway[field].clone();
@@ -86,7 +89,8 @@ mod tests {
     fn the_application_is_in_the_arguments_and_its_jar_is_fetched_before_flink_starts() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
         let pod = build(&fixture::application(), &environment).job_managers["spec"]["template"]["spec"].clone();
-        let arguments: Vec<&str> = pod["containers"][0]["args"].as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();
+        let arguments: Vec<&str> =
+            pod["containers"][0]["args"].as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();
         assert_eq!(arguments[0], "standalone-job");
         let own = arguments.iter().position(|argument| *argument == "--job-id").unwrap_or_default();
         assert_eq!(
@@ -106,6 +110,9 @@ mod tests {
         let fetch = &pod["initContainers"][1];
         assert_eq!((fetch["name"].as_str(), fetch["image"].as_str()), (Some("fetch-jar"), Some("flinkha:1")));
         assert_eq!(pod["initContainers"][0]["name"], "gateway", "the native sidecar comes first");
-        assert!(!fetch["volumeMounts"].to_string().contains("flinkha-hand-over"), "the socket is the gateway's: {fetch:#}");
+        assert!(
+            !fetch["volumeMounts"].to_string().contains("flinkha-hand-over"),
+            "the socket is the gateway's: {fetch:#}"
+        );
     }
 }

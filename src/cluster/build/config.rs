@@ -11,14 +11,18 @@ use crate::flink::config::{self, Configuration};
 
 /// The ConfigMap with Flink's configuration and log configuration, file by file.
 pub fn config_map(cluster: &Cluster) -> Value {
-    let mut files: Map<String, Value> =
-        cluster.spec.log_configuration.iter().map(|(name, content)| (name.clone(), Value::from(content.as_str()))).collect();
+    let mut files: Map<String, Value> = cluster
+        .spec
+        .log_configuration
+        .iter()
+        .map(|(name, content)| (name.clone(), Value::from(content.as_str())))
+        .collect();
     files.insert(config::FILE.to_owned(), config::render(&configuration(cluster)).into());
     super::object(cluster, "v1", "ConfigMap", &names::flink_config(&cluster.name), json!({ "data": files }))
 }
 
-/// Signal two configurations apart as one kind of pod reads them: pods carry it, so that a change of what they read replaces them. `others`:
-/// beginning of the keys that only the other kind reads.
+/// Signal two configurations apart as one kind of pod reads them: pods carry it, so that a change of what they read
+/// replaces them. `others`: beginning of the keys that only the other kind reads.
 pub fn digest(cluster: &Cluster, others: &str) -> String {
     let read: Configuration = configuration(cluster).into_iter().filter(|(key, _)| !key.starts_with(others)).collect();
     super::digest(&json!([read, cluster.spec.log_configuration]).to_string())
@@ -28,7 +32,8 @@ pub fn digest(cluster: &Cluster, others: &str) -> String {
 const FREE: [(&str, &str); 2] = [
     // A fixed port, so that network policies can name it.
     ("metrics.internal.query-service.port", names::METRICS_QUERY_PORT),
-    // A JobMaster that registers before its new address is known everywhere is refused; by default it then waits for 30 s.
+    // A JobMaster that registers before its new address is known everywhere is refused; by default it then waits for 30
+    // s.
     ("cluster.registration.refused-registration-delay", "100 ms"),
 ];
 
@@ -39,12 +44,17 @@ fn configuration(cluster: &Cluster) -> Configuration {
     let mut configuration: Configuration = FREE.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     if spec.job.is_some() {
         // A job that fails because it cannot read its state must not take that state along.
-        configuration.insert("execution.checkpointing.externalized-checkpoint-retention".to_owned(), "RETAIN_ON_CANCELLATION".to_owned());
+        configuration.insert(
+            "execution.checkpointing.externalized-checkpoint-retention".to_owned(),
+            "RETAIN_ON_CANCELLATION".to_owned(),
+        );
     }
     configuration.extend(spec.flink_configuration.iter().map(|(key, value)| (key.clone(), value.to_string())));
     if let Some(job) = &spec.job {
-        configuration.extend(job.parallelism.map(|parallelism| ("parallelism.default".to_owned(), parallelism.to_string())));
-        // The operator decides when pods end: Flink would end its process, which a Deployment starts again, and remove data behind our back.
+        configuration
+            .extend(job.parallelism.map(|parallelism| ("parallelism.default".to_owned(), parallelism.to_string())));
+        // The operator decides when pods end: Flink would end its process, which a Deployment starts again, and remove
+        // data behind our back.
         configuration.insert("execution.shutdown-on-application-finish".to_owned(), "false".to_owned());
         // A main method that throws must not count as the end of a job that has state.
         configuration.insert("execution.submit-failed-job-on-application-error".to_owned(), "false".to_owned());
@@ -78,8 +88,8 @@ fn configuration(cluster: &Cluster) -> Configuration {
 fn of_kubernetes(cluster: &Cluster) -> Configuration {
     let owned = [
         ("high-availability.type", "kubernetes".to_owned()),
-        // Flink's lock ends at the gateway, which answers from memory. Short periods there make a grant arrive at once; long deadlines keep
-        // Flink's own elector from giving up before the gateway does.
+        // Flink's lock ends at the gateway, which answers from memory. Short periods there make a grant arrive at once;
+        // long deadlines keep Flink's own elector from giving up before the gateway does.
         ("high-availability.kubernetes.leader-election.lease-duration", "15 s".to_owned()),
         ("high-availability.kubernetes.leader-election.renew-deadline", "15 s".to_owned()),
         ("high-availability.kubernetes.leader-election.retry-period", "200 ms".to_owned()),
@@ -89,8 +99,8 @@ fn of_kubernetes(cluster: &Cluster) -> Configuration {
     owned.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// What leads Flink to its quorum. JobManagers are led through their gateways by an option on their command line, which is stronger than this file;
-/// TaskManagers go there themselves, or through a sidecar of their own.
+/// What leads Flink to its quorum. JobManagers are led through their gateways by an option on their command line, which
+/// is stronger than this file; TaskManagers go there themselves, or through a sidecar of their own.
 fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
     let quorum = if needs_sidecar(zookeeper) { names::jvm_address() } else { zookeeper.quorum.clone() };
     let creator = zookeeper.acl == Acl::Creator;
@@ -101,7 +111,8 @@ fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
         ("high-availability.zookeeper.client.acl", if creator { "creator" } else { "open" }.to_owned()),
         // Flink takes its RPC port from here with ZooKeeper, and a random one by default.
         ("high-availability.jobmanager.port", names::RPC_PORT.to_string()),
-        // Without it the client tries SASL first, and complains in the log. Flink wants it for `creator`, and goes on without.
+        // Without it the client tries SASL first, and complains in the log. Flink wants it for `creator`, and goes on
+        // without.
         ("zookeeper.sasl.disable", (!creator).to_string()),
     ];
     let client = config::zookeeper(&zookeeper.session_timeout, &zookeeper.connection_timeout);
@@ -124,7 +135,12 @@ mod tests {
     fn what_one_kind_of_pod_reads_alone_does_not_change_the_others_digest() {
         let digests = |cluster: &Cluster| (digest(cluster, "taskmanager."), digest(cluster, "jobmanager."));
         let (before, mut cluster) = (digests(&fixture::cluster()), fixture::cluster());
-        cluster.spec.task_manager.resources.limits.insert("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("3Gi".to_owned()));
+        cluster
+            .spec
+            .task_manager
+            .resources
+            .limits
+            .insert("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("3Gi".to_owned()));
         let after = digests(&cluster);
         assert!(before.0 == after.0 && before.1 != after.1);
     }
@@ -167,7 +183,10 @@ mod tests {
         let [mut cluster, mut other] = [fixture::cluster(), fixture::on_zookeeper()];
         cluster.spec.flink_configuration.clear();
         other.spec.flink_configuration.clear();
-        for key in configuration(&cluster).keys().chain(configuration(&other).keys()).filter(|key| FREE.iter().all(|(free, _)| free != key))
+        for key in configuration(&cluster)
+            .keys()
+            .chain(configuration(&other).keys())
+            .filter(|key| FREE.iter().all(|(free, _)| free != key))
         {
             assert!(crate::api::owned::FLINK_CONFIGURATION.iter().any(|group| group.contains(key)), "{key}");
         }

@@ -6,17 +6,21 @@ use serde_json::{Value, json};
 
 use super::pod::{self, Component};
 use super::{Environment, application, object, selector, zookeeper};
-use crate::api::names::{self, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT, PEERS_VOLUME, PROBE_PORT};
+use crate::api::names::{
+    self, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT, PEERS_VOLUME, PROBE_PORT,
+};
 use crate::cluster::Cluster;
 use crate::cluster::application::Run;
 use crate::flink::config;
 
-/// Annotation on the Deployment: digest of the pod template without the gateway's image. See [`crate::cluster::rollout`].
+/// Annotation on the Deployment: digest of the pod template without the gateway's image. See
+/// [`crate::cluster::rollout`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 
 /// Where the gateway finds the key of its peers.
 const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
-/// Where the gateway finds Flink's configuration. Not where Flink does: `/flinkha` is the program in the gateway's image.
+/// Where the gateway finds Flink's configuration. Not where Flink does: `/flinkha` is the program in the gateway's
+/// image.
 pub const CONFIGURATION_DIRECTORY: &str = "/etc/flinkha/flink";
 /// Key of the Secret, and so the name of the file.
 const PEERS_KEY: &str = "key";
@@ -48,7 +52,11 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
             application::arguments(cluster),
         ]
         .concat(),
-        environment: [vec![json!({ "name": "JOB_MANAGER_RPC_ADDRESS", "value": "$(POD_IP)" })], api_server_of_flink(cluster)].concat(),
+        environment: [
+            vec![json!({ "name": "JOB_MANAGER_RPC_ADDRESS", "value": "$(POD_IP)" })],
+            api_server_of_flink(cluster),
+        ]
+        .concat(),
         ports: vec![("rpc", names::RPC_PORT), ("blob", names::BLOB_PORT), ("rest", names::REST_PORT)],
         ready_port: names::REST_PORT,
         resources: &spec.resources,
@@ -67,7 +75,8 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     let mut gateway = gateway_container(cluster, environment, grace);
     if let Some(mounts) = mounts.as_array_mut() {
         // The settings and credentials of Flink's file systems.
-        mounts.push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true }));
+        mounts
+            .push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true }));
         if cluster.zookeeper().is_none() {
             mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
         }
@@ -75,7 +84,9 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     let mut volumes = vec![json!({ "name": HAND_OVER_VOLUME, "emptyDir": {} })];
     if cluster.zookeeper().is_none() {
         // Optional: without it the election rests on the Lease alone, which is better than no JobManager.
-        volumes.push(json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(&cluster.name), "optional": true } }));
+        volumes.push(
+            json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(&cluster.name), "optional": true } }),
+        );
     }
     if let (Some((volume, mount)), Some(mounts)) = (zookeeper::tls(cluster), mounts.as_array_mut()) {
         volumes.push(volume);
@@ -105,7 +116,8 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         "spec": {
             "replicas": cluster.replicas(spec.replicas),
             "selector": { "matchLabels": selector(&cluster.name, JOB_MANAGER) },
-            // A new candidate is ready before an old one goes; which one goes is decided by the pods' deletion cost: the leader last.
+            // A new candidate is ready before an old one goes; which one goes is decided by the pods' deletion cost:
+            // the leader last.
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
             "template": template,
         },
@@ -141,7 +153,8 @@ fn shared_mounts(flink: &Value) -> Value {
     mounts.filter(|mount| !mount["name"].as_str().unwrap_or_default().starts_with("flinkha-")).cloned().collect()
 }
 
-/// The user's own environment of Flink's container, as far as it leads to the storage: the gateway goes there as Flink does.
+/// The user's own environment of Flink's container, as far as it leads to the storage: the gateway goes there as Flink
+/// does.
 #[derive(Default)]
 struct StorageEnvironment {
     variables: Vec<Value>,
@@ -211,8 +224,8 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         "livenessProbe": probe("/livez", 5, 3),
         // "This candidate can take over."
         "readinessProbe": probe("/readyz", 1, 1),
-        // A leader hands over as soon as its pod begins to terminate; SIGTERM would come only after Flink is gone. Not through the port, which
-        // is open to whoever reaches the pod.
+        // A leader hands over as soon as its pod begins to terminate; SIGTERM would come only after Flink is gone. Not
+        // through the port, which is open to whoever reaches the pod.
         "lifecycle": { "preStop": { "exec": { "command": [PROGRAM, "hand-over", "--socket", HAND_OVER_SOCKET] } } },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security,
@@ -250,8 +263,8 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
     std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
 }
 
-/// The Secret of the gateways' key. Created once and never read by the operator, so it needs no right to read any Secret.
-/// The key itself is random, so it is filled in where it is created, by [`with_key`].
+/// The Secret of the gateways' key. Created once and never read by the operator, so it needs no right to read any
+/// Secret. The key itself is random, so it is filled in where it is created, by [`with_key`].
 pub fn peers_secret(cluster: &Cluster) -> Value {
     let body = json!({ "type": "Opaque", "immutable": true });
     object(cluster, "v1", "Secret", &names::peers(&cluster.name), body)

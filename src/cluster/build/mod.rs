@@ -1,7 +1,7 @@
 //! Builds the objects of a cluster. Building cannot fail: whatever could be wrong was found by [`super::validate`].
 //!
-//! Objects are JSON, applied by server-side apply: what is written here is exactly what the operator owns, and a pod template's field that is
-//! newer than this program is passed on.
+//! Objects are JSON, applied by server-side apply: what is written here is exactly what the operator owns, and a pod
+//! template's field that is newer than this program is passed on.
 
 pub mod application;
 pub mod config;
@@ -56,10 +56,13 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
 /// Labels that select the pods of a component.
 pub fn selector(cluster: &str, component: &str) -> Map<String, Value> {
     let label = |key: &str, value: &str| (key.to_owned(), Value::from(value));
-    [label(CLUSTER_LABEL, cluster), label(COMPONENT_LABEL, component), label(MANAGED_BY_LABEL, MANAGED_BY)].into_iter().collect()
+    [label(CLUSTER_LABEL, cluster), label(COMPONENT_LABEL, component), label(MANAGED_BY_LABEL, MANAGED_BY)]
+        .into_iter()
+        .collect()
 }
 
-/// An object of a cluster, owned by its resource: its labels tell the operator whose it is, and it goes when the resource goes.
+/// An object of a cluster, owned by its resource: its labels tell the operator whose it is, and it goes when the
+/// resource goes.
 fn object(cluster: &Cluster, api_version: &str, kind: &str, name: &str, body: Value) -> Value {
     let mut object = json!({
         "apiVersion": api_version,
@@ -84,7 +87,9 @@ fn object(cluster: &Cluster, api_version: &str, kind: &str, name: &str, body: Va
 
 /// FNV-1a of a text, in hex: tells two versions of it apart. Not for secrets.
 pub fn digest(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }
 
@@ -110,7 +115,11 @@ mod tests {
     #[test]
     fn every_object_consists_of_fields_that_kubernetes_knows() {
         let objects = objects();
-        let all = objects.applied.iter().chain(&objects.created).chain([&objects.peers, &objects.job_managers, &objects.task_managers]);
+        let all = objects.applied.iter().chain(&objects.created).chain([
+            &objects.peers,
+            &objects.job_managers,
+            &objects.task_managers,
+        ]);
         let mut kinds = Vec::new();
         for object in all {
             let kind = object["kind"].as_str().unwrap_or_default();
@@ -162,9 +171,12 @@ mod tests {
         assert_eq!(gateway["restartPolicy"], "Always");
         assert_eq!(gateway["image"], "flinkha:1");
         let arguments: Vec<&str> = gateway["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        for pair in
-            [["--cluster", "demo"], ["--ha-cluster-id", "flink.demo"], ["--lease-duration", "15s"], ["--storage-dir", "file:///flink/ha"]]
-        {
+        for pair in [
+            ["--cluster", "demo"],
+            ["--ha-cluster-id", "flink.demo"],
+            ["--lease-duration", "15s"],
+            ["--storage-dir", "file:///flink/ha"],
+        ] {
             assert!(arguments.windows(2).any(|window| window == pair), "{pair:?} in {arguments:?}");
         }
         assert_eq!(
@@ -184,7 +196,9 @@ mod tests {
         assert!(!pod["containers"].to_string().contains("flinkha-hand-over"), "only the gateway mounts it");
         let flink = &pod["containers"][0];
         assert_eq!(flink["name"], "flink-main-container");
-        let environment = |name: &str| flink["env"].as_array().into_iter().flatten().find(|variable| variable["name"] == name).cloned();
+        let environment = |name: &str| {
+            flink["env"].as_array().into_iter().flatten().find(|variable| variable["name"] == name).cloned()
+        };
         assert_eq!(environment("KUBERNETES_MASTER").unwrap_or_default()["value"], "http://127.0.0.1:6180");
         assert_eq!(environment("NO_PROXY").unwrap_or_default()["value"], "example.org,127.0.0.1,localhost");
         assert_eq!(environment("no_proxy").unwrap_or_default()["value"], "127.0.0.1,localhost");
@@ -211,10 +225,19 @@ mod tests {
         let before = build(&fixture::cluster(), &environment);
         let mut scaled = fixture::cluster();
         scaled.spec.task_manager.replicas = 9;
-        assert_eq!(build(&scaled, &environment).task_managers["spec"]["template"], before.task_managers["spec"]["template"]);
+        assert_eq!(
+            build(&scaled, &environment).task_managers["spec"]["template"],
+            before.task_managers["spec"]["template"]
+        );
         let mut changed = fixture::cluster();
         changed.spec.flink_configuration.insert("a".to_owned(), crate::api::v1alpha1::Scalar::Number(1));
-        assert_ne!(build(&changed, &environment).task_managers["spec"]["template"], before.task_managers["spec"]["template"]);
-        assert_ne!(build(&changed, &environment).job_managers["spec"]["template"], before.job_managers["spec"]["template"]);
+        assert_ne!(
+            build(&changed, &environment).task_managers["spec"]["template"],
+            before.task_managers["spec"]["template"]
+        );
+        assert_ne!(
+            build(&changed, &environment).job_managers["spec"]["template"],
+            before.job_managers["spec"]["template"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the pods of JobManagers and TaskManagers have in common: how Flink starts, what it may do, and how the user's template comes in.
+//! What the pods of JobManagers and TaskManagers have in common: how Flink starts, what it may do, and how the user's
+//! template comes in.
 
 use serde_json::{Value, json};
 
@@ -72,7 +73,8 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
             "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
-            // The same wish once more: free resources of a node weigh as much as one of them, and a lost node should not take all pods along.
+            // The same wish once more: free resources of a node weigh as much as one of them, and a lost node should
+            // not take all pods along.
             "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
                 "weight": 100,
                 "podAffinityTerm": { "labelSelector": { "matchLabels": selector }, "topologyKey": "kubernetes.io/hostname" },
@@ -106,9 +108,13 @@ fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
         component.environment.clone(),
     ]
     .concat();
-    let arguments: Vec<String> = std::iter::once(component.command.to_owned()).chain(component.arguments.iter().cloned()).collect();
-    let ports: Vec<Value> =
-        component.ports.iter().map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" })).collect();
+    let arguments: Vec<String> =
+        std::iter::once(component.command.to_owned()).chain(component.arguments.iter().cloned()).collect();
+    let ports: Vec<Value> = component
+        .ports
+        .iter()
+        .map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" }))
+        .collect();
     json!({
         "name": FLINK_CONTAINER,
         "image": cluster.spec.image,
@@ -138,7 +144,10 @@ pub fn container_security() -> Value {
 /// Resources as a container has them. Written as text, as the API server writes them back.
 pub fn resources(resources: &Resources) -> Value {
     let quantities = |amounts: &std::collections::BTreeMap<String, crate::api::v1alpha1::Scalar>| {
-        amounts.iter().map(|(name, amount)| (name.clone(), Value::from(amount.to_string()))).collect::<serde_json::Map<_, _>>()
+        amounts
+            .iter()
+            .map(|(name, amount)| (name.clone(), Value::from(amount.to_string())))
+            .collect::<serde_json::Map<_, _>>()
     };
     let mut written = json!({});
     for (kind, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {

@@ -1,5 +1,5 @@
-//! The Job that removes a deleted cluster's files and znodes: it runs where the JobManagers ran, with their volumes and identity, because only there the storage
-//! is reached.
+//! The Job that removes a deleted cluster's files and znodes: it runs where the JobManagers ran, with their volumes and
+//! identity, because only there the storage is reached.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,8 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
             spec.remove(key);
         }
     }
-    let body = json!({ "spec": { "backoffLimit": 3, "activeDeadlineSeconds": PATIENCE_SECONDS, "template": template } });
+    let body =
+        json!({ "spec": { "backoffLimit": 3, "activeDeadlineSeconds": PATIENCE_SECONDS, "template": template } });
     object(cluster, "batch/v1", "Job", &names::purge(&cluster.name), body)
 }
 
@@ -72,7 +73,8 @@ mod tests {
     #[test]
     fn it_has_the_volumes_and_the_identity_of_a_job_manager_and_none_of_its_containers() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
-        let signature = Signature { owner: "us".to_owned(), signers: vec!["a".to_owned(), "b".to_owned()], ..Signature::default() };
+        let signature =
+            Signature { owner: "us".to_owned(), signers: vec!["a".to_owned(), "b".to_owned()], ..Signature::default() };
         let job = job(&fixture::cluster(), &environment, &signature);
         let words = job["spec"]["template"]["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
         assert!(words.contains(&"a,b".into()) && !words.contains(&"--certificates".into()), "{words:?}");
@@ -82,9 +84,11 @@ mod tests {
         assert_eq!(pod["containers"][0]["volumeMounts"][0], json!({ "name": "ha", "mountPath": "/flink/ha" }));
         assert!(!pod["containers"][0]["volumeMounts"].to_string().contains(HAND_OVER_VOLUME), "it is the gateway's");
         assert!(
-            pod["initContainers"].is_null() && pod["containers"][0]["args"].as_array().is_some_and(|words| words.contains(&"us".into()))
+            pod["initContainers"].is_null()
+                && pod["containers"][0]["args"].as_array().is_some_and(|words| words.contains(&"us".into()))
         );
-        let typed: k8s_openapi::api::batch::v1::Job = serde_json::from_value(job.clone()).unwrap_or_else(|error| panic!("{error}"));
+        let typed: k8s_openapi::api::batch::v1::Job =
+            serde_json::from_value(job.clone()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(json!(typed)["spec"], job["spec"]);
     }
 }

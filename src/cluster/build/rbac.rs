@@ -1,6 +1,7 @@
 //! What JobManagers and TaskManagers may do: by name wherever the name is known beforehand, and nothing on pods.
 //!
-//! The operator may grant only what it may do itself: a rule that is added here is added to the chart's ClusterRole too.
+//! The operator may grant only what it may do itself: a rule that is added here is added to the chart's ClusterRole
+//! too.
 
 use serde_json::{Value, json};
 
@@ -11,7 +12,8 @@ use crate::cluster::Cluster;
 /// ServiceAccounts, Roles and RoleBindings.
 pub fn build(cluster: &Cluster) -> Vec<Value> {
     let job_manager = json!([
-        // Flink and the gateway: leader addresses, job graphs, checkpoint pointers, ledger. A job's ConfigMap is named after the job.
+        // Flink and the gateway: leader addresses, job graphs, checkpoint pointers, ledger. A job's ConfigMap is named
+        // after the job.
         { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"] },
         // The gateway: the election. The operator creates the Lease, so that it can be named here.
         {

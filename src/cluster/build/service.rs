@@ -12,10 +12,17 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
     let ports = json!([{ "name": "rest", "port": REST_PORT, "targetPort": REST_PORT, "protocol": "TCP" }]);
     let selector = selector(name, JOB_MANAGER);
     vec![
-        // The leader. No selector: the leading gateway writes its address into the EndpointSlice, also while the operator is down.
+        // The leader. No selector: the leading gateway writes its address into the EndpointSlice, also while the
+        // operator is down.
         object(cluster, "v1", "Service", &names::rest(name), json!({ "spec": { "ports": ports } })),
         // All JobManagers: a standby answers through the leader. For port-forward and Ingress, which need a selector.
-        object(cluster, "v1", "Service", &names::job_managers(name), json!({ "spec": { "ports": ports, "selector": selector } })),
+        object(
+            cluster,
+            "v1",
+            "Service",
+            &names::job_managers(name),
+            json!({ "spec": { "ports": ports, "selector": selector } }),
+        ),
         // Nodes are drained one JobManager at a time.
         object(
             cluster,
@@ -27,7 +34,8 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
     ]
 }
 
-/// Objects that the operator creates empty, so that the JobManagers' Role can name them. The leading gateway fills them.
+/// Objects that the operator creates empty, so that the JobManagers' Role can name them. The leading gateway fills
+/// them.
 pub fn created(cluster: &Cluster) -> Vec<Value> {
     let name = &cluster.name;
     let slice = json!({

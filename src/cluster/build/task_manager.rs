@@ -15,7 +15,11 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         name: TASK_MANAGER,
         command: TASK_MANAGER,
         service_account: name.clone(),
-        arguments: [["-D", "taskmanager.host=$(POD_IP)"].map(str::to_owned).to_vec(), zookeeper::task_manager_arguments(cluster)].concat(),
+        arguments: [
+            ["-D", "taskmanager.host=$(POD_IP)"].map(str::to_owned).to_vec(),
+            zookeeper::task_manager_arguments(cluster),
+        ]
+        .concat(),
         environment: Vec::new(),
         ports: vec![("rpc", names::TASK_MANAGER_RPC_PORT), ("data", names::TASK_MANAGER_DATA_PORT)],
         ready_port: names::TASK_MANAGER_RPC_PORT,

@@ -1,8 +1,10 @@
-//! What of the pods of a cluster with ZooKeeper differs: how Flink and its sidecar find the quorum, and with what they show who they are.
+//! What of the pods of a cluster with ZooKeeper differs: how Flink and its sidecar find the quorum, and with what they
+//! show who they are.
 //!
-//! TaskManagers only look up who leads, and go to the quorum themselves. If it is reached by TLS, or wants to know who comes, they go through a sidecar of
-//! their own: Flink's client could speak TLS only with a key store in Java's format and options of the JVM, which no Secret of Kubernetes has, and
-//! would show its password (`high-availability.zookeeper.client.authorization`) in its log.
+//! TaskManagers only look up who leads, and go to the quorum themselves. If it is reached by TLS, or wants to know who
+//! comes, they go through a sidecar of their own: Flink's client could speak TLS only with a key store in Java's format
+//! and options of the JVM, which no Secret of Kubernetes has, and would show its password
+//! (`high-availability.zookeeper.client.authorization`) in its log.
 
 use serde_json::{Value, json};
 
@@ -18,8 +20,12 @@ const TLS_DIRECTORY: &str = "/etc/flinkha/zookeeper";
 /// The gateway's options. None where a Lease elects.
 pub fn options(cluster: &Cluster) -> Vec<String> {
     let Some(zookeeper) = cluster.zookeeper() else { return Vec::new() };
-    let mut options =
-        vec!["--zookeeper-quorum".to_owned(), zookeeper.quorum.clone(), "--zookeeper-root".to_owned(), zookeeper.root_path.clone()];
+    let mut options = vec![
+        "--zookeeper-quorum".to_owned(),
+        zookeeper.quorum.clone(),
+        "--zookeeper-root".to_owned(),
+        zookeeper.root_path.clone(),
+    ];
     if zookeeper.tls.is_some() {
         options.extend(["--zookeeper-tls".to_owned(), TLS_DIRECTORY.to_owned()]);
     }
@@ -45,9 +51,12 @@ pub fn task_manager_arguments(cluster: &Cluster) -> Vec<String> {
     vec!["-D".to_owned(), format!("{SIMULATED_EXPIRATION}={TASK_MANAGERS_EXPIRATION}")]
 }
 
-/// The environment that names a user of the quorum. Only sidecars have it: Flink would show it in its log and in its web interface.
+/// The environment that names a user of the quorum. Only sidecars have it: Flink would show it in its log and in its
+/// web interface.
 pub fn environment(cluster: &Cluster) -> Vec<Value> {
-    let Some(secret) = cluster.zookeeper().and_then(|zookeeper| zookeeper.authentication.as_ref()) else { return Vec::new() };
+    let Some(secret) = cluster.zookeeper().and_then(|zookeeper| zookeeper.authentication.as_ref()) else {
+        return Vec::new();
+    };
     let variable = |name: &str, key: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret.name, "key": key } } });
     vec![variable("ZOOKEEPER_USERNAME", "username"), variable("ZOOKEEPER_PASSWORD", "password")]
 }
@@ -73,8 +82,9 @@ pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Enviro
     let mut security = pod::container_security();
     security["readOnlyRootFilesystem"] = true.into();
     let arguments: Vec<String> = std::iter::once("pass-through".to_owned()).chain(options(cluster)).collect();
-    let variables: Vec<Value> =
-        std::iter::once(json!({ "name": "RUST_LOG", "value": environment.gateway_log })).chain(self::environment(cluster)).collect();
+    let variables: Vec<Value> = std::iter::once(json!({ "name": "RUST_LOG", "value": environment.gateway_log }))
+        .chain(self::environment(cluster))
+        .collect();
     let sidecar = json!({
         "name": GATEWAY_CONTAINER,
         "image": environment.gateway_image,
@@ -96,7 +106,8 @@ pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Enviro
     }
 }
 
-/// What JobManagers may do with the API server: nothing but the gateway's own book, and the address of the leader. Flink asks it for nothing.
+/// What JobManagers may do with the API server: nothing but the gateway's own book, and the address of the leader.
+/// Flink asks it for nothing.
 pub fn rules(cluster: &Cluster) -> Value {
     json!([
         // The gateway: the certificate by which it signs the storage directory.
@@ -148,12 +159,18 @@ mod tests {
         assert!(words(&flink["args"]).contains(&"high-availability.zookeeper.quorum=127.0.0.1:6180"));
         assert!(!flink["env"].to_string().contains("KUBERNETES"), "{}", flink["env"]);
         assert!(
-            words(&pod["initContainers"][0]["args"]).windows(2).any(|pair| pair == ["--zookeeper-quorum", "zk-0:2181,zk-1:2181,zk-2:2181"])
+            words(&pod["initContainers"][0]["args"])
+                .windows(2)
+                .any(|pair| pair == ["--zookeeper-quorum", "zk-0:2181,zk-1:2181,zk-2:2181"])
         );
         let task_manager = &objects.task_managers["spec"]["template"]["spec"];
         assert!(task_manager["initContainers"].is_null(), "it goes to the quorum itself");
-        let patient = words(&task_manager["containers"][0]["args"]).iter().any(|word| word.ends_with("expiration-percent=100"));
-        assert!(patient && !words(&flink["args"]).iter().any(|word| word.contains("expiration")), "only a JobManager must step down");
+        let patient =
+            words(&task_manager["containers"][0]["args"]).iter().any(|word| word.ends_with("expiration-percent=100"));
+        assert!(
+            patient && !words(&flink["args"]).iter().any(|word| word.contains("expiration")),
+            "only a JobManager must step down"
+        );
         let kinds: Vec<&str> = objects.created.iter().filter_map(|object| object["kind"].as_str()).collect();
         assert_eq!(kinds, ["ConfigMap", "EndpointSlice"], "there is no Lease");
         assert!(objects.peers.is_null());
@@ -171,12 +188,22 @@ mod tests {
         for deployment in [&objects.job_managers, &objects.task_managers] {
             let pod = &deployment["spec"]["template"]["spec"];
             let gateway = &pod["initContainers"][0];
-            assert!(words(&gateway["args"]).windows(2).any(|pair| pair == ["--zookeeper-tls", "/etc/flinkha/zookeeper"]));
-            assert!(!words(&gateway["args"]).contains(&"--zookeeper-scheme"));
-            assert!(gateway["volumeMounts"].to_string().contains(TLS_VOLUME) && pod["volumes"].to_string().contains("zk-tls"));
-            let flink = pod["containers"].as_array().into_iter().flatten().find(|container| container["name"] == FLINK_CONTAINER);
             assert!(
-                gateway["env"].to_string().contains("\"zk-user\"") && !flink.is_some_and(|flink| flink.to_string().contains("zk-user"))
+                words(&gateway["args"]).windows(2).any(|pair| pair == ["--zookeeper-tls", "/etc/flinkha/zookeeper"])
+            );
+            assert!(!words(&gateway["args"]).contains(&"--zookeeper-scheme"));
+            assert!(
+                gateway["volumeMounts"].to_string().contains(TLS_VOLUME)
+                    && pod["volumes"].to_string().contains("zk-tls")
+            );
+            let flink = pod["containers"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|container| container["name"] == FLINK_CONTAINER);
+            assert!(
+                gateway["env"].to_string().contains("\"zk-user\"")
+                    && !flink.is_some_and(|flink| flink.to_string().contains("zk-user"))
             );
         }
     }

@@ -1,4 +1,5 @@
-//! Carries out, between the stamping and the grant, what [`crate::ha_data::handover`] decides about what another version stored.
+//! Carries out, between the stamping and the grant, what [`crate::ha_data::handover`] decides about what another
+//! version stored.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,9 +28,15 @@ const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(6);
 /// A refusal that cannot be written for so long is written with the next.
 const TELLING: Duration = Duration::from_secs(2);
 
-/// Makes what is stored this version's own, and returns the cluster ConfigMap as it is then. `None` when nobody is to lead, because the run has
-/// ended, or when it failed: the Lease is given back then.
-pub async fn take_over_before_grant(ledger: &Ledger, storage: Option<&Storage>, run: &Run, term: &Term, cluster: Value) -> Option<Value> {
+/// Makes what is stored this version's own, and returns the cluster ConfigMap as it is then. `None` when nobody is to
+/// lead, because the run has ended, or when it failed: the Lease is given back then.
+pub async fn take_over_before_grant(
+    ledger: &Ledger,
+    storage: Option<&Storage>,
+    run: &Run,
+    term: &Term,
+    cluster: Value,
+) -> Option<Value> {
     match timeout(TAKE_OVER_TIMEOUT, take_over(ledger, storage, run, term, cluster)).await {
         Ok(Ok(cluster)) => Some(cluster),
         Ok(Err(error)) => {
@@ -38,7 +45,10 @@ pub async fn take_over_before_grant(ledger: &Ledger, storage: Option<&Storage>, 
             None
         }
         Err(_) => {
-            tracing::warn!(job = run.job_id, "not leading the application: the storage directory or the API server does not answer");
+            tracing::warn!(
+                job = run.job_id,
+                "not leading the application: the storage directory or the API server does not answer"
+            );
             None
         }
     }
@@ -52,7 +62,13 @@ pub async fn tell(ledger: &Ledger, error: &anyhow::Error) {
     }
 }
 
-async fn take_over(ledger: &Ledger, storage: Option<&Storage>, run: &Run, term: &Term, cluster: Value) -> anyhow::Result<Value> {
+async fn take_over(
+    ledger: &Ledger,
+    storage: Option<&Storage>,
+    run: &Run,
+    term: &Term,
+    cluster: Value,
+) -> anyhow::Result<Value> {
     let Records { progress, jobs, entries } = records(ledger, storage).await?;
     let stored = Stored::in_config_map(&cluster)?;
     match judge(run, &stored, &progress, &jobs, &entries) {
@@ -69,7 +85,10 @@ async fn take_over(ledger: &Ledger, storage: Option<&Storage>, run: &Run, term: 
             if let Some(storage) = storage
                 && let Err(error) = final_cleanup::collect(ledger, storage, run, term, outcome).await
             {
-                tracing::warn!(error = format!("{error:#}"), "failed to collect what is left of the application; trying again");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "failed to collect what is left of the application; trying again"
+                );
             }
             bail!("the job has ended; its JobManagers are about to go")
         }
@@ -145,8 +164,8 @@ pub async fn refuse_foreign(ledger: &Ledger, term: &Term, jobs: BTreeSet<String>
     Ok(error)
 }
 
-/// All that comes before what is stored is made this version's own: what the ledger says from now on, tombstones of former runs, results that are in
-/// the way.
+/// All that comes before what is stored is made this version's own: what the ledger says from now on, tombstones of
+/// former runs, results that are in the way.
 ///
 /// # Errors
 /// When a request fails. It is safe to try again.
@@ -193,7 +212,9 @@ async fn last_checkpoint(ledger: &Ledger, storage: Option<&Storage>, job: &str) 
     let found = ledger.config_maps().get_opt(&name).await.context("failed to read the job's ConfigMap")?;
     let data = found.and_then(|found| found.data).unwrap_or_default();
     // The number in the key has a fixed width.
-    let Some((_, pointer)) = data.iter().filter(|(key, _)| ha_data::is_checkpoint(key)).max_by_key(|(key, _)| (*key).clone()) else {
+    let Some((_, pointer)) =
+        data.iter().filter(|(key, _)| ha_data::is_checkpoint(key)).max_by_key(|(key, _)| (*key).clone())
+    else {
         return Ok(None);
     };
     let checkpoint = match pointer::file(pointer) {
@@ -209,7 +230,9 @@ async fn last_checkpoint(ledger: &Ledger, storage: Option<&Storage>, job: &str) 
 /// When the storage does not answer.
 pub async fn directory_of(storage: Option<&Storage>, uri: &str) -> anyhow::Result<Option<String>> {
     match storage {
-        Some(storage) => storage.location_of_checkpoint(pointer::name(uri)).await.context("failed to read a checkpoint's metadata"),
+        Some(storage) => {
+            storage.location_of_checkpoint(pointer::name(uri)).await.context("failed to read a checkpoint's metadata")
+        }
         None => Ok(None),
     }
 }

@@ -40,7 +40,10 @@ impl JobMonitor {
             {
                 match self.tell(term, seen).await {
                     Ok(()) => told.clone_from(&now),
-                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to say in the ledger how the application gets on"),
+                    Err(error) => tracing::warn!(
+                        error = format!("{error:#}"),
+                        "failed to say in the ledger how the application gets on"
+                    ),
                 }
             }
             last = now;
@@ -77,10 +80,12 @@ impl JobMonitor {
                 let state = job["state"].as_str()?.to_owned();
                 let vertices = job["vertices"].as_array()?;
                 let is_up = |vertex: &Value| matches!(vertex["status"].as_str(), Some("RUNNING" | "FINISHED"));
-                let all_run = state == "FINISHED" || (state == "RUNNING" && !vertices.is_empty() && vertices.iter().all(is_up));
+                let all_run =
+                    state == "FINISHED" || (state == "RUNNING" && !vertices.is_empty() && vertices.iter().all(is_up));
                 Some(Look { state, all_run, error: None })
             }
-            // No job: its main method has not come to it, or has failed. From Flink 2.3 on that does not end the process.
+            // No job: its main method has not come to it, or has failed. From Flink 2.3 on that does not end the
+            // process.
             Err(_) => {
                 let told = self.rest.get(&format!("/applications/{}/exceptions", self.run.job_id)).await.ok()?;
                 let last = told["exceptionHistory"]["entries"].as_array()?.last()?["stacktrace"].as_str()?.to_owned();

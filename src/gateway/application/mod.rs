@@ -1,4 +1,5 @@
-//! What the gateway of an application does besides, with either provider: it follows the job, and takes the savepoints that it is asked for.
+//! What the gateway of an application does besides, with either provider: it follows the job, and takes the savepoints
+//! that it is asked for.
 
 pub mod fetch;
 pub mod handover;
@@ -20,10 +21,19 @@ pub struct Application {
 }
 
 impl Application {
-    pub fn new(ledger: &Ledger, storage: Option<&Storage>, rest: &Rest, run: &Run, configuration: FlinkConfiguration) -> Self {
+    pub fn new(
+        ledger: &Ledger,
+        storage: Option<&Storage>,
+        rest: &Rest,
+        run: &Run,
+        configuration: FlinkConfiguration,
+    ) -> Self {
         let (ledger, rest, run) = (ledger.clone(), rest.clone(), run.clone());
         let job_monitor = JobMonitor { ledger: ledger.clone(), rest: rest.clone(), run: run.clone() };
-        Self { job_monitor, savepoint_taker: SavepointTaker { ledger, storage: storage.cloned(), rest, run, configuration } }
+        Self {
+            job_monitor,
+            savepoint_taker: SavepointTaker { ledger, storage: storage.cloned(), rest, run, configuration },
+        }
     }
 
     /// Runs until the process ends.

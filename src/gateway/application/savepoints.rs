@@ -1,7 +1,9 @@
-//! Takes the savepoints that the operator asks the leader for, by an annotation on the Lease, and answers in the ledger.
+//! Takes the savepoints that the operator asks the leader for, by an annotation on the Lease, and answers in the
+//! ledger.
 //!
-//! A request survives its leader: each attempt writes into a directory of its own, so that a savepoint that was complete when a leader died is found
-//! by the next. A job that is stopped with a savepoint gets its tombstone only after the answer: see [`super::shared::Shared::is_being_stopped`].
+//! A request survives its leader: each attempt writes into a directory of its own, so that a savepoint that was
+//! complete when a leader died is found by the next. A job that is stopped with a savepoint gets its tombstone only
+//! after the answer: see [`super::shared::Shared::is_being_stopped`].
 
 use std::time::Duration;
 
@@ -46,7 +48,11 @@ impl SavepointTaker {
             let request = requests.borrow_and_update().clone().filter(|request| request.job == self.run.job_id);
             if let Some(request) = request {
                 while let Err(error) = self.answer(term, &request).await {
-                    tracing::warn!(error = format!("{error:#}"), request.id, "failed to take the savepoint; trying again");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        request.id,
+                        "failed to take the savepoint; trying again"
+                    );
                     sleep(RETRY_INTERVAL).await;
                 }
                 self.ledger.shared.savepoint_answered(&request.id);
@@ -60,11 +66,13 @@ impl SavepointTaker {
     /// # Errors
     /// When nothing is known of the savepoint: it is to be tried again.
     async fn answer(&self, term: &Term, request: &Request) -> anyhow::Result<()> {
-        let before = self.ledger.progress().await?.savepoint.filter(|answer| answer.id == request.id).unwrap_or_default();
+        let before =
+            self.ledger.progress().await?.savepoint.filter(|answer| answer.id == request.id).unwrap_or_default();
         if before.path.is_some() || before.error.is_some() {
             return Ok(());
         }
-        let (directory, by) = (|attempt: u64| format!("{}/{attempt}", request.directory), format!("{}.{}", term.pod_uid, term.jvm));
+        let (directory, by) =
+            (|attempt: u64| format!("{}/{attempt}", request.directory), format!("{}.{}", term.pod_uid, term.jvm));
         if request.stop && before.by == by {
             self.await_end().await?;
         }
@@ -88,8 +96,9 @@ impl SavepointTaker {
         self.ledger.change_progress(term, |progress| progress.savepoint = Some(answer.clone())).await
     }
 
-    /// This JVM was told to stop the job, by a gateway that has died since or whose question failed. Told twice, Flink may drop the savepoint that it is
-    /// at, and end all the same. Returns when the job has ended, or when Flink has not been at a savepoint for a while.
+    /// This JVM was told to stop the job, by a gateway that has died since or whose question failed. Told twice, Flink
+    /// may drop the savepoint that it is at, and end all the same. Returns when the job has ended, or when Flink has
+    /// not been at a savepoint for a while.
     async fn await_end(&self) -> anyhow::Result<()> {
         let mut idle = Instant::now();
         while idle.elapsed() < JOB_END_TIMEOUT && !self.has_ended().await? {
@@ -108,7 +117,12 @@ impl SavepointTaker {
         let triggered = if request.stop {
             self.rest.post(&format!("/jobs/{job}/stop"), &json!({ "targetDirectory": directory, "drain": false })).await
         } else {
-            self.rest.post(&format!("/jobs/{job}/savepoints"), &json!({ "target-directory": directory, "cancel-job": false })).await
+            self.rest
+                .post(
+                    &format!("/jobs/{job}/savepoints"),
+                    &json!({ "target-directory": directory, "cancel-job": false }),
+                )
+                .await
         };
         let trigger = triggered.context("Flink does not take the request")?;
         let trigger = trigger["request-id"].as_str().context("Flink does not tell the request's id")?.to_owned();

@@ -43,8 +43,8 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 const ENDING_JOBS_TIMEOUT: Duration = Duration::from_secs(30);
 const ENDING_JOBS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A planned switchover waits until the leader has led for so long: a Flink that loses its leadership while it recovers jobs ends its process
-/// ("Could not suspend the job manager", seen with 2.3.0).
+/// A planned switchover waits until the leader has led for so long: a Flink that loses its leadership while it recovers
+/// jobs ends its process ("Could not suspend the job manager", seen with 2.3.0).
 const LEAST_TENURE: Duration = Duration::from_secs(3);
 
 /// Everything the election's actions need.
@@ -109,7 +109,11 @@ impl Driver {
 
     fn step(&mut self, event: Event) {
         match &event {
-            Event::Tick | Event::JvmHeard { .. } | Event::LeaseSeen { .. } | Event::LeaseRead { .. } | Event::LeaseWritten { .. } => {
+            Event::Tick
+            | Event::JvmHeard { .. }
+            | Event::LeaseSeen { .. }
+            | Event::LeaseRead { .. }
+            | Event::LeaseWritten { .. } => {
                 tracing::trace!(?event);
             }
             _ => tracing::debug!(?event),
@@ -126,7 +130,10 @@ impl Driver {
             }
             _ => {}
         }
-        if matches!(event, Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }) {
+        if matches!(
+            event,
+            Event::LeaseRead { outcome: Read::Failed, .. } | Event::LeaseWritten { outcome: Write::Unknown, .. }
+        ) {
             self.renew_client();
         }
         if let (Event::JvmDied { jvm }, LockView::Leader { term, .. }) = (&event, &*self.shown.borrow())
@@ -176,7 +183,8 @@ impl Driver {
                     self.look = Some(tokio::spawn(async move { stamper.look().await }));
                 }
                 let takes = acquired && !record.holder.is_empty();
-                let doubt = (takes && self.refused.load(Ordering::Relaxed)).then(|| (self.stamper.clone(), self.ledger.clone()));
+                let doubt = (takes && self.refused.load(Ordering::Relaxed))
+                    .then(|| (self.stamper.clone(), self.ledger.clone()));
                 let refused = Arc::clone(&self.refused);
                 tokio::spawn(async move {
                     // A Lease that is taken only to be given back would make terms climb.
@@ -194,13 +202,17 @@ impl Driver {
             Action::Stamp { term, keep_holder } => {
                 shared.store(None);
                 shared.snapshots.forget_all();
-                let (stamper, patience, storage) = (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
+                let (stamper, patience, storage) =
+                    (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
                 let look = self.look.take();
                 let (ledger, run, refused) = (self.ledger.clone(), self.run.clone(), Arc::clone(&self.refused));
-                let holder = if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
+                let holder =
+                    if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
                 tokio::spawn(async move {
                     let look = match look {
-                        Some(look) => tokio::time::timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok).flatten(),
+                        Some(look) => {
+                            tokio::time::timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok).flatten()
+                        }
                         None => None,
                     };
                     // Beside the stamping, so that it takes no time. Without an answer the job recorder reads it soon.
@@ -224,7 +236,11 @@ impl Driver {
             Action::FindJvm { jvm } => {
                 self.await_end_of(jvm);
                 tokio::spawn(async move {
-                    shared.tell(if process::is_alive(jvm).await { Event::JvmFound { jvm } } else { Event::JvmDied { jvm } });
+                    shared.tell(if process::is_alive(jvm).await {
+                        Event::JvmFound { jvm }
+                    } else {
+                        Event::JvmDied { jvm }
+                    });
                 });
             }
             Action::EndJvm { jvm, why } => {
@@ -264,7 +280,9 @@ impl Driver {
             Action::ProbeWrite => {
                 let ledgers = Api::namespaced(self.lease_client.clone(), &self.namespace);
                 let (ledger, limit) = (self.ledger_name.clone(), self.settings.retry_period);
-                tokio::spawn(async move { shared.tell(Event::Probed { written: probe_write(&ledgers, &ledger, limit).await }) });
+                tokio::spawn(async move {
+                    shared.tell(Event::Probed { written: probe_write(&ledgers, &ledger, limit).await })
+                });
             }
         }
     }
@@ -331,7 +349,10 @@ async fn is_refused(stamper: &Stamper, ledger: &Ledger) -> bool {
             true
         }
         Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "failed to look whether the HA data is still another's; looking again");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "failed to look whether the HA data is still another's; looking again"
+            );
             true
         }
     }
@@ -345,7 +366,13 @@ async fn note_refusal(ledger: &Ledger, refusal: &Refusal) {
 }
 
 /// What is done between the stamping and the grant. `None` when nobody is to lead.
-async fn prepare(ledger: &Ledger, storage: Option<&Storage>, run: Option<&Run>, term: &Term, cluster: Value) -> Option<Value> {
+async fn prepare(
+    ledger: &Ledger,
+    storage: Option<&Storage>,
+    run: Option<&Run>,
+    term: &Term,
+    cluster: Value,
+) -> Option<Value> {
     if let Some(storage) = storage {
         result_repair::mend_before_grant(storage, &result_repair::Stored::in_config_map(&cluster)).await;
     }
@@ -355,7 +382,8 @@ async fn prepare(ledger: &Ledger, storage: Option<&Storage>, run: Option<&Run>, 
     }
 }
 
-/// Waits while a job is just ending: its result is stored, and what it leaves is being cleaned up. A storage that cannot be read is not waited for.
+/// Waits while a job is just ending: its result is stored, and what it leaves is being cleaned up. A storage that
+/// cannot be read is not waited for.
 async fn await_jobs(storage: Option<Storage>) {
     let Some(storage) = storage else { return };
     let settled = async {
@@ -370,6 +398,7 @@ async fn await_jobs(storage: Option<Storage>) {
 
 /// Can this candidate write what the API server stores? Reads may be answered where writes are not.
 async fn probe_write(ledgers: &Api<ConfigMap>, name: &str, limit: Duration) -> bool {
-    let patch = Patch::Merge(json!({ "metadata": { "annotations": { PROBE_ANNOTATION: Timestamp::now().to_string() } } }));
+    let patch =
+        Patch::Merge(json!({ "metadata": { "annotations": { PROBE_ANNOTATION: Timestamp::now().to_string() } } }));
     matches!(tokio::time::timeout(limit, ledgers.patch(name, &PatchParams::default(), &patch)).await, Ok(Ok(_)))
 }

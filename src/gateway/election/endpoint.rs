@@ -28,8 +28,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Replaces the endpoints by this pod, trying again only while it leads in this term. Not fenced beyond that: an old address
-    /// costs a client an answer through a standby, never data.
+    /// Replaces the endpoints by this pod, trying again only while it leads in this term. Not fenced beyond that: an
+    /// old address costs a client an answer through a standby, never data.
     pub async fn publish(&self, shared: &Shared, term: &Term) {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
         let patch = json!({ "endpoints": [{
@@ -44,7 +44,11 @@ impl Publisher {
             match slices.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::warn!(error = brief(&error), slice = self.name, "failed to publish the leader's address; trying again")
+                    tracing::warn!(
+                        error = brief(&error),
+                        slice = self.name,
+                        "failed to publish the leader's address; trying again"
+                    )
                 }
             }
             tokio::time::sleep(RETRY_INTERVAL).await;

@@ -1,8 +1,8 @@
 //! Promises between gateways, on the wire: pod to pod, without the API server.
 //!
-//! `POST /peer` with a [`Question`] as JSON; the answer is a [`Reply`]. Both are authenticated by HMAC-SHA-256 under the key of the cluster's
-//! Secret (header `flinkha-mac`); a reply's covers its question too. Each question names the pod that it is for, since addresses of pods
-//! are used again. What they mean is decided in [`crate::lease::elector`].
+//! `POST /peer` with a [`Question`] as JSON; the answer is a [`Reply`]. Both are authenticated by HMAC-SHA-256 under
+//! the key of the cluster's Secret (header `flinkha-mac`); a reply's covers its question too. Each question names the
+//! pod that it is for, since addresses of pods are used again. What they mean is decided in [`crate::lease::elector`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -44,7 +44,8 @@ const MAC_DIGITS: usize = 64;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Question {
-    /// Do not take the Lease of this term for so long. `asked`: rises within a term, so that nobody can ask again what was asked once.
+    /// Do not take the Lease of this term for so long. `asked`: rises within a term, so that nobody can ask again what
+    /// was asked once.
     Promise { cluster: String, to: String, term: String, millis: u64, asked: u64 },
     /// List me as a member.
     Join { cluster: String, member: Member },
@@ -95,14 +96,29 @@ impl Peers {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(PING_TIMEOUT));
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { shared, cluster, pod_uid, key, client, open: Mutex::default(), next: AtomicU64::new(1), last: Mutex::new(None) }
+        Self {
+            shared,
+            cluster,
+            pod_uid,
+            key,
+            client,
+            open: Mutex::default(),
+            next: AtomicU64::new(1),
+            last: Mutex::new(None),
+        }
     }
 
     /// Asks one member and tells the election what it answered; silence is not told.
     pub async fn ask(&self, term: Term, duration: Duration, member: Member) {
         let asked = self.shared.clock.now();
         let (cluster, to) = (self.cluster.clone(), member.pod_uid.clone());
-        let question = Question::Promise { cluster, to, term: term.to_string(), millis: duration.as_millis() as u64, asked: asked.0 };
+        let question = Question::Promise {
+            cluster,
+            to,
+            term: term.to_string(),
+            millis: duration.as_millis() as u64,
+            asked: asked.0,
+        };
         let pod_uid = member.pod_uid;
         match self.send(&member.address, &question).await {
             Ok(Reply::Promise(Answer::Refused)) => self.shared.tell(Event::PeerRefused { term }),
@@ -145,7 +161,9 @@ impl Peers {
     async fn send(&self, address: &str, question: &Question) -> Result<Reply, PeerError> {
         let key = self.key().await?;
         let body = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
-        let request = Request::post(format!("http://{address}/peer")).header(MAC, mac(&key, &[&body])).body(Full::new(body.clone()))?;
+        let request = Request::post(format!("http://{address}/peer"))
+            .header(MAC, mac(&key, &[&body]))
+            .body(Full::new(body.clone()))?;
         let exchange = async {
             let (parts, reply) = self.client.request(request).await?.into_parts();
             let reply = Limited::new(reply, LIMIT).collect().await.map_err(|_| PeerError::NotAuthentic)?.to_bytes();
@@ -163,7 +181,9 @@ impl Peers {
 
     async fn reply(&self, question: Question) -> Result<Reply, StatusCode> {
         match question {
-            Question::Join { cluster, member } if cluster == self.cluster && member.address.parse::<SocketAddr>().is_ok() => {
+            Question::Join { cluster, member }
+                if cluster == self.cluster && member.address.parse::<SocketAddr>().is_ok() =>
+            {
                 self.shared.tell(Event::PeerJoined { member });
                 Ok(Reply::Joined)
             }
@@ -195,7 +215,10 @@ impl Peers {
 }
 
 /// Handler of `POST /peer`. What carries no code of the right form is refused unread.
-pub async fn handle(State(peers): State<Arc<Peers>>, question: Asked) -> Result<([(&'static str, String); 1], Bytes), StatusCode> {
+pub async fn handle(
+    State(peers): State<Arc<Peers>>,
+    question: Asked,
+) -> Result<([(&'static str, String); 1], Bytes), StatusCode> {
     let (parts, body) = question.into_parts();
     if parts.headers.get(MAC).is_none_or(|sent| sent.len() != MAC_DIGITS) {
         return Err(StatusCode::UNAUTHORIZED);
@@ -230,7 +253,10 @@ mod tests {
     #[test]
     fn a_reply_is_authentic_only_beside_its_question_and_under_the_same_key() {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"a");
-        let headers = HeaderMap::from_iter([(http::HeaderName::from_static(MAC), mac(&key, &[b"q", b"r"]).parse().expect("a header"))]);
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static(MAC),
+            mac(&key, &[b"q", b"r"]).parse().expect("a header"),
+        )]);
         assert!(is_authentic(&key, &headers, &[b"q", b"r"]));
         assert!(!is_authentic(&key, &headers, &[b"other", b"r"]));
         assert!(!is_authentic(&key, &headers, &[b"r"]));

@@ -1,10 +1,11 @@
 //! Stamping: before a JVM is shown the lock, every HA ConfigMap carries the token of its term.
 //!
-//! Once the cluster ConfigMap is stamped, no older term can register a job. All ConfigMaps of jobs are found by a quorum list that begins
-//! after that, *and* by the cluster ConfigMap's job keys; a registered job without a ConfigMap gets an empty one, so that one which an older
-//! term creates late conflicts. Before all that it is decided whether what is there is this cluster's own: another's is left as it is
-//! ([`crate::ha_data::foreign`]). Until then nobody leads, so what was there before is looked up while the Lease is being written, and
-//! stamped beside the cluster ConfigMap: the list then finds it stamped.
+//! Once the cluster ConfigMap is stamped, no older term can register a job. All ConfigMaps of jobs are found by a
+//! quorum list that begins after that, *and* by the cluster ConfigMap's job keys; a registered job without a ConfigMap
+//! gets an empty one, so that one which an older term creates late conflicts. Before all that it is decided whether
+//! what is there is this cluster's own: another's is left as it is ([`crate::ha_data::foreign`]). Until then nobody
+//! leads, so what was there before is looked up while the Lease is being written, and stamped beside the cluster
+//! ConfigMap: the list then finds it stamped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,7 +52,8 @@ pub struct Stamped {
     pub refusal: Option<Refusal>,
 }
 
-/// A lock that may be another Flink's is looked at so often, once a second: Flink renews it every five seconds by default.
+/// A lock that may be another Flink's is looked at so often, once a second: Flink renews it every five seconds by
+/// default.
 const LOOKS: usize = 7;
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -68,7 +70,8 @@ pub struct Look {
 pub enum Holder {
     /// A free one.
     Nobody,
-    /// That of the JVM that leads on. Its name, if it is known: somebody may have edited the lock while no gateway remembered it.
+    /// That of the JVM that leads on. Its name, if it is known: somebody may have edited the lock while no gateway
+    /// remembered it.
     Kept(Option<String>),
 }
 
@@ -96,7 +99,8 @@ impl Stamper {
         Ok(Look { cluster, jobs })
     }
 
-    /// Whether what is stored is still another's: asked before the Lease is taken again, so that terms do not climb meanwhile.
+    /// Whether what is stored is still another's: asked before the Lease is taken again, so that terms do not climb
+    /// meanwhile.
     ///
     /// # Errors
     /// When something cannot be read: then nothing is known.
@@ -122,7 +126,9 @@ impl Stamper {
                     Err(Stop::Foreign(refusal)) => return ended(Stamping::Failed, Some(refusal)),
                     // What had been looked up was old: not worth a pause.
                     Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 => continue,
-                    Err(Stop::Api(error)) => tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again"),
+                    Err(Stop::Api(error)) => {
+                        tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again")
+                    }
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
@@ -142,7 +148,8 @@ impl Stamper {
         }
         let look = self.examine(look, holder).await?;
         let known = look.jobs.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
-        let (cluster, ()) = tokio::try_join!(self.stamp_cluster(look.cluster, holder, term), self.stamp_jobs(known, term))?;
+        let (cluster, ()) =
+            tokio::try_join!(self.stamp_cluster(look.cluster, holder, term), self.stamp_jobs(known, term))?;
         let mut found: Vec<_> = self.jobs().await?.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
         for job in ha_data::stored_jobs(&cluster) {
             let name = names::job_config_map(&self.names.cluster_id, &job);
@@ -156,7 +163,8 @@ impl Stamper {
         Ok(cluster)
     }
 
-    /// What was read, if it is this cluster's own. Costs a request only where a mark is missing or somebody seems to renew the lock.
+    /// What was read, if it is this cluster's own. Costs a request only where a mark is missing or somebody seems to
+    /// renew the lock.
     async fn examine(&self, look: Look, holder: &Holder) -> Result<Look, Stop> {
         let found = HaData { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
         if !found.is_ours()
@@ -165,7 +173,9 @@ impl Stamper {
         {
             return Err(Stop::Foreign(refusal));
         }
-        let Some(cluster) = found.cluster.filter(|cluster| foreign::may_be_renewed_elsewhere(cluster, Timestamp::now())) else {
+        let Some(cluster) =
+            found.cluster.filter(|cluster| foreign::may_be_renewed_elsewhere(cluster, Timestamp::now()))
+        else {
             return Ok(look);
         };
         let is_kept = match holder {
@@ -183,7 +193,10 @@ impl Stamper {
     /// Does somebody renew the lock in the store? No gateway of ours does while none of their JVMs leads.
     async fn is_renewed(&self, cluster: &Value) -> Result<bool, Stop> {
         let name = self.names.cluster_config_map();
-        tracing::info!(name, "the leader lock was renewed in the store; watching whether another Flink goes on doing so");
+        tracing::info!(
+            name,
+            "the leader lock was renewed in the store; watching whether another Flink goes on doing so"
+        );
         for _ in 0..LOOKS {
             tokio::time::sleep(LOOK_PAUSE).await;
             let now = self.read(&name).await?;
@@ -203,14 +216,21 @@ impl Stamper {
     /// The ConfigMaps of jobs, by a quorum list.
     async fn jobs(&self) -> Result<BTreeMap<String, Value>, Stop> {
         let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
-        let named = self.api().list(&list).await?.into_iter().filter_map(|object| Some((object.metadata.name.clone()?, value(&object))));
+        let named = self
+            .api()
+            .list(&list)
+            .await?
+            .into_iter()
+            .filter_map(|object| Some((object.metadata.name.clone()?, value(&object))));
         Ok(named.filter(|(name, _)| names::job_of_config_map(&self.names.cluster_id, name).is_some()).collect())
     }
 
     /// `jobs`: name, what was read, and whether a missing one is created.
     async fn stamp_jobs(&self, jobs: Vec<(String, Option<Value>, bool)>, term: &Term) -> Result<(), Stop> {
         stream::iter(jobs.into_iter().map(Ok::<_, Stop>))
-            .try_for_each_concurrent(PARALLEL, |(name, read, create)| async move { self.stamp_job(&name, read, create, term).await })
+            .try_for_each_concurrent(PARALLEL, |(name, read, create)| async move {
+                self.stamp_job(&name, read, create, term).await
+            })
             .await
     }
 
@@ -236,8 +256,9 @@ impl Stamper {
         if let Some(lock) = lock {
             patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock);
         }
-        // The addresses of the former leader go at once. Flink's new leader would remove them one by one, but keeps those of jobs until
-        // they run again; till then a ResourceManager that reads one refuses its own JobMaster, which then pauses for 30 s.
+        // The addresses of the former leader go at once. Flink's new leader would remove them one by one, but keeps
+        // those of jobs until they run again; till then a ResourceManager that reads one refuses its own JobMaster,
+        // which then pauses for 30 s.
         if matches!(holder, Holder::Nobody) {
             ha_data::leader_keys(&read).for_each(|key| patch["data"][key] = Value::Null);
         }
@@ -251,12 +272,15 @@ impl Stamper {
                 Some(object) => object,
                 None => match self.read(name).await? {
                     Some(object) => object,
-                    None if create => match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
-                        Err(kube::Error::Api(status)) if status.code == 409 => continue,
-                        // A full quota must not keep everybody from leading: the empty one only keeps a late write of an older term out.
-                        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
-                        created => return created.map(|_| ()).map_err(Stop::Api),
-                    },
+                    None if create => {
+                        match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
+                            Err(kube::Error::Api(status)) if status.code == 409 => continue,
+                            // A full quota must not keep everybody from leading: the empty one only keeps a late write of
+                            // an older term out.
+                            Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
+                            created => return created.map(|_| ()).map_err(Stop::Api),
+                        }
+                    }
                     None => return Ok(()),
                 },
             };
@@ -285,7 +309,11 @@ impl Stamper {
 
     fn new_cluster(&self, term: &Term) -> Result<ConfigMap, Stop> {
         let mut cluster = self.new_object(&self.names.cluster_config_map(), term)?;
-        cluster.metadata.annotations.get_or_insert_default().insert(lock::LOCK_ANNOTATION.to_owned(), lock::free(Timestamp::now()));
+        cluster
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(lock::LOCK_ANNOTATION.to_owned(), lock::free(Timestamp::now()));
         Ok(cluster)
     }
 

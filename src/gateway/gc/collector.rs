@@ -1,8 +1,8 @@
-//! Garbage collection of terminal jobs, by the leading gateway: Flink cleans up its own pointers and files, then we write the
-//! tombstone and remove the last entry, the one in the result store that proves the end.
+//! Garbage collection of terminal jobs, by the leading gateway: Flink cleans up its own pointers and files, then we
+//! write the tombstone and remove the last entry, the one in the result store that proves the end.
 //!
-//! Order: decide from what was read in this term, write the tombstones, remove files that a dying leader left, remove the entries, confirm.
-//! A crash in between is finished by the next scan of this or the next leader.
+//! Order: decide from what was read in this term, write the tombstones, remove files that a dying leader left, remove
+//! the entries, confirm. A crash in between is finished by the next scan of this or the next leader.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ use crate::world::storage::Storage;
 /// Between scans when nothing happens. No request to the API server.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For how long after a job's end was noticed there are more scans, and the time between them: at first, when most jobs are gone, and later.
+/// For how long after a job's end was noticed there are more scans, and the time between them: at first, when most jobs
+/// are gone, and later.
 const JOB_END_WINDOW: Duration = Duration::from_secs(30);
 const EARLY_SCANS_WINDOW: Duration = Duration::from_secs(5);
 const EARLY_SCAN_INTERVAL: Duration = Duration::from_millis(250);
@@ -126,13 +127,20 @@ impl Collector {
             })
             .await?;
         let ids: Vec<&str> = found.iter().map(|entry| entry.id.as_str()).collect();
-        let removed = self.remove_left_over(storage, term, &ids, &inventory).await.context("failed to remove files that Flink left")?;
+        let removed = self
+            .remove_left_over(storage, term, &ids, &inventory)
+            .await
+            .context("failed to remove files that Flink left")?;
         self.remove_znodes(&ids, &inventory).await?;
         for entry in &found {
-            storage.remove(entry.store, &entry.id).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
+            storage
+                .remove(entry.store, &entry.id)
+                .await
+                .with_context(|| format!("failed to remove the result of {}", entry.id))?;
             tracing::info!(job = entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
         }
-        let is_over = |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.shared.is_asked_to_stop(&run.job_id);
+        let is_over =
+            |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.shared.is_asked_to_stop(&run.job_id);
         if self.run.as_ref().is_some_and(is_over) {
             storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
         }
@@ -153,22 +161,26 @@ impl Collector {
         ownership::confirm(&self.ledger, storage, term).await?;
         for id in &ids {
             match &self.ledger.pointers {
-                Pointers::ConfigMaps => {
-                    self.remove_config_map(id, term).await.with_context(|| format!("failed to remove the ConfigMap of run {id}"))?
-                }
+                Pointers::ConfigMaps => self
+                    .remove_config_map(id, term)
+                    .await
+                    .with_context(|| format!("failed to remove the ConfigMap of run {id}"))?,
                 Pointers::Znodes(znodes) => znodes.remove_run(id).await?,
             }
         }
         let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
         let gone: Vec<&str> = ids.into_iter().filter(|id| !inventory.may_live(id)).collect();
-        let removed = self.remove_left_over(storage, term, &gone, &inventory).await.context("failed to remove files of a former run")?;
+        let removed = self
+            .remove_left_over(storage, term, &gone, &inventory)
+            .await
+            .context("failed to remove files of a former run")?;
         tracing::info!(runs = ?gone, "nothing is left of the HA data of former runs");
         let now = Timestamp::now().to_string();
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await
     }
 
-    /// Confirms what a former leader has finished without living to say so: the result of a job goes last, so that without one nothing else is left. Removes
-    /// nothing.
+    /// Confirms what a former leader has finished without living to say so: the result of a job goes last, so that
+    /// without one nothing else is left. Removes nothing.
     async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
         let open = jobs.iter().filter(|job| job.has_ended() && job.state != SUPERSEDED && job.collected.is_none());
@@ -178,7 +190,8 @@ impl Collector {
         }
         let entries = storage.entries().await.context("failed to read the result stores")?;
         let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
-        let finished = open.into_iter().filter(|id| !inventory.may_live(id) && !entries.iter().any(|entry| entry.id == **id));
+        let finished =
+            open.into_iter().filter(|id| !inventory.may_live(id) && !entries.iter().any(|entry| entry.id == **id));
         let finished: BTreeMap<String, usize> = finished.map(|id| (id.to_owned(), 0)).collect();
         let now = Timestamp::now().to_string();
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &finished, &now)).await
@@ -188,13 +201,18 @@ impl Collector {
     async fn remove_config_map(&self, job: &str, term: &Term) -> anyhow::Result<()> {
         let name = names::job_config_map(&self.ledger.shared.names.cluster_id, job);
         let Some(found) = self.ledger.config_maps().get_opt(&name).await? else { return Ok(()) };
-        anyhow::ensure!(relation(&serde_json::to_value(&found)?, term).0 == Relation::Same, "another term has stamped it");
-        let preconditions = Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
+        anyhow::ensure!(
+            relation(&serde_json::to_value(&found)?, term).0 == Relation::Same,
+            "another term has stamped it"
+        );
+        let preconditions =
+            Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         self.ledger.config_maps().delete(&name, &parameters).await.map(drop).map_err(Into::into)
     }
 
-    /// Removes znodes that point to nothing of jobs that have just got their tombstone. The result is still there: a crash is finished by it.
+    /// Removes znodes that point to nothing of jobs that have just got their tombstone. The result is still there: a
+    /// crash is finished by it.
     async fn remove_znodes(&self, ended: &[&str], inventory: &Inventory) -> anyhow::Result<()> {
         let Pointers::Znodes(znodes) = &self.ledger.pointers else { return Ok(()) };
         let ids = inventory.remnants.iter().filter(|id| ended.contains(&id.as_str()));
@@ -234,8 +252,9 @@ impl Collector {
     }
 }
 
-/// Flink has cleaned up after a run that had ended when this JVM began to lead. It may be about to run the main method, and would run the job again if its
-/// result were gone. The next holder of the Lease collects, and has no JVM that leads.
+/// Flink has cleaned up after a run that had ended when this JVM began to lead. It may be about to run the main method,
+/// and would run the job again if its result were gone. The next holder of the Lease collects, and has no JVM that
+/// leads.
 fn end_leader(term: &Term) -> anyhow::Result<()> {
     tracing::info!(jvm = %term.jvm, "the application has ended and Flink has cleaned up: ending the JobManager, nobody leads any more");
     process::try_end(term.jvm).context("failed to end the JobManager's process")

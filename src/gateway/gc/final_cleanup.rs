@@ -1,7 +1,8 @@
-//! What is left of an application whose run is over, removed by whoever holds the Lease, or the leader's place in ZooKeeper, and without a JVM that leads: from the tombstone on none does.
+//! What is left of an application whose run is over, removed by whoever holds the Lease, or the leader's place in
+//! ZooKeeper, and without a JVM that leads: from the tombstone on none does.
 //!
-//! A JVM that began to lead as the run ended may have run the main method once more. Its job was refused, but the files of that try are there, and no
-//! pointer and no ledger names them.
+//! A JVM that began to lead as the run ended may have run the main method once more. Its job was refused, but the files
+//! of that try are there, and no pointer and no ledger names them.
 
 use anyhow::Context;
 use futures::TryStreamExt;
@@ -17,11 +18,18 @@ use crate::lease::term::Term;
 use crate::ledger::jobs;
 use crate::world::storage::Storage;
 
-/// Writes the tombstone, unless it stands, and removes everything of Flink's from the directory, if nothing in it is in use and it is ours alone.
+/// Writes the tombstone, unless it stands, and removes everything of Flink's from the directory, if nothing in it is in
+/// use and it is ours alone.
 ///
 /// # Errors
 /// When a request fails, or something is still in use. It is safe to try again.
-pub async fn collect(ledger: &Ledger, storage: &Storage, run: &Run, term: &Term, outcome: Option<Outcome>) -> anyhow::Result<()> {
+pub async fn collect(
+    ledger: &Ledger,
+    storage: &Storage,
+    run: &Run,
+    term: &Term,
+    outcome: Option<Outcome>,
+) -> anyhow::Result<()> {
     let now = || Timestamp::now().to_string();
     if let Some(outcome) = outcome {
         ledger

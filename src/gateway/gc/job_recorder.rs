@@ -14,8 +14,8 @@ use crate::ledger::jobs::{Begun, Size, note};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 
-/// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name, which is asked for again
-/// with the next look at the sizes.
+/// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name, which is
+/// asked for again with the next look at the sizes.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 const NAME_INTERVAL: Duration = Duration::from_millis(500);
 /// The sizes are looked at this often. Costs no request.
@@ -40,7 +40,10 @@ impl JobRecorder {
             if sizes.is_none() {
                 match self.note(term).await {
                     Ok((found, named)) => (sizes, nameless) = (Some(found), !named),
-                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to note the jobs in the ledger; trying again"),
+                    Err(error) => tracing::warn!(
+                        error = format!("{error:#}"),
+                        "failed to note the jobs in the ledger; trying again"
+                    ),
                 }
             }
             // In steps, and down by two at a time, so that a size that swings makes no news.
@@ -49,7 +52,9 @@ impl JobRecorder {
             {
                 match self.ledger.change_ha_data(term, |ha_data| ha_data.largest = Some(largest.clone())).await {
                     Ok(()) => told = Some(largest.per_cent() / 10),
-                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to note the size of the HA data"),
+                    Err(error) => {
+                        tracing::warn!(error = format!("{error:#}"), "failed to note the size of the HA data")
+                    }
                 }
             }
             tokio::select! {
@@ -68,7 +73,8 @@ impl JobRecorder {
 
     /// Notes the jobs that are stored; tells the size of each HA ConfigMap, and whether Flink told of all jobs.
     async fn note(&self, term: &Term) -> anyhow::Result<(BTreeMap<String, usize>, bool)> {
-        let inventory = self.ledger.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
+        let inventory =
+            self.ledger.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
         // Without the results nobody knows whether a job that is no longer stored has ended: then none is forgotten.
         let entries = match &self.storage {
             Some(storage) => storage.entries().await.ok(),

@@ -1,5 +1,5 @@
-//! The ledger as the leading gateway writes it: read, changed by a pure function, and written if nobody else has written meanwhile and no newer
-//! term has.
+//! The ledger as the leading gateway writes it: read, changed by a pure function, and written if nobody else has
+//! written meanwhile and no newer term has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// What is in use, by one quorum read of all HA ConfigMaps or znodes; `None` if the cluster's does not carry this term's stamp, or if our
-    /// JVM's latch is gone.
+    /// What is in use, by one quorum read of all HA ConfigMaps or znodes; `None` if the cluster's does not carry this
+    /// term's stamp, or if our JVM's latch is gone.
     pub async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
         if let Pointers::Znodes(znodes) = &self.pointers {
             return znodes.inventory().await;
@@ -54,7 +54,8 @@ impl Ledger {
         let found = self.config_maps().list(&list).await.context("failed to list the HA ConfigMaps")?;
         let values: Vec<Value> = found.items.iter().map(|one| json!(one)).collect();
         let name = names::cluster_config_map(id);
-        let stamped = values.iter().any(|one| one["metadata"]["name"] == name && relation(one, term).0 == Relation::Same);
+        let stamped =
+            values.iter().any(|one| one["metadata"]["name"] == name && relation(one, term).0 == Relation::Same);
         Ok(stamped.then(|| Inventory::of(id, &values)))
     }
 
@@ -116,7 +117,11 @@ impl Ledger {
                 "metadata": { "resourceVersion": version(&object), "annotations": { TERM_ANNOTATION: term.to_string() } },
                 "data": { key: text },
             });
-            match self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await {
+            match self
+                .config_maps()
+                .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error).context("failed to write the ledger"),
@@ -125,14 +130,19 @@ impl Ledger {
         anyhow::bail!("the ledger is written by others all the time")
     }
 
-    /// Changes what the ledger says of Flink's own election; returns what it says then. A change to nothing changes nothing.
+    /// Changes what the ledger says of Flink's own election; returns what it says then. A change to nothing changes
+    /// nothing.
     pub async fn note_election(&self, change: impl Fn(&Notes) -> Option<Notes>) -> anyhow::Result<Notes> {
         for _ in 0..TRIES {
             let read = self.object().await?;
             let before = Notes::of(&read.metadata);
             let Some(after) = change(&before).filter(|after| *after != before) else { return Ok(before) };
             let patch = after.to_patch(read.metadata.resource_version.as_deref().unwrap_or_default());
-            match self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await {
+            match self
+                .config_maps()
+                .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
                 Ok(_) => return Ok(after),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error).context("failed to write the ledger"),
@@ -156,11 +166,15 @@ impl Ledger {
     /// Says why the quorum is not reached, or that it is. No term is needed: without a quorum there is none.
     pub async fn note_quorum(&self, trouble: Option<&str>) -> anyhow::Result<()> {
         let patch = json!({ "metadata": { "annotations": { names::QUORUM_ANNOTATION: trouble } } });
-        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched = self
+            .config_maps()
+            .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
+            .await;
         patched.map(drop).context("failed to write the ledger")
     }
 
-    /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses may have none.
+    /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses
+    /// may have none.
     pub async fn note_refusal(&self, refusal: Option<&Refusal>) -> anyhow::Result<()> {
         let ledger = self.object().await?;
         if Refusal::of(&ledger.metadata).as_ref() == refusal {
@@ -171,7 +185,10 @@ impl Ledger {
             "resourceVersion": ledger.metadata.resource_version,
             "annotations": { names::REFUSAL_ANNOTATION: text },
         } });
-        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched = self
+            .config_maps()
+            .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
+            .await;
         patched.map(drop).context("failed to write the ledger")
     }
 
@@ -182,7 +199,9 @@ impl Ledger {
             for _ in 0..TRIES {
                 match ledger.note_refusal(None).await {
                     Ok(()) => return,
-                    Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to remove a refusal from the ledger"),
+                    Err(error) => {
+                        tracing::warn!(error = format!("{error:#}"), "failed to remove a refusal from the ledger")
+                    }
                 }
                 tokio::time::sleep(LIFT_INTERVAL).await;
             }

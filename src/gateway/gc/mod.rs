@@ -1,4 +1,5 @@
-//! The life of HA data as the leading gateway runs it: the ledger, garbage of ended jobs, orphans, and whose a directory is.
+//! The life of HA data as the leading gateway runs it: the ledger, garbage of ended jobs, orphans, and whose a
+//! directory is.
 
 pub mod collector;
 pub mod final_cleanup;

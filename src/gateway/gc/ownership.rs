@@ -1,5 +1,6 @@
-//! The mark by which a cluster signs its storage directory, and znode: carries out what [`crate::ha_data::marks`] decides. While somebody else may use the
-//! directory, nothing is removed: its owner may be stopped, and what looks like an orphan from here may be all that it has.
+//! The mark by which a cluster signs its storage directory, and znode: carries out what [`crate::ha_data::marks`]
+//! decides. While somebody else may use the directory, nothing is removed: its owner may be stopped, and what looks
+//! like an orphan from here may be all that it has.
 
 use std::time::{Duration, SystemTime};
 
@@ -37,7 +38,8 @@ pub struct Ownership {
     reported: Option<(u64, &'static str)>,
 }
 
-/// What a gateway remembers of its looks at the mark; in [`super::shared::Shared`], because whoever removes files looks at it before.
+/// What a gateway remembers of its looks at the mark; in [`super::shared::Shared`], because whoever removes files looks
+/// at it before.
 #[derive(Default)]
 pub struct State {
     us: Mark,
@@ -88,8 +90,7 @@ impl Ownership {
                 self.report(ledger, term, state, message, Some(&us), signs).await
             }
             Err(error) => {
-                let remedy =
-                    "look at its address and credentials (spec.flinkConfiguration, or the environment in spec.jobManager.podTemplate)";
+                let remedy = "look at its address and credentials (spec.flinkConfiguration, or the environment in spec.jobManager.podTemplate)";
                 let message = format!("{}; {remedy}", brief(&format!("{error:#}")));
                 self.report(ledger, term, "Unreachable", message, Some(&us), false).await
             }
@@ -156,7 +157,8 @@ pub async fn confirm(ledger: &Ledger, storage: &Storage, term: &Term) -> anyhow:
 }
 
 impl State {
-    /// Reads who we are and what the ledger says: once in a term, and again when the certificate may have been replaced.
+    /// Reads who we are and what the ledger says: once in a term, and again when the certificate may have been
+    /// replaced.
     async fn prepare(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
         if self.read.is_some_and(|(number, at)| number == term.number && at.elapsed() < CERTIFICATE_AGE) {
             return Ok(());
@@ -170,7 +172,8 @@ impl State {
         Ok(())
     }
 
-    /// Looks at our mark, at those of others too if `all`, or if that was long ago, and writes ours if it is to be written.
+    /// Looks at our mark, at those of others too if `all`, or if that was long ago, and writes ours if it is to be
+    /// written.
     async fn look(&mut self, ledger: &Ledger, storage: &Storage, all: bool) -> anyhow::Result<Standing> {
         let refresh = self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH);
         let mut records = self.records.clone();
@@ -194,7 +197,8 @@ impl State {
             self.others = others(ledger, storage, &self.us.owner).await?;
             self.refreshed = if refresh { Some(Instant::now()) } else { self.refreshed };
         }
-        let standing = if self.foreign_znode.is_some() { Standing::Shared(Sharing::Certificate) } else { looked.standing };
+        let standing =
+            if self.foreign_znode.is_some() { Standing::Shared(Sharing::Certificate) } else { looked.standing };
         Ok(standing.beside(&self.others))
     }
 
@@ -259,7 +263,8 @@ async fn others(ledger: &Ledger, storage: &Storage, owner: &str) -> anyhow::Resu
 /// What a storage says without the document that an object store appends: of that only its code.
 fn brief(error: &str) -> String {
     let (said, document) = error.split_once("<?xml").unwrap_or((error, ""));
-    let code = document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
+    let code =
+        document.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
     let said: String = said.chars().take(400).collect();
     format!("{}{code}", if code.is_empty() { said.trim_end() } else { said.as_str() })
 }
@@ -292,8 +297,9 @@ pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, Records)> {
     Ok((Mark { owner, certificates, ..Mark::default() }, records))
 }
 
-/// By the Kubernetes cluster's own certificate, which the same resource finds again after it was deleted; else by the Lease or the ledger. Other resources
-/// of that Kubernetes cluster have directories of their own. The ledger, which stays with retained data, goes before all of them.
+/// By the Kubernetes cluster's own certificate, which the same resource finds again after it was deleted; else by the
+/// Lease or the ledger. Other resources of that Kubernetes cluster have directories of their own. The ledger, which
+/// stays with retained data, goes before all of them.
 async fn chosen_owner(ledger: &Ledger, certificate: Option<&str>) -> anyhow::Result<String> {
     if let Some(certificate) = certificate {
         let digest = digest(&SHA256, certificate.as_bytes());

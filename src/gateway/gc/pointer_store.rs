@@ -1,4 +1,5 @@
-//! Where Flink's pointers to HA data are kept, and what is asked of that place: what is in use now, and the removal of what points to nothing.
+//! Where Flink's pointers to HA data are kept, and what is asked of that place: what is in use now, and the removal of
+//! what points to nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +26,8 @@ pub struct Znodes {
     pub paths: Paths,
     client: watch::Receiver<Option<Client>>,
     pub acls: Acls<'static>,
-    /// The latch node by which our JVM leads, or the gateway itself while none may. Every removal is a transaction that wants it to be there.
+    /// The latch node by which our JVM leads, or the gateway itself while none may. Every removal is a transaction that
+    /// wants it to be there.
     latch: Arc<Mutex<Option<String>>>,
 }
 
@@ -43,7 +45,8 @@ impl Znodes {
         prepared.with_context(|| format!("failed to make the znode {}", self.paths.cluster))
     }
 
-    /// Signs the cluster's znode, unless the mark stands. Returns its path when it was written in another Kubernetes cluster; it stays as it is then.
+    /// Signs the cluster's znode, unless the mark stands. Returns its path when it was written in another Kubernetes
+    /// cluster; it stays as it is then.
     ///
     /// # Errors
     /// When no server answers, or rights are missing.
@@ -110,7 +113,9 @@ impl Znodes {
     /// When our JVM does not lead any more, or something was written meanwhile. It is safe to try again.
     pub async fn remove_run(&self, job: &str) -> anyhow::Result<()> {
         let (client, latch) = (self.client()?, self.latch().context("another JobManager leads now")?);
-        latch::remove_run(&client, &self.paths, &latch, job).await.with_context(|| format!("failed to remove the znodes of {job}"))
+        latch::remove_run(&client, &self.paths, &latch, job)
+            .await
+            .with_context(|| format!("failed to remove the znodes of {job}"))
     }
 
     /// Removes the znodes of ended jobs that point to nothing.

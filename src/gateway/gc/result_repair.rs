@@ -16,7 +16,8 @@ const SETTLE_DELAY: Duration = Duration::from_millis(500);
 /// A storage that does not answer must not keep a leader from being elected.
 const STORAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Jobs and applications that are stored, as read in the term of the leader that is to be, or after the last one has died.
+/// Jobs and applications that are stored, as read in the term of the leader that is to be, or after the last one has
+/// died.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     pub jobs: BTreeSet<String>,
@@ -41,7 +42,11 @@ async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> 
     for repair in again.iter().filter(|repair| first.contains(repair)) {
         match repair {
             Mend::Remove { store, id } => {
-                tracing::warn!(id, ?store, "the last leader died while it wrote this result: removing it, the job resumes");
+                tracing::warn!(
+                    id,
+                    ?store,
+                    "the last leader died while it wrote this result: removing it, the job resumes"
+                );
                 storage.remove_dirty(*store, id).await?;
             }
             Mend::Write { application, of_job } => {

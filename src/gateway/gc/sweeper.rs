@@ -1,8 +1,8 @@
-//! The periodic sweep for files that crashes of Flink itself leave in the cluster's directory. What is an orphan is decided in
-//! [`crate::ha_data::sweep`].
+//! The periodic sweep for files that crashes of Flink itself leave in the cluster's directory. What is an orphan is
+//! decided in [`crate::ha_data::sweep`].
 //!
-//! Every candidate is judged twice: while the directory is listed, and again after it was listed, by pointers that were read after that. Memory is
-//! bounded whatever the directory holds.
+//! Every candidate is judged twice: while the directory is listed, and again after it was listed, by pointers that were
+//! read after that. Memory is bounded whatever the directory holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -111,7 +111,8 @@ impl Sweeper {
             && ownership::confirm(&self.ledger, storage, term).await.is_ok()
             && let Some((inventory, dirty, living)) = self.known(storage, term).await?
         {
-            let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
+            let known =
+                Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
             for (number, file) in candidates.into_iter().enumerate() {
                 if number > 0 && number % OFTEN == 0 {
                     ownership::confirm(&self.ledger, storage, term).await?;
@@ -137,8 +138,13 @@ impl Sweeper {
         Ok(Some(Orphans { removed, ..orphans }))
     }
 
-    /// What is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` when this term is over.
-    async fn known(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<(Inventory, BTreeSet<String>, Living)>> {
+    /// What is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` when this term
+    /// is over.
+    async fn known(
+        &self,
+        storage: &Storage,
+        term: &Term,
+    ) -> anyhow::Result<Option<(Inventory, BTreeSet<String>, Living)>> {
         let dirty = storage.entries().await?.into_iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
         let jobs = self.ledger.jobs().await?.into_iter();
         let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plans)).collect();
@@ -147,7 +153,13 @@ impl Sweeper {
 }
 
 /// Judges a file, and reads it where its content matters, if it may be `read` now.
-async fn judge(storage: &Storage, file: File, now: SystemTime, known: &Evidence<'_>, read: bool) -> anyhow::Result<Judged> {
+async fn judge(
+    storage: &Storage,
+    file: File,
+    now: SystemTime,
+    known: &Evidence<'_>,
+    read: bool,
+) -> anyhow::Result<Judged> {
     let mut verdict = verdict(&file.path, file.age(now), known);
     if verdict == Verdict::Orphan && Kind::of(&file.path) == Kind::Checkpoint && read {
         verdict = of_checkpoint(storage.job_of_checkpoint(&file.path).await?.as_deref(), known);

@@ -10,7 +10,8 @@ pub const STRANGER: &str = "only the Flink JVM of this pod writes HA ConfigMaps 
     ask the API server itself";
 
 /// Said to a process that cannot be seen at the moment.
-pub const UNSEEN: &str = "cannot tell which process asks, so it must not write HA ConfigMaps; the cause is in the gateway's log";
+pub const UNSEEN: &str =
+    "cannot tell which process asks, so it must not write HA ConfigMaps; the cause is in the gateway's log";
 
 /// The process behind a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,14 @@ mod tests {
     }
 
     fn writes() -> [Call; 6] {
-        [Call::WriteLock, Call::Replace(JOB.into()), Call::Create, Call::Delete(JOB.into()), Call::DeleteCollection, Call::PatchJob]
+        [
+            Call::WriteLock,
+            Call::Replace(JOB.into()),
+            Call::Create,
+            Call::Delete(JOB.into()),
+            Call::DeleteCollection,
+            Call::PatchJob,
+        ]
     }
 
     fn code(plan: &Plan) -> Option<u16> {
@@ -137,7 +145,10 @@ mod tests {
         }
         let ours = By::Jvm(JVM);
         assert!(matches!(decide(ours, Call::Replace(JOB.into()), &shown()[0]), Plan::Forward { .. }));
-        assert!(matches!(decide(ours, Call::WriteLock, &shown()[1]), Plan::Forward { on_success: OnSuccess::TookLock(_), .. }));
+        assert!(matches!(
+            decide(ours, Call::WriteLock, &shown()[1]),
+            Plan::Forward { on_success: OnSuccess::TookLock(_), .. }
+        ));
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! What somebody's hand does to the cluster ConfigMap of a leader is put right at once: a removed stamp, an edited lock, a deletion.
+//! What somebody's hand does to the cluster ConfigMap of a leader is put right at once: a removed stamp, an edited
+//! lock, a deletion.
 //!
-//! One watch of one object, and no request while nothing happens. Every repair is a compare-and-swap in the term that is held.
+//! One watch of one object, and no request while nothing happens. Every repair is a compare-and-swap in the term that
+//! is held.
 
 use std::sync::Arc;
 use std::time::Duration;

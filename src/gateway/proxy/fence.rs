@@ -1,5 +1,5 @@
-//! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was read, and what
-//! somebody else has deleted is put back.
+//! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was
+//! read, and what somebody else has deleted is put back.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -30,9 +30,16 @@ pub fn relation(object: &Value, term: &Term) -> (Relation, Option<Term>) {
     }
 }
 
-/// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first, and a lock that somebody has
-/// edited is put right, because the JVM would step down for it; a stamp that is not ours and not lower means that a newer term exists.
-pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
+/// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first, and a lock
+/// that somebody has edited is put right, because the JVM would step down for it; a stamp that is not ours and not
+/// lower means that a newer term exists.
+pub async fn checked(
+    proxy: &Proxy,
+    headers: &HeaderMap,
+    answer: Answer,
+    name: &str,
+    term: &Term,
+) -> Result<Answer, UpstreamError> {
     let path = proxy.shared.names.path(name);
     let mut answer = answer;
     for _ in 0..ATTEMPTS {
@@ -40,10 +47,15 @@ pub async fn checked(proxy: &Proxy, headers: &HeaderMap, answer: Answer, name: &
             && let Some(copy) = proxy.shared.snapshots.to_create(name, term)
         {
             tracing::warn!(name, "an HA ConfigMap has been deleted by somebody else; putting it back");
-            let created = proxy.upstream.call(Method::POST, &proxy.shared.names.collection(), &json_headers(headers), body(&copy)).await?;
+            let created = proxy
+                .upstream
+                .call(Method::POST, &proxy.shared.names.collection(), &json_headers(headers), body(&copy))
+                .await?;
             answer = match created.parts.status {
                 StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
-                StatusCode::CREATED => Answer { parts: with_status(created.parts, StatusCode::OK), bytes: created.bytes },
+                StatusCode::CREATED => {
+                    Answer { parts: with_status(created.parts, StatusCode::OK), bytes: created.bytes }
+                }
                 _ => return Ok(answer),
             };
         }

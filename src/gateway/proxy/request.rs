@@ -57,7 +57,11 @@ impl Names {
     /// Reads the meaning from method, path and query, and the header `Upgrade`.
     pub fn call(&self, method: &Method, path: &str, query: Option<&str>, upgrade: Option<&str>) -> Call {
         if upgrade.is_some_and(leaves_http) {
-            return if *method == Method::GET && is_watch(path, query) { Call::WebSocketWatch } else { Call::OtherProtocol };
+            return if *method == Method::GET && is_watch(path, query) {
+                Call::WebSocketWatch
+            } else {
+                Call::OtherProtocol
+            };
         }
         let Some(rest) = path.strip_prefix(&self.collection()) else { return Call::Other };
         let name = match rest {
@@ -113,7 +117,10 @@ mod tests {
         let call = |method: Method, path: &str| names.call(&method, path, None, None);
         assert_eq!(call(Method::GET, &format!("{base}/demo-cluster-config-map")), Call::ReadLock);
         assert_eq!(call(Method::PATCH, &format!("{base}/demo-cluster-config-map")), Call::WriteLock);
-        assert_eq!(call(Method::PUT, &format!("{base}/demo-cluster-config-map")), Call::Replace("demo-cluster-config-map".into()));
+        assert_eq!(
+            call(Method::PUT, &format!("{base}/demo-cluster-config-map")),
+            Call::Replace("demo-cluster-config-map".into())
+        );
         assert_eq!(call(Method::GET, &format!("{base}/{job}")), Call::ReadJob(job.into()));
         assert_eq!(call(Method::PATCH, &format!("{base}/{job}")), Call::PatchJob);
         assert_eq!(call(Method::DELETE, &format!("{base}/{job}")), Call::Delete(job.into()));

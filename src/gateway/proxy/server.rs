@@ -111,8 +111,11 @@ impl Proxy {
                 local(code, &body)
             }
             Plan::Pass => self.pass(&exchange).await,
-            Plan::Forward { body, on_success } => self.forward(&exchange, body, on_success).await.unwrap_or_else(|error| failed(&error)),
-            Plan::DeleteFenced { name, term } => match fence::delete(self, &exchange.parts.headers, &name, &term).await {
+            Plan::Forward { body, on_success } => {
+                self.forward(&exchange, body, on_success).await.unwrap_or_else(|error| failed(&error))
+            }
+            Plan::DeleteFenced { name, term } => match fence::delete(self, &exchange.parts.headers, &name, &term).await
+            {
                 Ok(answer) => whole(answer),
                 Err(error) => failed(&error),
             },
@@ -172,7 +175,12 @@ impl Proxy {
         }
     }
 
-    async fn forward(&self, exchange: &Exchange, body: Option<Value>, on_success: OnSuccess) -> Result<Response<Body>, UpstreamError> {
+    async fn forward(
+        &self,
+        exchange: &Exchange,
+        body: Option<Value>,
+        on_success: OnSuccess,
+    ) -> Result<Response<Body>, UpstreamError> {
         let parts = &exchange.parts;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let bytes = body.map_or_else(|| exchange.bytes.clone(), |body| body.to_string().into());

@@ -1,7 +1,8 @@
 //! The HA ConfigMaps as they were last stored in the term that is held: what somebody deletes by hand is put back.
 //!
-//! Putting back is a create, so it is fenced like one: a successor has created or stamped the ConfigMap of every registered job before it
-//! leads, and then a late create conflicts. What Flink deletes through the gateway is forgotten first.
+//! Putting back is a create, so it is fenced like one: a successor has created or stamped the ConfigMap of every
+//! registered job before it leads, and then a late create conflicts. What Flink deletes through the gateway is
+//! forgotten first.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -59,7 +60,8 @@ impl Snapshots {
     }
 }
 
-/// Flink's JVM ends when it sees its cluster ConfigMap deleted. Its gateway puts it back, before a successor makes a new one without jobs.
+/// Flink's JVM ends when it sees its cluster ConfigMap deleted. Its gateway puts it back, before a successor makes a
+/// new one without jobs.
 pub async fn put_back_cluster(shared: &Shared, config_maps: &Api<ConfigMap>, term: &Term) {
     let name = shared.names.cluster_config_map();
     let Some(copy) = shared.snapshots.to_create(&name, term) else { return };
@@ -69,7 +71,11 @@ pub async fn put_back_cluster(shared: &Shared, config_maps: &Api<ConfigMap>, ter
     let Ok(copy) = serde_json::from_value(copy) else { return };
     match config_maps.create(&PostParams::default(), &copy).await {
         Ok(_) => tracing::warn!(name, "the cluster ConfigMap had been deleted; it was put back"),
-        Err(error) => tracing::error!(name, error = brief(&error), "the cluster ConfigMap has been deleted, and could not be put back"),
+        Err(error) => tracing::error!(
+            name,
+            error = brief(&error),
+            "the cluster ConfigMap has been deleted, and could not be put back"
+        ),
     }
 }
 
@@ -82,7 +88,8 @@ mod tests {
 
     #[test]
     fn only_a_copy_of_the_term_that_is_held_is_put_back_and_without_what_the_api_server_adds() {
-        let term = |number| Term { number, pod_uid: "u".into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } };
+        let term =
+            |number| Term { number, pod_uid: "u".into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } };
         let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "counter": "7" }, "metadata": {
             "name": "job", "uid": "x", "resourceVersion": "5", "annotations": { TERM_ANNOTATION: term(3).to_string() } } });
         let snapshots = Snapshots::default();

@@ -81,8 +81,11 @@ mod tests {
 
     #[test]
     fn a_jvm_that_wants_to_lead_is_told_of_once_and_only_while_no_job_manager_is_known() {
-        let stranger =
-            |is_java| Owner::Stranger { process: Incarnation { pid: 7, started: 70 }, program: "org.example.Main".into(), is_java };
+        let stranger = |is_java| Owner::Stranger {
+            process: Incarnation { pid: 7, started: 70 },
+            program: "org.example.Main".into(),
+            is_java,
+        };
         let mut seen = Seen::default();
         assert!(!seen.refuses(&stranger(true), &Call::ReadLock), "whoever reads wants nothing");
         assert!(!seen.refuses(&stranger(false), &Call::WriteLock), "curl is no JobManager");

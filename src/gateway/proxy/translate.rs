@@ -1,7 +1,9 @@
-//! What is done with a request of the JVM: a pure function of the request, of what the JVM is shown, and of the stored lock.
+//! What is done with a request of the JVM: a pure function of the request, of what the JVM is shown, and of the stored
+//! lock.
 //!
-//! Invariant: nothing that writes an HA ConfigMap is forwarded except in a term that is held, and then only in a form that the API
-//! server itself refuses once a newer term has stamped the object (resourceVersion and stamp; `docs/protocol.md`).
+//! Invariant: nothing that writes an HA ConfigMap is forwarded except in a term that is held, and then only in a form
+//! that the API server itself refuses once a newer term has stamped the object (resourceVersion and stamp;
+//! `docs/protocol.md`).
 
 use std::collections::BTreeSet;
 
@@ -73,7 +75,8 @@ pub struct Facts<'a> {
     pub shown: &'a LockView,
     pub now: Time,
     pub wall_clock: Timestamp,
-    /// The cluster ConfigMap as last stored, if nothing has made it doubtful. May be of an earlier term: an answer can come late.
+    /// The cluster ConfigMap as last stored, if nothing has made it doubtful. May be of an earlier term: an answer can
+    /// come late.
     pub stored: Option<&'a Value>,
     /// Jobs with a tombstone in the ledger.
     pub ended: &'a BTreeSet<String>,
@@ -83,22 +86,32 @@ pub struct Facts<'a> {
 pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
     match asked.call {
         Call::Other => Plan::Pass,
-        // 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; a refusal would stall it for seconds.
+        // 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; a refusal would stall it for
+        // seconds.
         Call::WebSocketWatch => Plan::Answer { code: 200, body: json!({}), signal: Signal::Nothing },
-        Call::OtherProtocol => {
-            refuse(501, "NotImplemented", "of all that leaves HTTP only watches are answered; ask the API server itself")
-        }
+        Call::OtherProtocol => refuse(
+            501,
+            "NotImplemented",
+            "of all that leaves HTTP only watches are answered; ask the API server itself",
+        ),
         Call::Create if !is_ha_object(facts.names, asked.body) => Plan::Pass,
         Call::ReadLock | Call::ReadJob(_) if asked.by == By::Stranger => Plan::Pass,
         _ if asked.by == By::Stranger => refuse(403, "Forbidden", STRANGER),
-        Call::DeleteCollection => {
-            refuse(403, "Forbidden", "the gateway deletes HA ConfigMaps one by one; this Flink version is not supported")
+        Call::DeleteCollection => refuse(
+            403,
+            "Forbidden",
+            "the gateway deletes HA ConfigMaps one by one; this Flink version is not supported",
+        ),
+        Call::PatchJob => {
+            refuse(403, "Forbidden", "Flink does not patch the ConfigMap of a job; a patch could not be fenced")
         }
-        Call::PatchJob => refuse(403, "Forbidden", "Flink does not patch the ConfigMap of a job; a patch could not be fenced"),
         Call::ReadLock => read_lock(asked.by, facts),
         Call::WriteLock => write_lock(asked, facts),
         Call::ReadJob(name) => match leading_by(asked.by, facts) {
-            Ok(term) => Plan::Forward { body: None, on_success: OnSuccess::CheckStamp { name: name.clone(), term: term.clone() } },
+            Ok(term) => Plan::Forward {
+                body: None,
+                on_success: OnSuccess::CheckStamp { name: name.clone(), term: term.clone() },
+            },
             Err(NotLeading::Undecided) => undecided(),
             Err(NotLeading::Standby | NotLeading::Unseen) => Plan::Pass,
         },
@@ -122,7 +135,9 @@ fn read_lock(by: By, facts: &Facts) -> Plan {
         (Err(NotLeading::Undecided), _) | (Err(NotLeading::Unseen), None) => undecided(),
         // A free lock is shown to nobody who cannot take it.
         (Err(NotLeading::Unseen), _) if !matches!(facts.shown, LockView::Leader { .. }) => undecided(),
-        (Ok(_) | Err(NotLeading::Unseen), Some(stored)) => Plan::Answer { code: 200, body: stored.clone(), signal: Signal::Nothing },
+        (Ok(_) | Err(NotLeading::Unseen), Some(stored)) => {
+            Plan::Answer { code: 200, body: stored.clone(), signal: Signal::Nothing }
+        }
         (Ok(term), None) => {
             let on_success = OnSuccess::CheckStamp { name: facts.names.cluster_config_map(), term: term.clone() };
             Plan::Forward { body: None, on_success }
@@ -180,7 +195,9 @@ fn write(asked: &JvmRequest, facts: &Facts, term: &Term) -> Plan {
                     return refuse(409, "Conflict", "the cluster ConfigMap has to be read anew");
                 }
                 // 422: Flink's client tries others again.
-                let message = format!("job {job} has ended, and an ended job is never started again under its id; submit it as a new job");
+                let message = format!(
+                    "job {job} has ended, and an ended job is never started again under its id; submit it as a new job"
+                );
                 return refuse(422, "Invalid", &message);
             }
             Plan::Forward { body: None, on_success: if remember { OnSuccess::Remember } else { OnSuccess::Nothing } }
@@ -195,7 +212,8 @@ fn revived(body: &Value, facts: &Facts) -> Option<String> {
     if facts.ended.is_empty() {
         return None;
     }
-    // When nothing is known of what is stored, an ended job counts as new: the refusal makes Flink read anew, and then it is known.
+    // When nothing is known of what is stored, an ended job counts as new: the refusal makes Flink read anew, and then
+    // it is known.
     let before = stored_now(facts).map(ha_data::stored).unwrap_or_default();
     ha_data::stored(body).into_iter().find(|id| facts.ended.contains(id) && !before.contains(id))
 }
@@ -205,9 +223,15 @@ fn create(body: &Value, facts: &Facts, term: &Term) -> Plan {
     if body["metadata"]["name"] == facts.names.cluster_config_map().as_str() {
         return refuse(409, "AlreadyExists", "the gateway itself creates the cluster ConfigMap");
     }
-    let empty = |key: &str| body.get(key).is_none_or(|value| value.is_null() || value.as_object().is_some_and(|map| map.is_empty()));
+    let empty = |key: &str| {
+        body.get(key).is_none_or(|value| value.is_null() || value.as_object().is_some_and(|map| map.is_empty()))
+    };
     if !empty("data") || !empty("binaryData") {
-        return refuse(403, "Forbidden", "Flink creates the ConfigMap of a job empty; one with data could not be fenced");
+        return refuse(
+            403,
+            "Forbidden",
+            "Flink creates the ConfigMap of a job empty; one with data could not be fenced",
+        );
     }
     let mut stamped = body.clone();
     stamped["metadata"]["annotations"][TERM_ANNOTATION] = json!(term.to_string());
@@ -240,7 +264,11 @@ fn with_foreign_lock(facts: &Facts) -> Value {
 
 /// The gateway has just started and does not know yet; a wrong answer would make a leader step down.
 fn undecided() -> Plan {
-    Plan::Hold { code: 503, body: status(503, "ServiceUnavailable", "the gateway has not read the Lease yet"), signal: Signal::Nothing }
+    Plan::Hold {
+        code: 503,
+        body: status(503, "ServiceUnavailable", "the gateway has not read the Lease yet"),
+        signal: Signal::Nothing,
+    }
 }
 
 fn refuse(code: u16, reason: &str, message: &str) -> Plan {
@@ -272,7 +300,8 @@ mod tests {
     fn decide(call: Call, body: Value, shown: &LockView, stored: Option<&Value>) -> Plan {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let ended = BTreeSet::from(["over".to_owned()]);
-        let facts = Facts { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
+        let facts =
+            Facts { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
         plan(&JvmRequest { by: By::Jvm(term(1).jvm), call: &call, body: &body }, &facts)
     }
 
@@ -295,7 +324,8 @@ mod tests {
             Plan::Forward { body: None, on_success: OnSuccess::Nothing }
         ));
         assert_eq!(code(&decide(put(), object(JOB, &term(2)), &leader(3), None)), 409);
-        let without_stamp = decide(put(), json!({ "metadata": { "name": JOB, "resourceVersion": "5" } }), &leader(3), None);
+        let without_stamp =
+            decide(put(), json!({ "metadata": { "name": JOB, "resourceVersion": "5" } }), &leader(3), None);
         assert!(
             matches!(&without_stamp, Plan::Answer { code: 409, body, .. } if body["message"].as_str().is_some_and(|text| text.contains("1.20")))
         );
@@ -317,16 +347,20 @@ mod tests {
         assert_eq!(code(&put(with(&["executionPlan-over"]), &with(&[]))), 422);
         assert!(matches!(put(with(&["executionPlan-new"]), &with(&[])), Plan::Forward { .. }));
         // Whatever is stored goes on.
-        assert!(matches!(put(with(&["jobGraph-over", "jobGraph-new"]), &with(&["jobGraph-over"])), Plan::Forward { .. }));
+        assert!(matches!(
+            put(with(&["jobGraph-over", "jobGraph-new"]), &with(&["jobGraph-over"])),
+            Plan::Forward { .. }
+        ));
     }
 
     #[test]
     fn nothing_is_written_without_a_valid_term() {
         let expired = LockView::Leader { term: term(3), until: Time(10) };
         for shown in [expired, LockView::Undecided] {
-            for call in [Call::Replace(JOB.into()), Call::Create, Call::Delete(JOB.into()), Call::ReadLock, Call::WriteLock] {
-                let patch =
-                    json!({ "metadata": { "name": JOB, "annotations": { lock::LOCK_ANNOTATION: "{\"holderIdentity\":\"jvm\"}" } } });
+            for call in
+                [Call::Replace(JOB.into()), Call::Create, Call::Delete(JOB.into()), Call::ReadLock, Call::WriteLock]
+            {
+                let patch = json!({ "metadata": { "name": JOB, "annotations": { lock::LOCK_ANNOTATION: "{\"holderIdentity\":\"jvm\"}" } } });
                 let held = decide(call, patch, &shown, None);
                 assert!(matches!(held, Plan::Hold { code: 503, signal: Signal::Nothing, .. }), "{held:?}");
             }
@@ -340,7 +374,9 @@ mod tests {
 
     #[test]
     fn a_created_config_map_of_a_job_is_empty_and_stamped() {
-        let Plan::Forward { body: Some(body), .. } = decide(Call::Create, json!({ "metadata": { "name": JOB } }), &leader(3), None) else {
+        let Plan::Forward { body: Some(body), .. } =
+            decide(Call::Create, json!({ "metadata": { "name": JOB } }), &leader(3), None)
+        else {
             panic!("not forwarded")
         };
         assert_eq!(stamp(&body), Some(Ok(term(3))));
@@ -362,7 +398,10 @@ mod tests {
         assert_eq!(code(&decide(Call::WriteLock, patch("jvm"), &leader(3), Some(&stored))), 200);
         let resigned = decide(Call::WriteLock, patch(""), &leader(3), Some(&stored));
         assert!(matches!(resigned, Plan::Answer { signal: Signal::Resigned, .. }));
-        assert_eq!(code(&decide(Call::WriteLock, patch("jvm"), &LockView::Standby { acknowledged: true }, Some(&stored))), 409);
+        assert_eq!(
+            code(&decide(Call::WriteLock, patch("jvm"), &LockView::Standby { acknowledged: true }, Some(&stored))),
+            409
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The API server as the JVM's requests reach it: with the JVM's own credentials, without retries and without interpretation.
+//! The API server as the JVM's requests reach it: with the JVM's own credentials, without retries and without
+//! interpretation.
 
 use std::time::Duration;
 
@@ -59,7 +60,13 @@ impl Upstream {
     }
 
     /// Sends a request; returns as soon as the answer begins.
-    pub async fn send(&self, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Incoming>, UpstreamError> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         let uri: Uri = format!("{}{path}", self.base).parse().map_err(http::Error::from)?;
         let mut request = Request::builder().method(method).uri(uri).body(Full::new(body))?;
         *request.headers_mut() = end_to_end(headers);
@@ -69,9 +76,15 @@ impl Upstream {
         }
     }
 
-    /// Sends a request and reads the answer to its end. It is not compressed, as the API server would answer with more than 128 KiB: the gateway
-    /// itself has to read it.
-    pub async fn call(&self, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Answer, UpstreamError> {
+    /// Sends a request and reads the answer to its end. It is not compressed, as the API server would answer with more
+    /// than 128 KiB: the gateway itself has to read it.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, UpstreamError> {
         let mut headers = headers.clone();
         headers.remove(ACCEPT_ENCODING);
         let (parts, body) = self.send(method, path, &headers, body).await?.into_parts();

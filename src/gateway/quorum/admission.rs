@@ -1,6 +1,6 @@
-//! Lets a JVM of an application in to the quorum, once what is stored is its version's own: from then on Flink elects by itself, and runs whatever plan it
-//! finds. What is to be done before is done by one gateway alone, which holds the place of the leader meanwhile. When the run has ended, that
-//! gateway keeps the place, and nobody leads any more.
+//! Lets a JVM of an application in to the quorum, once what is stored is its version's own: from then on Flink elects
+//! by itself, and runs whatever plan it finds. What is to be done before is done by one gateway alone, which holds the
+//! place of the leader meanwhile. When the run has ended, that gateway keeps the place, and nobody leads any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,11 @@ impl Admission {
                 Ok(Ok(Step::Again)) => {}
                 Ok(Ok(Step::Over)) => sleep(POLL_INTERVAL * 10).await,
                 Ok(Err(error)) => {
-                    tracing::warn!(error = format!("{error:#}"), job = self.run.job_id, "the JobManager is not let in; trying again");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        job = self.run.job_id,
+                        "the JobManager is not let in; trying again"
+                    );
                     if self.nobody_else_stands().await {
                         handover::tell(&self.ledger, &error).await;
                     }
@@ -69,7 +73,10 @@ impl Admission {
                     sleep(POLL_INTERVAL * 5).await;
                 }
                 Err(_) => {
-                    tracing::warn!(job = self.run.job_id, "the JobManager is not let in: storage, quorum or API server do not answer");
+                    tracing::warn!(
+                        job = self.run.job_id,
+                        "the JobManager is not let in: storage, quorum or API server do not answer"
+                    );
                     self.give_up().await;
                 }
             }
@@ -93,7 +100,9 @@ impl Admission {
             anyhow::bail!(later(&self.run, begun));
         }
         self.stands = true;
-        let place = latch::stand(&client, &self.znodes.paths, self.znodes.acls).await.context("failed to take the place of the leader")?;
+        let place = latch::stand(&client, &self.znodes.paths, self.znodes.acls)
+            .await
+            .context("failed to take the place of the leader")?;
         let Some(latch) = place else { return Ok(Step::Again) };
         self.znodes.lead_by(Some(latch.clone()));
         let term = self.next_term().await?;
@@ -107,7 +116,9 @@ impl Admission {
             }
             StoredState::Foreign(jobs) => anyhow::bail!(handover::refuse_foreign(&self.ledger, &term, jobs).await?),
             StoredState::Later(begun) => anyhow::bail!(later(&self.run, begun)),
-            StoredState::Unnamed(runs) => anyhow::bail!(unnamed(&self.run, &runs, &names::ledger(&self.ledger.cluster))),
+            StoredState::Unnamed(runs) => {
+                anyhow::bail!(unnamed(&self.run, &runs, &names::ledger(&self.ledger.cluster)))
+            }
             StoredState::Supersede(plan) => self.take_over(&latch, &term, plan, &stored).await.map(|()| Step::Again),
             StoredState::Ours | StoredState::Finished(_) | StoredState::Finishing => Ok(Step::Again),
         }
@@ -132,7 +143,8 @@ impl Admission {
                 .is_ok_and(|all| all.is_ok_and(|all| all.is_empty()))
     }
 
-    /// Others may reach what this gateway does not. What is not given up now goes with the next step, or with the session.
+    /// Others may reach what this gateway does not. What is not given up now goes with the next step, or with the
+    /// session.
     async fn give_up(&mut self) {
         if !matches!(timeout(STEP_TIMEOUT, self.withdraw()).await, Ok(Ok(()))) {
             tracing::warn!("failed to give up the place of the leader; trying again");
@@ -144,7 +156,9 @@ impl Admission {
         match state {
             StoredState::Ours | StoredState::Finishing => true,
             StoredState::Finished(_) => self.ledger.shared.is_being_stopped(&self.run.job_id),
-            StoredState::Foreign(_) | StoredState::Later(_) | StoredState::Unnamed(_) | StoredState::Supersede(_) => false,
+            StoredState::Foreign(_) | StoredState::Later(_) | StoredState::Unnamed(_) | StoredState::Supersede(_) => {
+                false
+            }
         }
     }
 
@@ -162,7 +176,9 @@ impl Admission {
     async fn take_over(&self, latch: &str, term: &Term, plan: Plan, stored: &latch::Stored) -> anyhow::Result<()> {
         let (client, storage) = (self.znodes.client()?, self.storage.as_ref());
         let pointer = match &plan.from {
-            Some(job) => latch::last_checkpoint(&client, &self.znodes.paths, job).await.context("failed to read the last checkpoint")?,
+            Some(job) => latch::last_checkpoint(&client, &self.znodes.paths, job)
+                .await
+                .context("failed to read the last checkpoint")?,
             None => None,
         };
         let before = match (&plan.from, pointer) {
@@ -189,8 +205,8 @@ pub struct Examiner {
 }
 
 impl Examiner {
-    /// Signal whether a JVM may store jobs: one whose version has stored all that is there. One that leads although the run has ended, or for another version, is ended:
-    /// it would run the main method, and might run the job again.
+    /// Signal whether a JVM may store jobs: one whose version has stored all that is there. One that leads although the
+    /// run has ended, or for another version, is ended: it would run the main method, and might run the job again.
     ///
     /// # Errors
     /// When something cannot be read. It is to be tried again; nothing is stored until then.
@@ -198,7 +214,9 @@ impl Examiner {
         match examine(ledger, znodes, self.storage.as_ref(), &self.run).await?.state {
             StoredState::Ours => return Ok(true),
             StoredState::Finishing => ledger.shared.note_ending(term),
-            StoredState::Finished(_) if ledger.shared.is_being_stopped(&self.run.job_id) => ledger.shared.note_ending(term),
+            StoredState::Finished(_) if ledger.shared.is_being_stopped(&self.run.job_id) => {
+                ledger.shared.note_ending(term)
+            }
             other => {
                 tracing::warn!(?other, jvm = %term.jvm, "the JobManager leads where it must not: ending its process");
                 self.gate.close(term.jvm);

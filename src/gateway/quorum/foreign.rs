@@ -1,7 +1,9 @@
-//! Lets no JVM in to the quorum before it is known that the znodes under the cluster's path are this cluster's own. Flink elects among all that come
-//! by that path, so a JVM of ours beside another Flink would lead that Flink's jobs one day.
+//! Lets no JVM in to the quorum before it is known that the znodes under the cluster's path are this cluster's own.
+//! Flink elects among all that come by that path, so a JVM of ours beside another Flink would lead that Flink's jobs
+//! one day.
 //!
-//! Whoever finds the path empty signs it first, and lets its JVM in then. A path is known by its signature from then on, without the API server.
+//! Whoever finds the path empty signs it first, and lets its JVM in then. A path is known by its signature from then
+//! on, without the API server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +72,8 @@ async fn refusal(ledger: &Ledger, znodes: &Znodes) -> anyhow::Result<Option<Refu
     Ok(None)
 }
 
-/// The refusal of znodes that nobody of ours has signed; `None` when nothing is there. Of a cluster with a history they are its own all the same.
+/// The refusal of znodes that nobody of ours has signed; `None` when nothing is there. Of a cluster with a history they
+/// are its own all the same.
 fn decide(path: &str, found: &Found) -> Option<Refusal> {
     let what = match (&found.leader, found.holds_jobs) {
         (_, _) if found.is_signed => return None,
@@ -92,7 +95,11 @@ mod tests {
 
     #[test]
     fn znodes_that_nobody_of_ours_has_signed_are_refused_with_two_ways_out() {
-        let found = |is_signed, leader: Option<&str>, holds_jobs| Found { is_signed, leader: leader.map(str::to_owned), holds_jobs };
+        let found = |is_signed, leader: Option<&str>, holds_jobs| Found {
+            is_signed,
+            leader: leader.map(str::to_owned),
+            holds_jobs,
+        };
         let decide = |found: Found| decide("/flink/ns.demo", &found).map(|refusal| refusal.message);
         assert_eq!(decide(found(false, None, false)), None);
         assert_eq!(decide(found(true, Some("/flink/ns.demo/leader/latch/x"), true)), None);

@@ -1,5 +1,6 @@
-//! What a JVM has to wait for: every one until it is known that the znodes are not another Flink's, one of an application to be let in to the quorum, and
-//! every one to store a job. With the other provider it would not be shown the lock before that.
+//! What a JVM has to wait for: every one until it is known that the znodes are not another Flink's, one of an
+//! application to be let in to the quorum, and every one to store a job. With the other provider it would not be shown
+//! the lock before that.
 
 use std::io;
 use std::time::Duration;
@@ -24,8 +25,8 @@ pub struct Gate {
     wanted: watch::Sender<Option<Incarnation>>,
     /// The process that is let in.
     admitted: watch::Sender<Option<Incarnation>>,
-    /// The session by which the JVM leads, once it is known which jobs have ended, and that what is stored is its version's own. Another session of the same
-    /// JVM is another tenure.
+    /// The session by which the JVM leads, once it is known which jobs have ended, and that what is stored is its
+    /// version's own. Another session of the same JVM is another tenure.
     may_store: watch::Sender<Option<i64>>,
 }
 
@@ -47,23 +48,31 @@ impl Gate {
     pub async fn wait_for_admission(&self, jvm: Incarnation) -> io::Result<()> {
         let mut is_own = self.is_own.subscribe();
         let known = timeout(ADMISSION_TIMEOUT, is_own.wait_for(|is_own| *is_own)).await;
-        known.map(drop).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the znodes are not known to be this cluster's"))?;
+        known
+            .map(drop)
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the znodes are not known to be this cluster's"))?;
         if !self.is_guarded {
             return Ok(());
         }
         self.wanted.send_if_modified(|wanted| wanted.replace(jvm) != Some(jvm));
         let mut admitted = self.admitted.subscribe();
         let entered = timeout(ADMISSION_TIMEOUT, admitted.wait_for(|admitted| *admitted == Some(jvm))).await;
-        entered.map(drop).map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the application is being prepared, or has ended"))
+        entered
+            .map(drop)
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the application is being prepared, or has ended"))
     }
 
-    /// Waits until this session may store a job: an application's as long as it takes, because its main method would fail; a session cluster's for a
-    /// moment. Signal whether it may.
+    /// Waits until this session may store a job: an application's as long as it takes, because its main method would
+    /// fail; a session cluster's for a moment. Signal whether it may.
     pub async fn wait_to_store(&self, session: i64) -> bool {
         let mut may_store = self.may_store.subscribe();
         let opened = may_store.wait_for(|may| *may == Some(session));
         // An error means that the process ends.
-        if self.is_guarded { opened.await.is_ok() } else { timeout(STORE_TIMEOUT, opened).await.is_ok_and(|opened| opened.is_ok()) }
+        if self.is_guarded {
+            opened.await.is_ok()
+        } else {
+            timeout(STORE_TIMEOUT, opened).await.is_ok_and(|opened| opened.is_ok())
+        }
     }
 
     /// Waits until somebody wants to be let in who is not, and tells who.
@@ -74,7 +83,8 @@ impl Gate {
             if who.is_some() && who != *admitted.borrow_and_update() {
                 return who;
             }
-            let changed = tokio::select! { changed = wanted.changed() => changed, changed = admitted.changed() => changed };
+            let changed =
+                tokio::select! { changed = wanted.changed() => changed, changed = admitted.changed() => changed };
             changed.ok()?;
         }
     }
@@ -121,10 +131,16 @@ mod tests {
         assert!(gate.wait_to_store(7).await);
         assert!(gate.wait_to_store(8).now_or_never().is_none(), "a session of its own for each tenure");
         gate.close(Incarnation { pid: 1, started: 3 });
-        assert_eq!(gate.wait_for_admission(JVM).now_or_never().map(|entered| entered.is_ok()), Some(true), "another process has ended");
+        assert_eq!(
+            gate.wait_for_admission(JVM).now_or_never().map(|entered| entered.is_ok()),
+            Some(true),
+            "another process has ended"
+        );
         gate.close(JVM);
         gate.let_store(None);
-        assert!(gate.wait_for_admission(JVM).now_or_never().is_none() && gate.wait_to_store(7).now_or_never().is_none());
+        assert!(
+            gate.wait_for_admission(JVM).now_or_never().is_none() && gate.wait_to_store(7).now_or_never().is_none()
+        );
         assert_eq!(gate.next_arrival().await, Some(JVM), "it is to be looked at again");
     }
 

@@ -1,7 +1,8 @@
-//! Flink's election in ZooKeeper, watched: who holds the lowest latch node leads, and ours is known by the session of our JVM.
+//! Flink's election in ZooKeeper, watched: who holds the lowest latch node leads, and ours is known by the session of
+//! our JVM.
 //!
-//! The gateway decides nothing here. It writes down what it sees (ledger, EndpointSlice), lets the collector work while its JVM leads, and ends a
-//! JVM that has lost its leadership without having noticed.
+//! The gateway decides nothing here. It writes down what it sees (ledger, EndpointSlice), lets the collector work while
+//! its JVM leads, and ends a JVM that has lost its leadership without having noticed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -209,7 +210,8 @@ impl LatchObserver {
 
     /// Writes into the ledger that the quorum does not do what it should, once that has lasted, or that it does again.
     async fn tell(&mut self, trouble: Option<String>) {
-        let lasting = trouble.is_some() && self.trouble.get_or_insert_with(Instant::now).elapsed() > OUTAGE_REPORT_DELAY;
+        let lasting =
+            trouble.is_some() && self.trouble.get_or_insert_with(Instant::now).elapsed() > OUTAGE_REPORT_DELAY;
         if trouble.is_none() {
             self.trouble = None;
         }
@@ -222,7 +224,8 @@ impl LatchObserver {
         if !news {
             return;
         }
-        let remedy = trouble.map(|why| format!("{why}; look at quorum, rootPath and authentication, and at the ZooKeeper servers"));
+        let remedy = trouble
+            .map(|why| format!("{why}; look at quorum, rootPath and authentication, and at the ZooKeeper servers"));
         match timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_quorum(remedy.as_deref())).await {
             Ok(Ok(())) => self.told = Some(remedy),
             Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "failed to tell of the quorum"),
@@ -254,7 +257,9 @@ impl LatchObserver {
     }
 
     async fn look(&mut self, client: &Client) -> anyhow::Result<()> {
-        let view = timeout(LEDGER_WRITE_TIMEOUT, View::of(client, &self.znodes.paths)).await.context("no ZooKeeper server answers")??;
+        let view = timeout(LEDGER_WRITE_TIMEOUT, View::of(client, &self.znodes.paths))
+            .await
+            .context("no ZooKeeper server answers")??;
         let leader = view.candidates.first().cloned();
         let session = leader.as_ref().map(|leader| leader.session);
         if session != self.leader {
@@ -282,7 +287,8 @@ impl LatchObserver {
         Ok(())
     }
 
-    /// The process that holds this session, if it is our JVM and lives: a dead one leads no more, although its latch may still be there.
+    /// The process that holds this session, if it is our JVM and lives: a dead one leads no more, although its latch
+    /// may still be there.
     fn held(&self, session: i64) -> Option<Incarnation> {
         self.proxy.known().borrow().holder(session)
     }
@@ -292,13 +298,22 @@ impl LatchObserver {
         let Some(tenure) = &mut self.tenure else { return Ok(()) };
         if tenure.term.is_none() {
             let (identity, now) = (&self.identity, Timestamp::now());
-            let term = Term { number: 0, pod_uid: identity.pod_uid.clone(), process: identity.process.clone(), jvm: tenure.jvm };
-            let notes =
-                timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_election(|notes| Some(notes.taken(&identity.pod, term.clone(), now))));
+            let term = Term {
+                number: 0,
+                pod_uid: identity.pod_uid.clone(),
+                process: identity.process.clone(),
+                jvm: tenure.jvm,
+            };
+            let notes = timeout(
+                LEDGER_WRITE_TIMEOUT,
+                self.ledger.note_election(|notes| Some(notes.taken(&identity.pod, term.clone(), now))),
+            );
             tenure.term = notes.await.context("the API server does not answer")??.term;
         }
         if let (Some(term), false) = (&tenure.term, tenure.examined) {
-            timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_ended()).await.context("the API server does not answer")??;
+            timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_ended())
+                .await
+                .context("the API server does not answer")??;
             let may_store = match &self.examiner {
                 Some(examiner) => timeout(LEDGER_WRITE_TIMEOUT, examiner.examine(&self.ledger, &self.znodes, term))
                     .await
@@ -308,7 +323,8 @@ impl LatchObserver {
             self.proxy.let_store(may_store.then_some(tenure.latch.session));
             tenure.examined = true;
         }
-        if let (Some(term), false, true) = (&tenure.term, tenure.granted, view.publisher == Some(tenure.latch.session)) {
+        if let (Some(term), false, true) = (&tenure.term, tenure.granted, view.publisher == Some(tenure.latch.session))
+        {
             let (leaderless, now) = (*tenure.leaderless.get_or_insert(self.changed.elapsed()), Timestamp::now());
             tenure.granted = true;
             let term = term.clone();
@@ -321,7 +337,8 @@ impl LatchObserver {
             let ledger = self.ledger.clone();
             tokio::spawn(async move {
                 for _ in 0..30 {
-                    let grant = |notes: &Notes| (notes.term.as_ref() == Some(&term)).then(|| notes.granted(millis, now));
+                    let grant =
+                        |notes: &Notes| (notes.term.as_ref() == Some(&term)).then(|| notes.granted(millis, now));
                     match timeout(LEDGER_WRITE_TIMEOUT, ledger.note_election(grant)).await {
                         Ok(Ok(notes)) => {
                             if notes.term.is_some_and(|now| now.number > term.number) {
@@ -330,9 +347,14 @@ impl LatchObserver {
                             return;
                         }
                         Ok(Err(error)) => {
-                            tracing::warn!(error = format!("{error:#}"), "failed to write down the change of leader; trying again")
+                            tracing::warn!(
+                                error = format!("{error:#}"),
+                                "failed to write down the change of leader; trying again"
+                            )
                         }
-                        Err(_) => tracing::warn!("failed to write down the change of leader: the API server does not answer; trying again"),
+                        Err(_) => tracing::warn!(
+                            "failed to write down the change of leader: the API server does not answer; trying again"
+                        ),
                     }
                     sleep(OBSERVE_INTERVAL).await;
                 }
@@ -341,10 +363,14 @@ impl LatchObserver {
         Ok(())
     }
 
-    /// A gateway whose JVM led before may write down late that it does, and be wrong by then. Ours is the latch; so the next look takes a higher term.
+    /// A gateway whose JVM led before may write down late that it does, and be wrong by then. Ours is the latch; so the
+    /// next look takes a higher term.
     fn take_another_term(&mut self) {
         if let Some(tenure) = &mut self.tenure {
-            tracing::warn!(latch = tenure.latch.path, "another gateway wrote a higher term into the ledger, but ours is the latch");
+            tracing::warn!(
+                latch = tenure.latch.path,
+                "another gateway wrote a higher term into the ledger, but ours is the latch"
+            );
             (tenure.term, tenure.examined, tenure.granted) = (None, false, false);
         }
     }
@@ -358,7 +384,8 @@ impl LatchObserver {
         if self.proxy.silence() > self.frozen(tenure.latch.session) {
             tokio::spawn(async move {
                 if process::is_alive(tenure.jvm).await {
-                    // It would go on as a leader when it wakes up, and its heartbeats make TaskManagers drop the new leader's job.
+                    // It would go on as a leader when it wakes up, and its heartbeats make TaskManagers drop the new
+                    // leader's job.
                     tracing::warn!(jvm = %tenure.jvm, "the JobManager is frozen and its session has expired: ending its process");
                     process::end(tenure.jvm).await;
                 }
@@ -370,15 +397,18 @@ impl LatchObserver {
         let released = |notes: &Notes| (notes.term.as_ref() == Some(&term)).then(|| notes.released(why));
         match timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_election(released)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "failed to write down the end of the leadership"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "failed to write down the end of the leadership")
+            }
             Err(_) => tracing::warn!("failed to write down the end of the leadership: the API server does not answer"),
         }
     }
 
-    /// A JVM that has lost this session and has been silent for so long does not know of it. A living one sends something in each third of the
-    /// session's time-out, and tries to connect again when nobody answers.
+    /// A JVM that has lost this session and has been silent for so long does not know of it. A living one sends
+    /// something in each third of the session's time-out, and tries to connect again when nobody answers.
     fn frozen(&self, session: i64) -> Duration {
-        let held = self.proxy.known().borrow().sessions.get(&session).map(|held| held.session.timeout_millis.unsigned_abs());
+        let held =
+            self.proxy.known().borrow().sessions.get(&session).map(|held| held.session.timeout_millis.unsigned_abs());
         held.map_or(Duration::MAX, |millis| Duration::from_millis(millis.into()) / 2)
     }
 
@@ -401,7 +431,8 @@ impl LatchObserver {
     /// What the probes say. `None` without a session of our own.
     fn report(&self, view: Option<&View>) {
         let known = self.proxy.known().borrow().clone();
-        let is_candidate = |view: &View| view.candidates.iter().any(|candidate| known.sessions.contains_key(&candidate.session));
+        let is_candidate =
+            |view: &View| view.candidates.iter().any(|candidate| known.sessions.contains_key(&candidate.session));
         let unready = match view {
             None => Some("no ZooKeeper server answers"),
             Some(_) if known.jvm.is_none() => Some("the JobManager has no ZooKeeper session"),

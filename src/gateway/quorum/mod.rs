@@ -1,5 +1,5 @@
-//! The sidecar of a JobManager whose Flink elects by ZooKeeper: the way to the quorum ([`pass`]), and what is made of the election there ([`election`]).
-//! Ledger, collector and sweeper are those of the other provider.
+//! The sidecar of a JobManager whose Flink elects by ZooKeeper: the way to the quorum ([`pass`]), and what is made of
+//! the election there ([`election`]). Ledger, collector and sweeper are those of the other provider.
 
 pub mod admission;
 pub mod foreign;
@@ -71,9 +71,11 @@ impl Access {
             None => quorum,
         };
         Ok(match (&self.username, &self.password) {
-            (Some(username), Some(password)) => {
-                quorum.with_identity(Identity { scheme: self.scheme, username: username.clone(), password: password.clone() })
-            }
+            (Some(username), Some(password)) => quorum.with_identity(Identity {
+                scheme: self.scheme,
+                username: username.clone(),
+                password: password.clone(),
+            }),
             _ => quorum,
         })
     }
@@ -91,7 +93,9 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When no port can be opened.
 pub async fn tunnel_on_loopback(quorum: &Quorum) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to open a port for our own ZooKeeper client")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .context("failed to open a port for our own ZooKeeper client")?;
     let address = listener.local_addr()?;
     tokio::spawn(tunnel(listener, quorum.clone()));
     Ok(address)
@@ -100,7 +104,8 @@ pub async fn tunnel_on_loopback(quorum: &Quorum) -> anyhow::Result<SocketAddr> {
 /// A client of its own session, by the way that [`tunnel_on_loopback`] has opened to this quorum.
 ///
 /// # Errors
-/// When no server gives a session in time: what the servers themselves did, which says more than that nothing came of it.
+/// When no server gives a session in time: what the servers themselves did, which says more than that nothing came of
+/// it.
 pub async fn connect(way: SocketAddr, quorum: &Quorum) -> anyhow::Result<Client> {
     let connected = Client::connector().with_session_timeout(SESSION_TIMEOUT).connect(&way.to_string()).await;
     connected.map_err(|error| match (quorum.trouble(), error) {
@@ -149,12 +154,16 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
 
     let (events_in, events) = mpsc::unbounded_channel();
     let (shown_in, shown) = watch::channel(LockView::Undecided);
-    let (health_in, health) = watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
+    let (health_in, health) =
+        watch::channel(probes::Health { unready: Some("the gateway has just started"), ..Default::default() });
     let (client_in, own_client) = watch::channel(None);
     let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
     let shared = Arc::new(Shared::new(names, Clock::new(), events_in, shown));
-    let jvm_port = TcpListener::bind(arguments.jvm_address).await.with_context(|| format!("failed to open {}", arguments.jvm_address))?;
-    let probe_port = server::listen(arguments.probe_address).with_context(|| format!("failed to open {}", arguments.probe_address))?;
+    let jvm_port = TcpListener::bind(arguments.jvm_address)
+        .await
+        .with_context(|| format!("failed to open {}", arguments.jvm_address))?;
+    let probe_port = server::listen(arguments.probe_address)
+        .with_context(|| format!("failed to open {}", arguments.probe_address))?;
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration);
     let reached = storage.as_ref().ok().cloned();
@@ -163,16 +172,34 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
     let pointers = Pointers::Znodes(znodes.clone());
     let run = run_of(&arguments);
     let gate = Arc::new(gate::Gate::new(run.is_some()));
-    let proxy = Arc::new(proxy::QuorumProxy::new(quorum.clone(), Arc::clone(&shared), znodes.clone(), reached.clone(), Arc::clone(&gate)));
-    let ledger = ledger::Ledger { shared: Arc::clone(&shared), client: client.clone(), cluster: arguments.cluster.clone(), pointers };
+    let proxy = Arc::new(proxy::QuorumProxy::new(
+        quorum.clone(),
+        Arc::clone(&shared),
+        znodes.clone(),
+        reached.clone(),
+        Arc::clone(&gate),
+    ));
+    let ledger = ledger::Ledger {
+        shared: Arc::clone(&shared),
+        client: client.clone(),
+        cluster: arguments.cluster.clone(),
+        pointers,
+    };
     let rest = Rest::new(&arguments.jvm_rest);
-    let job_recorder = job_recorder::JobRecorder { ledger: ledger.clone(), storage: reached.clone(), rest: rest.clone() };
-    let settings =
-        sweeper::Settings { delete: arguments.orphans == Orphans::Delete, age: arguments.orphan_age, period: arguments.sweep_period };
+    let job_recorder =
+        job_recorder::JobRecorder { ledger: ledger.clone(), storage: reached.clone(), rest: rest.clone() };
+    let settings = sweeper::Settings {
+        delete: arguments.orphans == Orphans::Delete,
+        age: arguments.orphan_age,
+        period: arguments.sweep_period,
+    };
     let sweeper = sweeper::Sweeper { ledger: ledger.clone(), storage: reached.clone(), settings };
     let place = arguments.place.noted(&access);
-    let collector =
-        collector::Collector { ledger: ledger.clone(), ownership: ownership::Ownership::new(storage).at(place), run: run.clone() };
+    let collector = collector::Collector {
+        ledger: ledger.clone(),
+        ownership: ownership::Ownership::new(storage).at(place),
+        run: run.clone(),
+    };
     let endpoint = endpoint::Publisher {
         client: client.clone(),
         namespace: arguments.namespace.clone(),
@@ -205,7 +232,15 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
     let outlets = leadership::Outlets { shown: shown_in, health: health_in, client: client_in };
     let way = tunnel_on_loopback(&quorum).await?;
     let (ledger_of_all, znodes_of_all) = (ledger.clone(), znodes.clone());
-    let observer = leadership::LatchObserver::new(identity, Arc::clone(&proxy), znodes, ledger, endpoint, outlets, (way, quorum.clone()));
+    let observer = leadership::LatchObserver::new(
+        identity,
+        Arc::clone(&proxy),
+        znodes,
+        ledger,
+        endpoint,
+        outlets,
+        (way, quorum.clone()),
+    );
     // Ends when the gate is open.
     tokio::spawn(guard);
     let ended: anyhow::Result<()> = tokio::select! {

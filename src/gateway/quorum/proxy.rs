@@ -1,7 +1,7 @@
-//! The way of the JVM to the quorum: a pass-through on loopback. Of what goes through it, only the first frame of each direction is read: there the
-//! quorum tells the session and its password. (Requests that create or remove znodes are looked at for two things more:
-//! [`crate::flink::znode_requests`].) When the JVM's process has ended, its sessions are ended too, so that its ephemeral znodes, the latch before
-//! all, vanish at once and not when the session expires.
+//! The way of the JVM to the quorum: a pass-through on loopback. Of what goes through it, only the first frame of each
+//! direction is read: there the quorum tells the session and its password. (Requests that create or remove znodes are
+//! looked at for two things more: [`crate::flink::znode_requests`].) When the JVM's process has ended, its sessions are
+//! ended too, so that its ephemeral znodes, the latch before all, vanish at once and not when the session expires.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -52,7 +52,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// The process that holds this session, if it is our JVM and has not ended. A dead one's session lives until it is closed.
+    /// The process that holds this session, if it is our JVM and has not ended. A dead one's session lives until it is
+    /// closed.
     pub fn holder(&self, session: i64) -> Option<Incarnation> {
         self.sessions.get(&session)?.jvm.filter(|jvm| self.ended != Some(*jvm))
     }
@@ -79,7 +80,15 @@ pub struct QuorumProxy {
 
 impl QuorumProxy {
     pub fn new(quorum: Quorum, shared: Arc<Shared>, znodes: Znodes, storage: Option<Storage>, gate: Arc<Gate>) -> Self {
-        Self { quorum, shared, znodes, storage, gate, known: watch::Sender::default(), heard: Mutex::new(Instant::now()) }
+        Self {
+            quorum,
+            shared,
+            znodes,
+            storage,
+            gate,
+            known: watch::Sender::default(),
+            heard: Mutex::new(Instant::now()),
+        }
     }
 
     /// From now on the JVM may store jobs by this session, and by no other.
@@ -166,8 +175,14 @@ impl QuorumProxy {
         }
     }
 
-    /// All requests go on, but no job that has ended is stored again, none before the gate is open for that, and nothing removes the whole cluster.
-    async fn pump_requests(&self, by: (i64, bool), mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    /// All requests go on, but no job that has ended is stored again, none before the gate is open for that, and
+    /// nothing removes the whole cluster.
+    async fn pump_requests(
+        &self,
+        by: (i64, bool),
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
         let (mut requests, mut buffer) = (Requests::default(), vec![0; BUFFER]);
         loop {
             let read = from.read(&mut buffer).await?;
@@ -208,7 +223,9 @@ impl QuorumProxy {
     /// A removal as it goes on.
     fn keep_all(&self, mut request: Vec<u8>) -> Vec<u8> {
         if refuse_removal_of_all(&mut request, &self.znodes.paths) {
-            tracing::warn!("refused to remove all znodes of the cluster, those of running jobs too; delete the FlinkHaCluster instead");
+            tracing::warn!(
+                "refused to remove all znodes of the cluster, those of running jobs too; delete the FlinkHaCluster instead"
+            );
         }
         request
     }
@@ -248,8 +265,8 @@ impl QuorumProxy {
         self.end_sessions(|held| held.jvm == Some(jvm)).await;
     }
 
-    /// While the dead leader's latch is there, nobody else writes results: what it has left half written is put right before the next one reads it,
-    /// and would end itself.
+    /// While the dead leader's latch is there, nobody else writes results: what it has left half written is put right
+    /// before the next one reads it, and would end itself.
     async fn mend(&self) {
         let (Some(storage), Ok(client)) = (&self.storage, self.znodes.client()) else { return };
         match timeout(HANDSHAKE_TIMEOUT, znodes::stored(&client, &self.znodes.paths)).await {
@@ -259,7 +276,8 @@ impl QuorumProxy {
         }
     }
 
-    /// Ends the sessions that are chosen, and returns when they have ended. Tried for as long as they could live without us.
+    /// Ends the sessions that are chosen, and returns when they have ended. Tried for as long as they could live
+    /// without us.
     pub async fn end_sessions(&self, which: impl Fn(&Held) -> bool) {
         let chosen: Vec<Session> =
             self.known.borrow().sessions.values().filter(|held| which(held)).map(|held| held.session.clone()).collect();
@@ -271,7 +289,12 @@ impl QuorumProxy {
         while begin.elapsed() < Duration::from_millis(session.timeout_millis.unsigned_abs().into()) {
             match self.quorum.end(&session).await {
                 Ok(ended) => {
-                    tracing::info!(?session, ?ended, milliseconds = begin.elapsed().as_millis(), "the session has ended");
+                    tracing::info!(
+                        ?session,
+                        ?ended,
+                        milliseconds = begin.elapsed().as_millis(),
+                        "the session has ended"
+                    );
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -300,10 +323,15 @@ async fn look(connection: Connection) -> Result<Owner, String> {
 }
 
 /// Snapshots bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
-async fn pump_answers(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, silence: Duration) -> io::Result<()> {
+async fn pump_answers(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    silence: Duration,
+) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let read = timeout(silence, from.read(&mut buffer)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let read =
+            timeout(silence, from.read(&mut buffer)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         if read == 0 {
             return to.shutdown().await;
         }
@@ -319,8 +347,11 @@ mod tests {
     #[test]
     fn a_process_that_has_ended_holds_no_session() {
         let (one, other) = (Incarnation { pid: 1, started: 2 }, Incarnation { pid: 1, started: 3 });
-        let held = |id: i64, jvm| (id, Held { session: Session { id, password: Vec::new(), timeout_millis: 20_000 }, jvm: Some(jvm) });
-        let known = Known { sessions: BTreeMap::from([held(1, one), held(2, other)]), jvm: Some(other), ended: Some(one) };
+        let held = |id: i64, jvm| {
+            (id, Held { session: Session { id, password: Vec::new(), timeout_millis: 20_000 }, jvm: Some(jvm) })
+        };
+        let known =
+            Known { sessions: BTreeMap::from([held(1, one), held(2, other)]), jvm: Some(other), ended: Some(one) };
         assert_eq!([1, 2, 3].map(|session| known.holder(session)), [None, Some(other), None]);
     }
 }

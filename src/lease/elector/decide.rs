@@ -15,7 +15,8 @@ impl Elector {
     pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire_hand_over(now);
         self.lapse(now);
-        // While a write is out, a watch may show it already: then the record is of this process, and says nothing of an earlier one.
+        // While a write is out, a watch may show it already: then the record is of this process, and says nothing of an
+        // earlier one.
         let settled = self.lease.is_some() && self.writing.is_none() && self.unknown.is_none();
         if self.fresh && settled && !self.may_resume() && !self.awaits_own_jvm() {
             self.start_anew(now);
@@ -32,13 +33,14 @@ impl Elector {
         self.look_after_holder(now, actions);
     }
 
-    /// Nobody outlives the grace period of its pod; so whoever does was told to hand over by mistake, and would wait for ever.
+    /// Nobody outlives the grace period of its pod; so whoever does was told to hand over by mistake, and would wait
+    /// for ever.
     fn expire_hand_over(&mut self, now: Time) {
         self.terminating = self.terminating.filter(|since| now.since(*since) < self.settings.hand_over);
     }
 
-    /// Validity ends by itself (I5). A gateway that stood still, or was cut off, then tries at once to write the Lease; only a write can
-    /// make it valid again.
+    /// Validity ends by itself (I5). A gateway that stood still, or was cut off, then tries at once to write the Lease;
+    /// only a write can make it valid again.
     fn lapse(&mut self, now: Time) {
         let Some(tenure) = &mut self.tenure else { return };
         if now < tenure.valid_until {
@@ -59,8 +61,10 @@ impl Elector {
             self.asked_for = self.own_record().map(|term| term.jvm);
             actions.extend(self.asked_for.map(|jvm| Action::FindJvm { jvm }));
         }
-        let overdue =
-            self.stepping_down.as_ref().is_some_and(|stepping_down| now.since(stepping_down.since) >= self.settings.step_down_deadline);
+        let overdue = self
+            .stepping_down
+            .as_ref()
+            .is_some_and(|stepping_down| now.since(stepping_down.since) >= self.settings.step_down_deadline);
         if let Some(jvm) = self.jvm.as_mut().filter(|jvm| !jvm.ended) {
             let why = if overdue {
                 "it lost the leadership and does not step down"
@@ -88,7 +92,8 @@ impl Elector {
             self.end(now, "PodTerminating");
         } else if hung {
             self.end(now, "JobManagerHung");
-            // Were it to wake up, what waits in its sockets would reach TaskManagers, which do not fence: the successor's job would restart.
+            // Were it to wake up, what waits in its sockets would reach TaskManagers, which do not fence: the
+            // successor's job would restart.
             if let Some(jvm) = self.jvm.as_mut().filter(|jvm| !jvm.ended) {
                 jvm.ended = true;
                 actions.push(Action::EndJvm { jvm: jvm.incarnation, why: "it leads and no longer asks for the lock" });
@@ -126,7 +131,8 @@ impl Elector {
             switchover: None,
         };
         // While others promise not to take it, the Lease need not be written often: it then only tells that we can.
-        let period = if tenure.promises.stored.is_empty() { self.settings.retry_period } else { self.settings.renew_deadline };
+        let period =
+            if tenure.promises.stored.is_empty() { self.settings.retry_period } else { self.settings.renew_deadline };
         match tenure.stage {
             Stage::Ending(why) => {
                 let change = Change { from: self.me.pod.clone(), why: why.to_owned(), ..Change::default() };
@@ -137,18 +143,27 @@ impl Elector {
                 || now.since(tenure.renewed) >= period
                 || (matches!(tenure.stage, Stage::Leading) && self.members_change(now)) =>
             {
-                Some((Intent::Renew, tenure.version.clone(), record(&self.me.pod, tenure.change.clone(), self.peers(now))))
+                Some((
+                    Intent::Renew,
+                    tenure.version.clone(),
+                    record(&self.me.pod, tenure.change.clone(), self.peers(now)),
+                ))
             }
             _ => None,
         }
     }
 
-    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8). Whoever held a Lease that was emptied by hand takes
-    /// himself for valid until he notices; so only one that was given back, or never held, is free at once.
+    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8). Whoever held a Lease that was
+    /// emptied by hand takes himself for valid until he notices; so only one that was given back, or never held, is
+    /// free at once.
     fn campaign(&self, now: Time) -> Option<(Intent, String, Record)> {
         let lease = self.lease.as_ref()?;
         let own = self.own_record();
-        let released = |why: &str| Change { from: lease.record.last_holder().to_owned(), why: why.to_owned(), ..Change::default() };
+        let released = |why: &str| Change {
+            from: lease.record.last_holder().to_owned(),
+            why: why.to_owned(),
+            ..Change::default()
+        };
         let record = |holder: &str, term: Term, change| Record {
             holder: holder.to_owned(),
             term: Some(term),
@@ -159,7 +174,11 @@ impl Elector {
         };
         // Our pod's, for a JVM that is gone: others need not wait for it to expire.
         if let Some(term) = own.filter(|term| self.dead_jvm == Some(term.jvm)) {
-            return Some((Intent::Release, lease.version.clone(), record("", term.clone(), Some(released("JobManagerDied")))));
+            return Some((
+                Intent::Release,
+                lease.version.clone(),
+                record("", term.clone(), Some(released("JobManagerDied"))),
+            ));
         }
         // Ours is then perhaps not the one that has asked first.
         if self.awaits_own_jvm() {
@@ -215,7 +234,8 @@ impl Elector {
         self.able_jvm(now).is_some()
     }
 
-    /// Whoever held the Lease is no longer valid: as a listed member we know by our own promise (I11), else by its silence (I6).
+    /// Whoever held the Lease is no longer valid: as a listed member we know by our own promise (I11), else by its
+    /// silence (I6).
     fn may_take(&self, now: Time, lease: &Observation) -> bool {
         let record = &lease.record;
         let stated = Duration::from_millis(record.duration_millis).max(self.settings.duration);
@@ -227,7 +247,8 @@ impl Elector {
             let promises = if alone { 0 } else { record.peers.promise_millis };
             return (alone || lease.writable) && lease.silent >= drifted(stated + Duration::from_millis(promises));
         }
-        // A machine that answers while its gateway does not ask is most likely restarting the gateway, and its JVM goes on.
+        // A machine that answers while its gateway does not ask is most likely restarting the gateway, and its JVM goes
+        // on.
         let gone = lease.unanswered.is_some_and(|at| now.since(at) < 2 * self.settings.ask_period);
         let unheard = now.since(self.holder_heard(record, lease.first_seen));
         self.promise_has_ended(now, record, lease.first_seen) && (lease.refused || gone || unheard >= drifted(stated))
@@ -240,7 +261,8 @@ impl Elector {
                 tenure.stage = Stage::Stamping { resume, since, asked: true };
                 actions.push(Action::Stamp { term: tenure.term.clone(), keep_holder: resume });
             }
-            // After a restart the stored lock may not be our JVM's, because it had been offered but not taken: offer it anew.
+            // After a restart the stored lock may not be our JVM's, because it had been offered but not taken: offer it
+            // anew.
             Stage::Offered { resume: true, since } if now.since(since) >= self.settings.take_deadline => {
                 tenure.stage = Stage::Stamping { resume: false, since: now, asked: true };
                 actions.push(Action::Stamp { term: tenure.term.clone(), keep_holder: false });
@@ -258,7 +280,9 @@ impl Elector {
 
     fn read_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
         let suspicious = self.lease.as_ref().is_some_and(|lease| self.is_suspicious(now, lease));
-        let needed = self.unknown.is_some() || self.read_wanted || (self.tenure.is_none() && (self.lease.is_none() || suspicious));
+        let needed = self.unknown.is_some()
+            || self.read_wanted
+            || (self.tenure.is_none() && (self.lease.is_none() || suspicious));
         if needed && !self.reading && now >= self.next_read {
             self.reading = true;
             actions.push(Action::ReadLease);

@@ -39,7 +39,8 @@ pub enum Event {
     JobsSettled { term: Term },
     /// A candidate wants to be listed as a member of our term.
     PeerJoined { member: Member },
-    /// A peer promises, for as long as it was asked for, from the time at which it was asked. `leaving`: it will soon be gone.
+    /// A peer promises, for as long as it was asked for, from the time at which it was asked. `leaving`: it will soon
+    /// be gone.
     PeerPromised { term: Term, pod_uid: String, asked: Time, leaving: bool },
     /// A peer refuses: it is going to take the Lease, or knows of a later term.
     PeerRefused { term: Term },

@@ -1,8 +1,8 @@
 //! The state machine of one candidate: `step(now, event) → actions`, and [`Elector::shown`], what its JVM is to see.
 //!
-//! [`Elector::step`] first takes the event in (`observe.rs`), then decides from the whole state what to do next (`decide.rs`).
-//! Decisions never depend on which event came last, so a lost or doubled event delays and does not mislead.
-//! The invariants are numbered in [`crate::lease`].
+//! [`Elector::step`] first takes the event in (`observe.rs`), then decides from the whole state what to do next
+//! (`decide.rs`). Decisions never depend on which event came last, so a lost or doubled event delays and does not
+//! mislead. The invariants are numbered in [`crate::lease`].
 
 mod decide;
 mod messages;
@@ -42,7 +42,8 @@ pub struct Settings {
     pub renew_deadline: Duration,
     /// Time between renewals, and between quorum reads of a silent Lease.
     pub retry_period: Duration,
-    /// How long a peer's promise not to take the Lease lasts, from the moment at which it was asked; shorter than `renew_deadline`.
+    /// How long a peer's promise not to take the Lease lasts, from the moment at which it was asked; shorter than
+    /// `renew_deadline`.
     pub promise: Duration,
     /// Time between two rounds of asking.
     pub ask_period: Duration,
@@ -54,14 +55,16 @@ pub struct Settings {
     pub take_deadline: Duration,
     /// A former leader that has not asked for the lock for this long is ended.
     pub step_down_deadline: Duration,
-    /// A JVM, standby too, without a lock request for this long is ended (Flink 1.18.0 goes deaf after a revocation, FLINK-34007).
+    /// A JVM, standby too, without a lock request for this long is ended (Flink 1.18.0 goes deaf after a revocation,
+    /// FLINK-34007).
     pub deaf_deadline: Duration,
-    /// A tenure whose validity has ended goes on if the Lease can be written within this time: nobody has taken it then.
+    /// A tenure whose validity has ended goes on if the Lease can be written within this time: nobody has taken it
+    /// then.
     pub lapse_grace: Duration,
     /// After a tenure that failed: time in which others go first.
     pub cool_down: Duration,
-    /// From [`Event::PodTerminating`] on: a pod that has not ended by then does not terminate, and stands for election again. Not shorter than
-    /// the pod's grace period, so that a pod that does terminate is not elected again.
+    /// From [`Event::PodTerminating`] on: a pod that has not ended by then does not terminate, and stands for election
+    /// again. Not shorter than the pod's grace period, so that a pod that does terminate is not elected again.
     pub hand_over: Duration,
 }
 
@@ -132,7 +135,8 @@ struct Tenure {
     /// The record in the API lacks news (the change of leader), so renew at once.
     news: bool,
     promises: Promises,
-    /// Validity has ended, and a write is to find out whether it can go on. Until then the JVM is told nothing, and nothing is forwarded.
+    /// Validity has ended, and a write is to find out whether it can go on. Until then the JVM is told nothing, and
+    /// nothing is forwarded.
     lapsed: Option<Time>,
     /// Another is asked to lead, and jobs that are just ending are waited for.
     switching: bool,
@@ -216,7 +220,8 @@ pub struct Elector {
     highest: u64,
     /// This process has not yet found out whether its pod held the Lease before it started.
     fresh: bool,
-    /// No JVM has been heard since this process found out: the first may have been shown the lock by an earlier process.
+    /// No JVM has been heard since this process found out: the first may have been shown the lock by an earlier
+    /// process.
     first_jvm: bool,
     asked_for: Option<Incarnation>,
     /// When this candidate was last told that its pod terminates, unless that has proved wrong.
@@ -325,8 +330,12 @@ impl Elector {
         match &self.jvm {
             _ if self.terminating.is_some() => Some("the pod is terminating"),
             None => Some("the JobManager has not asked for the lock yet"),
-            Some(jvm) if now.since(jvm.heard) >= self.settings.jvm_timeout => Some("the JobManager does not ask for the lock"),
-            Some(_) if self.fresh || (self.lease.is_none() && self.tenure.is_none()) => Some("the Lease has not been read yet"),
+            Some(jvm) if now.since(jvm.heard) >= self.settings.jvm_timeout => {
+                Some("the JobManager does not ask for the lock")
+            }
+            Some(_) if self.fresh || (self.lease.is_none() && self.tenure.is_none()) => {
+                Some("the Lease has not been read yet")
+            }
             Some(_) if self.stepping_down.is_some() => Some("the JobManager is stepping down"),
             Some(_) => None,
         }
@@ -334,16 +343,16 @@ impl Elector {
 
     /// The tenure ends without the Lease being ours to give back, or while it is given back: the JVM must be told (I9).
     fn must_step_down(&mut self, now: Time) {
-        let shown = self
-            .tenure
-            .as_ref()
-            .is_some_and(|tenure| matches!(tenure.stage, Stage::Offered { .. } | Stage::Leading | Stage::Stamping { resume: true, .. }));
+        let shown = self.tenure.as_ref().is_some_and(|tenure| {
+            matches!(tenure.stage, Stage::Offered { .. } | Stage::Leading | Stage::Stamping { resume: true, .. })
+        });
         if let (true, Some(jvm)) = (shown, &self.jvm) {
             self.stepping_down = Some(SteppingDown { jvm: jvm.incarnation, since: now });
         }
     }
 
-    /// This process does not go on with a tenure of an earlier one. A JVM that was shown the lock by that one must be told (I9).
+    /// This process does not go on with a tenure of an earlier one. A JVM that was shown the lock by that one must be
+    /// told (I9).
     fn start_anew(&mut self, now: Time) {
         self.fresh = false;
         self.doubt_first_jvm(now);

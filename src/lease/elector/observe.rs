@@ -20,7 +20,8 @@ impl Elector {
             Event::Stamped { term, outcome } => self.stamped(now, &term, outcome),
             Event::StampSeen { stamp } => {
                 self.highest = self.highest.max(stamp.number);
-                if self.tenure.as_ref().is_some_and(|tenure| tenure.term != stamp && tenure.term.number <= stamp.number) {
+                if self.tenure.as_ref().is_some_and(|tenure| tenure.term != stamp && tenure.term.number <= stamp.number)
+                {
                     self.lose(now);
                 }
             }
@@ -122,7 +123,8 @@ impl Elector {
     }
 
     fn seen(&mut self, now: Time, version: String, record: Record) {
-        let news = record.term.as_ref().map_or(0, |term| term.number) > self.tenure.as_ref().map_or(0, |tenure| tenure.term.number);
+        let news = record.term.as_ref().map_or(0, |term| term.number)
+            > self.tenure.as_ref().map_or(0, |tenure| tenure.term.number);
         match &self.tenure {
             // A watch may be behind our own writes; only a foreign later term is worth a read.
             Some(_) if news => self.want_read(now),
@@ -137,7 +139,10 @@ impl Elector {
     fn asked_to_switch(&mut self, version: &str, record: &Record, actions: &mut Vec<Action>) {
         let idle = self.writing.is_none() && self.unknown.is_none();
         let asked = self.is_ours(record) && record.switchover.as_ref().is_some_and(|wanted| *wanted != self.me.pod);
-        let Some(tenure) = self.tenure.as_mut().filter(|tenure| asked && Some(&tenure.term) == record.term.as_ref()) else { return };
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| asked && Some(&tenure.term) == record.term.as_ref())
+        else {
+            return;
+        };
         if idle && matches!(tenure.stage, Stage::Leading) && !tenure.promises.stored.is_empty() && !tenure.switching {
             // The request itself has made the version; a compare-and-swap finds out if there is a later one.
             (tenure.version, tenure.switching) = (version.to_owned(), true);
@@ -238,7 +243,8 @@ impl Elector {
         match outcome {
             Stamping::Done => tenure.stage = Stage::Offered { resume, since: now },
             Stamping::Higher(stamp) => {
-                // Either somebody newer holds the Lease, then our next write conflicts; or the Lease was edited: take a higher term.
+                // Either somebody newer holds the Lease, then our next write conflicts; or the Lease was edited: take a
+                // higher term.
                 self.highest = self.highest.max(stamp.number);
                 self.lose(now);
             }
@@ -306,8 +312,14 @@ impl Elector {
         if !resume {
             let begun = tenure.change.take().unwrap_or_default();
             let here = now.since(tenure.acquired).as_millis() as u64;
-            tenure.change =
-                Some(Change { term: term.number, to: pod, leaderless_millis: begun.leaderless_millis + here, at, lock, ..begun });
+            tenure.change = Some(Change {
+                term: term.number,
+                to: pod,
+                leaderless_millis: begun.leaderless_millis + here,
+                at,
+                lock,
+                ..begun
+            });
             tenure.news = true;
         }
     }
@@ -319,7 +331,10 @@ impl Elector {
 
     pub(super) fn is_ours(&self, record: &Record) -> bool {
         !record.holder.is_empty()
-            && record.term.as_ref().is_some_and(|term| term.pod_uid == self.me.pod_uid && term.process == self.me.process)
+            && record
+                .term
+                .as_ref()
+                .is_some_and(|term| term.pod_uid == self.me.pod_uid && term.process == self.me.process)
     }
 
     /// Term of a held record that our own pod wrote, in this process or an earlier one.

@@ -1,8 +1,8 @@
 //! Promises between peers (I11): why an API server that is away, or slow, changes no leader.
 //!
-//! The holder asks its members, pod to pod, not to take the Lease for a while. While all of them promise, nobody can take it, so the holder
-//! need not write it often, and is valid even when it cannot be written. A member's promise binds that member alone; who is a member
-//! stands in the Lease, so that it changes by compare-and-swap only.
+//! The holder asks its members, pod to pod, not to take the Lease for a while. While all of them promise, nobody can
+//! take it, so the holder need not write it often, and is valid even when it cannot be written. A member's promise
+//! binds that member alone; who is a member stands in the Lease, so that it changes by compare-and-swap only.
 
 use std::time::Duration;
 
@@ -63,14 +63,16 @@ impl Promises {
 
     /// Who is to be listed: those whose promises come in time.
     fn wanted(&self, now: Time, settings: &Settings) -> Vec<Member> {
-        let keeps = |peer: &&Peer| !peer.leaving && peer.promised.is_some_and(|promised| now.since(promised) < fresh(settings));
+        let keeps =
+            |peer: &&Peer| !peer.leaving && peer.promised.is_some_and(|promised| now.since(promised) < fresh(settings));
         let mut members: Vec<Member> = self.peers.iter().filter(keeps).map(|peer| peer.member.clone()).collect();
         members.sort_unstable();
         members
     }
 }
 
-/// One lost question is forgiven; then there is time left to write the Lease without the member before its last promise ends.
+/// One lost question is forgiven; then there is time left to write the Lease without the member before its last promise
+/// ends.
 fn fresh(settings: &Settings) -> Duration {
     settings.promise * 5 / 8
 }
@@ -78,7 +80,8 @@ fn fresh(settings: &Settings) -> Duration {
 impl Elector {
     /// The record's part about peers, as it should be now.
     pub(super) fn peers(&self, now: Time) -> Peers {
-        let members = self.tenure.as_ref().map(|tenure| tenure.promises.wanted(now, &self.settings)).unwrap_or_default();
+        let members =
+            self.tenure.as_ref().map(|tenure| tenure.promises.wanted(now, &self.settings)).unwrap_or_default();
         Peers { address: self.me.address.clone(), promise_millis: self.settings.promise.as_millis() as u64, members }
     }
 
@@ -87,14 +90,18 @@ impl Elector {
         self.tenure.as_ref().is_some_and(|tenure| tenure.promises.wanted(now, &self.settings) != tenure.promises.stored)
     }
 
-    /// Until when nobody else can hold the Lease (I5, I11). A write in flight, or one that was given up, may or may not be stored: what ends
-    /// first counts.
+    /// Until when nobody else can hold the Lease (I5, I11). A write in flight, or one that was given up, may or may not
+    /// be stored: what ends first counts.
     pub(super) fn judge_validity(&mut self) {
         let pending = self.writing.as_ref().or(self.unknown.as_ref());
         let Some(tenure) = &mut self.tenure else { return };
         let by_members = |members: &[Member], written: Time| {
             let until = |member: &Member| {
-                tenure.promises.promised(&member.pod_uid).map_or(written, |at| at.max(written)).after(self.settings.promise)
+                tenure
+                    .promises
+                    .promised(&member.pod_uid)
+                    .map_or(written, |at| at.max(written))
+                    .after(self.settings.promise)
             };
             members.iter().map(until).min().unwrap_or(written.after(self.settings.renew_deadline))
         };
@@ -103,7 +110,11 @@ impl Elector {
         let open = tenure.promises.open.iter().map(|open| by_members(&open.members, open.started));
         let in_flight = open.chain(in_flight).min();
         // A lapsed tenure is made valid by a write alone, not by promises that come late.
-        let stored = if tenure.lapsed.is_some_and(|lapsed| tenure.renewed < lapsed) { stored.min(tenure.valid_until) } else { stored };
+        let stored = if tenure.lapsed.is_some_and(|lapsed| tenure.renewed < lapsed) {
+            stored.min(tenure.valid_until)
+        } else {
+            stored
+        };
         tenure.valid_until = in_flight.map_or(stored, |in_flight| in_flight.min(stored));
     }
 
@@ -125,7 +136,8 @@ impl Elector {
         }
     }
 
-    /// Whoever refuses writes to the API server where this candidate cannot, or knows more. A read tells, if there is an answer to it.
+    /// Whoever refuses writes to the API server where this candidate cannot, or knows more. A read tells, if there is
+    /// an answer to it.
     pub(super) fn peer_refused(&mut self, now: Time, term: &Term) {
         let Some(tenure) = self.tenure.as_ref().filter(|tenure| tenure.term == *term) else { return };
         if now.since(tenure.renewed) >= self.settings.duration {
@@ -135,7 +147,9 @@ impl Elector {
     }
 
     pub(super) fn answer(&mut self, now: Time, term: &Term, duration: Duration) -> Answer {
-        let taking = |attempt: &Option<Attempt>| attempt.as_ref().is_some_and(|attempt| matches!(attempt.intent, Intent::Acquire { .. }));
+        let taking = |attempt: &Option<Attempt>| {
+            attempt.as_ref().is_some_and(|attempt| matches!(attempt.intent, Intent::Acquire { .. }))
+        };
         let later = |record: &Record| record.term.as_ref().is_some_and(|known| known.number > term.number);
         let refused = self.lease.as_ref().is_some_and(|lease| lease.refused || later(&lease.record));
         let given_to_later = self.given.as_ref().is_some_and(|given| given.number > term.number);
@@ -149,8 +163,8 @@ impl Elector {
         if self.terminating.is_some() { Answer::Leaving } else { Answer::Promised }
     }
 
-    /// An API server that takes no writes is no more a silent holder than one that does not answer (I6). So silence counts anew from the
-    /// first probe that is stored: a holder whose writes did not come through has time for one.
+    /// An API server that takes no writes is no more a silent holder than one that does not answer (I6). So silence
+    /// counts anew from the first probe that is stored: a holder whose writes did not come through has time for one.
     pub(super) fn probed(&mut self, now: Time, written: bool) {
         self.probing = false;
         let able = self.able(now);
@@ -181,8 +195,11 @@ impl Elector {
     }
 
     pub(super) fn ask_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let pending = self.writing.as_ref().or(self.unknown.as_ref()).map(|attempt| attempt.record.peers.members.clone());
-        let Some(tenure) = self.tenure.as_mut().filter(|tenure| !matches!(tenure.stage, Stage::Ending(_))) else { return };
+        let pending =
+            self.writing.as_ref().or(self.unknown.as_ref()).map(|attempt| attempt.record.peers.members.clone());
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| !matches!(tenure.stage, Stage::Ending(_))) else {
+            return;
+        };
         let promises = &mut tenure.promises;
         let open = promises.open.iter().flat_map(|open| &open.members);
         let listed: Vec<Member> = open.chain(&promises.stored).chain(pending.iter().flatten()).cloned().collect();
@@ -197,7 +214,8 @@ impl Elector {
         actions.push(Action::AskPromises { term: tenure.term.clone(), duration: self.settings.promise, members });
     }
 
-    /// A standby's part: join the holder, look after it when it is not heard, refuse it when it cannot write and we can.
+    /// A standby's part: join the holder, look after it when it is not heard, refuse it when it cannot write and we
+    /// can.
     pub(super) fn look_after_holder(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Some(lease) = &self.lease else { return };
         let holder = &lease.record.peers.address;

@@ -74,7 +74,9 @@ impl Process {
             let result = loop {
                 match poll(&mut [PollFd::new(&handle, PollFlags::IN)], None) {
                     Err(Errno::INTR) => {}
-                    Ok(_) if !has_ended(&handle) => break Err(io::Error::other("the watch of the process ended before it")),
+                    Ok(_) if !has_ended(&handle) => {
+                        break Err(io::Error::other("the watch of the process ended before it"));
+                    }
                     result => break result.map(drop).map_err(io::Error::from),
                 }
             };
@@ -181,7 +183,8 @@ impl Owner {
         if class.as_deref().is_some_and(|class| ENTRY_POINTS.contains(&class)) {
             return Ok(Self::Flink(incarnation));
         }
-        let program = String::from_utf8_lossy(command_line.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+        let program =
+            String::from_utf8_lossy(command_line.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
         let is_java = program.rsplit('/').next() == Some("java");
         Ok(Self::Stranger { process: incarnation, program: class.filter(|_| is_java).unwrap_or(program), is_java })
     }
@@ -211,8 +214,10 @@ pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Owner, String> {
             }
         }
     }
-    let nobody =
-        || "the process that asks cannot be seen: the pod needs shareProcessNamespace, and one user for both containers".to_owned();
+    let nobody = || {
+        "the process that asks cannot be seen: the pod needs shareProcessNamespace, and one user for both containers"
+            .to_owned()
+    };
     match unseen {
         Some(why) => Err(why),
         None => stranger.ok_or_else(nobody),
@@ -238,7 +243,8 @@ impl Connection {
             return Ok(owner.clone());
         }
         let (local, peer) = (self.local, self.peer);
-        let found = tokio::task::spawn_blocking(move || owner_of(local, peer)).await.map_err(|error| error.to_string())??;
+        let found =
+            tokio::task::spawn_blocking(move || owner_of(local, peer)).await.map_err(|error| error.to_string())??;
         Ok(self.owner.get_or_init(|| found).clone())
     }
 }
@@ -259,7 +265,8 @@ fn socket_inode(local: u16, remote: u16) -> Result<Option<String>, String> {
         let found = text.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let port = |field: &str| u16::from_str_radix(field.rsplit_once(':')?.1, 16).ok();
-            (port(fields.get(1)?)? == local && port(fields.get(2)?)? == remote).then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
+            (port(fields.get(1)?)? == local && port(fields.get(2)?)? == remote)
+                .then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
         });
         if found.is_some() {
             return Ok(found);

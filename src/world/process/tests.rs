@@ -44,7 +44,10 @@ async fn without_a_handle_a_process_is_known_by_its_start_time() {
     let blind = |incarnation| Process { incarnation, handle: None }.if_alive();
     assert!(blind(Incarnation { started: 1, ..incarnation }).expect("looked at").is_none());
     let process = blind(incarnation).expect("looked at").expect("alive");
-    assert!(blind(incarnation).expect("looked at").expect("alive").ended().await.is_err(), "that it cannot be waited for is no end");
+    assert!(
+        blind(incarnation).expect("looked at").expect("alive").ended().await.is_err(),
+        "that it cannot be waited for is no end"
+    );
     process.kill().expect("killed");
     child.wait().expect("wait");
     assert!(blind(incarnation).expect("looked at").is_none());
@@ -52,7 +55,9 @@ async fn without_a_handle_a_process_is_known_by_its_start_time() {
 
 #[test]
 fn the_end_is_told_from_the_line_in_proc_alone() {
-    let line = |state: &str, threads: u64| format!("7 (a ) Z (b) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0");
+    let line = |state: &str, threads: u64| {
+        format!("7 (a ) Z (b) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0")
+    };
     let ended = |state, threads| Stat::parse(&line(state, threads)).map(|stat| (stat.started, stat.has_ended));
     assert_eq!(ended("S", 30), Some((4711, false)));
     assert_eq!(ended("Z", 1), Some((4711, true)));

@@ -1,5 +1,5 @@
-//! Who we are to a ZooKeeper quorum, and how a connection is told so: by ZooKeeper's scheme `digest`, or by SASL's mechanism DIGEST-MD5
-//! (`ZooKeeperServer.processPacket` and `processSasl`, ZooKeeper 3.5 to 3.9).
+//! Who we are to a ZooKeeper quorum, and how a connection is told so: by ZooKeeper's scheme `digest`, or by SASL's
+//! mechanism DIGEST-MD5 (`ZooKeeperServer.processPacket` and `processSasl`, ZooKeeper 3.5 to 3.9).
 //!
 //! It is told before anything of a client is passed on, and the answers go no further: the client does not know of it.
 
@@ -24,10 +24,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Says who we are, and returns when the server believes it. It must be said on each connection anew, whatever its session.
+    /// Says who we are, and returns when the server believes it. It must be said on each connection anew, whatever its
+    /// session.
     ///
     /// # Errors
-    /// `PermissionDenied`, with the remedy, when the server does not take us for whom we say we are, or does not prove that it knows the password.
+    /// `PermissionDenied`, with the remedy, when the server does not take us for whom we say we are, or does not prove
+    /// that it knows the password.
     pub async fn tell(&self, server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized)) -> io::Result<()> {
         match self.scheme {
             Scheme::Digest => {
@@ -47,12 +49,15 @@ impl Identity {
         };
         let login = Login { username: &self.username, password: &self.password, service: digest_md5::ZOOKEEPER };
         let answer = digest_md5::answer(&challenge, login, &nonce().map_err(io::Error::other)?).map_err(|why| {
-            self.refused(&format!("the server's challenge is none of DIGEST-MD5, which is all that is spoken here ({why})"))
+            self.refused(&format!(
+                "the server's challenge is none of DIGEST-MD5, which is all that is spoken here ({why})"
+            ))
         })?;
         // A server that takes those too whom it does not know (`zookeeper.allowSaslFailedClients`) says nothing.
         match self.ask(server, &zookeeper::sasl(&answer.token), REQUEST).await? {
             Some(proof) if answer.is_known_to(&proof) => Ok(()),
-            Some(_) => Err(self.refused("the server does not prove that it knows the password: it may not be the one that is meant")),
+            Some(_) => Err(self
+                .refused("the server does not prove that it knows the password: it may not be the one that is meant")),
             None => Err(self.refused(WRONG)),
         }
     }
@@ -85,8 +90,12 @@ impl Identity {
             Scheme::Digest => "Digest",
             Scheme::Sasl => "SASL (DIGEST-MD5)",
         };
-        io::Error::new(io::ErrorKind::PermissionDenied, format!("user {:?} is not let in by scheme {scheme}: {why}", self.username))
+        io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("user {:?} is not let in by scheme {scheme}: {why}", self.username),
+        )
     }
 }
 
-const WRONG: &str = "look at username and password in the Secret of authentication, and at the users that the servers know";
+const WRONG: &str =
+    "look at username and password in the Secret of authentication, and at the users that the servers know";

@@ -1,5 +1,6 @@
-//! The znodes of a cluster taken over by another version of its application, while no JobManager leads. Our gateway holds the place of the leader
-//! meanwhile, by a latch node of its own: as long as that is the lowest, Flink elects nobody.
+//! The znodes of a cluster taken over by another version of its application, while no JobManager leads. Our gateway
+//! holds the place of the leader meanwhile, by a latch node of its own: as long as that is the lowest, Flink elects
+//! nobody.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +34,8 @@ pub async fn stored(client: &Client, paths: &Paths) -> Result<Stored> {
     Ok(Stored { mark, plans, version: stat.version })
 }
 
-/// Stands for election, as a JVM does it (Curator's `LeaderLatch`); returns the path of our latch node once it is the lowest. It goes with our session.
+/// Stands for election, as a JVM does it (Curator's `LeaderLatch`); returns the path of our latch node once it is the
+/// lowest. It goes with our session.
 ///
 /// # Errors
 /// When no server answers, or rights are missing.
@@ -69,8 +71,8 @@ async fn standing(client: &Client, paths: &Paths) -> Result<(Vec<Candidate>, Opt
     Ok((all.into_iter().filter(is_ours).collect(), first))
 }
 
-/// Removes all plans and says whose the rest is, in one transaction: while our latch node is there, and if nobody else has said so since. A plan that a
-/// JobManager still has locked makes it fail.
+/// Removes all plans and says whose the rest is, in one transaction: while our latch node is there, and if nobody else
+/// has said so since. A plan that a JobManager still has locked makes it fail.
 ///
 /// # Errors
 /// When no server answers, or one of these conditions does not hold. It is safe to try again.
@@ -106,8 +108,8 @@ pub async fn last_checkpoint(client: &Client, paths: &Paths, job: &str) -> Resul
     data(client, &format!("{parent}/{last}")).await
 }
 
-/// Removes everything of a run in whose place another one began, its pointers to checkpoints too, if this latch node is still there. A pointer that a
-/// JobManager still has locked makes it fail.
+/// Removes everything of a run in whose place another one began, its pointers to checkpoints too, if this latch node is
+/// still there. A pointer that a JobManager still has locked makes it fail.
 ///
 /// # Errors
 /// When no server answers, or when something was written meanwhile. It is safe to try again.

@@ -1,4 +1,5 @@
-//! A ZooKeeper quorum as a set of servers: connecting to one that answers, in the clear or by TLS, and ending a session that somebody else began.
+//! A ZooKeeper quorum as a set of servers: connecting to one that answers, in the clear or by TLS, and ending a session
+//! that somebody else began.
 
 pub mod auth;
 pub mod latch;
@@ -22,7 +23,9 @@ use tokio_rustls::TlsConnector;
 
 use super::quorum::auth::Identity;
 use super::server::{JVM_CONNECTIONS, accept_one_of};
-use crate::flink::zookeeper::{self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session};
+use crate::flink::zookeeper::{
+    self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session,
+};
 
 /// A server that does not take a connection, or does not answer a handshake, for this long is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,7 +60,8 @@ pub enum Ended {
 }
 
 impl Quorum {
-    /// `quorum`: as in `high-availability.zookeeper.quorum`, `host:port` with commas between; the port is 2181 if it is not said.
+    /// `quorum`: as in `high-availability.zookeeper.quorum`, `host:port` with commas between; the port is 2181 if it is
+    /// not said.
     pub fn new(quorum: &str) -> Self {
         let servers = quorum.split(',').map(str::trim).filter(|server| !server.is_empty());
         let with_port = |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:2181") };
@@ -73,16 +77,16 @@ impl Quorum {
         // An error means that it is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut roots = RootCertStore::empty();
-        for certificate in
-            CertificateDer::pem_file_iter(directory.join("ca.crt")).context("failed to read ca.crt of the ZooKeeper TLS Secret")?
+        for certificate in CertificateDer::pem_file_iter(directory.join("ca.crt"))
+            .context("failed to read ca.crt of the ZooKeeper TLS Secret")?
         {
             roots.add(certificate.context("ca.crt of the ZooKeeper TLS Secret is not PEM")?)?;
         }
         let config = ClientConfig::builder().with_root_certificates(roots);
         let config = if directory.join("tls.crt").exists() {
             let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(directory.join("tls.crt"))?.collect();
-            let key =
-                PrivateKeyDer::from_pem_file(directory.join("tls.key")).context("failed to read tls.key of the ZooKeeper TLS Secret")?;
+            let key = PrivateKeyDer::from_pem_file(directory.join("tls.key"))
+                .context("failed to read tls.key of the ZooKeeper TLS Secret")?;
             config.with_client_auth_cert(chain.context("tls.crt of the ZooKeeper TLS Secret is not PEM")?, key)?
         } else {
             config.with_no_client_auth()
@@ -102,15 +106,17 @@ impl Quorum {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens a connection with a client's first frame, at the first server that answers it; returns the answer. One without a quorum closes the
-    /// connection instead.
+    /// Opens a connection with a client's first frame, at the first server that answers it; returns the answer. One
+    /// without a quorum closes the connection instead.
     ///
     /// # Errors
-    /// When no server answers: what the last one did. `PermissionDenied` when one does not believe who we are: all of a quorum know the same users.
+    /// When no server answers: what the last one did. `PermissionDenied` when one does not believe who we are: all of a
+    /// quorum know the same users.
     pub async fn open(&self, request: &[u8]) -> io::Result<(Box<dyn Stream>, Vec<u8>)> {
         let opened = self.open_any(request).await;
         let trouble = opened.as_ref().err().map(ToString::to_string);
-        let before = std::mem::replace(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner), trouble.clone());
+        let before =
+            std::mem::replace(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner), trouble.clone());
         if let (Some(why), true) = (&trouble, trouble != before) {
             tracing::warn!(why, "a connection to ZooKeeper cannot be opened; trying again");
         }
@@ -124,10 +130,13 @@ impl Quorum {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(refused)) if refused.kind() == io::ErrorKind::PermissionDenied => return Err(refused),
                 Ok(Err(failed)) if failed.kind() == io::ErrorKind::UnexpectedEof => {
-                    error = io::Error::new(failed.kind(), "a server takes connections and closes them: it has no quorum");
+                    error =
+                        io::Error::new(failed.kind(), "a server takes connections and closes them: it has no quorum");
                 }
                 Ok(Err(failed)) => error = failed,
-                Err(_) => error = io::Error::new(io::ErrorKind::TimedOut, "a server takes connections and does not answer"),
+                Err(_) => {
+                    error = io::Error::new(io::ErrorKind::TimedOut, "a server takes connections and does not answer")
+                }
             }
             self.pass_over();
         }
@@ -183,8 +192,9 @@ impl Quorum {
     /// Attaches to a session and closes it: its ephemeral znodes vanish at once, and no longer only when it expires.
     ///
     /// # Errors
-    /// When no server answers in time. It is safe to try again: an ended session stays ended. `PermissionDenied` when one does not believe who we are;
-    /// then every try makes the session live longer, because it is attached to before that is known.
+    /// When no server answers in time. It is safe to try again: an ended session stays ended. `PermissionDenied` when
+    /// one does not believe who we are; then every try makes the session live longer, because it is attached to before
+    /// that is known.
     pub async fn end(&self, session: &Session) -> io::Result<Ended> {
         let mut error = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..self.servers.len() {
@@ -224,7 +234,9 @@ impl Quorum {
             )),
             other => {
                 let error = other.map(|reply| reply.error);
-                Err(io::Error::other(format!("a server answers with error {error:?} when it is told to close a session")))
+                Err(io::Error::other(format!(
+                    "a server answers with error {error:?} when it is told to close a session"
+                )))
             }
         }
     }
@@ -249,8 +261,8 @@ pub fn with_length(frame: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// Passes every connection on to the quorum until the process ends: the way of our own client and of TaskManagers, so that servers are chosen, TLS is
-/// spoken and identities are told in one place.
+/// Passes every connection on to the quorum until the process ends: the way of our own client and of TaskManagers, so
+/// that servers are chosen, TLS is spoken and identities are told in one place.
 pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
     let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
     loop {

@@ -1,4 +1,5 @@
-//! The znodes of one cluster: read as a whole, and removed by transactions that succeed only while a certain latch node is there.
+//! The znodes of one cluster: read as a whole, and removed by transactions that succeed only while a certain latch node
+//! is there.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +40,8 @@ pub async fn candidates(client: &Client, paths: &Paths) -> Result<Vec<Candidate>
     Ok(found)
 }
 
-/// The session that has published the address of the leading dispatcher, which is what Flink does when it has been granted leadership.
+/// The session that has published the address of the leading dispatcher, which is what Flink does when it has been
+/// granted leadership.
 ///
 /// # Errors
 /// When no server answers.
@@ -62,9 +64,9 @@ pub async fn read(client: &Client, paths: &Paths) -> Result<Znodes> {
                     znodes.jobs.extend(read_job(client, format!("{path}/{id}"), id).await?);
                 }
             }
-            LEADER => {
-                znodes.with_leader.extend(children(client, &path).await?.iter().filter_map(|child| job_of_leader(child)).map(str::to_owned))
-            }
+            LEADER => znodes.with_leader.extend(
+                children(client, &path).await?.iter().filter_map(|child| job_of_leader(child)).map(str::to_owned),
+            ),
             MARKS => {}
             plans if PLANS.contains(&plans) => {
                 for id in children(client, &path).await? {
@@ -112,8 +114,9 @@ async fn read_job(client: &Client, path: String, id: String) -> Result<Option<Jo
     Ok(Some(job))
 }
 
-/// Removes the znodes of a job that point to nothing, if this latch node is still there: then nobody else leads. Whatever Flink has written in the
-/// meantime, and whatever another JobManager has locked, makes the transaction fail as a whole.
+/// Removes the znodes of a job that point to nothing, if this latch node is still there: then nobody else leads.
+/// Whatever Flink has written in the meantime, and whatever another JobManager has locked, makes the transaction fail
+/// as a whole.
 ///
 /// # Errors
 /// When no server answers, or when something was written meanwhile. It is safe to try again.
@@ -209,10 +212,12 @@ pub async fn find(client: &Client, paths: &Paths) -> Result<Found> {
     Ok(Found { is_signed: of_application || !children(client, &marks).await?.is_empty(), leader, holds_jobs })
 }
 
-/// Removes all znodes of a cluster whose JobManagers have ended, or only those of its election, if `retain`: those of jobs stay then.
+/// Removes all znodes of a cluster whose JobManagers have ended, or only those of its election, if `retain`: those of
+/// jobs stay then.
 ///
 /// # Errors
-/// When no server answers, when another cluster has signed the same path or this one has not, or when a JobManager still holds a latch or a lock.
+/// When no server answers, when another cluster has signed the same path or this one has not, or when a JobManager
+/// still holds a latch or a lock.
 pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) -> anyhow::Result<usize> {
     client.sync(&paths.cluster).await.or_else(none)?;
     if let Some(other) = children(client, &paths.child(MARKS)).await?.iter().find(|mark| *mark != owner) {
@@ -222,7 +227,9 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
     anyhow::ensure!(held.is_empty(), "a JobManager still holds {}; the znodes stay", held[0].path);
     let keeps = retain && {
         let znodes = read(client, paths).await?;
-        !znodes.plans.is_empty() || !znodes.unknown.is_empty() || znodes.jobs.iter().any(|job| !job.checkpoints.is_empty() || job.unknown)
+        !znodes.plans.is_empty()
+            || !znodes.unknown.is_empty()
+            || znodes.jobs.iter().any(|job| !job.checkpoints.is_empty() || job.unknown)
     };
     let found = find(client, paths).await?;
     anyhow::ensure!(
@@ -252,7 +259,9 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
             match client.delete(path, None).await {
                 Ok(()) => removed += 1,
                 Err(Error::NoNode) => {}
-                Err(error) => return Err(anyhow::Error::new(error).context(format!("failed to remove the znode {path}"))),
+                Err(error) => {
+                    return Err(anyhow::Error::new(error).context(format!("failed to remove the znode {path}")));
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Files that are the application's and not Flink's own: its jar, of which a copy is kept beside the HA data, and savepoints.
+//! Files that are the application's and not Flink's own: its jar, of which a copy is kept beside the HA data, and
+//! savepoints.
 
 use std::path::Path as LocalPath;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ pub const ARTIFACTS: &str = ".flinkha-artifacts";
 const PART: usize = 5 << 20;
 
 impl Storage {
-    /// Puts the jar into a local file: the copy that is kept under `key`, or what `uri` leads to, of which a copy is kept then. The next fetch, and that
-    /// of every other JobManager, finds the same bytes, whatever became of `uri`.
+    /// Puts the jar into a local file: the copy that is kept under `key`, or what `uri` leads to, of which a copy is
+    /// kept then. The next fetch, and that of every other JobManager, finds the same bytes, whatever became of `uri`.
     ///
     /// # Errors
     /// When it cannot be read or written, or is not the jar whose SHA-256 was given.
@@ -35,8 +36,9 @@ impl Storage {
     ) -> anyhow::Result<()> {
         let kept = self.file(&format!("{ARTIFACTS}/{key}"));
         if self.exists(&kept).await? {
-            let found =
-                download(&self.store, &kept, to).await.context("failed to read the copy of the jar that is kept with the HA data")?;
+            let found = download(&self.store, &kept, to)
+                .await
+                .context("failed to read the copy of the jar that is kept with the HA data")?;
             return check(&found, sha256);
         }
         let (store, path) = reach(uri, configuration).map_err(|NotCollectable { why, .. }| anyhow::anyhow!("{why}"))?;
@@ -48,7 +50,9 @@ impl Storage {
         check(&found, sha256)?;
         self.keep(&kept, to).await.context("failed to keep a copy of the jar with the HA data")?;
         // Another JobManager may have kept other bytes at the same moment; both use what is kept.
-        let found = download(&self.store, &kept, to).await.context("failed to read the copy of the jar that is kept with the HA data")?;
+        let found = download(&self.store, &kept, to)
+            .await
+            .context("failed to read the copy of the jar that is kept with the HA data")?;
         check(&found, sha256)
     }
 
@@ -106,11 +110,15 @@ fn is_missing(error: &anyhow::Error) -> bool {
 
 fn check(found: &str, sha256: Option<&str>) -> anyhow::Result<()> {
     let Some(wanted) = sha256 else { return Ok(()) };
-    anyhow::ensure!(wanted.eq_ignore_ascii_case(found), "the jar has the SHA-256 {found}, and not {wanted} as spec.job.sha256 says");
+    anyhow::ensure!(
+        wanted.eq_ignore_ascii_case(found),
+        "the jar has the SHA-256 {found}, and not {wanted} as spec.job.sha256 says"
+    );
     Ok(())
 }
 
-/// The newest complete savepoint in a directory or at the directory itself. A storage that the gateway has no way to has none that it knows of.
+/// The newest complete savepoint in a directory or at the directory itself. A storage that the gateway has no way to
+/// has none that it knows of.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -148,7 +156,8 @@ mod tests {
         let (source, target) = (at("app.jar"), at("local.jar"));
         std::fs::write(&source, "jar").expect("a jar");
         let uri = format!("file://{}", source.display());
-        let wrong = storage.fetch(&uri, "k", Some(&"0".repeat(64)), &target, &none).await.expect_err("another jar").to_string();
+        let wrong =
+            storage.fetch(&uri, "k", Some(&"0".repeat(64)), &target, &none).await.expect_err("another jar").to_string();
         assert!(wrong.contains("spec.job.sha256"), "{wrong}");
         storage.fetch(&uri, "k", None, &target, &none).await.expect("fetched");
         std::fs::remove_file(&source).expect("removed");

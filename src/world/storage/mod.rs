@@ -17,7 +17,8 @@ use super::storage::reach::{FlinkConfiguration, NotCollectable};
 use crate::flink::checkpoint;
 use crate::flink::result::{self, Entry, Store};
 
-/// An entry of a result store, accumulators included, or the metadata of a checkpoint is smaller; a longer file is not read.
+/// An entry of a result store, accumulators included, or the metadata of a checkpoint is smaller; a longer file is not
+/// read.
 const FILE_LIMIT: u64 = 16 << 20;
 
 /// Directory of the files by which clusters sign that they use the directory around it; each is named by its owner.
@@ -66,7 +67,11 @@ impl File {
 impl Storage {
     /// # Errors
     /// For a scheme that the gateway cannot reach, or settings that make no sense.
-    pub fn new(storage_dir: &str, cluster: &str, configuration: &FlinkConfiguration) -> std::result::Result<Self, NotCollectable> {
+    pub fn new(
+        storage_dir: &str,
+        cluster: &str,
+        configuration: &FlinkConfiguration,
+    ) -> std::result::Result<Self, NotCollectable> {
         let (store, root) = reach::reach(storage_dir, configuration)?;
         let uri = storage_dir.trim_end_matches('/').to_owned();
         Ok(Self { store, root, cluster: cluster.to_owned(), uri, jobs: Arc::default() })
@@ -103,7 +108,11 @@ impl Storage {
 
     /// Removes an entry as it was read; one that is gone already is fine.
     pub async fn remove_entry(&self, entry: &Entry) -> Result<()> {
-        if entry.dirty { self.remove_dirty(entry.store, &entry.id).await } else { self.remove(entry.store, &entry.id).await }
+        if entry.dirty {
+            self.remove_dirty(entry.store, &entry.id).await
+        } else {
+            self.remove(entry.store, &entry.id).await
+        }
     }
 
     /// Writes a DIRTY entry, whole or not at all.
@@ -111,7 +120,8 @@ impl Storage {
         self.store.put(&self.store(store).join(format!("{id}_DIRTY.json")), content.into()).await.map(drop)
     }
 
-    /// All files of the cluster's directory but the marks, in no order and in bounded memory. A directory that does not exist has none.
+    /// All files of the cluster's directory but the marks, in no order and in bounded memory. A directory that does not
+    /// exist has none.
     pub fn files(&self) -> BoxStream<'static, Result<File>> {
         let directory = self.directory();
         let files = self.store.list(Some(&directory)).try_filter_map(move |file| {
@@ -208,7 +218,8 @@ impl Storage {
         }
     }
 
-    /// `None` for a file that vanished since it was listed, renamed or removed by Flink, and for one that is too long: nothing is known of it.
+    /// `None` for a file that vanished since it was listed, renamed or removed by Flink, and for one that is too long:
+    /// nothing is known of it.
     async fn read(&self, file: &ObjectMeta) -> Result<Option<Vec<u8>>> {
         if file.size > FILE_LIMIT {
             return Ok(None);
@@ -258,7 +269,8 @@ mod tests {
     #[tokio::test]
     async fn a_mark_names_its_owner_and_a_new_directory_has_none() {
         let directory = tempfile::tempdir().expect("a directory");
-        let storage = Storage::new(&directory.path().display().to_string(), "ns.demo", &FlinkConfiguration::new()).expect("file storage");
+        let storage = Storage::new(&directory.path().display().to_string(), "ns.demo", &FlinkConfiguration::new())
+            .expect("file storage");
         assert_eq!(storage.marks().await.expect("no mark"), []);
         assert!(storage.files().try_collect::<Vec<_>>().await.expect("files").is_empty());
         assert_eq!(storage.mark("one").await.expect("no mark"), None);
@@ -273,7 +285,10 @@ mod tests {
         std::fs::create_dir_all(&blob).expect("a directory");
         std::fs::write(blob.join("blob_p-1"), "12345").expect("a file");
         let files: Vec<File> = storage.files().try_collect().await.expect("files");
-        assert_eq!(files.iter().map(|file| (file.path.as_str(), file.bytes)).collect::<Vec<_>>(), [("blob/job_1/blob_p-1", 5)]);
+        assert_eq!(
+            files.iter().map(|file| (file.path.as_str(), file.bytes)).collect::<Vec<_>>(),
+            [("blob/job_1/blob_p-1", 5)]
+        );
         storage.remove_file(&files[0].path).await.expect("removed");
         storage.remove_file(&files[0].path).await.expect("gone already");
     }

@@ -1,5 +1,5 @@
-//! From `high-availability.storageDir` and Flink's own settings to a store that can be read and written. What this finds no way to is reported,
-//! never ignored.
+//! From `high-availability.storageDir` and Flink's own settings to a store that can be read and written. What this
+//! finds no way to is reported, never ignored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,10 @@ pub struct NotCollectable {
 pub type FlinkConfiguration = crate::flink::config::Configuration;
 
 /// The store and the path of the storage directory in it. No request is made.
-pub fn reach(storage_dir: &str, configuration: &FlinkConfiguration) -> Result<(Arc<dyn ObjectStore>, Path), NotCollectable> {
+pub fn reach(
+    storage_dir: &str,
+    configuration: &FlinkConfiguration,
+) -> Result<(Arc<dyn ObjectStore>, Path), NotCollectable> {
     let failed = |why: String| NotCollectable { storage_dir: storage_dir.to_owned(), why };
     let (scheme, rest) = storage_dir.split_once(':').unwrap_or(("file", storage_dir));
     if scheme == "file" {
@@ -47,7 +50,11 @@ pub fn reach(storage_dir: &str, configuration: &FlinkConfiguration) -> Result<(A
         "abfs" | "abfss" => azure(&url, configuration),
         // Only the jar of an application may be there: a web server takes no HA data.
         "https" => https(&url),
-        _ => return Err(failed(format!("the gateway reaches file:, s3:, s3a:, gs:, abfs: and abfss: storage, not {scheme}:"))),
+        _ => {
+            return Err(failed(format!(
+                "the gateway reaches file:, s3:, s3a:, gs:, abfs: and abfss: storage, not {scheme}:"
+            )));
+        }
     };
     Ok((store.map_err(|error| failed(error.to_string()))?, path))
 }
@@ -72,13 +79,13 @@ fn s3(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc
     Ok(Arc::new(builder.with_client_options(client()?.with_allow_http(true)).with_retry(retries()).build()?))
 }
 
-/// Flink's S3 file systems take the same setting under several names (`S3FileSystemFactory` of flink-s3-fs-hadoop and -presto):
-/// `s3.access-key`, `s3.access.key`, `s3a.access.key`, `fs.s3a.access.key`, `presto.s3.access-key`.
+/// Flink's S3 file systems take the same setting under several names (`S3FileSystemFactory` of flink-s3-fs-hadoop and
+/// -presto): `s3.access-key`, `s3.access.key`, `s3a.access.key`, `fs.s3a.access.key`, `presto.s3.access-key`.
 fn s3_setting<'a>(configuration: &'a FlinkConfiguration, name: &str) -> Option<&'a str> {
     let prefixes = ["s3.", "s3a.", "fs.s3a.", "presto.s3."];
-    let found = configuration
-        .iter()
-        .find(|(key, _)| prefixes.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.replace('-', ".") == name)));
+    let found = configuration.iter().find(|(key, _)| {
+        prefixes.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.replace('-', ".") == name))
+    });
     found.map(|(_, value)| value.as_str())
 }
 
@@ -92,7 +99,8 @@ fn google(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result
     Ok(Arc::new(builder.with_client_options(client()?).with_retry(retries()).build()?))
 }
 
-/// `abfss://<container>@<account>.dfs.core.windows.net/<path>`. Credentials: Flink's own setting, else AZURE_* variables, or the pod's identity.
+/// `abfss://<container>@<account>.dfs.core.windows.net/<path>`. Credentials: Flink's own setting, else AZURE_*
+/// variables, or the pod's identity.
 fn azure(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
     let host = url.host_str().unwrap_or_default();
@@ -142,7 +150,11 @@ mod tests {
             ("gs://bucket/ha", "ha"),
         ] {
             let key = configuration(&[("s3.access-key", "a"), ("s3.secret-key", "b")]);
-            assert_eq!(reach(storage_dir, &key).map(|(_, path)| path.to_string()), Ok(path.to_owned()), "{storage_dir}");
+            assert_eq!(
+                reach(storage_dir, &key).map(|(_, path)| path.to_string()),
+                Ok(path.to_owned()),
+                "{storage_dir}"
+            );
         }
         let azure = configuration(&[("fs.azure.account.key.demo.dfs.core.windows.net", "a2V5")]);
         assert!(reach("abfss://box@demo.dfs.core.windows.net/ha", &azure).is_ok());

@@ -27,7 +27,8 @@ pub fn resource(namespace: &Namespace, class: &str, arguments: &[&str]) -> Value
     let mut resource = ours::read(include_str!("../../../examples/application.yaml"));
     let jar = jobs_jar(&flink_version());
     namespace.put(&jar, "jobs.jar");
-    let sha256 = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&jar).expect("the jar of the example jobs"));
+    let sha256 =
+        ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&jar).expect("the jar of the example jobs"));
     let sha256: String = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     resource["spec"]["job"]["jarURI"] = "file:///flink/jobs.jar".into();
     resource["spec"]["job"]["sha256"] = sha256.into();
@@ -53,7 +54,8 @@ impl Cluster {
             let resource = self.resource().await;
             let status = resource.status?;
             let application = status.application?;
-            (status.observed_generation == resource.metadata.generation && application.phase == phase).then_some(application)
+            (status.observed_generation == resource.metadata.generation && application.phase == phase)
+                .then_some(application)
         };
         eventually(&format!("{} in phase {phase:?}", self.name), PATIENCE, reached).await
     }
@@ -70,7 +72,8 @@ impl Cluster {
 
     /// The same of an upgrade in this mode, that succeeded.
     pub async fn wait_for_upgrade_of(&self, mode: &str) -> (Application, Upgrade) {
-        let concluded = async || Some(self.wait_for_upgrade("Succeeded").await).filter(|(_, upgrade)| upgrade.mode == mode);
+        let concluded =
+            async || Some(self.wait_for_upgrade("Succeeded").await).filter(|(_, upgrade)| upgrade.mode == mode);
         eventually(&format!("an upgrade by {mode}"), PATIENCE, concluded).await
     }
 

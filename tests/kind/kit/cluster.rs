@@ -71,7 +71,10 @@ impl Cluster {
         let name = names::rest(&self.name);
         let slice = answered("an EndpointSlice", async || slices.get_opt(&name).await).await?;
         let addresses: Vec<String> = slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
-        self.pods(names::JOB_MANAGER).await.into_iter().find(|pod| ip(pod).is_some_and(|ip| addresses.iter().any(|one| one == ip)))
+        self.pods(names::JOB_MANAGER)
+            .await
+            .into_iter()
+            .find(|pod| ip(pod).is_some_and(|ip| addresses.iter().any(|one| one == ip)))
     }
 
     pub fn rest(&self, pod: &str) -> Rest {
@@ -88,8 +91,10 @@ impl Cluster {
 
     /// Waits until all pods are Ready, one of them leads, and all TaskManagers are registered there.
     pub async fn wait_until_ready(&self) {
-        let (components, last) = ([(names::JOB_MANAGER, self.job_managers), (names::TASK_MANAGER, self.task_managers)], RefCell::default());
-        // All of it at one look, the TaskManagers first: pods of a node that comes back are said to be Ready before it is there.
+        let (components, last) =
+            ([(names::JOB_MANAGER, self.job_managers), (names::TASK_MANAGER, self.task_managers)], RefCell::default());
+        // All of it at one look, the TaskManagers first: pods of a node that comes back are said to be Ready before it
+        // is there.
         let ready = async || {
             let overview = self.rest(&self.leader().await?.name_any()).overview().await.ok()?;
             last.replace(format!("{} TaskManagers are registered", overview["taskmanagers"]));
@@ -135,7 +140,9 @@ impl Cluster {
     pub async fn checkpoint_counter(&self, job: &str) -> u64 {
         let name = names::job_config_map(&names::kubernetes_cluster_id(&self.name), job);
         let data = self.config_map(&name).await.and_then(|one| one.data).unwrap_or_default();
-        data.get("counter").and_then(|counter| counter.parse().ok()).expect("a checkpoint counter in the job's ConfigMap")
+        data.get("counter")
+            .and_then(|counter| counter.parse().ok())
+            .expect("a checkpoint counter in the job's ConfigMap")
     }
 }
 

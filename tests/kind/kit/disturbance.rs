@@ -24,8 +24,14 @@ pub enum Disturbance {
 }
 
 impl Disturbance {
-    pub const ALL: [Self; 6] =
-        [Self::PodDeleted, Self::PodForceDeleted, Self::GatewayAndJvmKilled, Self::JvmFrozen, Self::NodeLost, Self::Switchover];
+    pub const ALL: [Self; 6] = [
+        Self::PodDeleted,
+        Self::PodForceDeleted,
+        Self::GatewayAndJvmKilled,
+        Self::JvmFrozen,
+        Self::NodeLost,
+        Self::Switchover,
+    ];
 
     pub const fn title(self) -> &'static str {
         match self {
@@ -49,7 +55,9 @@ impl Disturbance {
         };
         let failover = match self {
             Self::PodDeleted => fail_over(cluster, job, &name, async || delete(DeleteParams::default()).await).await,
-            Self::PodForceDeleted => fail_over(cluster, job, &name, async || delete(DeleteParams::default().grace_period(0)).await).await,
+            Self::PodForceDeleted => {
+                fail_over(cluster, job, &name, async || delete(DeleteParams::default().grace_period(0)).await).await
+            }
             Self::GatewayAndJvmKilled => {
                 let gateway = Shot::aim(&leader, GATEWAY_CONTAINER, "flinkha", "KILL").await;
                 let jvm = Shot::aim(&leader, FLINK_CONTAINER, "java", "KILL").await;
@@ -68,7 +76,14 @@ impl Disturbance {
             Self::Switchover => {
                 let ask = async || {
                     let begin = Instant::now();
-                    kubectl(&["--namespace", &cluster.namespace.0, "annotate", "fhc", &cluster.name, "flinkha.dev/switchover=any"]);
+                    kubectl(&[
+                        "--namespace",
+                        &cluster.namespace.0,
+                        "annotate",
+                        "fhc",
+                        &cluster.name,
+                        "flinkha.dev/switchover=any",
+                    ]);
                     begin
                 };
                 fail_over(cluster, job, &name, ask).await

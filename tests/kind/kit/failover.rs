@@ -41,8 +41,9 @@ pub async fn kill_leader(cluster: &Cluster, job: &str) -> Failover {
     fail_over(cluster, job, &leader.name_any(), async || shot.send().await).await
 }
 
-/// Disturbs the leader, and follows the job until it has completed a checkpoint under another leader. `disturb` tells when it did.
-/// Panics when the job was not resumed from its last checkpoint or a later one, or when its counter went backwards.
+/// Disturbs the leader, and follows the job until it has completed a checkpoint under another leader. `disturb` tells
+/// when it did. Panics when the job was not resumed from its last checkpoint or a later one, or when its counter went
+/// backwards.
 pub async fn fail_over(cluster: &Cluster, job: &str, from: &str, disturb: impl AsyncFnOnce() -> Instant) -> Failover {
     let rest = cluster.rest(from);
     let before = eventually("a checkpoint", seconds(60), async || rest.checkpoints(job).await.ok()?.latest).await;
@@ -65,8 +66,14 @@ pub async fn fail_over(cluster: &Cluster, job: &str, from: &str, disturb: impl A
     let rest = cluster.rest(&to);
     let resumed = async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0);
     let after = eventually("a new checkpoint", seconds(60), resumed).await;
-    let failover =
-        Failover { from: from.to_owned(), to, granted, running, checkpoint: begin.elapsed(), restored: restored(&after, before) };
+    let failover = Failover {
+        from: from.to_owned(),
+        to,
+        granted,
+        running,
+        checkpoint: begin.elapsed(),
+        restored: restored(&after, before),
+    };
     assert!(cluster.checkpoint_counter(job).await >= counter, "the checkpoint counter went backwards");
     say(format!(
         "{} → {}: granted {:.3} s, all tasks RUNNING {:.3} s, new checkpoint {:.3} s, resumed from checkpoint {}",

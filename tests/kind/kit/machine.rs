@@ -31,7 +31,8 @@ pub(super) struct Machine {
     /// `kubectl proxy`: the way to Flink's REST interface. It ends with the test program.
     _proxy: Process,
     proxy: String,
-    /// Programs that use the cluster take turns: they would delete each other's namespaces, and disturb each other's times.
+    /// Programs that use the cluster take turns: they would delete each other's namespaces, and disturb each other's
+    /// times.
     _turn: File,
 }
 

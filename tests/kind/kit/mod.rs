@@ -1,6 +1,8 @@
-//! What the end-to-end tests and the bench stand on: the kind cluster that `rig/up` makes, the chart, and Flink clusters in it.
+//! What the end-to-end tests and the bench stand on: the kind cluster that `rig/up` makes, the chart, and Flink
+//! clusters in it.
 //!
-//! Invariant: from here only loopback is talked to. Flink is reached through the API server, nodes through the container engine.
+//! Invariant: from here only loopback is talked to. Flink is reached through the API server, nodes through the
+//! container engine.
 #![allow(dead_code)] // each program uses a part
 
 pub mod application;

@@ -35,7 +35,8 @@ impl Namespace {
 
     pub fn delete(&self) {
         // Custom resources first, while their operator can still do what their finalizers ask for.
-        let _ = run("kubectl", &["--namespace", &self.0, "delete", "flinkhaclusters", "--all", "--timeout", "180s"], "");
+        let _ =
+            run("kubectl", &["--namespace", &self.0, "delete", "flinkhaclusters", "--all", "--timeout", "180s"], "");
         let now = ["--now", "--timeout", "180s"];
         kubectl(&[["--namespace", &self.0, "delete", "deployments,pods", "--all"].as_slice(), &now].concat());
         kubectl(&["delete", "namespace", &self.0, "--timeout", "300s"]);

@@ -20,7 +20,13 @@ pub async fn start(namespace: Namespace, timings: Timings, job_managers: usize, 
 }
 
 /// The same under another cluster id, and with another name of the JobManagers' Deployment.
-pub async fn start_as(namespace: Namespace, name: &str, deployment: &str, timings: Timings, size: [usize; 2]) -> Cluster {
+pub async fn start_as(
+    namespace: Namespace,
+    name: &str,
+    deployment: &str,
+    timings: Timings,
+    size: [usize; 2],
+) -> Cluster {
     let ([duration, deadline, retry], [job_managers, task_managers]) = (timings, size);
     let mut manifest = include_str!("native.yaml").to_owned();
     for (word, value) in [

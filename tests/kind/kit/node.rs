@@ -18,7 +18,14 @@ pub fn any() -> String {
 
 /// The node where the API server runs.
 pub fn control_plane() -> String {
-    kubectl(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane", "--output", "jsonpath={.items[0].metadata.name}"])
+    kubectl(&[
+        "get",
+        "nodes",
+        "--selector",
+        "node-role.kubernetes.io/control-plane",
+        "--output",
+        "jsonpath={.items[0].metadata.name}",
+    ])
 }
 
 /// Runs a command as root on a node; panics with what it says when it fails.
@@ -36,7 +43,12 @@ pub fn put(node: &str, from: &Path, to: &str) {
 
 fn docker(arguments: &[&str]) -> String {
     let output = std::process::Command::new("docker").args(arguments).output().expect("failed to run docker");
-    assert!(output.status.success(), "docker {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "docker {} failed: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -94,7 +106,8 @@ impl Shot {
     /// Aims a signal (KILL, STOP) at the process of this name in a container of the pod.
     pub async fn aim(pod: &Pod, container: &str, program: &str, signal: &str) -> Self {
         let node = of(pod);
-        let id = container_id(pod, container).unwrap_or_else(|| panic!("no running container {container} in {}", pod.name_any()));
+        let id = container_id(pod, container)
+            .unwrap_or_else(|| panic!("no running container {container} in {}", pod.name_any()));
         let mut shell = Command::new("docker")
             .args(["exec", "--interactive", &node, "bash", "-c", AIM, "aim", &id, program, signal])
             .stdin(Stdio::piped())
@@ -109,11 +122,19 @@ impl Shot {
         shot
     }
 
-    /// Sends it, and tells when: by the clock of the node, which is this machine's. The way to the node is no time of a failover.
+    /// Sends it, and tells when: by the clock of the node, which is this machine's. The way to the node is no time of a
+    /// failover.
     pub async fn send(mut self) -> Instant {
-        self.shell.stdin.take().expect("a pipe").write_all(b"now\n").await.expect("failed to tell the shell on the node");
+        self.shell
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(b"now\n")
+            .await
+            .expect("failed to tell the shell on the node");
         let sent: f64 = self.line().await.parse().expect("the process was gone before it could be killed");
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_secs_f64() - sent;
+        let since =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_secs_f64() - sent;
         Instant::now() - Duration::from_secs_f64(since.max(0.0))
     }
 

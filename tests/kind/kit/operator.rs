@@ -12,7 +12,8 @@ use crate::support::script;
 const NAMESPACE: &str = "flinkha-system";
 const DEPLOYMENT: &str = "deployment/flinkha-operator";
 
-/// Installs the chart with this working tree's image, as a user would; an installation that is up to date stays as it is.
+/// Installs the chart with this working tree's image, as a user would; an installation that is up to date stays as it
+/// is.
 pub fn install() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {

@@ -23,8 +23,12 @@ pub fn example() -> Value {
 /// The FlinkHaCluster of an example.
 pub fn read(text: &str) -> Value {
     let documents = serde_yaml::Deserializer::from_str(text);
-    let documents = documents.map(|document| <Value as serde::Deserialize>::deserialize(document).expect("the example in YAML"));
-    let mut example = documents.into_iter().find(|document| document["kind"] == "FlinkHaCluster").expect("a FlinkHaCluster in the example");
+    let documents =
+        documents.map(|document| <Value as serde::Deserialize>::deserialize(document).expect("the example in YAML"));
+    let mut example = documents
+        .into_iter()
+        .find(|document| document["kind"] == "FlinkHaCluster")
+        .expect("a FlinkHaCluster in the example");
     example["spec"]["image"] = flink_image().into();
     // REST answers come from a cache; the example's are too old to measure with.
     let configuration = &mut example["spec"]["flinkConfiguration"];
@@ -41,9 +45,16 @@ pub fn read(text: &str) -> Value {
 pub async fn apply(namespace: Namespace, resource: &Value) -> Cluster {
     operator::install();
     kubectl_with(&["--namespace", &namespace.0, "apply", "--filename", "-"], &resource.to_string());
-    let count = |component: &str| resource["spec"][component]["replicas"].as_u64().expect("replicas in the resource") as usize;
+    let count =
+        |component: &str| resource["spec"][component]["replicas"].as_u64().expect("replicas in the resource") as usize;
     let name = resource["metadata"]["name"].as_str().expect("a name").to_owned();
-    Cluster { namespace, name, job_managers: count("jobManager"), task_managers: count("taskManager"), client: client().await }
+    Cluster {
+        namespace,
+        name,
+        job_managers: count("jobManager"),
+        task_managers: count("taskManager"),
+        client: client().await,
+    }
 }
 
 /// Applies the example; returns when it is ready.
@@ -62,7 +73,8 @@ impl Cluster {
     /// Reason and message of the condition Degraded, while it holds.
     pub async fn degraded(&self) -> Option<(String, String)> {
         let conditions = self.resource().await.status?.conditions;
-        let degraded = conditions.into_iter().find(|condition| condition.type_ == "Degraded" && condition.status == "True")?;
+        let degraded =
+            conditions.into_iter().find(|condition| condition.type_ == "Degraded" && condition.status == "True")?;
         Some((degraded.reason, degraded.message))
     }
 
@@ -80,6 +92,9 @@ impl Cluster {
     /// The leading gateway's word on the last change of leader.
     pub async fn last_change(&self) -> Value {
         let lease = self.lease().await;
-        lease.annotations().get(names::CHANGE_ANNOTATION).map_or(json!({}), |text| serde_json::from_str(text).expect("JSON"))
+        lease
+            .annotations()
+            .get(names::CHANGE_ANNOTATION)
+            .map_or(json!({}), |text| serde_json::from_str(text).expect("JSON"))
     }
 }

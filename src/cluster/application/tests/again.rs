@@ -9,7 +9,8 @@ const OURS: &str = "0000000000000000000000000000000a";
 const FORMER: &str = "0000000000000000000000000000000b";
 
 fn ledger(data: Value) -> Observed {
-    let ledger = serde_json::from_value(json!({ "metadata": {}, "data": data })).unwrap_or_else(|error| panic!("{error}"));
+    let ledger =
+        serde_json::from_value(json!({ "metadata": {}, "data": data })).unwrap_or_else(|error| panic!("{error}"));
     Observed { ledger: Some(Arc::new(ledger)), ..Observed::default() }
 }
 
@@ -42,7 +43,9 @@ fn applied_again_with_another_definition_it_starts_above_what_the_ledger_tells()
 fn what_cannot_be_read_is_not_absent_and_nothing_begins() {
     let progress = json!({ "job": FORMER, "version": "v1", "start": 2 }).to_string();
     let jobs = json!([{ "id": FORMER, "state": "Running" }]).to_string();
-    for data in [json!({ "jobs": jobs, "application": "{" }), json!({ "jobs": "nothing of ours", "application": progress })] {
+    for data in
+        [json!({ "jobs": jobs, "application": "{" }), json!({ "jobs": "nothing of ours", "application": progress })]
+    {
         assert_eq!(first(&ledger(data.clone())).run(), None, "{data}");
     }
     assert!(first(&ledger(json!({ "jobs": jobs, "application": progress }))).run().is_some());
@@ -73,7 +76,8 @@ fn a_run_that_the_operator_does_not_name_is_not_superseded() {
 #[test]
 fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_replace() {
     let progress = |job: &str, start: i64| Progress { job: job.to_owned(), start, ..Progress::default() };
-    let marked = |start: Option<i64>| Stored { mark: Some(format!("{FORMER}/v1")), start, plans: [FORMER.to_owned()].into() };
+    let marked =
+        |start: Option<i64>| Stored { mark: Some(format!("{FORMER}/v1")), start, plans: [FORMER.to_owned()].into() };
     let find = |progress: &Progress, jobs: &[crate::ledger::jobs::Job], stored: &Stored| {
         let found = super::super::again::find(progress, jobs, Some(stored));
         (found.retained, found.has_state, found.starts, found.replaces)
@@ -82,10 +86,22 @@ fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_
     let lost = find(&Progress::default(), &[], &marked(Some(4)));
     assert_eq!(lost, (former.clone(), true, 4, Vec::new()), "the ledger was deleted");
     assert_eq!(find(&Progress::default(), &[], &marked(None)), (former.clone(), true, 0, Vec::new()));
-    assert_eq!(find(&progress(OURS, 3), &[], &marked(Some(4))), (former, true, 4, Vec::new()), "put back from an old copy");
+    assert_eq!(
+        find(&progress(OURS, 3), &[], &marked(Some(4))),
+        (former, true, 4, Vec::new()),
+        "put back from an old copy"
+    );
     assert_eq!(find(&progress(OURS, 5), &[], &marked(Some(4))), (ours.clone(), false, 5, vec![FORMER.to_owned()]));
-    assert_eq!(find(&progress(OURS, 5), &[], &marked(None)), (ours, false, 5, Vec::new()), "which was later is not known");
-    let ended = crate::ledger::jobs::Job { id: FORMER.to_owned(), ended: Some("then".to_owned()), ..crate::ledger::jobs::Job::default() };
+    assert_eq!(
+        find(&progress(OURS, 5), &[], &marked(None)),
+        (ours, false, 5, Vec::new()),
+        "which was later is not known"
+    );
+    let ended = crate::ledger::jobs::Job {
+        id: FORMER.to_owned(),
+        ended: Some("then".to_owned()),
+        ..crate::ledger::jobs::Job::default()
+    };
     assert_eq!(find(&progress(FORMER, 4), &[ended], &marked(Some(4))), (None, false, 4, Vec::new()));
 }
 
@@ -142,7 +158,9 @@ fn the_data_of_the_znode_is_read_in_both_forms() {
 fn what_the_mark_alone_tells_of_is_left_alone_and_hinders_nobody() {
     let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
     let stored = Stored { mark: Some(format!("{FORMER}/v1")), ..Stored::default() };
-    let StoredState::Supersede(plan) = judge(&run, &stored, &Progress::default(), &[], &[]) else { panic!("nothing is stored") };
+    let StoredState::Supersede(plan) = judge(&run, &stored, &Progress::default(), &[], &[]) else {
+        panic!("nothing is stored")
+    };
     assert!(plan.superseded.is_empty() && plan.from.is_none());
     let begun = Progress { start: 2, ..Progress::default() };
     assert_eq!(judge(&run, &stored, &begun, &[], &[]), StoredState::Later(2), "by the ledger too");

@@ -30,9 +30,19 @@ impl World {
         let mut json = json!({ "jarURI": "local:///app.jar", "args": ["1"], "upgradeDeadline": "60s" });
         crate::cluster::merge::merge(&mut json, job);
         spec.job = Some(serde_json::from_value(json).unwrap_or_else(|error| panic!("{error}")));
-        spec.flink_configuration.insert("execution.checkpointing.savepoint-dir".to_owned(), Scalar::Text("s3://b/s/".to_owned()));
+        spec.flink_configuration
+            .insert("execution.checkpointing.savepoint-dir".to_owned(), Scalar::Text("s3://b/s/".to_owned()));
         let (progress, decision) = (Progress::default(), Decision::default());
-        let mut world = Self { spec, generation: 1, second: 0, pods: true, progress, jobs: Vec::new(), causes: Vec::new(), decision };
+        let mut world = Self {
+            spec,
+            generation: 1,
+            second: 0,
+            pods: true,
+            progress,
+            jobs: Vec::new(),
+            causes: Vec::new(),
+            decision,
+        };
         world.decision = world.decide(None);
         world
     }
@@ -82,7 +92,8 @@ impl World {
     /// Its leader says so.
     fn begins(&mut self, before: Option<(&str, Option<&str>)>) {
         let Application { job_id, version, starts, .. } = self.application().clone();
-        let before = before.map(|(job, checkpoint)| Before { job: job.to_owned(), checkpoint: checkpoint.map(str::to_owned) });
+        let before =
+            before.map(|(job, checkpoint)| Before { job: job.to_owned(), checkpoint: checkpoint.map(str::to_owned) });
         self.progress = Progress {
             job: job_id.clone(),
             version,
@@ -116,7 +127,8 @@ impl World {
     }
 
     fn ends(&mut self, state: &str) {
-        let (id, now) = (self.application().job_id.clone(), Timestamp::from_second(self.second).unwrap_or_default().to_string());
+        let (id, now) =
+            (self.application().job_id.clone(), Timestamp::from_second(self.second).unwrap_or_default().to_string());
         let job = self.jobs.iter_mut().find(|job| job.id == id).unwrap_or_else(|| panic!("a job"));
         (job.state, job.ended, job.collected) = (state.to_owned(), Some(now.clone()), Some(now));
         job.cause = (state == "Failed").then(|| "x.Y: why".to_owned());
@@ -128,7 +140,8 @@ impl World {
     }
 
     fn deployed_argument(&self) -> String {
-        let spec: FlinkHaClusterSpec = serde_json::from_str(&self.application().deployed).unwrap_or_else(|error| panic!("{error}"));
+        let spec: FlinkHaClusterSpec =
+            serde_json::from_str(&self.application().deployed).unwrap_or_else(|error| panic!("{error}"));
         spec.job.map(|job| job.args.concat()).unwrap_or_default()
     }
 
@@ -164,7 +177,10 @@ fn a_job_whose_data_cannot_be_removed_loses_its_pods_after_a_while() {
     world.second += 100;
     world.step();
     assert_eq!(world.pods_go(), Phase::Ended);
-    assert_eq!((world.application().result.as_deref(), world.application().error.as_deref()), (Some("Failed"), Some("x.Y: why")));
+    assert_eq!(
+        (world.application().result.as_deref(), world.application().error.as_deref()),
+        (Some("Failed"), Some("x.Y: why"))
+    );
 }
 
 #[test]
@@ -188,7 +204,10 @@ fn suspended_jobs_have_no_pods_and_go_on_where_they_were() {
     assert_eq!((world.step(), world.decision.stopped), (Phase::Suspending, true));
     assert_eq!((world.pods_go(), world.step(), world.decision.stopped), (Phase::Suspended, Phase::Suspended, true));
     world.job().state = JobState::Running;
-    assert_eq!((world.step(), world.decision.stopped, world.application().job_id.as_str()), (Phase::Starting, false, run.as_str()));
+    assert_eq!(
+        (world.step(), world.decision.stopped, world.application().job_id.as_str()),
+        (Phase::Starting, false, run.as_str())
+    );
     world.comes_up();
 }
 
@@ -202,7 +221,10 @@ fn a_new_nonce_takes_a_savepoint_beside_the_job_and_the_first_one_does_not() {
     world.answers("nonce-2", Ok("s3://b/s/y"));
     world.step();
     assert_eq!(world.decision.request, None);
-    assert_eq!(world.application().last_savepoint.as_ref().map(|savepoint| savepoint.path.as_str()), Some("s3://b/s/y"));
+    assert_eq!(
+        world.application().last_savepoint.as_ref().map(|savepoint| savepoint.path.as_str()),
+        Some("s3://b/s/y")
+    );
 }
 
 #[test]
@@ -224,7 +246,9 @@ fn what_concerns_one_kind_of_pod_makes_no_new_version() {
         change(&mut after);
         version(&after) != version(&before)
     };
-    let set = |spec: &mut FlinkHaClusterSpec, key: &str| drop(spec.flink_configuration.insert(key.to_owned(), Scalar::Number(7)));
+    let set = |spec: &mut FlinkHaClusterSpec, key: &str| {
+        drop(spec.flink_configuration.insert(key.to_owned(), Scalar::Number(7)))
+    };
     assert!(changed(&|spec| spec.image.push('x')));
     assert!(changed(&|spec| spec.job.as_mut().unwrap_or_else(|| panic!("a job")).args.push("x".to_owned())));
     assert!(changed(&move |spec| set(spec, "parallelism.default")));

@@ -8,7 +8,10 @@ fn an_upgrade_from_the_last_state_keeps_the_run_and_never_has_pods_of_both_versi
     let mut world = World::running(json!({}));
     let run = world.application().job_id.clone();
     world.changes("2");
-    assert_eq!((world.step(), world.decision.stopped, world.deployed_argument().as_str()), (Phase::Upgrading, true, "1"));
+    assert_eq!(
+        (world.step(), world.decision.stopped, world.deployed_argument().as_str()),
+        (Phase::Upgrading, true, "1")
+    );
     assert_eq!((world.step(), world.deployed_argument().as_str()), (Phase::Upgrading, "1"));
     assert_eq!((world.pods_go(), world.deployed_argument().as_str()), (Phase::Starting, "2"));
     assert!(!world.decision.stopped);
@@ -21,7 +24,8 @@ fn changes_that_need_no_new_run_are_taken_over_as_they_come() {
     let mut world = World::running(json!({}));
     world.spec.job_manager.replicas = 5;
     assert_eq!(world.step(), Phase::Running);
-    let deployed: FlinkHaClusterSpec = serde_json::from_str(&world.application().deployed).unwrap_or_else(|error| panic!("{error}"));
+    let deployed: FlinkHaClusterSpec =
+        serde_json::from_str(&world.application().deployed).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(deployed.job_manager.replicas, 5);
 }
 
@@ -127,7 +131,10 @@ fn a_savepoint_is_complete_and_its_job_ended_before_any_pod_goes() {
     world.changes("2");
     assert_eq!((world.step(), world.decision.stopped), (Phase::Savepointing, false));
     let request = world.decision.request.clone().unwrap_or_default();
-    assert_eq!((request.directory.as_str(), request.stop, request.job.as_str()), ("s3://b/s/ns.demo/upgrade-2", true, run.as_str()));
+    assert_eq!(
+        (request.directory.as_str(), request.stop, request.job.as_str()),
+        ("s3://b/s/ns.demo/upgrade-2", true, run.as_str())
+    );
     world.answers("upgrade-2", Ok("s3://b/s/x"));
     assert_eq!((world.step(), world.decision.stopped), (Phase::Savepointing, false));
     world.ends("Finished");
@@ -198,6 +205,9 @@ fn stateless_is_another_run_and_goes_back_to_the_one_before_if_that_is_still_who
     let superseded = world.jobs.iter_mut().find(|job| job.id == run).unwrap_or_else(|| panic!("a job"));
     (superseded.state, superseded.ended) = (SUPERSEDED.to_owned(), Some("then".to_owned()));
     world.second += 60;
-    assert_eq!((world.step(), world.application().restored_from.as_deref()), (Phase::RollingBack, Some("s3://b/chk-9")));
+    assert_eq!(
+        (world.step(), world.application().restored_from.as_deref()),
+        (Phase::RollingBack, Some("s3://b/chk-9"))
+    );
     assert_ne!(world.application().job_id, run, "the run before was superseded");
 }

@@ -21,7 +21,12 @@ struct World {
 
 impl World {
     fn new(process: &str) -> Self {
-        Self { elector: Elector::new(identity(process), Settings::default()), now: Time(1000), version: 1, record: Record::default() }
+        Self {
+            elector: Elector::new(identity(process), Settings::default()),
+            now: Time(1000),
+            version: 1,
+            record: Record::default(),
+        }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
@@ -74,13 +79,15 @@ impl World {
     fn foreign(&mut self, number: u64) {
         self.version += 1;
         let term = Term { number, pod_uid: "uid-b".into(), process: "other".into(), jvm: JVM };
-        self.record = Record { holder: "demo-b".into(), term: Some(term), duration_millis: 15_000, ..Record::default() };
+        self.record =
+            Record { holder: "demo-b".into(), term: Some(term), duration_millis: 15_000, ..Record::default() };
     }
 
     /// Its holder gives the Lease back.
     fn give_back(&mut self) {
         self.version += 1;
-        let change = Change { from: std::mem::take(&mut self.record.holder), why: "JobManagerDied".into(), ..Change::default() };
+        let change =
+            Change { from: std::mem::take(&mut self.record.holder), why: "JobManagerDied".into(), ..Change::default() };
         self.record.change = Some(change);
     }
 
@@ -282,7 +289,8 @@ fn i7_a_read_that_a_write_overtook_decides_nothing() {
     let term = stamped(&actions).expect("a term to stamp");
     world.step_and_answer(Event::Stamped { term, outcome: Stamping::Done });
     // The read was served before the Lease was given back, and its answer took long.
-    let actions = world.step(Event::LeaseRead { started: world.now, outcome: Read::Found { version, record: foreign } });
+    let actions =
+        world.step(Event::LeaseRead { started: world.now, outcome: Read::Found { version, record: foreign } });
     assert_eq!(actions, [Action::ReadLease]);
     assert!(matches!(world.elector.shown(), LockView::Free { .. }));
 }
@@ -371,7 +379,11 @@ fn a_hand_over_that_no_end_of_the_pod_follows_expires() {
     assert_eq!(world.elector.unready(world.now), Some("the pod is terminating"));
     world.run(2_200);
     assert_eq!((world.record.holder.as_str(), world.elector.is_terminating()), ("demo-a", false));
-    assert_eq!(world.record.change.as_ref().map(|change| change.why.as_str()), Some("PodTerminating"), "why nobody led");
+    assert_eq!(
+        world.record.change.as_ref().map(|change| change.why.as_str()),
+        Some("PodTerminating"),
+        "why nobody led"
+    );
 }
 
 #[test]

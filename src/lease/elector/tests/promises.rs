@@ -58,7 +58,8 @@ impl World {
     }
 
     fn ask(&mut self) -> Answer {
-        let actions = self.step_and_answer(Event::PromiseAsked { ask: 1, term: self.term(), duration: Duration::from_secs(4) });
+        let actions =
+            self.step_and_answer(Event::PromiseAsked { ask: 1, term: self.term(), duration: Duration::from_secs(4) });
         let answer = actions.into_iter().find_map(|action| match action {
             Action::AnswerPromise { answer, .. } => Some(answer),
             _ => None,
@@ -129,7 +130,10 @@ fn i11_members_of_a_write_that_was_given_up_count_until_the_version_changes() {
         Action::WriteLease { attempt, .. } => Some(attempt),
         _ => None,
     });
-    world.step_and_answer(Event::LeaseWritten { attempt: attempt.expect("it is to be listed"), outcome: Write::Unknown });
+    world.step_and_answer(Event::LeaseWritten {
+        attempt: attempt.expect("it is to be listed"),
+        outcome: Write::Unknown,
+    });
     assert!(world.elector.unknown.is_none(), "a read has shown that it is not stored");
     let LockView::Leader { until, .. } = world.elector.shown() else { panic!("it leads") };
     assert_eq!(until, asked.after(Duration::from_secs(4)));

@@ -28,7 +28,12 @@ fn i3_what_another_asks_is_no_sign_of_life_of_ours() {
     let mut ended = Vec::new();
     for _ in 0..22 {
         world.now.0 += 500;
-        ended.extend(world.step_and_answer(Event::JvmHeard { jvm: OTHER }).into_iter().filter(|one| matches!(one, Action::EndJvm { .. })));
+        ended.extend(
+            world
+                .step_and_answer(Event::JvmHeard { jvm: OTHER })
+                .into_iter()
+                .filter(|one| matches!(one, Action::EndJvm { .. })),
+        );
     }
     assert!(matches!(&ended[..], [Action::EndJvm { jvm: JVM, .. }]), "{ended:?}");
 }
