@@ -19,7 +19,7 @@ pub enum Command {
     /// Run the operator.
     Operator(operator::Arguments),
     /// Run the sidecar of a JobManager.
-    Gateway(Box<gateway::Arguments>),
+    Gateway(Box<gateway::arguments::Arguments>),
     /// Remove the HA files of a cluster that is being deleted.
     Purge(gateway::purge::Arguments),
     /// Fetch the application's jar before its JobManager starts.

@@ -7,7 +7,8 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use flinkha::cluster::application::{Request, job_id};
+use flinkha::cluster::application::job_id;
+use flinkha::ledger::application::Request;
 use flinkha::ledger::jobs::SUPERSEDED;
 use flinkha::ledger::refusal::STORED_BY_ANOTHER;
 use support::application::spec;

@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use flinkha::flink::ha_file::Kind;
 use flinkha::flink::result::{Entry, Outcome, Store};
 use flinkha::ha_data::collect::{Collectable, Ended, collectable, is_left_over};
 use flinkha::ha_data::inventory::Inventory;
-use flinkha::ha_data::sweep::{Evidence, Kind, Verdict, of_checkpoint, verdict};
+use flinkha::ha_data::sweep::{Evidence, Verdict, of_checkpoint, verdict};
 use flinkha::ledger::jobs::{self, Begun, Job};
 
 const HOUR: Duration = Duration::from_secs(3600);

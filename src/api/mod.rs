@@ -9,6 +9,7 @@ pub mod names;
 pub mod owned;
 pub mod schema;
 pub mod status;
+pub mod time;
 pub mod v1alpha1;
 pub mod zookeeper;
 

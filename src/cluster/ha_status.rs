@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::status::seconds;
 use crate::api::status::{ConfigMapSize, HaData, Job, Orphans};
+use crate::api::time::seconds;
 use crate::ledger::jobs;
 
 /// A job as the status shows it.

@@ -24,7 +24,7 @@ pub mod validate;
 use crate::api::FlinkHaClusterSpec;
 use crate::api::names;
 use crate::api::zookeeper::ZooKeeper;
-use crate::cluster::application::Run;
+use crate::ledger::application::Run;
 
 /// A cluster whose resource was found sound by [`validate::validate`].
 #[derive(Clone, Debug)]

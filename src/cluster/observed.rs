@@ -12,10 +12,11 @@ use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::application::{self, Progress};
+use super::application;
 use super::cause::Cause;
 use super::presence::Presence;
 use crate::ha_data::handover::Stored;
+use crate::ledger::application::Progress;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
 
@@ -165,7 +166,7 @@ impl From<Texts> for LedgerData {
         let mut unreadable = Vec::new();
         let jobs = read(texts.jobs, jobs::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
         let ha_data = read(texts.ha_data, jobs::HA_DATA_KEY, &mut unreadable);
-        let application = read(texts.application, application::LEDGER_KEY, &mut unreadable);
+        let application = read(texts.application, crate::ledger::application::LEDGER_KEY, &mut unreadable);
         Self { jobs, ha_data, application, unreadable }
     }
 }
@@ -209,7 +210,8 @@ impl Observed {
     /// Why nothing can be decided about jobs and the application: a key of the ledger of this cluster cannot be read.
     pub fn unreadable(&self, cluster: &str) -> Option<Cause> {
         let keys = &self.ledger.as_ref()?.data.unreadable;
-        let key = keys.iter().find(|key| [jobs::JOBS_KEY, application::LEDGER_KEY].contains(&key.as_str()))?;
+        let key =
+            keys.iter().find(|key| [jobs::JOBS_KEY, crate::ledger::application::LEDGER_KEY].contains(&key.as_str()))?;
         Some(Refusal::unreadable(cluster, key).cause())
     }
 

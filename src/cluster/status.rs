@@ -15,6 +15,7 @@ use crate::api::FlinkHaCluster;
 use crate::api::application::{Application, Phase};
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
 use crate::api::status::{Failover, FlinkHaClusterStatus, Leader, Members};
+use crate::api::time::seconds;
 use crate::lease::record::Record;
 
 /// Who leads is elected on a Lease, and there is somebody.
@@ -278,12 +279,6 @@ fn degraded(observed: &Observed, outcome: &Outcome, application: Option<&Applica
         [first, others @ ..] => (true, first.reason, format!("{}; and {} more", first.message, others.len())),
     };
     Verdict { kind: DEGRADED, holds, reason: reason.to_owned(), message }
-}
-
-/// Times in a status count seconds.
-pub fn seconds(time: Timestamp) -> Time {
-    let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
-    Time(time.round(whole).unwrap_or(time))
 }
 
 #[cfg(test)]

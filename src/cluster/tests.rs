@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::application::Run;
 use super::{Cluster, validate};
 use crate::api::FlinkHaCluster;
+use crate::ledger::application::Run;
 
 /// A sound resource that uses most fields.
 pub fn resource() -> FlinkHaCluster {

@@ -13,11 +13,11 @@ use tokio::time::sleep;
 
 use super::quorum::{Access, connect, tunnel_on_loopback};
 use super::storage_arguments::Place;
+use crate::flink::ha_file::Kind;
 use crate::flink::zookeeper::Paths;
 use crate::ha_data::marks::{Mark, Records, Sharing, Standing, Watch, is_of_another};
-use crate::ha_data::sweep::Kind;
-use crate::world::lease::nonce;
 use crate::world::quorum::znodes;
+use crate::world::random::nonce;
 use crate::world::storage::{Storage, owned_directories};
 
 /// Flags of `flinkha purge`; the operator writes them into the Job.

@@ -10,9 +10,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::gc::ownership;
 use super::proxy::request::Names;
 use super::proxy::snapshots::Snapshots;
-use crate::cluster::application::Request;
 use crate::lease::elector::{Event, LockView, Time};
 use crate::lease::term::Term;
+use crate::ledger::application::Request;
 use crate::ledger::jobs::Orphans;
 
 /// The local monotonic clock, from the start of this process.

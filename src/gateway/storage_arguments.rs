@@ -27,9 +27,13 @@ pub struct Place {
 
 impl Place {
     /// Where the ledger says that the HA data is.
-    pub fn noted(&self, zookeeper: &Access) -> stored::Place {
+    pub fn noted(&self, zookeeper: &Access) -> crate::ledger::place::Place {
         let root_path = zookeeper.quorum.is_some().then(|| zookeeper.root.clone());
-        stored::Place { storage_dir: self.storage_dir.clone(), quorum: zookeeper.quorum.clone(), root_path }
+        crate::ledger::place::Place {
+            storage_dir: self.storage_dir.clone(),
+            quorum: zookeeper.quorum.clone(),
+            root_path,
+        }
     }
 
     /// Flink's settings; none without a file.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::inventory::Inventory;
-use super::sweep::Kind;
+use crate::flink::ha_file::Kind;
 use crate::flink::result::{Entry, Outcome, Store};
 
 /// An entry that may go, after its tombstone is written.

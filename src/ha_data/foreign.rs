@@ -35,7 +35,9 @@ pub fn is_marked(config_map: &Value) -> bool {
 pub fn has_history(ledger: &Value) -> bool {
     let (annotations, data) = (&ledger["metadata"]["annotations"], &ledger["data"]);
     [TERM_ANNOTATION, LEADER_ANNOTATION].into_iter().any(|key| annotations.get(key).is_some())
-        || [JOBS_KEY, HA_DATA_KEY, application::LEDGER_KEY].into_iter().any(|key| data.get(key).is_some())
+        || [JOBS_KEY, HA_DATA_KEY, crate::ledger::application::LEDGER_KEY]
+            .into_iter()
+            .any(|key| data.get(key).is_some())
 }
 
 /// The HA ConfigMaps of one cluster id, as read before the first stamp of a term.

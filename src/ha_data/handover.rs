@@ -14,9 +14,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::api::names::{APPLICATION_ANNOTATION, START_ANNOTATION};
-use crate::cluster::application::{Before, Progress, Run};
 use crate::flink::ha_data;
 use crate::flink::result::{Entry, Outcome, Store};
+use crate::ledger::application::{Before, Progress, Run};
 use crate::ledger::jobs::Job;
 use crate::ledger::refusal::{Refusal, STORED_BY_ANOTHER};
 

@@ -8,56 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::inventory::Inventory;
-
-/// What a file is, by its path in the cluster's directory (`FileSystemStateStorageHelper`,
-/// `BlobUtils.getStorageLocationPath`; 1.15 to 2.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Graph, plan or application.
-    Plan,
-    /// Metadata of a completed checkpoint. The file itself says of which job.
-    Checkpoint,
-    /// Jar or other artifact of this job or application.
-    Blob(String),
-    /// An object that marks a directory, as Hadoop writes them into buckets.
-    Marker,
-    /// Not one of Flink's HA files.
-    Foreign,
-}
-
-impl Kind {
-    /// `path`: below the cluster's directory, for example `blob/job_<id>/blob_p-<key>`.
-    pub fn of(path: &str) -> Self {
-        let parts: Vec<&str> = path.split('/').collect();
-        match parts.as_slice() {
-            [name]
-                if ["submittedJobGraph", "submittedExecutionPlan", "submittedApplication"]
-                    .iter()
-                    .any(|prefix| random(name, prefix)) =>
-            {
-                Kind::Plan
-            }
-            [name] if random(name, "completedCheckpoint") => Kind::Checkpoint,
-            ["blob"] | ["blob", _] => Kind::Marker,
-            ["blob", directory, name] if name.starts_with("blob_") => {
-                match directory.strip_prefix("job_").or_else(|| directory.strip_prefix("application_")) {
-                    Some(job) if job.len() == 32 && hexadecimal(job) => Kind::Blob(job.to_owned()),
-                    _ => Kind::Foreign,
-                }
-            }
-            _ => Kind::Foreign,
-        }
-    }
-}
-
-/// `FileSystemStateStorageHelper.getNewFilePath`: a prefix and random hex digits.
-fn random(name: &str, prefix: &str) -> bool {
-    name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && hexadecimal(rest))
-}
-
-fn hexadecimal(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
+use crate::flink::ha_file::Kind;
 
 /// What becomes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

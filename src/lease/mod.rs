@@ -35,4 +35,5 @@
 
 pub mod elector;
 pub mod record;
+pub mod stamp;
 pub mod term;

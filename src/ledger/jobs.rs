@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::stored::Place;
+use super::place::Place;
 use crate::flink::result::Outcome;
 
 /// Key of the ledger ConfigMap that holds JSON of `Vec<Job>`.

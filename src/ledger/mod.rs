@@ -1,5 +1,7 @@
 //! What gateways write down and the operator reads: jobs, HA data, the application, the election, refusals. Pure.
 
+pub mod application;
 pub mod election;
 pub mod jobs;
+pub mod place;
 pub mod refusal;

@@ -7,13 +7,14 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::error::Error;
 use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION};
 use crate::api::v1alpha1::Provider;
-use crate::cluster::application::{Desired, Request};
+use crate::cluster::application::Desired;
 use crate::cluster::observed::Observed;
-use crate::operator::Error;
+use crate::ledger::application::Request;
 
 /// Carries out decisions about applications.
 pub struct Applications {

@@ -8,13 +8,13 @@ use kube::core::{ApiResource, GroupVersionKind, ObjectMeta, TypeMeta};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::error::Error;
 use super::observe::{Caches, fingerprint};
 use super::owners::Owners;
 use crate::api::FlinkHaCluster;
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::build::{Objects, digest, job_manager};
 use crate::cluster::cause::{Cause, refused_template};
-use crate::operator::Error;
 
 /// Applies objects, and remembers what it applied.
 pub struct Applier {

@@ -142,7 +142,10 @@ async fn create(leases: &Api<Lease>) {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         Err(error) => {
-            tracing::warn!(error = lease::brief(&error), "failed to create the operators' Lease; trying again")
+            tracing::warn!(
+                error = crate::world::error_text::brief(&error),
+                "failed to create the operators' Lease; trying again"
+            )
         }
     }
 }

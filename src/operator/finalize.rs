@@ -13,6 +13,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::error::Error;
 use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
@@ -30,7 +31,6 @@ use crate::ha_data::foreign;
 use crate::ha_data::marks::{AUTHORITY, certificates_of};
 use crate::ledger::jobs;
 use crate::ledger::refusal::Refusal;
-use crate::operator::Error;
 
 /// Makes deletion wait for us, and deletes.
 pub struct Finalizer {

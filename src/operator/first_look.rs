@@ -10,6 +10,7 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::error::Error;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, CLUSTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::status::FlinkHaClusterStatus;
@@ -17,7 +18,6 @@ use crate::api::v1alpha1::Provider;
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::{LedgerData, Observed, ObservedConfigMap};
 use crate::ha_data::handover::Stored;
-use crate::operator::Error;
 
 /// Reads what the caches may not show.
 pub struct FirstLook {

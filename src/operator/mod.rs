@@ -6,6 +6,7 @@
 pub mod application;
 pub mod apply;
 pub mod election;
+pub mod error;
 pub mod finalize;
 pub mod first_look;
 pub mod metrics;
@@ -33,7 +34,7 @@ use crate::cluster::build::Environment;
 use crate::operator::metrics::{Clusters, Metrics};
 use crate::operator::reconcile::Context;
 use crate::telemetry;
-use crate::world::lease::nonce;
+use crate::world::random::nonce;
 
 /// Changes that come together are handled together.
 const DEBOUNCE_WINDOW: Duration = Duration::from_millis(50);
@@ -67,46 +68,6 @@ pub struct Arguments {
     /// Where probes and metrics are served.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], 8080)))]
     pub probe_address: SocketAddr,
-}
-
-/// Why a step failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("failed to {action} {object}")]
-    Request {
-        action: &'static str,
-        object: String,
-        #[source]
-        source: kube::Error,
-    },
-    #[error("failed to build an object that Kubernetes can read")]
-    Malformed {
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("failed to read random bytes for a key: {source}")]
-    Random { source: getrandom::Error },
-}
-
-impl Error {
-    /// The API server said no and will say so again: a quota, a right, a range that is used up. Conflicts and overload
-    /// are not of this kind.
-    pub fn is_lasting(&self) -> bool {
-        match self {
-            Self::Request { source: kube::Error::Api(status), .. } => {
-                (400..500).contains(&status.code) && ![409, 429].contains(&status.code)
-            }
-            Self::Request { .. } => false,
-            Self::Random { .. } => false,
-            Self::Malformed { .. } => true,
-        }
-    }
-
-    /// For requests about a resource.
-    pub fn request(action: &'static str, resource: &FlinkHaCluster) -> impl FnOnce(kube::Error) -> Self + use<> {
-        let object = format!("FlinkHaCluster {}", resource.name_any());
-        move |source| Self::Request { action, object, source }
-    }
 }
 
 /// Runs the operator until it is told to end.

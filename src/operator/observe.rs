@@ -28,6 +28,7 @@ use crate::api::names::{
 };
 use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
 use crate::ledger::election;
+use crate::world::error_text::chain;
 
 /// Objects in one answer to a list.
 const PAGE: u32 = 50;
@@ -277,18 +278,5 @@ async fn announce<K: Resource>(
                 tracing::warn!(kind = %K::kind(&kind), error = %chain(&error), "a watch was interrupted and begins anew")
             }
         }
-    }
-}
-
-/// An error with its causes on one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    // What the API server said, without the rest of its answer.
-    if let Some(kube::Error::Api(status)) = error.downcast_ref() {
-        return format!("{} ({})", status.message, status.code);
-    }
-    let text = error.to_string();
-    match error.source().map(chain) {
-        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
-        _ => text,
     }
 }

@@ -10,13 +10,13 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::apply::Target;
+use super::error::Error;
 use super::observe::Caches;
 use crate::api::names;
 use crate::cluster::build::Objects;
 use crate::cluster::cause::Cause;
 use crate::flink::ha_data;
 use crate::ha_data::foreign::{self, HaData};
-use crate::operator::Error;
 
 /// Looks at once.
 const PARALLEL: usize = 8;

@@ -11,13 +11,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
+use super::error::Error;
 use crate::api::FlinkHaCluster;
 use crate::api::names;
 use crate::api::v1alpha1::Provider;
 use crate::cluster::observed::Observed;
 use crate::cluster::presence::{Election, Found, Presence, presence};
 use crate::lease::record::Record;
-use crate::operator::Error;
 
 /// Proves, and remembers for how long Leases have stood still.
 pub struct Prover {

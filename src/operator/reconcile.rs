@@ -11,14 +11,14 @@ use kube::{Client, ResourceExt};
 
 use super::application::Applications;
 use super::apply::Applier;
+use super::error::Error;
 use super::finalize::{self, Finalizer};
 use super::first_look::FirstLook;
 use super::metrics::Metrics;
-use super::observe::{Caches, chain};
+use super::observe::Caches;
 use super::presence::Prover;
 use super::report::Report;
 use super::switchover::Switchover;
-use super::{Arguments, Error};
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
@@ -30,6 +30,8 @@ use crate::cluster::status::Outcome;
 use crate::cluster::validate::Problem;
 use crate::cluster::{Cluster, rollout, stored, validate};
 use crate::ha_data::foreign;
+use crate::operator::Arguments;
+use crate::world::error_text::chain;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(300);

@@ -12,7 +12,7 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::observe::chain;
+use super::error::Error;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, ROLE_LABEL};
 use crate::api::status::FlinkHaClusterStatus;
@@ -21,7 +21,7 @@ use crate::cluster::events::{EventNote, notes};
 use crate::cluster::observed::Observed;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
 use crate::cluster::status::{Outcome, status};
-use crate::operator::Error;
+use crate::world::error_text::chain;
 
 /// The API server takes notes of up to 1 KiB.
 const LONGEST_NOTE: usize = 500;

@@ -6,13 +6,13 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::error::Error;
 use super::report::Report;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SWITCHOVER_ANNOTATION};
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::Observed;
 use crate::cluster::switchover::{Switchover as Decision, switchover};
-use crate::operator::Error;
 
 /// Answers requests for a planned switchover.
 pub struct Switchover {

@@ -13,6 +13,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use crate::api::names::SAVEPOINT_ANNOTATION;
 use crate::lease::elector::{Event, Read, Write};
 use crate::lease::record::Record;
+use crate::world::backoff::EverySecond;
+use crate::world::error_text::brief;
 
 /// Quorum read: without a resourceVersion.
 pub async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
@@ -59,22 +61,6 @@ pub async fn write(
     }
 }
 
-/// The pause before a watch is tried again. The default grows to half a minute: for so long after an API server was
-/// away nobody would see that a Lease is given back.
-pub struct EverySecond;
-
-impl Iterator for EverySecond {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(Duration::from_secs(1))
-    }
-}
-
-impl Backoff for EverySecond {
-    fn reset(&mut self) {}
-}
-
 /// Signal of every version of the Lease that a watch shows, of its [`SAVEPOINT_ANNOTATION`], and of the gateway process
 /// that has written it since the version before, until it is dropped. What it shows may be old; the elector knows.
 pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option<&str>, Option<&str>)) {
@@ -105,22 +91,4 @@ pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option
             Err(error) => tracing::debug!(%error, "the watch of the Lease was interrupted"),
         }
     }
-}
-
-/// An error of the API in one line, without the whole `Status`.
-pub fn brief(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => other.to_string(),
-    }
-}
-
-/// Random per process, so that no two processes ever share a term.
-///
-/// # Errors
-/// When the machine has no random bytes.
-pub fn nonce() -> Result<String, getrandom::Error> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -2,10 +2,13 @@
 //! there.
 
 pub mod api_server;
+pub mod backoff;
+pub mod error_text;
 pub mod flink_rest;
 pub mod http;
 pub mod lease;
 pub mod process;
 pub mod quorum;
+pub mod random;
 pub mod server;
 pub mod storage;

@@ -3,7 +3,8 @@
 
 use flinkha::api::FlinkHaClusterSpec;
 use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
-use flinkha::cluster::application::{Progress, Request, Run, job_id, version};
+use flinkha::cluster::application::{job_id, version};
+use flinkha::ledger::application::{Progress, Request, Run};
 use flinkha::ledger::jobs;
 use flinkha::ledger::refusal::Refusal;
 use k8s_openapi::api::coordination::v1::Lease;

@@ -1,10 +1,11 @@
 //! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of
 //! those before it.
 
+use super::job_id;
 use super::lifecycle::Inputs;
-use super::{Progress, job_id};
 use crate::api::application::Application;
 use crate::ha_data::handover::Stored;
+use crate::ledger::application::Progress;
 use crate::ledger::jobs::Job;
 
 /// What is on record before the first decision about a resource.

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Progress, Request, again, job_id, savepoint_directory, upgrade, version};
+use super::{again, job_id, savepoint_directory, upgrade, version};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, Job, JobState, Phase, Savepoint, UpgradeMode};
+use crate::api::time::seconds;
 use crate::cluster::cause::Cause;
-use crate::cluster::status::seconds;
 use crate::ha_data::handover::Stored;
+use crate::ledger::application::{Progress, Request};
 use crate::ledger::jobs;
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.

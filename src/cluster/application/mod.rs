@@ -22,41 +22,7 @@ use super::observed::Observed;
 use crate::api::application::{Application, Job, Phase};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
-
-/// Key of the ledger ConfigMap that holds JSON of [`Progress`].
-pub const LEDGER_KEY: &str = "application";
-
-/// A run as the pods are told of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Run {
-    /// Flink's id of the job and, from 2.3 on, of the application: 32 hex digits.
-    pub job_id: String,
-    /// See [`version`].
-    pub version: String,
-    /// How often its pods were brought there.
-    pub start: i64,
-    /// Savepoint or checkpoint that the run begins from.
-    pub restored_from: Option<String>,
-    /// There are to be no pods.
-    pub stopped: bool,
-    /// Runs in whose place this one begins.
-    pub replaces: Vec<String>,
-}
-
-impl Run {
-    /// Flags by which the gateway is told of it.
-    pub fn gateway_options(&self) -> Vec<(&'static str, String)> {
-        let mut options = vec![
-            ("--application", self.job_id.clone()),
-            ("--application-version", self.version.clone()),
-            ("--application-start", self.start.to_string()),
-        ];
-        if !self.replaces.is_empty() {
-            options.push(("--application-replaces", self.replaces.join(",")));
-        }
-        options
-    }
-}
+use crate::ledger::application::Run;
 
 /// What is to be there: made from the resource, and for an application from what became of it.
 #[derive(Clone, Debug)]
@@ -185,71 +151,6 @@ fn is_of_one_component(key: &str) -> bool {
 /// The id of a resource's n-th run. Repeating a step that was not written down makes the same one.
 pub fn job_id(uid: &str, run: i64) -> String {
     format!("{}{}", digest(&format!("{uid}/{run}")), digest(&format!("{run}/{uid}")))
-}
-
-/// How the application gets on, as the leading gateway says in the ledger.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Progress {
-    pub job: String,
-    pub version: String,
-    /// The start of its pods that the rest is about.
-    pub start: i64,
-    /// Flink's state of the job.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub state: String,
-    /// When all tasks first ran at the same time, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub up: Option<String>,
-    /// Why the application's main method failed, or why nobody leads it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// What another version left when this one began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<Before>,
-    /// The last savepoint that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub savepoint: Option<Answer>,
-}
-
-/// The state that a version found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Before {
-    /// The run that left it.
-    pub job: String,
-    /// Its last checkpoint. `None` when Flink keeps it nowhere but in its HA data, or when it cannot be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<String>,
-}
-
-/// A savepoint that the leading JobManager is asked for, through an annotation on the Lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Request {
-    pub id: String,
-    pub job: String,
-    /// A directory of this request alone, so that a savepoint whose path nobody heard of can be found.
-    pub directory: String,
-    /// Whether the job ends with it.
-    pub stop: bool,
-}
-
-/// What became of a [`Request`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Answer {
-    pub id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// RFC 3339; empty while it is being taken.
-    pub at: String,
-    /// The term in which it was tried last: the name of its directory.
-    pub attempt: u64,
-    /// The JobManager's process that was asked for it then.
-    pub by: String,
 }
 
 /// The user's directory for savepoints, by Flink's own keys.

@@ -2,7 +2,7 @@
 
 use super::lifecycle::Step;
 use crate::api::application::{Application, Phase, Upgrade, UpgradeMode};
-use crate::cluster::status::seconds;
+use crate::api::time::seconds;
 use crate::ledger::jobs::SUPERSEDED;
 
 /// Upgrades that the status keeps.

@@ -10,8 +10,8 @@ use crate::api::names::{
     self, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT, PEERS_VOLUME, PROBE_PORT,
 };
 use crate::cluster::Cluster;
-use crate::cluster::application::Run;
 use crate::flink::config;
+use crate::ledger::application::Run;
 
 /// Annotation on the Deployment: digest of the pod template without the gateway's image. See
 /// [`crate::cluster::rollout`].

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::api::names;
-use crate::cluster::application::{Before, Progress, Run};
 use crate::flink::result::{Entry, Outcome};
 use crate::flink::{ha_data, pointer};
 use crate::gateway::gc::final_cleanup;
 use crate::gateway::gc::ledger::Ledger;
-use crate::gateway::proxy::translate::version;
 use crate::ha_data::handover::{Plan, Stored, StoredState, begin, judge, later, raising, unnamed};
+use crate::lease::stamp::version;
 use crate::lease::term::Term;
+use crate::ledger::application::{Before, Progress, Run};
 use crate::ledger::jobs::{self, Job, SUPERSEDED};
 use crate::ledger::refusal::Refusal;
 use crate::world::storage::Storage;

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::cluster::application::Run;
 use crate::flink::result::cause_of;
 use crate::gateway::gc::ledger::Ledger;
 use crate::ha_data::handover::begin;
 use crate::lease::term::Term;
+use crate::ledger::application::Run;
 use crate::world::flink_rest::Rest;
 
 /// Between two looks. Costs no request to the API server.

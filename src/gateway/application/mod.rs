@@ -9,7 +9,7 @@ pub mod savepoints;
 use super::application::job_monitor::JobMonitor;
 use super::application::savepoints::SavepointTaker;
 use super::gc::ledger::Ledger;
-use crate::cluster::application::Run;
+use crate::ledger::application::Run;
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::FlinkConfiguration;

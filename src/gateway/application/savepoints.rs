@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::application::{Answer, Request, Run};
 use crate::flink::result::{Store, cause_of};
 use crate::gateway::gc::ledger::Ledger;
 use crate::lease::term::Term;
+use crate::ledger::application::{Answer, Request, Run};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 use crate::world::storage::artifact::{is_savepoint, savepoint_in};

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::gateway::shared::Shared;
 use crate::lease::term::Term;
-use crate::world::lease::brief;
+use crate::world::error_text::brief;
 
 /// How often a failed write is tried again, and after which pause.
 const ATTEMPTS: u32 = 30;

@@ -19,14 +19,14 @@ use serde_json::{Value, json};
 
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
-use crate::gateway::proxy::fence::{relation, stamp_patch};
 use crate::gateway::proxy::request::Names;
-use crate::gateway::proxy::translate::version;
 use crate::ha_data::foreign::{self, HaData};
 use crate::lease::elector::Stamping;
+use crate::lease::stamp::version;
+use crate::lease::stamp::{relation, stamp_patch};
 use crate::lease::term::{Relation, Term};
 use crate::ledger::refusal::Refusal;
-use crate::world::lease::brief;
+use crate::world::error_text::brief;
 
 /// Writes at once. One write per job, so this bounds how a grant grows with jobs.
 const PARALLEL: usize = 16;

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use super::ledger::Ledger;
 use super::ownership;
 use super::pointer_store::Pointers;
-use crate::cluster::application::Run;
+use crate::flink::ha_file::Kind;
 use crate::flink::result::Outcome;
-use crate::ha_data::sweep::Kind;
 use crate::lease::term::Term;
+use crate::ledger::application::Run;
 use crate::ledger::jobs;
 use crate::world::storage::Storage;
 

@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 
 use super::pointer_store::Pointers;
 use crate::api::names::{self, TERM_ANNOTATION};
-use crate::cluster::application::{self, Progress};
+use crate::cluster::application;
 use crate::flink::ha_data;
-use crate::gateway::proxy::fence::relation;
-use crate::gateway::proxy::translate::version;
 use crate::gateway::shared::Shared;
 use crate::ha_data::inventory::Inventory;
+use crate::lease::stamp::relation;
+use crate::lease::stamp::version;
 use crate::lease::term::{Relation, Term};
+use crate::ledger::application::Progress;
 use crate::ledger::election::Notes;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
@@ -70,12 +71,12 @@ impl Ledger {
 
     /// How the application gets on.
     pub async fn progress(&self) -> anyhow::Result<Progress> {
-        self.parsed(&self.read().await?, application::LEDGER_KEY)
+        self.parsed(&self.read().await?, crate::ledger::application::LEDGER_KEY)
     }
 
     /// Changes what is said of the application.
     pub async fn change_progress(&self, term: &Term, change: impl Fn(&mut Progress)) -> anyhow::Result<()> {
-        self.change(term, application::LEDGER_KEY, |before| Ok(changed(before, &change))).await
+        self.change(term, crate::ledger::application::LEDGER_KEY, |before| Ok(changed(before, &change))).await
     }
 
     /// Reads which jobs have ended, before a JVM can ask for one of them anew.

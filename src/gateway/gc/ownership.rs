@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::ledger::Ledger;
 use super::pointer_store::Pointers;
 use crate::api::names;
-use crate::cluster::stored::Place;
 use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Records, Sharing, Standing, Watch, certificates_of};
 use crate::lease::term::Term;
 use crate::ledger::jobs::HaData;
+use crate::ledger::place::Place;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::NotCollectable;
 

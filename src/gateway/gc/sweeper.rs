@@ -12,8 +12,9 @@ use tokio::time::sleep;
 
 use super::ledger::Ledger;
 use super::ownership;
+use crate::flink::ha_file::Kind;
 use crate::ha_data::inventory::Inventory;
-use crate::ha_data::sweep::{Evidence, Kind, Verdict, of_checkpoint, verdict};
+use crate::ha_data::sweep::{Evidence, Verdict, of_checkpoint, verdict};
 use crate::lease::term::Term;
 use crate::ledger::jobs::Orphans;
 use crate::world::storage::{File, Storage};

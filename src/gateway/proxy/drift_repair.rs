@@ -14,13 +14,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::fence::{relation, stamp_patch};
 use super::snapshots::put_back_cluster;
-use super::translate::version;
 use crate::flink::lock;
 use crate::gateway::shared::Shared;
+use crate::lease::stamp::version;
+use crate::lease::stamp::{relation, stamp_patch};
 use crate::lease::term::{Relation, Term};
-use crate::world::lease::{EverySecond, brief};
+use crate::world::backoff::EverySecond;
+use crate::world::error_text::brief;
 
 /// Keeps while this gateway's JVM leads.
 pub struct DriftRepair {

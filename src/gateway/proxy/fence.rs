@@ -7,28 +7,16 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::server::Proxy;
-use super::translate::{stamp, version};
 use super::upstream::{Answer, UpstreamError};
 use crate::api::names::TERM_ANNOTATION;
 use crate::flink::lock;
 use crate::lease::elector::Event;
+use crate::lease::stamp::{relation, stamp_patch};
+use crate::lease::stamp::{stamp, version};
 use crate::lease::term::{Relation, Term};
 
 /// Somebody else writes between read and write at most a few times.
 const ATTEMPTS: usize = 5;
-
-/// Merge patch that stamps an object if it still is what was read.
-pub fn stamp_patch(version: &str, term: &Term) -> Value {
-    json!({ "metadata": { "resourceVersion": version, "annotations": { TERM_ANNOTATION: term.to_string() } } })
-}
-
-/// How the stamp of an object relates to our term. No stamp, or one that we did not write, is lower than any.
-pub fn relation(object: &Value, term: &Term) -> (Relation, Option<Term>) {
-    match stamp(object) {
-        Some(Ok(found)) => (term.relation_of(&found), Some(found)),
-        None | Some(Err(_)) => (Relation::Lower, None),
-    }
-}
 
 /// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first, and a lock
 /// that somebody has edited is put right, because the JVM would step down for it; a stamp that is not ours and not

@@ -13,12 +13,12 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::Value;
 
-use super::translate::stamp;
 use crate::gateway::shared::Shared;
 use crate::ha_data::inventory;
+use crate::lease::stamp::stamp;
 use crate::lease::term::Term;
 use crate::ledger::jobs::Size;
-use crate::world::lease::brief;
+use crate::world::error_text::brief;
 
 #[derive(Default)]
 pub struct Snapshots(Mutex<BTreeMap<String, Bytes>>);

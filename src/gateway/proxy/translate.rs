@@ -15,6 +15,7 @@ use super::request::{Call, Names};
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
 use crate::lease::elector::{LockView, Time};
+use crate::lease::stamp::{stamp, version};
 use crate::lease::term::Term;
 
 /// Said to a JVM that drops the annotations of what it has read, so that its writes could not be fenced.
@@ -241,16 +242,6 @@ fn create(body: &Value, facts: &Facts, term: &Term) -> Plan {
 fn is_ha_object(names: &Names, body: &Value) -> bool {
     let name = body["metadata"]["name"].as_str().unwrap_or_default();
     name == names.cluster_config_map() || names::job_of_config_map(&names.cluster_id, name).is_some()
-}
-
-/// The stamp of an object; `Some(Err)` when the annotation is not a term.
-pub fn stamp(object: &Value) -> Option<Result<Term, crate::lease::term::NotATerm>> {
-    Some(object.get("metadata")?.get("annotations")?.get(TERM_ANNOTATION)?.as_str()?.parse())
-}
-
-/// `metadata.resourceVersion`.
-pub fn version(object: &Value) -> Option<&str> {
-    object.get("metadata")?.get("resourceVersion")?.as_str()
 }
 
 fn with_foreign_lock(facts: &Facts) -> Value {

@@ -22,12 +22,13 @@ use tokio::sync::{mpsc, watch};
 use zookeeper_client::Client;
 
 use super::application::Application;
+use super::arguments::Orphans;
 use super::election::endpoint;
 use super::gc::pointer_store::{Pointers, Znodes};
 use super::gc::{collector, job_recorder, ledger, ownership, sweeper};
 use super::proxy::request::Names;
 use super::shared::{Clock, Shared};
-use super::{Orphans, hand_over, probes, run_of, told_to_end};
+use super::{hand_over, probes, run_of, told_to_end};
 use crate::api::names;
 use crate::api::zookeeper::Scheme;
 use crate::flink::zookeeper::Paths;
@@ -210,7 +211,7 @@ pub async fn run(arguments: super::Arguments, hook: Option<UnixListener>) -> any
     let identity = leadership::Identity {
         pod: arguments.pod_name.clone(),
         pod_uid: arguments.pod_uid.clone(),
-        process: lease::nonce()?,
+        process: crate::world::random::nonce()?,
         hand_over: hand_over::patience(arguments.termination_grace_period),
     };
     let beside = run.as_ref().map(|run| {

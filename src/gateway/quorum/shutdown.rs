@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::timeout;
 
-use crate::cluster::application::Run;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::ha_data::marks::{Mark, Records, is_of_another};
+use crate::ledger::application::Run;
 use crate::world::quorum::{latch, znodes};
 
 /// The pod is being deleted: what takes longer is left to the deletion of the resource.

@@ -11,7 +11,7 @@ use super::read_frame;
 use crate::api::zookeeper::Scheme;
 use crate::flink::digest_md5::{self, Login};
 use crate::flink::zookeeper::{self, AUTH_FAILED, AUTH_REQUIRED, AUTHENTICATION, REQUEST, Reply};
-use crate::world::lease::nonce;
+use crate::world::random::nonce;
 
 /// A reply to a word of ours has a header of 16 bytes, and the word of the server.
 const REPLY_LIMIT: usize = 32 + digest_md5::CHALLENGE_LIMIT;

@@ -1,0 +1,10 @@
+//! Times as a status shows them.
+
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// Times in a status count seconds.
+pub fn seconds(time: Timestamp) -> Time {
+    let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
+    Time(time.round(whole).unwrap_or(time))
+}

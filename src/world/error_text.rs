@@ -1,0 +1,22 @@
+//! Errors as one line for logs and conditions, without the whole `Status` of the API server.
+
+/// An error with its causes on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    // What the API server said, without the rest of its answer.
+    if let Some(kube::Error::Api(status)) = error.downcast_ref() {
+        return format!("{} ({})", status.message, status.code);
+    }
+    let text = error.to_string();
+    match error.source().map(chain) {
+        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
+        _ => text,
+    }
+}
+
+/// An error of the API in one line, without the whole `Status`.
+pub fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
