@@ -14,6 +14,12 @@ pub struct Cause {
     pub message: String,
 }
 
+impl From<Refusal> for Cause {
+    fn from(refusal: Refusal) -> Self {
+        Self { reason: refusal.condition_reason(), message: refusal.message }
+    }
+}
+
 /// The longest part of a crashed container's log that goes into a message.
 const LOG_LENGTH: usize = 500;
 
@@ -68,7 +74,7 @@ fn quorum(observed: &Observed) -> Option<Cause> {
 
 /// Why a gateway does not let its JobManager lead.
 fn refusal(observed: &Observed) -> Option<Cause> {
-    Refusal::of(&observed.ledger.as_ref()?.metadata).map(Refusal::cause)
+    Refusal::of(&observed.ledger.as_ref()?.metadata).map(Cause::from)
 }
 
 /// A ConfigMap this full leaves little time.

@@ -12,7 +12,6 @@ use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::application;
 use super::cause::Cause;
 use super::presence::Presence;
 use crate::ha_data::handover::Stored;
@@ -212,7 +211,7 @@ impl Observed {
         let keys = &self.ledger.as_ref()?.data.unreadable;
         let key =
             keys.iter().find(|key| [jobs::JOBS_KEY, crate::ledger::application::LEDGER_KEY].contains(&key.as_str()))?;
-        Some(Refusal::unreadable(cluster, key).cause())
+        Some(Refusal::unreadable(cluster, key).into())
     }
 
     /// There are pods of Flink, or Deployments that are about to make some, or nobody has proven that there are none.

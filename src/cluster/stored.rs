@@ -1,14 +1,9 @@
 //! Does a change of `spec.highAvailability` leave stored jobs behind? Flink looks for them only where its configuration
 //! says, and a JobManager that finds a pointer to a file of another directory ends its process.
 
-use std::collections::BTreeSet;
-
-use serde::{Deserialize, Serialize};
-
 use super::cause::Cause;
 use super::observed::Observed;
 use crate::api::FlinkHaClusterSpec;
-use crate::api::v1alpha1::HighAvailability;
 use crate::ledger::jobs::Job;
 use crate::ledger::place::Place;
 
@@ -53,6 +48,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::v1alpha1::HighAvailability;
     use crate::cluster::tests as fixture;
 
     const JOB: &str = "00000000000000000000000000000001";

@@ -260,7 +260,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_goes_on_in_the_same_order(bytes in proptest::collection::vec(any::<u8>(), 0..512), chunk in 1_usize..64) {
+        fn whatever_comes_goes_on_in_the_same_order(
+            bytes in proptest::collection::vec(any::<u8>(), 0..512), chunk in 1_usize..64,
+        ) {
             let frames = [frame(14, &bytes), frame(3, &bytes), frame(1, b"x"), frame(2, &bytes), bytes.clone()].concat();
             let (out, found) = refused(&frames, chunk);
             prop_assert!(frames.starts_with(&out) && found.is_empty());

@@ -18,10 +18,8 @@ pub mod shared;
 pub mod storage_arguments;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::OptionFuture;
@@ -35,10 +33,9 @@ use crate::api::names;
 use crate::gateway::arguments::{Arguments, Orphans};
 use crate::gateway::proxy::request::Names;
 use crate::gateway::shared::{Clock, Shared};
-use crate::gateway::storage_arguments::Place;
 use crate::lease::elector::{Elector, Identity, LockView, Settings};
 use crate::ledger::application::Run;
-use crate::world::{api_server, lease, server};
+use crate::world::{api_server, server};
 
 /// Runs the gateway until it is told to end.
 ///

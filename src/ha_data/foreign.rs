@@ -12,14 +12,9 @@ use crate::api::names::{
     self, APPLICATION_ANNOTATION, CLUSTER_LABEL, FIELD_MANAGER, LEADER_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
     TERM_ANNOTATION,
 };
-use crate::cluster::application;
-use crate::cluster::cause::Cause;
 use crate::flink::lock;
 use crate::ledger::jobs::{HA_DATA_KEY, JOBS_KEY};
-use crate::ledger::refusal::{FOREIGN_HA_DATA, Refusal};
-
-/// An object of the API server has a name that this cluster needs, and is not this cluster's.
-pub const NAME_TAKEN: &str = "NameTaken";
+use crate::ledger::refusal::{FOREIGN_HA_DATA, NAME_TAKEN, Refusal};
 
 /// Names in one sentence.
 const NAMED: usize = 5;
@@ -132,20 +127,20 @@ fn was_written(metadata: &ObjectMeta) -> bool {
     ours || metadata.managed_fields.iter().flatten().any(|one| one.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
-/// The cause that names the objects that are in the way, as `<Kind> <name>`; `None` when there are none.
-pub fn name_taken(cluster: &str, taken: &[String]) -> Option<Cause> {
+/// The refusal that names the objects that are in the way, as `<Kind> <name>`; `None` when there are none.
+pub fn name_taken(cluster: &str, taken: &[String]) -> Option<Refusal> {
     let first = taken.first()?;
     let others = if taken.len() > 1 { format!(" (and {})", listed(&taken[1..])) } else { String::new() };
     let message = format!(
         "{first} exists and does not belong to this FlinkHaCluster{others}; nothing is changed: give the FlinkHaCluster another name, or, if \
          the object is not needed, delete it, and {cluster} is made within a minute"
     );
-    Some(Cause { reason: NAME_TAKEN, message })
+    Some(Refusal::new(NAME_TAKEN, message))
 }
 
 /// Whether objects of others are in the way. That they go changes nothing that is watched.
-pub fn is_in_the_way(cause: &Cause) -> bool {
-    [NAME_TAKEN, FOREIGN_HA_DATA].contains(&cause.reason)
+pub fn is_in_the_way(reason: &str) -> bool {
+    [NAME_TAKEN, FOREIGN_HA_DATA].contains(&reason)
 }
 
 fn listed(names: &[String]) -> String {
@@ -238,9 +233,9 @@ mod tests {
     fn what_is_in_the_way_is_named_with_two_ways_out() {
         assert_eq!(name_taken("demo", &[]), None);
         let taken = ["Service demo-rest".to_owned(), "Deployment demo-jobmanager".to_owned()];
-        let cause = name_taken("demo", &taken).map(|cause| (cause.reason, cause.message));
+        let cause = name_taken("demo", &taken).map(|refusal| (refusal.reason, refusal.message));
         let message = "Service demo-rest exists and does not belong to this FlinkHaCluster (and Deployment demo-jobmanager); nothing is changed: \
                        give the FlinkHaCluster another name, or, if the object is not needed, delete it, and demo is made within a minute";
-        assert_eq!(cause, Some((NAME_TAKEN, message.to_owned())));
+        assert_eq!(cause, Some((NAME_TAKEN.to_owned(), message.to_owned())));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::term::{NotATerm, Relation, Term};
+use super::term::{Relation, Term};
 use crate::api::names::TERM_ANNOTATION;
 
 /// How the stamp of an object relates to our term. No stamp, or one that we did not write, is lower than any.

@@ -7,7 +7,6 @@ use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use crate::api::names::{self, REFUSAL_ANNOTATION};
-use crate::cluster::cause::Cause;
 
 /// HA data is stored under the cluster's name that this cluster has not written.
 pub const FOREIGN_HA_DATA: &str = "ForeignHaData";
@@ -19,7 +18,10 @@ pub const STORED_BY_ANOTHER: &str = "StoredByAnother";
 /// A JVM that is not known as a JobManager asks for leadership.
 pub const JOB_MANAGER_UNKNOWN: &str = "JobManagerUnknown";
 
-const REASONS: [&str; 4] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER, JOB_MANAGER_UNKNOWN];
+/// An object of the API server has a name that this cluster needs, and is not this cluster's.
+pub const NAME_TAKEN: &str = "NameTaken";
+
+const REASONS: [&str; 5] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER, JOB_MANAGER_UNKNOWN, NAME_TAKEN];
 
 /// A refusal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,10 +53,9 @@ impl Refusal {
         serde_json::from_str(ledger.annotations.as_ref()?.get(REFUSAL_ANNOTATION)?).ok()
     }
 
-    /// The refusal as a condition tells of it. A reason of a newer gateway keeps its message.
-    pub fn cause(self) -> Cause {
-        let reason = REASONS.into_iter().find(|known| *known == self.reason).unwrap_or("LeadershipRefused");
-        Cause { reason, message: self.message }
+    /// The reason of a condition. One of a newer gateway is not known here; its message still is.
+    pub fn condition_reason(&self) -> &'static str {
+        REASONS.into_iter().find(|known| *known == self.reason).unwrap_or("LeadershipRefused")
     }
 }
 
@@ -73,13 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_read_back_and_becomes_a_cause() {
+    fn a_refusal_is_read_back_and_has_a_reason() {
         let refusal = Refusal::new(FOREIGN_HA_DATA, "ConfigMap x is not ours".to_owned());
         let ledger = json!({ "annotations": { REFUSAL_ANNOTATION: json!(refusal).to_string() } });
         let ledger: ObjectMeta = serde_json::from_value(ledger).expect("metadata");
         assert_eq!(Refusal::of(&ledger), Some(refusal.clone()));
-        assert_eq!(refusal.cause(), Cause { reason: FOREIGN_HA_DATA, message: "ConfigMap x is not ours".to_owned() });
-        assert_eq!(Refusal::new("New", String::new()).cause().reason, "LeadershipRefused");
+        assert_eq!(refusal.condition_reason(), FOREIGN_HA_DATA);
+        assert_eq!(Refusal::new("New", String::new()).condition_reason(), "LeadershipRefused");
         assert_eq!(Refusal::of(&ObjectMeta::default()), None);
     }
 }

@@ -54,7 +54,7 @@ impl FirstLook {
             let found = config_maps.get_opt(&cluster).await.map_err(Error::request("read the HA data of", resource))?;
             match found.map(|found| Stored::in_config_map(&json!(found))).transpose() {
                 Ok(stored) => observed.stored = stored,
-                Err(refusal) => return Ok(Some(refusal.cause())),
+                Err(refusal) => return Ok(Some(refusal.into())),
             }
         }
         Ok(None)

@@ -23,13 +23,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt;
+use kube::Client;
 use kube::runtime::controller::{Config, applier};
-use kube::{Client, ResourceExt};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
 use crate::operator::metrics::{Clusters, Metrics};
 use crate::operator::reconcile::Context;

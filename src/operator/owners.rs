@@ -47,8 +47,8 @@ impl Owners {
         let looks = stream::iter(unknown).map(|target| async move { self.taken(cluster, &target).await });
         let taken: Vec<Option<String>> = looks.buffered(PARALLEL).try_collect().await?;
         let taken: Vec<String> = taken.into_iter().flatten().collect();
-        if let Some(cause) = foreign::name_taken(cluster, &taken) {
-            return Ok(Some(cause));
+        if let Some(refusal) = foreign::name_taken(cluster, &taken) {
+            return Ok(Some(refusal.into()));
         }
         if !starts || !by_lease {
             return Ok(None);
@@ -89,6 +89,6 @@ impl Owners {
         let Some(refusal) = ha_data.refusal().filter(|_| !ha_data.is_ours()) else { return Ok(None) };
         let ledger = config_maps.get_opt(&names::ledger(cluster)).await.map_err(failed)?;
         let known = ledger.is_some_and(|ledger| foreign::has_history(&json!(ledger)));
-        Ok((!known).then(|| refusal.cause()))
+        Ok((!known).then(|| Cause::from(refusal)))
     }
 }

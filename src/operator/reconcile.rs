@@ -100,13 +100,15 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
 }
 
 async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, Error> {
-    let mut observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any()); // client: no
+    // client: no
+    let mut observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any());
     if resource.metadata.deletion_timestamp.is_some() {
         return finalize::finalize(resource, &observed, context).await; // client: yes
     }
     context.finalizer.ensure(resource, &observed).await?; // client: yes, once
     let before = context.report.before(resource);
-    let unknown = context.first_look.complete(resource, &before, &mut observed).await?; // client: yes, before the first decision
+    // client: yes, before the first decision
+    let unknown = context.first_look.complete(resource, &before, &mut observed).await?;
     if waits_for_pods(before.application.as_ref()) && observed.is_still(Timestamp::now()) {
         // client: yes, while an application waits for its pods to be gone
         let proven = context.prover.prove(resource, &observed, &[JOB_MANAGER, TASK_MANAGER]).await?;
@@ -127,7 +129,8 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
             Some(refused) => Ok(Outcome::Refused(refused)),
             None => {
                 let cluster = Cluster { spec: desired.spec.clone(), run: desired.run(), ..cluster };
-                apply(resource, &desired, &before, &cluster, &observed, context).await // client: yes, when something differs
+                // client: yes, when something differs
+                apply(resource, &desired, &before, &cluster, &observed, context).await
             }
         },
         (Err(problems), _) => Ok(Outcome::Refused(refusal(&problems))),
@@ -141,13 +144,14 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         desired = desired.frozen(&before); // client: no
     }
     context.switchover.pass_on(resource, &observed, &context.report).await?; // client: yes, when one is asked for
-    context.applications.carry_out(resource, &desired, &observed, context).await?; // client: yes, when something is decided
+    // client: yes, when something is decided
+    context.applications.carry_out(resource, &desired, &observed, context).await?;
     context.report.report(resource, &desired, &observed, &outcome).await?; // client: yes, when something is new
     let look = waits_for_pods(desired.application()).then_some(NEXT_LOOK);
     // No watch tells of a ledger without our label.
     let unknown = waits.then_some(UNKNOWN);
     // No watch tells that what is another's has gone.
-    let others = matches!(&outcome, Outcome::Refused(cause) if foreign::is_in_the_way(cause)).then_some(OTHERS);
+    let others = matches!(&outcome, Outcome::Refused(cause) if foreign::is_in_the_way(cause.reason)).then_some(OTHERS);
     let wakes =
         desired.decision.and_then(|decision| decision.wake).into_iter().chain(look).chain(unknown).chain(others);
     let wake = wakes.min();

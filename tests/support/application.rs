@@ -88,7 +88,7 @@ impl Cluster {
 
     pub async fn progress(&self) -> Progress {
         let data = self.config_map(&names::ledger(NAME)).await.and_then(|one| one.data).unwrap_or_default();
-        let text = data.get(flinkha::cluster::application::LEDGER_KEY);
+        let text = data.get(flinkha::ledger::application::LEDGER_KEY);
         text.map(|text| serde_json::from_str(text).expect("JSON")).unwrap_or_default()
     }
 
@@ -119,7 +119,7 @@ impl Cluster {
     /// Somebody removes what the ledger says of jobs and of the application.
     pub async fn forget_in_ledger(&self) {
         let patch =
-            Patch::Merge(json!({ "data": { flinkha::cluster::application::LEDGER_KEY: null, jobs::JOBS_KEY: null } }));
+            Patch::Merge(json!({ "data": { flinkha::ledger::application::LEDGER_KEY: null, jobs::JOBS_KEY: null } }));
         self.config_maps().patch(&names::ledger(NAME), &PatchParams::default(), &patch).await.expect("the ledger");
     }
 

@@ -12,7 +12,6 @@ mod tests;
 mod upgrade;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::application::lifecycle::{Decision, Inputs};

@@ -275,8 +275,8 @@ impl Stamper {
                     None if create => {
                         match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
                             Err(kube::Error::Api(status)) if status.code == 409 => continue,
-                            // A full quota must not keep everybody from leading: the empty one only keeps a late write of
-                            // an older term out.
+                            // A full quota must not keep everybody from leading: the empty one only keeps a late write
+                            // of an older term out.
                             Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
                             created => return created.map(|_| ()).map_err(Stop::Api),
                         }

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use super::pointer_store::Pointers;
 use crate::api::names::{self, TERM_ANNOTATION};
-use crate::cluster::application;
 use crate::flink::ha_data;
 use crate::gateway::shared::Shared;
 use crate::ha_data::inventory::Inventory;

@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 
 use super::server::Proxy;
 use super::upstream::{Answer, UpstreamError};
-use crate::api::names::TERM_ANNOTATION;
 use crate::flink::lock;
 use crate::lease::elector::Event;
+use crate::lease::stamp::version;
 use crate::lease::stamp::{relation, stamp_patch};
-use crate::lease::stamp::{stamp, version};
 use crate::lease::term::{Relation, Term};
 
 /// Somebody else writes between read and write at most a few times.

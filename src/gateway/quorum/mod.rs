@@ -36,7 +36,7 @@ use crate::lease::elector::LockView;
 use crate::world::flink_rest::Rest;
 use crate::world::quorum::auth::Identity;
 use crate::world::quorum::{Quorum, tunnel};
-use crate::world::{api_server, lease, server};
+use crate::world::{api_server, server};
 
 /// Where the quorum is. Flags of `flinkha gateway`, `flinkha purge` and `flinkha pass-through`.
 #[derive(Clone, Debug, clap::Args)]

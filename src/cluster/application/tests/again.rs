@@ -1,5 +1,6 @@
 //! A resource that was created again over what the one before has left.
 
+use crate::ledger::application::Progress;
 use std::sync::Arc;
 
 use crate::cluster::application::tests::*;

@@ -3,6 +3,9 @@
 mod again;
 mod upgrades;
 
+use crate::ledger::application::Answer;
+use crate::ledger::application::Before;
+use crate::ledger::application::Progress;
 use serde_json::{Value, json};
 
 use crate::api::application::JobState;
