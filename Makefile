@@ -46,7 +46,7 @@ test-lint: ## Lints, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
 
 test-unit: ## Unit tests only
-	$(TEST) --lib --bins --test architecture --test collection
+	$(TEST) --lib --bins --test pure
 
 test-model: ## The election, searched: every world within the budget of faults, and what each rule is needed for
 	$(TEST) --test model -- --nocapture --test-threads 1
@@ -54,12 +54,8 @@ test-model: ## The election, searched: every world within the budget of faults, 
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
 	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1
 
-# Whatever lies in tests/ and is not something else, so that none is forgotten.
-PROCESS_TESTS := $(filter-out architecture collection api_load class_archive gateway_cost gc sweep faults kind zookeeper model, \
-	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
-
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) $(PROCESS_TESTS:%=--test %) -- --test-threads 1 --nocapture
+	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture
 
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
 	$(call part,kind tests) $(TEST) --test kind -- --test-threads 1 --nocapture
@@ -77,8 +73,8 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 	$(call part,tests of ended jobs) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test gc
 
 # What must hold with either provider of high availability: PROVIDER=kubernetes or zookeeper.
-ACCEPTANCE = $(TEST) --test application --test failover --test fencing --test ha_data --test outage --test terminal_jobs \
-	-- --test-threads 1 --nocapture
+ACCEPTANCE = $(TEST) --test processes -- --test-threads 1 --nocapture --skip native_failover:: \
+	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs::
 
 test-providers: setup ## The acceptance tests with both providers, and a table of their results side by side
 	$(call part,control plane binaries) rig/assets
@@ -106,14 +102,14 @@ test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failov
 		$(ACCEPTANCE)
 	$(call part,ZooKeeper tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test zookeeper
 	$(call part,the collection of znodes at every write) env EVERY=1 KUBEBUILDER_ASSETS="$$(rig/assets)" \
-		$(TEST) --test znode_collection -- --nocapture
+		$(TEST) --test processes -- --nocapture znode_collection::
 	$(call part,ended jobs with ZooKeeper) env $(SHARED) PROVIDER=zookeeper AROUND=$${AROUND:-0} KUBEBUILDER_ASSETS="$$(rig/assets)" \
 		$(TEST) --test gc
 
 test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do \
 		FLINK_VERSION=$$version $(TEST) --test kind -- --test-threads 1 --nocapture failover; \
-		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test fencing -- --test-threads 1 --nocapture; \
+		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture fencing::; \
 		$(SHARED) FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
 

@@ -17,7 +17,7 @@
 //! | [`gateway`] | the sidecar's shell: translation (pure), proxy, election driver, JVM process |
 //! | [`telemetry`] | logs, metrics, probes |
 //!
-//! Pure rooms (`api`, `flink`, `lease`, `cluster`) import no client, no runtime and no clock; `tests/architecture.rs`
+//! Pure rooms (`api`, `flink`, `lease`, `cluster`) import no client, no runtime and no clock; `tests/pure/architecture.rs`
 //! holds them to it.
 
 pub mod api;

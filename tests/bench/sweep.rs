@@ -1,0 +1,78 @@
+//! What a sweep of a large bucket costs a gateway: memory above all.
+//!
+//! Usage: `cargo test --release --features long-tests --test sweep`; OBJECTS (1,000,000). Writes
+//! `target/bench/sweep.json`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::time::Instant;
+
+use flinkha::api::names;
+use serde_json::json;
+use support::cluster::{Cluster, NAME, NAMESPACE, Provider};
+use support::gateway::Timings;
+use support::report::{self, number};
+use support::{eventually, say, seconds};
+
+/// Objects in one directory of the server.
+const IN_ONE: u32 = 1000;
+
+#[tokio::main]
+async fn main() {
+    let objects: u32 = number("OBJECTS", 1_000_000);
+    let provider = Provider::ours_with(Timings { orphan_age: "1h", sweep_period: "5s", ..Timings::DEFAULT });
+    let mut cluster = Cluster::start_on_s3(provider, 1, 1).await;
+    let before = peak(&mut cluster);
+    let begin = Instant::now();
+    let directory = cluster.storage().join(names::high_availability_cluster_id(NAMESPACE, NAME));
+    fill(&directory, objects);
+    say(format!("{objects} objects laid down in {:.0} s", begin.elapsed().as_secs_f32()));
+    let log =
+        |cluster: &mut Cluster| cluster.job_managers[0].gateway().log().matches("swept the storage directory").count();
+    // The sweep that runs now may have begun before the last object was there.
+    let swept = log(&mut cluster);
+    let mut begin = Instant::now();
+    let mut last = swept;
+    eventually("a sweep of all objects", seconds(1800), async || {
+        let now = log(&mut cluster);
+        if now == swept + 1 && last == swept {
+            begin = Instant::now();
+        }
+        last = now;
+        (now >= swept + 2).then_some(())
+    })
+    .await;
+    let took = begin.elapsed();
+    let after = peak(&mut cluster);
+    println!(
+        "a sweep of {objects} objects: {:.0} s; memory of the gateway at most {before} KiB before, {after} KiB with it",
+        took.as_secs_f32()
+    );
+    report::write(
+        "sweep",
+        &json!({ "objects": objects, "seconds": took.as_secs_f32(), "peak_kib": { "before": before, "with": after } }),
+    );
+    // The directory is large; a test that goes on would wait for its removal.
+    std::fs::remove_dir_all(&directory).expect("failed to remove the objects");
+}
+
+fn fill(directory: &Path, objects: u32) {
+    for number in 0..objects {
+        let of_job = directory.join(format!("blob/job_{:032x}", number / IN_ONE));
+        if number % IN_ONE == 0 {
+            std::fs::create_dir_all(&of_job).expect("failed to make a directory");
+        }
+        std::fs::File::create(of_job.join(format!("blob_p-{number:08x}"))).expect("failed to make an object");
+    }
+}
+
+/// The most memory that the gateway has had, KiB.
+fn peak(cluster: &mut Cluster) -> u64 {
+    let pid = cluster.job_managers[0].gateway().pid().as_raw_nonzero();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the gateway's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the gateway's memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}

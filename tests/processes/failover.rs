@@ -1,0 +1,198 @@
+//! A leading JobManager is lost, in every way: another one leads, and the job goes on from its last checkpoint.
+
+use std::time::Duration;
+
+use crate::support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
+use crate::support::failover::fail_over;
+use crate::support::flood::flood;
+use crate::support::host::address;
+use crate::support::provider::{needs_a_lease, on_zookeeper};
+use crate::support::{eventually, gateway, say, seconds};
+use flinkha::api::names;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+async fn cluster_with_endless_job() -> (Cluster, String) {
+    let cluster = Cluster::start(Provider::ours(), 2, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
+    (cluster, job)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoint() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let before = cluster.lease().await;
+    let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+    let leader = &cluster.job_managers[failover.leader];
+    let after = cluster.lease().await;
+    assert_eq!(after.holder, leader.pod);
+    assert!(after.term.unwrap().number > before.term.unwrap().number);
+    let change = after.change.expect("the Lease tells of the last change");
+    assert_eq!((change.from, change.to, change.why.as_str()), (before.holder, leader.pod.clone(), "JobManagerDied"));
+    assert!(
+        Duration::from_millis(change.leaderless_millis) <= failover.granted + Duration::from_millis(500),
+        "told {} ms",
+        change.leaderless_millis
+    );
+    assert!(failover.granted < seconds(4), "{failover:?}");
+
+    let slices: Api<EndpointSlice> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let published = async || {
+        let slice = slices.get(&names::rest(NAME)).await.unwrap();
+        let addresses: Vec<String> = slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses).collect();
+        (addresses == [gateway::published(leader.address)]).then_some(())
+    };
+    eventually("the leader's address in the EndpointSlice", seconds(5), published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminating_leader_hands_over_before_it_ends() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    // As the kubelet does it: the preStop hook first, the signal when that has been answered.
+    let failover = fail_over(&mut cluster, &job, async |leader| {
+        let hook = leader.hand_over();
+        assert!(hook.status.success(), "{hook:?}");
+        leader.jvm.terminate();
+    })
+    .await;
+    assert!(failover.running < seconds(25), "{failover:?}");
+    let change = cluster.lease().await.change.expect("the Lease tells of the last change");
+    say(format!("{}: leaderless for {} ms", change.why, change.leaderless_millis));
+    // Usually a quarter of a second; a Lease that was not handed over needs 4 s at least.
+    assert!(change.leaderless_millis < 3500, "{change:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_switchover_goes_to_the_pod_that_was_named() {
+    if !needs_a_lease("a planned switchover: Flink cannot be told whom to elect") {
+        return;
+    }
+    let mut cluster = Cluster::start(Provider::ours(), 3, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
+    eventually("both standbys listed", seconds(20), async || {
+        (cluster.lease().await.peers.members.len() == 2).then_some(())
+    })
+    .await;
+    let old = cluster.leader().await.unwrap();
+    let wanted = (old + 1) % 3;
+    let (name, leases) =
+        (cluster.job_managers[wanted].pod.clone(), Api::<Lease>::namespaced(cluster.client.clone(), NAMESPACE));
+    let failover = fail_over(&mut cluster, &job, async |_| {
+        let asked = json!({ "metadata": { "annotations": { names::SWITCHOVER_ANNOTATION: name } } });
+        leases.patch(NAME, &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
+    })
+    .await;
+    assert_eq!(failover.leader, wanted);
+    let lease = cluster.lease().await;
+    assert_eq!(lease.switchover, None, "the request is answered");
+    let change = lease.change.expect("the Lease tells of the last change");
+    say(format!("{}: leaderless for {} ms", change.why, change.leaderless_millis));
+    assert_eq!((change.why.as_str(), change.to), ("Switchover", name));
+    assert!(change.leaderless_millis < 3500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_wakes_up() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let old = cluster.leader().await.unwrap();
+    let old_pod = cluster.job_managers[old].pod.clone();
+    let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.stop()).await;
+    // The session's time-out is 20 s, and servers look at the clock every 2 s.
+    let limit = if on_zookeeper() { seconds(35) } else { seconds(20) };
+    assert!(failover.granted < limit, "the JVM's time-out is 10 s, {failover:?}");
+    let restores = cluster.wait_for_checkpoints(&job, 1).await.restores;
+    let audit = cluster.plane.servers[0].audit();
+    let asleep = audit.of(NAMESPACE, "configmaps").len();
+
+    cluster.job_managers[old].jvm.cont();
+    let gone = cluster.job_managers[old].jvm.wait(seconds(10)).await;
+    let now = cluster.wait_for_checkpoints(&job, 1).await;
+    cluster.wait_for_checkpoints(&job, now.completed + 4).await;
+    let requests = audit.of(NAMESPACE, "configmaps");
+    let late = requests[asleep..]
+        .iter()
+        .filter(|one| one.pod.as_deref() == Some(&old_pod) && one.is_write() && one.succeeded());
+    let late: Vec<String> = late.map(|one| format!("{} {} {}", one.verb, one.name, one.body)).collect();
+    assert!(late.is_empty(), "the old leader wrote: {late:#?}");
+    say(format!(
+        "after SIGCONT the old leader {}",
+        gone.map_or("stepped down by itself".to_owned(), |status| format!("ended: {status}"))
+    ));
+    assert_eq!(cluster.leader().await, Some(failover.leader));
+    // What a waking JobManager says to TaskManagers is not fenced by Flink's RPC: so it must not wake up.
+    assert!(now.restores == restores, "the job was restarted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_is_no_failover() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let leader = cluster.leader().await.unwrap();
+    let lock = async |cluster: &Cluster| cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);
+    let (lease, holder) = (cluster.lease().await, lock(&cluster).await);
+    let before = cluster.wait_for_checkpoints(&job, 2).await;
+    for index in [leader, 1 - leader] {
+        cluster.job_managers[index].gateway().restart();
+        cluster.wait_until_ready().await;
+    }
+    let after = cluster.wait_for_checkpoints(&job, before.completed + 4).await;
+    assert_eq!(cluster.leader().await, Some(leader));
+    assert_eq!(lock(&cluster).await, holder, "the JVM was told");
+    assert_eq!((after.restores, after.restored), (before.restores, before.restored), "the job was restarted");
+    let now = cluster.lease().await;
+    assert_eq!(now.holder, lease.holder);
+    assert!(now.term.unwrap().number > lease.term.unwrap().number, "a new gateway process takes a new term");
+    say("both gateways killed: same leader, job not restarted; now its JVM");
+    fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_told_to_end_the_cluster_ends_itself_and_nothing_else() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let old = cluster.leader().await.unwrap();
+    let failover = fail_over(&mut cluster, &job, async |leader| leader.rest().end_cluster().await.unwrap()).await;
+    let ended = &mut cluster.job_managers[old];
+    let status = ended.jvm.wait(seconds(30)).await;
+    assert!(status.is_some(), "its process ends: {}", ended.flink_log());
+    let leads = cluster.job_managers[failover.leader].pod.clone();
+    // What Flink removes at the end of a cluster would be the job's.
+    cluster.replace_job_manager(old).await;
+    let now = cluster.leader().await.unwrap();
+    assert_eq!(cluster.job_managers[now].pod, leads);
+    fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_exactly_once_across_three_killed_leaders() {
+    let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
+    let job = cluster.run_sequence(0, 50).await;
+    for _ in 0..3 {
+        let old = cluster.leader().await.unwrap();
+        fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+        cluster.replace_job_manager(old).await;
+    }
+    let savepoints = format!("file://{}/savepoints", cluster.path().display());
+    cluster.leader_rest().await.stop_with_savepoint(&job, &savepoints).await.expect("a savepoint");
+    cluster.wait_for_state(&job, "FINISHED", seconds(60)).await;
+    cluster.verify("any");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reaches_the_port_of_a_gateway_costs_nobody_the_leadership() {
+    let (mut cluster, job) = cluster_with_endless_job().await;
+    let (leader, lease) = (cluster.leader().await.unwrap(), cluster.lease().await);
+    let before = cluster.wait_for_checkpoints(&job, 2).await;
+    for one in &cluster.job_managers {
+        assert_eq!(one.probe("/pre-stop").await.unwrap().0, 404);
+    }
+    let port = (cluster.job_managers[leader].address, names::PROBE_PORT).into();
+    let flooded = flood(address(), port, seconds(10)).await;
+    say(format!("{flooded:?}"));
+    let after = cluster.wait_for_checkpoints(&job, before.completed + 4).await;
+    let now = cluster.lease().await;
+    assert_eq!((cluster.leader().await, now.holder, now.term), (Some(leader), lease.holder, lease.term));
+    assert_eq!(after.restores, before.restores, "the job was restarted");
+    assert!(cluster.job_managers[leader].gateway().is_running());
+}

@@ -1,0 +1,28 @@
+//! Tests with real Flink JVMs, a real etcd and real kube-apiservers as processes; one program, so that what they share is compiled and linked
+//! once. A module's name selects its tests: `cargo test --test processes -- --test-threads 1 --nocapture wire::`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod application;
+mod control_plane;
+mod failover;
+mod fencing;
+mod fetch;
+mod foreign;
+mod gateway_port;
+mod ha_data;
+mod marks;
+mod native_failover;
+mod operator_api;
+mod operator_names;
+mod outage;
+mod presence;
+mod start_flink;
+mod stored_jobs;
+mod strangers;
+mod terminal_jobs;
+mod wire;
+mod znode_collection;
+mod zookeeper_operator;

@@ -1,0 +1,137 @@
+//! The script that starts Flink in a pod, run on real distributions: what Flink's own scripts make of the configuration
+//! that it puts together.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::host::Directory;
+use crate::support::script;
+use flinkha::cluster::build::{config, pod};
+use flinkha::cluster::validate::validate;
+use serde_json::json;
+
+/// A component of Flink that only tells how Flink's own scripts read the configuration.
+const REPORT: &str = r#"#!/usr/bin/env bash
+bin=$(cd "$(dirname "$0")" && pwd)
+. "$bin"/config.sh
+echo "arguments: $*"
+echo "java: $FLINK_ENV_JAVA_OPTS"
+echo "$YAML_CONF"
+"#;
+
+struct Image {
+    directory: Directory,
+    home: PathBuf,
+}
+
+impl Image {
+    /// The distribution as an image has it; `change` changes its conf directory.
+    fn of(version: &str, change: impl FnOnce(&Path)) -> Self {
+        let distribution = PathBuf::from(script("rig/flink-dist", &[version]));
+        let directory = Directory::new("image");
+        let home = directory.sub("flink");
+        for (part, how) in [("bin", "-R"), ("conf", "-R"), ("lib", "-Rs")] {
+            let copied = Command::new("cp").arg(how).arg(distribution.join(part)).arg(&home).status().unwrap();
+            assert!(copied.success());
+        }
+        let report = directory.write("flink/bin/report.sh", REPORT);
+        assert!(Command::new("chmod").arg("+x").arg(report).status().unwrap().success());
+        change(&home.join("conf"));
+        Self { directory, home }
+    }
+
+    /// Starts the report with the ConfigMap that the operator makes, and returns its lines by key.
+    fn start(&self) -> BTreeMap<String, String> {
+        let resource = json!({
+            "apiVersion": "flinkha.dev/v1alpha1",
+            "kind": "FlinkHaCluster",
+            "metadata": { "name": "demo", "namespace": "flink", "uid": "1" },
+            "spec": {
+                "image": "flink",
+                "flinkConfiguration": { "parallelism.default": 7, "state.backend.incremental": "true", "pipeline.name": "it's: \"quoted\" #1" },
+                "logConfiguration": { "log4j-console.properties": "ours" },
+                "highAvailability": { "storageDir": "file:///flink/ha" },
+                "jobManager": { "resources": { "limits": { "memory": "2Gi" } } },
+            },
+        });
+        let cluster = validate(&serde_json::from_value(resource).unwrap()).unwrap();
+        let files = config::config_map(&cluster)["data"].clone();
+        let (ours, conf) = (self.directory.sub("ours"), self.directory.sub("conf"));
+        for (name, content) in files.as_object().unwrap() {
+            fs::write(ours.join(name), content.as_str().unwrap()).unwrap();
+        }
+        // As a container that is restarted finds it.
+        fs::write(conf.join("left-over.yaml"), "").unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", pod::START_FLINK, "start-flink", "report", "-D", "rest.address=10.0.0.1"]);
+        command.env("FLINK_HOME", &self.home).env("FLINK_CONF_DIR", &conf).env("FLINKHA_CONFIGURATION", &ours);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!conf.join("left-over.yaml").exists());
+        assert_eq!(fs::read_to_string(conf.join("log4j-console.properties")).unwrap(), "ours");
+        assert!(conf.join("log4j-cli.properties").exists(), "the image's other files stay");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    }
+}
+
+fn assert_ours(report: &BTreeMap<String, String>) {
+    for (key, value) in [
+        ("arguments", "start-foreground -D rest.address=10.0.0.1"),
+        ("high-availability.cluster-id", "flink.demo"),
+        ("jobmanager.bind-host", "0.0.0.0"),
+        ("jobmanager.memory.process.size", "2147483648b"),
+        ("parallelism.default", "7"),
+        ("pipeline.name", "'it''s: \"quoted\" #1'"),
+        ("state.backend.incremental", "true"),
+    ] {
+        assert_eq!(report.get(key).map(String::as_str), Some(value), "{key} in {report:#?}");
+    }
+    assert!(
+        report["java"].contains("--add-opens=java.base/java.lang=ALL-UNNAMED"),
+        "the image's java options stay: {}",
+        report["java"]
+    );
+}
+
+#[test]
+fn the_images_configuration_stays_where_ours_says_nothing() {
+    for version in ["2.3.0", "1.20.5"] {
+        let report = Image::of(version, |_| ()).start();
+        assert_ours(&report);
+        assert_eq!(report["jobmanager.execution.failover-strategy"], "region", "{version}: the image's nested key");
+    }
+}
+
+#[test]
+fn a_key_that_the_image_writes_flat_is_replaced_too() {
+    let flat = "parallelism.default: 3\npipeline.jars:\n- a\n- b\nrest.port: 9999\n# the end\ntaskmanager.numberOfTaskSlots: 5\n";
+    let image = Image::of("2.3.0", |conf| {
+        let nested = fs::read_to_string(conf.join("config.yaml")).unwrap();
+        let java = nested.lines().take_while(|line| !line.starts_with("jobmanager")).collect::<Vec<_>>().join("\n");
+        fs::write(conf.join("config.yaml"), format!("{java}\n{flat}")).unwrap();
+    });
+    let report = image.start();
+    assert_ours(&report);
+    assert_eq!(report["rest.port"], "8081");
+    assert_eq!(report["taskmanager.numberOfTaskSlots"], "5", "what follows a replaced key stays");
+}
+
+#[test]
+fn an_older_configuration_file_becomes_yaml() {
+    let image = Image::of("1.20.5", |conf| {
+        let java = "--add-opens=java.base/java.lang=ALL-UNNAMED";
+        let old = format!("# old\nenv.java.opts.all: {java}\nparallelism.default: 3 # three\nweb.title: it's old\n\n");
+        fs::remove_file(conf.join("config.yaml")).unwrap();
+        fs::write(conf.join("flink-conf.yaml"), old).unwrap();
+    });
+    let report = image.start();
+    assert_ours(&report);
+    assert!(report["web.title"].contains("old"), "{report:#?}");
+}

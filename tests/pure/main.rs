@@ -1,0 +1,5 @@
+//! Tests that need nothing: no network, no JVM, no cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod architecture;
+mod collection;
