@@ -1,24 +1,26 @@
 //! FlinkHaCluster: JobManager high availability for Apache Flink on Kubernetes.
 //!
-//! The map of the house, and its one dependency rule:
+//! The rooms, and the one dependency rule:
 //!
 //! ```text
-//! api ← {flink, lease} ← {cluster, world} ← {operator | gateway} ← main
+//! api ← {flink, lease} ← ledger ← ha_data ← {cluster, world} ← {operator | gateway} ← main
 //! ```
 //!
 //! | room | what belongs there |
 //! |---|---|
-//! | [`api`] | the words users write and read in YAML, and the names of everything we create |
-//! | [`flink`] | the bytes that Flink defines: its configuration keys, lock record, HA data |
-//! | [`lease`] | the election: invariants and the pure state machine |
-//! | [`cluster`] | every decision about a cluster: validate, build, conditions. No I/O |
-//! | [`world`] | what is outside: API servers, Leases, quorums and their sessions, storage |
-//! | [`operator`] | the controller's shell: observe, apply, report |
-//! | [`gateway`] | the sidecar's shell: translation (pure), proxy, election driver, JVM process |
+//! | [`api`] | the words that users write and read in YAML, and the names of everything that we create |
+//! | [`flink`] | the bytes that Flink defines: configuration keys, lock record, HA data, ZooKeeper frames |
+//! | [`lease`] | the election: invariants, terms, stamps and the pure state machine |
+//! | [`ledger`] | what gateways write down and the operator reads |
+//! | [`ha_data`] | decisions about HA data: what is in use, what may be removed, whose it is |
+//! | [`cluster`] | decisions about a resource: validate, build, conditions, the life of an application |
+//! | [`world`] | what is outside: API servers, Leases, quorums, storage, processes, servers |
+//! | [`operator`] | the controller's effects: observe, apply, report, finalize |
+//! | [`gateway`] | the sidecar's effects: proxy, election, garbage collection, applications, quorum |
 //! | [`telemetry`] | logs, metrics, probes |
 //!
-//! Pure rooms (`api`, `flink`, `lease`, `cluster`) import no client, no runtime and no clock; `tests/pure/architecture.rs`
-//! holds them to it.
+//! The pure rooms (`api`, `flink`, `lease`, `ledger`, `ha_data`, `cluster`) import no client, no runtime and no clock;
+//! `tests/pure/architecture.rs` holds them to it.
 
 pub mod api;
 pub mod cli;

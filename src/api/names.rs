@@ -31,7 +31,7 @@ pub const APPLICATION_ANNOTATION: &str = "flinkha.dev/application";
 /// Annotation on the cluster ConfigMap beside [`APPLICATION_ANNOTATION`]: the start of the pods that took it over last,
 /// a number. Pods of an earlier start never lead. (With ZooKeeper the third part of the data of the znode `flinkha`.)
 pub const START_ANNOTATION: &str = "flinkha.dev/application-start";
-/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::cluster::application::Request`], a
+/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::ledger::application::Request`], a
 /// savepoint that the leader is asked for.
 pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
 /// Annotation on the resource, and from there on the Lease: a JobManager's pod that is to lead, or [`ANY_POD`].

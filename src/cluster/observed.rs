@@ -140,7 +140,7 @@ pub struct ObservedConfigMap {
     pub data: LedgerData,
 }
 
-/// The keys of the ledger ([`super::ledger`]), read.
+/// The keys of the ledger ([`crate::ledger`]), read.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(from = "Texts", rename_all = "camelCase")]
 pub struct LedgerData {
@@ -206,11 +206,9 @@ impl Observed {
         self.ledger.as_ref().and_then(|ledger| ledger.data.application.clone()).unwrap_or_default()
     }
 
-    /// Why nothing can be decided about jobs and the application: a key of the ledger of this cluster cannot be read.
+    /// Why nothing can be decided about what is stored: a key of the ledger of this cluster cannot be read.
     pub fn unreadable(&self, cluster: &str) -> Option<Cause> {
-        let keys = &self.ledger.as_ref()?.data.unreadable;
-        let key =
-            keys.iter().find(|key| [jobs::JOBS_KEY, crate::ledger::application::LEDGER_KEY].contains(&key.as_str()))?;
+        let key = self.ledger.as_ref()?.data.unreadable.first()?;
         Some(Refusal::unreadable(cluster, key).into())
     }
 

@@ -1,9 +1,8 @@
-//! The sidecar of a JobManager: the API server as its JVM sees it, and the election behind that.
+//! The sidecar of a JobManager: the API server, or the ZooKeeper server, as its JVM sees it, and the election behind that.
 //!
-//! Pure: [`request`], [`asker`], [`translate`]. Effects: [`proxy`], [`strangers`], [`fence`], [`stamp`], [`election`],
-//! [`book`], [`job recorder`], [`claim`], [`collector`], [`sweeper`], [`purge`], [`mender`], [`adopter`], [`over`],
-//! [`application`], [`follower`], [`savepointer`], [`fetch`], [`place`], [`endpoint`], [`jvm`], [`peers`], [`probes`],
-//! [`hand_over`], [`pointers`]. Where Flink elects by ZooKeeper: [`zookeeper`].
+//! [`proxy`] answers the JVM, [`election`] drives the Lease, [`gc`] keeps the ledger and removes what ended jobs leave,
+//! [`application`] looks after a cluster that runs one job, [`quorum`] stands in for [`proxy`] and [`election`] where Flink
+//! elects by ZooKeeper. This file only wires them; what they all need is in [`shared`].
 
 pub mod application;
 pub mod arguments;

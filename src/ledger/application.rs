@@ -10,7 +10,7 @@ pub const LEDGER_KEY: &str = "application";
 pub struct Run {
     /// Flink's id of the job and, from 2.3 on, of the application: 32 hex digits.
     pub job_id: String,
-    /// See [`version`].
+    /// See [`crate::cluster::application::version`].
     pub version: String,
     /// How often its pods were brought there.
     pub start: i64,

@@ -2,7 +2,7 @@
 //! to checkpoint, and a *version* is everything in the resource that needs a new graph or plan when it changes.
 //!
 //! Decisions: what to do next ([`lifecycle`], the operator), what a new leader does with what another version stored
-//! ([`adopt`], the gateway).
+//! ([`crate::ha_data::handover`], the gateway).
 
 mod again;
 pub mod conditions;
@@ -41,9 +41,12 @@ impl Desired {
     pub fn of(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed, now: Timestamp) -> Self {
         let wanted = &resource.spec;
         let undecided = Self { spec: wanted.clone(), decision: None, frozen: false, undecided: None };
-        let Some(job) = &wanted.job else { return undecided };
         let metadata = &resource.metadata;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let Some(job) = &wanted.job else {
+            // A change could leave jobs behind that the ledger does not tell of.
+            return Self { undecided: observed.unreadable(&text(&metadata.name)), ..undecided };
+        };
         // What is not known is not absent: a run would begin in the place of one that goes on, or go back to one that
         // has ended.
         if let Some(cause) = observed.unreadable(&text(&metadata.name)) {

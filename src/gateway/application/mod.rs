@@ -1,5 +1,5 @@
-//! What the gateway of an application does besides, with either provider: it follows the job, and takes the savepoints
-//! that it is asked for.
+//! What the gateway of an application does besides, with either provider: it fetches the jar, takes over what another
+//! version stored, follows the job, and takes the savepoints that it is asked for.
 
 pub mod fetch;
 pub mod handover;

@@ -3,7 +3,7 @@
 //!
 //! A request survives its leader: each attempt writes into a directory of its own, so that a savepoint that was
 //! complete when a leader died is found by the next. A job that is stopped with a savepoint gets its tombstone only
-//! after the answer: see [`super::shared::Shared::is_being_stopped`].
+//! after the answer: see [`crate::gateway::shared::Shared::is_being_stopped`].
 
 use std::time::Duration;
 

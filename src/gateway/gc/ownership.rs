@@ -38,7 +38,7 @@ pub struct Ownership {
     reported: Option<(u64, &'static str)>,
 }
 
-/// What a gateway remembers of its looks at the mark; in [`super::shared::Shared`], because whoever removes files looks
+/// What a gateway remembers of its looks at the mark; in [`crate::gateway::shared::Shared`], because whoever removes files looks
 /// at it before.
 #[derive(Default)]
 pub struct State {

@@ -16,7 +16,7 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Others wait behind a request that is held back, the JVM's heartbeats too.
 const STORE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Opened by [`super::foreign`], [`super::admission`] and [`super::election`], passed in [`super::pass`].
+/// Opened by [`super::foreign`], [`super::admission`] and [`super::leadership`], passed in [`super::proxy`].
 pub struct Gate {
     is_guarded: bool,
     /// The znodes are known to be this cluster's.

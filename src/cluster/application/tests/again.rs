@@ -53,6 +53,20 @@ fn what_cannot_be_read_is_not_absent_and_nothing_begins() {
 }
 
 #[test]
+fn a_session_cluster_whose_ledger_cannot_be_read_stays_as_it_is() {
+    for (key, text) in [("jobs", "?"), ("haData", "{")] {
+        let observed = ledger(json!({ key: text }));
+        let desired =
+            Desired::of(&fixture::resource(), &FlinkHaClusterStatus::default(), &observed, Timestamp::UNIX_EPOCH);
+        let cause = desired.undecided.unwrap_or_else(|| panic!("{key} counts as nothing"));
+        assert!(cause.reason == "LedgerUnreadable" && cause.message.contains(key), "{cause:?}");
+    }
+    let sound = ledger(json!({ "jobs": "[]" }));
+    let desired = Desired::of(&fixture::resource(), &FlinkHaClusterStatus::default(), &sound, Timestamp::UNIX_EPOCH);
+    assert!(desired.undecided.is_none());
+}
+
+#[test]
 fn pods_of_an_earlier_start_adopt_nothing() {
     let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
     let cluster = json!({
