@@ -32,3 +32,71 @@ pub enum Command {
     /// Print the CustomResourceDefinition.
     Crd,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::build::purge::Signature;
+    use crate::cluster::build::{Environment, build, purge};
+    use crate::cluster::{Cluster, tests as fixture};
+    use crate::ledger::application::Run;
+
+    /// The words of every container of ours: its arguments, and its preStop hook without the program.
+    fn words_of(pod: &Value) -> Vec<Vec<String>> {
+        let containers = ["initContainers", "containers"].into_iter().flat_map(|kind| pod[kind].as_array().cloned());
+        let ours = containers.flatten().filter(|container| container["image"] == "flinkha:1");
+        let words = |list: &Value| -> Vec<String> {
+            list.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        };
+        let of_one = |container: Value| {
+            let hook = words(&container["lifecycle"]["preStop"]["exec"]["command"]);
+            [words(&container["args"]), hook.into_iter().skip(1).collect()]
+        };
+        ours.flat_map(of_one).filter(|words| !words.is_empty()).collect()
+    }
+
+    fn with_tls(mut cluster: Cluster) -> Cluster {
+        if let Some(zookeeper) = &mut cluster.spec.high_availability.zookeeper {
+            zookeeper.tls = serde_json::from_value(json!({ "name": "tls" })).ok();
+            zookeeper.authentication = serde_json::from_value(json!({ "name": "user" })).ok();
+        }
+        cluster
+    }
+
+    #[test]
+    fn every_command_line_that_the_operator_writes_is_understood() {
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let replacing = Run { replaces: vec!["1".repeat(32)], ..fixture::application().run.unwrap_or_default() };
+        let application = Cluster { run: Some(replacing), ..fixture::application() };
+        let zookeeper = Cluster { spec: fixture::on_zookeeper().spec, ..application.clone() };
+        let mut seen = Vec::new();
+        for cluster in
+            [fixture::cluster(), application, fixture::on_zookeeper(), with_tls(fixture::on_zookeeper()), zookeeper]
+        {
+            let objects = build(&cluster, &environment);
+            let signature = Signature { owner: "us".to_owned(), signers: vec!["a".to_owned()], ..Signature::default() };
+            let job = purge::job(&cluster, &environment, &signature);
+            for object in [&objects.job_managers, &objects.task_managers, &job] {
+                for words in words_of(&object["spec"]["template"]["spec"]) {
+                    // Kubernetes puts the values of variables in before.
+                    let filled = words.iter().map(|word| match word.as_str() {
+                        "$(POD_IP)" => "10.0.0.1",
+                        word => word,
+                    });
+                    let parsed = Arguments::try_parse_from(std::iter::once("flinkha").chain(filled));
+                    assert!(
+                        parsed.is_ok(),
+                        "{words:?}: {}",
+                        parsed.err().map(|error| error.to_string()).unwrap_or_default()
+                    );
+                    seen.extend(words.first().cloned());
+                }
+            }
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen, ["fetch", "gateway", "hand-over", "pass-through", "purge"]);
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Formatter};
 use std::time::Duration;
 
-use kube::runtime::reflector::Store;
+use kube_runtime::reflector::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::StreamExt;
 use kube::Client;
-use kube::runtime::controller::{Config, applier};
+use kube_runtime::controller::{Config, applier};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

@@ -15,9 +15,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::{core, discovery, policy, rbac};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, NamespaceScope, ObjectMeta, PartialObjectMeta};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
+use kube_runtime::reflector::{self, ObjectRef, Store};
+use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
+use kube_runtime::controller::Action;
+use kube_runtime::reflector::ObjectRef;
 
 use super::application::Applications;
 use super::apply::Applier;

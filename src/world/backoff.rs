@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube::runtime::utils::Backoff;
+use kube_runtime::utils::Backoff;
 
 /// The pause before a watch is tried again. The default grows to half a minute: for so long after an API server was
 /// away nobody would see that a Lease is given back.

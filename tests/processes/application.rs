@@ -120,7 +120,8 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
         .await;
     let next = cluster.job();
     cluster.wait_until_ready().await;
-    let superseded = eventually("the former run's tombstone", seconds(30), async || {
+    // All pods were new: a mark that a process wrote whose life nobody has seen must stand for 20 s first.
+    let superseded = eventually("the former run's tombstone", seconds(60), async || {
         cluster.tombstone(&job).await.filter(|one| one.collected.is_some())
     });
     assert_eq!(superseded.await.state, SUPERSEDED);

@@ -35,7 +35,7 @@ const IMPURE: [&str; 20] = [
     "kube::Client",
     "kube::Api<",
     "kube::client",
-    "kube::runtime",
+    "kube_runtime",
     "tokio",
     "futures",
     "async fn",

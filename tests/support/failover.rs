@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::wait::await_condition;
+use kube_runtime::wait::await_condition;
 use zookeeper_client::Client;
 
 use super::cluster::Cluster;

@@ -57,8 +57,21 @@ impl Process {
         self.child.wait().expect("failed to wait for our own child");
     }
 
+    /// Returns when no thread of it runs any more: on a busy machine one may for some milliseconds after the signal.
     pub fn stop(&mut self) {
         self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.child.id());
+        let state = |stat: String| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        let stopped = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            state(stat).is_none_or(|state| "TtZX".contains(state))
+        };
+        for _ in 0..1000 {
+            if std::fs::read_dir(&threads).into_iter().flatten().flatten().all(stopped) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
     }
 
     pub fn cont(&mut self) {

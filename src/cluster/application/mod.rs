@@ -14,7 +14,7 @@ mod upgrade;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::application::lifecycle::{Decision, Inputs};
+use self::lifecycle::{Decision, Inputs};
 use super::build::digest;
 use super::cause::{self, Cause};
 use super::observed::Observed;

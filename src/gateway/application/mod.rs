@@ -6,8 +6,8 @@ pub mod handover;
 pub mod job_monitor;
 pub mod savepoints;
 
-use super::application::job_monitor::JobMonitor;
-use super::application::savepoints::SavepointTaker;
+use self::job_monitor::JobMonitor;
+use self::savepoints::SavepointTaker;
 use super::gc::ledger::Ledger;
 use crate::ledger::application::Run;
 use crate::world::flink_rest::Rest;

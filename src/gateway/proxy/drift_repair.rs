@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use kube_runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 
 use super::snapshots::put_back_cluster;

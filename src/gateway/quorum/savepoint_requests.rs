@@ -1,8 +1,8 @@
 //! What the operator asks of an application's leader, by an annotation on the ledger: there is no Lease to write it on.
 
 use futures::{StreamExt, pin_mut};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
+use kube_runtime::WatchStreamExt;
+use kube_runtime::watcher::watch_object;
 
 use crate::api::names;
 use crate::gateway::gc::ledger::Ledger;

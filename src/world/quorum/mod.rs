@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::quorum::auth::Identity;
+use self::auth::Identity;
 use super::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::flink::zookeeper::{
     self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session,

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, Result};
 
-use super::storage::reach::{FlinkConfiguration, NotCollectable};
+use self::reach::{FlinkConfiguration, NotCollectable};
 use crate::flink::checkpoint;
 use crate::flink::result::{self, Entry, Store};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use flinkha::api::names::FLINK_CONTAINER;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use kube::runtime::wait::await_condition;
+use kube_runtime::wait::await_condition;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
