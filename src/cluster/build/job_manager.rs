@@ -202,7 +202,16 @@ fn keep_loopback_out_of_proxies(flink: &mut Value) {
 /// The gateway: a native sidecar, so that it is up before Flink and goes after it.
 fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -> Value {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
-    let probe = |path: &str, period: u32, failures: u32| json!({ "httpGet": { "path": path, "port": PROBE_PORT }, "periodSeconds": period, "failureThreshold": failures });
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({
+            "httpGet": { "path": path, "port": PROBE_PORT },
+            "periodSeconds": period,
+            "failureThreshold": failures,
+        })
+    };
+    // A flood of connections makes answers late, and must not restart the gateway.
+    let mut lives = probe("/livez", 5, 3);
+    lives["timeoutSeconds"] = 5.into();
     let own = [
         field("POD_NAME", "metadata.name"),
         field("POD_UID", "metadata.uid"),
@@ -221,7 +230,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         "ports": [{ "name": "gateway", "containerPort": PROBE_PORT, "protocol": "TCP" }],
         "resources": pod::resources(&cluster.spec.gateway.resources),
         "startupProbe": probe("/livez", 1, 60),
-        "livenessProbe": probe("/livez", 5, 3),
+        "livenessProbe": lives,
         // "This candidate can take over."
         "readinessProbe": probe("/readyz", 1, 1),
         // A leader hands over as soon as its pod begins to terminate; SIGTERM would come only after Flink is gone. Not
