@@ -94,7 +94,9 @@ async fn with_stray(installation: &Installation) {
         ("demo-cluster-config-map".to_owned(), format!("executionPlan-{JOB}")),
         (format!("demo-{JOB}-config-map"), "checkpointID-1".to_owned()),
     ] {
-        let config_map = json!({ "metadata": { "name": name, "labels": labels }, "data": { key: "pointer" } });
+        let annotations = json!({ TERM_ANNOTATION: "1.uid.process.1-1" });
+        let metadata = json!({ "name": name, "labels": labels, "annotations": annotations });
+        let config_map = json!({ "metadata": metadata, "data": { key: "pointer" } });
         config_maps.create(&PostParams::default(), &serde_json::from_value(config_map).unwrap()).await.unwrap();
     }
     installation.apply(&cluster(json!({ "haData": { "onDelete": "Delete" } })));
