@@ -25,7 +25,7 @@ use crate::world::storage::reach::NotCollectable;
 const CERTIFICATE_AGE: Duration = Duration::from_secs(3600);
 
 /// Gateway processes that the ledger names.
-const SIGNERS: usize = 4;
+const SIGNERS: usize = 16;
 
 /// The storage directory and whether it is ours.
 pub struct Ownership {
@@ -78,7 +78,7 @@ impl Ownership {
         let mut state = ledger.shared.claim.lock().await;
         self.is_ours = false;
         state.prepare(ledger, term).await?;
-        let looked = state.look(ledger, &storage, false).await;
+        let looked = state.look(ledger, &storage, term, false).await;
         let us = state.us.clone();
         let told = looked.as_ref().map(|standing| state.tell(standing, &storage));
         drop(state);
@@ -137,8 +137,12 @@ fn note_signer(ha_data: &mut HaData, signer: &Mark) {
     if !signer.certificates.is_empty() {
         ha_data.certificates.clone_from(&signer.certificates);
     }
-    if !ha_data.signers.contains(&signer.process) {
-        ha_data.signers.insert(0, signer.process.clone());
+    add_signer(ha_data, &signer.process);
+}
+
+fn add_signer(ha_data: &mut HaData, process: &str) {
+    if !ha_data.signers.iter().any(|signer| signer == process) {
+        ha_data.signers.insert(0, process.to_owned());
         ha_data.signers.truncate(SIGNERS);
     }
 }
@@ -150,7 +154,7 @@ fn note_signer(ha_data: &mut HaData, signer: &Mark) {
 pub async fn confirm(ledger: &Ledger, storage: &Storage, term: &Term) -> anyhow::Result<SystemTime> {
     let mut state = ledger.shared.claim.lock().await;
     state.prepare(ledger, term).await?;
-    let standing = state.look(ledger, storage, true).await?;
+    let standing = state.look(ledger, storage, term, true).await?;
     anyhow::ensure!(standing == Standing::Ours, "nothing is removed: {}", state.tell(&standing, storage).1);
     let mark = storage.mark_of_only(&state.us.owner).await.context("failed to read the marks")?;
     Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
@@ -174,7 +178,7 @@ impl State {
 
     /// Looks at our mark, at those of others too if `all`, or if that was long ago, and writes ours if it is to be
     /// written.
-    async fn look(&mut self, ledger: &Ledger, storage: &Storage, all: bool) -> anyhow::Result<Standing> {
+    async fn look(&mut self, ledger: &Ledger, storage: &Storage, term: &Term, all: bool) -> anyhow::Result<Standing> {
         let refresh = self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH);
         let mut records = self.records.clone();
         records.witnessed = match &ledger.pointers {
@@ -191,6 +195,7 @@ impl State {
         let now = Duration::from_millis(ledger.shared.clock.now().0);
         let looked = self.watch.look(&self.us, found.as_deref(), &records, now, refresh);
         if let Some(mark) = &looked.write {
+            self.name_signer(ledger, term).await?;
             storage.sign(&self.us.owner, mark.to_text()).await.context("failed to write the mark")?;
         }
         if all {
@@ -200,6 +205,18 @@ impl State {
         let standing =
             if self.foreign_znode.is_some() { Standing::Shared(Sharing::Certificate) } else { looked.standing };
         Ok(standing.beside(&self.others))
+    }
+
+    /// Names this process in the ledger before it writes its first mark: a leader of some milliseconds may write no more
+    /// than that mark, and its successor would have to take it for another cluster's.
+    async fn name_signer(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
+        if self.records.signers.contains(&self.us.process) {
+            return Ok(());
+        }
+        let process = self.us.process.clone();
+        ledger.change_ha_data(term, |ha_data| add_signer(ha_data, &process)).await?;
+        self.records.signers.insert(0, process);
+        Ok(())
     }
 
     /// The state and the message as the ledger has them.
