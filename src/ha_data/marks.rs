@@ -26,7 +26,7 @@ pub const REFRESH: Duration = Duration::from_secs(60);
 const NAMED: Duration = Duration::from_secs(2 * LOOK.as_secs());
 
 /// The same after a gateway that nobody knows.
-const UNKNOWN: Duration = Duration::from_secs(2 * REFRESH.as_secs());
+pub const UNKNOWN: Duration = Duration::from_secs(2 * REFRESH.as_secs());
 
 /// What a mark says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,8 +83,8 @@ pub struct Records {
     pub signers: Vec<String>,
     /// Certificates that the ledger names.
     pub certificates: Vec<String>,
-    /// The ledger says that somebody else may sign.
-    pub doubted: bool,
+    /// The ledger says that somebody else may sign: a mark must stand for so long. Zero when it does not.
+    pub doubt: Duration,
 }
 
 /// Whether files may be removed.
@@ -173,6 +173,11 @@ impl Watch {
         Looked { standing, write }
     }
 
+    /// How long the mark must stand in all, as last judged.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// How long our mark must stand unchanged, by who wrote the one that was found.
     fn judge_author(&mut self, us: &Mark, found: Option<&str>, mark: Option<&Option<Mark>>, records: &Records) {
         let first = self.written.is_none();
@@ -189,13 +194,14 @@ impl Watch {
             return;
         }
         self.contested = !first;
-        self.patience = match mark {
-            _ if !first || records.doubted => UNKNOWN,
+        let patience = match mark {
+            _ if !first => UNKNOWN,
             None => Duration::ZERO,
             Some(_) if of_this_cluster => Duration::ZERO,
             Some(_) if named => NAMED,
             Some(_) => UNKNOWN,
         };
+        self.patience = patience.max(records.doubt);
     }
 }
 
@@ -362,8 +368,12 @@ mod tests {
     #[test]
     fn a_new_leader_does_not_forget_that_another_cluster_signs() {
         let mut directory = Directory::signed_by(&us("a"));
-        let records = Records { witnessed: strings(&["a"]), doubted: true, ..Records::default() };
+        let records = Records { witnessed: strings(&["a"]), doubt: UNKNOWN, ..Records::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), settling(120));
+        // A wait after a gateway that the ledger names is begun anew, and stays as short.
+        let mut directory = Directory::signed_by(&us("a"));
+        let records = Records { signers: strings(&["a"]), doubt: NAMED, ..Records::default() };
+        assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), settling(20));
     }
 
     #[test]

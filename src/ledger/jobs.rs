@@ -94,6 +94,9 @@ pub struct HaData {
     /// Gateway processes of this cluster that have signed last, the latest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signers: Vec<String>,
+    /// While the state is `Settling`: seconds for which a mark must stand unchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settling: Option<u64>,
     /// Where the HA data is. Absent in ledgers of earlier versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::ledger::Ledger;
 use super::pointer_store::Pointers;
 use crate::api::names;
-use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Records, Sharing, Standing, Watch, certificates_of};
+use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Records, Sharing, Standing, UNKNOWN, Watch, certificates_of};
 use crate::lease::term::Term;
 use crate::ledger::jobs::HaData;
 use crate::ledger::place::Place;
@@ -34,6 +34,8 @@ pub struct Ownership {
     place: Option<Place>,
     /// As the last beat found it: nothing is removed from a directory that is not known to be ours.
     pub is_ours: bool,
+    /// Seconds for which the mark must stand, while that is waited for.
+    settling: Option<u64>,
     /// The state as last written into the ledger in this tenure.
     reported: Option<(u64, &'static str)>,
 }
@@ -58,7 +60,7 @@ pub struct State {
 
 impl Ownership {
     pub fn new(storage: Result<Storage, NotCollectable>) -> Self {
-        Self { storage, place: None, is_ours: false, reported: None }
+        Self { storage, place: None, is_ours: false, settling: None, reported: None }
     }
 
     /// The same with the place that the ledger is to name.
@@ -81,6 +83,8 @@ impl Ownership {
         let looked = state.look(ledger, &storage, term, false).await;
         let us = state.us.clone();
         let told = looked.as_ref().map(|standing| state.tell(standing, &storage));
+        let settles = matches!(looked, Ok(Standing::Settling { .. }));
+        self.settling = settles.then(|| state.watch.patience().as_secs());
         drop(state);
         self.is_ours = matches!(looked, Ok(Standing::Ours));
         match told {
@@ -109,13 +113,14 @@ impl Ownership {
         if self.reported == Some((term.number, state)) {
             return Ok(());
         }
-        let place = self.place.clone();
+        let (place, settling) = (self.place.clone(), self.settling);
         ledger
             .change_ha_data(term, |ha_data| {
                 // Messages of a storage may differ each time; the first tells enough.
                 if ha_data.state != state {
                     (ha_data.state, ha_data.message) = (state.to_owned(), message.clone());
                 }
+                ha_data.settling = settling;
                 if let Some(place) = &place {
                     ha_data.place = Some(place.clone());
                 }
@@ -309,7 +314,11 @@ pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, Records)> {
         witnessed: Vec::new(),
         signers: noted.signers,
         certificates: noted.certificates,
-        doubted: ["Shared", "Settling"].contains(&noted.state.as_str()),
+        doubt: match noted.state.as_str() {
+            "Shared" => UNKNOWN,
+            "Settling" => noted.settling.map_or(UNKNOWN, Duration::from_secs),
+            _ => Duration::ZERO,
+        },
     };
     Ok((Mark { owner, certificates, ..Mark::default() }, records))
 }
