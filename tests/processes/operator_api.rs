@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::identity::token;
-use crate::support::operator::{Installation, OPERATOR};
+use crate::support::operator::{Installation, NAMESPACE, OPERATOR, cluster, condition};
 use crate::support::{eventually, seconds};
 use flinkha::api::FlinkHaCluster;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -15,24 +15,6 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-
-const NAMESPACE: &str = "flink";
-
-fn cluster(spec: Value) -> Value {
-    let mut cluster = json!({
-        "apiVersion": "flinkha.dev/v1alpha1",
-        "kind": "FlinkHaCluster",
-        "metadata": { "name": "demo", "namespace": NAMESPACE },
-        "spec": { "image": "flink:2.3.0", "highAvailability": { "storageDir": "file:///flink/ha" } },
-    });
-    flinkha::cluster::merge::merge(&mut cluster["spec"], spec);
-    cluster
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
-}
 
 /// A pod as the ReplicaSet of a Deployment would have made it.
 async fn pod(installation: &Installation, name: &str, component: &str, status: Value) {

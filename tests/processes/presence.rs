@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::support::operator::Installation;
+use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
 use crate::support::{eventually, seconds};
 use flinkha::api::FlinkHaCluster;
 use flinkha::api::names::{CHANGE_ANNOTATION, LEFT_ANNOTATION, TERM_ANNOTATION};
@@ -17,25 +17,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-const NAMESPACE: &str = "flink";
 const JOB: &str = "0123456789abcdef0123456789abcdef";
 const DEMO: (&str, &str) = (NAMESPACE, "demo");
-
-fn cluster(spec: Value) -> Value {
-    let mut cluster = json!({
-        "apiVersion": "flinkha.dev/v1alpha1",
-        "kind": "FlinkHaCluster",
-        "metadata": { "name": "demo", "namespace": NAMESPACE },
-        "spec": { "image": "flink:2.3.0", "highAvailability": { "storageDir": "file:///flink/ha" } },
-    });
-    flinkha::cluster::merge::merge(&mut cluster["spec"], spec);
-    cluster
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
-}
 
 fn says(object: &Value, reason: &str, words: &[&str]) -> bool {
     let degraded = condition(object, "Degraded");

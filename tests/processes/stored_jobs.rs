@@ -1,30 +1,12 @@
 //! What the operator makes of jobs that are stored already: a resource that wants its HA data elsewhere, and one that
 //! is created again. Against a real kube-apiserver.
 
-use crate::support::operator::Installation;
+use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
 use flinkha::api::FlinkHaCluster;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-
-const NAMESPACE: &str = "flink";
-
-fn cluster(spec: Value) -> Value {
-    let mut cluster = json!({
-        "apiVersion": "flinkha.dev/v1alpha1",
-        "kind": "FlinkHaCluster",
-        "metadata": { "name": "demo", "namespace": NAMESPACE },
-        "spec": { "image": "flink:2.3.0", "highAvailability": { "storageDir": "file:///flink/ha" } },
-    });
-    flinkha::cluster::merge::merge(&mut cluster["spec"], spec);
-    cluster
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_directory_of_stored_jobs_is_not_left_behind() {

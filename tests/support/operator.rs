@@ -22,6 +22,27 @@ use super::seconds;
 pub const OPERATOR_NAMESPACE: &str = "flinkha-system";
 pub const OPERATOR: &str = "system:serviceaccount:flinkha-system:flinkha-operator";
 
+/// Where the tests' resources are.
+pub const NAMESPACE: &str = "flink";
+
+/// The resource `demo`, with these fields of its spec.
+pub fn cluster(spec: Value) -> Value {
+    let mut cluster = json!({
+        "apiVersion": "flinkha.dev/v1alpha1",
+        "kind": "FlinkHaCluster",
+        "metadata": { "name": "demo", "namespace": NAMESPACE },
+        "spec": { "image": "flink:2.3.0", "highAvailability": { "storageDir": "file:///flink/ha" } },
+    });
+    flinkha::cluster::merge::merge(&mut cluster["spec"], spec);
+    cluster
+}
+
+/// A condition of a resource; `null` when it has none of this type.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+}
+
 /// A control plane with the operator at work. There are no controllers: no pods come of Deployments, and nothing is
 /// collected.
 pub struct Installation {
