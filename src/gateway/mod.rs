@@ -134,6 +134,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
             client: client.clone(),
             names,
             ledger_name: names::ledger(&arguments.cluster),
+            last_leader: None,
         },
         refused: Arc::default(),
         look: None,

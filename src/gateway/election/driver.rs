@@ -118,6 +118,11 @@ impl Driver {
             }
             _ => tracing::debug!(?event),
         }
+        if let Event::LeaseSeen { record, .. } | Event::LeaseRead { outcome: Read::Found { record, .. }, .. } = &event
+            && let Some(change) = record.change.as_ref().filter(|change| !change.lock.is_empty())
+        {
+            self.stamper.last_leader = Some(change.lock.clone());
+        }
         match event {
             Event::JvmHeard { jvm } => self.await_end_of(jvm),
             Event::JvmFound { .. } => self.tell_of_second_jvm(),

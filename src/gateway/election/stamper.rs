@@ -41,6 +41,9 @@ pub struct Stamper {
     pub names: Names,
     /// Name of the ledger, which tells whether the cluster has a history.
     pub ledger_name: String,
+    /// Flink's name for the JVM of this cluster that led last, as the Lease told it. A lock in this name is no other
+    /// Flink's, even if it was renewed a moment ago.
+    pub last_leader: Option<String>,
 }
 
 /// What has become of a stamping.
@@ -178,9 +181,10 @@ impl Stamper {
         else {
             return Ok(look);
         };
+        let stored = lock::of_object(cluster).and_then(lock::holder);
         let is_kept = match holder {
-            Holder::Nobody => false,
-            Holder::Kept(Some(name)) => lock::of_object(cluster).and_then(lock::holder).as_ref() == Some(name),
+            Holder::Nobody => self.last_leader.is_some() && stored == self.last_leader,
+            Holder::Kept(Some(name)) => stored.as_ref() == Some(name),
             // Our own JVM's, for all that is known.
             Holder::Kept(None) => true,
         };
