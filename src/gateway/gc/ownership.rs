@@ -160,7 +160,7 @@ pub async fn confirm(ledger: &Ledger, storage: &Storage, term: &Term) -> anyhow:
     let mut state = ledger.shared.claim.lock().await;
     state.prepare(ledger, term).await?;
     let standing = state.look(ledger, storage, term, true).await?;
-    anyhow::ensure!(standing == Standing::Ours, "nothing is removed: {}", state.tell(&standing, storage).1);
+    anyhow::ensure!(standing == Standing::Ours, "{}", state.tell(&standing, storage).1);
     let mark = storage.mark_of_only(&state.us.owner).await.context("failed to read the marks")?;
     Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
 }
