@@ -2,9 +2,8 @@
 
 /// An error with its causes on one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    // What the API server said, without the rest of its answer.
-    if let Some(kube::Error::Api(status)) = error.downcast_ref() {
-        return format!("{} ({})", status.message, status.code);
+    if let Some(said @ kube::Error::Api(_)) = error.downcast_ref() {
+        return brief(said);
     }
     let text = error.to_string();
     match error.source().map(chain) {

@@ -1,6 +1,6 @@
 //! The gateway's port, which everybody reaches who reaches the pod: strangers cost a gateway neither its life, nor its
 //! memory, nor its answers to others. A gateway alone; no API server answers it. What a stranger cannot do to a leader:
-//! `tests/failover.rs`.
+//! `tests/processes/failover.rs`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
