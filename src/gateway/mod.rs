@@ -1,8 +1,9 @@
-//! The sidecar of a JobManager: the API server, or the ZooKeeper server, as its JVM sees it, and the election behind that.
+//! The sidecar of a JobManager: the API server, or the ZooKeeper server, as its JVM sees it, and the election behind
+//! that.
 //!
 //! [`proxy`] answers the JVM, [`election`] drives the Lease, [`gc`] keeps the ledger and removes what ended jobs leave,
-//! [`application`] looks after a cluster that runs one job, [`quorum`] stands in for [`proxy`] and [`election`] where Flink
-//! elects by ZooKeeper. This file only wires them; what they all need is in [`shared`].
+//! [`application`] looks after a cluster that runs one job, [`quorum`] stands in for [`proxy`] and [`election`] where
+//! Flink elects by ZooKeeper. This file only wires them; what they all need is in [`shared`].
 
 pub mod application;
 pub mod arguments;

@@ -1,5 +1,5 @@
-//! What is outside: the API server, the Lease of an election, a ZooKeeper quorum, storage, the JVM's process, and servers
-//! for whoever connects from there.
+//! What is outside: the API server, the Lease of an election, a ZooKeeper quorum, storage, the JVM's process, and
+//! servers for whoever connects from there.
 
 pub mod api_server;
 pub mod backoff;

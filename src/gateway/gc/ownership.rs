@@ -40,8 +40,8 @@ pub struct Ownership {
     reported: Option<(u64, &'static str)>,
 }
 
-/// What a gateway remembers of its looks at the mark; in [`crate::gateway::shared::Shared`], because whoever removes files looks
-/// at it before.
+/// What a gateway remembers of its looks at the mark; in [`crate::gateway::shared::Shared`], because whoever removes
+/// files looks at it before.
 #[derive(Default)]
 pub struct State {
     us: Mark,
@@ -212,8 +212,8 @@ impl State {
         Ok(standing.beside(&self.others))
     }
 
-    /// Names this process in the ledger before it writes its first mark: a leader of some milliseconds may write no more
-    /// than that mark, and its successor would have to take it for another cluster's.
+    /// Names this process in the ledger before it writes its first mark: a leader of some milliseconds may write no
+    /// more than that mark, and its successor would have to take it for another cluster's.
     async fn name_signer(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
         if self.records.signers.contains(&self.us.process) {
             return Ok(());

@@ -1,5 +1,5 @@
-//! The sidecar of a JobManager whose Flink elects by ZooKeeper: the connection of its JVM to the quorum ([`proxy`]), and
-//! the election there ([`leadership`]). Ledger, collector and sweeper are those of the other provider.
+//! The sidecar of a JobManager whose Flink elects by ZooKeeper: the connection of its JVM to the quorum ([`proxy`]),
+//! and the election there ([`leadership`]). Ledger, collector and sweeper are those of the other provider.
 
 pub mod admission;
 pub mod foreign;
