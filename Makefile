@@ -55,10 +55,10 @@ model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB o
 	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture
+	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture
 
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
-	$(call part,kind tests) $(TEST) --test kind -- --test-threads 1 --nocapture
+	$(call part,kind tests) $(TEST) --test kind -- --test-threads 32 --nocapture
 
 test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
 	$(call part,control plane binaries) rig/assets
@@ -73,7 +73,7 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 	$(call part,tests of ended jobs) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test gc
 
 # What must hold with either provider of high availability: PROVIDER=kubernetes or zookeeper.
-ACCEPTANCE = $(TEST) --test processes -- --test-threads 1 --nocapture --skip native_failover:: \
+ACCEPTANCE = $(TEST) --test processes -- --test-threads 2 --nocapture --skip native_failover:: \
 	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs::
 
 test-providers: setup ## The acceptance tests with both providers, and a table of their results side by side

@@ -19,7 +19,7 @@ use support::gateway::jvm_url;
 use support::identity::token;
 use support::process::Process;
 use support::report::{self, number, percentile};
-use support::{eventually, seconds};
+use support::{measured, seconds};
 
 const JOBS: [usize; 3] = [1, 10, 100];
 
@@ -133,7 +133,7 @@ async fn grant(cluster: &mut Cluster) -> Duration {
     let holder = cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);
     let begin = Instant::now();
     cluster.job_managers[leader].jvm.kill();
-    eventually("another leader", seconds(30), async || {
+    measured("another leader", seconds(30), async || {
         cluster
             .config_map(&cluster_config_map())
             .await

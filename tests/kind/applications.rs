@@ -10,6 +10,7 @@ use crate::kit::machine::run;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::say;
 use crate::support::seconds;
 
@@ -31,6 +32,7 @@ async fn assert_nothing_remains(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_survives_its_leaders_and_completes_and_nothing_of_it_is_left() {
+    let _share = machine::share().await;
     let namespace = Namespace::fresh("kind-application");
     // It must not end before the last kill.
     let lines = (2000 + 4000 * kills()).to_string();
@@ -54,7 +56,8 @@ async fn an_application_survives_its_leaders_and_completes_and_nothing_of_it_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_application_completes_and_a_failed_one_tells_its_exception() {
-    let namespace = Namespace::fresh("kind-application");
+    let _share = machine::share().await;
+    let namespace = Namespace::fresh("kind-ended-application");
     let resource = resource(&namespace, "KeyedSequence", &["--output", "/flink/output/cancelled"]);
     let cluster = ours::apply(namespace, &resource).await;
     cluster.wait_until_ready().await;
@@ -65,7 +68,7 @@ async fn a_cancelled_application_completes_and_a_failed_one_tells_its_exception(
     assert_nothing_remains(&cluster).await;
     assert_eq!(cluster.condition("Complete").await.1, "Canceled");
 
-    let namespace = Namespace::fresh("kind-application");
+    let namespace = Namespace::fresh("kind-ended-application");
     let mut resource = self::resource(&namespace, "FailsForGood", &["--after-millis", "5000"]);
     resource["spec"]["ttlSecondsAfterFinished"] = 30.into();
     let cluster = ours::apply(namespace, &resource).await;

@@ -34,7 +34,7 @@ async fn flinks_requests_reach_the_api_server_under_the_pods_own_service_account
     );
     let lines = node::run(&node::control_plane(), &["sh", "-c", &lines]);
     std::fs::write(&log, lines).unwrap();
-    let requests = Audit::new(log).of(&cluster.namespace.0, "configmaps");
+    let requests = Audit::since(log, 0).of(&cluster.namespace.0, "configmaps");
 
     let service_account =
         format!("system:serviceaccount:{}:{}", cluster.namespace.0, names::job_manager(&cluster.name));

@@ -7,6 +7,7 @@ use crate::kit::namespace::Namespace;
 use crate::kit::operator;
 use crate::kit::ours;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::say;
 use crate::support::seconds;
 
@@ -37,6 +38,7 @@ fn cases() -> Vec<(&'static str, Value, &'static [&'static str])> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused_with_a_sentence_that_names_the_field() {
+    let _share = machine::share().await;
     operator::install();
     let namespace = Namespace::fresh("kind-bad-input");
     for (path, value, expected) in cases() {
@@ -54,6 +56,7 @@ async fn what_cannot_be_is_refused_with_a_sentence_that_names_the_field() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_inside_of_a_pod_template_is_told_in_a_condition() {
+    let _share = machine::share().await;
     let mut resource = ours::example();
     set(&mut resource, "/spec/jobManager/podTemplate/spec/nodeSelektor", json!({}));
     let cluster = ours::apply(Namespace::fresh("kind-bad-template"), &resource).await;

@@ -6,6 +6,7 @@ use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::say;
 use crate::support::seconds;
 
@@ -19,6 +20,7 @@ fn small() -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_pulled_is_named() {
+    let _share = machine::share().await;
     let mut resource = small();
     // Nobody listens there, so the refusal is immediate and nothing leaves the machine.
     let image = "localhost:1/flink:missing";
@@ -30,6 +32,7 @@ async fn an_image_that_cannot_be_pulled_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_words_of_a_job_manager_that_crashes_again_and_again_are_told() {
+    let _share = machine::share().await;
     let mut resource = small();
     resource["spec"]["flinkConfiguration"]["jobmanager.memory.jvm-metaspace.size"] = json!("2g");
     let cluster = ours::apply(Namespace::fresh("kind-crash-loop"), &resource).await;

@@ -10,6 +10,7 @@ use crate::kit::machine::kubectl;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::rest::Job;
 use crate::support::say;
 use crate::support::seconds;
@@ -46,6 +47,7 @@ async fn notes(cluster: &Cluster) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retained_job_resumes_and_after_delete_nothing_is_left() {
+    let _share = machine::share().await;
     drop(Namespace::fresh(NAMESPACE));
     let cluster = apply("Retain").await;
     let job = cluster.run("KeyedSequence", &["--output", &format!("/flink/{OUTPUT}")], 2).await;

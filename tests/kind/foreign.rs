@@ -12,10 +12,10 @@ use crate::kit::namespace::Namespace;
 use crate::kit::native;
 use crate::kit::ours;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::say;
 use crate::support::seconds;
 
-const NAMESPACE: &str = "kind-foreign";
 const NAME: &str = "demo";
 
 /// The other Flink's job has not been restarted, its checkpoints go on, and nothing of it carries a mark of ours.
@@ -27,14 +27,14 @@ async fn assert_untouched(native: &Cluster, job: &str, deployment: &str, complet
     let labelled = ListParams::default().labels(&ha_data::selector(NAME));
     let config_maps = native.config_maps().list(&labelled).await.expect("ConfigMaps").items;
     assert!(config_maps.len() >= 2 && config_maps.iter().all(|one| !one.annotations().contains_key(TERM_ANNOTATION)));
-    let deployments: Api<Deployment> = Api::namespaced(native.client.clone(), NAMESPACE);
+    let deployments: Api<Deployment> = Api::namespaced(native.client.clone(), &native.namespace.0);
     let found = deployments.get(deployment).await.expect("the other Flink's Deployment").metadata;
     assert_eq!((found.generation, found.deletion_timestamp), (Some(1), None));
     now.completed
 }
 
-async fn a_name_is_taken(deployment: &str, reason: &str, object: &str) {
-    let native = native::start_as(Namespace::fresh(NAMESPACE), NAME, deployment, native::DEFAULT, [1, 1]).await;
+async fn a_name_is_taken(namespace: &str, deployment: &str, reason: &str, object: &str) {
+    let native = native::start_as(Namespace::fresh(namespace), NAME, deployment, native::DEFAULT, [1, 1]).await;
     let arguments = ["--output", "/flink/output/foreign", "--checkpoint-interval-millis", "1000"];
     let job = native.run("KeyedSequence", &arguments, 2).await;
     let completed = assert_untouched(&native, &job, deployment, 0).await;
@@ -42,7 +42,7 @@ async fn a_name_is_taken(deployment: &str, reason: &str, object: &str) {
     let mut resource = ours::example();
     resource["metadata"]["name"] = NAME.into();
     resource["spec"]["haData"] = serde_json::json!({ "onDelete": "Delete" });
-    let beside = ours::apply(Namespace(NAMESPACE.to_owned()), &resource).await;
+    let beside = ours::apply(Namespace(namespace.to_owned()), &resource).await;
     let (told, message) = eventually("the condition Degraded", seconds(90), async || beside.degraded().await).await;
     say(format!("Deployment {deployment}: {told}: {message}"));
     assert!(told == reason && message.contains(object) && message.contains("another name"), "{told}: {message}");
@@ -58,10 +58,12 @@ async fn a_name_is_taken(deployment: &str, reason: &str, object: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_flinks_ha_data_under_the_clusters_name_is_refused() {
-    a_name_is_taken(NAME, "ForeignHaData", "ConfigMap demo-cluster-config-map").await;
+    let _share = machine::share().await;
+    a_name_is_taken("kind-foreign-data", NAME, "ForeignHaData", "ConfigMap demo-cluster-config-map").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_flinks_deployment_under_a_name_of_ours_is_refused() {
-    a_name_is_taken("demo-jobmanager", "NameTaken", "Deployment demo-jobmanager").await;
+    let _share = machine::share().await;
+    a_name_is_taken("kind-foreign-name", "demo-jobmanager", "NameTaken", "Deployment demo-jobmanager").await;
 }

@@ -6,10 +6,12 @@ use kube::api::DeleteParams;
 use crate::kit::failover::fail_over;
 use crate::kit::node;
 use crate::kit::session::Session;
+use crate::support::machine;
 use crate::support::say;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_pod_or_node_vanishes_or_stands_still_is_replaced_and_the_job_goes_on_exactly_once() {
+    machine::want_all();
     let session = Session::start().await;
     let cluster = &session.cluster;
     let job = cluster.run("KeyedSequence", &["--output", "/flink/output/nodes", "--rate", "200"], 2).await;

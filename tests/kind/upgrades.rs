@@ -14,6 +14,7 @@ use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::say;
 use crate::support::seconds;
 
@@ -30,8 +31,8 @@ fn arguments(rate: &str) -> Value {
     json!(["--output", OUTPUT, "--rate", rate])
 }
 
-async fn start() -> (Cluster, Value, String) {
-    let namespace = Namespace::fresh("kind-upgrades");
+async fn start(namespace: &str) -> (Cluster, Value, String) {
+    let namespace = Namespace::fresh(namespace);
     let resource = resource(&namespace, "KeyedSequence", &["--output", OUTPUT, "--rate", "100"]);
     let cluster = ours::apply(namespace, &resource).await;
     cluster.wait_until_ready().await;
@@ -58,7 +59,8 @@ async fn assert_one_restart(cluster: &Cluster, job: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_survives_every_kind_of_upgrade_and_a_minute_of_suspension() {
-    let (cluster, mut resource, job) = start().await;
+    let _share = machine::share().await;
+    let (cluster, mut resource, job) = start("kind-upgrades").await;
     // JobManagers alone: standbys first, the leader last, one switchover; TaskManagers stay, and the job goes on.
     let (leader, task_managers) =
         (cluster.leader().await.expect("a leader").name_any(), pods(&cluster, names::TASK_MANAGER).await);
@@ -135,7 +137,8 @@ async fn state_survives_every_kind_of_upgrade_and_a_minute_of_suspension() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_come_up_is_taken_back_and_nothing_is_lost() {
-    let (cluster, good, job) = start().await;
+    let _share = machine::share().await;
+    let (cluster, good, job) = start("kind-rollbacks").await;
     let mut run = job;
     let expected = [
         ("an image that does not exist", "UpgradeRolledBack", "flink:none"),

@@ -11,10 +11,12 @@ use crate::kit::node::Shot;
 use crate::kit::operator;
 use crate::kit::session::Session;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::seconds;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_and_new_task_managers_find_the_new_leader_while_there_is_no_operator() {
+    machine::want_all();
     let session = Session::start().await;
     let cluster = &session.cluster;
     let job = cluster.run("KeyedSequence", &["--output", "/flink/output/no-operator"], 2).await;
@@ -43,6 +45,7 @@ async fn clients_and_new_task_managers_find_the_new_leader_while_there_is_no_ope
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_happens_although_the_operator_is_deleted_at_the_same_time() {
+    machine::want_all();
     let session = Session::start().await;
     let cluster = &session.cluster;
     let job = cluster.run("KeyedSequence", &["--output", "/flink/output/deleted-operator"], 2).await;

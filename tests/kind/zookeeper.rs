@@ -20,6 +20,7 @@ use crate::kit::namespace::Namespace;
 use crate::kit::node::Shot;
 use crate::kit::ours;
 use crate::support::eventually;
+use crate::support::machine;
 use crate::support::rest::Job;
 use crate::support::rest::Rest;
 use crate::support::say;
@@ -88,6 +89,7 @@ async fn runs(rest: &Rest, job: &str) -> Option<Job> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_quorum_of_pods_leaders_are_replaced_and_a_deleted_resource_leaves_nothing() {
+    let _share = machine::share().await;
     let namespace = with_quorum(NAMESPACE);
     let cluster = apply("Retain").await;
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
@@ -136,6 +138,7 @@ async fn on_a_quorum_of_pods_leaders_are_replaced_and_a_deleted_resource_leaves_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_on_a_quorum_survives_its_leader_goes_on_as_other_versions_and_leaves_nothing() {
+    let _share = machine::share().await;
     let namespace = with_quorum("kind-zookeeper-application");
     // The number of lines is part of the job's state.
     let version = |rate, mode: &str| {

@@ -7,7 +7,7 @@ use crate::support::failover::fail_over;
 use crate::support::flood::flood;
 use crate::support::host::address;
 use crate::support::provider::{needs_a_lease, on_zookeeper};
-use crate::support::{eventually, gateway, say, seconds};
+use crate::support::{eventually, gateway, machine, say, seconds};
 use flinkha::api::names;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -23,6 +23,7 @@ async fn cluster_with_endless_job() -> (Cluster, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoint() {
+    machine::want_all();
     let (mut cluster, job) = cluster_with_endless_job().await;
     let before = cluster.lease().await;
     let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
@@ -50,6 +51,7 @@ async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminating_leader_hands_over_before_it_ends() {
+    machine::want_all();
     let (mut cluster, job) = cluster_with_endless_job().await;
     // As the kubelet does it: the preStop hook first, the signal when that has been answered.
     let failover = fail_over(&mut cluster, &job, async |leader| {
@@ -128,6 +130,7 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_it_wakes_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_gateway_is_no_failover() {
+    machine::want_all();
     let (mut cluster, job) = cluster_with_endless_job().await;
     let leader = cluster.leader().await.unwrap();
     let lock = async |cluster: &Cluster| cluster.config_map(&cluster_config_map()).await.as_ref().and_then(lock_holder);

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::control_plane::ControlPlane;
 use crate::support::identity::create_all;
+use crate::support::planes::Plane;
 use crate::support::{eventually, say, seconds};
 use flinkha::api::names::{self, TERM_ANNOTATION};
 use flinkha::gateway::gc::collector::Collector;
@@ -135,7 +135,7 @@ async fn a_copied_cluster_removes_nothing_of_the_original() {
 }
 
 async fn copy_and_restore() {
-    let plane = ControlPlane::start().await;
+    let plane = Plane::get().await;
     let client = plane.admin(0).await;
     let directory = tempfile::tempdir().unwrap();
     let storage_dir = directory.path();

@@ -1,11 +1,16 @@
 //! The recorder of the tests: the kube-apiserver's own audit log, not anything of ours.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-pub struct Audit(PathBuf);
+pub struct Audit {
+    path: PathBuf,
+    /// In bytes: what stands before is of an earlier test.
+    begin: u64,
+}
 
 /// A request that the kube-apiserver has answered.
 #[derive(Debug, Clone)]
@@ -48,13 +53,20 @@ impl Request {
 }
 
 impl Audit {
-    pub fn new(path: PathBuf) -> Self {
-        Self(path)
+    pub fn since(path: PathBuf, begin: u64) -> Self {
+        Self { path, begin }
+    }
+
+    fn read(&self) -> std::io::Result<String> {
+        let (mut file, mut log) = (std::fs::File::open(&self.path)?, String::new());
+        file.seek(SeekFrom::Start(self.begin))?;
+        file.read_to_string(&mut log)?;
+        Ok(log)
     }
 
     /// Every request so far, in the order in which the server answered them; a watch counts when it has ended.
     pub fn requests(&self) -> Vec<Request> {
-        let log = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let log = self.read().unwrap_or_default();
         // The last line may be half written.
         let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let events = lines.map(|line| serde_json::from_str::<Event>(line).expect("a line of the audit log"));

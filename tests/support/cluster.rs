@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use flinkha::api::names;
@@ -12,10 +11,8 @@ use flinkha::ledger::election;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::answered;
-use super::control_plane::ControlPlane;
 use super::eventually;
 use super::flink;
 use super::flink::Distribution;
@@ -29,6 +26,9 @@ use super::host::port;
 use super::identity::create_all;
 use super::identity::create_pod;
 use super::identity::token;
+use super::machine;
+use super::machine::Share;
+use super::planes::Plane;
 use super::process::Process;
 pub use super::provider::Provider;
 use super::rest::Rest;
@@ -91,7 +91,6 @@ impl JobManager {
 pub struct Cluster {
     pub job_managers: Vec<JobManager>,
     pub task_managers: Vec<Process>,
-    pub plane: ControlPlane,
     pub client: kube::Client,
     pub provider: Provider,
     /// Where the leader is elected, if not by the control plane.
@@ -106,8 +105,9 @@ pub struct Cluster {
     started: usize,
     /// The sidecars of TaskManagers.
     ways: Vec<Process>,
-    /// JVMs of two tests at a time would disturb each other's times on a small machine.
-    _turn: OwnedMutexGuard<()>,
+    /// Dropped when no process uses it any more.
+    pub plane: Plane,
+    _share: Share,
 }
 
 impl Cluster {
@@ -126,10 +126,9 @@ impl Cluster {
     /// A control plane without a JVM yet.
     pub async fn prepare(provider: Provider, servers: usize) -> Self {
         let version = flink::version();
-        static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
-        let turn = Arc::clone(&TURN).lock_owned().await;
+        let share = machine::share().await;
         let distribution = Distribution::of(&version, provider.is_zookeeper());
-        let mut plane = ControlPlane::start().await;
+        let mut plane = Plane::get().await;
         for _ in 1..servers {
             plane.add_server().await;
         }
@@ -153,7 +152,7 @@ impl Cluster {
             application: None,
             started: 0,
             ways: Vec::new(),
-            _turn: turn,
+            _share: share,
         }
     }
 

@@ -1,14 +1,22 @@
 //! A control plane: one etcd and one or more kube-apiservers, with RBAC, service account tokens and an audit log each.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::ListParams;
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::audit::Audit;
@@ -26,13 +34,17 @@ pub struct ControlPlane {
     pub etcd: Process,
     pub servers: Vec<ApiServer>,
     etcd_address: Ipv4Addr,
-    directory: Directory,
+    pub(super) directory: Directory,
+    /// The keys of etcd that the first server has made by itself.
+    own_keys: BTreeSet<String>,
 }
 
 pub struct ApiServer {
     pub process: Process,
     address: Ipv4Addr,
     directory: PathBuf,
+    /// Length of the audit log when the present test began, in bytes.
+    audited: u64,
 }
 
 impl ControlPlane {
@@ -44,9 +56,47 @@ impl ControlPlane {
         directory.write("audit-policy.yaml", include_str!("audit-policy.yaml"));
         write_service_account_key(&directory.path().join("service-account.key"));
         let etcd = start_etcd(etcd_address, directory.path());
-        let mut plane = Self { etcd, servers: Vec::new(), etcd_address, directory };
+        let mut plane = Self { etcd, servers: Vec::new(), etcd_address, directory, own_keys: BTreeSet::new() };
         plane.add_server().await;
+        plane.own_keys = plane.keys().await;
         plane
+    }
+
+    /// Makes a plane that was used as good as new: what is in etcd beyond the server's own objects is removed there,
+    /// which the server learns as it learns all changes, and audit logs begin anew.
+    pub async fn forget(&mut self) {
+        // What a killed process has asked for may still be stored for a moment.
+        let mut empty = 0;
+        while empty < 2 {
+            let keys = self.keys().await;
+            let strange: Vec<&String> = keys.difference(&self.own_keys).filter(|key| !is_of_the_server(key)).collect();
+            empty = if strange.is_empty() { empty + 1 } else { 0 };
+            for keys in strange.chunks(100) {
+                let remove = keys.iter().map(|key| json!({"requestDeleteRange": {"key": BASE64.encode(key)}}));
+                self.call_etcd("kv/txn", json!({ "success": remove.collect::<Vec<Value>>() })).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for server in &mut self.servers {
+            server.wait_until_forgotten().await;
+            server.audited = std::fs::metadata(server.audit_log()).map_or(0, |log| log.len());
+        }
+    }
+
+    async fn keys(&self) -> BTreeSet<String> {
+        let (begin, end) = (BASE64.encode("/registry/"), BASE64.encode("/registry0"));
+        let answer = self.call_etcd("kv/range", json!({"key": begin, "range_end": end, "keys_only": true})).await;
+        let keys = answer["kvs"].as_array().cloned().unwrap_or_default();
+        let decode = |key: &str| BASE64.decode(key).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        keys.iter().map(|one| one["key"].as_str().and_then(decode).expect("a key of etcd's")).collect()
+    }
+
+    async fn call_etcd(&self, path: &str, body: Value) -> Value {
+        let client = reqwest::Client::builder().no_proxy().timeout(seconds(5)).build().expect("an HTTP client");
+        let url = format!("http://{}:2379/v3/{path}", self.etcd_address);
+        let answer = client.post(url).body(body.to_string()).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status).expect("etcd answers");
+        serde_json::from_str(&answer.text().await.expect("etcd's answer")).expect("etcd's answer in JSON")
     }
 
     /// One more kube-apiserver on the same etcd; returns its index in `servers`.
@@ -60,16 +110,7 @@ impl ControlPlane {
 
     /// etcd out of space, as its own alarm has it: reads are answered, writes are not.
     pub async fn refuse_writes(&self, refuse: bool) {
-        let client = reqwest::Client::builder().no_proxy().timeout(seconds(5)).build().expect("an HTTP client");
-        let call = async |path: &str, body: Value| {
-            let answer = client
-                .post(format!("http://{}:2379/v3/maintenance/{path}", self.etcd_address))
-                .body(body.to_string())
-                .send()
-                .await;
-            let answer = answer.and_then(reqwest::Response::error_for_status).expect("etcd answers");
-            serde_json::from_str::<Value>(&answer.text().await.expect("etcd's answer")).expect("etcd's answer in JSON")
-        };
+        let call = async |path: &str, body: Value| self.call_etcd(&format!("maintenance/{path}"), body).await;
         let member = call("status", json!({})).await["header"]["member_id"].clone();
         let action = if refuse { "ACTIVATE" } else { "DEACTIVATE" };
         call("alarm", json!({"action": action, "memberID": member, "alarm": "NOSPACE"})).await;
@@ -113,7 +154,32 @@ impl ApiServer {
             log: directory.join("log"),
             ..Program::default()
         });
-        Self { process, address, directory }
+        Self { process, address, directory, audited: 0 }
+    }
+
+    fn audit_log(&self) -> PathBuf {
+        self.directory.join("audit.log")
+    }
+
+    /// Waits until the server knows that it has nothing but its own objects any more: what it answers from its caches
+    /// and what it decides by them is new then.
+    async fn wait_until_forgotten(&self) {
+        let client = self.client(ADMIN_TOKEN).await;
+        let cached = ListParams { resource_version: Some("0".to_owned()), ..ListParams::default() };
+        eventually("a server that has forgotten", seconds(30), async || {
+            let namespaces: Api<Namespace> = Api::all(client.clone());
+            let accounts: Api<ServiceAccount> = Api::all(client.clone());
+            let bindings: Api<RoleBinding> = Api::all(client.clone());
+            let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+            let own = ["default", "kube-system", "kube-public", "kube-node-lease"];
+            let namespaces = namespaces.list(&cached).await.ok()?.items;
+            let known = namespaces.iter().all(|one| own.contains(&one.name_any().as_str()))
+                && accounts.list(&cached).await.ok()?.items.is_empty()
+                && bindings.list(&cached).await.ok()?.iter().all(|one| one.name_any().starts_with("system"))
+                && definitions.list(&cached).await.ok()?.items.is_empty();
+            known.then_some(())
+        })
+        .await;
     }
 
     pub async fn wait_until_ready(&self) {
@@ -138,7 +204,7 @@ impl ApiServer {
     }
 
     pub fn audit(&self) -> Audit {
-        Audit::new(self.directory.join("audit.log"))
+        Audit::since(self.audit_log(), self.audited)
     }
 
     pub fn kubeconfig(&self, token: &str) -> Kubeconfig {
@@ -166,6 +232,23 @@ impl ApiServer {
     pub async fn config(&self, token: &str) -> kube::Config {
         config(self.kubeconfig(token)).await
     }
+}
+
+/// What the server makes by itself some time after it is ready.
+fn is_of_the_server(key: &str) -> bool {
+    const OWN: [&str; 8] = [
+        "kube-system",
+        "kube-public",
+        "kube-node-lease",
+        "flowschemas",
+        "prioritylevelconfigurations",
+        "ranges",
+        "servicecidrs",
+        "ipaddresses",
+    ];
+    key.split('/').any(|part| OWN.contains(&part))
+        || key.ends_with("/default/kubernetes")
+        || key.ends_with("namespaces/default")
 }
 
 async fn client(kubeconfig: Kubeconfig) -> kube::Client {

@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::cluster::JobManager;
 use super::cluster::cluster_config_map;
 use super::cluster::lock_holder;
-use super::eventually;
+use super::measured;
 use super::rest::Checkpoints;
 use super::rest::Job;
 use super::rest::Rest;
@@ -51,15 +51,15 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
         tokio::time::timeout(seconds(60), granted).await.expect("no new leader in 60 s").expect("a watching task")
             - begin;
     let leader =
-        eventually("the new leader's address", seconds(20), async || cluster.leader().await.filter(|&now| now != old))
+        measured("the new leader's address", seconds(20), async || cluster.leader().await.filter(|&now| now != old))
             .await;
     let address = cluster.job_managers[leader].address;
     let quick = Rest::with_timeout(address, Duration::from_millis(500));
-    eventually("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
+    measured("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
     let running = begin.elapsed();
     let rest = Rest::new(address);
     let resumed = async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0);
-    let after = eventually("a new checkpoint", seconds(60), resumed).await;
+    let after = measured("a new checkpoint", seconds(60), resumed).await;
     let failover =
         Failover { granted, running, checkpoint: begin.elapsed(), restored: restored(&after, before), leader };
     assert!(cluster.checkpoint_counter(job).await >= counter, "the checkpoint counter went backwards");

@@ -30,18 +30,41 @@ pub fn port(address: Ipv4Addr) -> u16 {
     10_000 + u16::from_be_bytes([high, low]) % 20_000
 }
 
+/// Of all directories.
+const PARENT: &str = env!("CARGO_TARGET_TMPDIR");
+/// A file with the id of the process that has no more use for the directory once it has ended.
+const MARK: &str = "removable";
+
 /// A directory that goes with the test, and stays with its logs when the test fails.
 pub struct Directory(TempDir);
 
 impl Directory {
     pub fn new(name: &str) -> Self {
-        let parent = env!("CARGO_TARGET_TMPDIR");
         Self(
             tempfile::Builder::new()
                 .prefix(&format!("{name}-"))
-                .tempdir_in(parent)
+                .tempdir_in(PARENT)
                 .expect("failed to make a directory"),
         )
+    }
+
+    /// From now on the directory may be removed when this program has ended.
+    pub fn mark(&self) {
+        self.write(MARK, std::process::id().to_string());
+    }
+
+    pub fn unmark(&self) {
+        std::fs::remove_file(self.path().join(MARK)).expect("the mark of the directory");
+    }
+
+    /// Removes what programs have left that were not there any more to do it.
+    pub fn remove_marked() {
+        for directory in std::fs::read_dir(PARENT).into_iter().flatten().flatten() {
+            let program = std::fs::read_to_string(directory.path().join(MARK));
+            if program.is_ok_and(|program| !Path::new("/proc").join(program).exists()) {
+                let _ = std::fs::remove_dir_all(directory.path());
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {

@@ -18,9 +18,11 @@ pub mod host;
 pub mod identity;
 pub mod jobs;
 pub mod left;
+pub mod machine;
 pub mod members;
 pub mod network;
 pub mod operator;
+pub mod planes;
 pub mod process;
 pub mod provider;
 pub mod report;
@@ -33,15 +35,32 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Between two looks of [`measured`], and of [`eventually`] at first.
+const SHORT_INTERVAL: Duration = Duration::from_millis(20);
+/// What has not come after so long is looked for at [`LONG_INTERVAL`]: the answers cost the processors that the JVMs
+/// want to start on.
+const SHORT_INTERVALS_FOR: Duration = Duration::from_millis(500);
+const LONG_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Polls until the probe gives a value; panics with the sentence when it takes longer than `limit`.
-pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, limit: Duration, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    poll(what, limit, LONG_INTERVAL, probe).await
+}
+
+/// The same at short intervals all the time: for a wait whose length is a result.
+pub async fn measured<T>(what: &str, limit: Duration, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    poll(what, limit, SHORT_INTERVAL, probe).await
+}
+
+async fn poll<T>(what: &str, limit: Duration, later: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let elapsed = begin.elapsed();
+        assert!(elapsed < limit, "waited {limit:?} in vain for: {what}");
+        tokio::time::sleep(if elapsed < SHORT_INTERVALS_FOR { SHORT_INTERVAL } else { later }).await;
     }
 }
 
@@ -98,7 +117,11 @@ pub fn verify<T>(lines: &str, find: impl Fn() -> (T, PathBuf)) {
     }
 }
 
-/// A line of progress; the tests run with `--nocapture`.
+/// A line of progress, with the name of the test whose thread this is: tests run beside each other, with `--nocapture`.
 pub fn say(text: impl std::fmt::Display) {
-    eprintln!("    {text}");
+    let thread = std::thread::current();
+    match thread.name().filter(|name| name.contains("::")) {
+        Some(test) => eprintln!("    {test}: {text}"),
+        None => eprintln!("    {text}"),
+    }
 }

@@ -8,12 +8,14 @@ use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-use super::control_plane::ControlPlane;
 use super::eventually;
 use super::host::Directory;
 use super::host::address;
 use super::identity::create_all;
 use super::identity::token;
+use super::machine;
+use super::machine::Share;
+use super::planes::Plane;
 use super::process::Process;
 use super::process::Program;
 use super::script;
@@ -46,11 +48,13 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
 /// A control plane with the operator at work. There are no controllers: no pods come of Deployments, and nothing is
 /// collected.
 pub struct Installation {
-    pub plane: ControlPlane,
     pub admin: kube::Client,
     pub operator: Process,
+    /// Dropped when no process uses it any more.
+    pub plane: Plane,
     pub probe_url: String,
     directory: Directory,
+    _share: Share,
 }
 
 impl Installation {
@@ -70,7 +74,8 @@ impl Installation {
     }
 
     async fn start_as(namespace: &str, watched: &str, flags: &[&str]) -> Self {
-        let plane = ControlPlane::start().await;
+        let share = machine::share().await;
+        let plane = Plane::get().await;
         let admin = plane.admin(0).await;
         let directory = Directory::new("operator");
         let namespaces = [OPERATOR_NAMESPACE, namespace]
@@ -109,7 +114,7 @@ impl Installation {
             ],
             log: directory.path().join("operator.log"),
         });
-        Self { plane, admin, operator, probe_url: format!("http://{probes}"), directory }
+        Self { plane, admin, operator, probe_url: format!("http://{probes}"), directory, _share: share }
     }
 
     /// Runs kubectl as a user with all rights.

@@ -13,6 +13,7 @@ use super::node::Shot;
 use crate::support::cluster::dispatcher;
 use crate::support::cluster::lock_holder;
 use crate::support::eventually;
+use crate::support::measured;
 use crate::support::rest::Checkpoints;
 use crate::support::rest::Job;
 use crate::support::say;
@@ -59,13 +60,13 @@ pub async fn fail_over(cluster: &Cluster, job: &str, from: &str, disturb: impl A
     let begin = disturb().await;
     let granted = granted.await.expect("a new leader in 60 s") - begin;
     published.await.expect("the new leader's address in 60 s");
-    let to = eventually("the new leader's pod", seconds(20), async || cluster.leader().await).await.name_any();
+    let to = measured("the new leader's pod", seconds(20), async || cluster.leader().await).await.name_any();
     let quick = cluster.rest_with_timeout(&to, Duration::from_millis(300));
-    eventually("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
+    measured("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
     let running = begin.elapsed();
     let rest = cluster.rest(&to);
     let resumed = async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0);
-    let after = eventually("a new checkpoint", seconds(60), resumed).await;
+    let after = measured("a new checkpoint", seconds(60), resumed).await;
     let failover = Failover {
         from: from.to_owned(),
         to,

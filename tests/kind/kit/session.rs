@@ -9,6 +9,8 @@ use super::namespace::Namespace;
 use super::operator;
 use super::ours;
 use crate::support::eventually;
+use crate::support::machine;
+use crate::support::machine::Share;
 use crate::support::say;
 use crate::support::seconds;
 
@@ -18,6 +20,7 @@ pub struct Session {
     pub cluster: Cluster,
     /// Tests that kill things take turns.
     _turn: MutexGuard<'static, ()>,
+    _share: Share,
 }
 
 impl Session {
@@ -25,6 +28,7 @@ impl Session {
         static TURN: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
         static STARTED: LazyLock<Mutex<bool>> = LazyLock::new(Mutex::default);
         let turn = TURN.lock().await;
+        let share = machine::share().await;
         let mut started = STARTED.lock().await;
         let cluster = if *started {
             operator::scale(1);
@@ -39,7 +43,7 @@ impl Session {
         *started = true;
         cluster.wait_until_ready().await;
         cluster.cancel_all().await;
-        Self { cluster, _turn: turn }
+        Self { cluster, _turn: turn, _share: share }
     }
 }
 

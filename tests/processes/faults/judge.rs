@@ -14,6 +14,7 @@ use crate::support::cluster::NAMESPACE;
 use crate::support::cluster::cluster_config_map;
 use crate::support::cluster::lock_holder;
 use crate::support::eventually;
+use crate::support::measured;
 use crate::support::report;
 use crate::support::report::percentile;
 use crate::support::rest::Checkpoints;
@@ -80,7 +81,7 @@ impl Harm {
 
 /// All tasks run under another JVM.
 pub async fn recovered(cluster: &Cluster, job: &str, before: &Before, begin: Instant) -> Duration {
-    eventually("all tasks RUNNING under another leader", seconds(120), async || {
+    measured("all tasks RUNNING under another leader", seconds(120), async || {
         let stored = cluster.config_map(&cluster_config_map()).await?;
         let leader = cluster.leader().await.filter(|_| lock_holder(&stored) != before.holder)?;
         cluster.job_managers[leader].rest().job(job).await.ok().filter(Job::runs)

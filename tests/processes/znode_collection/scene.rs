@@ -16,11 +16,11 @@ use serde_json::json;
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::support::cluster::NAMESPACE;
-use crate::support::control_plane::ControlPlane;
 use crate::support::eventually;
 use crate::support::host::Directory;
 use crate::support::identity::create_all;
 use crate::support::left::files;
+use crate::support::planes::Plane;
 use crate::support::s3::S3;
 use crate::support::s3::SECRET_KEY;
 use crate::support::seconds;
@@ -33,14 +33,14 @@ pub struct Rig {
     pub s3: S3,
     pub admin: kube::Client,
     pub http: reqwest::Client,
-    _plane: ControlPlane,
+    _plane: Plane,
     _directory: Directory,
 }
 
 impl Rig {
     pub async fn start() -> Self {
         let directory = Directory::new("znodes");
-        let plane = ControlPlane::start().await;
+        let plane = Plane::get().await;
         let admin = plane.admin(0).await;
         create_all(&admin, &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n")).await;
         let s3 = S3::start(directory.path(), SECRET_KEY).await;
