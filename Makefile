@@ -31,13 +31,12 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,format) $(MAKE) --no-print-directory test-format
 	$(call part,build and lint) $(MAKE) --no-print-directory test-lint
 	$(call part,unit tests) $(MAKE) --no-print-directory test-unit
-	$(call part,election model) $(MAKE) --no-print-directory test-model
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	$(call part,class-data archives) rig/class-archive
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	$(call part,process tests) $(MAKE) --no-print-directory test-processes
+	$(call part,process tests beside the election model) $(MAKE) --no-print-directory --jobs 2 --output-sync=line test-processes test-model
 
 test-format: ## Is everything formatted?
 	cargo fmt --all --check
@@ -48,8 +47,9 @@ test-lint: ## Lints, warnings are errors
 test-unit: ## Unit tests only
 	$(TEST) --lib --bins --test pure
 
+# It needs one processor, and the tests with JVMs leave enough of it.
 test-model: ## The election, searched: every world within the budget of faults, and what each rule is needed for
-	$(TEST) --test model -- --nocapture --test-threads 1
+	nice -n 19 $(TEST) --test model -- --nocapture --test-threads 1
 
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
 	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1

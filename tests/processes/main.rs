@@ -1,5 +1,5 @@
 //! Tests with real Flink JVMs, a real etcd and real kube-apiservers as processes; one program, so that what they share
-//! is compiled and linked once. A module's name selects its tests: `cargo test --test processes -- --test-threads 1
+//! is compiled and linked once. A module's name selects its tests: `cargo test --test processes -- --test-threads 2
 //! --nocapture wire::`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
