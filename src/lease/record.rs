@@ -1,4 +1,4 @@
-//! What we write into a `coordination.k8s.io/v1` Lease, and what we make of one.
+//! Reads and writes the record of the election: a `coordination.k8s.io/v1` Lease with four annotations of this product.
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -11,26 +11,28 @@ use crate::api::names::{ANY_POD, CHANGE_ANNOTATION, PEERS_ANNOTATION, SWITCHOVER
 /// The part of a Lease that the election reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// Name of the holder's pod; empty means free.
+    /// Name of the holder's pod; empty when the Lease is free.
     pub holder: String,
-    /// Term of the holder, or of the last one when free. `None` on a Lease that nobody ever held, or with an annotation
-    /// that we did not write.
+    /// Term of the holder; on a free Lease, the term of the last holder. `None` if nobody ever held the Lease, or if
+    /// the annotation is not one that a gateway wrote.
     pub term: Option<Term>,
     /// Milliseconds, from `spec.leaseDurationSeconds`; 0 when absent.
     pub duration_millis: u64,
+    /// The last change of leader; `None` on a Lease without a valid annotation.
     pub change: Option<Change>,
     pub peers: Peers,
-    /// Who is asked to lead: the name of a pod, or [`ANY_POD`]. Written by the operator, removed by the next holder.
+    /// The candidate that should lead: the name of a pod, or [`ANY_POD`]. The operator writes it; the next holder
+    /// removes it.
     pub switchover: Option<String>,
 }
 
-/// The holder and those whose promises its validity rests on (I11). Empty when the Lease is free.
+/// The holder's address and the members on whose promises its validity rests (I11). Empty when the Lease is free.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Peers {
-    /// `address:port` where the holder's gateway is reached by its peers.
+    /// `address:port` at which peers reach the holder's gateway.
     pub address: String,
-    /// How long a member's promise lasts.
+    /// Milliseconds for which a member's promise lasts.
     pub promise_millis: u64,
     pub members: Vec<Member>,
 }
@@ -39,6 +41,7 @@ pub struct Peers {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
+    /// UID of the candidate's pod.
     pub pod_uid: String,
     /// `address:port` of its gateway.
     pub address: String,
@@ -50,37 +53,37 @@ impl Peers {
     }
 }
 
-/// The last change of leader. A record of a free Lease has it half filled by the one who gave up;
-/// the successor completes it when its JVM leads.
+/// The last change of leader. A holder that releases the Lease fills in its half; the successor completes it when its
+/// JVM leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// Term that the change led to; 0 while nobody has taken the Lease.
+    /// Term to which the change led; 0 until a successor takes the Lease.
     pub term: u64,
     /// Pod that led before; empty for the first leader.
     pub from: String,
-    /// Pod that leads now; empty while no JVM of the new term leads.
+    /// Pod that leads now; empty until the JVM of the new term leads.
     pub to: String,
-    /// One word for machines, such as `JobManagerDied`.
+    /// Reason in CamelCase, such as `JobManagerDied`.
     pub why: String,
-    /// Milliseconds without a leader, measured in parts by both gateways, each on its own monotonic clock.
+    /// Milliseconds without a leader. Each of the two gateways measures its part on its own monotonic clock.
     pub leaderless_millis: u64,
-    /// Wall clock of the successor, for people. RFC 3339; empty while nobody has taken over.
+    /// Wall clock of the successor in RFC 3339, for display only; empty until its JVM leads.
     #[serde(default)]
     pub at: String,
-    /// Flink's own name for the JVM that leads, as it stands in its lock. From here a gateway that was restarted puts
-    /// right a lock that somebody has edited; empty while no JVM of the new term leads.
+    /// Holder identity that Flink wrote into the lock for the leading JVM; empty until the JVM of the new term leads. A
+    /// gateway that was restarted reads it here to repair a lock that somebody edited.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub lock: String,
 }
 
 impl Record {
-    /// Free because its holder gave it back, not because somebody emptied it by hand.
+    /// Is the Lease free because its holder released it? A Lease whose holder somebody removed by hand is not.
     pub fn is_given_back(&self) -> bool {
         self.holder.is_empty() && self.change.as_ref().is_some_and(|change| change.term == 0 && change.to.is_empty())
     }
 
-    /// The holder, or of a Lease that was emptied by hand the pod that led last.
+    /// The holder; on a free Lease, the pod that led last, if the record names it.
     pub fn last_holder(&self) -> &str {
         match &self.change {
             Some(change) if self.holder.is_empty() => &change.to,
@@ -88,7 +91,7 @@ impl Record {
         }
     }
 
-    /// Reads a Lease. Annotations that do not parse count as absent.
+    /// Reads a Lease. An annotation that does not parse counts as absent.
     pub fn of(lease: &Lease) -> Self {
         let annotation = |key: &str| lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
         let spec = lease.spec.as_ref();
@@ -104,13 +107,14 @@ impl Record {
         }
     }
 
-    /// Somebody else is asked to lead.
+    /// Does a switchover request name another pod?
     pub fn prefers_another(&self, pod: &str) -> bool {
         self.switchover.as_ref().is_some_and(|wanted| wanted != ANY_POD && wanted != pod)
     }
 
-    /// Merge patch that writes this record, if the Lease still has resourceVersion `version`; whatever is not ours
-    /// stays. `now` is for people (`renewTime`, `acquireTime`); nothing decides by it.
+    /// Returns the merge patch that writes this record if the Lease still has resourceVersion `version`. The patch
+    /// leaves fields and annotations of others as they are. `now` fills `renewTime` and, if `acquired`, `acquireTime`;
+    /// no decision reads them.
     pub fn to_patch(&self, version: &str, now: Timestamp, acquired: bool) -> Value {
         let time = |when: Timestamp| format!("{when:.6}");
         let mut spec = json!({

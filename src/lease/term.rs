@@ -1,38 +1,40 @@
-//! The fencing token of a term, as it stands on the Lease and on every HA ConfigMap.
+//! Defines the fencing token of a term, which the Lease and every HA ConfigMap carry.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// One process of a JobManager's JVM: process id and start time (clock ticks since boot, `/proc/<pid>/stat` field 22).
-/// A process id alone may be used again by another process.
+/// The kernel may reuse a process id alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Incarnation {
     pub pid: i32,
     pub started: u64,
 }
 
-/// Text form `<number>.<pod uid>.<gateway process nonce>.<pid>-<start time>`; none of the parts contains a dot.
+/// A term. Its text form is `<number>.<pod uid>.<gateway process nonce>.<pid>-<start time>`; no part contains a dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Term {
-    /// Rises with every tenure; what decides between two terms.
+    /// Rises with every tenure. The higher of two numbers is the newer term.
     pub number: u64,
+    /// UID of the gateway's pod.
     pub pod_uid: String,
     /// Random per gateway process.
     pub process: String,
     pub jvm: Incarnation,
 }
 
-/// How a stamp that was found relates to the term in question.
+/// How a stamp relates to a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     Lower,
     Same,
-    /// Of a newer term, or of another term with the same number, which only a Lease edited by hand can bring about.
+    /// The stamp is of a newer term, or of another term with the same number. Only a Lease that somebody edited by hand
+    /// causes the latter.
     Higher,
 }
 
 impl Term {
-    /// Compares a stamp that stands on an object with this term.
+    /// Compares `stamp` with this term.
     pub fn relation_of(&self, stamp: &Term) -> Relation {
         if stamp == self {
             Relation::Same
@@ -56,7 +58,7 @@ impl fmt::Display for Term {
     }
 }
 
-/// A term annotation that we did not write.
+/// The text is not a term; no gateway wrote it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("not a term: {0:?}")]
 pub struct NotATerm(pub String);

@@ -1,4 +1,4 @@
-//! Deciding from the whole state what to do next.
+//! Decides from the whole state which actions are due.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use super::{Action, Attempt, Elector, Intent, Observation, Stage, Tenure, Time};
 use crate::lease::record::{Change, Peers, Record};
 use crate::lease::term::{Incarnation, Term};
 
-/// Rates of two clocks differ by less than a twentieth; whoever waits for another's time to end waits that much longer.
+/// Adds one twentieth. The rates of two clocks differ by less than that, so a candidate that waits for another's time
+/// to end waits this long.
 pub(super) fn drifted(duration: Duration) -> Duration {
     duration + duration / 20
 }
@@ -15,8 +16,8 @@ impl Elector {
     pub(super) fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire_hand_over(now);
         self.lapse(now);
-        // While a write is out, a watch may show it already: then the record is of this process, and says nothing of an
-        // earlier one.
+        // A watch may already show the result of a write that is in flight. The record is then of this process and says
+        // nothing about an earlier one.
         let settled = self.lease.is_some() && self.writing.is_none() && self.unknown.is_none();
         if self.fresh && settled && !self.may_resume() && !self.awaits_own_jvm() {
             self.start_anew(now);
@@ -33,14 +34,14 @@ impl Elector {
         self.look_after_holder(now, actions);
     }
 
-    /// Nobody outlives the grace period of its pod; so whoever does was told to hand over by mistake, and would wait
-    /// for ever.
+    /// A pod that terminates does not outlive its grace period. A pod that does was not terminating; without this limit
+    /// it would never campaign again.
     fn expire_hand_over(&mut self, now: Time) {
         self.terminating = self.terminating.filter(|since| now.since(*since) < self.settings.hand_over);
     }
 
-    /// Validity ends by itself (I5). A gateway that stood still, or was cut off, then tries at once to write the Lease;
-    /// only a write can make it valid again.
+    /// Validity ends without an event (I5). A gateway that was paused or cut off then tries at once to write the Lease;
+    /// only a write makes the tenure valid again.
     fn lapse(&mut self, now: Time) {
         let Some(tenure) = &mut self.tenure else { return };
         if now < tenure.valid_until {
@@ -55,7 +56,7 @@ impl Elector {
         }
     }
 
-    /// Looks after the JVM itself: asks for an unknown one, ends one that does not listen (I9).
+    /// Looks for the JVM of a record of its own pod, and ends a JVM that does not ask for the lock (I9).
     fn judge_jvm(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.awaits_own_jvm() && self.asked_for.is_none() {
             self.asked_for = self.own_record().map(|term| term.jvm);
@@ -78,6 +79,7 @@ impl Elector {
         }
     }
 
+    /// Ends a tenure whose pod terminates, whose JVM is hung, or whose grant takes too long (I10).
     fn end_what_cannot_go_on(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Some(tenure) = &self.tenure else { return };
         let jvm = self.jvm.as_ref().filter(|jvm| jvm.incarnation == tenure.term.jvm);
@@ -92,7 +94,7 @@ impl Elector {
             self.end(now, "PodTerminating");
         } else if hung {
             self.end(now, "JobManagerHung");
-            // Were it to wake up, what waits in its sockets would reach TaskManagers, which do not fence: the
+            // A hung JVM may wake up and send what waits in its sockets to TaskManagers, which do not fence. The
             // successor's job would restart.
             if let Some(jvm) = self.jvm.as_mut().filter(|jvm| !jvm.ended) {
                 jvm.ended = true;
@@ -121,6 +123,7 @@ impl Elector {
         self.writing = Some(attempt);
     }
 
+    /// The next write of a holder: release, renewal, or `None` while no write is due.
     fn keep(&self, now: Time, tenure: &Tenure) -> Option<(Intent, String, Record)> {
         let record = |holder: &str, change, peers| Record {
             holder: holder.to_owned(),
@@ -130,7 +133,8 @@ impl Elector {
             peers,
             switchover: None,
         };
-        // While others promise not to take it, the Lease need not be written often: it then only tells that we can.
+        // While members promise not to take the Lease, the holder needs no frequent renewal: a write then only proves
+        // that it can write.
         let period =
             if tenure.promises.stored.is_empty() { self.settings.retry_period } else { self.settings.renew_deadline };
         match tenure.stage {
@@ -153,8 +157,8 @@ impl Elector {
         }
     }
 
-    /// Takes the Lease if it may be taken (I6) and the own JVM is able to lead (I8). Whoever held a Lease that was
-    /// emptied by hand takes himself for valid until he notices; so only one that was given back, or never held, is
+    /// Takes the Lease if that is allowed (I6) and the own JVM is able to lead (I8). A holder whose Lease somebody
+    /// emptied by hand believes itself valid until it notices. So only a Lease that was released, or never held, is
     /// free at once.
     fn campaign(&self, now: Time) -> Option<(Intent, String, Record)> {
         let lease = self.lease.as_ref()?;
@@ -172,7 +176,7 @@ impl Elector {
             peers: if holder.is_empty() { Peers::default() } else { self.peers(now) },
             switchover: None,
         };
-        // Our pod's, for a JVM that is gone: others need not wait for it to expire.
+        // The Lease names this pod with a JVM that has ended. A release spares the others the wait until it expires.
         if let Some(term) = own.filter(|term| self.dead_jvm == Some(term.jvm)) {
             return Some((
                 Intent::Release,
@@ -180,7 +184,7 @@ impl Elector {
                 record("", term.clone(), Some(released("JobManagerDied"))),
             ));
         }
-        // Ours is then perhaps not the one that has asked first.
+        // The JVM that asked first is perhaps not the one that led.
         if self.awaits_own_jvm() {
             return None;
         }
@@ -215,15 +219,15 @@ impl Elector {
         Some((Intent::Acquire { resume }, lease.version.clone(), record(&self.me.pod, term, change)))
     }
 
-    /// A free Lease that nobody ever held, as far as it or this candidate knows.
+    /// Is the Lease free, and did nobody ever hold it, as far as the record and this candidate know?
     fn is_unused(&self, record: &Record) -> bool {
         record.holder.is_empty() && record.term.is_none() && record.change.is_none() && self.highest == 0
     }
 
-    /// The own JVM, if it could lead now (I8).
+    /// Returns the own JVM if it could lead now (I8).
     fn able_jvm(&self, now: Time) -> Option<Incarnation> {
         let jvm = self.jvm.as_ref().filter(|jvm| now.since(jvm.heard) < self.settings.jvm_timeout && !jvm.ended)?;
-        // Others go first, unless this one is asked for by its name.
+        // During the cool-down others campaign first, unless a switchover names this pod.
         let asked = self.lease.as_ref().is_some_and(|lease| lease.record.switchover.as_ref() == Some(&self.me.pod));
         let cooling = now < self.cool_until && !asked;
         let waits = self.terminating.is_some() || self.stepping_down.is_some() || cooling;
@@ -234,7 +238,7 @@ impl Elector {
         self.able_jvm(now).is_some()
     }
 
-    /// Whoever held the Lease is no longer valid: as a listed member we know by our own promise (I11), else by its
+    /// Is the last holder no longer valid? A listed member knows by its own promise (I11), others by the holder's
     /// silence (I6).
     fn may_take(&self, now: Time, lease: &Observation) -> bool {
         let record = &lease.record;
@@ -247,8 +251,8 @@ impl Elector {
             let promises = if alone { 0 } else { record.peers.promise_millis };
             return (alone || lease.writable) && lease.silent >= drifted(stated + Duration::from_millis(promises));
         }
-        // A machine that answers while its gateway does not ask is most likely restarting the gateway, and its JVM goes
-        // on.
+        // A machine that answers while its gateway asks for no promise is most likely restarting the gateway; its JVM
+        // still leads.
         let gone = lease.unanswered.is_some_and(|at| now.since(at) < 2 * self.settings.ask_period);
         let unheard = now.since(self.holder_heard(record, lease.first_seen));
         self.promise_has_ended(now, record, lease.first_seen) && (lease.refused || gone || unheard >= drifted(stated))
@@ -261,8 +265,8 @@ impl Elector {
                 tenure.stage = Stage::Stamping { resume, since, asked: true };
                 actions.push(Action::Stamp { term: tenure.term.clone(), keep_holder: resume });
             }
-            // After a restart the stored lock may not be our JVM's, because it had been offered but not taken: offer it
-            // anew.
+            // After a restart of the gateway the stored lock may not be our JVM's: the earlier process offered the
+            // lock, and the JVM did not take it. Stamp and offer it again.
             Stage::Offered { resume: true, since } if now.since(since) >= self.settings.take_deadline => {
                 tenure.stage = Stage::Stamping { resume: false, since: now, asked: true };
                 actions.push(Action::Stamp { term: tenure.term.clone(), keep_holder: false });
@@ -271,7 +275,7 @@ impl Elector {
         }
     }
 
-    /// A record that has not changed for longer than a holder leaves it as it is.
+    /// Has the record stood unchanged for longer than a live holder leaves it?
     pub(super) fn is_suspicious(&self, now: Time, lease: &Observation) -> bool {
         let stated = Duration::from_millis(lease.record.duration_millis).max(self.settings.duration);
         let rests = if lease.record.peers.members.is_empty() { 2 * self.settings.retry_period } else { stated };

@@ -1,8 +1,9 @@
-//! The state machine of one candidate: `step(now, event) → actions`, and [`Elector::shown`], what its JVM is to see.
+//! The state machine of one candidate: `step(now, event) → actions`, and [`Elector::shown`], the view of the lock for
+//! its JVM.
 //!
-//! [`Elector::step`] first takes the event in (`observe.rs`), then decides from the whole state what to do next
-//! (`decide.rs`). Decisions never depend on which event came last, so a lost or doubled event delays and does not
-//! mislead. The invariants are numbered in [`crate::lease`].
+//! [`Elector::step`] first records the event (`observe.rs`), then decides from the whole state which actions are due
+//! (`decide.rs`). A decision never depends on which event came last, so a lost or duplicate event delays and does not
+//! mislead. [`crate::lease`] lists the invariants.
 
 mod decide;
 mod messages;
@@ -18,7 +19,7 @@ use super::term::{Incarnation, Term};
 pub use messages::{Action, Answer, Event, LockView, Read, Stamping, Write};
 use promise::{Given, Promises};
 
-/// Milliseconds on this machine's monotonic clock, since any fixed origin.
+/// Milliseconds on this machine's monotonic clock, since an arbitrary fixed origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Time(pub u64);
 
@@ -27,44 +28,44 @@ impl Time {
         Time(self.0.saturating_add(duration.as_millis() as u64))
     }
 
-    /// Zero when `earlier` is not earlier.
+    /// The time since `earlier`; zero if `earlier` is not earlier.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Timings of the election; see `docs/protocol.md` for what each bounds.
+/// Timings of the election. `docs/protocol.md` says what each bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// How long a Lease must be silent before another may take it.
+    /// Silence of a Lease after which another candidate may take it.
     pub duration: Duration,
-    /// How long a written Lease is valid for its holder, from the start of the write; shorter than `duration`.
+    /// Validity of a written Lease for its holder, from the start of the write; shorter than `duration`.
     pub renew_deadline: Duration,
     /// Time between renewals, and between quorum reads of a silent Lease.
     pub retry_period: Duration,
-    /// How long a peer's promise not to take the Lease lasts, from the moment at which it was asked; shorter than
+    /// Duration of a peer's promise not to take the Lease, from the moment at which it was asked; shorter than
     /// `renew_deadline`.
     pub promise: Duration,
-    /// Time between two rounds of asking.
+    /// Time between two rounds of requests for promises.
     pub ask_period: Duration,
     /// A JVM without a lock request for this long is hung: it neither leads nor campaigns.
     pub jvm_timeout: Duration,
-    /// From the acquired Lease until all HA ConfigMaps are stamped.
+    /// Limit from the acquisition of the Lease until all HA ConfigMaps are stamped.
     pub stamp_deadline: Duration,
-    /// From the free lock shown until the JVM's own lock write is stored.
+    /// Limit from the first view of the free lock until the JVM's own lock write is stored.
     pub take_deadline: Duration,
-    /// A former leader that has not asked for the lock for this long is ended.
+    /// The gateway ends a former leader that has not asked for the lock for this long.
     pub step_down_deadline: Duration,
-    /// A JVM, standby too, without a lock request for this long is ended (Flink 1.18.0 goes deaf after a revocation,
-    /// FLINK-34007).
+    /// The gateway ends a JVM, a standby's too, that has not asked for the lock for this long (Flink 1.18.0 stops
+    /// asking after a revocation, FLINK-34007).
     pub deaf_deadline: Duration,
-    /// A tenure whose validity has ended goes on if the Lease can be written within this time: nobody has taken it
-    /// then.
+    /// A tenure whose validity has ended continues if a write of the Lease succeeds within this time: nobody has taken
+    /// the Lease then.
     pub lapse_grace: Duration,
-    /// After a tenure that failed: time in which others go first.
+    /// After a failed tenure: time in which others campaign first.
     pub cool_down: Duration,
-    /// From [`Event::PodTerminating`] on: a pod that has not ended by then does not terminate, and stands for election
-    /// again. Not shorter than the pod's grace period, so that a pod that does terminate is not elected again.
+    /// Limit from [`Event::PodTerminating`]: a pod that still runs by then does not terminate and campaigns again. Not
+    /// shorter than the pod's grace period, so that a pod that does terminate is not elected again.
     pub hand_over: Duration,
 }
 
@@ -88,16 +89,18 @@ impl Default for Settings {
     }
 }
 
-/// Who this candidate is. `process` is random per gateway process (I3).
+/// Identity of this candidate. `process` is random per gateway process (I3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub pod: String,
     pub pod_uid: String,
     pub process: String,
-    /// `address:port` for its peers; empty when it has none.
+    /// `address:port` at which its peers reach it; empty when it has none.
     pub address: String,
 }
 
+/// The JVM that this candidate stands for. `heard`: its last lock request; `ended`: this candidate has asked for its
+/// end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Jvm {
     incarnation: Incarnation,
@@ -105,7 +108,7 @@ struct Jvm {
     ended: bool,
 }
 
-/// A write in flight, or one whose fate is not known.
+/// A write of the Lease that is in flight, or whose outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
     id: u64,
@@ -121,30 +124,30 @@ enum Intent {
     Release,
 }
 
-/// The Lease is ours, as far as we know.
+/// The tenure of this candidate: it holds the Lease, as far as it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tenure {
     term: Term,
-    /// resourceVersion of our last known write.
+    /// resourceVersion of its last known write.
     version: String,
     acquired: Time,
     renewed: Time,
     valid_until: Time,
     stage: Stage,
     change: Option<Change>,
-    /// The record in the API lacks news (the change of leader), so renew at once.
+    /// The stored record lacks the latest change of leader, so the holder renews at once.
     news: bool,
     promises: Promises,
-    /// Validity has ended, and a write is to find out whether it can go on. Until then the JVM is told nothing, and
-    /// nothing is forwarded.
+    /// Since when validity has ended while a write may still restore it. Until then the gateway answers its JVM nothing
+    /// and forwards nothing.
     lapsed: Option<Time>,
-    /// Another is asked to lead, and jobs that are just ending are waited for.
+    /// A switchover asks for another leader, and the holder waits for jobs that are ending.
     switching: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stage {
-    /// `asked`: the action is out.
+    /// `asked`: the action has been issued.
     Stamping {
         resume: bool,
         since: Time,
@@ -155,26 +158,26 @@ enum Stage {
         since: Time,
     },
     Leading,
-    /// To be given back, for this reason.
+    /// The Lease must be released, for this reason.
     Ending(&'static str),
 }
 
-/// A foreign or free record, and for how long it has been silent (I6).
+/// A foreign or free record, and the time for which it has been silent (I6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Observation {
     version: String,
     record: Record,
-    /// When this version was first seen; for reports and for when to start asking.
+    /// When this version was first seen. The first quorum read and a member's waiting time count from here.
     first_seen: Time,
     /// Proven silence.
     silent: Duration,
-    /// End of the last quorum read that showed this version, if no read failed since.
+    /// End of the last quorum read that showed this version; `None` if a read has failed since.
     confirmed: Option<Time>,
-    /// The last probe was stored. Silence while nobody could write says nothing of the holder.
+    /// The last probe write was stored. Silence while nobody can write proves nothing about the holder.
     writable: bool,
-    /// Promises are refused: the holder does not write although this candidate could.
+    /// This candidate refuses promises: the holder does not write although this candidate could.
     refused: bool,
-    /// When the holder's machine last did not answer.
+    /// When the holder's machine last failed to answer; `None` if it has answered since.
     unanswered: Option<Time>,
 }
 
@@ -184,28 +187,27 @@ struct SteppingDown {
     since: Time,
 }
 
-/// One candidate's election state.
+/// The election state of one candidate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Elector {
     settings: Settings,
     me: Identity,
     jvm: Option<Jvm>,
-    /// Another JVM, which asked last while ours was not known to have ended. It takes the place of ours when that has
-    /// ended (I3).
+    /// Another JVM that asked while ours was not known to have ended. It replaces ours when ours has ended (I3).
     beside: Option<Jvm>,
-    /// Last process known to be gone, to judge a record of our own pod after a restart.
+    /// Last process known to have ended; decides about a record of our own pod after a restart.
     dead_jvm: Option<Incarnation>,
     lease: Option<Observation>,
     tenure: Option<Tenure>,
     reading: bool,
-    /// A write has ended since the read in flight began: what it will show may be older.
+    /// A write has ended since the read in flight began, so the read may show an older record.
     overtaken: bool,
     writing: Option<Attempt>,
     unknown: Option<Attempt>,
     next_attempt: u64,
     next_read: Time,
     next_write: Time,
-    /// The last promise given.
+    /// The last promise that this candidate gave.
     given: Option<Given>,
     probing: bool,
     next_probe: Time,
@@ -218,13 +220,14 @@ pub struct Elector {
     stepping_down: Option<SteppingDown>,
     /// Highest term number seen anywhere (I2).
     highest: u64,
-    /// This process has not yet found out whether its pod held the Lease before it started.
+    /// This process has not found out yet whether its pod held the Lease before it started.
     fresh: bool,
-    /// No JVM has been heard since this process found out: the first may have been shown the lock by an earlier
-    /// process.
+    /// No JVM has asked since this process found that out. An earlier process may have shown the lock to the first one
+    /// that asks.
     first_jvm: bool,
+    /// The JVM for which [`Action::FindJvm`] has been issued.
     asked_for: Option<Incarnation>,
-    /// When this candidate was last told that its pod terminates, unless that has proved wrong.
+    /// Last notice that the pod terminates, unless that has proved wrong.
     terminating: Option<Time>,
 }
 
@@ -262,7 +265,7 @@ impl Elector {
         }
     }
 
-    /// Takes an event in and says what to do. Idempotent for [`Event::Tick`] at the same time.
+    /// Records an event and returns the actions that are due. Idempotent for [`Event::Tick`] at the same time.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         self.observe(now, event, &mut actions);
@@ -272,7 +275,7 @@ impl Elector {
         actions
     }
 
-    /// What the JVM is to see. The times bound it even when no event comes (I5).
+    /// The view of the lock for the JVM. The times in it bound it even if no event comes (I5).
     pub fn shown(&self) -> LockView {
         match &self.tenure {
             None if self.fresh => LockView::Undecided,
@@ -288,18 +291,18 @@ impl Elector {
         }
     }
 
-    /// A JVM that asks beside ours, which has not ended.
+    /// A JVM that asks while ours has not ended.
     pub fn beside(&self) -> Option<Incarnation> {
         self.beside.as_ref().map(|jvm| jvm.incarnation)
     }
 
-    /// Pod that holds the Lease as far as this candidate knows; empty when free or unknown.
-    /// Flink's name for the JVM of a tenure that is resumed, if the Lease tells it.
+    /// Holder identity that Flink wrote for the JVM of this tenure, if the Lease names it.
     pub fn lock(&self) -> Option<&str> {
         let change = self.tenure.as_ref()?.change.as_ref()?;
         Some(change.lock.as_str()).filter(|lock| !lock.is_empty())
     }
 
+    /// Pod that holds the Lease as far as this candidate knows; empty when free or unknown.
     pub fn holder(&self) -> &str {
         match (&self.tenure, &self.lease) {
             (Some(_), _) => &self.me.pod,
@@ -308,24 +311,24 @@ impl Elector {
         }
     }
 
-    /// This candidate was told that its pod terminates, and stands back.
+    /// Does this candidate stand back because its pod terminates?
     pub fn is_terminating(&self) -> bool {
         self.terminating.is_some()
     }
 
-    /// The Lease is ours as far as this candidate knows, or being given back.
+    /// Does this candidate hold the Lease, as far as it knows? True also while it releases it.
     pub fn leads(&self) -> bool {
         self.tenure.is_some()
     }
 
-    /// Term of the Lease as far as known; 0 when there was none.
+    /// Term number of the Lease as far as known; 0 if none is known.
     pub fn term_number(&self) -> u64 {
         let tenure = self.tenure.as_ref().map(|tenure| tenure.term.number);
         let record = self.lease.as_ref().and_then(|lease| lease.record.term.as_ref()).map(|term| term.number);
         tenure.or(record).unwrap_or(0)
     }
 
-    /// Why this candidate could not take over now; `None` when it could, or leads.
+    /// Why this candidate could not take over now; `None` if it could, or leads.
     pub fn unready(&self, now: Time) -> Option<&'static str> {
         match &self.jvm {
             _ if self.terminating.is_some() => Some("the pod is terminating"),
@@ -341,7 +344,8 @@ impl Elector {
         }
     }
 
-    /// The tenure ends without the Lease being ours to give back, or while it is given back: the JVM must be told (I9).
+    /// Requires that the JVM sees a foreign holder before this candidate campaigns again (I9), if the JVM was shown the
+    /// lock.
     fn must_step_down(&mut self, now: Time) {
         let shown = self.tenure.as_ref().is_some_and(|tenure| {
             matches!(tenure.stage, Stage::Offered { .. } | Stage::Leading | Stage::Stamping { resume: true, .. })
@@ -351,8 +355,8 @@ impl Elector {
         }
     }
 
-    /// This process does not go on with a tenure of an earlier one. A JVM that was shown the lock by that one must be
-    /// told (I9).
+    /// Ends the attempt to resume a tenure of an earlier process. A JVM that was shown the lock by that process must
+    /// see a foreign holder first (I9).
     fn start_anew(&mut self, now: Time) {
         self.fresh = false;
         self.doubt_first_jvm(now);

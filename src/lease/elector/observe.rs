@@ -1,4 +1,4 @@
-//! Taking an event in: what is known afterwards. Nothing is decided here, except that what is lost is lost.
+//! Records an event in the state. It decides nothing, except that a lost tenure ends.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Elector {
         }
         match outcome {
             Read::Failed => {
-                // An API server that does not answer is not a holder that is silent (I6).
+                // An API server that does not answer does not prove that the holder is silent (I6).
                 if let Some(lease) = &mut self.lease {
                     lease.silent = Duration::ZERO;
                     lease.confirmed = None;
@@ -98,7 +98,7 @@ impl Elector {
         let mut renewal = None;
         if let Some(attempt) = self.unknown.take() {
             match attempt.intent {
-                // It was applied: validity runs from its start.
+                // The write was applied: validity runs from its start.
                 Intent::Acquire { resume } if self.is_ours(&record) && record.term == attempt.record.term => {
                     self.begin(now, attempt, version.clone(), resume);
                 }
@@ -126,7 +126,7 @@ impl Elector {
         let news = record.term.as_ref().map_or(0, |term| term.number)
             > self.tenure.as_ref().map_or(0, |tenure| tenure.term.number);
         match &self.tenure {
-            // A watch may be behind our own writes; only a foreign later term is worth a read.
+            // A watch may lag behind our own writes. Only a later term of another process is worth a read.
             Some(_) if news => self.want_read(now),
             Some(_) => {}
             None if self.lease.as_ref().is_some_and(|lease| lease.version == version) => {}
@@ -135,7 +135,7 @@ impl Elector {
         }
     }
 
-    /// A planned switchover needs somebody who is there to take over, and a job that is just ending first ends.
+    /// Begins a planned switchover. It needs a member that can take over, and waits for jobs that are ending.
     fn asked_to_switch(&mut self, version: &str, record: &Record, actions: &mut Vec<Action>) {
         let idle = self.writing.is_none() && self.unknown.is_none();
         let asked = self.is_ours(record) && record.switchover.as_ref().is_some_and(|wanted| *wanted != self.me.pod);
@@ -144,7 +144,7 @@ impl Elector {
             return;
         };
         if idle && matches!(tenure.stage, Stage::Leading) && !tenure.promises.stored.is_empty() && !tenure.switching {
-            // The request itself has made the version; a compare-and-swap finds out if there is a later one.
+            // The request itself made this version. If there is a later one, compare-and-swap finds out.
             (tenure.version, tenure.switching) = (version.to_owned(), true);
             tenure.promises.open.clear();
             tenure.promises.may_be_stored(record.peers.members.clone(), tenure.renewed);
@@ -162,7 +162,7 @@ impl Elector {
         }
     }
 
-    /// Remembers a record; the same version again keeps its proven silence.
+    /// Remembers a record. The same version keeps its proven silence.
     fn note(&mut self, now: Time, version: String, record: Record) {
         self.highest = self.highest.max(record.term.as_ref().map_or(0, |term| term.number));
         if self.lease.as_ref().is_none_or(|lease| lease.version != version) {
@@ -210,7 +210,8 @@ impl Elector {
         }
     }
 
-    /// A tenure begins, unless the proof came too late (I5) or its JVM is gone (I3).
+    /// Begins a tenure, unless the proof came too late (I5). If its JVM has ended, the tenure only releases the Lease
+    /// (I3).
     fn begin(&mut self, now: Time, attempt: Attempt, version: String, resume: bool) {
         let valid_until = attempt.started.after(self.settings.renew_deadline);
         let (Some(term), true) = (attempt.record.term, now < valid_until) else { return };
@@ -243,8 +244,8 @@ impl Elector {
         match outcome {
             Stamping::Done => tenure.stage = Stage::Offered { resume, since: now },
             Stamping::Higher(stamp) => {
-                // Either somebody newer holds the Lease, then our next write conflicts; or the Lease was edited: take a
-                // higher term.
+                // Either a newer holder has the Lease, and our next write conflicts; or somebody edited the Lease, and
+                // we take a higher term.
                 self.highest = self.highest.max(stamp.number);
                 self.lose(now);
             }
@@ -255,7 +256,8 @@ impl Elector {
         }
     }
 
-    /// A JVM that is not known to have ended is not replaced by another that asks: first it is looked at (I3).
+    /// Records a lock request. Another JVM that asks does not replace ours until ours is known to have ended (I3);
+    /// first the gateway examines ours.
     fn heard(&mut self, now: Time, incarnation: Incarnation, actions: &mut Vec<Action>) {
         match &mut self.jvm {
             Some(jvm) if jvm.incarnation == incarnation => jvm.heard = now,
@@ -272,7 +274,7 @@ impl Elector {
         self.doubt_first_jvm(now);
     }
 
-    /// After a restart of the gateway the JVM that led may be there, though another has asked first.
+    /// After a restart of the gateway the JVM that led may be alive although another has asked first.
     fn jvm_found(&mut self, now: Time, incarnation: Incarnation) {
         let led = self.awaits_own_jvm() && self.own_record().is_some_and(|term| term.jvm == incarnation);
         if (self.jvm.is_none() && self.dead_jvm != Some(incarnation)) || led {
@@ -343,18 +345,18 @@ impl Elector {
         record.term.as_ref().filter(|_| !record.holder.is_empty() && self.is_of_own_pod(record))
     }
 
-    /// The last term was our own pod's, so nobody else takes himself for the leader.
+    /// Was the last term our own pod's? Then no other pod believes that it leads.
     pub(super) fn is_of_own_pod(&self, record: &Record) -> bool {
         record.term.as_ref().is_some_and(|term| term.pod_uid == self.me.pod_uid)
     }
 
-    /// Our pod led before this process started, and the JVM of that term is the one that lives.
+    /// Did our pod lead before this process started, and is our JVM the one of that term?
     pub(super) fn may_resume(&self) -> bool {
         let jvm = self.jvm.as_ref().map(|jvm| jvm.incarnation);
         self.fresh && self.own_record().is_some_and(|term| term.process != self.me.process && Some(term.jvm) == jvm)
     }
 
-    /// Our pod led before this process started, and it is not known yet whether the JVM of that term lives.
+    /// Did our pod lead before this process started, and is it still unknown whether the JVM of that term is alive?
     pub(super) fn awaits_own_jvm(&self) -> bool {
         let own = self.own_record().filter(|term| term.process != self.me.process);
         let is_ours = |jvm| self.jvm.as_ref().is_some_and(|ours| ours.incarnation == jvm);

@@ -1,8 +1,8 @@
-//! Promises between peers (I11): why an API server that is away, or slow, changes no leader.
+//! Keeps promises between peers (I11), so that an unavailable or slow API server changes no leader.
 //!
 //! The holder asks its members, pod to pod, not to take the Lease for a while. While all of them promise, nobody can
-//! take it, so the holder need not write it often, and is valid even when it cannot be written. A member's promise
-//! binds that member alone; who is a member stands in the Lease, so that it changes by compare-and-swap only.
+//! take it. So the holder writes it rarely, and stays valid even when it cannot write it. A promise binds only the
+//! member that gave it. The Lease lists the members, so the list changes by compare-and-swap only.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::{Action, Answer, Attempt, Elector, Intent, Settings, Stage, Time};
 use crate::lease::record::{Member, Peers, Record};
 use crate::lease::term::Term;
 
-/// Nobody is bound for longer, whatever it is asked for.
+/// Longest promise that a member gives; it refuses a longer one.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The holder's side.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Promises {
-    /// Members of the last record that is known to be stored.
+    /// Members in the last record that is known to be stored.
     pub(super) stored: Vec<Member>,
-    /// Writes on the stored version that a read did not show, and that may be applied yet.
+    /// Writes on the stored version that a read did not show and that may still be applied.
     pub(super) open: Vec<Open>,
-    /// Who asked to be a member, and what is known of it.
+    /// Candidates that asked to be members, and what the holder knows about each.
     peers: Vec<Peer>,
     next_ask: Time,
 }
@@ -36,7 +36,7 @@ pub(super) struct Open {
 struct Peer {
     member: Member,
     joined: Time,
-    /// When it was asked for the last promise that it gave.
+    /// When the holder sent the request that led to its last promise.
     promised: Option<Time>,
     leaving: bool,
 }
@@ -54,14 +54,14 @@ impl Promises {
         self.peers.iter().find(|peer| peer.member.pod_uid == pod_uid)?.promised
     }
 
-    /// Of writes with the same members the first counts.
+    /// Records a write that may still be applied. Of several with the same members the first counts.
     pub(super) fn may_be_stored(&mut self, members: Vec<Member>, started: Time) {
         if self.open.iter().all(|open| open.members != members) {
             self.open.push(Open { members, started });
         }
     }
 
-    /// Who is to be listed: those whose promises come in time.
+    /// The members that the Lease should list: those whose promises come in time.
     fn wanted(&self, now: Time, settings: &Settings) -> Vec<Member> {
         let keeps =
             |peer: &&Peer| !peer.leaving && peer.promised.is_some_and(|promised| now.since(promised) < fresh(settings));
@@ -71,8 +71,8 @@ impl Promises {
     }
 }
 
-/// One lost question is forgiven; then there is time left to write the Lease without the member before its last promise
-/// ends.
+/// Age up to which a promise keeps its member listed. It allows for one lost request, and leaves time to write the
+/// Lease without the member before its last promise ends.
 fn fresh(settings: &Settings) -> Duration {
     settings.promise * 5 / 8
 }
@@ -85,13 +85,13 @@ impl Elector {
         Peers { address: self.me.address.clone(), promise_millis: self.settings.promise.as_millis() as u64, members }
     }
 
-    /// Somebody is to be listed or to be no longer listed.
+    /// Must the holder add or remove a member?
     pub(super) fn members_change(&self, now: Time) -> bool {
         self.tenure.as_ref().is_some_and(|tenure| tenure.promises.wanted(now, &self.settings) != tenure.promises.stored)
     }
 
-    /// Until when nobody else can hold the Lease (I5, I11). A write in flight, or one that was given up, may or may not
-    /// be stored: what ends first counts.
+    /// Computes until when nobody else can hold the Lease (I5, I11). A write in flight, or one that was given up, may
+    /// or may not be stored, so the earliest end counts.
     pub(super) fn judge_validity(&mut self) {
         let pending = self.writing.as_ref().or(self.unknown.as_ref());
         let Some(tenure) = &mut self.tenure else { return };
@@ -109,7 +109,7 @@ impl Elector {
         let in_flight = pending.map(|attempt| by_members(&attempt.record.peers.members, attempt.started));
         let open = tenure.promises.open.iter().map(|open| by_members(&open.members, open.started));
         let in_flight = open.chain(in_flight).min();
-        // A lapsed tenure is made valid by a write alone, not by promises that come late.
+        // Only a write makes a lapsed tenure valid again; a late promise does not.
         let stored = if tenure.lapsed.is_some_and(|lapsed| tenure.renewed < lapsed) {
             stored.min(tenure.valid_until)
         } else {
@@ -136,8 +136,8 @@ impl Elector {
         }
     }
 
-    /// Whoever refuses writes to the API server where this candidate cannot, or knows more. A read tells, if there is
-    /// an answer to it.
+    /// A peer that refuses writes to the API server where this candidate cannot, or knows more. A read decides, if the
+    /// API server answers it.
     pub(super) fn peer_refused(&mut self, now: Time, term: &Term) {
         let Some(tenure) = self.tenure.as_ref().filter(|tenure| tenure.term == *term) else { return };
         if now.since(tenure.renewed) >= self.settings.duration {
@@ -146,6 +146,7 @@ impl Elector {
         self.want_read(now);
     }
 
+    /// Answers the holder's request for a promise, and remembers the promise.
     pub(super) fn answer(&mut self, now: Time, term: &Term, duration: Duration) -> Answer {
         let taking = |attempt: &Option<Attempt>| {
             attempt.as_ref().is_some_and(|attempt| matches!(attempt.intent, Intent::Acquire { .. }))
@@ -163,8 +164,8 @@ impl Elector {
         if self.terminating.is_some() { Answer::Leaving } else { Answer::Promised }
     }
 
-    /// An API server that takes no writes is no more a silent holder than one that does not answer (I6). So silence
-    /// counts anew from the first probe that is stored: a holder whose writes did not come through has time for one.
+    /// Records a probe write. An API server that stores no writes does not prove that the holder is silent (I6). So
+    /// silence counts from the first stored probe: a holder whose writes failed has time for one.
     pub(super) fn probed(&mut self, now: Time, written: bool) {
         self.probing = false;
         let able = self.able(now);
@@ -176,19 +177,19 @@ impl Elector {
         lease.refused |= able && written && lease.silent >= 2 * self.settings.retry_period;
     }
 
-    /// A listed member may take the Lease when its promise has ended: then the holder is no longer valid.
+    /// Has this member's promise to the holder ended? The holder is no longer valid then.
     pub(super) fn promise_has_ended(&self, now: Time, record: &Record, first_seen: Time) -> bool {
         let lasts = Duration::from_millis(record.peers.promise_millis).max(self.settings.promise);
         now.since(first_seen) >= drifted(lasts) && !self.is_bound(now, record)
     }
 
-    /// A promise to the holder of this record, or to a later one, still binds.
+    /// Does a promise to the holder of this record, or to a later one, still bind this candidate?
     pub(super) fn is_bound(&self, now: Time, record: &Record) -> bool {
         let number = record.term.as_ref().map_or(0, |term| term.number);
         self.given.as_ref().is_some_and(|given| given.number >= number && now < given.until)
     }
 
-    /// When the holder was last heard: by a promise that it asked for, or by its write.
+    /// When the holder was last heard: its last request for a promise, or its write.
     pub(super) fn holder_heard(&self, record: &Record, first_seen: Time) -> Time {
         let number = record.term.as_ref().map_or(0, |term| term.number);
         self.given.as_ref().filter(|given| given.number >= number).map_or(first_seen, |given| given.at.max(first_seen))
@@ -214,8 +215,8 @@ impl Elector {
         actions.push(Action::AskPromises { term: tenure.term.clone(), duration: self.settings.promise, members });
     }
 
-    /// A standby's part: join the holder, look after it when it is not heard, refuse it when it cannot write and we
-    /// can.
+    /// A standby's part: it asks the holder to list it, pings a holder that is not heard, and probes whether it can
+    /// write while the holder does not.
     pub(super) fn look_after_holder(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Some(lease) = &self.lease else { return };
         let holder = &lease.record.peers.address;

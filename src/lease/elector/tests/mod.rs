@@ -1,4 +1,4 @@
-//! One candidate against a scripted world. What several candidates can do to each other is searched in `tests/model`.
+//! Tests one candidate against a scripted world. `tests/model` searches what several candidates can do to each other.
 
 mod promises;
 mod strangers;
@@ -11,7 +11,7 @@ fn identity(process: &str) -> Identity {
     Identity { pod: "demo-a".into(), pod_uid: "uid-a".into(), process: process.into(), address: "a:1".into() }
 }
 
-/// A candidate, its clock, and a Lease that obeys compare-and-swap.
+/// A candidate, its clock, and a Lease that enforces compare-and-swap.
 struct World {
     elector: Elector,
     now: Time,
@@ -33,7 +33,7 @@ impl World {
         self.elector.step(self.now, event)
     }
 
-    /// Lets time pass in small steps, answering reads and writes of the Lease at once; returns all other actions.
+    /// Lets time pass in small steps, answers reads and writes of the Lease at once, and returns all other actions.
     fn run(&mut self, millis: u64) -> Vec<Action> {
         let end = self.now.0 + millis;
         let mut others = Vec::new();
@@ -83,7 +83,7 @@ impl World {
             Record { holder: "demo-b".into(), term: Some(term), duration_millis: 15_000, ..Record::default() };
     }
 
-    /// Its holder gives the Lease back.
+    /// Its holder releases the Lease.
     fn give_back(&mut self) {
         self.version += 1;
         let change =
@@ -288,7 +288,7 @@ fn i7_a_read_that_a_write_overtook_decides_nothing() {
     let actions = world.step_and_answer(Event::LeaseSeen { version: free_version, record: free });
     let term = stamped(&actions).expect("a term to stamp");
     world.step_and_answer(Event::Stamped { term, outcome: Stamping::Done });
-    // The read was served before the Lease was given back, and its answer took long.
+    // The API server served the read before the holder released the Lease; the answer was late.
     let actions =
         world.step(Event::LeaseRead { started: world.now, outcome: Read::Found { version, record: foreign } });
     assert_eq!(actions, [Action::ReadLease]);
@@ -332,7 +332,7 @@ fn i9_a_former_leader_campaigns_only_after_it_was_told() {
 fn i9_a_jvm_that_an_earlier_process_may_have_shown_the_lock_is_told_before_its_gateway_campaigns() {
     let world = World::leading("p");
     let mut after = World { elector: Elector::new(identity("q"), Settings::default()), ..world };
-    // Meanwhile another led, and gave the Lease back.
+    // Meanwhile another candidate led and released the Lease.
     after.foreign(2);
     after.give_back();
     after.step_and_answer(Event::JvmHeard { jvm: JVM });
@@ -372,7 +372,7 @@ fn a_hand_over_that_no_end_of_the_pod_follows_expires() {
     world.step_and_answer(Event::PodTerminating);
     world.step_and_answer(Event::JvmTold { jvm: JVM });
     world.run(30_000);
-    // Told again: that counts from now.
+    // A repeated event: the time limit counts from now.
     world.step_and_answer(Event::PodTerminating);
     world.run(39_900);
     assert_eq!((world.record.holder.as_str(), world.elector.is_terminating()), ("", true));

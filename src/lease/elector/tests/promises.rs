@@ -1,4 +1,4 @@
-//! I11: promises between peers.
+//! Tests promises between peers (I11).
 
 use crate::lease::elector::tests::*;
 use crate::lease::record::{Member, Peers};
@@ -8,7 +8,7 @@ fn member(name: &str) -> Member {
 }
 
 impl World {
-    /// Leads, with a listed member.
+    /// A leader with a listed member.
     fn leading_with(name: &str) -> Self {
         let mut world = Self::leading("p");
         let asked = world.step_and_answer(Event::PeerJoined { member: member(name) });
@@ -27,7 +27,7 @@ impl World {
         self.step_and_answer(Event::PeerPromised { term, pod_uid, asked, leaving: false });
     }
 
-    /// Lets time pass while the API server answers nothing; `promising`: the peer still does.
+    /// Lets time pass while the API server answers nothing. `promising`: the peer still answers.
     fn run_cut_off(&mut self, millis: u64, promising: Option<&str>) {
         let end = self.now.0 + millis;
         while self.now.0 < end {
@@ -119,7 +119,7 @@ fn i11_a_member_that_does_not_answer_is_no_longer_listed_before_its_promise_ends
     assert!(matches!(world.elector.shown(), LockView::Leader { .. }));
 }
 
-/// A read that shows the version on which it was decided does not prove that it will not be applied.
+/// A read that still shows the version on which the write was based does not prove that the write will not be applied.
 #[test]
 fn i11_members_of_a_write_that_was_given_up_count_until_the_version_changes() {
     let mut world = World::leading("p");
@@ -194,7 +194,7 @@ fn i11_a_member_that_can_write_refuses_a_holder_that_cannot() {
     assert_eq!(world.record.holder, "demo-a");
 }
 
-/// Otherwise whoever probes first when the API server takes writes again would depose the holder.
+/// Otherwise the first candidate to probe, when the API server stores writes again, would depose the holder.
 #[test]
 fn i6_an_api_server_that_took_no_writes_is_no_silence_of_the_holder() {
     let mut world = World::member_of(3);

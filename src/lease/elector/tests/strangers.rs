@@ -1,4 +1,4 @@
-//! Another process that asks: the JVM is replaced when it has ended, and not because somebody else asks.
+//! Tests that another process that asks does not replace the JVM before the JVM has ended.
 
 use crate::lease::elector::tests::*;
 
@@ -16,7 +16,7 @@ fn i3_a_living_jvm_is_not_replaced_by_another_that_asks() {
     }
     assert_eq!((world.elector.shown(), world.version), (before, version));
     assert_eq!(world.elector.beside(), Some(OTHER));
-    // It has ended, and ours goes on.
+    // The other process has ended, and ours continues.
     world.step_and_answer(Event::JvmDied { jvm: OTHER });
     assert_eq!(world.elector.beside(), None);
     assert!(matches!(world.elector.shown(), LockView::Leader { .. }));
@@ -43,7 +43,7 @@ fn i3_a_restarted_jvm_that_asks_before_the_end_of_the_first_is_seen_waits_for_no
     let mut world = World::leading("p");
     let before = world.record.term.as_ref().expect("a term").number;
     assert!(world.step_and_answer(Event::JvmHeard { jvm: OTHER }).contains(&Action::FindJvm { jvm: JVM }));
-    // The Lease is given back and taken again in the same moment, without a further request.
+    // The gateway releases the Lease and takes it again in the same moment, without a further request.
     let actions = world.step_and_answer(Event::JvmDied { jvm: JVM });
     let term = stamped(&actions).expect("a term to stamp");
     assert!(term.number > before && term.jvm == OTHER, "{term}");
