@@ -64,13 +64,13 @@ test-faults: setup ## Everything that may go wrong, with real Flink and API serv
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	$(call part,class-data archives) rig/class-archive
-	$(call part,fault tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test faults
+	$(call part,fault tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- faults
 
 test-gc: setup ## Jobs that end in every way while leaders are killed: nothing is left, nothing is lost (CYCLES=100, AROUND=50)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	$(call part,class-data archives) rig/class-archive
-	$(call part,tests of ended jobs) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test gc
+	$(call part,tests of ended jobs) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- gc
 
 # What must hold with either provider of high availability: PROVIDER=kubernetes or zookeeper.
 ACCEPTANCE = $(TEST) --test processes -- --test-threads 2 --nocapture --skip native_failover:: \
@@ -100,11 +100,11 @@ test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failov
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
 	$(call part,acceptance with ZooKeeper) env $(SHARED) PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" \
 		$(ACCEPTANCE)
-	$(call part,ZooKeeper tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test zookeeper
+	$(call part,ZooKeeper tests) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- zookeeper
 	$(call part,the collection of znodes at every write) env EVERY=1 KUBEBUILDER_ASSETS="$$(rig/assets)" \
 		$(TEST) --test processes -- --nocapture znode_collection::
 	$(call part,ended jobs with ZooKeeper) env $(SHARED) PROVIDER=zookeeper AROUND=$${AROUND:-0} KUBEBUILDER_ASSETS="$$(rig/assets)" \
-		$(TEST) --test gc
+		$(TEST) --test long -- gc
 
 test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do \
@@ -121,18 +121,18 @@ bench-failover: setup cluster image-release ## Failover times beside Flink's own
 bench-api-load: setup ## Requests and watch traffic at the API server beside Flink's own HA (LOAD_SECONDS=60)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test api-load
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- api-load
 
 bench-gateway: setup ## Memory, processor time and added latency of a gateway, and the grant as jobs grow in number
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test gateway-cost
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test long -- gateway-cost
 
 bench-sweep: setup ## Memory and time of a sweep of a large bucket (OBJECTS=1000000)
 	$(call part,control plane binaries) rig/assets
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test sweep
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test long -- sweep
 
 cluster: ## A kind cluster of three nodes, with Flink's image
 	$(call part,kind cluster) rig/up

@@ -1,25 +1,21 @@
 //! What high availability costs the API server: ours beside Flink's own, with the same cluster and the same job.
 //!
-//! Usage: `cargo test --features long-tests --test api-load`; LOAD_SECONDS (60) is the length of each measurement.
+//! Usage: `cargo test --features long-tests --test long -- api-load`; LOAD_SECONDS (60) is the length of each measurement.
 //! Three JobManagers and one TaskManager are real; the further TaskManagers are watches of the cluster ConfigMap as a
 //! TaskManager keeps one (from 1.20 on, an informer of that one object). Requests are counted in the API server's audit
 //! log. Writes `target/bench/api-load.json`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::audit::Request;
+use crate::support::cluster::{Cluster, NAMESPACE, Provider, cluster_config_map};
+use crate::support::identity::token;
+use crate::support::report::{self, number};
+use crate::support::{say, seconds};
 use futures::AsyncReadExt;
 use serde_json::{Map, Value, json};
-use support::audit::Request;
-use support::cluster::{Cluster, NAMESPACE, Provider, cluster_config_map};
-use support::identity::token;
-use support::report::{self, number};
-use support::{say, seconds};
 use tokio::task::JoinSet;
 
 const TASK_MANAGERS: [usize; 3] = [1, 10, 100];
@@ -31,8 +27,7 @@ struct Load {
     watch_bytes: f64,
 }
 
-#[tokio::main]
-async fn main() {
+pub async fn run() {
     let window = seconds(number("LOAD_SECONDS", 60));
     let mut report: Map<String, Value> = TASK_MANAGERS.iter().map(|count| (count.to_string(), json!({}))).collect();
     println!(

@@ -1,30 +1,25 @@
 //! What a gateway costs: memory and processor time at rest, time added to a request, and time to the grant as jobs grow
 //! in number.
 //!
-//! Usage: `cargo test --release --features long-tests --test gateway-cost`; COST_SECONDS (60) at rest, COST_REQUESTS
+//! Usage: `cargo test --release --features long-tests --test long -- gateway-cost`; COST_SECONDS (60) at rest, COST_REQUESTS
 //! (2000) of each kind, COST_GRANTS (5) failovers with each number of jobs. Writes `target/bench/gateway.json`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
+use crate::support::gateway::jvm_url;
+use crate::support::identity::token;
+use crate::support::process::Process;
+use crate::support::report::{self, number, percentile};
+use crate::support::{measured, seconds};
 use flinkha::api::names;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
-use support::gateway::jvm_url;
-use support::identity::token;
-use support::process::Process;
-use support::report::{self, number, percentile};
-use support::{measured, seconds};
 
 const JOBS: [usize; 3] = [1, 10, 100];
 
-#[tokio::main]
-async fn main() {
+pub async fn run() {
     let mut cluster = Cluster::start(Provider::ours(), 3, 1).await;
     cluster.run_sequence(0, 100).await;
     cluster.wait_for_members().await;

@@ -1,27 +1,22 @@
 //! What a sweep of a large bucket costs a gateway: memory above all.
 //!
-//! Usage: `cargo test --release --features long-tests --test sweep`; OBJECTS (1,000,000). Writes
+//! Usage: `cargo test --release --features long-tests --test long -- sweep`; OBJECTS (1,000,000). Writes
 //! `target/bench/sweep.json`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::path::Path;
 use std::time::Instant;
 
+use crate::support::cluster::{Cluster, NAME, NAMESPACE, Provider};
+use crate::support::gateway::Timings;
+use crate::support::report::{self, number};
+use crate::support::{eventually, say, seconds};
 use flinkha::api::names;
 use serde_json::json;
-use support::cluster::{Cluster, NAME, NAMESPACE, Provider};
-use support::gateway::Timings;
-use support::report::{self, number};
-use support::{eventually, say, seconds};
 
 /// Objects in one directory of the server.
 const IN_ONE: u32 = 1000;
 
-#[tokio::main]
-async fn main() {
+pub async fn run() {
     let objects: u32 = number("OBJECTS", 1_000_000);
     let provider = Provider::ours_with(Timings { orphan_age: "1h", sweep_period: "5s", ..Timings::DEFAULT });
     let mut cluster = Cluster::start_on_s3(provider, 1, 1).await;

@@ -2,23 +2,18 @@
 //! recovers the job, and what that JVM and the TaskManager have loaded by then is written down. Not a test;
 //! `rig/class-archive` runs it once per version of Flink.
 //!
-//! Usage: `SHARED_CLASSES=record cargo test --features long-tests --test class-archive`; PROVIDER and FLINK_VERSION as
+//! Usage: `SHARED_CLASSES=record cargo test --features long-tests --test long -- class-archive`; PROVIDER and FLINK_VERSION as
 //! everywhere.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::path::Path;
 
-use support::classes::{Archives, Role, recorded};
-use support::cluster::{Cluster, NAME, Provider};
-use support::failover::fail_over;
-use support::process::Process;
-use support::{say, seconds};
+use crate::support::classes::{Archives, Role, recorded};
+use crate::support::cluster::{Cluster, NAME, Provider};
+use crate::support::failover::fail_over;
+use crate::support::process::Process;
+use crate::support::{say, seconds};
 
-#[tokio::main]
-async fn main() {
+pub async fn run() {
     let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
     let archives = Archives::of(&cluster.version, cluster.provider.is_zookeeper());
     let job = cluster.run_sequence(0, 100).await;

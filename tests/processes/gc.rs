@@ -1,23 +1,19 @@
 //! Jobs that end in every way, at random moments, with leaders killed at random moments: nothing of them is left, and a
 //! job that lives beside them all the while keeps everything.
 //!
-//! Usage: `cargo test --features long-tests --test gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock),
+//! Usage: `cargo test --features long-tests --test long -- gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock),
 //! and AROUND (50) more in which the leader is killed in the second around the job's end. PROVIDER=zookeeper for the
 //! other provider. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::cluster::{Cluster, Provider};
+use crate::support::left::{Left, files};
+use crate::support::provider::on_zookeeper;
+use crate::support::report::{self, number, percentile};
+use crate::support::rest::Job;
+use crate::support::{eventually, say, script, seconds};
 use serde_json::json;
-use support::cluster::{Cluster, Provider};
-use support::left::{Left, files};
-use support::provider::on_zookeeper;
-use support::report::{self, number, percentile};
-use support::rest::Job;
-use support::{eventually, say, script, seconds};
 
 /// How a job ends.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +33,7 @@ struct Count {
     gc: Vec<Duration>,
 }
 
-#[tokio::main]
-async fn main() {
+pub async fn run() {
     let (cycles, around): (usize, usize) = (number("CYCLES", 100), number("AROUND", 50));
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
     let seed = number("SEED", clock.as_secs());

@@ -1,6 +1,7 @@
 //! Holds the code to its own rules: which room may use which, what a pure room may not touch, how long files and
 //! lines are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -224,6 +225,48 @@ fn a_room_uses_only_the_rooms_below_it() {
     assert_none("a room uses a room that is not below it", &offences);
 }
 
+/// Groups of files that use each other, each with what makes one thing of them.
+const DEFENDED: [(&[&str], &str); 0] = [];
+
+/// Which file each file uses, by their numbers.
+fn arrows(sources: &[Source]) -> Vec<BTreeSet<usize>> {
+    let modules: BTreeMap<String, usize> =
+        sources.iter().enumerate().map(|(number, source)| (source.module().join("::"), number)).collect();
+    let target = |path: &str| {
+        let ends = path.match_indices("::").map(|(at, _)| at).chain([path.len()]);
+        ends.filter_map(|end| modules.get(&path[..end]).copied()).last()
+    };
+    let of = |source: &Source| source.uses().iter().filter_map(|(_, path)| target(path)).collect();
+    sources.iter().map(of).collect()
+}
+
+fn reached(from: usize, arrows: &[BTreeSet<usize>]) -> BTreeSet<usize> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+    while let Some(file) = open.pop() {
+        open.extend(arrows[file].iter().filter(|&&next| seen.insert(next)));
+    }
+    seen
+}
+
+#[test]
+fn files_do_not_use_each_other_in_circles() {
+    let sources = sources("src");
+    let arrows = arrows(&sources);
+    let reached: Vec<BTreeSet<usize>> = (0..sources.len()).map(|file| reached(file, &arrows)).collect();
+    let name = |file: usize| sources[file].inside();
+    let mut circles: BTreeSet<Vec<&str>> = BTreeSet::new();
+    for file in 0..sources.len() {
+        let mut circle: Vec<&str> =
+            reached[file].iter().filter(|&&other| reached[other].contains(&file)).map(|&other| name(other)).collect();
+        circle.sort_unstable();
+        circles.extend(Some(circle).filter(|circle| circle.len() > 1));
+    }
+    let defended = |circle: &[&str]| DEFENDED.iter().any(|(files, _)| circle.iter().all(|file| files.contains(file)));
+    let offences: Vec<String> =
+        circles.iter().filter(|circle| !defended(circle)).map(|circle| circle.join(", ")).collect();
+    assert_none("files that use each other", &offences);
+}
+
 #[test]
 fn grouped_and_relative_imports_are_understood() {
     let source = |text: &str| Source {
@@ -287,15 +330,14 @@ fn nothing_panics_on_purpose_outside_tests() {
 #[test]
 fn every_file_of_the_process_tests_belongs_to_a_program() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let modules = fs::read_to_string(root.join("tests/processes/main.rs")).unwrap();
-    let programs = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let programs =
+        ["main.rs", "long.rs"].map(|name| fs::read_to_string(root.join("tests/processes").join(name)).unwrap());
     let mut forgotten = Vec::new();
     for entry in fs::read_dir(root.join("tests/processes")).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
-        let name = file.trim_end_matches(".rs");
-        let is_program = programs.contains(&format!("tests/processes/{name}.rs"))
-            || programs.contains(&format!("tests/processes/{name}/main.rs"));
-        if name != "main" && !is_program && !modules.contains(&format!("mod {name};")) {
+        let module = format!("mod {};", file.trim_end_matches(".rs"));
+        let is_program = ["main.rs", "long.rs"].contains(&file.as_str());
+        if !is_program && !programs.iter().any(|program| program.contains(&module)) {
             forgotten.push(file);
         }
     }

@@ -61,7 +61,12 @@ pub fn run_again(part: &str, version: &str) {
     }
     let program = std::env::current_exe().expect("the path of this program");
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--"]).arg(program).env("ONLY", part).env(MARK, "1");
+    command
+        .args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--"])
+        .arg(program)
+        .arg("zookeeper")
+        .env("ONLY", part)
+        .env(MARK, "1");
     let status = command.status().expect("util-linux is needed for a network namespace");
     assert!(status.success(), "{part} in a network of its own: {status}; it has to be root to make one");
 }

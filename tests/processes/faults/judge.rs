@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use flinkha::api::names;
 use serde_json::{Value, json};
 
-use crate::fault::Fault;
+use super::fault::Fault;
 use crate::support::audit::Request;
 use crate::support::cluster::Cluster;
 use crate::support::cluster::LOCK_ANNOTATION;

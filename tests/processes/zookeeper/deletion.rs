@@ -7,17 +7,17 @@ use flinkha::ha_data::marks::Mark;
 use flinkha::ledger::jobs::{self, HaData};
 use serde_json::{Value, json};
 
-use super::support::cluster::Cluster;
-use super::support::cluster::NAME;
-use super::support::cluster::NAMESPACE;
-use super::support::eventually;
-use super::support::left::Left;
-use super::support::left::files;
-use super::support::rest::Job;
-use super::support::say;
-use super::support::seconds;
-use super::support::zookeeper::Quorum;
-use super::support::zookeeper::tree;
+use crate::support::cluster::Cluster;
+use crate::support::cluster::NAME;
+use crate::support::cluster::NAMESPACE;
+use crate::support::eventually;
+use crate::support::left::Left;
+use crate::support::left::files;
+use crate::support::rest::Job;
+use crate::support::say;
+use crate::support::seconds;
+use crate::support::zookeeper::Quorum;
+use crate::support::zookeeper::tree;
 
 /// With `Retain` the job resumes when the same resource is applied again; with `Delete` nothing is left, not even the
 /// cluster's own znode.

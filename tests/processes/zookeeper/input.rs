@@ -8,14 +8,14 @@ use flinkha::ledger::jobs;
 use serde_json::{Value, json};
 use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Permission};
 
-use super::support::cluster::Cluster;
-use super::support::cluster::NAME;
-use super::support::eventually;
-use super::support::left::Left;
-use super::support::say;
-use super::support::seconds;
-use super::support::zookeeper::Quorum;
-use super::support::zookeeper::ROOT;
+use crate::support::cluster::Cluster;
+use crate::support::cluster::NAME;
+use crate::support::eventually;
+use crate::support::left::Left;
+use crate::support::say;
+use crate::support::seconds;
+use crate::support::zookeeper::Quorum;
+use crate::support::zookeeper::ROOT;
 
 pub async fn bad_input() -> Value {
     let wrong = wrong_quorum().await;
@@ -58,12 +58,12 @@ async fn wrong_quorum() -> String {
 async fn quorum_that_comes_late_and_is_shared() -> (String, String) {
     let mut cluster = Cluster::prepare(super::ours(), 1).await;
     let servers = &mut cluster.quorum.as_mut().expect("a quorum").servers;
-    servers.iter_mut().for_each(super::support::process::Process::kill);
+    servers.iter_mut().for_each(crate::support::process::Process::kill);
     cluster.add_job_manager().await;
     cluster.add_task_manager().await;
     let away = told(&cluster, "ZooKeeperUnreachable").await;
     let servers = &mut cluster.quorum.as_mut().expect("a quorum").servers;
-    servers.iter_mut().for_each(super::support::process::Process::restart);
+    servers.iter_mut().for_each(crate::support::process::Process::restart);
     cluster.quorum.as_ref().expect("a quorum").wait_until_ready().await;
     // Flink gives up without a quorum, and a kubelet starts it again.
     cluster.mend().await;

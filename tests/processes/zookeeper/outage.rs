@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::support::cluster::Cluster;
-use super::support::eventually;
-use super::support::jobs::watch;
-use super::support::rest::Checkpoints;
-use super::support::say;
-use super::support::seconds;
+use crate::support::cluster::Cluster;
+use crate::support::eventually;
+use crate::support::jobs::watch;
+use crate::support::rest::Checkpoints;
+use crate::support::say;
+use crate::support::seconds;
 
 /// How long a server is away. Longer than the session's time-out, so that whatever expires has expired.
 pub const AWAY: u64 = 25;
@@ -61,7 +61,7 @@ pub async fn quorum(away: u64) -> Value {
     let job = cluster.run_sequence(0, 100).await;
     let before = cluster.wait_for_checkpoints(&job, 4).await;
     let counter = cluster.checkpoint_counter(&job).await;
-    let rests: Vec<_> = cluster.job_managers.iter().map(super::support::cluster::JobManager::rest).collect();
+    let rests: Vec<_> = cluster.job_managers.iter().map(crate::support::cluster::JobManager::rest).collect();
     let servers = &mut cluster.quorum.as_mut().expect("a quorum").servers;
     servers[0].kill();
     servers[1].kill();

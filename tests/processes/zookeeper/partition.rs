@@ -6,13 +6,13 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::outage::AWAY;
-use super::support::cluster::Cluster;
-use super::support::eventually;
-use super::support::jobs::watch;
-use super::support::network::Switch;
-use super::support::say;
-use super::support::seconds;
-use super::support::zookeeper::publisher;
+use crate::support::cluster::Cluster;
+use crate::support::eventually;
+use crate::support::jobs::watch;
+use crate::support::network::Switch;
+use crate::support::say;
+use crate::support::seconds;
+use crate::support::zookeeper::publisher;
 
 /// A follower and the quorum's leader, in each of both ways. Before the cut, the JobManagers are connected to the
 /// server that is going to be cut off.

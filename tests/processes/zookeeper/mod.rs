@@ -1,13 +1,9 @@
 //! What the provider ZooKeeper must show, on a real quorum of three servers.
 //!
-//! Usage: `cargo test --features long-tests --test zookeeper`; RUNS (10) failovers of ours, NATIVE_RUNS (RUNS) of
+//! Usage: `cargo test --features long-tests --test long -- zookeeper`; RUNS (10) failovers of ours, NATIVE_RUNS (RUNS) of
 //! Flink's own, QUORUM_SECONDS (60) without a quorum,
 //! ONLY=failover,frozen,members,quorum,partition,deletion,input,secure for some of the parts (partition wants root).
 //! Writes `target/bench/zookeeper.json`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../../support/mod.rs"]
-mod support;
 
 mod deletion;
 mod input;
@@ -17,17 +13,16 @@ mod secure;
 
 use std::time::Duration;
 
+use crate::support::cluster::{Cluster, NAMESPACE, Provider};
+use crate::support::failover::{Failover, fail_over};
+use crate::support::gateway::Timings;
+use crate::support::network;
+use crate::support::report::{number, percentile, write_rows};
+use crate::support::say;
+use crate::support::terms::{JVM, requests};
 use serde_json::{Value, json};
-use support::cluster::{Cluster, NAMESPACE, Provider};
-use support::failover::{Failover, fail_over};
-use support::gateway::Timings;
-use support::network;
-use support::report::{number, percentile, write_rows};
-use support::say;
-use support::terms::{JVM, requests};
 
-#[tokio::main]
-async fn main() {
+pub async fn run() {
     let only = std::env::var("ONLY").unwrap_or_default();
     let wanted = |part: &str| only.is_empty() || only.split(',').any(|one| one == part);
     let mut rows = Vec::new();
@@ -58,7 +53,7 @@ async fn main() {
             network::prepare();
             rows.extend(partition::partitions().await);
         } else {
-            network::run_again("partition", &support::flink::version());
+            network::run_again("partition", &crate::support::flink::version());
         }
     }
     if wanted("deletion") {

@@ -1,27 +1,22 @@
 //! Everything that may go wrong, again and again, with real Flink JVMs and real kube-apiservers; and what came of it,
 //! judged by the API servers' own audit logs, by Flink's REST interface, and at the end by the job's output.
 //!
-//! Usage: `cargo test --features long-tests --test faults`; FAULTS (5) runs of each in an order drawn by SEED (by the
+//! Usage: `cargo test --features long-tests --test long -- faults`; FAULTS (5) runs of each in an order drawn by SEED (by the
 //! clock), OUTAGE_SECONDS (90) for outages, LOSSES (50) of one JVM's leadership in a row, ONLY (all) for parts of the
 //! names, with commas between, or all names without a part after a `!`. Writes `target/bench/faults.json` and fails on
 //! any violation.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod fault;
 mod judge;
-#[path = "../../support/mod.rs"]
-mod support;
-
 use std::time::Duration;
 
-use fault::Fault;
-use judge::{Before, Harm, Row};
-use support::cluster::{Cluster, Provider};
-use support::report::number;
-use support::{eventually, say, script, seconds};
+use self::fault::Fault;
+use self::judge::{Before, Harm, Row};
+use crate::support::cluster::{Cluster, Provider};
+use crate::support::report::number;
+use crate::support::{eventually, say, script, seconds};
 
-#[tokio::main]
-async fn main() {
+pub async fn run() {
     let begin = std::time::Instant::now();
     let runs = number("FAULTS", 5);
     let outage = seconds(number("OUTAGE_SECONDS", 90));

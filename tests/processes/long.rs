@@ -1,0 +1,32 @@
+//! What people run for minutes or hours, and CI a part of: one program, so that what they stand on is compiled and linked
+//! once. `cargo test --features long-tests --test long -- NAME`
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../bench/api_load.rs"]
+mod api_load;
+mod class_archive;
+mod faults;
+#[path = "../bench/gateway_cost.rs"]
+mod gateway_cost;
+mod gc;
+#[path = "../bench/sweep.rs"]
+mod sweep;
+mod zookeeper;
+
+#[tokio::main]
+async fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("api-load") => api_load::run().await,
+        Some("class-archive") => class_archive::run().await,
+        Some("faults") => faults::run().await,
+        Some("gateway-cost") => gateway_cost::run().await,
+        Some("gc") => gc::run().await,
+        Some("sweep") => sweep::run().await,
+        Some("zookeeper") => zookeeper::run().await,
+        // All tests at once are not meant.
+        _ => println!("name one of: api-load class-archive faults gateway-cost gc sweep zookeeper"),
+    }
+}
