@@ -13,7 +13,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// One binary, one image: what it does is its first word.
+/// One binary and one image; the subcommand selects the role.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator.
@@ -24,10 +24,9 @@ pub enum Command {
     Purge(gateway::purge::Arguments),
     /// Fetch the application's jar before its JobManager starts.
     Fetch(gateway::application::fetch::Arguments),
-    /// Tell the gateway of this pod that the pod begins to terminate: its preStop hook.
+    /// Notify the gateway of this pod that the pod terminates: its preStop hook.
     HandOver(gateway::hand_over::Arguments),
-    /// Pass connections on to a ZooKeeper quorum that is reached by TLS or wants to know who comes: the sidecar of a
-    /// TaskManager.
+    /// Forward connections to a ZooKeeper quorum with TLS or authentication: the sidecar of a TaskManager.
     PassThrough(gateway::quorum::PassThrough),
     /// Print the CustomResourceDefinition.
     Crd,

@@ -1,5 +1,5 @@
-//! `spec.job` and `status.application`: a cluster that runs one application, and what became of it. Names as in the
-//! Apache Flink Kubernetes operator, where it has them. Comments of fields are what `kubectl explain` prints.
+//! `spec.job` and `status.application`: a cluster that runs one application, and its progress. Names are those of the
+//! Apache Flink Kubernetes operator, where it has them. `kubectl explain` prints the comments of the fields.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
@@ -7,85 +7,90 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// The application that the cluster runs. Its end is the end of the cluster's pods.
+/// The application that the cluster runs. When its job ends, the operator removes the cluster's pods.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
-    /// The application's jar: `local:///path/in/the/image.jar`, `https://…`, or a file in a storage that Flink is
-    /// configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`. What is not local is fetched once,
-    /// kept with the HA data until the job ends, and not looked for again while the URI stays the same.
+    /// URI of the application's jar: `local:///path/in/the/image.jar`, `https://…`, or a file in a storage that Flink
+    /// is configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`. An init container fetches a jar
+    /// that is not local once and keeps it with the HA data until the job ends. It does not look for a newer jar while
+    /// the URI and `sha256` stay the same.
     #[serde(rename = "jarURI")]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^(local|https|file|s3|s3a|s3p|gs|abfs|abfss):/.+')",
         "spec.job.jarURI must be local:///path/in/the/image.jar, an https:// address, or a file in a storage: file:, s3:, s3a:, gs:, abfs: or abfss:",
     )])), length(max = 2048))]
     pub jar_uri: String,
-    /// SHA-256 of the jar, 64 hex digits. A jar with another one does not run.
+    /// SHA-256 of the jar, 64 hex digits. A jar with another digest does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^[0-9a-fA-F]{64}$')",
         "spec.job.sha256 must be 64 hex digits, as sha256sum prints them",
     )])), length(max = 64))]
     pub sha256: Option<String>,
-    /// The class with `main`. By default the one that the jar's manifest names.
+    /// Class with the `main` method. Default: the class that the jar's manifest names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_class: Option<String>,
-    /// Arguments of `main`.
+    /// Arguments of the `main` method.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Flink's `parallelism.default`.
+    /// Default parallelism of the job (Flink's `parallelism.default`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub parallelism: Option<i32>,
-    /// Whether the job is to run.
+    /// Desired state of the job. `running`: the job runs. `suspended`: the cluster has no pods; the job's state is
+    /// kept.
     #[serde(default)]
     pub state: JobState,
-    /// Savepoint or retained checkpoint that the first run begins from. Later runs begin as `upgradeMode` says.
+    /// Savepoint or retained checkpoint from which the first run restores its state. `upgradeMode` decides for later
+    /// runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_savepoint_path: Option<String>,
-    /// Whether state that no operator of the job claims may be dropped.
+    /// Whether Flink may drop state that belongs to no operator of the job.
     #[serde(default)]
     pub allow_non_restored_state: bool,
-    /// With which state the job goes on when its definition changes, and after it was suspended.
+    /// State from which the job resumes after its definition has changed, and after a suspension. `last-state`: its
+    /// last checkpoint, found through its HA data. `savepoint`: a savepoint with which the operator stops the job; if
+    /// the savepoint fails, the job runs on unchanged. `stateless`: the job starts without state.
     #[serde(default)]
     pub upgrade_mode: UpgradeMode,
-    /// How long a changed job may take until all its tasks run. Then the last definition that worked is put back, with
-    /// the same state.
+    /// Time in which all tasks of a changed job must run. After it the operator restores the last definition that
+    /// worked, from the same state.
     #[serde(default = "default_upgrade_deadline")]
     #[schemars(schema_with = "schema::duration")]
     pub upgrade_deadline: String,
-    /// A savepoint is taken when this number changes to one that is not zero. Its path and time are in the status; it
-    /// is never deleted.
+    /// Triggers a savepoint whenever it changes to a number other than zero. The status shows the savepoint's path and
+    /// time. The operator never deletes savepoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint_trigger_nonce: Option<i64>,
 }
 
-/// Whether the job is to run.
+/// Desired state of the job.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// It runs.
+    /// The job runs.
     #[default]
     Running,
-    /// It has no pods, and its state is kept.
+    /// The cluster has no pods; the job's state is kept.
     Suspended,
 }
 
-/// With which state the job goes on.
+/// State from which the job resumes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpgradeMode {
-    /// That of its last checkpoint, by its HA data.
+    /// Its last checkpoint, found through its HA data.
     #[default]
     LastState,
-    /// That of a savepoint with which it is stopped. If that fails, it runs on unchanged.
+    /// A savepoint with which the job is stopped. If the savepoint fails, the job runs on unchanged.
     Savepoint,
-    /// None: it begins anew.
+    /// The job starts without state.
     Stateless,
 }
 
 impl UpgradeMode {
-    /// As users write it.
+    /// The mode as users write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::LastState => "last-state",
@@ -95,58 +100,64 @@ impl UpgradeMode {
     }
 }
 
-/// What became of the application.
+/// Progress of the application of `spec.job`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Application {
-    /// What the operator is doing.
+    /// What the operator is doing with the application. `Starting`: the pods start; not all tasks have run yet.
+    /// `Running`: all tasks have run. `Savepointing`: Flink stops the job with a savepoint. `Upgrading`: the pods end
+    /// so that the next version can start. `RollingBack`: the pods end so that the last version that worked can start.
+    /// `Suspending`: the pods end. `Suspended`: no pods; the state is kept. `Halted`: an upgrade and the roll-back
+    /// after it failed; nothing is deleted and the pods keep trying. `Ending`: the job has ended and the pods end.
+    /// `Ended`: the job has ended.
     pub phase: Phase,
-    /// Since when.
+    /// Time at which this phase began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// Flink's id of the job. A run that begins without the HA data of the one before has a new one.
+    /// Flink's id of the job. A run that does not continue the HA data of the previous run has a new id.
     pub job_id: String,
-    /// Runs so far.
+    /// Number of runs so far. Each run has its own job id.
     pub runs: i64,
-    /// How often its pods were brought there.
+    /// Sequence number of the current start of the pods. It rises with each start; pods of an earlier start never lead.
     pub starts: i64,
-    /// Flink's state of the job, as its JobManager told last.
+    /// Flink's state of the job, as the JobManager last reported it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub job_state: String,
     /// How the job ended: `Finished`, `Canceled` or `Failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// What went wrong: of a job that failed its exception, of an upgrade or savepoint that failed the reason.
+    /// What went wrong: the exception of a job that failed, or the reason why an upgrade or a savepoint failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The savepoint or checkpoint that this run began from, unless from its own HA data.
+    /// Savepoint or checkpoint from which this run restored its state. Absent if the run continues its own HA data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
-    /// The last savepoint.
+    /// The latest savepoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_savepoint: Option<Savepoint>,
-    /// `spec.job.savepointTriggerNonce` as it was answered last.
+    /// Last value of `spec.job.savepointTriggerNonce` for which the operator has finished the savepoint, whether it
+    /// succeeded or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub savepoint_trigger_nonce: Option<i64>,
-    /// The savepoint that is being taken.
+    /// Id of the savepoint in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub savepoint_request: Option<String>,
-    /// The last upgrades, the latest last.
+    /// The last ten upgrades, the latest at the end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upgrades: Vec<Upgrade>,
-    /// Digest of the definition that runs: of all that needs a new run when it changes.
+    /// Digest of the version that runs: of all parts of the spec whose change needs a new job graph.
     pub version: String,
-    /// Digest of a definition that failed, and is not tried again.
+    /// Digest of a version that failed. The operator does not try it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// The run before, until this one has come up.
+    /// Job id of the previous run, until all tasks of this run have run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_job_id: Option<String>,
-    /// The runs in whose place this one began. Its pods are told of them when they are brought there, and remove the HA
-    /// data of no other run.
+    /// Job ids of the runs that this run replaces. The leading gateway removes the HA data of these runs, and of no
+    /// others, when it takes over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,
-    /// JSON of the spec that the pods are made from.
+    /// JSON of the spec from which the pods are made.
     pub deployed: String,
     /// JSON of the last spec with which all tasks ran.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,24 +167,24 @@ pub struct Application {
 /// What the operator is doing with the application.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 pub enum Phase {
-    /// Its pods are there or on the way; not all tasks have run yet.
+    /// The pods start; not all tasks have run yet.
     #[default]
     Starting,
     /// All tasks have run.
     Running,
-    /// It is being stopped with a savepoint.
+    /// Flink stops the job with a savepoint.
     Savepointing,
-    /// Its pods are going, for an upgrade.
+    /// The pods end so that the next version can start.
     Upgrading,
-    /// Its pods are going, for the last definition that worked to come back.
+    /// The pods end so that the last version that worked can start.
     RollingBack,
-    /// Its pods are going.
+    /// The pods end.
     Suspending,
-    /// It has no pods; its state is kept.
+    /// There are no pods; the state is kept.
     Suspended,
-    /// An upgrade failed, and so did going back. Nothing is deleted; the pods go on trying.
+    /// An upgrade and the roll-back after it failed. Nothing is deleted; the pods keep trying.
     Halted,
-    /// The job has ended; its pods are going.
+    /// The job has ended; the pods end.
     Ending,
     /// The job has ended.
     Ended,
@@ -183,12 +194,12 @@ pub enum Phase {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Savepoint {
-    /// Where it is.
+    /// Its path or URI.
     pub path: String,
-    /// When it was complete.
+    /// Time at which it was complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
-    /// What it was taken for: `nonce-<number>`, `upgrade-<generation>`, `suspend-<generation>`.
+    /// Why it was taken: `nonce-<number>`, `upgrade-<generation>` or `suspend-<generation>`.
     pub id: String,
 }
 
@@ -196,20 +207,20 @@ pub struct Savepoint {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Upgrade {
-    /// When it began.
+    /// Time at which it began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
-    /// The resource's generation that asked for it.
+    /// Generation of the resource that requested it.
     pub generation: i64,
     /// `spec.job.upgradeMode` at that time.
     pub mode: String,
-    /// `InProgress`, `Succeeded`, `RolledBack`, `Refused` when the job ran on unchanged, or `Failed` when going back
-    /// did not help either.
+    /// `InProgress`, `Succeeded`, `RolledBack`, `Refused` (the job runs on unchanged) or `Failed` (the roll-back failed
+    /// too).
     pub result: String,
     /// Why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Savepoint or checkpoint that the job went on from, unless from its own HA data.
+    /// Savepoint or checkpoint from which the job resumed. Absent if it continued its own HA data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
     /// Milliseconds until all tasks ran again.

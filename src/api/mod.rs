@@ -1,7 +1,7 @@
-//! The words users write and read in YAML: the custom resource, and the names of everything we create.
+//! The custom resource as users write and read it in YAML, and the names of all objects that we create.
 //!
-//! Invariant: nothing here decides anything and nothing here does I/O. What a word means for a cluster is decided in
-//! [`crate::cluster`].
+//! Invariant: this module makes no decision and does no I/O. [`crate::cluster`] decides what a field means for a
+//! cluster.
 
 pub mod application;
 pub mod crd;

@@ -1,29 +1,29 @@
-//! The name of every object of a cluster, and the keys we put on them. One place, so that operator, gateway and tests
-//! agree.
+//! The names of a cluster's objects, and the keys of our annotations and labels, in one place for operator, gateway and
+//! tests.
 //!
-//! A cluster is named by its namespace and name, never by its UID: the same resource applied again finds its data
-//! again.
+//! Namespace and name identify a cluster, never its UID: the same resource applied again finds its data.
 
 /// Annotation on the Lease, the cluster ConfigMap and every job ConfigMap: the fencing token of the term that wrote
 /// last.
 pub const TERM_ANNOTATION: &str = "flinkha.dev/term";
 /// Annotation on the Lease: JSON of [`crate::lease::record::Change`], the last change of leader.
 pub const CHANGE_ANNOTATION: &str = "flinkha.dev/last-change";
-/// Annotation on the ledger of a cluster with ZooKeeper: JSON of [`crate::ledger::election::Leading`], who leads. There
-/// is no Lease then.
+/// Annotation on the ledger of a cluster with ZooKeeper: JSON of [`crate::ledger::election::Leading`], the leader. Such
+/// a cluster has no Lease.
 pub const LEADER_ANNOTATION: &str = "flinkha.dev/leader";
-/// Annotation on the ledger of a cluster with ZooKeeper: why a gateway does not reach the quorum, a sentence. Absent
-/// while all is well.
+/// Annotation on the ledger of a cluster with ZooKeeper: a sentence that says why a gateway does not reach the quorum.
+/// Absent otherwise.
 pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
 /// Annotation on the ledger: JSON of [`crate::ledger::refusal::Refusal`], why a gateway does not let its JobManager
-/// lead. Absent while all is well.
+/// lead. Absent otherwise.
 pub const REFUSAL_ANNOTATION: &str = "flinkha.dev/refusal";
-/// Annotation on the ledger: what a deleted resource has left because nobody could prove that no JobManager lives, and
-/// why; a sentence.
+/// Annotation on the ledger: a sentence that says which HA data the deletion of a resource has left, and why: the
+/// operator could not prove that no JobManager lives.
 pub const LEFT_ANNOTATION: &str = "flinkha.dev/ha-data-left";
-/// Annotation on the Lease: JSON of [`crate::lease::record::Peers`], the holder and those whose promises it rests on.
+/// Annotation on the Lease: JSON of [`crate::lease::record::Peers`], the holder and the members whose promises keep it
+/// leading.
 pub const PEERS_ANNOTATION: &str = "flinkha.dev/peers";
-/// Annotation on the ledger: when a standby last tried whether it can write. Nothing decides by its value.
+/// Annotation on the ledger: when a standby last tested whether it can write. No decision uses its value.
 pub const PROBE_ANNOTATION: &str = "flinkha.dev/probed";
 /// Annotation on the cluster ConfigMap: job and version of the application whose graph or plan is stored there,
 /// `<job>/<version>`. (With ZooKeeper the data of the znode `flinkha`.)
@@ -31,21 +31,21 @@ pub const APPLICATION_ANNOTATION: &str = "flinkha.dev/application";
 /// Annotation on the cluster ConfigMap beside [`APPLICATION_ANNOTATION`]: the start of the pods that took it over last,
 /// a number. Pods of an earlier start never lead. (With ZooKeeper the third part of the data of the znode `flinkha`.)
 pub const START_ANNOTATION: &str = "flinkha.dev/application-start";
-/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::ledger::application::Request`], a
-/// savepoint that the leader is asked for.
+/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::ledger::application::Request`], the
+/// savepoint that the operator requests from the leader.
 pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
-/// Annotation on the resource, and from there on the Lease: a JobManager's pod that is to lead, or [`ANY_POD`].
+/// Annotation on the resource, copied to the Lease: the JobManager pod that should lead, or [`ANY_POD`].
 pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
 /// Value of [`SWITCHOVER_ANNOTATION`]: whichever standby is ready.
 pub const ANY_POD: &str = "any";
-/// Label on JobManager pods: `leader` or `standby`. Written by the operator for people; nothing decides by it.
+/// Label on JobManager pods: `leader` or `standby`. The operator writes it for people; no decision uses it.
 pub const ROLE_LABEL: &str = "flinkha.dev/role";
 /// Finalizer of a FlinkHaCluster.
 pub const FINALIZER: &str = "flinkha.dev/ha-data";
 
 /// Field manager of everything that the operator applies.
 pub const FIELD_MANAGER: &str = "flinkha-operator";
-/// Label of every object and pod of ours, with [`MANAGED_BY`]: what the operator watches.
+/// Label of all our objects and pods, with the value [`MANAGED_BY`]. The operator watches objects with this label.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY: &str = "flinkha";
@@ -66,9 +66,9 @@ pub const FLINK_CONTAINER: &str = "flink-main-container";
 /// The native sidecar (init container with restartPolicy Always).
 pub const GATEWAY_CONTAINER: &str = "gateway";
 
-/// Volume with the key under which gateways trust each other. Only the gateway mounts it.
+/// Volume with the key by which gateways authenticate each other. Only the gateway mounts it.
 pub const PEERS_VOLUME: &str = "flinkha-peers";
-/// Volume with the socket by which the preStop hook reaches the gateway. Only the gateway mounts it.
+/// Volume with the socket through which the preStop hook reaches the gateway. Only the gateway mounts it.
 pub const HAND_OVER_VOLUME: &str = "flinkha-hand-over";
 
 /// Flink's RPC port of a JobManager.
@@ -79,13 +79,13 @@ pub const BLOB_PORT: u16 = 6124;
 pub const TASK_MANAGER_RPC_PORT: u16 = 6122;
 /// Flink's data port of a TaskManager.
 pub const TASK_MANAGER_DATA_PORT: u16 = 6121;
-/// Flink's port for metrics shown in its web interface.
+/// Flink's port for the metrics that its web interface shows.
 pub const METRICS_QUERY_PORT: &str = "6125";
 /// Flink's REST port.
 pub const REST_PORT: u16 = 8081;
 /// The gateway's port for its JVM, on 127.0.0.1 only.
 pub const JVM_PORT: u16 = 6180;
-/// Where Flink finds its gateway as a ZooKeeper server.
+/// Address of the gateway as Flink's ZooKeeper server.
 pub fn jvm_address() -> String {
     format!("127.0.0.1:{JVM_PORT}")
 }
@@ -93,13 +93,13 @@ pub fn jvm_address() -> String {
 /// The gateway's port for probes, metrics and its peers, on the pod's address.
 pub const PROBE_PORT: u16 = 6181;
 
-/// Flink's `kubernetes.cluster-id`: unique inside a namespace, as ConfigMaps are.
+/// Flink's `kubernetes.cluster-id`: unique in its namespace, like the ConfigMaps that it names.
 pub fn kubernetes_cluster_id(name: &str) -> String {
     name.to_owned()
 }
 
-/// Flink's `high-availability.cluster-id`: unique over all namespaces, because storage is shared by them.
-/// A namespace has no dot, so the first dot parts the two.
+/// Flink's `high-availability.cluster-id`: unique over all namespaces, because they may share a storage directory.
+/// A namespace contains no dot, so the first dot separates the two names.
 pub fn high_availability_cluster_id(namespace: &str, name: &str) -> String {
     format!("{namespace}.{name}")
 }
@@ -121,17 +121,17 @@ pub fn job_of_config_map(cluster_id: &str, config_map: &str) -> Option<String> {
     is_job.then(|| job.to_owned())
 }
 
-/// The Lease that the JobManagers of a cluster compete for.
+/// The Lease on which the gateways of a cluster elect the leader.
 pub fn lease(name: &str) -> String {
     name.to_owned()
 }
 
-/// Secret with the key under which the gateways of a cluster trust each other.
+/// Secret with the key by which the gateways of a cluster authenticate each other.
 pub fn peers(name: &str) -> String {
     format!("{name}-peers")
 }
 
-/// The ConfigMap in which the leading gateway keeps book of jobs.
+/// ConfigMap in which the leading gateway records the cluster's jobs.
 pub fn ledger(name: &str) -> String {
     format!("{name}-ledger")
 }
@@ -161,7 +161,7 @@ pub fn purge(name: &str) -> String {
     format!("{name}-purge")
 }
 
-/// The ServiceAccount that pods of a component run as; the Job that purges is a JobManager in this.
+/// ServiceAccount of a component's pods. The Job that removes files uses the JobManagers' ServiceAccount.
 pub fn service_account(name: &str, component: &str) -> String {
     if component == TASK_MANAGER { task_manager(name) } else { job_manager(name) }
 }

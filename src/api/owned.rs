@@ -1,7 +1,7 @@
-//! What a user may not set, because high availability depends on it: each word with the reason, and the way to do it
-//! instead.
+//! Keys and fields that a user may not set because high availability depends on them, each with the reason and the
+//! alternative.
 //!
-//! The CRD's CEL rules and the operator's own check are both made from these tables, so that they cannot disagree.
+//! These tables produce both the CRD's CEL rules and the operator's own check, so that the two cannot disagree.
 
 /// Keys of `spec.flinkConfiguration` that we own, with the reason.
 #[derive(Debug)]
@@ -145,8 +145,8 @@ pub const POD_SPEC: &[OwnedField] = &[
     },
 ];
 
-/// Fields of the container `flink-main-container` in `podTemplate.spec.containers` that we own. Checked by the
-/// operator, reported in a condition.
+/// Fields of the container `flink-main-container` in `podTemplate.spec.containers` that we own. The operator checks
+/// them and reports violations in a condition.
 pub const FLINK_CONTAINER: &[OwnedField] = &[
     OwnedField {
         field: "image",

@@ -1,5 +1,5 @@
-//! Parts of the CRD's schema that Rust types cannot say: free-form maps, pod templates, and rules that name the field
-//! and the remedy.
+//! Parts of the CRD's schema that Rust types cannot express: free-form maps, pod templates, and validation rules whose
+//! messages name the field and the remedy.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ pub fn rules(rules: &[(&str, &str)]) -> Value {
     rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })).collect()
 }
 
-/// A duration such as `15s`, `1500ms` or `1m30s`: what both CEL and the gateway read.
+/// A duration such as `15s`, `1500ms` or `1m30s`: the format that both CEL and the gateway parse.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -43,7 +43,7 @@ pub fn flink_configuration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Refuses keys that we own, and names the first that was found. (To name all would cost more than CEL may.)
+/// Rejects keys that we own, and names the first one found. (Naming all of them would exceed CEL's cost limit.)
 fn refusal(group: &OwnedKeys) -> Value {
     let quoted = |keys: &[&str]| keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ");
     let mut tests = Vec::new();
@@ -86,16 +86,16 @@ pub fn quantities(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A pod template. Its full schema would make the CRD too big for `kubectl apply`, so only the fields that we own are
-/// spelled out, to be refused; the operator checks the rest against the API server's own schema and reports it in a
-/// condition.
+/// A pod template. Its full schema would make the CRD too big for `kubectl apply`, so the schema spells out only the
+/// fields that we own, in order to reject them. The operator checks the rest against the API server's own schema and
+/// reports errors in a condition.
 pub fn pod_template(_: &mut SchemaGenerator) -> Schema {
     let properties: serde_json::Map<String, Value> = owned::POD_SPEC
         .iter()
         .map(|owned| {
             (
                 owned.field.to_owned(),
-                json!({ "type": owned.kind, "description": format!("Not to be set: it {}.", owned.reason) }),
+                json!({ "type": owned.kind, "description": format!("Must not be set: it {}.", owned.reason) }),
             )
         })
         .collect();

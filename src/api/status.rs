@@ -1,4 +1,4 @@
-//! The status of a `FlinkHaCluster`: what the operator has seen. Comments of fields are what `kubectl explain` prints.
+//! The status of a `FlinkHaCluster`. `kubectl explain` prints the comments of the fields.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use super::application::Application;
 
-/// What the operator has seen of the cluster.
+/// The cluster as the operator last observed it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FlinkHaClusterStatus {
-    /// The generation of the resource that the operator has acted on last.
+    /// Generation of the resource that the operator last acted on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The leading JobManager; absent while none leads.
+    /// The leading JobManager. Absent while none leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
     /// The JobManagers.
     pub job_manager: Members,
     /// The TaskManagers.
     pub task_manager: Members,
-    /// The last time that leadership went from one JobManager to another.
+    /// The last time that leadership moved from one JobManager to another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
-    /// Jobs that are stored, and the last twenty that ended.
+    /// Jobs whose HA data is stored, and the last twenty that ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub jobs: Vec<Job>,
-    /// The jobs' HA data, as the leading JobManager's gateway sees it.
+    /// HA data of the jobs, as the leading JobManager's gateway reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ha_data: Option<HaData>,
-    /// The application of `spec.job`.
+    /// Progress of the application of `spec.job`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Application>,
-    /// Image of the gateway that this cluster's JobManagers run. It changes only when they are replaced for another
-    /// reason, so that an upgraded operator does not restart JobManagers by itself.
+    /// Image of the gateway that this cluster's JobManagers run. An upgrade of the operator alone does not change it:
+    /// JobManagers take the new image when they are replaced for another reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_image: Option<String>,
     /// `LeaderElected`, `Ready`, `Progressing` and `Degraded`, and with `spec.job` `Complete` and `Failed`, each with
@@ -47,11 +47,11 @@ pub struct FlinkHaClusterStatus {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Leader {
-    /// Its pod.
+    /// Name of its pod.
     pub pod: String,
-    /// Its term: every change of leader begins a new one.
+    /// Number of its term. Every change of leader begins a new term with a higher number.
     pub term: i64,
-    /// When it was elected.
+    /// Time of its election.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }
@@ -60,11 +60,11 @@ pub struct Leader {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Members {
-    /// How many pods there are.
+    /// Number of pods.
     pub replicas: i32,
-    /// How many of them are ready.
+    /// Number of ready pods.
     pub ready_replicas: i32,
-    /// Ready ones of those asked for, for example `2/3`.
+    /// Ready pods and desired pods, for example `2/3`.
     pub ready: String,
     /// Label selector of the pods.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -75,16 +75,16 @@ pub struct Members {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Failover {
-    /// The pod that led before.
+    /// Pod that led before.
     pub from: String,
-    /// The pod that took over.
+    /// Pod that took over.
     pub to: String,
     /// Why the former leader stopped.
     pub why: String,
-    /// How long nobody led, in milliseconds, from the moment that the end of the old leader was seen.
+    /// Milliseconds without a leader, counted from the moment at which the end of the former leader was noticed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaderless_milliseconds: Option<i64>,
-    /// When the new leader took over.
+    /// Time at which the new leader took over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
 }
@@ -95,38 +95,39 @@ pub struct Failover {
 pub struct Job {
     /// Flink's id of the job.
     pub id: String,
-    /// Its name.
+    /// Name of the job.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place;
-    /// `Unknown` when it is no longer stored and there is no record of its end.
+    /// `Running`, `Finished`, `Canceled` or `Failed`. `Superseded`: another run of the application replaced it.
+    /// `Unknown`: its HA data is gone and there is no record of its end.
     pub state: String,
-    /// When it was submitted.
+    /// Time of its submission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Time>,
-    /// When it ended.
+    /// Time of its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
-    /// When nothing was left of its HA data.
+    /// Time at which the last of its HA data was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collected: Option<Time>,
 }
 
-/// The jobs' HA data.
+/// HA data of the jobs.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HaData {
-    /// `Collectable`: files of jobs that have ended are removed. `NotCollectable`, `Unreachable`: they stay, for the
-    /// reason in the message. `Shared`: another cluster uses the same directory, so that nothing is removed.
-    /// `Settling`: they stay for two minutes at most, until it is sure that no other cluster does.
+    /// `Collectable`: the leading gateway removes files of jobs that have ended. `NotCollectable` and `Unreachable`:
+    /// the files stay, for the reason in `message`. `Shared`: another cluster uses the same directory, so nothing is
+    /// removed. `Settling`: nothing is removed for at most two minutes, until it is certain that no other cluster uses
+    /// the directory.
     pub state: String,
-    /// Why it is not collectable.
+    /// Why the HA data is not collectable.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The largest ConfigMap with HA data. Kubernetes stores no more than 1 MiB in one.
+    /// The largest ConfigMap with HA data. Kubernetes limits a ConfigMap to 1 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_config_map: Option<ConfigMapSize>,
-    /// Files that crashes of Flink have left in the storage directory, as the last sweep found them.
+    /// Orphans in the storage directory, as the last sweep counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphans: Option<Orphans>,
 }
@@ -135,26 +136,26 @@ pub struct HaData {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigMapSize {
-    /// Its name.
+    /// Name of the ConfigMap.
     pub name: String,
     /// Bytes of its keys and values.
     pub bytes: i64,
-    /// Of what fits.
+    /// Percentage of the limit.
     pub per_cent: i64,
 }
 
-/// Files that nothing needs.
+/// Files that crashes of Flink have left and that no HA data refers to.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Orphans {
-    /// Orphans that are there.
+    /// Number of orphans.
     pub files: i64,
-    /// Their size.
+    /// Bytes of the orphans.
     pub bytes: i64,
-    /// Orphans that have been removed.
+    /// Number of orphans removed so far.
     pub removed: i64,
-    /// Files in the cluster's directory that are not Flink's. They are never touched.
+    /// Number of files in the cluster's directory that are not Flink's. They are never removed.
     pub foreign: i64,
-    /// Files that nothing names, but which a pointer that cannot be read might name. They are never touched.
+    /// Number of files that no readable pointer names but that an unreadable pointer may name. They are never removed.
     pub protected: i64,
 }

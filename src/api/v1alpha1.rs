@@ -1,4 +1,4 @@
-//! `FlinkHaCluster`, version `v1alpha1`: what a user asks for. Comments of fields are what `kubectl explain` prints.
+//! `FlinkHaCluster`, version `v1alpha1`: its spec. `kubectl explain` prints the comments of the fields.
 
 use std::collections::BTreeMap;
 
@@ -31,9 +31,9 @@ use super::zookeeper::{self, ZooKeeper};
     validation = ("!has(self.spec.ttlSecondsAfterFinished) || has(self.spec.job)", "spec.ttlSecondsAfterFinished is for clusters with spec.job; a session cluster does not end"),
     scale = r#"{"specReplicasPath":".spec.taskManager.replicas","statusReplicasPath":".status.taskManager.replicas","labelSelectorPath":".status.taskManager.selector"}"#,
     printcolumn = r#"{"name":"Leader","type":"string","jsonPath":".status.leader.pod","description":"The pod of the leading JobManager"}"#,
-    printcolumn = r#"{"name":"Term","type":"integer","jsonPath":".status.leader.term","description":"Counts the changes of leader"}"#,
-    printcolumn = r#"{"name":"JobManagers","type":"string","jsonPath":".status.jobManager.ready","description":"JobManagers that lead or can take over, of those asked for"}"#,
-    printcolumn = r#"{"name":"TaskManagers","type":"string","jsonPath":".status.taskManager.ready","description":"TaskManagers that are ready, of those asked for"}"#,
+    printcolumn = r#"{"name":"Term","type":"integer","jsonPath":".status.leader.term","description":"Number of the leader's term; rises with each change of leader"}"#,
+    printcolumn = r#"{"name":"JobManagers","type":"string","jsonPath":".status.jobManager.ready","description":"JobManagers that lead or can take over, of those desired"}"#,
+    printcolumn = r#"{"name":"TaskManagers","type":"string","jsonPath":".status.taskManager.ready","description":"Ready TaskManagers, of those desired"}"#,
     printcolumn = r#"{"name":"Application","type":"string","jsonPath":".status.application.phase","description":"What the operator is doing with spec.job"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
@@ -43,42 +43,42 @@ use super::zookeeper::{self, ZooKeeper};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FlinkHaClusterSpec {
-    /// The application that this cluster runs, in Flink's application mode. Without it the cluster is a session
-    /// cluster, which takes jobs over REST.
+    /// Application that this cluster runs, in Flink's application mode. Without it the cluster is a session cluster,
+    /// which accepts jobs over REST.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
 
-    /// Seconds after which a resource whose job has ended is deleted. Without it the resource stays until somebody
-    /// deletes it.
+    /// Seconds after the end of the job at which the operator deletes this resource. Without it the resource stays
+    /// until somebody deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i64>,
 
-    /// Image with Flink, for JobManagers and TaskManagers, for example `flink:2.3.0`. Flink 1.20 and later are tested.
+    /// Flink's image for JobManagers and TaskManagers, for example `flink:2.3.0`. Tested with Flink 1.20 and later.
     #[schemars(length(min = 1))]
     pub image: String,
 
-    /// Secrets of this namespace that the images are pulled with.
+    /// Secrets in the resource's namespace with which the kubelet pulls the images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<SecretReference>,
 
     /// Flink's configuration: any key that Flink knows, except those that high availability owns. Values are strings or
-    /// whole numbers; put quotes around `"true"` and `"0.4"`, as in a ConfigMap. What the image's own configuration
-    /// sets stays, unless a key here replaces it.
+    /// whole numbers; quote others, such as `"true"` and `"0.4"`, as in a ConfigMap. A key here overrides the image's
+    /// own configuration, whose other keys stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::flink_configuration")]
     pub flink_configuration: BTreeMap<String, Scalar>,
 
-    /// Files of Flink's log configuration that replace those of the image, by file name: `log4j-console.properties` or
+    /// Log configuration files that replace those of the image, by file name: for example `log4j-console.properties` or
     /// `logback-console.xml`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::log_configuration")]
     pub log_configuration: BTreeMap<String, String>,
 
-    /// How leaders are elected and where Flink keeps what a new leader needs.
+    /// How leaders are elected, and where Flink keeps the data that a new leader needs.
     pub high_availability: HighAvailability,
 
-    /// What happens to the jobs' high availability data.
+    /// When the high availability data (HA data) of jobs is removed.
     #[serde(default)]
     pub ha_data: HaData,
 
@@ -90,7 +90,7 @@ pub struct FlinkHaClusterSpec {
     #[serde(default)]
     pub task_manager: TaskManager,
 
-    /// The gateway, the sidecar of every JobManager that elects the leader.
+    /// The gateway, a sidecar of every JobManager. It elects the leader and fences writes of HA data.
     #[serde(default)]
     pub gateway: Gateway,
 }
@@ -122,48 +122,49 @@ impl std::fmt::Display for Scalar {
     }
 }
 
-/// How leaders are elected and where Flink keeps what a new leader needs.
+/// How leaders are elected, and where Flink keeps the data that a new leader needs.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(zookeeper::PROVIDER_RULES)))]
 pub struct HighAvailability {
-    /// Where the leader is elected and pointers to HA data are kept.
+    /// System that elects the leader and holds the pointers to HA data. `Kubernetes`: a Lease and ConfigMaps.
+    /// `ZooKeeper`: Flink's own election and znodes in a ZooKeeper quorum. Cannot be changed.
     #[serde(default)]
     pub provider: Provider,
 
-    /// Directory for Flink's HA data (Flink's `high-availability.storageDir`), reachable by all JobManagers and
-    /// TaskManagers, for example `s3://bucket/flink-ha`, or `file:///flink/ha` on a volume that the podTemplates mount
-    /// there. Clusters may share it: each has its own directory inside.
+    /// Directory for Flink's HA data (Flink's `high-availability.storageDir`). All JobManagers and TaskManagers must
+    /// reach it: for example `s3://bucket/flink-ha`, or `file:///flink/ha` on a volume that the podTemplates mount
+    /// there. Clusters may share it; each has its own directory inside. Cannot be changed while jobs are stored in it.
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:/.+')",
         "spec.highAvailability.storageDir must be a URI with its scheme and a path, such as s3://bucket/flink-ha or file:///flink/ha",
     )])), length(max = 1024))]
     pub storage_dir: String,
 
-    /// Timings of the leader's Lease. A dead JobManager is replaced at once, and a lost machine after some four
-    /// seconds, whatever they are; they bound how long a silent leader is waited for. With two or more JobManagers no
-    /// outage of the API server ends a leadership while all live.
+    /// Timings of the leader's Lease. They bound how long standbys wait for a leader that is silent. They do not delay
+    /// the replacement of a dead JobManager (immediate) or of a lost machine (about four seconds). With two or more
+    /// JobManagers, no outage of the API server ends a leadership while all of them live.
     #[serde(default)]
     pub lease: Lease,
 
-    /// How long a JobManager's JVM may stay silent towards its gateway before the gateway takes it for hung and
-    /// restarts it.
+    /// Time for which a JobManager's JVM may be silent towards its gateway. After it the gateway takes the JVM for hung
+    /// and restarts it.
     #[serde(default = "default_jvm_timeout")]
     #[schemars(schema_with = "schema::duration")]
     pub jvm_timeout: String,
 
-    /// The quorum, with provider ZooKeeper.
+    /// The ZooKeeper quorum. Required with provider ZooKeeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zookeeper: Option<ZooKeeper>,
 }
 
-/// Where the leader is elected and pointers to HA data are kept.
+/// System that elects the leader and holds the pointers to HA data.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub enum Provider {
-    /// A Lease elects; ConfigMaps hold the pointers.
+    /// A Lease elects the leader; ConfigMaps hold the pointers.
     #[default]
     Kubernetes,
-    /// Flink itself elects in a ZooKeeper quorum; znodes hold the pointers.
+    /// Flink itself elects the leader in a ZooKeeper quorum; znodes hold the pointers.
     ZooKeeper,
 }
 
@@ -182,18 +183,19 @@ pub enum Provider {
     ("duration(self.retryPeriod) > duration('0s')", "spec.highAvailability.lease.retryPeriod must be longer than zero: for example 2s"),
 ])))]
 pub struct Lease {
-    /// How long candidates wait, by their own clocks, for a leader whose machine answers and whose gateway does not, or
-    /// which cannot write the Lease while they can, before they take its place.
+    /// Time without a renewal after which a standby takes over. Applies when the leader's machine answers but its
+    /// gateway is silent, or when the leader cannot write the Lease although the standby can. A dead JobManager or a
+    /// lost machine is replaced sooner. Measured on the standby's own clock.
     #[serde(default = "default_lease_duration")]
     #[schemars(schema_with = "schema::duration")]
     pub duration: String,
-    /// How long a leader that cannot renew the Lease goes on leading when no standby vouches for it. With standbys it
-    /// writes the Lease only this often. Must be shorter than `duration`.
+    /// Time after its last renewal at which a leader without standbys stops leading. A leader with standbys renews the
+    /// Lease at this interval; the standbys' promises keep it leading in between. Must be shorter than `duration`.
     #[serde(default = "default_renew_deadline")]
     #[schemars(schema_with = "schema::duration")]
     pub renew_deadline: String,
-    /// How often a leader without standbys renews the Lease, and how long a request for it may take. Must be shorter
-    /// than `renewDeadline`.
+    /// Interval at which a leader without standbys renews the Lease, and timeout of each request for the Lease. Must be
+    /// shorter than `renewDeadline`.
     #[serde(default = "default_retry_period")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_period: String,
@@ -209,17 +211,21 @@ impl Default for Lease {
     }
 }
 
-/// What happens to the jobs' high availability data.
+/// When the high availability data (HA data) of jobs is removed.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HaData {
-    /// What happens to the data of jobs that have not ended when the resource is deleted.
+    /// HA data of jobs that have not ended, when this resource is deleted. `Retain`: it stays, and the same resource
+    /// applied again resumes the jobs. `Delete`: it is removed, and the jobs are lost. Neither touches savepoints or
+    /// retained checkpoints.
     #[serde(default)]
     pub on_delete: OnDelete,
-    /// What happens to files that crashes of Flink have left in the storage directory and that nothing needs.
+    /// Orphans: files that crashes of Flink have left in the storage directory and that no HA data refers to. `Report`:
+    /// the status counts them. `Delete`: the leading gateway removes them.
     #[serde(default)]
     pub orphans: Orphans,
-    /// Younger files are no orphans: Flink writes a file before anything names it.
+    /// Minimum age of an orphan. Flink writes a file before any pointer names it, so a younger file may still be in
+    /// use.
     #[serde(default = "default_orphan_age")]
     #[schemars(schema_with = "schema::orphan_age")]
     pub orphan_age: String,
@@ -231,23 +237,23 @@ impl Default for HaData {
     }
 }
 
-/// What happens to files that crashes of Flink have left in the storage directory and that nothing needs.
+/// What happens to orphans in the storage directory.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub enum Orphans {
-    /// They are counted in the status.
+    /// The status counts them.
     #[default]
     Report,
-    /// They are removed.
+    /// The leading gateway removes them.
     Delete,
 }
 
-/// What happens to the data of jobs that have not ended when the resource is deleted.
+/// What happens to the HA data of jobs that have not ended when the resource is deleted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub enum OnDelete {
-    /// It stays: the same resource applied again resumes the jobs.
+    /// It stays; the same resource applied again resumes the jobs.
     #[default]
     Retain,
-    /// It goes, and the jobs with it.
+    /// It is removed, and the jobs are lost.
     Delete,
 }
 
@@ -255,17 +261,17 @@ pub enum OnDelete {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct JobManager {
-    /// How many JobManagers: one leads, the others stand by. With one there is no standby, and a failover waits for a
-    /// new pod.
+    /// Number of JobManagers: one leads, the others stand by. A single JobManager has no standby, so a failover waits
+    /// for a new pod.
     #[serde(default = "default_job_managers")]
     #[schemars(range(min = 1, max = 16))]
     pub replicas: i32,
-    /// Resources of Flink's container. Flink's memory (`jobmanager.memory.process.size`) follows `limits.memory`, else
-    /// `requests.memory`, else is Flink's default of 1600m.
+    /// Resources of Flink's container. Flink's memory (`jobmanager.memory.process.size`) is `limits.memory`, else
+    /// `requests.memory`, else Flink's default of 1600m.
     #[serde(default)]
     pub resources: Resources,
-    /// Additions to the JobManagers' pods, merged strategically. Flink's container is called `flink-main-container`;
-    /// its volume mounts are mounted in the gateway too.
+    /// Additions to the JobManagers' pods, merged as by a strategic merge patch. Flink's container is
+    /// `flink-main-container`; the gateway gets its volume mounts too.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     #[schemars(schema_with = "schema::pod_template")]
     pub pod_template: Value,
@@ -281,15 +287,16 @@ impl Default for JobManager {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskManager {
-    /// How many TaskManagers. `kubectl scale fhc/<name> --replicas N` sets it too.
+    /// Number of TaskManagers. `kubectl scale fhc/<name> --replicas N` sets it too.
     #[serde(default = "default_task_managers")]
     #[schemars(range(min = 1))]
     pub replicas: i32,
-    /// Resources of Flink's container. Flink's memory (`taskmanager.memory.process.size`) follows `limits.memory`, else
-    /// `requests.memory`, else is Flink's default of 1728m.
+    /// Resources of Flink's container. Flink's memory (`taskmanager.memory.process.size`) is `limits.memory`, else
+    /// `requests.memory`, else Flink's default of 1728m.
     #[serde(default)]
     pub resources: Resources,
-    /// Additions to the TaskManagers' pods, merged strategically. Flink's container is called `flink-main-container`.
+    /// Additions to the TaskManagers' pods, merged as by a strategic merge patch. Flink's container is
+    /// `flink-main-container`.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     #[schemars(schema_with = "schema::pod_template")]
     pub pod_template: Value,
@@ -301,7 +308,7 @@ impl Default for TaskManager {
     }
 }
 
-/// The gateway.
+/// The gateway, a sidecar of every JobManager.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
@@ -320,11 +327,11 @@ impl Default for Gateway {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What the scheduler sets aside, for example `cpu: 500m` and `memory: 1Gi`.
+    /// Resources that the scheduler reserves, for example `cpu: 500m` and `memory: 1Gi`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::quantities")]
     pub requests: BTreeMap<String, Scalar>,
-    /// What the container may use at most.
+    /// Resources that the container may use at most.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::quantities")]
     pub limits: BTreeMap<String, Scalar>,

@@ -1,5 +1,5 @@
-//! `spec.highAvailability.zookeeper`: the quorum in which Flink elects, and how it is reached. Comments of fields are
-//! what `kubectl explain` prints.
+//! `spec.highAvailability.zookeeper`: the quorum in which Flink elects its leader, and how clients connect to it.
+//! `kubectl explain` prints the comments of the fields.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,17 +25,16 @@ use super::v1alpha1::SecretReference;
     ),
 ])))]
 pub struct ZooKeeper {
-    /// Servers of the quorum with commas between, for example
-    /// `zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181`. The port is 2181 if it is
-    /// not said.
+    /// Servers of the quorum, separated by commas, for example
+    /// `zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181`. The default port is 2181.
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^[-a-zA-Z0-9._]+(:[0-9]{1,5})?(,[-a-zA-Z0-9._]+(:[0-9]{1,5})?)*$')",
         "spec.highAvailability.zookeeper.quorum must be servers as host:port with commas between, without spaces: for example zk-0.zk:2181,zk-1.zk:2181,zk-2.zk:2181",
     )])), length(max = 2048))]
     pub quorum: String,
 
-    /// The znode below which all clusters have theirs (Flink's `high-availability.zookeeper.path.root`). Clusters may
-    /// share it: each has its own znode `<namespace>.<name>` inside.
+    /// Parent znode of all clusters (Flink's `high-availability.zookeeper.path.root`). Clusters may share it: each has
+    /// its own znode `<namespace>.<name>` below. Cannot be changed.
     #[serde(default = "default_root_path")]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^(/[-a-zA-Z0-9._]+)+$') && !self.startsWith('/zookeeper')",
@@ -43,71 +42,71 @@ pub struct ZooKeeper {
     )])), length(max = 256))]
     pub root_path: String,
 
-    /// Who may read and change Flink's znodes.
+    /// Access to Flink's znodes. `Open`: everybody. `Creator`: only clients that authenticate with the same
+    /// credentials; needs `authentication`.
     #[serde(default)]
     pub acl: Acl,
 
-    /// Secret with `ca.crt`, and `tls.crt` and `tls.key` if the servers ask for a certificate: the quorum is reached by
-    /// TLS, from the sidecar of each pod. The servers' certificates must name the hosts in `quorum`.
+    /// Secret with `ca.crt`, and with `tls.crt` and `tls.key` if the servers require client certificates. The sidecar
+    /// of each pod then connects to the quorum with TLS. The servers' certificates must name the hosts in `quorum`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<SecretReference>,
 
-    /// By what name and password the quorum is told who comes. Only the sidecars have them; Flink does not see them,
-    /// and needs no JAAS file.
+    /// Credentials with which the sidecars authenticate to ZooKeeper. Flink does not see them and needs no JAAS file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Authentication>,
 
-    /// After how long without a sign of life the quorum gives a JobManager up. This is how long a lost machine or a
-    /// frozen JobManager leads; one that dies is replaced at once, whatever this is. Servers grant no more than 20 of
-    /// their ticks, which are 40s by default.
+    /// ZooKeeper session timeout: time without a heartbeat after which the quorum expires a JobManager's session. A
+    /// lost machine or a frozen JobManager leads for this long; a dead JobManager is replaced immediately. Servers
+    /// grant at most 20 ticks, 40s by default.
     #[serde(default = "default_session_timeout")]
     #[schemars(schema_with = "schema::duration")]
     pub session_timeout: String,
 
-    /// How long Flink waits for a connection to the quorum.
+    /// Time that Flink waits for a connection to the quorum.
     #[serde(default = "default_connection_timeout")]
     #[schemars(schema_with = "schema::duration")]
     pub connection_timeout: String,
 }
 
-/// By what name and password the quorum is told who comes.
+/// Credentials with which the sidecars authenticate to ZooKeeper.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub struct Authentication {
     /// Name of a Secret with `username` and `password`.
     #[schemars(length(min = 1))]
     pub name: String,
 
-    /// How they are told. `Digest`: by ZooKeeper's own scheme `digest`, which every server knows. `SASL`: by its
-    /// mechanism DIGEST-MD5, for servers with `DigestLoginModule` in their JAAS file, also those that let nobody else
-    /// in (`sessionRequireClientSASLAuth`, `enforce.auth.schemes=sasl`). Kerberos (GSSAPI) is not spoken. With acl
-    /// `Creator` do not change it: who comes by one scheme may not touch what was created by the other.
+    /// Authentication scheme. `Digest`: ZooKeeper's scheme `digest`, which every server supports. `SASL`: the mechanism
+    /// DIGEST-MD5, for servers with `DigestLoginModule` in their JAAS file, also those that require SASL
+    /// (`sessionRequireClientSASLAuth`, `enforce.auth.schemes=sasl`). Kerberos (GSSAPI) is not supported. Do not change
+    /// it with acl `Creator`: a client of one scheme has no access to znodes that a client of the other created.
     #[serde(default)]
     pub scheme: Scheme,
 }
 
-/// How the quorum is told who comes.
+/// Authentication scheme.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scheme {
-    /// ZooKeeper's own scheme `digest`.
+    /// ZooKeeper's scheme `digest`.
     #[default]
     Digest,
-    /// SASL's mechanism DIGEST-MD5.
+    /// SASL with the mechanism DIGEST-MD5.
     #[serde(rename = "SASL")]
     Sasl,
 }
 
-/// Who may read and change Flink's znodes.
+/// Access to Flink's znodes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub enum Acl {
     /// Everybody.
     #[default]
     Open,
-    /// Who authenticates as Flink does.
+    /// Only clients that authenticate with the same credentials.
     Creator,
 }
 
-/// Rules of `spec.highAvailability` that tell the providers apart. What only a Lease can do is refused by name, and not
-/// ignored.
+/// Rules of `spec.highAvailability` that differ between the providers. A setting that only a Lease supports is rejected
+/// by name with provider ZooKeeper, not ignored.
 pub const PROVIDER_RULES: &[(&str, &str)] = &[
     (
         "self.provider != 'ZooKeeper' || has(self.zookeeper)",
