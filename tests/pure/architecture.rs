@@ -200,7 +200,7 @@ fn sources(directory: &str) -> Vec<Source> {
 }
 
 /// Every offence at once, so that one run shows all.
-fn assert_none(rule: &str, offences: &[String]) {
+pub fn assert_none(rule: &str, offences: &[String]) {
     assert!(offences.is_empty(), "{rule}:\n  {}", offences.join("\n  "));
 }
 

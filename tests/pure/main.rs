@@ -3,3 +3,4 @@
 
 mod architecture;
 mod collection;
+mod documents;
