@@ -1,11 +1,11 @@
-//! How long a watch that was interrupted waits before it is tried again.
+//! Sets the pause before an interrupted watch is retried.
 
 use std::time::Duration;
 
 use kube_runtime::utils::Backoff;
 
-/// The pause before a watch is tried again. The default grows to half a minute: for so long after an API server was
-/// away nobody would see that a Lease is given back.
+/// Retries a watch after one second. The default backoff grows to half a minute; after an outage of the API server a
+/// standby would see a released Lease only that much later.
 pub struct EverySecond;
 
 impl Iterator for EverySecond {

@@ -1,6 +1,6 @@
-//! Errors as one line for logs and conditions, without the whole `Status` of the API server.
+//! Formats errors as one line for logs and conditions, without the whole `Status` of the API server.
 
-/// An error with its causes on one line.
+/// Returns an error with its causes on one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(said @ kube::Error::Api(_)) = error.downcast_ref() {
         return brief(said);
@@ -12,7 +12,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// An error of the API in one line, without the whole `Status`.
+/// Returns an error of the API server on one line, without the whole `Status`.
 pub fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),

@@ -1,4 +1,4 @@
-//! Flink's REST API as the gateway asks its own JVM, on loopback. Answers about jobs may be as old as
+//! Calls the REST API of the gateway's own JVM on loopback. An answer about jobs may be as old as
 //! `web.refresh-interval`, 3 s by default.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::http::{PlainClient, plain_client};
 
-/// Flink lets a request hang for ten minutes when it loses its leader.
+/// Flink leaves a request unanswered for ten minutes when it loses its leader.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const LIMIT: usize = 16 << 20;
 
@@ -30,8 +30,8 @@ impl Rest {
         Self { address: address.to_owned(), client: plain_client() }
     }
 
-    /// # Errors
-    /// Without an answer in time, and for an answer that is not a success, with what Flink says of it.
+    /// When the JVM does not answer in time, and when its answer is not a success; the error then carries Flink's
+    /// reason.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.call(Method::GET, path, Bytes::new()).await
     }

@@ -1,4 +1,4 @@
-//! Plain HTTP inside a pod.
+//! Makes clients for plain HTTP inside a pod.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -6,10 +6,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::TokioExecutor;
 
-/// Knows no TLS and no proxies.
+/// A client without TLS and without proxies.
 pub type PlainClient = Client<HttpConnector, Full<Bytes>>;
 
-/// A client that makes a connection for each request, because the other side is asked seldom.
+/// Makes a client that opens a connection per request, because requests are rare.
 pub fn plain_client() -> PlainClient {
     let mut builder: Builder = Client::builder(TokioExecutor::new());
     builder.pool_max_idle_per_host(0).build_http()

@@ -1,4 +1,4 @@
-//! Reading, writing and watching a Lease, as the [`Elector`](crate::lease::elector::Elector) wants it done.
+//! Reads, writes and watches a Lease for the [`Elector`](crate::lease::elector::Elector).
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::lease::record::Record;
 use crate::world::backoff::EverySecond;
 use crate::world::error_text::brief;
 
-/// Quorum read: without a resourceVersion.
+/// Reads the Lease by quorum: the request has no resourceVersion.
 pub async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
     match tokio::time::timeout(limit, leases.get_opt(name)).await {
         Ok(Ok(Some(lease))) => match lease.metadata.resource_version.clone() {
@@ -34,7 +34,7 @@ pub async fn read(leases: &Api<Lease>, name: &str, limit: Duration) -> Read {
     }
 }
 
-/// Compare-and-swap. Whatever is not a success is unknown: it may have been applied.
+/// Writes the Lease by compare-and-swap. Any result but a success is unknown: the write may have been applied.
 pub async fn write(
     leases: &Api<Lease>,
     name: &str,
@@ -60,14 +60,15 @@ pub async fn write(
     }
 }
 
-/// Signal of every version of the Lease that a watch shows, of its [`SAVEPOINT_ANNOTATION`], and of the gateway process
-/// that has written it since the version before, until it is dropped. What it shows may be old; the elector knows.
+/// Watches the Lease until the caller drops the future. Calls `tell` for every version with its
+/// [`SAVEPOINT_ANNOTATION`] and with the gateway process that has written the Lease since the version before. A watch
+/// may show old versions; the elector takes that into account.
 pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option<&str>, Option<&str>)) {
     let stream =
         watcher(leases, watcher::Config::default().fields(&format!("metadata.name={name}"))).backoff(EverySecond);
     let stream = stream.applied_objects();
     pin_mut!(stream);
-    // What only gateways write: others annotate the Lease too.
+    // Only gateways write these fields; others annotate the Lease too.
     let mut before = None;
     while let Some(lease) = stream.next().await {
         match lease {
@@ -81,7 +82,7 @@ pub async fn watch(leases: Api<Lease>, name: String, tell: impl Fn(Event, Option
                     let record = Record::of(&lease);
                     let written = (record.term.clone(), lease.spec.as_ref().and_then(|spec| spec.renew_time.clone()));
                     let process = written.0.as_ref().map(|term| term.process.clone());
-                    // The first version may be old: nobody was seen writing it.
+                    // The first version may be old, so it does not show that its writer is alive.
                     let alive = before.replace(written.clone()).is_some_and(|before| before != written);
                     let alive = process.filter(|_| alive);
                     tell(Event::LeaseSeen { version, record }, savepoint.map(String::as_str), alive.as_deref());

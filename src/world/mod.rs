@@ -1,5 +1,5 @@
-//! What is outside: the API server, the Lease of an election, a ZooKeeper quorum, storage, the JVM's process, and
-//! servers for whoever connects from there.
+//! Reaches everything outside the process: the API server, the Lease of an election, a ZooKeeper quorum, storage, the
+//! JVM's process and its REST API. It also has the bounded servers for inbound connections.
 
 pub mod api_server;
 pub mod backoff;

@@ -1,6 +1,6 @@
-//! Random text that tells processes apart.
+//! Generates random text that distinguishes processes.
 
-/// Random per process, so that no two processes ever share a term.
+/// Returns 16 random hex digits. Two processes that each draw one share no term.
 ///
 /// # Errors
 /// When the machine has no random bytes.

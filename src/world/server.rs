@@ -1,5 +1,5 @@
-//! Servers that a stranger cannot exhaust: accepting goes on after every error, and connections, time and bytes are
-//! bounded.
+//! Serves connections within bounds that a stranger cannot exhaust: the server continues to accept after every error,
+//! and it bounds connections, time and bytes.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -23,33 +23,33 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-/// After an error that does not belong to one connection, such as too many open files: time in which connections end.
+/// Pause after an error that does not belong to one connection, such as too many open files; connections end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Longest body of a request, in bytes.
 pub const BODY_LIMIT: usize = 16 << 10;
 
-/// What hyper reads ahead and buffers for writing, each; also the longest header of a request.
+/// Bytes that hyper reads ahead, and bytes that it buffers for writing; also the longest header of a request.
 const BUFFER_LIMIT: usize = 16 << 10;
 
-/// The kernel's buffer for what a client has sent and nobody has read, in bytes.
+/// Size in bytes of the kernel's buffer for data that a client has sent and the server has not read.
 const RECEIVE_BUFFER: u32 = 32 << 10;
-/// The kernel's queue of connections that wait to be accepted.
+/// Length of the kernel's queue of connections that wait for `accept`.
 const BACKLOG: u32 = 4096;
 
-/// How many connections of the JVM are served at a time; the next one waits. Flink opens about ten.
+/// Number of the JVM's connections that the gateway serves at a time; the next one waits. Flink opens about ten.
 pub const JVM_CONNECTIONS: usize = 256;
 
-/// What the clients of a server may take.
+/// Bounds for the clients of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time. One more ends the oldest of the address that has most.
+    /// Number of connections at a time. One more ends the oldest of the address that has most.
     pub connections: usize,
-    /// From the beginning of a connection, or from the last answer, to the end of a request's header.
+    /// Limit from the beginning of a connection, or from the last response, to the end of a request's header.
     pub header: Duration,
-    /// From there to the answer, the body included.
+    /// Limit from the end of the header to the response; the server reads the body within it.
     pub answer: Duration,
-    /// A connection is closed after so long, so that a client that reads no answers keeps no place.
+    /// The server closes a connection after this time, so a client that reads no responses does not occupy it for ever.
     pub life: Duration,
 }
 
@@ -64,12 +64,12 @@ impl Default for Limits {
     }
 }
 
-/// Opens a port for [`serve`]. Short requests need little of the kernel's memory, which counts as the container's; a
-/// burst of connections waits in a queue that is longer than usual, because whose first packet finds it full tries
-/// again only after a second.
+/// Opens a port for [`serve`]. Receive buffers are small, because the kernel's memory counts as the container's and
+/// requests are short. The queue is longer than usual, because a client whose first packet finds it full retries only
+/// after a second.
 ///
 /// # Errors
-/// When the port is in use, or the address is not this machine's.
+/// When another socket uses the port, or when the address is not this machine's.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -78,14 +78,14 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Waits for the next connection. Errors are waited out: a server that has no file descriptor left serves again as soon
+/// Accepts the next connection. It retries after an error: a server without a free file descriptor serves again as soon
 /// as one is free.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let mut is_told = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            // The client has gone again.
+            // The client has already closed the connection.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -101,12 +101,12 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// The same for connections that may last: waits for a place first. The permit gives the place back when it is dropped.
+/// Waits for a permit, then accepts the next connection, which may be long-lived. Dropping the permit frees it.
 pub async fn accept_one_of(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    // An error means that the semaphore is closed, which nobody does.
+    // An error would mean that the semaphore is closed; nothing closes it.
     let place = Arc::clone(places).acquire_owned().await.ok();
     let (stream, peer) = accept(listener).await;
     (stream, peer, place)
@@ -123,7 +123,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
     }
 }
 
-/// The connections that are open, oldest first.
+/// The open connections, oldest first.
 struct Crowd {
     most: usize,
     tasks: JoinSet<()>,
@@ -131,8 +131,8 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// A kubelet or a peer that has just connected gets its place also in a flood: probes and questions take
-    /// milliseconds, so what is old is idle.
+    /// Makes room for one more connection. In a flood of connections a kubelet or a peer that has just connected is
+    /// still served: probes and questions take milliseconds, so an old connection is idle.
     async fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         if self.present.len() < self.most {
@@ -142,7 +142,7 @@ impl Crowd {
         if self.present.len() >= self.most
             && let Some((busiest, count)) = busiest(self.present.iter().map(|(address, _)| *address))
         {
-            // Several at once: to look for them costs more than to accept a connection.
+            // Ends several at once, because searching for them costs more than accepting a connection.
             let mut to_end = (self.most / 8).min(count / 2).max(1);
             self.present.retain(|(address, task)| {
                 let ends = *address == busiest && to_end > 0;
@@ -153,15 +153,15 @@ impl Crowd {
                 !ends
             });
         }
-        // What was told to end does so when its turn comes. Not waited for each time: the kernel's queue of new
-        // connections must not overflow.
+        // An aborted task ends when the runtime next polls it. The server does not wait for each one: the kernel's
+        // queue of new connections must not overflow.
         while self.tasks.len() >= 2 * self.most {
             self.tasks.join_next().await;
         }
     }
 }
 
-/// The address with most connections, and how many these are.
+/// Returns the address with most connections, and their number.
 fn busiest(addresses: impl Iterator<Item = IpAddr>) -> Option<(IpAddr, usize)> {
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     for address in addresses {
@@ -171,7 +171,7 @@ fn busiest(addresses: impl Iterator<Item = IpAddr>) -> Option<(IpAddr, usize)> {
 }
 
 async fn connection(stream: TcpStream, router: Router, limits: Limits) {
-    // An error means that the connection is broken already, which shows below.
+    // An error means that the connection is already broken, which shows below.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| answer(router.clone(), request, limits.answer));
     let connection = http1::Builder::new()
@@ -196,7 +196,7 @@ async fn answer(router: Router, request: Request<Incoming>, patience: Duration) 
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_LIMIT as u64) {
-        // The body is not read, so nothing else can come on this connection.
+        // The server does not read the body, so the connection cannot carry another request.
         return Ok((StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")]).into_response());
     }
     let request = request.map(|body| Body::new(Limited::new(body, BODY_LIMIT)));
@@ -233,7 +233,7 @@ mod tests {
         address
     }
 
-    /// Sends and reads to the end of the connection.
+    /// Sends a request and reads until the connection ends.
     async fn exchange(address: SocketAddr, sent: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(sent).await.expect("sent");
@@ -242,7 +242,7 @@ mod tests {
 
     async fn to_end(stream: &mut TcpStream) -> String {
         let mut text = Vec::new();
-        // A connection that is reset has ended, too.
+        // A reset connection has ended too.
         let _ =
             timeout(Duration::from_secs(5), stream.read_to_end(&mut text)).await.expect("the connection does not end");
         String::from_utf8_lossy(&text).into_owned()

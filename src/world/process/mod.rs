@@ -1,10 +1,10 @@
-//! The JVM as a process: found as the owner of a loopback connection, known by its main class, awaited on a pidfd,
-//! ended by a signal.
+//! Handles the JVM as a process: finds it as the owner of a loopback connection, recognizes it by its main class, waits
+//! for its end on a pidfd, and ends it by a signal.
 //!
-//! Works because the pod shares one process namespace and both containers run as the same user. A restart of the
-//! gateway does nothing to the JVM; a process id that is used again is told apart by its start time. A process has
-//! ended only when the kernel says so: that it cannot be looked at, for want of file descriptors or of a right, says
-//! nothing, and it is looked at again.
+//! The pod shares one process namespace and both containers run as the same user, which makes this possible. A restart
+//! of the gateway does not affect the JVM. The start time distinguishes two processes with the same id. A process has
+//! ended only when the kernel says so. If the gateway cannot examine it, because file descriptors or permissions are
+//! missing, that proves nothing, and the gateway examines it again.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -23,21 +23,21 @@ use tokio::time::sleep;
 use crate::flink::entry_point::{ENTRY_POINTS, main_class};
 use crate::lease::term::Incarnation;
 
-/// Between looks at a process that cannot be waited for.
+/// Interval between two examinations of a process for which the gateway cannot wait.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A handle on one living process; it keeps meaning that process when the id is used again.
+/// A handle on one living process. It still refers to that process when the kernel reuses the id.
 pub struct Process {
     pub incarnation: Incarnation,
-    /// `None` where the kernel gives none, or not now.
+    /// The pidfd; `None` if the kernel refused one.
     handle: Option<OwnedFd>,
 }
 
 impl Process {
-    /// `None` when the process has ended, or its id belongs to another one now.
+    /// Opens a process; `None` if it has ended, or if its id belongs to another one now.
     ///
     /// # Errors
-    /// When it cannot be looked at. It may be alive.
+    /// When the gateway cannot examine the process. It may be alive.
     pub fn open(incarnation: Incarnation) -> io::Result<Option<Self>> {
         if incarnation.pid <= 0 {
             return Ok(None);
@@ -52,7 +52,7 @@ impl Process {
     }
 
     fn if_alive(self) -> io::Result<Option<Self>> {
-        // In this order: the handle pins the process whose start time is read, and is asked afterwards.
+        // The order matters: the handle pins the process, the start time is read next, and the handle is polled last.
         let stat = Stat::of(self.incarnation.pid)?;
         if self.handle.as_ref().is_some_and(has_ended) {
             return Ok(None);
@@ -65,8 +65,8 @@ impl Process {
         }
     }
 
-    /// Returns when the process has ended. A thread of its own waits, because a runtime's thread would hold up the end
-    /// of the gateway.
+    /// Returns when the process has ended. It waits on its own thread, because a blocked thread of the runtime would
+    /// delay the end of the gateway.
     async fn ended(self) -> io::Result<()> {
         let handle = self.handle.ok_or(ErrorKind::Unsupported)?;
         let (tell, told) = oneshot::channel();
@@ -80,12 +80,14 @@ impl Process {
                     result => break result.map(drop).map_err(io::Error::from),
                 }
             };
-            // Nobody listens only while the gateway ends.
+            // The receiver is gone only while the gateway ends.
             let _ = tell.send(result);
         })?;
         told.await.map_err(io::Error::other)?
     }
 
+    /// Sends SIGKILL. A process that has ended already is a success.
+    ///
     /// # Errors
     /// When the signal cannot be sent.
     fn kill(&self) -> io::Result<()> {
@@ -101,8 +103,7 @@ impl Process {
     }
 }
 
-/// Returns when the process has ended, and not before: a watch that fails is taken up again, and meanwhile the process
-/// is looked at.
+/// Returns when the process has ended, and not before. If the wait fails, it examines the process and waits again.
 pub async fn end_of(incarnation: Incarnation) {
     let mut told = false;
     loop {
@@ -121,7 +122,7 @@ pub async fn end_of(incarnation: Incarnation) {
     }
 }
 
-/// Is the process alive? Returns once that is known.
+/// Is the process alive? Returns as soon as that is known.
 pub async fn is_alive(incarnation: Incarnation) -> bool {
     let mut told = false;
     loop {
@@ -136,7 +137,7 @@ pub async fn is_alive(incarnation: Incarnation) -> bool {
     }
 }
 
-/// Ends the process, if it has not ended; tried again until the signal is sent.
+/// Ends the process unless it has ended already. Retries until the signal is sent.
 pub async fn end(incarnation: Incarnation) {
     let mut told = false;
     while let Err(error) = try_end(incarnation) {
@@ -147,10 +148,10 @@ pub async fn end(incarnation: Incarnation) {
     }
 }
 
-/// The same, once.
+/// Ends the process with a single attempt.
 ///
 /// # Errors
-/// When the process cannot be looked at, or the signal cannot be sent.
+/// When the gateway cannot examine the process, or cannot send the signal.
 pub fn try_end(incarnation: Incarnation) -> io::Result<()> {
     Process::open(incarnation)?.map_or(Ok(()), |process| process.kill())
 }
@@ -161,20 +162,21 @@ fn has_ended(handle: &OwnedFd) -> bool {
     matches!(poll(&mut asked, Some(&now)), Ok(1)) && asked[0].revents().contains(PollFlags::IN)
 }
 
-/// Who is at the other end of a connection.
+/// The process at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A JVM whose main class is one of Flink's entry points.
     Flink(Incarnation),
-    /// Another process. `program`: the main class of a JVM, if it has one, else what was started.
+    /// Another process. `program`: the main class if it is a JVM that has one, otherwise the first word of its command
+    /// line.
     Stranger { process: Incarnation, program: String, is_java: bool },
 }
 
 impl Owner {
-    /// Of a living process.
+    /// Examines a living process.
     fn of(pid: i32) -> Result<Self, String> {
         let unseen = |error: io::Error| format!("cannot look at process {pid}: {error}");
-        // In this order: a process that takes the id meanwhile has a later start time.
+        // The order matters: a process that takes over the id in between has a later start time.
         let command_line = fs::read(format!("/proc/{pid}/cmdline")).map_err(unseen)?;
         let stat = Stat::of(pid).map_err(unseen)?;
         let stat = stat.filter(|stat| !stat.has_ended).ok_or_else(|| format!("process {pid} has just ended"))?;
@@ -190,10 +192,11 @@ impl Owner {
     }
 }
 
-/// The process at the other end of an accepted loopback connection. Of several that hold it, Flink's.
+/// Returns the process at the other end of an accepted loopback connection. If several hold the connection, it returns
+/// Flink's.
 ///
 /// # Errors
-/// A sentence for the log when no process of this user owns it, or none can be looked at.
+/// A sentence for the log, when no process of this user holds the connection or the gateway cannot examine the holder.
 pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Owner, String> {
     let inode = socket_inode(peer.port(), local.port())?
         .ok_or_else(|| format!("no connection from port {} to port {} in /proc/net/tcp", peer.port(), local.port()))?;
@@ -209,7 +212,7 @@ pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Owner, String> {
             match Owner::of(pid) {
                 Ok(Owner::Flink(incarnation)) => return Ok(Owner::Flink(incarnation)),
                 Ok(other) => stranger = stranger.or(Some(other)),
-                // It may be Flink.
+                // The process that cannot be examined may be Flink's.
                 Err(why) => unseen = Some(why),
             }
         }
@@ -224,7 +227,7 @@ pub fn owner_of(local: SocketAddr, peer: SocketAddr) -> Result<Owner, String> {
     }
 }
 
-/// A connection whose owner is looked for until it is found.
+/// A connection whose owner is looked up on each call until it is found.
 pub struct Connection {
     local: SocketAddr,
     peer: SocketAddr,
@@ -236,8 +239,10 @@ impl Connection {
         Self { local, peer, owner: OnceLock::new() }
     }
 
+    /// Returns the process at the other end.
+    ///
     /// # Errors
-    /// A sentence for the log when it cannot be told now.
+    /// A sentence for the log, when the owner cannot be determined now.
     pub async fn owner(&self) -> Result<Owner, String> {
         if let Some(owner) = self.owner.get() {
             return Ok(owner.clone());
@@ -253,12 +258,12 @@ fn process_ids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Inode of the IPv4 or IPv6 socket with these local and remote ports on loopback.
+/// Returns the inode of the IPv4 or IPv6 socket with these local and remote ports.
 fn socket_inode(local: u16, remote: u16) -> Result<Option<String>, String> {
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let text = match fs::read_to_string(table) {
             Ok(text) => text,
-            // Without IPv6 there is no table.
+            // Without IPv6 the table does not exist.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(format!("failed to read {table}: {error}")),
         };
@@ -275,29 +280,29 @@ fn socket_inode(local: u16, remote: u16) -> Result<Option<String>, String> {
     Ok(None)
 }
 
-/// What `/proc/<pid>/stat` says.
+/// The fields of `/proc/<pid>/stat` that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
-    /// Clock ticks since boot.
+    /// Start time in clock ticks since boot.
     started: u64,
-    /// Nothing of it runs any more, though its parent has not asked for its end yet.
+    /// No thread runs any more, though the parent has not reaped the process yet.
     has_ended: bool,
 }
 
 impl Stat {
-    /// `None` when there is no such process.
+    /// `None` if there is no such process.
     fn of(pid: i32) -> io::Result<Option<Self>> {
         match fs::read_to_string(format!("/proc/{pid}/stat")) {
             Ok(text) => Self::parse(&text).map(Some).ok_or_else(|| ErrorKind::InvalidData.into()),
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
-            // If /proc shows us, it shows whoever lives.
+            // If `/proc` shows this process, it shows every living one.
             Err(error) if error.kind() == ErrorKind::NotFound => fs::metadata("/proc/self/stat").map(|_| None),
             Err(error) => Err(error),
         }
     }
 
-    /// The command name may contain anything, so what counts stands behind it. The first thread may have ended before
-    /// others.
+    /// Parses the line. The command name may contain anything, so the fields count from its closing parenthesis. A
+    /// process whose first thread has ended may still run others.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let threads: u64 = fields.get(17)?.parse().ok()?;

@@ -29,7 +29,7 @@ async fn the_end_of_a_process_is_noticed_and_its_id_is_not_enough_to_be_it() {
     assert!(is_alive(incarnation).await && !watch.is_finished());
     end(incarnation).await;
     watch.await.expect("ended");
-    // Nobody has waited for it: it has ended all the same.
+    // No parent has reaped it yet; it has ended all the same.
     assert_eq!(Stat::of(incarnation.pid).expect("/proc").map(|stat| stat.has_ended), Some(true));
     assert!(!is_alive(incarnation).await);
     child.wait().expect("wait");
@@ -37,7 +37,7 @@ async fn the_end_of_a_process_is_noticed_and_its_id_is_not_enough_to_be_it() {
     end_of(incarnation).await;
 }
 
-/// As where the kernel gives no handle: ENOSYS, EPERM, or EMFILE for a moment.
+/// Stands for a kernel that gives no handle: ENOSYS, EPERM, or for a moment EMFILE.
 #[tokio::test]
 async fn without_a_handle_a_process_is_known_by_its_start_time() {
     let (mut child, incarnation) = child();

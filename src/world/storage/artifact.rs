@@ -1,5 +1,5 @@
-//! Files that are the application's and not Flink's own: its jar, of which a copy is kept beside the HA data, and
-//! savepoints.
+//! Handles files that belong to the application and not to Flink: its jar, of which a copy is kept beside the HA data,
+//! and savepoints.
 
 use std::path::Path as LocalPath;
 use std::sync::Arc;
@@ -15,17 +15,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::reach::{FlinkConfiguration, NotCollectable, reach};
 use crate::world::storage::Storage;
 
-/// Directory of copies of jars. Not below [`super::MARKS`], whose children are marks.
+/// Directory of the copies of jars. It is not below [`super::MARKS`], whose children are marks.
 pub const ARTIFACTS: &str = ".flinkha-artifacts";
-/// Bytes of a part: the least that object stores take.
+/// Size of an upload part in bytes: the minimum of object stores.
 const PART: usize = 5 << 20;
 
 impl Storage {
-    /// Puts the jar into a local file: the copy that is kept under `key`, or what `uri` leads to, of which a copy is
-    /// kept then. The next fetch, and that of every other JobManager, finds the same bytes, whatever became of `uri`.
+    /// Writes the jar into a local file: the copy that the storage holds under `key`, or else the file at `uri`, of
+    /// which it then stores a copy. The next fetch of any JobManager yields the same bytes, even if the file at `uri`
+    /// has changed.
     ///
     /// # Errors
-    /// When it cannot be read or written, or is not the jar whose SHA-256 was given.
+    /// When the jar cannot be read or written, or when it does not have the given SHA-256.
     pub async fn fetch(
         &self,
         uri: &str,
@@ -43,13 +44,13 @@ impl Storage {
         }
         let (store, path) = reach(uri, configuration).map_err(|NotCollectable { why, .. }| anyhow::anyhow!("{why}"))?;
         let found = match download(&store, &path, to).await {
-            // What a web server says of it is a page, and hides that.
+            // The error of a web server contains its error page, which hides the cause.
             Err(error) if is_missing(&error) => anyhow::bail!("failed to fetch {uri}: there is no such file"),
             found => found.with_context(|| format!("failed to fetch {uri}"))?,
         };
         check(&found, sha256)?;
         self.keep(&kept, to).await.context("failed to keep a copy of the jar with the HA data")?;
-        // Another JobManager may have kept other bytes at the same moment; both use what is kept.
+        // Another JobManager may have stored other bytes at the same moment; both use the stored copy.
         let found = download(&self.store, &kept, to)
             .await
             .context("failed to read the copy of the jar that is kept with the HA data")?;
@@ -91,7 +92,7 @@ impl Storage {
     }
 }
 
-/// Reads into a file, in bounded memory, and tells the SHA-256 in hex.
+/// Copies an object into a local file in bounded memory. Returns its SHA-256 in hex.
 async fn download(store: &Arc<dyn ObjectStore>, path: &Path, to: &LocalPath) -> anyhow::Result<String> {
     let mut stream = store.get(path).await?.into_stream();
     let mut file = File::create(to).await.with_context(|| format!("failed to write {}", to.display()))?;
@@ -117,8 +118,8 @@ fn check(found: &str, sha256: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The newest complete savepoint in a directory or at the directory itself. A storage that the gateway has no way to
-/// has none that it knows of.
+/// Returns the URI of the newest complete savepoint in a directory or at the directory itself. `None` if there is none,
+/// or if the gateway cannot reach the storage.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -135,7 +136,7 @@ pub async fn savepoint_in(uri: &str, configuration: &FlinkConfiguration) -> anyh
     }))
 }
 
-/// Is a savepoint complete? One in a storage that the gateway has no way to is taken on Flink's word.
+/// Is a savepoint complete? If the gateway cannot reach the storage, it trusts Flink and answers yes.
 ///
 /// # Errors
 /// When its directory cannot be read.

@@ -1,5 +1,5 @@
-//! From `high-availability.storageDir` and Flink's own settings to a store that can be read and written. What this
-//! finds no way to is reported, never ignored.
+//! Opens a store that can be read and written, from `high-availability.storageDir` and Flink's own settings. The caller
+//! reports a storage that the gateway cannot reach; nobody ignores it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use object_store::path::Path;
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
-/// A request that takes longer is given up.
+/// Limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// So that a storage that cannot be reached is told of soon.
+/// Few retries, so that the gateway soon reports an unreachable storage.
 const RETRIES: usize = 2;
 
 /// Why the gateway cannot reach the storage directory.
@@ -26,10 +26,10 @@ pub struct NotCollectable {
     pub why: String,
 }
 
-/// Flink's settings, of which those of its file systems matter here.
+/// Flink's settings; those of its file systems are used here.
 pub type FlinkConfiguration = crate::flink::config::Configuration;
 
-/// The store and the path of the storage directory in it. No request is made.
+/// Returns the store, and the path of the storage directory in it. It makes no request.
 pub fn reach(
     storage_dir: &str,
     configuration: &FlinkConfiguration,
@@ -48,7 +48,7 @@ pub fn reach(
         "s3" | "s3a" | "s3p" => s3(&url, configuration),
         "gs" => google(&url, configuration),
         "abfs" | "abfss" => azure(&url, configuration),
-        // Only the jar of an application may be there: a web server takes no HA data.
+        // Only the jar of an application can be there: a web server stores no HA data.
         "https" => https(&url),
         _ => {
             return Err(failed(format!(
@@ -59,7 +59,7 @@ pub fn reach(
     Ok((store.map_err(|error| failed(error.to_string()))?, path))
 }
 
-/// Credentials: Flink's own settings, else AWS_* variables, a web identity, or the machine's or pod's role.
+/// Credentials: Flink's own settings, otherwise AWS_* variables, a web identity, or the role of the machine or pod.
 fn s3(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(url.host_str().unwrap_or_default());
     let setting = |name: &str| s3_setting(configuration, name);
@@ -79,8 +79,9 @@ fn s3(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc
     Ok(Arc::new(builder.with_client_options(client()?.with_allow_http(true)).with_retry(retries()).build()?))
 }
 
-/// Flink's S3 file systems take the same setting under several names (`S3FileSystemFactory` of flink-s3-fs-hadoop and
-/// -presto): `s3.access-key`, `s3.access.key`, `s3a.access.key`, `fs.s3a.access.key`, `presto.s3.access-key`.
+/// Looks up a setting that Flink's S3 file systems accept under several names (`S3FileSystemFactory` of
+/// flink-s3-fs-hadoop and -presto): `s3.access-key`, `s3.access.key`, `s3a.access.key`, `fs.s3a.access.key`,
+/// `presto.s3.access-key`.
 fn s3_setting<'a>(configuration: &'a FlinkConfiguration, name: &str) -> Option<&'a str> {
     let prefixes = ["s3.", "s3a.", "fs.s3a.", "presto.s3."];
     let found = configuration.iter().find(|(key, _)| {
@@ -89,7 +90,7 @@ fn s3_setting<'a>(configuration: &'a FlinkConfiguration, name: &str) -> Option<&
     found.map(|(_, value)| value.as_str())
 }
 
-/// Credentials: Flink's own setting, else GOOGLE_* variables, or the machine's or pod's identity.
+/// Credentials: Flink's own setting, otherwise GOOGLE_* variables, or the identity of the machine or pod.
 fn google(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(url.host_str().unwrap_or_default());
     let keys = ["gs.auth.service.account.json.keyfile", "google.cloud.auth.service.account.json.keyfile"];
@@ -99,8 +100,8 @@ fn google(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result
     Ok(Arc::new(builder.with_client_options(client()?).with_retry(retries()).build()?))
 }
 
-/// `abfss://<container>@<account>.dfs.core.windows.net/<path>`. Credentials: Flink's own setting, else AZURE_*
-/// variables, or the pod's identity.
+/// Format: `abfss://<container>@<account>.dfs.core.windows.net/<path>`. Credentials: Flink's own setting, otherwise
+/// AZURE_* variables, or the identity of the pod.
 fn azure(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
     let host = url.host_str().unwrap_or_default();
@@ -116,9 +117,9 @@ fn https(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
     Ok(Arc::new(HttpBuilder::new().with_url(origin).with_client_options(client()?).with_retry(retries()).build()?))
 }
 
-/// The image has no certificates of authorities, so the public ones are compiled in; SSL_CERT_FILE adds others.
+/// Compiles in the public root certificates, because the image has none; SSL_CERT_FILE adds others.
 fn client() -> object_store::Result<ClientOptions> {
-    // An error means that it is installed already.
+    // An error means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(Duration::from_secs(5));
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
