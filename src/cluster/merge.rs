@@ -1,14 +1,14 @@
-//! Strategic merge of a user's pod template into ours, as `kubectl patch` does it: objects field by field, lists of
-//! named things thing by thing.
+//! Merges a user's pod template into ours strategically, as `kubectl patch` does: objects field by field, lists of
+//! named elements element by element.
 //!
-//! On JSON and not on typed structs, so that a field of a newer Kubernetes than the one we were built with is kept and
-//! not dropped.
+//! It works on JSON and not on typed structs, so it keeps fields of newer Kubernetes versions than the one of this
+//! build.
 
 use serde_json::Value;
 
-/// The keys that tell elements of a list apart, for lists that the API server merges by key; all other lists are
-/// replaced whole. (`x-kubernetes-patch-merge-key` in the schema of `PodSpec`, with its second key where the list may
-/// hold the first one twice.)
+/// Returns the merge keys of a list that the API server merges by key; it replaces all other lists as a whole.
+/// (`x-kubernetes-patch-merge-key` in the schema of `PodSpec`, with the second key where a list may contain the first
+/// one twice.)
 fn keys_of(list: &str) -> &'static [&'static str] {
     match list {
         "containers"
@@ -27,7 +27,7 @@ fn keys_of(list: &str) -> &'static [&'static str] {
     }
 }
 
-/// Merges `patch` into `base`; where both say something, `patch` wins.
+/// Merges `patch` into `base`. Where both have a value, that of `patch` wins.
 pub fn merge(base: &mut Value, patch: Value) {
     match (base, patch) {
         (Value::Object(base), Value::Object(patch)) => {

@@ -1,4 +1,4 @@
-//! Which image of the gateway a cluster runs, and which JobManager goes last.
+//! Decides which image of the gateway a cluster runs, and which JobManager is replaced last.
 
 use std::sync::Arc;
 
@@ -8,13 +8,14 @@ use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::names::ROLE_LABEL;
 use crate::api::status::FlinkHaClusterStatus;
 
-/// By which ReplicaSets choose the pods that go first: those that cost least.
+/// Annotation by which a ReplicaSet selects the pods to remove: those with the lowest cost.
 pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
-/// More than any other pod, which costs nothing.
+/// Higher than the cost of any other pod, which is 0.
 const LEADER_COST: &str = "100";
 
-/// The image of the gateway for this cluster: the pinned one, as long as nothing else of the JobManagers' pods changes,
-/// so that an upgrade of the operator does not restart them; the operator's own, when they are replaced anyway.
+/// Returns the gateway's image for this cluster. It is the pinned one as long as nothing else of the JobManagers' pods
+/// changes, so an upgrade of the operator does not restart them; it is the operator's own when they are replaced
+/// anyway.
 pub fn gateway_image<'a>(
     pinned: Option<&'a str>,
     live: Option<&ObservedDeployment>,
@@ -28,8 +29,8 @@ pub fn gateway_image<'a>(
     pinned.filter(|_| unchanged).unwrap_or(own)
 }
 
-/// Signal that pods are replaced although nobody has changed the resource: an operator of another version builds them
-/// in another way.
+/// Returns an event if pods are replaced although nobody has changed the resource, because an operator of another
+/// version builds them differently.
 pub fn replaced_by_operator(
     before: &FlinkHaClusterStatus,
     generation: Option<i64>,
@@ -50,18 +51,18 @@ pub fn replaced_by_operator(
     })
 }
 
-/// What a JobManager's pod should say of its role.
+/// The role that a JobManager's pod should carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
     pub pod: String,
-    /// For people.
+    /// Label, for people.
     pub label: &'static str,
-    /// For ReplicaSets; `None` removes the annotation.
+    /// Annotation for ReplicaSets; `None` removes it.
     pub deletion_cost: Option<&'static str>,
 }
 
-/// The roles of the pods that do not say so yet; the new leader's first, so that there is no moment in which it is
-/// cheap to delete.
+/// Returns the roles of the pods that do not carry them yet. The new leader comes first, so there is no moment in which
+/// its deletion is cheap.
 pub fn roles(observed: &Observed) -> Vec<Role> {
     let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
     let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();

@@ -1,15 +1,15 @@
-//! A planned switchover: a person asks for another leader by an annotation on the resource.
+//! Decides about a planned switchover: a person requests another leader by an annotation on the resource.
 
 use super::observed::Observed;
 use crate::api::names::{ANY_POD, SWITCHOVER_ANNOTATION};
 use crate::api::v1alpha1::Provider;
 
-/// What becomes of a request. It is answered once, so the annotation goes in either case.
+/// The answer to a request. It is given once, so the annotation is removed in either case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Switchover {
-    /// Passed on to the leader.
+    /// Pass the request on to the leader.
     Ask { to: String },
-    /// Not possible, and why.
+    /// Refuse the request, with the reason.
     Refuse { why: String },
 }
 

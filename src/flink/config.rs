@@ -1,20 +1,20 @@
-//! Flink's configuration: the keys that high availability needs, and how a `config.yaml` is written.
+//! Defines Flink's configuration: the keys that high availability needs, and the format of `config.yaml`.
 //!
-//! Not here: which values a cluster gets ([`crate::cluster::build`]) and which keys users may not set
-//! ([`crate::api::owned`]).
+//! [`crate::cluster::build`] decides which values a cluster gets, and [`crate::api::owned`] which keys users may not
+//! set.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Flink's configuration file, in the format of Flink 1.19 and later.
+/// Name of Flink's configuration file, in the format of Flink 1.19 and later.
 pub const FILE: &str = "config.yaml";
 
-/// Flink's configuration, key by key.
+/// Flink's configuration: values by key.
 pub type Configuration = BTreeMap<String, String>;
 
-/// Writes a configuration as flat YAML, one key a line. Flink flattens nested keys in the order of the file and lets
-/// the last one win, so that these lines may follow a nested file (`YamlParserUtils` and `GlobalConfiguration`; tried
-/// with 1.20.5 and 2.3.0).
+/// Writes a configuration as flat YAML, one key per line. Flink flattens nested keys in the order of the file, and the
+/// last occurrence of a key wins. So these lines may follow a nested file (`YamlParserUtils` and `GlobalConfiguration`;
+/// tested with 1.20.5 and 2.3.0).
 pub fn render(configuration: &Configuration) -> String {
     configuration.iter().fold(String::new(), |mut yaml, (key, value)| {
         // Writing to a String cannot fail.
@@ -23,7 +23,7 @@ pub fn render(configuration: &Configuration) -> String {
     })
 }
 
-/// Reads what [`render`] wrote.
+/// Reads the output of [`render`].
 ///
 /// # Errors
 /// When the text is not a flat YAML mapping of scalars.
@@ -36,28 +36,28 @@ pub fn parse(text: &str) -> Result<Configuration, serde_yaml::Error> {
     values.into_iter().map(|(key, value)| Ok((key, text(value)?))).collect()
 }
 
-/// How long a suspended connection is tolerated, in per cent of the session's time-out (`HighAvailabilityOptions`,
-/// Flink 1.16 to 2.3).
+/// Time for which Flink tolerates a suspended connection, in percent of the session time-out
+/// (`HighAvailabilityOptions`, Flink 1.16 to 2.3).
 pub const SIMULATED_EXPIRATION: &str = "high-availability.zookeeper.client.simulated-session-expiration-percent";
 
-/// The same of a TaskManager. It leads nothing, and drops its job when the time is over. Of three servers its client
-/// may try one that is silent, for a third of the session's time-out (`ClientCnxn.connectTimeout`, ZooKeeper 3.5 to
-/// 3.9), before it comes to one that answers.
+/// Value of [`SIMULATED_EXPIRATION`] for TaskManagers. A TaskManager leads nothing, and drops its job when the time is
+/// over. Its client may first try a silent server, out of three, for a third of the session time-out
+/// (`ClientCnxn.connectTimeout`, ZooKeeper 3.5 to 3.9), before it reaches one that answers.
 pub const TASK_MANAGERS_EXPIRATION: &str = "100";
 
-/// Flink's ZooKeeper client as a gateway stands beside it: what goes for JobManagers and TaskManagers alike
+/// Returns the settings of Flink's ZooKeeper client beside a gateway, for JobManagers and TaskManagers alike
 /// (`HighAvailabilityOptions`, Flink 1.20 to 2.3).
 ///
-/// A lost server is no reason to stop leading: the client reaches the next one within a second. So a suspended
-/// connection is tolerated, and leadership ends when it has been suspended for a third of the session's time-out: a
-/// server that falls silent is noticed after half of it, so the leader stops before the quorum lets the session expire.
+/// A leader need not stop when one server fails: its client reaches the next one within a second. So Flink tolerates a
+/// suspended connection, and leadership ends when it has been suspended for a third of the session time-out. The client
+/// notices a silent server after half of the time-out, so the leader stops before the quorum expires the session.
 pub fn zookeeper<'a>(session_timeout: &'a str, connection_timeout: &'a str) -> [(&'static str, &'a str); 5] {
     [
         ("high-availability.zookeeper.client.session-timeout", session_timeout),
         ("high-availability.zookeeper.client.connection-timeout", connection_timeout),
         ("high-availability.zookeeper.client.tolerate-suspended-connections", "true"),
         (SIMULATED_EXPIRATION, "33"),
-        // Otherwise the client learns the servers' own addresses from the quorum, and goes there past the gateway.
+        // Otherwise the client learns the servers' own addresses from the quorum and bypasses the gateway.
         ("high-availability.zookeeper.client.ensemble-tracker", "false"),
     ]
 }
@@ -68,13 +68,14 @@ fn render_key(key: &str) -> String {
     if plain { key.to_owned() } else { quoted(key) }
 }
 
-/// Quoted, so that `1.10` stays text; except whole numbers and booleans, which Flink's shell scripts want to see bare.
+/// Quotes a value, so that `1.10` stays text. Whole numbers and booleans stay unquoted, because Flink's shell scripts
+/// expect them so.
 fn render_value(value: &str) -> String {
     let is_number = value.parse::<i64>().is_ok_and(|number| number.to_string() == value);
     if is_number || value == "true" || value == "false" { value.to_owned() } else { quoted(value) }
 }
 
-/// A JSON string, which is a double-quoted YAML string.
+/// A JSON string is a double-quoted YAML string.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

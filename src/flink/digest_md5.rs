@@ -1,5 +1,5 @@
-//! SASL's mechanism DIGEST-MD5 (RFC 2831) as a client speaks it to ZooKeeper: the first authentication of a connection,
-//! quality of protection `auth`, no identity but the user's own. What is random comes in as an argument.
+//! Implements the client side of SASL's mechanism DIGEST-MD5 (RFC 2831) for ZooKeeper: the first authentication of a
+//! connection, quality of protection `auth`, no authorization identity. The caller passes in the random nonce.
 
 use md5::{Digest, Md5};
 
@@ -8,10 +8,10 @@ use md5::{Digest, Md5};
 /// ZooKeeper 3.4 to 3.9).
 pub const ZOOKEEPER: &str = "zookeeper/zk-sasl-md5";
 
-/// RFC 2831 2.1.1: a longer challenge is none.
+/// Longest challenge in bytes (RFC 2831 2.1.1).
 pub const CHALLENGE_LIMIT: usize = 2048;
 
-/// Who says by what name and password that it is allowed to come in, and where.
+/// Credentials of a client, and the service to which it authenticates.
 #[derive(Clone, Copy)]
 pub struct Login<'a> {
     pub username: &'a str,
@@ -20,11 +20,11 @@ pub struct Login<'a> {
     pub service: &'a str,
 }
 
-/// What is said to a challenge.
+/// The client's answer to a challenge.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     pub token: Vec<u8>,
-    /// What only a server can say that knows the password too.
+    /// The value that the server can compute only if it knows the password too.
     proof: String,
 }
 
@@ -36,7 +36,7 @@ pub fn answer(challenge: &[u8], login: Login<'_>, nonce: &str) -> Result<Answer,
     let directives = directives(challenge).ok_or("it is not a list of directives")?;
     let named = |name: &str| directives.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let theirs = named("nonce").ok_or("it has no nonce")?;
-    // ZooKeeper's servers offer one, their name.
+    // A ZooKeeper server offers a single realm, its name.
     let realm = named("realm").ok_or("it has no realm")?;
     if named("algorithm") != Some("md5-sess") {
         return Err("its algorithm is not md5-sess");
@@ -50,7 +50,7 @@ pub fn answer(challenge: &[u8], login: Login<'_>, nonce: &str) -> Result<Answer,
     let secret =
         Md5::digest([&octets(login.username)[..], b":", &octets(realm), b":", &octets(login.password)].concat());
     let session = hex(&Md5::digest([&secret[..], b":", theirs.as_bytes(), b":", nonce.as_bytes()].concat()));
-    // RFC 2831 2.1.2.1 and 2.1.3: the two sides differ in one word.
+    // The values of the two sides differ in one word (RFC 2831 2.1.2.1 and 2.1.3).
     let response = |word: &str| {
         let what = hex(&Md5::digest(format!("{word}:{}", login.service)));
         hex(&Md5::digest(format!("{session}:{theirs}:00000001:{nonce}:auth:{what}")))
@@ -66,14 +66,14 @@ pub fn answer(challenge: &[u8], login: Login<'_>, nonce: &str) -> Result<Answer,
 }
 
 impl Answer {
-    /// Does the server's last word prove that it knows the password?
+    /// Does the server's last token prove that it knows the password?
     pub fn is_known_to(&self, last_word: &[u8]) -> bool {
         let said = directives(last_word).unwrap_or_default();
         said.iter().any(|(key, value)| key == "rspauth" && *value == self.proof)
     }
 }
 
-/// `key=value` with commas between; values may be quoted.
+/// Parses `key=value` pairs, separated by commas; values may be quoted.
 fn directives(token: &[u8]) -> Option<Vec<(String, String)>> {
     let mut rest = std::str::from_utf8(token).ok()?;
     let mut found = Vec::new();
@@ -95,7 +95,7 @@ fn directives(token: &[u8]) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// The text up to the closing quote, and what stands behind that.
+/// Returns the text up to the closing quote, and the rest after it.
 fn unquoted(inside: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = inside.char_indices();
@@ -112,7 +112,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// RFC 2831 2.1.2.1: what can be said in ISO 8859-1 is hashed so, even where everything is sent in UTF-8.
+/// Encodes a text for hashing: in ISO 8859-1 if that can represent it, otherwise in UTF-8 (RFC 2831 2.1.2.1).
 fn octets(text: &str) -> Vec<u8> {
     text.chars()
         .map(|character| u8::try_from(character).ok())

@@ -1,7 +1,7 @@
-//! Which process is a JobManager: the main class on the command line of a JVM.
+//! Recognizes a JobManager's process by the main class on the command line of a JVM.
 
-/// Main classes of JobManagers, in Flink 1.20 and all 2.x: `jobmanager.sh`, `standalone-job.sh`, and Flink's own two
-/// for Kubernetes.
+/// Main classes of JobManagers in Flink 1.20 and all 2.x: of `jobmanager.sh`, of `standalone-job.sh`, and the two for
+/// native Kubernetes.
 pub const ENTRY_POINTS: [&str; 4] = [
     "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
     "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint",
@@ -9,8 +9,8 @@ pub const ENTRY_POINTS: [&str; 4] = [
     "org.apache.flink.kubernetes.entrypoint.KubernetesApplicationClusterEntrypoint",
 ];
 
-/// Options of the `java` launcher whose value is the next argument. All others are one argument, or have their value
-/// behind `=` or `:`.
+/// Options of the `java` launcher whose value is the next argument. Every other option is one argument, with its value,
+/// if any, after `=` or `:`.
 const WITH_VALUE: [&str; 16] = [
     "-cp",
     "-classpath",
@@ -30,21 +30,22 @@ const WITH_VALUE: [&str; 16] = [
     "--describe-module",
 ];
 
-/// The main class of a JVM, from its command line as `/proc/<pid>/cmdline` has it: arguments that end with a zero byte.
+/// Returns the main class of a JVM. `command_line` has the format of `/proc/<pid>/cmdline`: arguments that end with a
+/// zero byte. `None` if there is no main class, as with `-jar`.
 ///
-/// Options in an argument file (`@file`) are passed over, as is what environment variables add: a main class is never
-/// in there where Flink's scripts start the JVM. `None` when there is none, as with `-jar`.
+/// It ignores options in an argument file (`@file`) and in environment variables: Flink's scripts never put the main
+/// class there.
 pub fn main_class(command_line: &[u8]) -> Option<String> {
     let mut arguments = command_line.split(|byte| *byte == 0).skip(1).map(String::from_utf8_lossy);
     while let Some(argument) = arguments.next() {
         match argument.as_ref() {
             "-jar" => return None,
-            // `module/class`, or a module that names its main class itself.
+            // The value is `module/class`, or a module that defines its own main class.
             "-m" | "--module" => return arguments.next()?.split_once('/').map(|(_, class)| class.to_owned()),
             option if WITH_VALUE.contains(&option) => drop(arguments.next()),
             option if option.starts_with(['-', '@']) => {}
             "" => {}
-            // The launcher takes a class with slashes as well.
+            // The launcher also accepts a class name with slashes.
             class => return Some(class.replace('/', ".")),
         }
     }
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_main_class_of_flinks_own_scripts_is_found() {
-        // As `jobmanager.sh start-foreground` of the official image 2.3.0 starts it.
+        // The command line of `jobmanager.sh start-foreground` in the official image 2.3.0.
         let session = "/opt/java/openjdk/bin/java -Xmx1073741824 -Xms1073741824 -XX:MaxMetaspaceSize=268435456 -XX:+IgnoreUnrecognizedVMOptions \
             --add-exports=java.rmi/sun.rmi.registry=ALL-UNNAMED --add-opens=java.base/java.lang=ALL-UNNAMED -Dlog.file=/a.log \
             -Dlog4j.configuration=file:/opt/flink/conf/log4j-console.properties -javaagent:/agents/agent.jar=port=9010 -agentlib:jdwp=server=y \

@@ -1,5 +1,5 @@
-//! Flink's leader lock: a JSON record in an annotation of the cluster ConfigMap, written by the fabric8 client inside
-//! the JVM (`io.fabric8.kubernetes.client.extended.leaderelection.resourcelock.LeaderElectionRecord`).
+//! Reads and writes Flink's leader lock: a JSON record in an annotation of the cluster ConfigMap, which the fabric8
+//! client in the JVM writes (`io.fabric8.kubernetes.client.extended.leaderelection.resourcelock.LeaderElectionRecord`).
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 /// The annotation that holds the record.
 pub const LOCK_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
 
-/// A holder's name that no Flink JVM has (theirs are random UUIDs).
+/// A holder identity that no Flink JVM has; theirs are random UUIDs.
 const FOREIGN_HOLDER: &str = "another-job-manager";
 
-/// Lock annotation of a ConfigMap, or of a merge patch of one. `None` when it is absent.
+/// Returns the lock annotation of a ConfigMap or of a merge patch for one; `None` if it is absent.
 pub fn of_object(object: &Value) -> Option<&str> {
     object.get("metadata")?.get("annotations")?.get(LOCK_ANNOTATION)?.as_str()
 }
 
-/// `holderIdentity` of a lock annotation; empty when the lock is free. `None` when the text is no lock record.
+/// Returns `holderIdentity` of a lock annotation; empty if the lock is free. `None` if the text is not a lock record.
 pub fn holder(annotation: &str) -> Option<String> {
     let record: Value = serde_json::from_str(annotation).ok()?;
     match record.as_object()?.get("holderIdentity") {
@@ -24,7 +24,7 @@ pub fn holder(annotation: &str) -> Option<String> {
     }
 }
 
-/// A lock that somebody holds, with its times as they are written.
+/// A lock with a holder, and its times as they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     pub holder: String,
@@ -33,7 +33,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Reads a lock annotation. `None` when nobody holds the lock, or when the text is no lock record.
+    /// Reads a lock annotation. `None` if the lock is free, or if the text is not a lock record.
     pub fn of(annotation: &str) -> Option<Self> {
         let holder = holder(annotation).filter(|holder| !holder.is_empty())?;
         let record: Value = serde_json::from_str(annotation).ok()?;
@@ -41,30 +41,31 @@ impl Held {
         Some(Self { holder, acquired: time("acquireTime"), renewed: time("renewTime") })
     }
 
-    /// Whether its holder has renewed it since it was taken: fabric8's elector writes both times alike when it takes a
-    /// lock.
+    /// Has the holder renewed the lock since it took it? fabric8's elector writes equal times when it takes a lock.
     pub fn was_renewed(&self) -> bool {
         self.acquired != self.renewed
     }
 }
 
-/// A lock that anybody may take at once: fabric8's elector takes a lock without a holder whatever its times say.
+/// Returns a lock that any JVM may take at once: fabric8's elector takes a lock without a holder, whatever its times
+/// are.
 pub fn free(now: Timestamp) -> String {
     record("", now)
 }
 
-/// The lock of a JVM by this name, as if it had renewed it just now.
+/// Returns the lock of a JVM with this identity, as if the JVM had renewed it at `now`.
 pub fn held(holder: &str, now: Timestamp) -> String {
     record(holder, now)
 }
 
-/// A lock that somebody else holds and has renewed just now. The JVM compares `renewTime` with its own wall clock,
-/// which is this machine's, so it is never taken for expired.
+/// Returns a lock that another holder has renewed at `now`. The JVM compares `renewTime` with its own wall clock, which
+/// is this machine's, so the lock never looks expired.
 pub fn foreign(now: Timestamp) -> String {
     record(FOREIGN_HOLDER, now)
 }
 
-/// `leaseDuration` is written as a number up to Flink 1.20 and as an ISO 8601 string from 2.0 on; all read both.
+/// Flink writes `leaseDuration` as a number up to 1.20, and as an ISO 8601 string from 2.0 on; every version reads
+/// both.
 fn record(holder: &str, now: Timestamp) -> String {
     let time = format!("{now:.6}");
     json!({ "holderIdentity": holder, "leaseDuration": "PT15S", "acquireTime": time, "renewTime": time, "leaderTransitions": 0 })

@@ -1,22 +1,25 @@
-//! Pointers: what Flink keeps in ConfigMaps (base64) and znodes instead of the data itself. Each is a Java-serialised
-//! state handle (`KubernetesStateHandleStore.StateHandleWithDeleteMarker`, `RetrievableStreamStateHandle`,
-//! `FileStateHandle`, `Path`; 1.15 to 2.3) that names one file by its URI.
+//! Reads pointers, which Flink stores in ConfigMaps (base64) and znodes instead of the data itself. A pointer is a
+//! Java-serialized state handle (`KubernetesStateHandleStore.StateHandleWithDeleteMarker`,
+//! `RetrievableStreamStateHandle`, `FileStateHandle`, `Path`; 1.15 to 2.3) that names one file by its URI.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::serialized::{Unreadable, strings};
 
-/// The URI of the file that a pointer of a ConfigMap names.
+/// Returns the URI of the file that a pointer in a ConfigMap names.
 ///
 /// # Errors
-/// When the pointer is not what Flink writes: then nothing is known of its file.
+/// When the pointer is not what Flink writes; nothing is known about its file then.
 pub fn file(value: &str) -> Result<String, Unreadable> {
     let bytes = BASE64_STANDARD.decode(value.trim()).map_err(|_| Unreadable::NoStream)?;
     file_of(&bytes)
 }
 
-/// The same of a znode.
+/// Returns the URI of the file that a pointer in a znode names.
+///
+/// # Errors
+/// As [`file`].
 pub fn file_of(bytes: &[u8]) -> Result<String, Unreadable> {
     let mut uris = strings(bytes, "java.net.URI", "string")?;
     match (uris.pop(), uris.is_empty()) {
@@ -25,8 +28,8 @@ pub fn file_of(bytes: &[u8]) -> Result<String, Unreadable> {
     }
 }
 
-/// The last part of a URI's path. Names of HA files end in twelve random hex digits, so a name is as good as the whole
-/// path.
+/// Returns the last segment of a URI's path. Names of HA files end in twelve random hex digits, so a name identifies a
+/// file as well as the whole path does.
 pub fn name(uri: &str) -> &str {
     uri.rsplit('/').next().unwrap_or_default()
 }
@@ -74,7 +77,7 @@ pub mod tests {
         assert_eq!(file("not base64!"), Err(Unreadable::NoStream));
     }
 
-    /// Whatever a bit turns into: it is read or refused, and never makes the reader panic.
+    /// With any bit flipped, the reader reads or refuses the pointer and never panics.
     #[test]
     fn a_damaged_pointer_is_read_or_refused() {
         let bytes = BASE64_STANDARD.decode(WRITTEN).expect("base64");

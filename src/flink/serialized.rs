@@ -1,17 +1,17 @@
-//! A bounded reader of Java's serialisation (Java Object Serialization Specification, chapter 6), as far as Flink's
-//! state handles need it: it walks a stream and tells the strings in fields of a wanted class. It builds no objects,
-//! never panics and never reads on beyond what it does not understand.
+//! Reads streams of Java's serialization (Java Object Serialization Specification, chapter 6) as far as Flink's state
+//! handles need it: it walks a stream and returns the strings in one field of one class. It builds no objects, never
+//! panics, is bounded, and stops at the first thing that it does not understand.
 
-/// Deeper nesting, more handles or longer input than any state handle has: one takes some 700 bytes.
+/// Limits of nesting, of handles, and of the input in bytes. No state handle reaches them: one has some 700 bytes.
 const DEPTH: usize = 32;
 const HANDLES: usize = 256;
 const LENGTH: usize = 16 << 10;
-/// More strings than anybody looks for.
+/// Limit of the strings that are returned.
 const FOUND: usize = 16;
 
 const MAGIC: [u8; 4] = [0xac, 0xed, 0x00, 0x05];
 
-/// Why a stream was not read to its end.
+/// Why the reader did not reach the end of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     #[error("it is not a stream of Java's serialisation")]
@@ -26,10 +26,10 @@ pub enum Unreadable {
 
 type Result<T> = std::result::Result<T, Unreadable>;
 
-/// Values of a field of type String in every object of a class, in the order of the stream.
+/// Returns the values of a field of type String in every object of a class, in the order of the stream.
 ///
 /// # Errors
-/// When the first object is not understood to its end; then nothing is known of it.
+/// When the reader does not understand the first object to its end; nothing is known about the stream then.
 pub fn strings(bytes: &[u8], class: &str, field: &str) -> Result<Vec<String>> {
     if bytes.len() > LENGTH {
         return Err(Unreadable::TooLarge);
@@ -37,14 +37,14 @@ pub fn strings(bytes: &[u8], class: &str, field: &str) -> Result<Vec<String>> {
     let rest = bytes.strip_prefix(&MAGIC).ok_or(Unreadable::NoStream)?;
     let mut reader = Reader { rest, handles: Vec::new(), class, field, found: Vec::new() };
     reader.content(0)?;
-    // More after the object: not a handle as Flink writes it.
+    // Flink writes nothing after the object.
     if !reader.rest.is_empty() {
         return Err(Unreadable::Unknown);
     }
     Ok(reader.found)
 }
 
-/// What a back-reference can mean.
+/// What a back-reference refers to.
 #[derive(Clone, Debug)]
 enum Handle {
     Class(usize),
@@ -52,7 +52,7 @@ enum Handle {
     Other,
 }
 
-/// What a content turned out to be.
+/// The kind of a content element.
 enum Content {
     Text(String),
     EndOfBlock,
@@ -63,7 +63,7 @@ enum Content {
 struct Class {
     name: String,
     flags: u8,
-    /// Type code and name.
+    /// Type code and name of each field.
     fields: Vec<(u8, String)>,
     parent: Option<usize>,
 }
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// A number of so many bytes, big endian.
+    /// Reads a big-endian number of `length` bytes.
     fn number(&mut self, length: usize) -> Result<usize> {
         let number = self.take(length)?.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         usize::try_from(number).map_err(|_| Unreadable::TooLarge)
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, length_bytes: usize) -> Result<String> {
         let length = self.number(length_bytes)?;
-        // Java's own UTF-8 differs beyond the basic plane and for NUL; no path has either.
+        // Java's modified UTF-8 differs beyond the basic plane and for NUL; no path contains either.
         String::from_utf8(self.take(length)?.to_vec()).map_err(|_| Unreadable::Unknown)
     }
 
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
                 self.new_handle(Handle::Other, None)?;
                 self.content(depth + 1)?;
             }
-            // Classes as values, proxies, exceptions and resets: no state handle has them.
+            // No state handle contains class objects, proxies, exceptions or resets.
             _ => return Err(Unreadable::Unknown),
         }
         Ok(Content::Other)
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         Ok(Content::Text(text))
     }
 
-    /// The description of a class: its handle, or none for null.
+    /// Reads a class descriptor. Returns its handle; `None` for null.
     fn class(&mut self, depth: usize) -> Result<Option<usize>> {
         if depth > DEPTH {
             return Err(Unreadable::TooLarge);
@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
     fn object(&mut self, depth: usize) -> Result<()> {
         let class = self.class(depth + 1)?.ok_or(Unreadable::Unknown)?;
         self.new_handle(Handle::Other, None)?;
-        // From the topmost class with fields down to the object's own.
+        // The values stand in this order: from the topmost class with fields down to the object's own class.
         let mut lineage = vec![self.described(class)?.clone()];
         while let Some(parent) = lineage.last().and_then(|class| class.parent) {
             if lineage.len() > DEPTH {
@@ -210,13 +210,13 @@ impl<'a> Reader<'a> {
         }
         for class in lineage.into_iter().rev() {
             match class.flags & 0x0f {
-                // Serializable, with or without a writeObject of its own.
+                // Serializable, with or without its own `writeObject`.
                 0x02 => self.fields(&class, depth)?,
                 0x03 => {
                     self.fields(&class, depth)?;
                     self.until_end_of_block(depth)?;
                 }
-                // Externalizable in blocks.
+                // Externalizable, written in blocks.
                 0x0c => self.until_end_of_block(depth)?,
                 _ => return Err(Unreadable::Unknown),
             }
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A value of this type code; its text when it is a string.
+    /// Reads a value with this type code. Returns its text if it is a string.
     fn value(&mut self, code: u8, depth: usize) -> Result<Option<String>> {
         match code {
             b'B' | b'Z' => self.take(1)?,
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn nesting_without_end_is_refused() {
-        // An enum constant whose name is an enum constant, and so on, each of a class that is null.
+        // An enum constant whose name is an enum constant, and so on, each of a null class.
         let deep: Vec<u8> = MAGIC.into_iter().chain([0x7e, 0x70].into_iter().cycle().take(LENGTH - 4)).collect();
         assert_eq!(strings(&deep, "C", "f"), Err(Unreadable::TooLarge));
         assert_eq!(strings(&vec![0; LENGTH + 1], "C", "f"), Err(Unreadable::TooLarge));

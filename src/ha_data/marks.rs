@@ -1,10 +1,10 @@
-//! Whose is a storage directory? Each cluster signs it by a mark, a file named by the cluster's owner id. This module
-//! decides from the marks whether files may be removed.
+//! Decides from the marks of a storage directory whether this cluster may remove files in it. A mark is a file by which
+//! a cluster says that it uses the directory; its name is the cluster's owner id.
 //!
 //! Backups carry the ledger, and with it the owner id, into other clusters. So a mark also carries the certificates of
-//! the Kubernetes cluster and the gateway process that wrote it. Another certificate is another cluster. Two clusters
-//! of one certificate are two control planes of one backup: each sees that the other writes the mark, because a leading
-//! gateway looks at its mark every [`LOOK`] and writes it again when it finds another's.
+//! the Kubernetes cluster and the gateway process that wrote it. A different certificate means a different cluster. Two
+//! clusters with the same certificate are control planes restored from one backup. Each sees that the other writes the
+//! mark, because a leading gateway reads its mark every [`LOOK`] and writes it again when it finds another's.
 
 use std::time::Duration;
 
@@ -14,48 +14,47 @@ use serde::{Deserialize, Serialize};
 /// The ConfigMap that Kubernetes puts into every namespace, with the cluster's own certificates under the key `ca.crt`.
 pub const AUTHORITY: &str = "kube-root-ca.crt";
 
-/// A leading gateway looks at its mark this often.
+/// Interval at which a leading gateway reads its mark.
 pub const LOOK: Duration = Duration::from_secs(10);
 
-/// A mark that stands is written anew this often: its time is the storage's own clock. Gateways of earlier versions
-/// look this often.
+/// Interval at which a leading gateway writes an unchanged mark again; the mark's time is the storage's own clock.
+/// Gateways of earlier versions read the mark at this interval.
 pub const REFRESH: Duration = Duration::from_secs(60);
 
-/// How long a mark must stand unchanged that was written before by a gateway that the ledger names, but whose life
-/// nobody has seen.
+/// Time for which our mark must stand unchanged after a gateway that the ledger names but that nobody has seen alive.
 const NAMED: Duration = Duration::from_secs(2 * LOOK.as_secs());
 
-/// The same after a gateway that nobody knows.
+/// Time for which our mark must stand unchanged after a gateway that nobody knows.
 pub const UNKNOWN: Duration = Duration::from_secs(2 * REFRESH.as_secs());
 
-/// What a mark says.
+/// The content of a mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Mark {
     pub owner: String,
-    /// Digests of the certificates in `kube-root-ca.crt`. While a certificate is being replaced there are several.
+    /// Digests of the certificates in `kube-root-ca.crt`. There are several while a certificate is being replaced.
     pub certificates: Vec<String>,
     /// The gateway process that wrote the mark.
     pub process: String,
-    /// Its pod and JVM, which outlive a restart of the gateway alone.
+    /// Its pod and JVM, which survive a restart of the gateway alone.
     pub jvm: String,
     /// Rises with every write of the process.
     pub count: u64,
 }
 
 impl Mark {
-    /// `None` for a mark of an earlier version, which holds the owner's name alone.
+    /// Parses a mark; `None` for a mark of an earlier version, which holds the owner's name alone.
     pub fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
     pub fn to_text(&self) -> String {
-        // Serialising strings and numbers cannot fail.
+        // Strings and numbers always serialize.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// Digests of the certificates in a PEM text.
+/// Returns the digests of the certificates in a PEM text.
 pub fn certificates_of(text: &str) -> Vec<String> {
     let begin = "-----BEGIN CERTIFICATE-----";
     let blocks: Vec<&str> = if text.contains(begin) { text.split(begin).skip(1).collect() } else { vec![text] };
@@ -69,50 +68,51 @@ pub fn certificates_of(text: &str) -> Vec<String> {
     blocks.into_iter().map(content).filter(|content| !content.is_empty()).map(hex).collect()
 }
 
-/// Are these certificates of another cluster? Unknown ones are not.
+/// Do these certificates belong to another cluster? An empty list is unknown, and does not.
 pub fn is_foreign(certificates: &[String], ours: &[String]) -> bool {
     !certificates.is_empty() && !ours.is_empty() && !certificates.iter().any(|one| ours.contains(one))
 }
 
-/// What this cluster's own records say.
+/// What this cluster's own records say about marks.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
-    /// Gateway processes that our own one has seen alive in this cluster.
+    /// Gateway processes that our own process has seen alive in this cluster.
     pub witnessed: Vec<String>,
     /// Gateway processes that the ledger names.
     pub signers: Vec<String>,
     /// Certificates that the ledger names.
     pub certificates: Vec<String>,
-    /// The ledger says that somebody else may sign: a mark must stand for so long. Zero when it does not.
+    /// Time for which a mark must stand because the ledger says that another cluster may write it; zero without that
+    /// doubt.
     pub doubt: Duration,
 }
 
-/// Whether files may be removed.
+/// Whether this cluster may remove files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     Ours,
-    /// Nobody else may be there; that is sure after so long.
+    /// Another cluster may use the directory; `left` is the time until that is excluded.
     Settling {
         left: Duration,
     },
     Shared(Sharing),
 }
 
-/// How it is known that the directory is another's too.
+/// How the gateway knows that another cluster uses the directory too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// There is a mark of another owner, which is named.
+    /// Another owner has a mark there; carries its id.
     Mark(String),
-    /// Mark or ledger carry a certificate of another Kubernetes cluster.
+    /// The mark or the ledger carries a certificate of another Kubernetes cluster.
     Certificate,
-    /// The mark carries a certificate, and it is not known which one this Kubernetes cluster has.
+    /// The mark carries a certificate, and the certificate of this Kubernetes cluster is unknown.
     Unidentified,
     /// Another process keeps writing our mark.
     Contested,
 }
 
 impl Standing {
-    /// The same with the marks of other owners, which leave no doubt.
+    /// Combines the decision with the marks of other owners, which leave no doubt.
     pub fn beside(self, others: &[String]) -> Self {
         match (others.first(), &self) {
             (None, _) | (_, Self::Shared(Sharing::Certificate | Sharing::Unidentified)) => self,
@@ -121,21 +121,21 @@ impl Standing {
     }
 }
 
-/// What one look has come to.
+/// The result of one look at the mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Looked {
-    /// Holds once `write` is written.
+    /// Holds once `write` has been written.
     pub standing: Standing,
-    /// The mark as it is to be written now.
+    /// The mark to write now, if any.
     pub write: Option<Mark>,
 }
 
-/// What is remembered between looks at the mark.
+/// State between looks at the mark.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// The mark as it was found last.
+    /// The text of the mark at the last look.
     found: Option<String>,
-    /// As we wrote it last, or tried to.
+    /// The mark as this process last wrote it, or tried to.
     written: Option<Mark>,
     since: Duration,
     patience: Duration,
@@ -143,8 +143,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// One look. `us`: how we sign; `found`: the text of the owner's mark; `refresh`: the mark is to be written even if
-    /// it stands; `now`: by any clock that only rises.
+    /// Decides after one read of the mark. `us`: our own mark; `found`: the text of the stored one; `refresh`: write
+    /// the mark even if it is unchanged; `now`: any monotonic clock.
     pub fn look(&mut self, us: &Mark, found: Option<&str>, records: &Records, now: Duration, refresh: bool) -> Looked {
         let mark = found.map(Mark::read);
         if let Some(sharing) = foreign(us, mark.as_ref(), records) {
@@ -173,12 +173,12 @@ impl Watch {
         Looked { standing, write }
     }
 
-    /// How long the mark must stand in all, as last judged.
+    /// Returns the time for which the mark must stand in all, as last decided.
     pub fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// How long our mark must stand unchanged, by who wrote the one that was found.
+    /// Decides for how long our mark must stand unchanged, from the writer of the mark that was found.
     fn judge_author(&mut self, us: &Mark, found: Option<&str>, mark: Option<&Option<Mark>>, records: &Records) {
         let first = self.written.is_none();
         let author = mark.and_then(Option::as_ref);
@@ -187,7 +187,7 @@ impl Watch {
             author.process == us.process || same_jvm || records.witnessed.contains(&author.process)
         });
         let named = author.is_some_and(|author| records.signers.contains(&author.process));
-        // What we tried to write is not there, and nobody has written since: it failed.
+        // The mark that we tried to write is missing, and nobody has written since: the write failed.
         let failed = !first && author.is_some_and(|_| self.found.as_deref() == found)
             || !first && found.is_none() && self.found.is_none();
         if failed || !first && of_this_cluster {
@@ -205,13 +205,13 @@ impl Watch {
     }
 }
 
-/// Is this a mark of another Kubernetes cluster?
+/// Does this mark belong to another Kubernetes cluster?
 pub fn is_of_another(us: &Mark, found: Option<&str>, records: &Records) -> bool {
     foreign(us, found.map(Mark::read).as_ref(), records).is_some()
 }
 
-/// Does mark or ledger belong to another Kubernetes cluster? Without a mark nobody else claims the directory, whatever
-/// the ledger says: by removing the mark a person gives it to this cluster.
+/// Does the mark or the ledger belong to another Kubernetes cluster? Without a mark nobody else claims the directory,
+/// whatever the ledger says: a person who removes the mark gives the directory to this cluster.
 fn foreign(us: &Mark, mark: Option<&Option<Mark>>, records: &Records) -> Option<Sharing> {
     let certificates = match mark? {
         Some(mark) if !mark.certificates.is_empty() => &mark.certificates,
@@ -286,7 +286,7 @@ mod tests {
             Records { signers: strings(&["original"]), witnessed: strings(&["original"]), ..Records::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("copy"), &records, 0), FOREIGN);
         assert_eq!(directory.0, Some(original.to_text()));
-        // A ledger of today carries none; the mark of an earlier version does not either.
+        // Marks of the earlier version carry no certificate, so that of the ledger counts.
         let copied = Records { certificates: strings(&["another"]), ..Records::default() };
         let mut old = Directory(Some("owner".to_owned()));
         assert_eq!(old.look(&mut Watch::default(), &us("copy"), &copied, 0), FOREIGN);
@@ -318,7 +318,7 @@ mod tests {
         let mut directory = Directory::signed_by(&us("a"));
         let records = Records { witnessed: strings(&["a"]), ..Records::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), OURS);
-        // A restart of the gateway alone.
+        // Only the gateway restarts.
         let restarted = Mark { process: "c".to_owned(), ..us("b") };
         assert_eq!(directory.look(&mut Watch::default(), &restarted, &Records::default(), 0), OURS);
         // The same process leads again.
@@ -341,14 +341,14 @@ mod tests {
         let (mut directory, mut watch) = (Directory(Some("owner".to_owned())), Watch::default());
         assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 0), settling(120));
         assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 120), OURS);
-        // The gateway of an earlier version is still there.
+        // The gateway of an earlier version still runs.
         directory.0 = Some("owner".to_owned());
         assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 130), CONTESTED);
     }
 
     #[test]
     fn two_clusters_of_one_certificate_see_each_other_and_neither_removes() {
-        // One backup: both ledgers name who led when it was made.
+        // The clusters come from one backup: both ledgers name the process that led when it was made.
         let records = Records { signers: strings(&["before"]), ..Records::default() };
         let mut directory = Directory::signed_by(&us("before"));
         let (mut first, mut second) = (Watch::default(), Watch::default());
@@ -359,7 +359,7 @@ mod tests {
             assert_eq!(directory.look(&mut first, &us("a"), &records, second_of), CONTESTED);
             assert_eq!(directory.look(&mut second, &us("b"), &records, second_of + 5), CONTESTED);
         }
-        // One of them is gone.
+        // One of the clusters has ended.
         assert_eq!(directory.look(&mut first, &us("a"), &records, 400), CONTESTED);
         assert_eq!(directory.look(&mut first, &us("a"), &records, 519), CONTESTED);
         assert_eq!(directory.look(&mut first, &us("a"), &records, 520), OURS);
@@ -370,7 +370,7 @@ mod tests {
         let mut directory = Directory::signed_by(&us("a"));
         let records = Records { witnessed: strings(&["a"]), doubt: UNKNOWN, ..Records::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), settling(120));
-        // A wait after a gateway that the ledger names is begun anew, and stays as short.
+        // The wait after a gateway that the ledger names starts again, and stays as short.
         let mut directory = Directory::signed_by(&us("a"));
         let records = Records { signers: strings(&["a"]), doubt: NAMED, ..Records::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), settling(20));

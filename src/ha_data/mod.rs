@@ -1,4 +1,4 @@
-//! Decisions about HA data, made by the leading gateway: what is in use, what may be removed, what another version
+//! Makes the decisions about HA data for the leading gateway: what is in use, what may be removed, what another version
 //! stored. Pure.
 
 pub mod collect;

@@ -1,4 +1,5 @@
-//! What gateways write down and the operator reads: jobs, HA data, the application, the election, refusals. Pure.
+//! Defines the data that gateways write and the operator reads: jobs, HA data, the application, the election, refusals.
+//! Pure.
 
 pub mod application;
 pub mod election;

@@ -1,4 +1,4 @@
-//! Where a cluster's HA data is, as the leading gateway was told and wrote it down.
+//! Defines the location of a cluster's HA data, as the leading gateway notes it from its own flags.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::v1alpha1::HighAvailability;
 
-/// Where a cluster's HA data is, as the leading gateway was told: its files, and its pointers if they are znodes.
+/// The location of a cluster's HA data: its files, and its pointers if they are znodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Place {
@@ -21,7 +21,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a spec asks for it.
+    /// Returns the location that a spec asks for.
     pub fn of(high_availability: &HighAvailability) -> Self {
         let zookeeper = high_availability.zookeeper.as_ref();
         Self {
@@ -31,8 +31,8 @@ impl Place {
         }
     }
 
-    /// The field that differs from another place, with both values. Servers may come and go as long as one stays:
-    /// another ensemble has none of them.
+    /// Returns the field in which `wanted` differs, with both values. Servers of a quorum may be exchanged as long as
+    /// one stays: another ensemble shares none.
     pub fn differs(&self, wanted: &Self) -> Option<(&'static str, String, String)> {
         let field = |field, from: &str, to: &str| Some((field, from.to_owned(), to.to_owned()));
         let directory = |uri: &str| uri.trim_end_matches('/').to_owned();
@@ -59,5 +59,5 @@ pub(crate) fn servers(quorum: &str) -> BTreeSet<String> {
     quorum.split(',').map(with_port).collect()
 }
 
-/// Port of a server of a quorum that is named without one.
+/// Default port of a server of the quorum.
 const ZOOKEEPER_PORT: &str = "2181";

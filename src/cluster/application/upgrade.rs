@@ -1,11 +1,11 @@
-//! A change of the job's definition: how it begins, succeeds, or is taken back once.
+//! Handles a change of the job's definition: its beginning, its success, and one automatic roll-back.
 
 use super::lifecycle::Step;
 use crate::api::application::{Application, Phase, Upgrade, UpgradeMode};
 use crate::api::time::seconds;
 use crate::ledger::jobs::SUPERSEDED;
 
-/// Upgrades that the status keeps.
+/// Number of upgrades that the status keeps.
 const KEPT: usize = 10;
 
 const IN_PROGRESS: &str = "InProgress";
@@ -33,7 +33,7 @@ fn conclude(application: &mut Application, result: &str, why: Option<String>) {
     }
 }
 
-/// Writes down that it begins.
+/// Records the beginning of an upgrade.
 pub(super) fn record(step: &mut Step<'_>) {
     let (now, generation, mode) = (seconds(step.inputs.now), step.inputs.generation, step.job.upgrade_mode);
     let application = step.application_mut();
@@ -46,14 +46,14 @@ pub(super) fn record(step: &mut Step<'_>) {
         result: IN_PROGRESS.to_owned(),
         ..Upgrade::default()
     };
-    // One that is replaced before it came up was never concluded.
+    // An upgrade that is replaced before it came up has no outcome.
     application.upgrades.retain(|upgrade| upgrade.result != IN_PROGRESS);
     application.upgrades.push(upgrade);
     let surplus = application.upgrades.len().saturating_sub(KEPT);
     application.upgrades.drain(..surplus);
 }
 
-/// Begins. A job that does not run cannot take a savepoint: it goes on from its last state.
+/// Begins an upgrade. A job that does not run cannot take a savepoint, so it resumes from its last state.
 pub(super) fn begin(step: &mut Step<'_>) {
     let runs = step.application().phase == Phase::Running;
     record(step);
@@ -65,14 +65,14 @@ pub(super) fn begin(step: &mut Step<'_>) {
     step.enter(Phase::Upgrading);
 }
 
-/// Notes what the job goes on from.
+/// Records the savepoint or checkpoint from which the job resumes.
 pub(super) fn restored_from(application: &mut Application, path: &str) {
     if let Some(upgrade) = application.upgrades.last_mut().filter(|upgrade| upgrade.result == IN_PROGRESS) {
         upgrade.restored_from = Some(path.to_owned());
     }
 }
 
-/// All tasks run.
+/// Concludes an upgrade whose tasks all run.
 pub(super) fn came_up(step: &mut Step<'_>) {
     let now = step.inputs.now;
     let application = step.application_mut();
@@ -89,14 +89,14 @@ pub(super) fn came_up(step: &mut Step<'_>) {
     step.enter(Phase::Running);
 }
 
-/// The job has ended: so has its upgrade.
+/// Concludes an upgrade whose job has ended.
 pub(super) fn ended(application: &mut Application) {
     if is_in_progress(application) {
         conclude(application, SUCCEEDED, Some("the job ended".to_owned()));
     }
 }
 
-/// The job runs on as before.
+/// Refuses an upgrade: the job continues as before.
 pub(super) fn refuse(step: &mut Step<'_>, why: String) {
     if is_in_progress(step.application()) {
         let wanted = super::version(step.wanted);
@@ -106,12 +106,12 @@ pub(super) fn refuse(step: &mut Step<'_>, why: String) {
     }
 }
 
-/// Goes back to the last definition that worked, with the state that the failed one found.
+/// Returns to the last definition that worked, with the state that the failed one found.
 pub(super) fn roll_back(step: &mut Step<'_>, why: String) {
     let (ended, begun) = (step.tombstone().is_some(), step.has_begun());
     let found = step.inputs.progress.before.clone().filter(|_| begun);
     let previous = step.application().previous_job_id.clone();
-    // One in whose place this one began has not ended by itself: this one found its last checkpoint.
+    // A superseded run has not ended by itself: this one found its last checkpoint.
     let has_ended = |run: &String| step.tombstone_of(run).is_some_and(|job| job.state != SUPERSEDED);
     let previous_ended = previous.as_ref().is_some_and(has_ended);
     let application = step.application_mut();
@@ -120,18 +120,17 @@ pub(super) fn roll_back(step: &mut Step<'_>, why: String) {
     let stopped_with = application.last_savepoint.as_ref().filter(|savepoint| !savepoint.id.starts_with("nonce-"));
     let origin = application.restored_from.clone().or_else(|| stopped_with.map(|savepoint| savepoint.path.clone()));
     match (previous, ended) {
-        // It was stopped with a savepoint, or failed and left a checkpoint: that is there for another run.
+        // It was stopped with a savepoint, or failed and left a checkpoint, which another run can use.
         (Some(_), _) if previous_ended => match origin {
             Some(origin) => step.new_run(Some(origin)),
             None => return halt(step, format!("{why}; the run before has ended, and left nothing to go back to")),
         },
-        // The run before is as it was: no leader of the new one has been there.
+        // The run before is unchanged: the new run has had no leader.
         (Some(previous), _) if !begun => {
             application.job_id = previous;
             application.previous_job_id = None;
         }
-        // Its HA data is gone, with the end of the job or because another run took its place: its last checkpoint is
-        // still there.
+        // Its HA data was removed, because the job ended or another run replaced it. Its last checkpoint still exists.
         (Some(_), _) | (None, true) => match found {
             Some(found) if found.checkpoint.is_none() => {
                 let lost = "the job's last checkpoint is not in a directory of its own (execution.checkpointing.dir), so it cannot be gone back to";
@@ -143,14 +142,14 @@ pub(super) fn roll_back(step: &mut Step<'_>, why: String) {
                 step.new_run(checkpoint);
             }
         },
-        // The same run goes on from its HA data.
+        // The same run resumes from its HA data.
         (None, false) => {}
     }
     conclude(step.application_mut(), ROLLED_BACK, Some(why));
     step.enter(Phase::RollingBack);
 }
 
-/// Nothing more is tried by itself, and nothing is deleted.
+/// Halts the application: the operator tries nothing more by itself and deletes nothing.
 pub(super) fn halt(step: &mut Step<'_>, why: String) {
     step.application_mut().error = Some(why.clone());
     conclude(step.application_mut(), FAILED, Some(why));
