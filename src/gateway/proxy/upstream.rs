@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -94,12 +97,79 @@ impl Upstream {
     }
 }
 
-/// Headers without those that belong to one connection only (RFC 9110 §7.6.1).
+/// Headers that belong to one connection only (RFC 9110 §7.6.1; `Proxy-*` by §11.7), and those that are made anew for
+/// the next one.
+const OF_ONE_CONNECTION: [HeaderName; 11] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    CONTENT_LENGTH,
+    HOST,
+];
+
+/// Headers without those that belong to one connection only: those that are known, and those that `Connection` names.
 pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    let values = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    let named = values.flat_map(|value| value.split(',')).map(str::trim);
     let mut kept = headers.clone();
-    for name in [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE] {
+    // A word that is no name of a header names none.
+    for name in OF_ONE_CONNECTION.into_iter().chain(named.filter_map(|name| name.parse().ok())) {
         kept.remove(name);
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn kept(headers: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut all = HeaderMap::new();
+        for (name, value) in headers {
+            all.append(*name, HeaderValue::from_static(value));
+        }
+        let mut kept: Vec<String> = end_to_end(&all).keys().map(ToString::to_string).collect();
+        kept.sort();
+        kept
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_there() {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            assert_eq!(kept(&[(name, "x"), ("authorization", "Bearer y")]), ["authorization"], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_connection_names_stays_there_in_whatever_case_and_however_often_it_is_said() {
+        let headers = [
+            ("connection", "close, X-One"),
+            ("connection", " x-two ,, not a name"),
+            ("x-one", "1"),
+            ("x-one", "2"),
+            ("x-two", "3"),
+            ("x-three", "4"),
+            ("accept", "application/json"),
+        ];
+        assert_eq!(kept(&headers), ["accept", "x-three"]);
+        assert_eq!(kept(&[("close", "1"), ("accept", "*/*")]), ["accept", "close"], "not named by Connection");
+    }
 }
