@@ -10,6 +10,7 @@ pub mod arguments;
 pub mod election;
 pub mod gc;
 pub mod hand_over;
+pub mod metrics;
 pub mod probes;
 pub mod proxy;
 pub mod purge;

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::election::peers::{self, Peers};
+use super::metrics::Seen;
 use super::shared::Shared;
+use crate::telemetry;
 use crate::world::server::{self, Limits};
 
 /// What the probes say.
@@ -57,35 +60,9 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(probes): State<Probes>) -> String {
-    let health = probes.health.borrow().clone();
-    let mut text = format!(
-        "# HELP flinkha_gateway_leader 1 when the JobManager of this pod leads.\n# TYPE flinkha_gateway_leader gauge\nflinkha_gateway_leader {}\n\
-         # HELP flinkha_gateway_term Term of the Lease as last seen.\n# TYPE flinkha_gateway_term gauge\nflinkha_gateway_term {}\n\
-         # HELP flinkha_gateway_ready 1 when the JobManager of this pod could take over.\n# TYPE flinkha_gateway_ready gauge\nflinkha_gateway_ready {}\n",
-        u8::from(health.leads),
-        health.term,
-        u8::from(health.unready.is_none())
-    );
-    text.push_str("# HELP flinkha_gateway_ha_config_map_bytes Keys and values of a ConfigMap with HA data; 1048576 is the limit.\n# TYPE flinkha_gateway_ha_config_map_bytes gauge\n");
-    for size in probes.shared.snapshots.sizes() {
-        text.push_str(&format!("flinkha_gateway_ha_config_map_bytes{{configmap=\"{}\"}} {}\n", size.name, size.bytes));
-    }
-    if let Some(orphans) = probes.shared.swept() {
-        for (name, help, value) in [
-            ("orphan_files", "Files in the storage directory that nothing needs, at the last sweep.", orphans.files),
-            ("orphan_bytes", "Their size.", orphans.bytes),
-            ("orphans_removed", "Files removed by the last sweep.", orphans.removed),
-            (
-                "protected_files",
-                "Files that nothing names, but which a pointer that cannot be read might name.",
-                orphans.protected,
-            ),
-        ] {
-            text.push_str(&format!(
-                "# HELP flinkha_gateway_{name} {help}\n# TYPE flinkha_gateway_{name} gauge\nflinkha_gateway_{name} {value}\n"
-            ));
-        }
-    }
-    text
+async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
+    let Health { unready, leads, term } = probes.health.borrow().clone();
+    let (ready, sizes, swept) = (unready.is_none(), probes.shared.snapshots.sizes(), probes.shared.swept());
+    let seen = Seen { leads, term, ready, sizes, swept };
+    telemetry::probes::encoded(&seen.registry())
 }

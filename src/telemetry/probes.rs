@@ -31,19 +31,18 @@ pub async fn serve(
         };
         async move { answer }
     };
-    let router = Router::new()
-        .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(move || async move { metrics(&registry) }));
+    let router = Router::new().route("/livez", get(|| async { "ok" })).route("/readyz", get(readyz)).route(
+        "/metrics",
+        get(move || async move { encoded(&registry.lock().unwrap_or_else(PoisonError::into_inner)) }),
+    );
     server::serve(listener, router, Limits::default()).await;
     Ok(())
 }
 
 /// The registry in the OpenMetrics text format.
-pub fn metrics(registry: &Mutex<Registry>) -> impl IntoResponse + use<> {
+pub fn encoded(registry: &Registry) -> impl IntoResponse + use<> {
     let mut text = String::new();
-    let encoded =
-        prometheus_client::encoding::text::encode(&mut text, &registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let encoded = prometheus_client::encoding::text::encode(&mut text, registry);
     let status = if encoded.is_ok() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     (status, [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
