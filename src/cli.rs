@@ -40,6 +40,7 @@ mod tests {
     use crate::cluster::build::purge::Signature;
     use crate::cluster::build::{Environment, build, purge};
     use crate::cluster::{Cluster, tests as fixture};
+    use crate::flink::job_id::JobId;
     use crate::ledger::application::Run;
 
     /// The words of every container of ours: its arguments, and its preStop hook without the program.
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn every_command_line_that_the_operator_writes_is_understood() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
-        let replacing = Run { replaces: vec!["1".repeat(32)], ..fixture::application().run.unwrap_or_default() };
+        let replacing = Run { replaces: vec![JobId::from_number(1)], ..Run::new(JobId::from_number(2), "v1", 1) };
         let application = Cluster { run: Some(replacing), ..fixture::application() };
         let zookeeper = Cluster { spec: fixture::on_zookeeper().spec, ..application.clone() };
         let mut seen = Vec::new();

@@ -11,6 +11,7 @@ use super::observed::LedgerData;
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::api::{FlinkHaCluster, names};
 use crate::flink::ha_data;
+use crate::flink::job_id::JobId;
 use crate::ha_data::foreign::is_marked;
 use crate::ha_data::marks::is_foreign;
 use crate::ledger::jobs::{HaData, Job};
@@ -55,7 +56,7 @@ pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: 
 }
 
 /// Jobs with a stored graph or plan.
-fn live_jobs(cluster_id: &str, config_maps: &[Value]) -> BTreeSet<String> {
+fn live_jobs(cluster_id: &str, config_maps: &[Value]) -> BTreeSet<JobId> {
     let cluster = names::cluster_config_map(cluster_id);
     config_maps
         .iter()
@@ -64,13 +65,13 @@ fn live_jobs(cluster_id: &str, config_maps: &[Value]) -> BTreeSet<String> {
         .collect()
 }
 
-fn holds_live_data(cluster_id: &str, config_map: &Value, live: &BTreeSet<String>, jobs: &[Job]) -> bool {
+fn holds_live_data(cluster_id: &str, config_map: &Value, live: &BTreeSet<JobId>, jobs: &[Job]) -> bool {
     let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
     if name == names::cluster_config_map(cluster_id) {
         let mut keys = config_map["data"].as_object().into_iter().flat_map(|data| data.keys());
         return keys.any(|key| !key.starts_with(LEADER_KEYS));
     }
-    match names::job_of_config_map(cluster_id, name) {
+    match ha_data::job_of(cluster_id, name) {
         Some(job) => live.contains(&job) || !jobs.iter().any(|known| known.id == job && known.has_ended()),
         None => true,
     }
@@ -100,9 +101,8 @@ pub enum Purge {
 /// ended. The operator does not see those, and the ledger never forgets such a job. One that cannot be read may tell of
 /// such a job.
 pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, ledger: &LedgerData) -> bool {
-    let has_ended = |id: &str| ledger.jobs.iter().any(|job| job.id == id && job.has_ended());
-    let goes_on =
-        || ledger.application.as_ref().is_some_and(|progress| !progress.job.is_empty() && !has_ended(&progress.job));
+    let has_ended = |id: JobId| ledger.jobs.iter().any(|job| job.id == id && job.has_ended());
+    let goes_on = || ledger.application.as_ref().and_then(|progress| progress.job).is_some_and(|job| !has_ended(job));
     let is_unknown = on_delete == OnDelete::Retain && !ledger.unreadable.is_empty();
     match provider {
         Provider::Kubernetes => !plan.keep.is_empty() || is_unknown,
@@ -180,9 +180,9 @@ mod tests {
 
     use super::*;
 
-    const RUNNING: &str = "00000000000000000000000000000001";
-    const ENDED: &str = "00000000000000000000000000000002";
-    const UNKNOWN: &str = "00000000000000000000000000000003";
+    const RUNNING: JobId = JobId::from_number(1);
+    const ENDED: JobId = JobId::from_number(2);
+    const UNKNOWN: JobId = JobId::from_number(3);
 
     fn config_map(name: &str, data: Value) -> Value {
         json!({ "metadata": { "name": name, "annotations": { "flinkha.dev/term": "1.uid.process.1-1" } }, "data": data })
@@ -192,11 +192,11 @@ mod tests {
         config_map("demo-cluster-config-map", data)
     }
 
-    fn job(id: &str) -> Value {
-        config_map(&names::job_config_map("demo", id), json!({}))
+    fn job(id: JobId) -> Value {
+        config_map(&names::job_config_map("demo", id.as_str()), json!({}))
     }
 
-    fn tombstone(id: &str) -> Job {
+    fn tombstone(id: JobId) -> Job {
         let json = json!({ "id": id, "state": "Finished", "ended": "2026-01-01T00:00:00Z" });
         serde_json::from_value(json).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -237,7 +237,7 @@ mod tests {
         assert!(
             matches!(decide(PurgeJob::Failed), Purge::Done { warning: true, message } if message.contains("znodes"))
         );
-        let running: Job = serde_json::from_value(json!({ "id": RUNNING, "state": "Running" })).unwrap_or_default();
+        let running = Job { state: "Running".to_owned(), ..Job::of(RUNNING) };
         let keeps = |on_delete, jobs: &[Job]| {
             let ledger = LedgerData { jobs: jobs.to_vec(), ..LedgerData::default() };
             keeps_ledger(on_delete, Provider::ZooKeeper, &Plan::default(), &ledger)
@@ -283,8 +283,11 @@ mod tests {
     #[test]
     fn what_carries_no_mark_of_ours_stays_in_either_case_and_is_named() {
         let unmarked = |name: &str| json!({ "metadata": { "name": name, "labels": { "app": "demo" } } });
-        let config_maps =
-            [cluster(json!({})), unmarked("flink-config-demo"), unmarked(&names::job_config_map("demo", ENDED))];
+        let config_maps = [
+            cluster(json!({})),
+            unmarked("flink-config-demo"),
+            unmarked(&names::job_config_map("demo", ENDED.as_str())),
+        ];
         for on_delete in [OnDelete::Delete, OnDelete::Retain] {
             let plan = plan(on_delete, "demo", &config_maps, &[tombstone(ENDED)]);
             assert_eq!(plan.delete, ["demo-cluster-config-map"]);
@@ -308,7 +311,7 @@ mod tests {
             config_map("demo-other", json!({})),
         ];
         let plan = plan(OnDelete::Retain, "demo", &config_maps, &[tombstone(ENDED), tombstone(RUNNING)]);
-        assert_eq!(plan.delete, [names::job_config_map("demo", ENDED)]);
+        assert_eq!(plan.delete, [names::job_config_map("demo", ENDED.as_str())]);
         assert_eq!(plan.keep.len(), 4);
     }
 

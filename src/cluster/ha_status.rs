@@ -10,7 +10,7 @@ use crate::ledger::jobs;
 pub fn job(job: &jobs::Job) -> Job {
     let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok().map(seconds);
     Job {
-        id: job.id.clone(),
+        id: job.id.to_string(),
         name: job.name.clone(),
         state: job.state.clone(),
         started: time(&job.started),

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Cluster, validate};
 use crate::api::FlinkHaCluster;
+use crate::flink::job_id::JobId;
 use crate::ledger::application::Run;
 
 /// A sound resource that uses most fields.
@@ -51,13 +52,7 @@ pub fn application() -> Cluster {
     let job = json!({ "jarURI": "https://example.org/app.jar", "entryClass": "org.example.App", "args": ["--input", "a b"], "parallelism": 4 });
     resource.spec.job =
         Some(serde_json::from_value(job).unwrap_or_else(|error| panic!("the fixture is wrong: {error}")));
-    let run = Run {
-        job_id: "0".repeat(32),
-        version: "v1".to_owned(),
-        start: 1,
-        restored_from: Some("file:///s".to_owned()),
-        ..Run::default()
-    };
+    let run = Run { restored_from: Some("file:///s".to_owned()), ..Run::new(JobId::from_number(0), "v1", 1) };
     let cluster = validate::validate(&resource).unwrap_or_else(|problems| panic!("the fixture is wrong: {problems:?}"));
     Cluster { run: Some(run), ..cluster }
 }

@@ -2,6 +2,8 @@
 //! thing is read of them, the job that they belong to, and only where it stands exactly as Java's serialisation writes
 //! it.
 
+use super::job_id::JobId;
+
 /// How such a file's name begins (`DefaultCompletedCheckpointStoreUtils`,
 /// `ZooKeeperUtils.HA_STORAGE_COMPLETED_CHECKPOINT`; 1.15 to 2.3).
 pub const FILE_PREFIX: &str = "completedCheckpoint";
@@ -14,13 +16,13 @@ const FIELDS: &[u8] = b"\x02\x00\x02J\x00\tlowerPartJ\x00\tupperPartxp";
 /// before and behind.
 const BETWEEN: usize = 8 + 7 + 32 + 8;
 
-/// The job of a completed checkpoint, 32 hex digits. `None` when the file is not what Flink writes: then nothing is
+/// The job of a completed checkpoint. `None` when the file is not what Flink writes: then nothing is
 /// known of it.
-pub fn job(bytes: &[u8]) -> Option<String> {
+pub fn job(bytes: &[u8]) -> Option<JobId> {
     // The job is the first object field, so the first JobID is the checkpoint's own.
     let start = bytes.windows(JOB_ID.len()).position(|window| window == JOB_ID)? + JOB_ID.len() + BETWEEN;
     let id = bytes.get(start..)?.strip_prefix(FIELDS)?.get(..16)?;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(JobId::from_number(u128::from_be_bytes(id.try_into().ok()?)))
 }
 
 /// How the file of a checkpoint in the user's own directory ends
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_job_of_a_checkpoint_is_read_where_java_wrote_it() {
-        assert_eq!(job(WRITTEN).as_deref(), Some("0e4519cff01b3cb1d46ceefbba31d9ae"));
+        assert_eq!(job(WRITTEN), JobId::of("0e4519cff01b3cb1d46ceefbba31d9ae"));
     }
 
     #[test]

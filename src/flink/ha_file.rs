@@ -1,15 +1,17 @@
 //! Files that Flink writes into its HA storage directory, told apart by their names.
 
+use super::job_id::JobId;
+
 /// What a file is, by its path in the cluster's directory (`FileSystemStateStorageHelper`,
 /// `BlobUtils.getStorageLocationPath`; 1.15 to 2.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Graph, plan or application.
     Plan,
     /// Metadata of a completed checkpoint. The file itself says of which job.
     Checkpoint,
     /// Jar or other artifact of this job or application.
-    Blob(String),
+    Blob(JobId),
     /// An object that marks a directory, as Hadoop writes them into buckets.
     Marker,
     /// Not one of Flink's HA files.
@@ -31,10 +33,8 @@ impl Kind {
             [name] if random(name, "completedCheckpoint") => Kind::Checkpoint,
             ["blob"] | ["blob", _] => Kind::Marker,
             ["blob", directory, name] if name.starts_with("blob_") => {
-                match directory.strip_prefix("job_").or_else(|| directory.strip_prefix("application_")) {
-                    Some(job) if job.len() == 32 && hexadecimal(job) => Kind::Blob(job.to_owned()),
-                    _ => Kind::Foreign,
-                }
+                let id = directory.strip_prefix("job_").or_else(|| directory.strip_prefix("application_"));
+                id.and_then(JobId::of).map_or(Kind::Foreign, Kind::Blob)
             }
             _ => Kind::Foreign,
         }

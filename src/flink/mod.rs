@@ -7,6 +7,7 @@ pub mod digest_md5;
 pub mod entry_point;
 pub mod ha_data;
 pub mod ha_file;
+pub mod job_id;
 pub mod lock;
 pub mod pointer;
 pub mod result;

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use super::job_id::JobId;
+
 /// Which store an entry stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Store {
@@ -28,8 +30,7 @@ impl Store {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub store: Store,
-    /// 32 hex digits.
-    pub id: String,
+    pub id: JobId,
     /// Flink itself is still cleaning up: hands off.
     pub dirty: bool,
     /// `None` when the content is not what Flink writes; such an entry proves nothing.
@@ -45,7 +46,7 @@ pub struct Outcome {
     /// `Finished`, `Canceled` or `Failed`.
     pub state: &'static str,
     /// Application of the job (Flink ≥ 2.3); in a session it has the job's own id.
-    pub application: Option<String>,
+    pub application: Option<JobId>,
     /// The exception of a job that failed: its class and message, and that of its first cause.
     pub cause: Option<String>,
     /// Milliseconds since the epoch; 0 when the entry does not say.
@@ -57,7 +58,7 @@ pub struct Outcome {
 const CAUSE: usize = 500;
 
 /// An application's entry, as `FileSystemApplicationResultStore` (2.3.0) reads it, made from the entry of its only job.
-pub fn application_entry(id: &str, of_job: &Outcome) -> String {
+pub fn application_entry(id: JobId, of_job: &Outcome) -> String {
     let result = serde_json::json!({
         "application-id": id,
         "application-state": of_job.state.to_uppercase(),
@@ -72,21 +73,15 @@ pub fn application_entry(id: &str, of_job: &Outcome) -> String {
 pub fn entry(store: Store, file_name: &str, content: &str) -> Option<Entry> {
     let stem = file_name.strip_suffix(".json")?;
     let (id, dirty) = stem.strip_suffix("_DIRTY").map_or((stem, false), |id| (id, true));
-    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = JobId::of(id)?;
     let json = serde_json::from_str(content);
-    is_id.then(|| Entry {
-        store,
-        id: id.to_owned(),
-        dirty,
-        torn: json.is_err(),
-        outcome: json.ok().and_then(|json| outcome(id, &json)),
-    })
+    Some(Entry { store, id, dirty, torn: json.is_err(), outcome: json.ok().and_then(|json| outcome(id, &json)) })
 }
 
-fn outcome(id: &str, json: &Value) -> Option<Outcome> {
+fn outcome(id: JobId, json: &Value) -> Option<Outcome> {
     let result = json.get("result")?;
     let text = |key: &str| result.get(key).and_then(Value::as_str);
-    if text("id").or_else(|| text("application-id"))? != id {
+    if text("id").or_else(|| text("application-id"))? != id.as_str() {
         return None;
     }
     let state = match text("application-status").or_else(|| text("application-state"))? {
@@ -100,7 +95,7 @@ fn outcome(id: &str, json: &Value) -> Option<Outcome> {
         // Names, times and applications are in the entries from Flink 2.3 on.
         name: text("name").or_else(|| text("application-name")).unwrap_or_default().to_owned(),
         state,
-        application: text("id").and(text("application-id")).map(str::to_owned),
+        application: text("id").and(text("application-id")).and_then(JobId::of),
         cause: result.get("failure-cause").and_then(|cause| cause.get("stack-trace")?.as_str()).map(cause_of),
         started: number("start-time"),
         ended: number("end-time"),

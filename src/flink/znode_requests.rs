@@ -7,7 +7,8 @@
 //! Such a request is not answered here, because answers come in the order of requests. It is passed on with a path that
 //! is none, so that the server itself refuses it (`BADARGUMENTS`), and with it the whole transaction.
 
-use super::zookeeper::{HEADER, PLANS, Paths, is_id};
+use super::job_id::JobId;
+use super::zookeeper::{HEADER, PLANS, Paths};
 
 const DELETE: i32 = 2;
 /// Operations that create znodes: create, multi, create2, createContainer, createTTL.
@@ -123,7 +124,8 @@ fn next(bytes: Vec<u8>, out: &mut Vec<Part>) -> State {
 /// A graph, plan or application that a creating request names, or a lock below it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Named {
-    pub job: String,
+    /// By capital digits Flink would read the same id (`JobID.fromHexString`).
+    pub job: JobId,
     /// Not what is below it: a lock is for who uses it.
     pub is_plan: bool,
     /// Where its path begins.
@@ -137,8 +139,9 @@ pub fn named(request: &[u8], paths: &Paths) -> Vec<Named> {
         let prefix = format!("{}/", paths.child(kind));
         for (at, _) in request.windows(prefix.len()).enumerate().filter(|(_, window)| *window == prefix.as_bytes()) {
             let end = at + prefix.len() + 32;
-            let id = request.get(end - 32..end).and_then(|id| std::str::from_utf8(id).ok()).filter(|id| is_id(id));
-            found.extend(id.map(|id| Named { job: id.to_owned(), is_plan: request.get(end) != Some(&b'/'), at }));
+            let id = request.get(end - 32..end).and_then(|id| std::str::from_utf8(id).ok());
+            let job = id.and_then(|id| JobId::of(&id.to_ascii_lowercase()));
+            found.extend(job.map(|job| Named { job, is_plan: request.get(end) != Some(&b'/'), at }));
         }
     }
     found
@@ -188,7 +191,7 @@ mod tests {
             .collect()
     }
 
-    fn refused(stream: &[u8], chunk: usize) -> (Vec<u8>, Vec<String>) {
+    fn refused(stream: &[u8], chunk: usize) -> (Vec<u8>, Vec<JobId>) {
         let (mut requests, mut found) = (Requests::default(), Vec::new());
         let mut refuse = |mut part: Part| {
             if let Part::Creating(bytes) = &mut part
@@ -230,6 +233,8 @@ mod tests {
         let is_plan = |request: &[u8]| named(request, &paths()).iter().map(|named| named.is_plan).collect::<Vec<_>>();
         assert_eq!(is_plan(&request(&format!("/flink/flink.demo/execution-plans/{ENDED}"))), [true]);
         assert_eq!(is_plan(format!("/flink/flink.demo/jobgraphs/{ENDED}").as_bytes()), [true], "at the very end");
+        let capital = request(&format!("/flink/flink.demo/execution-plans/{}", ENDED.to_uppercase()));
+        assert_eq!(named(&capital, &paths())[0].job, ENDED, "as Flink would read it");
         assert_eq!(is_plan(&request(&format!("/flink/flink.demo/execution-plans/{ENDED}/locks/a"))), [false]);
         assert!(is_plan(&request(&format!("/flink/flink.demo/jobs/{ENDED}/checkpoints"))).is_empty());
         assert!(is_plan(&request("/flink/flink.demo/execution-plans/short")).is_empty());

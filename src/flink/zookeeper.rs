@@ -4,6 +4,8 @@
 //!
 //! Deliberately not here: any other request. Nothing between a JVM and its quorum needs to be understood.
 
+use super::job_id::JobId;
+
 /// A session of a client, with all that another client needs to attach to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session {
@@ -178,12 +180,12 @@ impl Paths {
         self.child("leader/dispatcher/connection_info")
     }
 
-    pub fn job(&self, job: &str) -> String {
+    pub fn job(&self, job: JobId) -> String {
         self.child(&format!("{JOBS}/{job}"))
     }
 
     /// Parent of the address of a job's leader; empty parents stay.
-    pub fn leader_of_job(&self, job: &str) -> String {
+    pub fn leader_of_job(&self, job: JobId) -> String {
         self.child(&format!("{LEADER}/job-{job}"))
     }
 }
@@ -191,19 +193,28 @@ impl Paths {
 /// What of a cluster's znodes is about jobs, as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Znodes {
-    /// Path, job or application, and the pointer to its graph, plan or application.
-    pub plans: Vec<(String, String, Vec<u8>)>,
+    pub plans: Vec<PlanZnode>,
     pub jobs: Vec<JobZnode>,
     /// Jobs with a parent for the address of their leader.
-    pub with_leader: Vec<String>,
+    pub with_leader: Vec<JobId>,
     /// Paths that no known version of Flink writes: they may name anything.
     pub unknown: Vec<String>,
+}
+
+/// A znode that points to a graph, plan or application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanZnode {
+    pub path: String,
+    /// Job or application; `None` when its name is no id, so that nothing is known of it.
+    pub id: Option<JobId>,
+    pub pointer: Vec<u8>,
 }
 
 /// What stands below `jobs/<id>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobZnode {
-    pub id: String,
+    /// `None` when its name is no id, so that nothing is known of it.
+    pub id: Option<JobId>,
     pub path: String,
     /// Pointers to checkpoints.
     pub checkpoints: Vec<Vec<u8>>,
@@ -212,13 +223,8 @@ pub struct JobZnode {
 }
 
 /// The job of a child of `leader`: `job-<id>`.
-pub fn job_of_leader(child: &str) -> Option<&str> {
-    child.strip_prefix("job-").filter(|id| is_id(id))
-}
-
-/// 32 hex digits.
-pub fn is_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+pub fn job_of_leader(child: &str) -> Option<JobId> {
+    JobId::of(child.strip_prefix("job-")?)
 }
 
 /// How the name of a latch node begins that is not a JVM's; a random id stands between in those of Curator.

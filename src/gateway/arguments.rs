@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::quorum;
 use super::storage_arguments::Place;
 use crate::api::names;
+use crate::flink::job_id::JobId;
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,13 +33,13 @@ pub struct Arguments {
     pub jvm_rest: String,
     /// Flink's id of the run that the cluster's application is in; none for a session cluster.
     #[arg(long, requires = "application_version")]
-    pub application: Option<String>,
+    pub application: Option<JobId>,
     /// How often the application's pods were brought there.
     #[arg(long, default_value_t = 1)]
     pub application_start: i64,
     /// Runs in whose place this one begins, with commas between. Nothing of any other run is touched.
     #[arg(long, value_delimiter = ',', requires = "application")]
-    pub application_replaces: Vec<String>,
+    pub application_replaces: Vec<JobId>,
     /// Digest of the application's definition.
     #[arg(long, requires = "application")]
     pub application_version: Option<String>,

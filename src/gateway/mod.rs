@@ -176,9 +176,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 /// The run that the cluster's application is in; none for a session cluster.
 fn run_of(arguments: &Arguments) -> Option<Run> {
-    let (job_id, version) = (arguments.application.clone()?, arguments.application_version.clone()?);
-    let (start, replaces) = (arguments.application_start, arguments.application_replaces.clone());
-    Some(Run { job_id, version, start, replaces, ..Run::default() })
+    let (job_id, version) = (arguments.application?, arguments.application_version.as_deref()?);
+    let replaces = arguments.application_replaces.clone();
+    Some(Run { replaces, ..Run::new(job_id, version, arguments.application_start) })
 }
 
 /// Containers of a pod share their processes, and Flink runs as the same user: without this, a job could reach what

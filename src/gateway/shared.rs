@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::gc::ownership;
 use super::proxy::request::Names;
 use super::proxy::snapshots::Snapshots;
+use crate::flink::job_id::JobId;
 use crate::lease::elector::{Event, LockView, Time};
 use crate::lease::term::Term;
 use crate::ledger::application::Request;
@@ -57,7 +58,7 @@ pub struct Shared {
     /// Gateway processes that have been seen alive in this cluster, the latest last.
     witnessed: Mutex<Vec<String>>,
     /// Jobs with a tombstone.
-    ended: Mutex<Arc<BTreeSet<String>>>,
+    ended: Mutex<Arc<BTreeSet<JobId>>>,
     /// What the last sweep of this gateway found.
     swept: Mutex<Option<Orphans>>,
     stored: Mutex<Option<Value>>,
@@ -109,12 +110,12 @@ impl Shared {
     }
 
     /// Jobs that have ended, as the ledger said when this gateway read or wrote it last.
-    pub fn ended(&self) -> Arc<BTreeSet<String>> {
+    pub fn ended(&self) -> Arc<BTreeSet<JobId>> {
         Arc::clone(&self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An end is final: what was known stays known.
-    pub fn note_ended(&self, ended: BTreeSet<String>) {
+    pub fn note_ended(&self, ended: BTreeSet<JobId>) {
         Arc::make_mut(&mut self.ended.lock().unwrap_or_else(PoisonError::into_inner)).extend(ended);
     }
 
@@ -178,7 +179,7 @@ impl Shared {
 
     /// Is this job being stopped with a savepoint of which nothing stands in the ledger yet? Then its end must not be
     /// written down before.
-    pub fn is_being_stopped(&self, job: &str) -> bool {
+    pub fn is_being_stopped(&self, job: JobId) -> bool {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.is_asked_to_stop(job) && self.savepoint.borrow().as_ref().map(|asked| &asked.id) != answered.as_ref()
     }
@@ -193,7 +194,7 @@ impl Shared {
     }
 
     /// Does another run go on where this job is stopped?
-    pub fn is_asked_to_stop(&self, job: &str) -> bool {
+    pub fn is_asked_to_stop(&self, job: JobId) -> bool {
         self.savepoint.borrow().as_ref().is_some_and(|asked| asked.stop && asked.job == job)
     }
 

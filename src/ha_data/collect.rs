@@ -8,27 +8,28 @@ use std::collections::BTreeSet;
 
 use super::inventory::Inventory;
 use crate::flink::ha_file::Kind;
+use crate::flink::job_id::JobId;
 use crate::flink::result::{Entry, Outcome, Store};
 
 /// An entry that may go, after its tombstone is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collectable {
     pub store: Store,
-    pub id: String,
+    pub id: JobId,
     pub outcome: Outcome,
 }
 
 /// Entries that may go; those of jobs before those of applications, because an application's end follows its jobs'.
 /// `inventory` was read after the entries, in the current term.
 pub fn collectable(entries: &[Entry], inventory: &Inventory) -> Vec<Collectable> {
-    let dirty: BTreeSet<&str> = entries.iter().filter(|entry| entry.dirty).map(|entry| entry.id.as_str()).collect();
+    let dirty: BTreeSet<JobId> = entries.iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
     let mut found: Vec<Collectable> = entries
         .iter()
-        .filter(|entry| !dirty.contains(entry.id.as_str()))
-        .filter(|entry| !inventory.may_live(&entry.id))
+        .filter(|entry| !dirty.contains(&entry.id))
+        .filter(|entry| !inventory.may_live(entry.id))
         .filter_map(|entry| {
             let outcome = entry.outcome.clone()?;
-            Some(Collectable { store: entry.store, id: entry.id.clone(), outcome })
+            Some(Collectable { store: entry.store, id: entry.id, outcome })
         })
         .collect();
     found.sort_by_key(|collectable| collectable.store);
@@ -37,14 +38,14 @@ pub fn collectable(entries: &[Entry], inventory: &Inventory) -> Vec<Collectable>
 
 /// Is a file of the cluster's directory one of an ended job, that nothing needs any more? `job` is the job of a
 /// checkpoint, once its file has been read. Files of ended jobs need no age: nothing will ever name them again.
-pub fn is_left_over(path: &str, job: Option<&str>, ended: &[Ended], inventory: &Inventory) -> Option<String> {
-    let of = |id: &str| ended.iter().find(|job| job.id == id).map(|job| job.id.clone());
+pub fn is_left_over(path: &str, job: Option<JobId>, ended: &[Ended], inventory: &Inventory) -> Option<JobId> {
+    let of = |id: JobId| ended.iter().find(|job| job.id == id).map(|job| job.id);
     match Kind::of(path) {
         _ if inventory.named.contains(path) => None,
-        Kind::Blob(job) => of(&job),
+        Kind::Blob(job) => of(job),
         Kind::Checkpoint => of(job?),
         Kind::Plan if inventory.unreadable_plan => None,
-        Kind::Plan => ended.iter().find(|job| job.plans.iter().any(|plan| plan == path)).map(|job| job.id.clone()),
+        Kind::Plan => ended.iter().find(|job| job.plans.iter().any(|plan| plan == path)).map(|job| job.id),
         Kind::Marker | Kind::Foreign => None,
     }
 }
@@ -52,7 +53,7 @@ pub fn is_left_over(path: &str, job: Option<&str>, ended: &[Ended], inventory: &
 /// A job whose tombstone is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    pub id: String,
+    pub id: JobId,
     /// Files of its graphs or plans, as the ledger noted them when they were stored.
     pub plans: Vec<String>,
 }
@@ -61,18 +62,20 @@ pub struct Ended {
 mod tests {
     use super::*;
 
-    fn entry(id: &str, dirty: bool) -> Entry {
+    const JOB: JobId = JobId::from_number(1);
+
+    fn entry(dirty: bool) -> Entry {
         Entry {
             store: Store::Job,
-            id: id.into(),
+            id: JOB,
             dirty,
             outcome: Some(Outcome { state: "Failed", ..Outcome::default() }),
             torn: false,
         }
     }
 
-    fn ids(entries: &[Entry], stored: &[&str], with_config_map: &[&str]) -> Vec<String> {
-        let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+    fn ids(entries: &[Entry], stored: &[JobId], with_config_map: &[JobId]) -> Vec<JobId> {
+        let set = |ids: &[JobId]| ids.iter().copied().collect();
         let inventory =
             Inventory { stored: set(stored), with_config_map: set(with_config_map), ..Inventory::default() };
         collectable(entries, &inventory).into_iter().map(|collectable| collectable.id).collect()
@@ -80,18 +83,15 @@ mod tests {
 
     #[test]
     fn a_clean_entry_of_a_job_without_key_and_config_map_goes() {
-        assert_eq!(ids(&[entry("a", false)], &[], &[]), ["a"]);
+        assert_eq!(ids(&[entry(false)], &[], &[]), [JOB]);
     }
 
     #[test]
     fn unknown_never_deletes() {
-        assert!(ids(&[entry("a", true)], &[], &[]).is_empty(), "Flink is still cleaning up");
-        assert!(ids(&[entry("a", false), entry("a", true)], &[], &[]).is_empty(), "Flink is still cleaning up");
-        assert!(ids(&[entry("a", false)], &["a"], &[]).is_empty(), "the job is stored: it runs, here or elsewhere");
-        assert!(ids(&[entry("a", false)], &[], &["a"]).is_empty(), "the job has checkpoint pointers");
-        assert!(
-            ids(&[Entry { outcome: None, ..entry("a", false) }], &[], &[]).is_empty(),
-            "the entry is not understood"
-        );
+        assert!(ids(&[entry(true)], &[], &[]).is_empty(), "Flink is still cleaning up");
+        assert!(ids(&[entry(false), entry(true)], &[], &[]).is_empty(), "Flink is still cleaning up");
+        assert!(ids(&[entry(false)], &[JOB], &[]).is_empty(), "the job is stored: it runs, here or elsewhere");
+        assert!(ids(&[entry(false)], &[], &[JOB]).is_empty(), "the job has checkpoint pointers");
+        assert!(ids(&[Entry { outcome: None, ..entry(false) }], &[], &[]).is_empty(), "the entry is not understood");
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::api::names::{APPLICATION_ANNOTATION, START_ANNOTATION};
 use crate::flink::ha_data;
+use crate::flink::job_id::JobId;
 use crate::flink::result::{Entry, Outcome, Store};
 use crate::ledger::application::{Before, Progress, Run};
 use crate::ledger::jobs::Job;
@@ -29,7 +30,9 @@ pub struct Stored {
     /// earlier version did.
     pub start: Option<i64>,
     /// Jobs and applications with a graph, plan or application.
-    pub plans: BTreeSet<String>,
+    pub plans: BTreeSet<JobId>,
+    /// What is stored like a graph, plan or application under a name that is no id.
+    pub unknown: BTreeSet<String>,
 }
 
 impl Stored {
@@ -51,13 +54,26 @@ impl Stored {
         Ok(Self {
             mark: annotation(APPLICATION_ANNOTATION).map(str::to_owned),
             start,
-            plans: ha_data::stored(cluster).into_iter().collect(),
+            plans: ha_data::stored(cluster),
+            unknown: ha_data::stored_by_others(cluster),
         })
     }
 
+    /// The same of a znode with the mark, with the names of those that hold a graph, plan or application.
+    pub fn in_znodes(mark: Option<String>, start: Option<i64>, names: &BTreeSet<String>) -> Self {
+        let (plans, unknown): (Vec<_>, Vec<_>) =
+            names.iter().map(|name| (JobId::of(name), name)).partition(|(id, _)| id.is_some());
+        Self {
+            mark,
+            start,
+            plans: plans.into_iter().filter_map(|(id, _)| id).collect(),
+            unknown: unknown.into_iter().map(|(_, name)| name.clone()).collect(),
+        }
+    }
+
     /// The run that stored it.
-    pub fn job(&self) -> Option<&str> {
-        self.mark.as_deref()?.split_once('/').map(|(job, _)| job)
+    pub fn job(&self) -> Option<JobId> {
+        self.mark.as_deref()?.split_once('/').and_then(|(job, _)| JobId::of(job))
     }
 }
 
@@ -93,7 +109,7 @@ pub enum StoredState {
     Finished(Option<Outcome>),
     /// The run has ended, and Flink has not finished cleaning up: it leads for that, and for nothing else.
     Finishing,
-    /// Jobs that no application of this resource has run: a session cluster of the same name left them.
+    /// Names of jobs that no application of this resource has run: a session cluster of the same name left them.
     Foreign(BTreeSet<String>),
     /// Pods of a later start have begun: these are of a node that was lost, or the resource was made anew without its
     /// ledger.
@@ -109,9 +125,9 @@ pub enum StoredState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The run whose last checkpoint is to be noted.
-    pub from: Option<String>,
+    pub from: Option<JobId>,
     /// Runs that are over. Their tombstones stand before anything of theirs goes.
-    pub superseded: BTreeSet<String>,
+    pub superseded: BTreeSet<JobId>,
     /// Entries of result stores that would keep Flink from running the application, although its job has not ended.
     pub entries: Vec<Entry>,
     /// Then all that is stored of other versions goes, and this says whose the rest is.
@@ -155,30 +171,32 @@ pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
     if before == Some(&mark) {
         return StoredState::Ours;
     }
-    let unended = jobs.iter().filter(|job| !job.has_ended()).map(|job| job.id.clone());
-    let former = stored.job().map(str::to_owned);
-    let is_named = |id: &String| run.replaces.contains(id);
-    let others: BTreeSet<String> = stored.plans.iter().cloned().chain(unended).filter(|id| *id != run.job_id).collect();
-    if before.is_none() && !others.iter().all(is_named) {
-        return StoredState::Foreign(others.into_iter().filter(|id| !is_named(id)).collect());
+    let unended = jobs.iter().filter(|job| !job.has_ended()).map(|job| job.id);
+    let former = stored.job();
+    let is_named = |id: &JobId| run.replaces.contains(id);
+    let others: BTreeSet<JobId> = stored.plans.iter().copied().chain(unended).filter(|id| *id != run.job_id).collect();
+    // What nobody knows is not named either.
+    let unnamed = |runs: BTreeSet<JobId>| -> BTreeSet<String> {
+        let runs = runs.into_iter().filter(|id| !is_named(id)).map(|id| id.to_string());
+        runs.chain(stored.unknown.iter().cloned()).collect()
+    };
+    if before.is_none() && !unnamed(others.clone()).is_empty() {
+        return StoredState::Foreign(unnamed(others));
     }
     // A run that has ended is collected as any job is.
-    let has_ended = |id: &str| jobs.iter().any(|job| job.id == id && job.has_ended());
+    let has_ended = |id: JobId| jobs.iter().any(|job| job.id == id && job.has_ended());
     // One that only the mark tells of, and that has nothing to be started from, is left alone unless it is named.
-    let others = others.into_iter().chain(former.clone().filter(is_named));
-    let superseded: BTreeSet<String> = others.filter(|id| *id != run.job_id && !has_ended(id)).collect();
-    if !superseded.iter().all(is_named) {
-        return StoredState::Unnamed(superseded.into_iter().filter(|id| !is_named(id)).collect());
+    let others = others.into_iter().chain(former.filter(is_named));
+    let superseded: BTreeSet<JobId> = others.filter(|id| *id != run.job_id && !has_ended(*id)).collect();
+    if !unnamed(superseded.clone()).is_empty() {
+        return StoredState::Unnamed(unnamed(superseded));
     }
     // An application's entry beside a job that goes on: its main method failed, in this run or in the version before.
     let obstacles =
         entries.iter().filter(|entry| superseded.contains(&entry.id) || entry.id == run.job_id).cloned().collect();
-    let same_run = jobs.iter().any(|job| job.id == run.job_id) || former.as_deref() == Some(&run.job_id);
-    let from = if same_run {
-        Some(run.job_id.clone())
-    } else {
-        former.filter(is_named).or_else(|| superseded.first().cloned())
-    };
+    let same_run = jobs.iter().any(|job| job.id == run.job_id) || former == Some(run.job_id);
+    let from =
+        if same_run { Some(run.job_id) } else { former.filter(is_named).or_else(|| superseded.first().copied()) };
     StoredState::Supersede(Plan { from, superseded, entries: obstacles, mark, start: run.start })
 }
 
@@ -213,7 +231,7 @@ fn mark(run: &Run) -> String {
 /// What the ledger says of the application from now on.
 pub fn begin(run: &Run, progress: &Progress, before: Option<Before>) -> Progress {
     Progress {
-        job: run.job_id.clone(),
+        job: Some(run.job_id),
         version: run.version.clone(),
         start: run.start,
         state: String::new(),
@@ -228,37 +246,31 @@ pub fn begin(run: &Run, progress: &Progress, before: Option<Before>) -> Progress
 mod tests {
     use super::*;
 
-    const OURS: &str = "0000000000000000000000000000000a";
-    const FORMER: &str = "0000000000000000000000000000000b";
+    const OURS: JobId = JobId::from_number(0xa);
+    const FORMER: JobId = JobId::from_number(0xb);
 
     fn run() -> Run {
-        Run {
-            job_id: OURS.to_owned(),
-            version: "v2".to_owned(),
-            start: 2,
-            replaces: vec![FORMER.to_owned()],
-            ..Run::default()
-        }
+        Run { replaces: vec![FORMER], ..Run::new(OURS, "v2", 2) }
     }
 
     fn stored(cluster: &Value) -> Stored {
         Stored::in_config_map(cluster).expect("a start")
     }
 
-    fn cluster(mark: &str, job: &str) -> Value {
+    fn cluster(mark: &str, job: JobId) -> Value {
         json!({
             "metadata": { "annotations": { APPLICATION_ANNOTATION: mark } },
             "data": { format!("executionPlan-{job}"): "x", "org.apache.flink.k8s.leader.dispatcher": "y" },
         })
     }
 
-    fn job(id: &str, ended: bool) -> Job {
-        Job { id: id.to_owned(), ended: ended.then(|| "then".to_owned()), ..Job::default() }
+    fn job(id: JobId, ended: bool) -> Job {
+        Job { ended: ended.then(|| "then".to_owned()), ..Job::of(id) }
     }
 
-    fn entry(store: Store, id: &str) -> Entry {
+    fn entry(store: Store, id: JobId) -> Entry {
         let outcome = Outcome { state: "Failed", ..Outcome::default() };
-        Entry { store, id: id.to_owned(), dirty: false, outcome: Some(outcome), torn: false }
+        Entry { store, id, dirty: false, outcome: Some(outcome), torn: false }
     }
 
     fn decide(cluster: &Value, jobs: &[Job], entries: &[Entry]) -> StoredState {
@@ -282,7 +294,7 @@ mod tests {
         let entries = [entry(Store::Application, OURS)];
         let cluster = cluster(&format!("{OURS}/v1"), OURS);
         let plan = plan(decide(&cluster, &[job(OURS, false)], &entries));
-        assert_eq!((plan.from.as_deref(), plan.superseded.len()), (Some(OURS), 0));
+        assert_eq!((plan.from, plan.superseded.len()), (Some(OURS), 0));
         let patch = plan.patch(&cluster);
         assert_eq!(patch["data"], json!({ format!("executionPlan-{OURS}"): null }));
         let annotations = &patch["metadata"]["annotations"];
@@ -296,8 +308,8 @@ mod tests {
     #[test]
     fn a_former_run_is_over_when_another_one_begins() {
         let plan = plan(decide(&cluster(&format!("{FORMER}/v1"), FORMER), &[job(FORMER, false)], &[]));
-        assert_eq!(plan.from.as_deref(), Some(FORMER));
-        assert_eq!(plan.superseded, BTreeSet::from([FORMER.to_owned()]));
+        assert_eq!(plan.from, Some(FORMER));
+        assert_eq!(plan.superseded, BTreeSet::from([FORMER]));
     }
 
     #[test]
@@ -306,8 +318,23 @@ mod tests {
         cluster["metadata"]["annotations"] = json!({});
         let alone = Run { replaces: Vec::new(), ..run() };
         let state = judge(&alone, &stored(&cluster), &Progress::default(), &[job(FORMER, false)], &[]);
-        assert_eq!(state, StoredState::Foreign(BTreeSet::from([FORMER.to_owned()])));
+        assert_eq!(state, StoredState::Foreign(BTreeSet::from([FORMER.to_string()])));
         assert!(matches!(decide(&json!({}), &[], &[]), StoredState::Supersede(_)), "a new cluster");
+    }
+
+    #[test]
+    fn what_is_stored_under_no_id_is_never_taken_over() {
+        let mut marked = cluster(&format!("{OURS}/v1"), OURS);
+        marked["data"]["executionPlan-x"] = json!("z");
+        let others = BTreeSet::from(["x".to_owned()]);
+        assert_eq!(decide(&marked, &[job(OURS, false)], &[]), StoredState::Unnamed(others.clone()));
+        marked["metadata"]["annotations"] = json!({});
+        assert_eq!(decide(&marked, &[job(OURS, false)], &[]), StoredState::Foreign(others.clone()));
+        let names = BTreeSet::from([OURS.to_string(), "x".to_owned()]);
+        let found = Stored::in_znodes(Some(format!("{OURS}/v1")), None, &names);
+        assert_eq!((found.plans.len(), &found.unknown, found.job()), (1, &others, Some(OURS)));
+        let nobody = Stored { mark: Some("x/v1".to_owned()), ..Stored::default() };
+        assert_eq!(nobody.job(), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::api::names;
+use crate::flink::job_id::JobId;
+use crate::flink::serialized::Unreadable;
 use crate::flink::zookeeper::Znodes;
 use crate::flink::{ha_data, pointer};
 
@@ -16,25 +18,25 @@ use crate::flink::{ha_data, pointer};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// Jobs and applications with a key in the cluster ConfigMap, or a znode of their own.
-    pub stored: BTreeSet<String>,
+    pub stored: BTreeSet<JobId>,
     /// Jobs with a ConfigMap of their own, or with a pointer below `jobs`.
-    pub with_config_map: BTreeSet<String>,
+    pub with_config_map: BTreeSet<JobId>,
     /// Jobs with a pointer to a checkpoint.
-    pub with_checkpoint: BTreeSet<String>,
+    pub with_checkpoint: BTreeSet<JobId>,
     /// Names of files that pointers name.
     pub named: BTreeSet<String>,
     /// The file of each stored job's graph or plan.
-    pub plans: BTreeMap<String, String>,
+    pub plans: BTreeMap<JobId, String>,
     /// A pointer to a graph, plan or application cannot be read.
     pub unreadable_plan: bool,
     /// Jobs with a pointer to a checkpoint that cannot be read.
-    pub unreadable_checkpoint: BTreeSet<String>,
+    pub unreadable_checkpoint: BTreeSet<JobId>,
     /// Size of each ConfigMap as it counts towards the limit of 1 MiB, in bytes.
     pub bytes: BTreeMap<String, usize>,
     /// Znodes with a pointer that cannot be read.
     pub unreadable_znodes: BTreeSet<String>,
     /// Jobs with znodes that point to nothing: what Flink leaves when it dies between two steps.
-    pub remnants: BTreeSet<String>,
+    pub remnants: BTreeSet<JobId>,
 }
 
 impl Inventory {
@@ -46,7 +48,7 @@ impl Inventory {
             inventory.bytes.insert(name.to_owned(), bytes(config_map));
             if name == names::cluster_config_map(cluster_id) {
                 inventory.add_cluster(config_map);
-            } else if let Some(job) = names::job_of_config_map(cluster_id, name) {
+            } else if let Some(job) = ha_data::job_of(cluster_id, name) {
                 inventory.add_job(job, config_map);
             }
         }
@@ -57,38 +59,33 @@ impl Inventory {
     pub fn of_znodes(znodes: &Znodes) -> Self {
         let mut inventory = Self { unreadable_plan: !znodes.unknown.is_empty(), ..Self::default() };
         inventory.unreadable_znodes.extend(znodes.unknown.iter().cloned());
-        for (path, id, bytes) in &znodes.plans {
-            inventory.stored.insert(id.clone());
-            match pointer::file_of(bytes) {
-                Ok(uri) => {
-                    inventory.named.insert(pointer::name(&uri).to_owned());
-                    inventory.plans.insert(id.clone(), pointer::name(&uri).to_owned());
-                }
-                Err(_) => {
-                    inventory.unreadable_plan = true;
-                    inventory.unreadable_znodes.insert(path.clone());
-                }
+        for plan in &znodes.plans {
+            let is_read = inventory.add_plan(plan.id, pointer::file_of(&plan.pointer));
+            if !is_read {
+                inventory.unreadable_znodes.insert(plan.path.clone());
             }
         }
         for job in &znodes.jobs {
-            if job.checkpoints.is_empty() && !job.unknown {
-                inventory.remnants.insert(job.id.clone());
+            if job.checkpoints.is_empty() && !job.unknown && job.id.is_some() {
+                inventory.remnants.extend(job.id);
                 continue;
             }
-            inventory.with_config_map.insert(job.id.clone());
+            inventory.with_config_map.extend(job.id);
             if !job.checkpoints.is_empty() {
-                inventory.with_checkpoint.insert(job.id.clone());
+                inventory.with_checkpoint.extend(job.id);
             }
+            // Whose it is is not known.
+            inventory.unreadable_plan |= job.id.is_none();
             let (readable, unreadable): (Vec<_>, Vec<_>) =
                 job.checkpoints.iter().map(|bytes| pointer::file_of(bytes)).partition(Result::is_ok);
             inventory.named.extend(readable.into_iter().flatten().map(|uri| pointer::name(&uri).to_owned()));
-            if !unreadable.is_empty() || job.unknown {
-                inventory.unreadable_checkpoint.insert(job.id.clone());
+            if !unreadable.is_empty() || job.unknown || job.id.is_none() {
+                inventory.unreadable_checkpoint.extend(job.id);
                 inventory.unreadable_znodes.insert(job.path.clone());
             }
         }
-        inventory.remnants.extend(znodes.with_leader.iter().cloned());
-        inventory.remnants = inventory.remnants.iter().filter(|job| !inventory.may_live(job)).cloned().collect();
+        inventory.remnants.extend(&znodes.with_leader);
+        inventory.remnants = inventory.remnants.iter().copied().filter(|job| !inventory.may_live(*job)).collect();
         inventory
     }
 
@@ -99,21 +96,27 @@ impl Inventory {
                 self.unreadable_plan |= !ha_data::is_leader(key);
                 continue;
             };
-            self.stored.insert(id.to_owned());
-            match pointer::file(value) {
-                Ok(uri) => {
-                    self.named.insert(pointer::name(&uri).to_owned());
-                    self.plans.insert(id.to_owned(), pointer::name(&uri).to_owned());
-                }
-                Err(_) => self.unreadable_plan = true,
-            }
+            self.add_plan(JobId::of(id), pointer::file(value));
         }
     }
 
-    fn add_job(&mut self, job: String, config_map: &Value) {
+    /// Adds a pointer to a graph, plan or application; false when it is not known whose it is or what it names.
+    fn add_plan(&mut self, id: Option<JobId>, file: Result<String, Unreadable>) -> bool {
+        self.stored.extend(id);
+        let is_read = id.is_some() && file.is_ok();
+        self.unreadable_plan |= !is_read;
+        if let Ok(uri) = file {
+            let name = pointer::name(&uri).to_owned();
+            self.plans.extend(id.map(|id| (id, name.clone())));
+            self.named.insert(name);
+        }
+        is_read
+    }
+
+    fn add_job(&mut self, job: JobId, config_map: &Value) {
         for (key, value) in entries(config_map).filter(|(key, _)| *key != ha_data::COUNTER) {
             if ha_data::is_checkpoint(key) {
-                self.with_checkpoint.insert(job.clone());
+                self.with_checkpoint.insert(job);
             }
             // A key of a version that is not known may name anything.
             match pointer::file(value) {
@@ -121,7 +124,7 @@ impl Inventory {
                     self.named.insert(pointer::name(&uri).to_owned());
                 }
                 Err(_) => {
-                    self.unreadable_checkpoint.insert(job.clone());
+                    self.unreadable_checkpoint.insert(job);
                 }
             }
         }
@@ -129,8 +132,8 @@ impl Inventory {
     }
 
     /// The job may run, or may be made to run again.
-    pub fn may_live(&self, job: &str) -> bool {
-        self.stored.contains(job) || self.with_config_map.contains(job)
+    pub fn may_live(&self, job: JobId) -> bool {
+        self.stored.contains(&job) || self.with_config_map.contains(&job)
     }
 
     /// ConfigMaps or znodes with a pointer that cannot be read.
@@ -141,7 +144,7 @@ impl Inventory {
         let plans = self.unreadable_plan.then(|| names::cluster_config_map(cluster_id));
         plans
             .into_iter()
-            .chain(self.unreadable_checkpoint.iter().map(|job| names::job_config_map(cluster_id, job)))
+            .chain(self.unreadable_checkpoint.iter().map(|job| names::job_config_map(cluster_id, job.as_str())))
             .collect()
     }
 }
@@ -164,15 +167,15 @@ mod tests {
 
     use super::*;
     use crate::flink::pointer::tests::pointer_to;
-    use crate::flink::zookeeper::JobZnode;
+    use crate::flink::zookeeper::{JobZnode, PlanZnode};
 
-    const JOB: &str = "00000000000000000000000000000001";
+    const JOB: JobId = JobId::from_number(1);
 
     fn config_maps(plan: &str, checkpoint: &str) -> [Value; 2] {
         let plan_key = format!("executionPlan-{JOB}");
         [
             json!({ "metadata": { "name": "demo-cluster-config-map" }, "data": { plan_key: plan, "org.apache.flink.k8s.leader.dispatcher": "x" } }),
-            json!({ "metadata": { "name": names::job_config_map("demo", JOB) }, "data": { "checkpointID-0000000000000000007": checkpoint, "counter": "8" } }),
+            json!({ "metadata": { "name": names::job_config_map("demo", JOB.as_str()) }, "data": { "checkpointID-0000000000000000007": checkpoint, "counter": "8" } }),
         ]
     }
 
@@ -183,7 +186,7 @@ mod tests {
             &config_maps(&pointer_to("submittedExecutionPlan1"), &pointer_to("completedCheckpoint2")),
         );
         assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
-        assert_eq!(inventory.plans[JOB], "submittedExecutionPlan1");
+        assert_eq!(inventory.plans[&JOB], "submittedExecutionPlan1");
         assert!(inventory.may_live(JOB) && !inventory.unreadable_plan && inventory.unreadable_checkpoint.is_empty());
         assert!(inventory.unreadable("demo").is_empty() && bytes(&config_maps("x", "y")[1]) > 30);
     }
@@ -195,44 +198,61 @@ mod tests {
     #[test]
     fn of_znodes_the_same_is_known() {
         let [path, other] = ["/flink/flink.demo/jobs/1", "/flink/flink.demo/jobs/2"].map(str::to_owned);
-        let ended = "00000000000000000000000000000002";
-        let job = |id: &str, path: &str, checkpoints| JobZnode {
-            id: id.into(),
-            path: path.into(),
-            checkpoints,
-            unknown: false,
-        };
+        let ended = JobId::from_number(2);
+        let job =
+            |id, path: &str, checkpoints| JobZnode { id: Some(id), path: path.into(), checkpoints, unknown: false };
         let mut znodes = Znodes {
-            plans: vec![(
-                "/flink/flink.demo/execution-plans/1".into(),
-                JOB.into(),
-                znode_pointer("submittedExecutionPlan1"),
-            )],
+            plans: vec![PlanZnode {
+                path: "/flink/flink.demo/execution-plans/1".into(),
+                id: Some(JOB),
+                pointer: znode_pointer("submittedExecutionPlan1"),
+            }],
             jobs: vec![job(JOB, &path, vec![znode_pointer("completedCheckpoint2")]), job(ended, &other, vec![])],
-            with_leader: vec![JOB.into(), ended.into()],
+            with_leader: vec![JOB, ended],
             unknown: vec![],
         };
         let inventory = Inventory::of_znodes(&znodes);
         assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
         assert!(inventory.may_live(JOB) && !inventory.may_live(ended) && !inventory.unreadable_plan);
-        assert_eq!(inventory.remnants.iter().collect::<Vec<_>>(), [ended], "what may live leaves no remnant");
+        assert_eq!(inventory.remnants.iter().copied().collect::<Vec<_>>(), [ended], "what may live leaves no remnant");
         znodes.jobs[0].checkpoints.push(b"?".to_vec());
         znodes.unknown.push("/flink/flink.demo/new".into());
         let inventory = Inventory::of_znodes(&znodes);
         assert!(
-            inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB) && inventory.named.len() == 2
+            inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(&JOB) && inventory.named.len() == 2
         );
         assert_eq!(inventory.unreadable("demo"), [path, "/flink/flink.demo/new".to_owned()]);
+    }
+
+    /// Its file stays, and so does every other plan: whose it is nobody knows.
+    #[test]
+    fn what_is_stored_under_no_id_protects_all_plans() {
+        let pointer = pointer_to("submittedExecutionPlan1");
+        let inventory = Inventory::of(
+            "demo",
+            &[json!({ "metadata": { "name": "demo-cluster-config-map" }, "data": { "executionPlan-x": pointer } })],
+        );
+        assert!(inventory.unreadable_plan && inventory.named.contains("submittedExecutionPlan1"));
+        let plan = PlanZnode { path: "/p".into(), id: None, pointer: znode_pointer("submittedExecutionPlan1") };
+        let job = JobZnode { path: "/j".into(), ..JobZnode::default() };
+        let of_plan = Inventory::of_znodes(&Znodes { plans: vec![plan], ..Znodes::default() });
+        let of_job = Inventory::of_znodes(&Znodes { jobs: vec![job], ..Znodes::default() });
+        assert!(of_plan.unreadable_plan && of_plan.named.contains("submittedExecutionPlan1"));
+        assert_eq!(
+            (of_plan.unreadable("demo"), of_job.unreadable("demo")),
+            (vec!["/p".to_owned()], vec!["/j".to_owned()])
+        );
+        assert!(of_job.unreadable_plan && of_job.remnants.is_empty());
     }
 
     #[test]
     fn a_pointer_that_cannot_be_read_is_told_of() {
         let inventory = Inventory::of("demo", &config_maps("rO0ABX", "?"));
-        assert!(inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(JOB));
+        assert!(inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(&JOB));
         assert!(inventory.named.is_empty());
         assert_eq!(
             inventory.unreadable("demo"),
-            ["demo-cluster-config-map".to_owned(), names::job_config_map("demo", JOB)]
+            ["demo-cluster-config-map".to_owned(), names::job_config_map("demo", JOB.as_str())]
         );
     }
 }

@@ -10,33 +10,33 @@
 
 use std::collections::BTreeSet;
 
+use crate::flink::job_id::JobId;
 use crate::flink::result::{Entry, Outcome, Store};
 
 /// One repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mend {
     /// Remove this torn DIRTY entry.
-    Remove { store: Store, id: String },
+    Remove { store: Store, id: JobId },
     /// Write the DIRTY entry of this application from its job's outcome.
-    Write { application: String, of_job: Outcome },
+    Write { application: JobId, of_job: Outcome },
 }
 
 /// Decides, from the entries and the cluster ConfigMap's keys, both read after the term's stamp. Unknown is left as it
 /// is.
-pub fn mend(entries: &[Entry], stored_jobs: &BTreeSet<String>, stored_applications: &BTreeSet<String>) -> Vec<Mend> {
+pub fn mend(entries: &[Entry], stored_jobs: &BTreeSet<JobId>, stored_applications: &BTreeSet<JobId>) -> Vec<Mend> {
     let torn = entries.iter().filter(|entry| entry.dirty && entry.torn);
     // A job without a key may be half cleaned up: then the entry is the only record of its end. An application's can be
     // made again.
     let removable = torn.filter(|entry| entry.store == Store::Application || stored_jobs.contains(&entry.id));
-    let mut mends: Vec<Mend> =
-        removable.map(|entry| Mend::Remove { store: entry.store, id: entry.id.clone() }).collect();
+    let mut mends: Vec<Mend> = removable.map(|entry| Mend::Remove { store: entry.store, id: entry.id }).collect();
     let has_entry =
-        |id: &str| entries.iter().any(|entry| entry.store == Store::Application && entry.id == id && !entry.torn);
+        |id: JobId| entries.iter().any(|entry| entry.store == Store::Application && entry.id == id && !entry.torn);
     for job in entries.iter().filter(|entry| entry.store == Store::Job && entry.dirty) {
         let Some(outcome) = &job.outcome else { continue };
-        let Some(application) = &outcome.application else { continue };
-        if !has_entry(application) && !stored_applications.contains(application) {
-            mends.push(Mend::Write { application: application.clone(), of_job: outcome.clone() });
+        let Some(application) = outcome.application else { continue };
+        if !has_entry(application) && !stored_applications.contains(&application) {
+            mends.push(Mend::Write { application, of_job: outcome.clone() });
         }
     }
     mends
@@ -46,39 +46,38 @@ pub fn mend(entries: &[Entry], stored_jobs: &BTreeSet<String>, stored_applicatio
 mod tests {
     use super::*;
 
-    fn entry(store: Store, id: &str, torn: bool) -> Entry {
-        let outcome = Outcome {
-            state: "Canceled",
-            application: (store == Store::Job).then(|| id.to_owned()),
-            ..Outcome::default()
-        };
-        Entry { store, id: id.into(), dirty: true, outcome: (!torn).then_some(outcome), torn }
+    const JOB: JobId = JobId::from_number(1);
+
+    fn entry(store: Store, torn: bool) -> Entry {
+        let outcome =
+            Outcome { state: "Canceled", application: (store == Store::Job).then_some(JOB), ..Outcome::default() };
+        Entry { store, id: JOB, dirty: true, outcome: (!torn).then_some(outcome), torn }
     }
 
-    fn set(ids: &[&str]) -> BTreeSet<String> {
-        ids.iter().map(|id| (*id).to_owned()).collect()
+    fn set(ids: &[JobId]) -> BTreeSet<JobId> {
+        ids.iter().copied().collect()
     }
 
     #[test]
     fn a_torn_entry_goes_only_while_its_job_is_whole() {
-        let torn = [entry(Store::Job, "a", true)];
-        assert_eq!(mend(&torn, &set(&["a"]), &set(&[])), [Mend::Remove { store: Store::Job, id: "a".into() }]);
+        let torn = [entry(Store::Job, true)];
+        assert_eq!(mend(&torn, &set(&[JOB]), &set(&[])), [Mend::Remove { store: Store::Job, id: JOB }]);
         assert!(mend(&torn, &set(&[]), &set(&[])).is_empty(), "unknown never deletes");
     }
 
     #[test]
     fn a_missing_application_is_made_up_for_and_others_are_left() {
-        let job = entry(Store::Job, "a", false);
-        let [Mend::Write { application, .. }] = &mend(std::slice::from_ref(&job), &set(&["a"]), &set(&[]))[..] else {
+        let job = entry(Store::Job, false);
+        let [Mend::Write { application, .. }] = &mend(std::slice::from_ref(&job), &set(&[JOB]), &set(&[]))[..] else {
             panic!("nothing")
         };
-        assert_eq!(application, "a");
-        assert!(mend(&[job.clone(), entry(Store::Application, "a", false)], &set(&["a"]), &set(&[])).is_empty());
+        assert_eq!(*application, JOB);
+        assert!(mend(&[job.clone(), entry(Store::Application, false)], &set(&[JOB]), &set(&[])).is_empty());
         assert!(
-            mend(std::slice::from_ref(&job), &set(&["a"]), &set(&["a"])).is_empty(),
+            mend(std::slice::from_ref(&job), &set(&[JOB]), &set(&[JOB])).is_empty(),
             "its application is stored: it will be recovered"
         );
-        let mends = mend(&[job, entry(Store::Application, "a", true)], &set(&["a"]), &set(&[]));
+        let mends = mend(&[job, entry(Store::Application, true)], &set(&[JOB]), &set(&[]));
         assert!(matches!(&mends[..], [Mend::Remove { store: Store::Application, .. }, Mend::Write { .. }]));
     }
 }

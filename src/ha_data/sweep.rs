@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::inventory::Inventory;
 use crate::flink::ha_file::Kind;
+use crate::flink::job_id::JobId;
 
 /// What becomes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +29,10 @@ pub enum Verdict {
 pub struct Evidence<'a> {
     pub inventory: &'a Inventory,
     /// Jobs with a DIRTY result: Flink is still cleaning up.
-    pub dirty: &'a BTreeSet<String>,
+    pub dirty: &'a BTreeSet<JobId>,
     /// Jobs that have not ended by the ledger, with the files of their plans: somebody may have removed their
     /// ConfigMaps, and may put them back.
-    pub living: &'a BTreeMap<String, Vec<String>>,
+    pub living: &'a BTreeMap<JobId, Vec<String>>,
     /// Younger files are left alone.
     pub age_limit: Duration,
 }
@@ -45,7 +46,7 @@ pub fn verdict(path: &str, age: Duration, known: &Evidence) -> Verdict {
         Kind::Plan | Kind::Checkpoint if inventory.named.contains(path) => Verdict::InUse,
         Kind::Plan if inventory.unreadable_plan => Verdict::Protected,
         Kind::Plan if known.living.values().flatten().any(|plan| plan == path) => Verdict::Protected,
-        Kind::Blob(job) if inventory.may_live(&job) => Verdict::InUse,
+        Kind::Blob(job) if inventory.may_live(job) => Verdict::InUse,
         Kind::Blob(job) if known.dirty.contains(&job) || known.living.contains_key(&job) => Verdict::Protected,
         _ if age < known.age_limit => Verdict::Young,
         _ => Verdict::Orphan,
@@ -54,14 +55,14 @@ pub fn verdict(path: &str, age: Duration, known: &Evidence) -> Verdict {
 
 /// Judges a checkpoint that [`verdict`] takes for an orphan, once its file has been read. `job` is absent when the file
 /// is not understood.
-pub fn of_checkpoint(job: Option<&str>, known: &Evidence) -> Verdict {
+pub fn of_checkpoint(job: Option<JobId>, known: &Evidence) -> Verdict {
     let Some(job) = job else { return Verdict::Protected };
     let inventory = known.inventory;
     // A live job without a pointer: somebody has removed its ConfigMap; the one that a new leader has made instead is
     // empty.
-    let lives = inventory.stored.contains(job) || known.living.contains_key(job);
-    let lost = lives && !inventory.with_checkpoint.contains(job);
-    if inventory.unreadable_checkpoint.contains(job) || known.dirty.contains(job) || lost {
+    let lives = inventory.stored.contains(&job) || known.living.contains_key(&job);
+    let lost = lives && !inventory.with_checkpoint.contains(&job);
+    if inventory.unreadable_checkpoint.contains(&job) || known.dirty.contains(&job) || lost {
         Verdict::Protected
     } else {
         Verdict::Orphan
@@ -72,7 +73,7 @@ pub fn of_checkpoint(job: Option<&str>, known: &Evidence) -> Verdict {
 mod tests {
     use super::*;
 
-    const JOB: &str = "0e4519cff01b3cb1d46ceefbba31d9ae";
+    const JOB: JobId = JobId::from_number(0x0e45_19cf_f01b_3cb1_d46c_eefb_ba31_d9ae);
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn judge(path: &str, age: Duration, inventory: &Inventory) -> Verdict {
@@ -84,8 +85,8 @@ mod tests {
         assert_eq!(Kind::of("submittedJobGraph0123456789ab"), Kind::Plan);
         assert_eq!(Kind::of("submittedApplicationabc"), Kind::Plan);
         assert_eq!(Kind::of("completedCheckpoint72c00e5cb65a"), Kind::Checkpoint);
-        assert_eq!(Kind::of(&format!("blob/job_{JOB}/blob_p-12")), Kind::Blob(JOB.to_owned()));
-        assert_eq!(Kind::of(&format!("blob/application_{JOB}/blob_p-12")), Kind::Blob(JOB.to_owned()));
+        assert_eq!(Kind::of(&format!("blob/job_{JOB}/blob_p-12")), Kind::Blob(JOB));
+        assert_eq!(Kind::of(&format!("blob/application_{JOB}/blob_p-12")), Kind::Blob(JOB));
         for foreign in [
             "completedCheckpoint",
             "completedCheckpoint.txt",
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn unknown_never_deletes() {
-        let live = Inventory { stored: [JOB.to_owned()].into(), ..Inventory::default() };
+        let live = Inventory { stored: [JOB].into(), ..Inventory::default() };
         assert_eq!(judge(&format!("blob/job_{JOB}/blob_p-1"), DAY, &live), Verdict::InUse);
         let named = Inventory { named: ["completedCheckpointab".to_owned()].into(), ..Inventory::default() };
         assert_eq!(judge("completedCheckpointab", DAY, &named), Verdict::InUse);
@@ -124,17 +125,13 @@ mod tests {
         };
         assert_eq!(of(&live, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed");
         assert_eq!(of(&Inventory::default(), None), Verdict::Protected, "not understood");
-        let unreadable = Inventory { unreadable_checkpoint: [JOB.to_owned()].into(), ..Inventory::default() };
+        let unreadable = Inventory { unreadable_checkpoint: [JOB].into(), ..Inventory::default() };
         assert_eq!(of(&unreadable, Some(JOB)), Verdict::Protected);
         assert_eq!(of(&Inventory::default(), Some(JOB)), Verdict::Orphan);
-        let emptied = Inventory {
-            stored: [JOB.to_owned()].into(),
-            with_config_map: [JOB.to_owned()].into(),
-            ..Inventory::default()
-        };
+        let emptied = Inventory { stored: [JOB].into(), with_config_map: [JOB].into(), ..Inventory::default() };
         assert_eq!(of(&emptied, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed, and made anew");
         // The ledger remembers what somebody has removed from all ConfigMaps.
-        let living = BTreeMap::from([(JOB.to_owned(), vec!["submittedJobGraphab".to_owned()])]);
+        let living = BTreeMap::from([(JOB, vec!["submittedJobGraphab".to_owned()])]);
         let known = Evidence { inventory: &Inventory::default(), dirty: &none, living: &living, age_limit: DAY };
         assert_eq!(verdict("submittedJobGraphab", DAY, &known), Verdict::Protected);
         assert_eq!(verdict(&format!("blob/job_{JOB}/blob_p-1"), DAY, &known), Verdict::Protected);

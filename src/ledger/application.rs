@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::flink::job_id::{JobId, or_empty};
+
 /// Key of the ledger ConfigMap that holds JSON of [`Progress`].
 pub const LEDGER_KEY: &str = "application";
 
 /// A run as the pods are told of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Flink's id of the job and, from 2.3 on, of the application: 32 hex digits.
-    pub job_id: String,
+    /// Flink's id of the job and, from 2.3 on, of the application.
+    pub job_id: JobId,
     /// See [`crate::cluster::application::version`].
     pub version: String,
     /// How often its pods were brought there.
@@ -19,19 +21,25 @@ pub struct Run {
     /// There are to be no pods.
     pub stopped: bool,
     /// Runs in whose place this one begins.
-    pub replaces: Vec<String>,
+    pub replaces: Vec<JobId>,
 }
 
 impl Run {
+    /// A run that begins with nothing and in the place of none.
+    pub fn new(job_id: JobId, version: &str, start: i64) -> Self {
+        Self { job_id, version: version.to_owned(), start, restored_from: None, stopped: false, replaces: Vec::new() }
+    }
+
     /// Flags by which the gateway is told of it.
     pub fn gateway_options(&self) -> Vec<(&'static str, String)> {
         let mut options = vec![
-            ("--application", self.job_id.clone()),
+            ("--application", self.job_id.to_string()),
             ("--application-version", self.version.clone()),
             ("--application-start", self.start.to_string()),
         ];
         if !self.replaces.is_empty() {
-            options.push(("--application-replaces", self.replaces.join(",")));
+            let replaces: Vec<&str> = self.replaces.iter().map(JobId::as_str).collect();
+            options.push(("--application-replaces", replaces.join(",")));
         }
         options
     }
@@ -41,7 +49,9 @@ impl Run {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Progress {
-    pub job: String,
+    /// The run; absent before the first one has begun.
+    #[serde(with = "or_empty")]
+    pub job: Option<JobId>,
     pub version: String,
     /// The start of its pods that the rest is about.
     pub start: i64,
@@ -63,22 +73,22 @@ pub struct Progress {
 }
 
 /// The state that a version found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Before {
     /// The run that left it.
-    pub job: String,
+    pub job: JobId,
     /// Its last checkpoint. `None` when Flink keeps it nowhere but in its HA data, or when it cannot be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
 }
 
 /// A savepoint that the leading JobManager is asked for, through an annotation on the Lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     pub id: String,
-    pub job: String,
+    pub job: JobId,
     /// A directory of this request alone, so that a savepoint whose path nobody heard of can be found.
     pub directory: String,
     /// Whether the job ends with it.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
+use crate::flink::job_id::JobId;
 use crate::flink::result::Outcome;
 
 /// Key of the ledger ConfigMap that holds JSON of `Vec<Job>`.
@@ -28,33 +29,33 @@ pub const SUPERSEDED: &str = "Superseded";
 const UNKNOWN: &str = "Unknown";
 
 /// A job. One with an end is a tombstone: it never runs again under its id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    pub id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: JobId,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place;
     /// `Unknown` when it is no longer stored and there is no record of its end.
+    #[serde(default)]
     pub state: String,
     /// When it was submitted, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
     /// When the gateway learned of its end, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
     /// When nothing of its HA data was left; absent while that is not sure.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collected: Option<String>,
     /// What was removed that Flink had left behind, as files.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub removed: usize,
     /// Files of its graphs or plans, of which Flink removes only the last, and not if a leader dies between removing
     /// the pointer and the file.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<String>,
     /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
 
@@ -64,6 +65,21 @@ fn is_zero(number: &usize) -> bool {
 }
 
 impl Job {
+    /// A job of which nothing but its id is known.
+    pub fn of(id: JobId) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            state: String::new(),
+            started: None,
+            ended: None,
+            collected: None,
+            removed: 0,
+            plans: Vec::new(),
+            cause: None,
+        }
+    }
+
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -162,7 +178,7 @@ pub struct Begun {
 /// Notes the jobs that are stored now. Those without an end that are neither stored nor otherwise known any more are
 /// unknown, and never forgotten: somebody may have removed what was stored, and may put it back. True when that is
 /// news.
-pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTreeSet<String>) -> bool {
+pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeSet<JobId>) -> bool {
     let before = jobs.clone();
     for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
         let is_known = stored.contains_key(&job.id) || known.contains(&job.id);
@@ -178,12 +194,11 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<String, Begun>, known: &BTree
                     .extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
             }
             None => jobs.push(Job {
-                id: id.clone(),
                 name: shortened(&begun.name),
                 state: RUNNING.to_owned(),
                 started: Some(begun.started.clone()),
                 plans: begun.plan.iter().cloned().collect(),
-                ..Job::default()
+                ..Job::of(*id)
             }),
         }
     }
@@ -195,11 +210,11 @@ fn shortened(name: &str) -> String {
 }
 
 /// Writes a job's end down, or keeps the one that stands.
-pub fn bury(jobs: &mut Vec<Job>, id: &str, outcome: &Outcome, now: &str) {
+pub fn bury(jobs: &mut Vec<Job>, id: JobId, outcome: &Outcome, now: &str) {
     let mut job = match jobs.iter().position(|job| job.id == id) {
         Some(index) if jobs[index].has_ended() => return,
         Some(index) => jobs.remove(index),
-        None => Job { id: id.to_owned(), ..Job::default() },
+        None => Job::of(id),
     };
     if job.name.is_empty() {
         job.name = shortened(&outcome.name);
@@ -217,7 +232,7 @@ pub fn bury(jobs: &mut Vec<Job>, id: &str, outcome: &Outcome, now: &str) {
 }
 
 /// Notes that nothing is left of these jobs, and how many files of each had to be removed. True when that is news.
-pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<String, usize>, now: &str) -> bool {
+pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<JobId, usize>, now: &str) -> bool {
     let mut news = false;
     for job in jobs.iter_mut().filter(|job| job.has_ended() && job.collected.is_none()) {
         let Some(files) = removed.get(&job.id) else { continue };
@@ -233,47 +248,57 @@ pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<String, usize>, now: &str) -
 mod tests {
     use super::*;
 
-    fn stored(id: &str, plan: &str) -> BTreeMap<String, Begun> {
-        BTreeMap::from([(
-            id.to_owned(),
-            Begun { name: "words".into(), started: "then".into(), plan: Some(plan.into()) },
-        )])
+    fn id(number: usize) -> JobId {
+        JobId::from_number(number as u128)
+    }
+
+    fn stored(id: JobId, plan: &str) -> BTreeMap<JobId, Begun> {
+        BTreeMap::from([(id, Begun { name: "words".into(), started: "then".into(), plan: Some(plan.into()) })])
     }
 
     #[test]
     fn a_tombstone_stands_once_and_the_ledger_is_bounded() {
         let outcome = Outcome { name: "words".into(), state: "Finished", ..Outcome::default() };
         let mut jobs = Vec::new();
-        note(&mut jobs, &stored("living", "plan"), &BTreeSet::new());
+        note(&mut jobs, &stored(id(LIMIT * 2), "plan"), &BTreeSet::new());
         for number in 0..LIMIT + 5 {
-            bury(&mut jobs, &number.to_string(), &outcome, "then");
-            bury(&mut jobs, &number.to_string(), &outcome, "later");
+            bury(&mut jobs, id(number), &outcome, "then");
+            bury(&mut jobs, id(number), &outcome, "later");
         }
         assert_eq!(jobs.len(), LIMIT + 1, "what lives is never dropped");
-        assert_eq!((jobs[1].id.as_str(), jobs[1].ended.as_deref()), ("5", Some("then")));
-        let removed = BTreeMap::from([("7".to_owned(), 2)]);
+        assert_eq!((jobs[1].id, jobs[1].ended.as_deref()), (id(5), Some("then")));
+        let removed = BTreeMap::from([(id(7), 2)]);
         assert!(confirm(&mut jobs, &removed, "now"));
         assert!(!confirm(&mut jobs, &removed, "again"));
         let text = serde_json::to_string(&jobs).expect("JSON");
         assert_eq!(read(Some(&text)).expect("jobs"), jobs);
     }
 
+    /// Somebody has edited it: it is not known which job it was.
+    #[test]
+    fn a_list_with_an_id_that_is_none_is_no_list_of_jobs() {
+        assert!(read(Some(r#"[{"id":"00000000000000000000000000000001"}]"#)).is_ok());
+        for text in [r#"[{"id":"a"}]"#, r#"[{"state":"Running"}]"#] {
+            assert!(read(Some(text)).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn a_job_is_noted_when_it_begins_and_never_begins_again_after_its_end() {
         let (mut jobs, nothing) = (Vec::new(), BTreeSet::new());
-        assert!(note(&mut jobs, &stored("a", "plan"), &nothing));
-        assert!(!note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert!(note(&mut jobs, &stored(id(0xa), "plan"), &nothing));
+        assert!(!note(&mut jobs, &stored(id(0xa), "plan"), &nothing));
         assert_eq!((jobs[0].state.as_str(), jobs[0].started.as_deref()), ("Running", Some("then")));
-        assert!(!note(&mut jobs, &BTreeMap::new(), &BTreeSet::from(["a".to_owned()])), "Flink is still cleaning up");
-        bury(&mut jobs, "a", &Outcome { state: "Failed", ..Outcome::default() }, "now");
+        assert!(!note(&mut jobs, &BTreeMap::new(), &BTreeSet::from([id(0xa)])), "Flink is still cleaning up");
+        bury(&mut jobs, id(0xa), &Outcome { state: "Failed", ..Outcome::default() }, "now");
         assert_eq!((jobs[0].state.as_str(), jobs[0].plans.as_slice()), ("Failed", &["plan".to_owned()][..]));
-        assert!(!note(&mut jobs, &stored("a", "plan"), &nothing));
+        assert!(!note(&mut jobs, &stored(id(0xa), "plan"), &nothing));
         assert_eq!(jobs[0].state, "Failed");
         assert!(!note(&mut jobs, &BTreeMap::new(), &nothing), "a tombstone stays");
-        note(&mut jobs, &stored("b", "plan"), &nothing);
+        note(&mut jobs, &stored(id(0xb), "plan"), &nothing);
         assert!(note(&mut jobs, &BTreeMap::new(), &nothing));
         assert_eq!((jobs.len(), jobs[1].state.as_str()), (2, "Unknown"), "somebody removed it by hand, perhaps");
-        note(&mut jobs, &stored("b", "plan"), &nothing);
+        note(&mut jobs, &stored(id(0xb), "plan"), &nothing);
         assert_eq!(jobs[1].state, "Running");
     }
 }

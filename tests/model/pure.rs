@@ -8,6 +8,7 @@ pub mod api {
 #[path = "../../src/flink"]
 pub mod flink {
     pub mod ha_data;
+    pub mod job_id;
     pub mod lock;
 }
 

@@ -200,7 +200,12 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
     let job = cluster.job();
     let directory = format!("file://{}/savepoints", cluster.path().display());
     let ask = async |id: &str, stop: bool, directory: &str| {
-        let request = Request { id: id.to_owned(), job: job.clone(), directory: format!("{directory}/{id}"), stop };
+        let request = Request {
+            id: id.to_owned(),
+            job: job.parse().expect("an id"),
+            directory: format!("{directory}/{id}"),
+            stop,
+        };
         cluster.ask_for_savepoint(&request).await;
         let answered =
             async || cluster.progress().await.savepoint.filter(|answer| answer.id == id && !answer.at.is_empty());
@@ -236,7 +241,14 @@ async fn a_savepoint_that_a_job_is_stopped_with_survives_its_gateway() {
     // Flink is at the savepoint for as long as its tasks stand still.
     cluster.task_managers[0].stop();
     let directory = format!("file://{}/savepoints/upgrade-2", cluster.path().display());
-    cluster.ask_for_savepoint(&Request { id: "upgrade-2".to_owned(), job: job.clone(), directory, stop: true }).await;
+    cluster
+        .ask_for_savepoint(&Request {
+            id: "upgrade-2".to_owned(),
+            job: job.parse().expect("an id"),
+            directory,
+            stop: true,
+        })
+        .await;
     eventually("the attempt in the ledger", seconds(30), async || cluster.progress().await.savepoint).await;
     tokio::time::sleep(seconds(1)).await;
     cluster.job_managers[0].gateway().restart();

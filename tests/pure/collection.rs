@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flinkha::flink::ha_file::Kind;
+use flinkha::flink::job_id::JobId;
 use flinkha::flink::result::{Entry, Outcome, Store};
 use flinkha::ha_data::collect::{Collectable, Ended, collectable, is_left_over};
 use flinkha::ha_data::inventory::Inventory;
@@ -41,7 +42,7 @@ enum Flink {
 
 #[derive(Clone, Debug)]
 struct OneJob {
-    id: String,
+    id: JobId,
     next: Flink,
     /// Written and not yet named.
     unnamed: Option<String>,
@@ -51,7 +52,7 @@ struct OneJob {
 
 #[derive(Clone, Debug)]
 struct File {
-    job: String,
+    job: JobId,
     written: u32,
 }
 
@@ -60,9 +61,9 @@ struct File {
 struct World {
     hour: u32,
     files: BTreeMap<String, File>,
-    plans: BTreeMap<String, String>,
-    checkpoints: BTreeMap<String, BTreeSet<String>>,
-    entries: BTreeMap<String, bool>,
+    plans: BTreeMap<JobId, String>,
+    checkpoints: BTreeMap<JobId, BTreeSet<String>>,
+    entries: BTreeMap<JobId, bool>,
     ledger: Vec<Job>,
     jobs: Vec<OneJob>,
     collector: Collector,
@@ -85,22 +86,22 @@ enum Collector {
 enum Sweeper {
     #[default]
     Idle,
-    Knows(Inventory, BTreeSet<String>),
+    Knows(Inventory, BTreeSet<JobId>),
     Listed(Vec<String>),
-    KnowsAgain(Vec<String>, Inventory, BTreeSet<String>),
+    KnowsAgain(Vec<String>, Inventory, BTreeSet<JobId>),
 }
 
 impl World {
     fn inventory(&self) -> Inventory {
         let named = self.plans.values().chain(self.checkpoints.values().flatten()).cloned().collect();
         Inventory {
-            stored: self.plans.keys().cloned().collect(),
-            with_config_map: self.checkpoints.keys().cloned().collect(),
+            stored: self.plans.keys().copied().collect(),
+            with_config_map: self.checkpoints.keys().copied().collect(),
             with_checkpoint: self
                 .checkpoints
                 .iter()
                 .filter(|(_, names)| !names.is_empty())
-                .map(|(id, _)| id.clone())
+                .map(|(id, _)| *id)
                 .collect(),
             named,
             plans: self.plans.clone(),
@@ -110,9 +111,9 @@ impl World {
 
     fn entries(&self) -> Vec<Entry> {
         let outcome = Outcome { state: "Finished", ..Outcome::default() };
-        let entry = |(id, dirty): (&String, &bool)| Entry {
+        let entry = |(id, dirty): (&JobId, &bool)| Entry {
             store: Store::Job,
-            id: id.clone(),
+            id: *id,
             dirty: *dirty,
             outcome: Some(outcome.clone()),
             torn: false,
@@ -120,18 +121,18 @@ impl World {
         self.entries.iter().map(entry).collect()
     }
 
-    fn dirty(&self) -> BTreeSet<String> {
-        self.entries.iter().filter(|(_, dirty)| **dirty).map(|(id, _)| id.clone()).collect()
+    fn dirty(&self) -> BTreeSet<JobId> {
+        self.entries.iter().filter(|(_, dirty)| **dirty).map(|(id, _)| *id).collect()
     }
 
-    fn living(&self) -> BTreeMap<String, Vec<String>> {
-        self.ledger.iter().filter(|job| !job.has_ended()).map(|job| (job.id.clone(), job.plans.clone())).collect()
+    fn living(&self) -> BTreeMap<JobId, Vec<String>> {
+        self.ledger.iter().filter(|job| !job.has_ended()).map(|job| (job.id, job.plans.clone())).collect()
     }
 
-    fn write(&mut self, prefix: &str, job: &str) -> String {
+    fn write(&mut self, prefix: &str, job: JobId) -> String {
         self.names += 1;
         let name = format!("{prefix}{:012x}", self.names);
-        self.files.insert(name.clone(), File { job: job.to_owned(), written: self.hour });
+        self.files.insert(name.clone(), File { job, written: self.hour });
         name
     }
 
@@ -141,8 +142,8 @@ impl World {
         }
     }
 
-    fn job_of(&self, path: &str) -> Option<String> {
-        self.files.get(path).filter(|_| Kind::of(path) == Kind::Checkpoint).map(|file| file.job.clone())
+    fn job_of(&self, path: &str) -> Option<JobId> {
+        self.files.get(path).filter(|_| Kind::of(path) == Kind::Checkpoint).map(|file| file.job)
     }
 
     /// Flink's next step for a job. A checkpoint may follow another for ever, or the job ends.
@@ -155,19 +156,19 @@ impl World {
                 Flink::WritePlan
             }
             Flink::WritePlan => {
-                self.jobs[index].unnamed = Some(self.write("submittedExecutionPlan", &id));
+                self.jobs[index].unnamed = Some(self.write("submittedExecutionPlan", id));
                 Flink::StorePlan
             }
             Flink::StorePlan => {
                 let plan = self.jobs[index].unnamed.take().expect("a written plan");
                 let begun = Begun { plan: Some(plan.clone()), ..Begun::default() };
-                self.plans.insert(id.clone(), plan);
+                self.plans.insert(id, plan);
                 // The ledger follows at once here; a leader that dies before is covered by the one that notes all jobs
                 // when it begins.
                 jobs::note(
                     &mut self.ledger,
-                    &BTreeMap::from([(id.clone(), begun)]),
-                    &self.jobs.iter().map(|job| job.id.clone()).collect(),
+                    &BTreeMap::from([(id, begun)]),
+                    &self.jobs.iter().map(|job| job.id).collect(),
                 );
                 Flink::CreateConfigMap
             }
@@ -177,7 +178,7 @@ impl World {
             }
             Flink::WriteCheckpoint if ends => Flink::WriteDirty,
             Flink::WriteCheckpoint => {
-                self.jobs[index].unnamed = Some(self.write("completedCheckpoint", &id));
+                self.jobs[index].unnamed = Some(self.write("completedCheckpoint", id));
                 Flink::StoreCheckpoint
             }
             Flink::StoreCheckpoint => {
@@ -260,19 +261,19 @@ impl World {
                 if found.is_empty() { Collector::Idle } else { Collector::Decided(found, inventory) }
             }
             Collector::Decided(found, inventory) => {
-                found.iter().for_each(|entry| jobs::bury(&mut self.ledger, &entry.id, &entry.outcome, "now"));
+                found.iter().for_each(|entry| jobs::bury(&mut self.ledger, entry.id, &entry.outcome, "now"));
                 let files = self.files.keys().cloned().collect();
                 Collector::Removing(found, inventory, files)
             }
             Collector::Removing(found, inventory, mut files) => match files.pop() {
                 None => Collector::Removed(found),
                 Some(file) => {
-                    let plans = |id: &str| {
+                    let plans = |id: JobId| {
                         self.ledger.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default()
                     };
                     let ended: Vec<Ended> =
-                        found.iter().map(|entry| Ended { id: entry.id.clone(), plans: plans(&entry.id) }).collect();
-                    if is_left_over(&file, self.job_of(&file).as_deref(), &ended, &inventory).is_some() {
+                        found.iter().map(|entry| Ended { id: entry.id, plans: plans(entry.id) }).collect();
+                    if is_left_over(&file, self.job_of(&file), &ended, &inventory).is_some() {
                         self.delete(&file);
                     }
                     Collector::Removing(found, inventory, files)
@@ -284,7 +285,7 @@ impl World {
                         self.entries.remove(&entry.id);
                     }
                 }
-                let removed = found.iter().map(|entry| (entry.id.clone(), 0)).collect();
+                let removed = found.iter().map(|entry| (entry.id, 0)).collect();
                 jobs::confirm(&mut self.ledger, &removed, "now");
                 Collector::Idle
             }
@@ -292,12 +293,12 @@ impl World {
     }
 
     fn sweep(&mut self, age_limit: Duration) {
-        let orphan = |world: &Self, path: &str, inventory: &Inventory, dirty: &BTreeSet<String>| {
+        let orphan = |world: &Self, path: &str, inventory: &Inventory, dirty: &BTreeSet<JobId>| {
             let known = Evidence { inventory, dirty, living: &world.living(), age_limit };
             let age = world.files.get(path).map_or(Duration::ZERO, |file| HOUR * (world.hour - file.written));
             let first = verdict(path, age, &known);
             let checkpoint = first == Verdict::Orphan && Kind::of(path) == Kind::Checkpoint;
-            (if checkpoint { of_checkpoint(world.job_of(path).as_deref(), &known) } else { first }) == Verdict::Orphan
+            (if checkpoint { of_checkpoint(world.job_of(path), &known) } else { first }) == Verdict::Orphan
         };
         self.sweeper = match std::mem::take(&mut self.sweeper) {
             Sweeper::Idle => Sweeper::Knows(self.inventory(), self.dirty()),
@@ -326,7 +327,7 @@ impl World {
             .chain(self.checkpoints.iter().flat_map(|(id, names)| names.iter().map(move |name| (id, name))));
         let written = self.jobs.iter().filter_map(|job| Some((&job.id, job.unnamed.as_ref()?)));
         // Flink's own clean-up removes files of pointers that a crash has left, so only deletions of ours count.
-        let lost = |(_, name): &(&String, &String)| self.deleted_by_us.contains(name);
+        let lost = |(_, name): &(&JobId, &String)| self.deleted_by_us.contains(name);
         let blob = |job: &OneJob| format!("blob/job_{}/blob_p-1", job.id);
         let lives = |job: &&OneJob| {
             self.plans.contains_key(&job.id) || (job.next == Flink::WritePlan || job.next == Flink::StorePlan)
@@ -339,8 +340,8 @@ impl World {
 /// A walk: what went wrong in it, if anything did.
 fn walk(seed: u64, age_limit: Duration) -> Option<String> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let job = |number: u32| OneJob {
-        id: format!("{number:032x}"),
+    let job = |number: u128| OneJob {
+        id: JobId::from_number(number),
         next: Flink::WriteBlob,
         unnamed: None,
         to_remove: Vec::new(),
@@ -377,7 +378,8 @@ fn walk(seed: u64, age_limit: Duration) -> Option<String> {
         world.collect();
         world.sweep(age_limit);
     }
-    let left = world.files.keys().next().cloned().or_else(|| world.entries.keys().next().cloned());
+    let entries = world.entries.keys().next().map(ToString::to_string);
+    let left = world.files.keys().next().cloned().or(entries);
     left.map(|left| format!("seed {seed}: {left} was left"))
 }
 

@@ -24,7 +24,7 @@ use super::zookeeper::set_rights;
 /// Runs as the resource of a user has them: first run, first start.
 pub fn application(cluster: &Cluster, class: &str, arguments: &[&str]) -> flinkha::cluster::Cluster {
     let spec = spec(cluster, class, arguments);
-    let run = Run { job_id: job_id("uid", 1), version: version(&spec), start: 1, ..Run::default() };
+    let run = Run::new(job_id("uid", 1), &version(&spec), 1);
     flinkha::cluster::Cluster {
         name: NAME.to_owned(),
         namespace: NAMESPACE.to_owned(),
@@ -79,7 +79,7 @@ impl Cluster {
     }
 
     pub fn job(&self) -> String {
-        self.application.as_ref().and_then(|application| application.run.clone()).expect("a run").job_id
+        self.application.as_ref().and_then(|application| application.run.clone()).expect("a run").job_id.to_string()
     }
 
     pub fn run_mut(&mut self) -> &mut Run {
@@ -96,7 +96,8 @@ impl Cluster {
         let run = self.application.as_ref().and_then(|application| application.run.clone()).expect("a run");
         let up = async || {
             let progress = self.progress().await;
-            let is_ours = progress.job == run.job_id && progress.version == run.version && progress.start == run.start;
+            let is_ours =
+                progress.job == Some(run.job_id) && progress.version == run.version && progress.start == run.start;
             (is_ours && progress.up.is_some()).then_some(())
         };
         eventually("all tasks of the application have run", seconds(120), up).await;

@@ -285,7 +285,8 @@ pub async fn dispatcher(client: &Client) -> Option<String> {
 
 /// The number of the next checkpoint (Curator's `SharedCount`: four bytes).
 pub async fn checkpoint_counter(client: &Client, job: &str) -> Option<u64> {
-    let (bytes, _) = client.get_data(&format!("{}/checkpoint_id_counter", Quorum::paths().job(job))).await.ok()?;
+    let path = format!("{}/checkpoint_id_counter", Quorum::paths().job(job.parse().ok()?));
+    let (bytes, _) = client.get_data(&path).await.ok()?;
     Some(u32::from_be_bytes(bytes.try_into().ok()?).into())
 }
 

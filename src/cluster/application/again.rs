@@ -4,6 +4,7 @@
 use super::job_id;
 use super::lifecycle::Inputs;
 use crate::api::application::Application;
+use crate::flink::job_id::JobId;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::Progress;
 use crate::ledger::jobs::Job;
@@ -12,13 +13,13 @@ use crate::ledger::jobs::Job;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     /// The run that goes on: the last one, unless it has ended.
-    pub retained: Option<String>,
+    pub retained: Option<JobId>,
     /// It has stored something, as far as is known.
     pub has_state: bool,
     /// The last start of its pods.
     pub starts: i64,
     /// Runs in whose place that run was about to begin.
-    pub replaces: Vec<String>,
+    pub replaces: Vec<JobId>,
 }
 
 /// Looks for it in the ledger, and in what the cluster ConfigMap says beside the data: that outlives the ledger.
@@ -27,26 +28,21 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
     let marked_start = stored.and_then(|stored| stored.start);
     // A ledger that was put back from a copy may be behind.
     let behind = marked_start.is_some_and(|start| start > progress.start);
-    let last = if progress.job.is_empty() || behind { marked } else { Some(progress.job.as_str()) };
-    let has_ended = |id: &str| jobs.iter().any(|job| job.id == id && job.has_ended());
-    let retained = last.filter(|id| !has_ended(id));
+    let last = if behind { marked } else { progress.job.or(marked) };
+    let has_ended = |id: JobId| jobs.iter().any(|job| job.id == id && job.has_ended());
+    let retained = last.filter(|id| !has_ended(*id));
     let has_state = retained.is_some_and(|id| {
-        jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(id))
+        jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(&id))
     });
-    let before = progress.before.as_ref().map(|before| before.job.as_str()).filter(|_| !behind);
+    let before = progress.before.as_ref().map(|before| before.job).filter(|_| !behind);
     // The ledger is written before the mark: it tells of a run that was about to take the place of the one that the
     // mark names.
     let marked = marked.filter(|_| marked_start.is_some_and(|start| start < progress.start));
     let replaces =
-        before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(id));
-    let mut replaces: Vec<String> = replaces.map(str::to_owned).collect();
+        before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(*id));
+    let mut replaces: Vec<JobId> = replaces.collect();
     replaces.dedup();
-    Found {
-        has_state,
-        starts: progress.start.max(marked_start.unwrap_or_default()),
-        replaces,
-        retained: retained.map(str::to_owned),
-    }
+    Found { has_state, starts: progress.start.max(marked_start.unwrap_or_default()), replaces, retained }
 }
 
 /// Runs in whose place the present one begins: the one with the state, and those after it that did not come up.
@@ -54,7 +50,8 @@ pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> 
     let Some(previous) = &application.previous_job_id else { return Vec::new() };
     let of_resource = |run: &i64| job_id(uid, *run) == *previous;
     let first = (1..application.runs).rev().find(of_resource).unwrap_or_default();
-    let after = (first + 1..application.runs).map(|run| job_id(uid, run)).filter(|id| *id != application.job_id);
+    let after =
+        (first + 1..application.runs).map(|run| job_id(uid, run).to_string()).filter(|id| *id != application.job_id);
     std::iter::once(previous.clone()).chain(after).collect()
 }
 

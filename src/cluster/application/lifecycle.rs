@@ -14,6 +14,7 @@ use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, Job, JobState, Phase, Savepoint, UpgradeMode};
 use crate::api::time::seconds;
 use crate::cluster::cause::Cause;
+use crate::flink::job_id::JobId;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::{Progress, Request};
 use crate::ledger::jobs;
@@ -78,7 +79,7 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>
     let ended = phase == Phase::Ending && step.tombstone().is_none_or(|job| step.is_collected(job));
     step.decision.stopped = ended || super::has_no_pods(phase);
     step.decision.request = step.request();
-    let own = step.application().job_id == inputs.progress.job;
+    let own = inputs.progress.job.is_some_and(|job| job == step.application().job_id);
     step.application_mut().job_state =
         if own && !step.decision.stopped { inputs.progress.state.clone() } else { String::new() };
     step.decision
@@ -91,10 +92,10 @@ fn begin(wanted: &FlinkHaClusterSpec, job: &Job, inputs: &Inputs<'_>) -> Applica
     Application {
         phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
         since: Some(seconds(inputs.now)),
-        job_id: retained.unwrap_or_else(|| job_id(inputs.uid, 1)),
+        job_id: retained.unwrap_or_else(|| job_id(inputs.uid, 1)).to_string(),
         runs: 1,
         starts: starts + 1,
-        replaces,
+        replaces: replaces.iter().map(ToString::to_string).collect(),
         restored_from: job.initial_savepoint_path.clone().filter(|_| !has_state),
         savepoint_trigger_nonce: job.savepoint_trigger_nonce,
         version: version(wanted),
@@ -139,7 +140,7 @@ impl Step<'_> {
         let uid = self.inputs.uid;
         let application = self.application_mut();
         application.runs += 1;
-        let before = std::mem::replace(&mut application.job_id, job_id(uid, application.runs));
+        let before = std::mem::replace(&mut application.job_id, job_id(uid, application.runs).to_string());
         application.previous_job_id.get_or_insert(before);
         application.restored_from = restored_from;
     }
@@ -166,7 +167,7 @@ impl Step<'_> {
     }
 
     pub fn tombstone_of(&self, run: &str) -> Option<&jobs::Job> {
-        self.inputs.jobs.iter().find(|job| job.id == run && job.has_ended())
+        self.inputs.jobs.iter().find(|job| job.id == *run && job.has_ended())
     }
 
     pub fn elapsed(&self) -> SignedDuration {
@@ -175,7 +176,7 @@ impl Step<'_> {
 
     /// The deployed version of this run has begun, by what its leader says.
     pub fn has_begun(&self) -> bool {
-        self.inputs.progress.job == self.application().job_id
+        self.inputs.progress.job.is_some_and(|job| job == self.application().job_id)
             && self.inputs.progress.version == self.application().version
     }
 
@@ -425,7 +426,7 @@ impl Step<'_> {
         let id = self.application().savepoint_request.clone()?;
         let directory = savepoint_directory(self.wanted)?;
         Some(Request {
-            job: self.application().job_id.clone(),
+            job: JobId::of(&self.application().job_id)?,
             directory: format!("{}/{}/{id}", directory.trim_end_matches('/'), self.inputs.own_directory),
             stop: self.application().phase == Phase::Savepointing,
             id,

@@ -15,12 +15,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use self::lifecycle::{Decision, Inputs};
-use super::build::digest;
+use super::build::{digest, hash};
 use super::cause::{self, Cause};
 use super::observed::Observed;
 use crate::api::application::{Application, Job, Phase};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
+use crate::flink::job_id::JobId;
 use crate::ledger::application::Run;
 
 /// What is to be there: made from the resource, and for an application from what became of it.
@@ -70,7 +71,7 @@ impl Desired {
             causes: &cause::causes(observed),
             now,
         };
-        let decision = lifecycle::step(wanted, job, before.application.as_ref(), &inputs);
+        let decision = lifecycle::step(wanted, job, decided(before), &inputs);
         let spec = serde_json::from_str(&decision.application.deployed).unwrap_or_else(|_| wanted.clone());
         Self { spec, decision: Some(decision), frozen: false, undecided: None }
     }
@@ -113,14 +114,21 @@ impl Desired {
     pub fn run(&self) -> Option<Run> {
         let Decision { application, stopped, .. } = self.decision.as_ref()?;
         Some(Run {
-            job_id: application.job_id.clone(),
+            job_id: JobId::of(&application.job_id)?,
             version: application.version.clone(),
             start: application.starts,
             restored_from: application.restored_from.clone(),
             stopped: *stopped,
-            replaces: application.replaces.clone(),
+            // One that nobody can have run is in nobody's way.
+            replaces: application.replaces.iter().filter_map(|id| JobId::of(id)).collect(),
         })
     }
+}
+
+/// What was decided before. A status that names a run that Flink cannot have was edited by somebody: then the run that
+/// goes on is looked for on record, as for a resource that was created again.
+fn decided(before: &FlinkHaClusterStatus) -> Option<&Application> {
+    before.application.as_ref().filter(|application| JobId::of(&application.job_id).is_some())
 }
 
 /// What comes next must not come before all pods are gone.
@@ -151,8 +159,9 @@ fn is_of_one_component(key: &str) -> bool {
 }
 
 /// The id of a resource's n-th run. Repeating a step that was not written down makes the same one.
-pub fn job_id(uid: &str, run: i64) -> String {
-    format!("{}{}", digest(&format!("{uid}/{run}")), digest(&format!("{run}/{uid}")))
+pub fn job_id(uid: &str, run: i64) -> JobId {
+    let (high, low) = (hash(&format!("{uid}/{run}")), hash(&format!("{run}/{uid}")));
+    JobId::from_number(u128::from(high) << 64 | u128::from(low))
 }
 
 /// The user's directory for savepoints, by Flink's own keys.

@@ -25,7 +25,7 @@ pub fn arguments(cluster: &Cluster) -> Vec<String> {
     let (Some(job), Some(run)) = (&cluster.spec.job, &cluster.run) else { return Vec::new() };
     // From 2.3 on an application has an id of its own: the same, so that one record tells of the end of both.
     let mut arguments =
-        vec!["-D".to_owned(), format!("cluster.id={}", run.job_id), "--job-id".to_owned(), run.job_id.clone()];
+        vec!["-D".to_owned(), format!("cluster.id={}", run.job_id), "--job-id".to_owned(), run.job_id.to_string()];
     let jar = job.jar_uri.strip_prefix("local:").map_or_else(|| format!("file://{JAR}"), |path| format!("file:{path}"));
     arguments.extend(["--jars".to_owned(), jar]);
     arguments.extend(job.entry_class.iter().flat_map(|class| ["--job-classname".to_owned(), class.clone()]));

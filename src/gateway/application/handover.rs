@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::api::names;
+use crate::flink::job_id::JobId;
 use crate::flink::result::{Entry, Outcome};
 use crate::flink::{ha_data, pointer};
 use crate::gateway::gc::final_cleanup;
@@ -40,13 +41,13 @@ pub async fn take_over_before_grant(
     match timeout(TAKE_OVER_TIMEOUT, take_over(ledger, storage, run, term, cluster)).await {
         Ok(Ok(cluster)) => Some(cluster),
         Ok(Err(error)) => {
-            tracing::warn!(error = format!("{error:#}"), job = run.job_id, "not leading the application");
+            tracing::warn!(error = format!("{error:#}"), job = %run.job_id, "not leading the application");
             tell(ledger, &error).await;
             None
         }
         Err(_) => {
             tracing::warn!(
-                job = run.job_id,
+                job = %run.job_id,
                 "not leading the application: the storage directory or the API server does not answer"
             );
             None
@@ -77,7 +78,7 @@ async fn take_over(
         StoredState::Later(begun) => bail!(later(run, begun)),
         StoredState::Unnamed(runs) => bail!(unnamed(run, &runs, &names::ledger(&ledger.cluster))),
         StoredState::Finished(outcome) => {
-            if ledger.shared.is_being_stopped(&run.job_id) {
+            if ledger.shared.is_being_stopped(run.job_id) {
                 // Another run goes on where it is stopped: first it must be known from where.
                 ledger.shared.note_ending(term);
                 return Ok(cluster);
@@ -133,7 +134,7 @@ async fn carry_out(
     plan: Plan,
 ) -> anyhow::Result<Value> {
     let before = match &plan.from {
-        Some(job) => last_checkpoint(ledger, storage, job).await?,
+        Some(job) => last_checkpoint(ledger, storage, *job).await?,
         None => None,
     };
     begin_version(ledger, storage, run, term, &plan, before).await?;
@@ -177,14 +178,14 @@ pub async fn begin_version(
     plan: &Plan,
     before: Option<Before>,
 ) -> anyhow::Result<()> {
-    tracing::info!(job = run.job_id, version = run.version, ?before, superseded = ?plan.superseded, "this version of the application begins");
+    tracing::info!(job = %run.job_id, version = run.version, ?before, superseded = ?plan.superseded, "this version of the application begins");
     // Of a version that has begun already, what was there before it stands.
     let progress = ledger.progress().await?;
     // Since it was decided, pods of a later start may have begun.
     if progress.start > run.start {
         bail!(later(run, progress.start));
     }
-    let resumed = progress.job == run.job_id && progress.version == run.version;
+    let resumed = progress.job == Some(run.job_id) && progress.version == run.version;
     let before = before.or_else(|| progress.before.clone().filter(|_| resumed));
     let now = Timestamp::now().to_string();
     let outcome = Outcome { state: SUPERSEDED, ..Outcome::default() };
@@ -193,7 +194,7 @@ pub async fn begin_version(
     if !plan.superseded.is_empty() {
         ledger
             .change_jobs(term, |jobs| {
-                plan.superseded.iter().for_each(|id| jobs::bury(jobs, id, &outcome, &now));
+                plan.superseded.iter().for_each(|id| jobs::bury(jobs, *id, &outcome, &now));
                 true
             })
             .await?;
@@ -207,8 +208,8 @@ pub async fn begin_version(
 }
 
 /// The last checkpoint of a run; `None` when it has none.
-async fn last_checkpoint(ledger: &Ledger, storage: Option<&Storage>, job: &str) -> anyhow::Result<Option<Before>> {
-    let name = names::job_config_map(&ledger.shared.names.cluster_id, job);
+async fn last_checkpoint(ledger: &Ledger, storage: Option<&Storage>, job: JobId) -> anyhow::Result<Option<Before>> {
+    let name = names::job_config_map(&ledger.shared.names.cluster_id, job.as_str());
     let found = ledger.config_maps().get_opt(&name).await.context("failed to read the job's ConfigMap")?;
     let data = found.and_then(|found| found.data).unwrap_or_default();
     // The number in the key has a fixed width.
@@ -221,7 +222,7 @@ async fn last_checkpoint(ledger: &Ledger, storage: Option<&Storage>, job: &str) 
         Ok(uri) => directory_of(storage, &uri).await?,
         Err(_) => None,
     };
-    Ok(Some(Before { job: job.to_owned(), checkpoint }))
+    Ok(Some(Before { job, checkpoint }))
 }
 
 /// The directory of a checkpoint, by its metadata that a pointer names; `None` if it has none of its own.

@@ -10,7 +10,7 @@ use crate::flink::result::cause_of;
 use crate::gateway::gc::ledger::Ledger;
 use crate::ha_data::handover::begin;
 use crate::lease::term::Term;
-use crate::ledger::application::Run;
+use crate::ledger::application::{Progress, Run};
 use crate::world::flink_rest::Rest;
 
 /// Between two looks. Costs no request to the API server.
@@ -53,7 +53,8 @@ impl JobMonitor {
 
     async fn tell(&self, term: &Term, seen: &Look) -> anyhow::Result<()> {
         let up = seen.all_run.then(|| Timestamp::now().to_string());
-        let is_ours = |job: &str, version: &str| job == self.run.job_id && version == self.run.version;
+        let is_ours =
+            |progress: &Progress| progress.job == Some(self.run.job_id) && progress.version == self.run.version;
         self.ledger
             .change_progress(term, |progress| {
                 // Pods of a later start are on the way: what is told from now on is told by them.
@@ -61,7 +62,7 @@ impl JobMonitor {
                     return;
                 }
                 // What is stored has been made this version's own, whatever somebody did to the ledger.
-                if !is_ours(&progress.job, &progress.version) {
+                if !is_ours(progress) {
                     *progress = begin(&self.run, progress, None);
                 }
                 if progress.start != self.run.start {

@@ -155,9 +155,8 @@ impl Stamper {
             tokio::try_join!(self.stamp_cluster(look.cluster, holder, term), self.stamp_jobs(known, term))?;
         let mut found: Vec<_> = self.jobs().await?.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
         for job in ha_data::stored_jobs(&cluster) {
-            let name = names::job_config_map(&self.names.cluster_id, &job);
-            let sound = names::job_of_config_map(&self.names.cluster_id, &name).is_some();
-            if sound && found.iter().all(|(known, ..)| *known != name) {
+            let name = names::job_config_map(&self.names.cluster_id, job.as_str());
+            if found.iter().all(|(known, ..)| *known != name) {
                 // A JVM that goes on leading may just have deleted it, and its key not yet.
                 found.push((name, None, matches!(holder, Holder::Nobody)));
             }

@@ -19,6 +19,7 @@ use super::ownership::{self, Ownership};
 use super::pointer_store::Pointers;
 use crate::api::names;
 use crate::flink::ha_file::Kind;
+use crate::flink::job_id::JobId;
 use crate::ha_data::collect::{Ended, collectable, is_left_over};
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::LOOK;
@@ -110,9 +111,9 @@ impl Collector {
         let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
         self.remove_remnants(&inventory).await?;
         let mut found = collectable(&entries, &inventory);
-        found.retain(|entry| !self.ledger.shared.is_being_stopped(&entry.id));
-        let of_run = |id: &str| self.run.as_ref().is_some_and(|run| run.job_id == id);
-        if self.ledger.shared.is_ending(term) && found.iter().any(|entry| of_run(&entry.id)) {
+        found.retain(|entry| !self.ledger.shared.is_being_stopped(entry.id));
+        let of_run = |id: JobId| self.run.as_ref().is_some_and(|run| run.job_id == id);
+        if self.ledger.shared.is_ending(term) && found.iter().any(|entry| of_run(entry.id)) {
             return end_leader(term);
         }
         if found.is_empty() {
@@ -122,11 +123,11 @@ impl Collector {
         let now = Timestamp::now().to_string();
         self.ledger
             .change_jobs(term, |jobs| {
-                found.iter().for_each(|entry| jobs::bury(jobs, &entry.id, &entry.outcome, &now));
+                found.iter().for_each(|entry| jobs::bury(jobs, entry.id, &entry.outcome, &now));
                 true
             })
             .await?;
-        let ids: Vec<&str> = found.iter().map(|entry| entry.id.as_str()).collect();
+        let ids: Vec<JobId> = found.iter().map(|entry| entry.id).collect();
         let removed = self
             .remove_left_over(storage, term, &ids, &inventory)
             .await
@@ -134,13 +135,12 @@ impl Collector {
         self.remove_znodes(&ids, &inventory).await?;
         for entry in &found {
             storage
-                .remove(entry.store, &entry.id)
+                .remove(entry.store, entry.id)
                 .await
                 .with_context(|| format!("failed to remove the result of {}", entry.id))?;
-            tracing::info!(job = entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
+            tracing::info!(job = %entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
         }
-        let is_over =
-            |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.shared.is_asked_to_stop(&run.job_id);
+        let is_over = |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.shared.is_asked_to_stop(run.job_id);
         if self.run.as_ref().is_some_and(is_over) {
             storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
         }
@@ -154,12 +154,12 @@ impl Collector {
     async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
         let left = jobs.iter().filter(|job| job.state == SUPERSEDED && job.collected.is_none());
-        let ids: Vec<&str> = left.map(|job| job.id.as_str()).collect();
+        let ids: Vec<JobId> = left.map(|job| job.id).collect();
         if ids.is_empty() {
             return Ok(());
         }
         ownership::confirm(&self.ledger, storage, term).await?;
-        for id in &ids {
+        for id in ids.iter().copied() {
             match &self.ledger.pointers {
                 Pointers::ConfigMaps => self
                     .remove_config_map(id, term)
@@ -169,7 +169,7 @@ impl Collector {
             }
         }
         let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
-        let gone: Vec<&str> = ids.into_iter().filter(|id| !inventory.may_live(id)).collect();
+        let gone: Vec<JobId> = ids.into_iter().filter(|id| !inventory.may_live(*id)).collect();
         let removed = self
             .remove_left_over(storage, term, &gone, &inventory)
             .await
@@ -184,22 +184,22 @@ impl Collector {
     async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
         let open = jobs.iter().filter(|job| job.has_ended() && job.state != SUPERSEDED && job.collected.is_none());
-        let open: Vec<&str> = open.map(|job| job.id.as_str()).collect();
+        let open: Vec<JobId> = open.map(|job| job.id).collect();
         if open.is_empty() {
             return Ok(());
         }
         let entries = storage.entries().await.context("failed to read the result stores")?;
         let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
         let finished =
-            open.into_iter().filter(|id| !inventory.may_live(id) && !entries.iter().any(|entry| entry.id == **id));
-        let finished: BTreeMap<String, usize> = finished.map(|id| (id.to_owned(), 0)).collect();
+            open.into_iter().filter(|id| !inventory.may_live(*id) && !entries.iter().any(|entry| entry.id == *id));
+        let finished: BTreeMap<JobId, usize> = finished.map(|id| (id, 0)).collect();
         let now = Timestamp::now().to_string();
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &finished, &now)).await
     }
 
     /// Removes exactly what this term has stamped.
-    async fn remove_config_map(&self, job: &str, term: &Term) -> anyhow::Result<()> {
-        let name = names::job_config_map(&self.ledger.shared.names.cluster_id, job);
+    async fn remove_config_map(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
+        let name = names::job_config_map(&self.ledger.shared.names.cluster_id, job.as_str());
         let Some(found) = self.ledger.config_maps().get_opt(&name).await? else { return Ok(()) };
         anyhow::ensure!(
             relation(&serde_json::to_value(&found)?, term).0 == Relation::Same,
@@ -213,9 +213,9 @@ impl Collector {
 
     /// Removes znodes that point to nothing of jobs that have just got their tombstone. The result is still there: a
     /// crash is finished by it.
-    async fn remove_znodes(&self, ended: &[&str], inventory: &Inventory) -> anyhow::Result<()> {
+    async fn remove_znodes(&self, ended: &[JobId], inventory: &Inventory) -> anyhow::Result<()> {
         let Pointers::Znodes(znodes) = &self.ledger.pointers else { return Ok(()) };
-        let ids = inventory.remnants.iter().filter(|id| ended.contains(&id.as_str()));
+        let ids = inventory.remnants.iter().copied().filter(|id| ended.contains(id));
         znodes.remove_remnants(ids).await
     }
 
@@ -223,7 +223,7 @@ impl Collector {
     async fn remove_remnants(&self, inventory: &Inventory) -> anyhow::Result<()> {
         let Pointers::Znodes(znodes) = &self.ledger.pointers else { return Ok(()) };
         let ended = self.ledger.shared.ended();
-        znodes.remove_remnants(inventory.remnants.iter().filter(|id| ended.contains(*id))).await
+        znodes.remove_remnants(inventory.remnants.iter().copied().filter(|id| ended.contains(id))).await
     }
 
     /// Removes what the cluster's directory still holds of jobs that have ended, and tells how many files of each.
@@ -231,21 +231,21 @@ impl Collector {
         &self,
         storage: &Storage,
         term: &Term,
-        ids: &[&str],
+        ids: &[JobId],
         inventory: &Inventory,
-    ) -> anyhow::Result<BTreeMap<String, usize>> {
+    ) -> anyhow::Result<BTreeMap<JobId, usize>> {
         let jobs = self.ledger.jobs().await?;
-        let plans = |id: &str| jobs.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
-        let ended: Vec<Ended> = ids.iter().map(|id| Ended { id: (*id).to_owned(), plans: plans(id) }).collect();
-        let mut removed: BTreeMap<String, usize> = ended.iter().map(|job| (job.id.clone(), 0)).collect();
+        let plans = |id: JobId| jobs.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
+        let ended: Vec<Ended> = ids.iter().map(|id| Ended { id: *id, plans: plans(*id) }).collect();
+        let mut removed: BTreeMap<JobId, usize> = ids.iter().map(|id| (*id, 0)).collect();
         let mut files = storage.files();
         while let Some(file) = files.try_next().await? {
             let unnamed = Kind::of(&file.path) == Kind::Checkpoint && !inventory.named.contains(&file.path);
             let job = if unnamed { storage.job_of_checkpoint(&file.path).await? } else { None };
-            let Some(job) = is_left_over(&file.path, job.as_deref(), &ended, inventory) else { continue };
+            let Some(job) = is_left_over(&file.path, job, &ended, inventory) else { continue };
             anyhow::ensure!(self.ledger.shared.leads(term), "another JobManager leads now");
             storage.remove_file(&file.path).await?;
-            tracing::info!(job, file = file.path, "removed a file of an ended job that Flink had left");
+            tracing::info!(%job, file = file.path, "removed a file of an ended job that Flink had left");
             *removed.entry(job).or_default() += 1;
         }
         Ok(removed)

@@ -34,7 +34,7 @@ pub async fn collect(
     if let Some(outcome) = outcome {
         ledger
             .change_jobs(term, |jobs| {
-                jobs::bury(jobs, &run.job_id, &outcome, &now());
+                jobs::bury(jobs, run.job_id, &outcome, &now());
                 true
             })
             .await?;
@@ -44,7 +44,7 @@ pub async fn collect(
     let in_use = !inventory.stored.is_empty() || !inventory.with_config_map.is_empty() || inventory.unreadable_plan;
     anyhow::ensure!(!in_use, "something is still stored: {:?} {:?}", inventory.stored, inventory.with_config_map);
     if let Pointers::Znodes(znodes) = &ledger.pointers {
-        znodes.remove_remnants(inventory.remnants.iter().filter(|id| **id == run.job_id)).await?;
+        znodes.remove_remnants(inventory.remnants.iter().copied().filter(|id| *id == run.job_id)).await?;
     }
     let mut removed = 0;
     let mut files = storage.files();
@@ -59,9 +59,9 @@ pub async fn collect(
     for entry in storage.entries().await?.into_iter().filter(|entry| entry.id == run.job_id) {
         storage.remove_entry(&entry).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
     }
-    if !ledger.shared.is_asked_to_stop(&run.job_id) {
+    if !ledger.shared.is_asked_to_stop(run.job_id) {
         storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
     }
-    let removed = [(run.job_id.clone(), removed)].into();
+    let removed = [(run.job_id, removed)].into();
     ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now())).await
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::ledger::Ledger;
+use crate::flink::job_id::JobId;
 use crate::lease::term::Term;
 use crate::ledger::jobs::{Begun, Size, note};
 use crate::world::flink_rest::Rest;
@@ -80,8 +81,8 @@ impl JobRecorder {
             Some(storage) => storage.entries().await.ok(),
             None => None,
         };
-        let ids = entries.iter().flatten().map(|entry| entry.id.clone());
-        let known: BTreeSet<String> = inventory.with_config_map.iter().cloned().chain(ids).collect();
+        let ids = entries.iter().flatten().map(|entry| entry.id);
+        let known: BTreeSet<JobId> = inventory.with_config_map.iter().copied().chain(ids).collect();
         let deadline = Instant::now() + NAME_TIMEOUT;
         let mut overview = self.overview().await;
         let told = |overview: &BTreeMap<_, _>| inventory.stored.iter().all(|id| overview.contains_key(id));
@@ -90,15 +91,15 @@ impl JobRecorder {
             overview = self.overview().await;
         }
         let now = Timestamp::now().to_string();
-        let begun = |id: &String| {
+        let begun = |id: &JobId| {
             let (name, started) = overview.get(id).cloned().unwrap_or_else(|| (String::new(), now.clone()));
-            (id.clone(), Begun { name, started, plan: inventory.plans.get(id).cloned() })
+            (*id, Begun { name, started, plan: inventory.plans.get(id).cloned() })
         };
-        let stored: BTreeMap<String, Begun> = inventory.stored.iter().map(begun).collect();
+        let stored: BTreeMap<JobId, Begun> = inventory.stored.iter().map(begun).collect();
         self.ledger
             .change_jobs(term, |jobs| {
-                let all = jobs.iter().filter(|_| entries.is_none()).map(|job| job.id.clone());
-                let known = known.iter().cloned().chain(all).collect();
+                let all = jobs.iter().filter(|_| entries.is_none()).map(|job| job.id);
+                let known = known.iter().copied().chain(all).collect();
                 note(jobs, &stored, &known)
             })
             .await?;
@@ -107,12 +108,12 @@ impl JobRecorder {
     }
 
     /// Name and start of every job that Flink tells of; none when it does not answer.
-    async fn overview(&self) -> BTreeMap<String, (String, String)> {
+    async fn overview(&self) -> BTreeMap<JobId, (String, String)> {
         let overview = self.rest.get("/jobs/overview").await.unwrap_or_default();
         let jobs = overview["jobs"].as_array().into_iter().flatten();
         let read = |job: &Value| {
             let started = Timestamp::from_millisecond(job["start-time"].as_i64()?).ok()?.to_string();
-            Some((job["jid"].as_str()?.to_owned(), (job["name"].as_str()?.to_owned(), started)))
+            Some((JobId::of(job["jid"].as_str()?)?, (job["name"].as_str()?.to_owned(), started)))
         };
         jobs.filter_map(read).collect()
     }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::pointer_store::Pointers;
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::ha_data;
+use crate::flink::job_id::JobId;
 use crate::gateway::shared::Shared;
 use crate::ha_data::inventory::Inventory;
 use crate::lease::stamp::relation;
@@ -240,6 +241,6 @@ fn changed<T: Clone + PartialEq + Serialize>(before: T, change: &impl Fn(&mut T)
     (after != before).then(|| json!(after).to_string())
 }
 
-fn ended(jobs: &[Job]) -> BTreeSet<String> {
-    jobs.iter().filter(|job| job.has_ended()).map(|job| job.id.clone()).collect()
+fn ended(jobs: &[Job]) -> BTreeSet<JobId> {
+    jobs.iter().filter(|job| job.has_ended()).map(|job| job.id).collect()
 }

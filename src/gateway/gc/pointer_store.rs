@@ -7,6 +7,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use zookeeper_client::{Acls, Client};
 
+use crate::flink::job_id::JobId;
 use crate::flink::zookeeper::Paths;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::{self, Mark, Records};
@@ -111,7 +112,7 @@ impl Znodes {
     ///
     /// # Errors
     /// When our JVM does not lead any more, or something was written meanwhile. It is safe to try again.
-    pub async fn remove_run(&self, job: &str) -> anyhow::Result<()> {
+    pub async fn remove_run(&self, job: JobId) -> anyhow::Result<()> {
         let (client, latch) = (self.client()?, self.latch().context("another JobManager leads now")?);
         latch::remove_run(&client, &self.paths, &latch, job)
             .await
@@ -122,12 +123,12 @@ impl Znodes {
     ///
     /// # Errors
     /// When our JVM does not lead any more, or something was written meanwhile. It is safe to try again.
-    pub async fn remove_remnants<'a>(&self, jobs: impl Iterator<Item = &'a String>) -> anyhow::Result<()> {
+    pub async fn remove_remnants(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<()> {
         for job in jobs {
             let (client, latch) = (self.client()?, self.latch().context("another JobManager leads now")?);
             let removed = znodes::remove_remnants(&client, &self.paths, &latch, job).await;
             removed.with_context(|| format!("failed to remove the znodes of {job}"))?;
-            tracing::info!(job, "removed znodes of an ended job that pointed to nothing");
+            tracing::info!(%job, "removed znodes of an ended job that pointed to nothing");
         }
         Ok(())
     }

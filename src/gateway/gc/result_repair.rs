@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::flink::ha_data;
+use crate::flink::job_id::JobId;
 use crate::flink::result::{Store, application_entry};
 use crate::ha_data::repair::{Mend, mend};
 use crate::world::storage::Storage;
@@ -20,8 +21,8 @@ const STORAGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// died.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
-    pub jobs: BTreeSet<String>,
-    pub applications: BTreeSet<String>,
+    pub jobs: BTreeSet<JobId>,
+    pub applications: BTreeSet<JobId>,
 }
 
 impl Stored {
@@ -43,15 +44,15 @@ async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> 
         match repair {
             Mend::Remove { store, id } => {
                 tracing::warn!(
-                    id,
+                    %id,
                     ?store,
                     "the last leader died while it wrote this result: removing it, the job resumes"
                 );
-                storage.remove_dirty(*store, id).await?;
+                storage.remove_dirty(*store, *id).await?;
             }
             Mend::Write { application, of_job } => {
-                tracing::warn!(application, "the last leader died before it wrote this result: writing it");
-                storage.write_dirty(Store::Application, application, application_entry(application, of_job)).await?;
+                tracing::warn!(%application, "the last leader died before it wrote this result: writing it");
+                storage.write_dirty(Store::Application, *application, application_entry(*application, of_job)).await?;
             }
         }
     }

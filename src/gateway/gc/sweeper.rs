@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::ledger::Ledger;
 use super::ownership;
 use crate::flink::ha_file::Kind;
+use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::sweep::{Evidence, Verdict, of_checkpoint, verdict};
 use crate::lease::term::Term;
@@ -46,7 +47,7 @@ pub struct Sweeper {
 }
 
 /// Jobs that have not ended, by the ledger, with the files of their plans.
-type Living = BTreeMap<String, Vec<String>>;
+type Living = BTreeMap<JobId, Vec<String>>;
 
 /// What a file turned out to be.
 struct Judged {
@@ -145,7 +146,7 @@ impl Sweeper {
         &self,
         storage: &Storage,
         term: &Term,
-    ) -> anyhow::Result<Option<(Inventory, BTreeSet<String>, Living)>> {
+    ) -> anyhow::Result<Option<(Inventory, BTreeSet<JobId>, Living)>> {
         let dirty = storage.entries().await?.into_iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
         let jobs = self.ledger.jobs().await?.into_iter();
         let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plans)).collect();
@@ -163,7 +164,7 @@ async fn judge(
 ) -> anyhow::Result<Judged> {
     let mut verdict = verdict(&file.path, file.age(now), known);
     if verdict == Verdict::Orphan && Kind::of(&file.path) == Kind::Checkpoint && read {
-        verdict = of_checkpoint(storage.job_of_checkpoint(&file.path).await?.as_deref(), known);
+        verdict = of_checkpoint(storage.job_of_checkpoint(&file.path).await?, known);
     }
     Ok(Judged { file, verdict })
 }

@@ -26,6 +26,7 @@ use super::request::Call;
 use super::strangers::Strangers;
 use super::translate::{Facts, JvmRequest, OnSuccess, Plan, Signal, plan, status};
 use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
+use crate::flink::job_id::JobId;
 use crate::flink::{ha_data, lock};
 use crate::gateway::shared::Shared;
 use crate::lease::elector::{Event, LockView};
@@ -228,7 +229,7 @@ impl Proxy {
     }
 
     /// Jobs and applications that are stored.
-    fn stored_ids(&self) -> BTreeSet<String> {
+    fn stored_ids(&self) -> BTreeSet<JobId> {
         self.shared.stored().as_ref().map(ha_data::stored).unwrap_or_default()
     }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::asker::{By, NotLeading, STRANGER, UNSEEN, leading, leading_by};
 use super::request::{Call, Names};
 use crate::api::names::{self, TERM_ANNOTATION};
+use crate::flink::job_id::JobId;
 use crate::flink::{ha_data, lock};
 use crate::lease::elector::{LockView, Time};
 use crate::lease::stamp::{stamp, version};
@@ -80,7 +81,7 @@ pub struct Facts<'a> {
     /// come late.
     pub stored: Option<&'a Value>,
     /// Jobs with a tombstone in the ledger.
-    pub ended: &'a BTreeSet<String>,
+    pub ended: &'a BTreeSet<JobId>,
 }
 
 /// Decides.
@@ -209,7 +210,7 @@ fn write(asked: &JvmRequest, facts: &Facts, term: &Term) -> Plan {
 }
 
 /// An ended job that this cluster ConfigMap would store anew.
-fn revived(body: &Value, facts: &Facts) -> Option<String> {
+fn revived(body: &Value, facts: &Facts) -> Option<JobId> {
     if facts.ended.is_empty() {
         return None;
     }
@@ -287,10 +288,11 @@ mod tests {
 
     const CLUSTER: &str = "demo-cluster-config-map";
     const JOB: &str = "demo-0123456789abcdef0123456789abcdef-config-map";
+    const OVER: JobId = JobId::from_number(1);
 
     fn decide(call: Call, body: Value, shown: &LockView, stored: Option<&Value>) -> Plan {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
-        let ended = BTreeSet::from(["over".to_owned()]);
+        let ended = BTreeSet::from([OVER]);
         let facts =
             Facts { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
         plan(&JvmRequest { by: By::Jvm(term(1).jvm), call: &call, body: &body }, &facts)
@@ -329,19 +331,17 @@ mod tests {
 
     #[test]
     fn an_ended_job_is_not_stored_again() {
-        let with = |keys: &[&str]| {
+        let with = |keys: &[&String]| {
             let mut object = object(CLUSTER, &term(3));
             keys.iter().for_each(|key| object["data"][*key] = "x".into());
             object
         };
+        let (over, new) = (format!("executionPlan-{OVER}"), format!("executionPlan-{}", JobId::from_number(2)));
         let put = |body, stored: &Value| decide(Call::Replace(CLUSTER.into()), body, &leader(3), Some(stored));
-        assert_eq!(code(&put(with(&["executionPlan-over"]), &with(&[]))), 422);
-        assert!(matches!(put(with(&["executionPlan-new"]), &with(&[])), Plan::Forward { .. }));
+        assert_eq!(code(&put(with(&[&over]), &with(&[]))), 422);
+        assert!(matches!(put(with(&[&new]), &with(&[])), Plan::Forward { .. }));
         // Whatever is stored goes on.
-        assert!(matches!(
-            put(with(&["jobGraph-over", "jobGraph-new"]), &with(&["jobGraph-over"])),
-            Plan::Forward { .. }
-        ));
+        assert!(matches!(put(with(&[&over, &new]), &with(&[&over])), Plan::Forward { .. }));
     }
 
     #[test]

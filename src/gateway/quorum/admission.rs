@@ -63,7 +63,7 @@ impl Admission {
                 Ok(Err(error)) => {
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        job = self.run.job_id,
+                        job = %self.run.job_id,
                         "the JobManager is not let in; trying again"
                     );
                     if self.nobody_else_stands().await {
@@ -74,7 +74,7 @@ impl Admission {
                 }
                 Err(_) => {
                     tracing::warn!(
-                        job = self.run.job_id,
+                        job = %self.run.job_id,
                         "the JobManager is not let in: storage, quorum or API server do not answer"
                     );
                     self.give_up().await;
@@ -155,7 +155,7 @@ impl Admission {
     fn opens(&self, state: &StoredState) -> bool {
         match state {
             StoredState::Ours | StoredState::Finishing => true,
-            StoredState::Finished(_) => self.ledger.shared.is_being_stopped(&self.run.job_id),
+            StoredState::Finished(_) => self.ledger.shared.is_being_stopped(self.run.job_id),
             StoredState::Foreign(_) | StoredState::Later(_) | StoredState::Unnamed(_) | StoredState::Supersede(_) => {
                 false
             }
@@ -176,7 +176,7 @@ impl Admission {
     async fn take_over(&self, latch: &str, term: &Term, plan: Plan, stored: &latch::Stored) -> anyhow::Result<()> {
         let (client, storage) = (self.znodes.client()?, self.storage.as_ref());
         let pointer = match &plan.from {
-            Some(job) => latch::last_checkpoint(&client, &self.znodes.paths, job)
+            Some(job) => latch::last_checkpoint(&client, &self.znodes.paths, *job)
                 .await
                 .context("failed to read the last checkpoint")?,
             None => None,
@@ -187,7 +187,7 @@ impl Admission {
                     Ok(uri) => handover::directory_of(storage, &uri).await?,
                     Err(_) => None,
                 };
-                Some(Before { job: job.clone(), checkpoint })
+                Some(Before { job: *job, checkpoint })
             }
             _ => None,
         };
@@ -214,7 +214,7 @@ impl Examiner {
         match examine(ledger, znodes, self.storage.as_ref(), &self.run).await?.state {
             StoredState::Ours => return Ok(true),
             StoredState::Finishing => ledger.shared.note_ending(term),
-            StoredState::Finished(_) if ledger.shared.is_being_stopped(&self.run.job_id) => {
+            StoredState::Finished(_) if ledger.shared.is_being_stopped(self.run.job_id) => {
                 ledger.shared.note_ending(term)
             }
             other => {
@@ -257,7 +257,7 @@ async fn examine(ledger: &Ledger, znodes: &Znodes, storage: Option<&Storage>, ru
     ledger.read_asked().await?;
     let handover::Records { progress, jobs, entries } = handover::records(ledger, storage).await?;
     let (mark, start) = parse_znode(&stored.mark).ok_or_else(|| unreadable(&znodes.paths.child(znodes::MARKS)))?;
-    let found = Stored { mark, start, plans: stored.plans.clone() };
+    let found = Stored::in_znodes(mark, start, &stored.plans);
     let state = judge(run, &found, &progress, &jobs, &entries);
     Ok(Examined { stored, start, progress, state })
 }

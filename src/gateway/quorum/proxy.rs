@@ -209,12 +209,12 @@ impl QuorumProxy {
             && (is_stranger || !self.gate.wait_to_store(session).await)
         {
             let why = if is_stranger { STRANGER } else { UNKNOWN };
-            tracing::warn!(plan.job, why, "refused to store it");
+            tracing::warn!(job = %plan.job, why, "refused to store it");
             refuse(&mut request, plan);
         }
         let ended = self.shared.ended();
         if let Some(job) = named.iter().find(|named| ended.contains(&named.job)) {
-            tracing::warn!(job.job, "refused to store it: an ended job is never started again under its id");
+            tracing::warn!(job = %job.job, "refused to store it: an ended job is never started again under its id");
             refuse(&mut request, job);
         }
         request

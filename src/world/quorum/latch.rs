@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use zookeeper_client::{Acls, Client, CreateMode, MultiWriter};
 
 use super::znodes::{ANY, Candidate, MARKS, Result, candidates, children, children_of, data, none, remove_remnants};
+use crate::flink::job_id::JobId;
 use crate::flink::zookeeper::{CHECKPOINTS, LATCH_PREFIX, LOCKS, PLANS, Paths};
 
 /// What is stored.
@@ -14,7 +15,7 @@ use crate::flink::zookeeper::{CHECKPOINTS, LATCH_PREFIX, LOCKS, PLANS, Paths};
 pub struct Stored {
     /// The data of the znode with the mark.
     pub mark: Vec<u8>,
-    /// Jobs and applications with a graph, plan or application.
+    /// Names of znodes with a graph, plan or application: ids of jobs and applications.
     pub plans: BTreeSet<String>,
     /// Of the znode with the mark.
     pub version: i32,
@@ -101,7 +102,7 @@ pub async fn raise(client: &Client, paths: &Paths, mark: &str, before: &Stored) 
 ///
 /// # Errors
 /// When no server answers.
-pub async fn last_checkpoint(client: &Client, paths: &Paths, job: &str) -> Result<Option<Vec<u8>>> {
+pub async fn last_checkpoint(client: &Client, paths: &Paths, job: JobId) -> Result<Option<Vec<u8>>> {
     let parent = format!("{}/{CHECKPOINTS}", paths.job(job));
     // The number in the name has a fixed width.
     let Some(last) = children(client, &parent).await?.into_iter().max() else { return Ok(None) };
@@ -113,7 +114,7 @@ pub async fn last_checkpoint(client: &Client, paths: &Paths, job: &str) -> Resul
 ///
 /// # Errors
 /// When no server answers, or when something was written meanwhile. It is safe to try again.
-pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: &str) -> Result<()> {
+pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<()> {
     let pointers = format!("{}/{CHECKPOINTS}", paths.job(job));
     for pointer in children(client, &pointers).await? {
         let mut writer = client.new_multi_writer();

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
+use crate::flink::job_id::JobId;
 use crate::flink::zookeeper::{
-    APPLICATIONS, CHECKPOINTS, COUNTER, JOBS, JobZnode, LEADER, PLANS, Paths, Znodes, is_id, job_of_leader, sequence,
+    APPLICATIONS, CHECKPOINTS, COUNTER, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, Znodes, job_of_leader,
+    sequence,
 };
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
@@ -61,18 +63,20 @@ pub async fn read(client: &Client, paths: &Paths) -> Result<Znodes> {
         match kind.as_str() {
             JOBS => {
                 for id in children(client, &path).await? {
-                    znodes.jobs.extend(read_job(client, format!("{path}/{id}"), id).await?);
+                    znodes.jobs.extend(read_job(client, format!("{path}/{id}"), JobId::of(&id)).await?);
                 }
             }
-            LEADER => znodes.with_leader.extend(
-                children(client, &path).await?.iter().filter_map(|child| job_of_leader(child)).map(str::to_owned),
-            ),
+            LEADER => {
+                znodes
+                    .with_leader
+                    .extend(children(client, &path).await?.iter().filter_map(|child| job_of_leader(child)));
+            }
             MARKS => {}
             plans if PLANS.contains(&plans) => {
                 for id in children(client, &path).await? {
                     let path = format!("{path}/{id}");
-                    if let Some(bytes) = data(client, &path).await? {
-                        znodes.plans.push((path, id, bytes));
+                    if let Some(pointer) = data(client, &path).await? {
+                        znodes.plans.push(PlanZnode { path, id: JobId::of(&id), pointer });
                     }
                 }
             }
@@ -86,19 +90,20 @@ pub async fn read(client: &Client, paths: &Paths) -> Result<Znodes> {
 ///
 /// # Errors
 /// When no server answers.
-pub async fn stored(client: &Client, paths: &Paths) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+pub async fn stored(client: &Client, paths: &Paths) -> Result<(BTreeSet<JobId>, BTreeSet<JobId>)> {
     let mut stored = (BTreeSet::new(), BTreeSet::new());
     for kind in PLANS {
-        let ids = children(client, &paths.child(kind)).await?;
+        let names = children(client, &paths.child(kind)).await?;
+        let ids = names.iter().filter_map(|name| JobId::of(name));
         if kind == APPLICATIONS { stored.1.extend(ids) } else { stored.0.extend(ids) }
     }
     Ok(stored)
 }
 
 /// `None` when it has just gone.
-async fn read_job(client: &Client, path: String, id: String) -> Result<Option<JobZnode>> {
+async fn read_job(client: &Client, path: String, id: Option<JobId>) -> Result<Option<JobZnode>> {
     let Some(parts) = children_of(client, &path).await? else { return Ok(None) };
-    let mut job = JobZnode { unknown: !is_id(&id), id, path, checkpoints: Vec::new() };
+    let mut job = JobZnode { unknown: id.is_none(), id, path, checkpoints: Vec::new() };
     for part in parts {
         match part.as_str() {
             COUNTER => {}
@@ -120,7 +125,7 @@ async fn read_job(client: &Client, path: String, id: String) -> Result<Option<Jo
 ///
 /// # Errors
 /// When no server answers, or when something was written meanwhile. It is safe to try again.
-pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: &str) -> Result<()> {
+pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<()> {
     let path = paths.job(job);
     if let Some(parts) = children_of(client, &path).await? {
         let mut writer = client.new_multi_writer();

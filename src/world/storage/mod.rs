@@ -15,6 +15,7 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, Result};
 
 use self::reach::{FlinkConfiguration, NotCollectable};
 use crate::flink::checkpoint;
+use crate::flink::job_id::JobId;
 use crate::flink::result::{self, Entry, Store};
 
 /// An entry of a result store, accumulators included, or the metadata of a checkpoint is smaller; a longer file is not
@@ -34,7 +35,7 @@ pub struct Storage {
     /// As the user wrote it.
     uri: String,
     /// The job of checkpoints that have been read: what is written never changes.
-    jobs: Arc<Mutex<HashMap<String, String>>>,
+    jobs: Arc<Mutex<HashMap<String, JobId>>>,
 }
 
 /// So many are remembered.
@@ -97,26 +98,26 @@ impl Storage {
     }
 
     /// Removes a clean entry; one that is gone already is fine.
-    pub async fn remove(&self, store: Store, id: &str) -> Result<()> {
+    pub async fn remove(&self, store: Store, id: JobId) -> Result<()> {
         self.delete(&self.store(store).join(format!("{id}.json"))).await
     }
 
     /// Removes a DIRTY entry; one that is gone already is fine.
-    pub async fn remove_dirty(&self, store: Store, id: &str) -> Result<()> {
+    pub async fn remove_dirty(&self, store: Store, id: JobId) -> Result<()> {
         self.delete(&self.store(store).join(format!("{id}_DIRTY.json"))).await
     }
 
     /// Removes an entry as it was read; one that is gone already is fine.
     pub async fn remove_entry(&self, entry: &Entry) -> Result<()> {
         if entry.dirty {
-            self.remove_dirty(entry.store, &entry.id).await
+            self.remove_dirty(entry.store, entry.id).await
         } else {
-            self.remove(entry.store, &entry.id).await
+            self.remove(entry.store, entry.id).await
         }
     }
 
     /// Writes a DIRTY entry, whole or not at all.
-    pub async fn write_dirty(&self, store: Store, id: &str, content: String) -> Result<()> {
+    pub async fn write_dirty(&self, store: Store, id: JobId, content: String) -> Result<()> {
         self.store.put(&self.store(store).join(format!("{id}_DIRTY.json")), content.into()).await.map(drop)
     }
 
@@ -133,21 +134,21 @@ impl Storage {
     }
 
     /// The job of a checkpoint's metadata file; `None` when the file is gone or not understood.
-    pub async fn job_of_checkpoint(&self, path: &str) -> Result<Option<String>> {
+    pub async fn job_of_checkpoint(&self, path: &str) -> Result<Option<JobId>> {
         if let Some(job) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
-            return Ok(Some(job.clone()));
+            return Ok(Some(*job));
         }
         let job = match self.store.head(&self.file(path)).await {
             Ok(file) => self.read(&file).await?.as_deref().and_then(checkpoint::job),
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
-        if let Some(job) = &job {
+        if let Some(job) = job {
             let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
             if jobs.len() >= REMEMBERED {
                 jobs.clear();
             }
-            jobs.insert(path.to_owned(), job.clone());
+            jobs.insert(path.to_owned(), job);
         }
         Ok(job)
     }

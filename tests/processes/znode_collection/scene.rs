@@ -242,7 +242,7 @@ impl Scene {
 
     /// Another JobManager counts a checkpoint of this job; false if it cannot.
     pub async fn count(&self, tail: &str) -> bool {
-        let path = format!("{}/checkpoint_id_counter", self.paths().job(&id(tail)));
+        let path = format!("{}/checkpoint_id_counter", self.paths().job(id(tail).parse().expect("an id")));
         self.client.set_data(&path, &[0, 0, 0, 9], None).await.is_ok()
     }
 
@@ -342,10 +342,9 @@ impl Scene {
 
     async fn ledger(&self, rig: &Rig, jobs: &[(&str, Vec<String>)]) {
         let job = |(tail, plans): &(&str, Vec<String>)| Job {
-            id: id(tail),
             state: "Running".into(),
             plans: plans.clone(),
-            ..Job::default()
+            ..Job::of(id(tail).parse().expect("an id"))
         };
         let jobs: Vec<Job> = jobs.iter().map(job).collect();
         let data = BTreeMap::from([(jobs::JOBS_KEY, json!(jobs).to_string())]);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::cluster::application::tests::*;
 use crate::ha_data::handover::{Stored, StoredState, judge};
 
-const OURS: &str = "0000000000000000000000000000000a";
-const FORMER: &str = "0000000000000000000000000000000b";
+const OURS: JobId = JobId::from_number(0xa);
+const FORMER: JobId = JobId::from_number(0xb);
 
 fn ledger(data: Value) -> Observed {
     let ledger =
@@ -52,6 +52,19 @@ fn what_cannot_be_read_is_not_absent_and_nothing_begins() {
     assert!(first(&ledger(json!({ "jobs": jobs, "application": progress }))).run().is_some());
 }
 
+/// Somebody has edited the status: the run that goes on stands in the ledger.
+#[test]
+fn a_status_with_a_run_that_flink_cannot_have_counts_as_none() {
+    let progress = json!({ "job": FORMER, "version": "v1", "start": 2 }).to_string();
+    let jobs = json!([{ "id": FORMER, "state": "Running" }]).to_string();
+    let observed = ledger(json!({ "jobs": jobs, "application": progress }));
+    let resource = FlinkHaCluster { spec: fixture::application().spec, ..fixture::resource() };
+    let edited = Application { job_id: "x".to_owned(), ..Application::default() };
+    let status = FlinkHaClusterStatus { application: Some(edited), ..FlinkHaClusterStatus::default() };
+    let run = Desired::of(&resource, &status, &observed, Timestamp::UNIX_EPOCH).run();
+    assert_eq!(run.map(|run| (run.job_id, run.start)), Some((FORMER, 3)));
+}
+
 #[test]
 fn a_session_cluster_whose_ledger_cannot_be_read_stays_as_it_is() {
     for (key, text) in [("jobs", "?"), ("haData", "{")] {
@@ -68,7 +81,7 @@ fn a_session_cluster_whose_ledger_cannot_be_read_stays_as_it_is() {
 
 #[test]
 fn pods_of_an_earlier_start_adopt_nothing() {
-    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
+    let run = Run::new(OURS, "v1", 1);
     let cluster = json!({
         "metadata": { "annotations": { "flinkha.dev/application": format!("{OURS}/v2"), "flinkha.dev/application-start": "2" } },
         "data": { format!("executionPlan-{OURS}"): "x" },
@@ -79,7 +92,7 @@ fn pods_of_an_earlier_start_adopt_nothing() {
 
 #[test]
 fn a_run_that_the_operator_does_not_name_is_not_superseded() {
-    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
+    let run = Run::new(OURS, "v1", 1);
     let cluster = json!({
         "metadata": { "annotations": { "flinkha.dev/application": format!("{FORMER}/v1") } },
         "data": { format!("executionPlan-{FORMER}"): "x" },
@@ -90,33 +103,33 @@ fn a_run_that_the_operator_does_not_name_is_not_superseded() {
 
 #[test]
 fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_replace() {
-    let progress = |job: &str, start: i64| Progress { job: job.to_owned(), start, ..Progress::default() };
-    let marked =
-        |start: Option<i64>| Stored { mark: Some(format!("{FORMER}/v1")), start, plans: [FORMER.to_owned()].into() };
+    let progress = |job: JobId, start: i64| Progress { job: Some(job), start, ..Progress::default() };
+    let marked = |start: Option<i64>| Stored {
+        mark: Some(format!("{FORMER}/v1")),
+        start,
+        plans: [FORMER].into(),
+        ..Stored::default()
+    };
     let find = |progress: &Progress, jobs: &[crate::ledger::jobs::Job], stored: &Stored| {
         let found = super::super::again::find(progress, jobs, Some(stored));
         (found.retained, found.has_state, found.starts, found.replaces)
     };
-    let (ours, former) = (Some(OURS.to_owned()), Some(FORMER.to_owned()));
+    let (ours, former) = (Some(OURS), Some(FORMER));
     let lost = find(&Progress::default(), &[], &marked(Some(4)));
-    assert_eq!(lost, (former.clone(), true, 4, Vec::new()), "the ledger was deleted");
-    assert_eq!(find(&Progress::default(), &[], &marked(None)), (former.clone(), true, 0, Vec::new()));
+    assert_eq!(lost, (former, true, 4, Vec::new()), "the ledger was deleted");
+    assert_eq!(find(&Progress::default(), &[], &marked(None)), (former, true, 0, Vec::new()));
     assert_eq!(
         find(&progress(OURS, 3), &[], &marked(Some(4))),
         (former, true, 4, Vec::new()),
         "put back from an old copy"
     );
-    assert_eq!(find(&progress(OURS, 5), &[], &marked(Some(4))), (ours.clone(), false, 5, vec![FORMER.to_owned()]));
+    assert_eq!(find(&progress(OURS, 5), &[], &marked(Some(4))), (ours, false, 5, vec![FORMER]));
     assert_eq!(
         find(&progress(OURS, 5), &[], &marked(None)),
         (ours, false, 5, Vec::new()),
         "which was later is not known"
     );
-    let ended = crate::ledger::jobs::Job {
-        id: FORMER.to_owned(),
-        ended: Some("then".to_owned()),
-        ..crate::ledger::jobs::Job::default()
-    };
+    let ended = crate::ledger::jobs::Job { ended: Some("then".to_owned()), ..crate::ledger::jobs::Job::of(FORMER) };
     assert_eq!(find(&progress(FORMER, 4), &[ended], &marked(Some(4))), (None, false, 4, Vec::new()));
 }
 
@@ -148,18 +161,18 @@ fn the_runs_in_whose_place_one_begins_are_named_while_its_pods_stay() {
 #[test]
 fn what_an_earlier_operator_decided_is_put_right_once() {
     let mut world = World::new(json!({}));
-    world.progress = Progress { job: world.application().job_id.clone(), start: 7, ..Progress::default() };
+    world.progress = Progress { job: Some(world.job_id()), start: 7, ..Progress::default() };
     assert_eq!((world.step(), world.application().starts), (Phase::Starting, 8));
     assert_eq!((world.step(), world.application().starts), (Phase::Starting, 8));
-    world.decision.application.previous_job_id = Some(FORMER.to_owned());
+    world.decision.application.previous_job_id = Some(FORMER.to_string());
     world.step();
-    assert_eq!(world.application().replaces, [FORMER.to_owned()]);
+    assert_eq!(world.application().replaces, [FORMER.to_string()]);
 }
 
 #[test]
 fn the_data_of_the_znode_is_read_in_both_forms() {
     use crate::ha_data::handover::{parse_znode, znode_of};
-    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 3, ..Run::default() };
+    let run = Run::new(OURS, "v1", 3);
     let mark = Some(format!("{OURS}/v1"));
     assert_eq!(parse_znode(znode_of(&run).as_bytes()), Some((mark.clone(), Some(3))));
     assert_eq!(parse_znode(format!("{OURS}/v1").as_bytes()), Some((mark, None)));
@@ -171,7 +184,7 @@ fn the_data_of_the_znode_is_read_in_both_forms() {
 
 #[test]
 fn what_the_mark_alone_tells_of_is_left_alone_and_hinders_nobody() {
-    let run = Run { job_id: OURS.to_owned(), version: "v1".to_owned(), start: 1, ..Run::default() };
+    let run = Run::new(OURS, "v1", 1);
     let stored = Stored { mark: Some(format!("{FORMER}/v1")), ..Stored::default() };
     let StoredState::Supersede(plan) = judge(&run, &stored, &Progress::default(), &[], &[]) else {
         panic!("nothing is stored")

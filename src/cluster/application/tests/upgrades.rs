@@ -130,7 +130,7 @@ fn a_savepoint_is_complete_and_its_job_ended_before_any_pod_goes() {
     let run = world.application().job_id.clone();
     world.changes("2");
     assert_eq!((world.step(), world.decision.stopped), (Phase::Savepointing, false));
-    let request = world.decision.request.clone().unwrap_or_default();
+    let request = world.decision.request.clone().unwrap_or_else(|| panic!("a request"));
     assert_eq!(
         (request.directory.as_str(), request.stop, request.job.as_str()),
         ("s3://b/s/ns.demo/upgrade-2", true, run.as_str())
