@@ -13,4 +13,5 @@ pub mod pointer;
 pub mod result;
 pub mod serialized;
 pub mod znode_requests;
-pub mod zookeeper;
+pub mod znodes;
+pub mod zookeeper_frames;

@@ -8,7 +8,8 @@
 //! is none, so that the server itself refuses it (`BADARGUMENTS`), and with it the whole transaction.
 
 use super::job_id::JobId;
-use super::zookeeper::{HEADER, PLANS, Paths};
+use super::znodes::{PLANS, Paths};
+use super::zookeeper_frames::HEADER;
 
 const DELETE: i32 = 2;
 /// Operations that create znodes: create, multi, create2, createContainer, createTTL.

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::quorum::{Access, connect, tunnel_on_loopback};
 use super::storage_arguments::Place;
 use crate::flink::ha_file::Kind;
-use crate::flink::zookeeper::Paths;
+use crate::flink::znodes::Paths;
 use crate::ha_data::marks::{Mark, Records, Sharing, Standing, Watch, is_of_another};
 use crate::world::quorum::znodes;
 use crate::world::random::nonce;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::api::names;
 use crate::flink::job_id::JobId;
 use crate::flink::serialized::Unreadable;
-use crate::flink::zookeeper::Znodes;
+use crate::flink::znodes::Znodes;
 use crate::flink::{ha_data, pointer};
 
 /// Read in one term: first the storage was listed, then the ConfigMaps or znodes were read.
@@ -167,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::flink::pointer::tests::pointer_to;
-    use crate::flink::zookeeper::{JobZnode, PlanZnode};
+    use crate::flink::znodes::{JobZnode, PlanZnode};
 
     const JOB: JobId = JobId::from_number(1);
 

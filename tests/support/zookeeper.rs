@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use flinkha::api::zookeeper::Scheme;
-use flinkha::flink::zookeeper::{Paths, address as address_in};
+use flinkha::flink::znodes::{Paths, address as address_in};
 use flinkha::gateway::quorum::{connect, tunnel_on_loopback};
 use flinkha::world::quorum::auth::Identity;
 use k8s_openapi::api::coordination::v1::Lease;

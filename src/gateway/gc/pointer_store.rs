@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use zookeeper_client::{Acls, Client};
 
 use crate::flink::job_id::JobId;
-use crate::flink::zookeeper::Paths;
+use crate::flink::znodes::Paths;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::{self, Mark, Records};
 use crate::world::quorum::{latch, znodes};

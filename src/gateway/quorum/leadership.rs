@@ -16,7 +16,7 @@ use zookeeper_client::{AddWatchMode, Client, EventType, SessionState, WatchedEve
 
 use super::admission::Examiner;
 use super::proxy::QuorumProxy;
-use crate::flink::zookeeper::{JOBS, LEADER, PLANS, Paths};
+use crate::flink::znodes::{JOBS, LEADER, PLANS, Paths};
 use crate::gateway::election::endpoint::Publisher;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::pointer_store::Znodes;

@@ -31,7 +31,7 @@ use super::shared::{Clock, Shared};
 use super::{hand_over, probes, run_of, told_to_end};
 use crate::api::names;
 use crate::api::zookeeper::Scheme;
-use crate::flink::zookeeper::Paths;
+use crate::flink::znodes::Paths;
 use crate::lease::elector::LockView;
 use crate::world::flink_rest::Rest;
 use crate::world::quorum::auth::Identity;

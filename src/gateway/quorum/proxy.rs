@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::gate::Gate;
 use crate::flink::znode_requests::{Part, Requests, named, refuse, refuse_removal_of_all};
-use crate::flink::zookeeper::{CONNECT_LIMIT, Session, session_of_response};
+use crate::flink::zookeeper_frames::{CONNECT_LIMIT, Session, session_of_response};
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::gateway::gc::result_repair::{Stored, mend_before_grant};
 use crate::gateway::shared::Shared;

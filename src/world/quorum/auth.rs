@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::read_frame;
 use crate::api::zookeeper::Scheme;
 use crate::flink::digest_md5::{self, Login};
-use crate::flink::zookeeper::{self, AUTH_FAILED, AUTH_REQUIRED, AUTHENTICATION, REQUEST, Reply};
+use crate::flink::zookeeper_frames::{self, AUTH_FAILED, AUTH_REQUIRED, AUTHENTICATION, REQUEST, Reply};
 use crate::world::random::nonce;
 
 /// A reply to a word of ours has a header of 16 bytes, and the word of the server.
@@ -34,7 +34,7 @@ impl Identity {
         match self.scheme {
             Scheme::Digest => {
                 let who = format!("{}:{}", self.username, self.password);
-                self.ask(server, &zookeeper::authenticate("digest", &who), AUTHENTICATION).await.map(drop)
+                self.ask(server, &zookeeper_frames::authenticate("digest", &who), AUTHENTICATION).await.map(drop)
             }
             Scheme::Sasl => self.converse(server).await,
         }
@@ -42,7 +42,7 @@ impl Identity {
 
     async fn converse(&self, server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized)) -> io::Result<()> {
         // DIGEST-MD5 begins with a word of the server; so ours is empty.
-        let Some(challenge) = self.ask(server, &zookeeper::sasl(b""), REQUEST).await? else {
+        let Some(challenge) = self.ask(server, &zookeeper_frames::sasl(b""), REQUEST).await? else {
             return Err(
                 self.refused("the server has no SASL: its JAAS file needs a section Server with DigestLoginModule; or use scheme Digest")
             );
@@ -54,7 +54,7 @@ impl Identity {
             ))
         })?;
         // A server that takes those too whom it does not know (`zookeeper.allowSaslFailedClients`) says nothing.
-        match self.ask(server, &zookeeper::sasl(&answer.token), REQUEST).await? {
+        match self.ask(server, &zookeeper_frames::sasl(&answer.token), REQUEST).await? {
             Some(proof) if answer.is_known_to(&proof) => Ok(()),
             Some(_) => Err(self
                 .refused("the server does not prove that it knows the password: it may not be the one that is meant")),
@@ -72,8 +72,8 @@ impl Identity {
         server.write_all(request).await?;
         server.flush().await?;
         let frame = read_frame(server, REPLY_LIMIT).await?;
-        match zookeeper::reply(&frame) {
-            Some(Reply { to, error: 0, body }) if to == number => Ok(zookeeper::token(body).map(<[u8]>::to_vec)),
+        match zookeeper_frames::reply(&frame) {
+            Some(Reply { to, error: 0, body }) if to == number => Ok(zookeeper_frames::token(body).map(<[u8]>::to_vec)),
             Some(Reply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(self.refused(WRONG)),
             other => {
                 let (to, error) = other.map_or((0, 0), |reply| (reply.to, reply.error));

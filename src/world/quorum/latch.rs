@@ -8,7 +8,7 @@ use zookeeper_client::{Acls, Client, CreateMode, MultiWriter};
 
 use super::znodes::{ANY, Candidate, MARKS, Result, candidates, children, children_of, data, none, remove_remnants};
 use crate::flink::job_id::JobId;
-use crate::flink::zookeeper::{CHECKPOINTS, LATCH_PREFIX, LOCKS, PLANS, Paths};
+use crate::flink::znodes::{CHECKPOINTS, LATCH_PREFIX, LOCKS, PLANS, Paths};
 
 /// What is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

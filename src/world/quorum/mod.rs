@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 
 use self::auth::Identity;
 use super::server::{JVM_CONNECTIONS, accept_one_of};
-use crate::flink::zookeeper::{
+use crate::flink::zookeeper_frames::{
     self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session,
 };
 
@@ -148,7 +148,7 @@ impl Quorum {
         far.write_all(&with_length(request)).await?;
         far.flush().await?;
         let response = read_frame(&mut far, CONNECT_LIMIT).await?;
-        if let (Some(identity), Some(_)) = (&self.identity, zookeeper::session_of_response(&response)) {
+        if let (Some(identity), Some(_)) = (&self.identity, zookeeper_frames::session_of_response(&response)) {
             identity.tell(&mut far).await?;
         }
         Ok((far, response))
@@ -211,21 +211,21 @@ impl Quorum {
 
     async fn try_end(&self, session: &Session) -> io::Result<Ended> {
         let mut stream = self.connect().await?;
-        stream.write_all(&zookeeper::attach(session)).await?;
+        stream.write_all(&zookeeper_frames::attach(session)).await?;
         stream.flush().await?;
         let response = read_frame(&mut stream, CONNECT_LIMIT).await?;
-        if zookeeper::session_of_response(&response).is_none_or(|attached| attached.id != session.id) {
+        if zookeeper_frames::session_of_response(&response).is_none_or(|attached| attached.id != session.id) {
             return Ok(Ended::Before);
         }
         // A server that takes requests of those only whom it knows takes this one of them only, too.
         if let Some(identity) = &self.identity {
             identity.tell(&mut stream).await?;
         }
-        stream.write_all(&zookeeper::close()).await?;
+        stream.write_all(&zookeeper_frames::close()).await?;
         stream.flush().await?;
         // The answer, or the end of the connection: the server has written the close down before either.
         let answer = read_frame(&mut stream, CONNECT_LIMIT).await?;
-        match zookeeper::reply(&answer) {
+        match zookeeper_frames::reply(&answer) {
             Some(Reply { error: 0, .. }) => Ok(Ended::Now),
             Some(Reply { error: SESSION_EXPIRED, .. }) => Ok(Ended::Before),
             Some(Reply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(io::Error::new(

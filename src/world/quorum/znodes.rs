@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 use crate::flink::job_id::JobId;
-use crate::flink::zookeeper::{
+use crate::flink::znodes::{
     APPLICATIONS, CHECKPOINTS, COUNTER, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, Znodes, job_of_leader,
     sequence,
 };

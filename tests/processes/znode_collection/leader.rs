@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use flinkha::flink::zookeeper::Paths;
+use flinkha::flink::znodes::Paths;
 use flinkha::gateway::gc::collector::Collector;
 use flinkha::gateway::gc::ledger::Ledger;
 use flinkha::gateway::gc::ownership::Ownership;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use flinkha::api::names;
-use flinkha::flink::zookeeper::Paths;
+use flinkha::flink::znodes::Paths;
 use flinkha::ledger::jobs::{self, Job};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use flinkha::api::zookeeper::Scheme;
-use flinkha::flink::zookeeper::{HEADER, Session, attach, session_of_response};
+use flinkha::flink::zookeeper_frames::{HEADER, Session, attach, session_of_response};
 use flinkha::gateway::quorum::{connect, tunnel_on_loopback};
 use flinkha::world::quorum::auth::Identity;
 use flinkha::world::quorum::{self, Ended};
