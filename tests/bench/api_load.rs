@@ -1,9 +1,9 @@
 //! What high availability costs the API server: ours beside Flink's own, with the same cluster and the same job.
 //!
-//! Usage: `cargo test --features long-tests --test long -- api-load`; LOAD_SECONDS (60) is the length of each measurement.
-//! Three JobManagers and one TaskManager are real; the further TaskManagers are watches of the cluster ConfigMap as a
-//! TaskManager keeps one (from 1.20 on, an informer of that one object). Requests are counted in the API server's audit
-//! log. Writes `target/bench/api-load.json`.
+//! Usage: `cargo test --features long-tests --test long -- api-load`; LOAD_SECONDS (60) is the length of each
+//! measurement. Three JobManagers and one TaskManager are real; the further TaskManagers are watches of the cluster
+//! ConfigMap as a TaskManager keeps one (from 1.20 on, an informer of that one object). Requests are counted in the API
+//! server's audit log. Writes `target/bench/api-load.json`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,9 @@
 //! What a gateway costs: memory and processor time at rest, time added to a request, and time to the grant as jobs grow
 //! in number.
 //!
-//! Usage: `cargo test --release --features long-tests --test long -- gateway-cost`; COST_SECONDS (60) at rest, COST_REQUESTS
-//! (2000) of each kind, COST_GRANTS (5) failovers with each number of jobs. Writes `target/bench/gateway.json`.
+//! Usage: `cargo test --release --features long-tests --test long -- gateway-cost`; COST_SECONDS (60) at rest,
+//! COST_REQUESTS (2000) of each kind, COST_GRANTS (5) failovers with each number of jobs. Writes
+//! `target/bench/gateway.json`.
 
 use std::time::{Duration, Instant};
 

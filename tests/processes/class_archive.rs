@@ -2,8 +2,8 @@
 //! recovers the job, and what that JVM and the TaskManager have loaded by then is written down. Not a test;
 //! `rig/class-archive` runs it once per version of Flink.
 //!
-//! Usage: `SHARED_CLASSES=record cargo test --features long-tests --test long -- class-archive`; PROVIDER and FLINK_VERSION as
-//! everywhere.
+//! Usage: `SHARED_CLASSES=record cargo test --features long-tests --test long -- class-archive`; PROVIDER and
+//! FLINK_VERSION as everywhere.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! Jobs that end in every way, at random moments, with leaders killed at random moments: nothing of them is left, and a
 //! job that lives beside them all the while keeps everything.
 //!
-//! Usage: `cargo test --features long-tests --test long -- gc`; CYCLES (100) of submit and end, drawn by SEED (by the clock),
-//! and AROUND (50) more in which the leader is killed in the second around the job's end. PROVIDER=zookeeper for the
-//! other provider. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
+//! Usage: `cargo test --features long-tests --test long -- gc`; CYCLES (100) of submit and end, drawn by SEED (by the
+//! clock), and AROUND (50) more in which the leader is killed in the second around the job's end. PROVIDER=zookeeper
+//! for the other provider. Writes `target/bench/gc.json` and fails when anything is left, lost or revived.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! What people run for minutes or hours, and CI a part of: one program, so that what they stand on is compiled and linked
-//! once. `cargo test --features long-tests --test long -- NAME`
+//! What people run for minutes or hours, and CI a part of: one program, so that what they stand on is compiled and
+//! linked once. `cargo test --features long-tests --test long -- NAME`
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]

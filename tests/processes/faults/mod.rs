@@ -1,10 +1,10 @@
 //! Everything that may go wrong, again and again, with real Flink JVMs and real kube-apiservers; and what came of it,
 //! judged by the API servers' own audit logs, by Flink's REST interface, and at the end by the job's output.
 //!
-//! Usage: `cargo test --features long-tests --test long -- faults`; FAULTS (5) runs of each in an order drawn by SEED (by the
-//! clock), OUTAGE_SECONDS (90) for outages, LOSSES (50) of one JVM's leadership in a row, ONLY (all) for parts of the
-//! names, with commas between, or all names without a part after a `!`. Writes `target/bench/faults.json` and fails on
-//! any violation.
+//! Usage: `cargo test --features long-tests --test long -- faults`; FAULTS (5) runs of each in an order drawn by SEED
+//! (by the clock), OUTAGE_SECONDS (90) for outages, LOSSES (50) of one JVM's leadership in a row, ONLY (all) for parts
+//! of the names, with commas between, or all names without a part after a `!`. Writes `target/bench/faults.json` and
+//! fails on any violation.
 
 mod fault;
 mod judge;

@@ -1,7 +1,7 @@
 //! What the provider ZooKeeper must show, on a real quorum of three servers.
 //!
-//! Usage: `cargo test --features long-tests --test long -- zookeeper`; RUNS (10) failovers of ours, NATIVE_RUNS (RUNS) of
-//! Flink's own, QUORUM_SECONDS (60) without a quorum,
+//! Usage: `cargo test --features long-tests --test long -- zookeeper`; RUNS (10) failovers of ours, NATIVE_RUNS (RUNS)
+//! of Flink's own, QUORUM_SECONDS (60) without a quorum,
 //! ONLY=failover,frozen,members,quorum,partition,deletion,input,secure for some of the parts (partition wants root).
 //! Writes `target/bench/zookeeper.json`.
 
