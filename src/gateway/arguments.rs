@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::quorum;
 use super::storage_arguments::Place;
+use super::zookeeper_arguments::Access;
 use crate::api::names;
 use crate::flink::job_id::JobId;
 
@@ -90,7 +90,7 @@ pub struct Arguments {
     pub termination_grace_period: Duration,
     /// Flink elects by ZooKeeper.
     #[command(flatten)]
-    pub zookeeper: quorum::Access,
+    pub zookeeper: Access,
 }
 
 /// What happens to orphans.

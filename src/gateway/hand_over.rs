@@ -8,7 +8,6 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-use super::shared::Shared;
+use super::events::Events;
 use crate::lease::elector::Event;
 
 /// What the hook says, and what it is answered.
@@ -81,11 +80,11 @@ pub fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Takes requests, one at a time, until the process ends.
-pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
+pub async fn serve(listener: UnixListener, events: Events) {
     loop {
         let taken = match listener.accept().await {
             Ok((stream, _)) => {
-                timeout(PATIENCE, take(stream, &shared)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                timeout(PATIENCE, take(stream, &events)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
             Err(error) => {
                 sleep(PAUSE).await;
@@ -98,37 +97,30 @@ pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
     }
 }
 
-async fn take(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+async fn take(mut stream: UnixStream, events: &Events) -> io::Result<()> {
     let mut request = vec![0; REQUEST.len()];
     stream.read_exact(&mut request).await?;
     if request != REQUEST {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     }
     tracing::info!("the pod begins to terminate: handing over");
-    shared.tell(Event::PodTerminating);
+    events.tell(Event::PodTerminating);
     stream.write_all(ANSWER).await
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::{mpsc, watch};
-
     use super::*;
-    use crate::gateway::proxy::request::Names;
-    use crate::gateway::shared::Clock;
-    use crate::lease::elector::LockView;
 
     #[tokio::test]
     async fn the_hook_tells_the_gateway_and_nothing_else_does() {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("gateway.sock");
         assert!(run(Arguments { socket: socket.clone() }).await.is_err(), "nobody listens");
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let names = Names { namespace: "flink".to_owned(), cluster_id: "demo".to_owned() };
-        let shared = Arc::new(Shared::new(names, Clock::new(), tell, watch::channel(LockView::Undecided).1));
+        let (events, mut told) = Events::channel();
         // An earlier process has left its socket.
         drop(listen(&socket).expect("a socket"));
-        tokio::spawn(serve(listen(&socket).expect("a socket in its place"), shared));
+        tokio::spawn(serve(listen(&socket).expect("a socket in its place"), events));
         let mode = std::fs::metadata(&socket).expect("the socket").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 

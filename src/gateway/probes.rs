@@ -12,38 +12,32 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::election::peers::{self, Peers};
+use super::gc::pointer_store::PointerStore;
+use super::health::Health;
 use super::metrics::Seen;
-use super::shared::Shared;
+use super::signals::Signals;
 use crate::telemetry;
 use crate::world::server::{self, Limits};
-
-/// What the probes say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// Why this candidate could not take over now.
-    pub unready: Option<&'static str>,
-    pub leads: bool,
-    pub term: u64,
-}
 
 #[derive(Clone)]
 struct Probes {
     health: watch::Receiver<Health>,
-    shared: Arc<Shared>,
+    pointers: PointerStore,
+    signals: Arc<Signals>,
 }
 
 /// Serves until the process ends.
 pub async fn serve(
     listener: TcpListener,
     health: watch::Receiver<Health>,
-    shared: Arc<Shared>,
+    (pointers, signals): (PointerStore, Arc<Signals>),
     peers: Option<Arc<Peers>>,
 ) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Probes { health, shared });
+        .with_state(Probes { health, pointers, signals });
     // Where Flink elects by ZooKeeper there are no promises to ask for.
     let router = match peers {
         Some(peers) => router.route("/peer", post(peers::handle).with_state(peers)),
@@ -62,7 +56,7 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
     let Health { unready, leads, term } = probes.health.borrow().clone();
-    let (ready, sizes, swept) = (unready.is_none(), probes.shared.snapshots.sizes(), probes.shared.swept());
+    let (ready, sizes, swept) = (unready.is_none(), probes.pointers.written_sizes(), probes.signals.swept());
     let seen = Seen { leads, term, ready, sizes, swept };
     telemetry::probes::encoded(&seen.registry())
 }

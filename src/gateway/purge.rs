@@ -11,8 +11,9 @@ use futures::TryStreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::quorum::{Access, connect, tunnel_on_loopback};
+use super::quorum::access::{connect, tunnel_on_loopback};
 use super::storage_arguments::Place;
+use super::zookeeper_arguments::Access;
 use crate::flink::ha_file::Kind;
 use crate::flink::znodes::Paths;
 use crate::ha_data::marks::{Mark, Records, Sharing, Standing, Watch, is_of_another};

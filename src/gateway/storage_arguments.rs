@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::quorum::Access;
+use super::zookeeper_arguments::Access;
 use crate::flink::config;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::{FlinkConfiguration, NotCollectable};

@@ -13,11 +13,10 @@ use crate::support::{eventually, say, seconds};
 use flinkha::api::names::{self, TERM_ANNOTATION};
 use flinkha::gateway::gc::collector::Collector;
 use flinkha::gateway::gc::ledger::Ledger;
-use flinkha::gateway::gc::ownership::Ownership;
-use flinkha::gateway::gc::pointer_store::Pointers;
+use flinkha::gateway::gc::ownership::{DirectoryMark, Ownership};
+use flinkha::gateway::gc::pointer_store::{ConfigMaps, PointerStore};
 use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
-use flinkha::gateway::proxy::request::Names;
-use flinkha::gateway::shared::{Clock, Shared};
+use flinkha::gateway::tenure::Tenures;
 use flinkha::lease::elector::{LockView, Time};
 use flinkha::lease::term::{Incarnation, Term};
 use flinkha::ledger::jobs::{HA_DATA_KEY, HaData};
@@ -25,7 +24,7 @@ use flinkha::world::storage::Storage;
 use flinkha::world::storage::reach::FlinkConfiguration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 /// The directory of all clusters, below `high-availability.storageDir`.
@@ -70,19 +69,30 @@ impl Cluster {
             ),
         ];
         create_all(client, &objects.join("\n---\n")).await;
-        let (events, _) = mpsc::unbounded_channel();
         let (shown, seen) = watch::channel(LockView::Leader { term, until: Time(u64::MAX) });
-        let names = Names { namespace: namespace.to_owned(), cluster_id: "demo".to_owned() };
-        let ledger = Ledger {
-            shared: Arc::new(Shared::new(names, Clock::new(), events, seen)),
+        let tenures = Arc::new(Tenures::new(seen));
+        let config_maps = ConfigMaps {
             client: client.clone(),
+            namespace: namespace.to_owned(),
+            cluster_id: "demo".to_owned(),
             cluster: "demo".to_owned(),
-            pointers: Pointers::ConfigMaps,
+            tenures: Arc::clone(&tenures),
+            snapshots: Arc::default(),
         };
+        let ledger = Ledger {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            cluster: "demo".to_owned(),
+            pointers: PointerStore::ConfigMaps(config_maps),
+            tenures,
+            signals: Arc::default(),
+        };
+        let mark = DirectoryMark::new(ledger.clone());
         let storage = Storage::new(&storage_dir.display().to_string(), DIRECTORY, &FlinkConfiguration::new()).unwrap();
-        let collector = Collector { ledger: ledger.clone(), ownership: Ownership::new(Ok(storage.clone())), run: None };
+        let ownership = Ownership::new(mark.clone(), Ok(storage.clone()));
+        let collector = Collector { ledger: ledger.clone(), ownership, run: None };
         let settings = Settings { delete: true, age: Duration::ZERO, period: Duration::from_millis(200) };
-        let sweeper = Sweeper { ledger, storage: Some(storage), settings };
+        let sweeper = Sweeper { ledger, mark, storage: Some(storage), settings };
         let mut running = JoinSet::new();
         running.spawn_local(collector.run());
         running.spawn_local(sweeper.run());

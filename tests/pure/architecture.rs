@@ -16,17 +16,24 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("world", &["api", "flink", "lease", "ledger", "ha_data"]),
     ("telemetry", &["api", "world"]),
     ("operator", &["api", "flink", "lease", "ledger", "ha_data", "cluster", "world", "telemetry"]),
-    ("gateway/proxy", &["gateway/shared", "gateway/gc"]),
-    ("gateway/shared", &["gateway/proxy", "gateway/gc"]),
-    ("gateway/gc", &["gateway/shared"]),
-    ("gateway/application", &["gateway/shared", "gateway/gc"]),
-    ("gateway/election", &["gateway/shared", "gateway/proxy", "gateway/gc", "gateway/application"]),
-    ("gateway/quorum", &["gateway/shared", "gateway/proxy", "gateway/gc", "gateway/application", "gateway/election"]),
-    ("gateway", &["gateway/shared", "gateway/proxy", "gateway/gc", "gateway/application", "gateway/election"]),
+    ("gateway/gc", &[]),
+    ("gateway/proxy", &["gateway/gc"]),
+    ("gateway/application", &["gateway/gc"]),
+    ("gateway/election", &["gateway/proxy", "gateway/gc", "gateway/application"]),
+    ("gateway/base", &["gateway", "gateway/gc", "gateway/application", "gateway/election"]),
+    ("gateway/quorum", &["gateway/base", "gateway/gc", "gateway/application", "gateway/election"]),
+    (
+        "gateway",
+        &["gateway/base", "gateway/proxy", "gateway/gc", "gateway/application", "gateway/election", "gateway/quorum"],
+    ),
 ];
 
 /// Rooms outside of `gateway` that every room inside it may use.
 const BELOW_GATEWAY: [&str; 8] = ["api", "flink", "lease", "ledger", "ha_data", "cluster", "world", "telemetry"];
+
+/// Files in the folder `gateway` itself that every room inside it may use. All others there only wire.
+const GATEWAY_FLOOR: [&str; 7] =
+    ["events", "health", "signals", "storage_arguments", "tasks", "tenure", "zookeeper_arguments"];
 
 /// Rooms and files without I/O, without async and without a clock: time comes in as an argument.
 const PURE: [&str; 8] =
@@ -169,18 +176,19 @@ fn expand(prefix: &str, tree: &str) -> Vec<String> {
 
 /// The room of a path such as `gateway/gc/ledger`.
 fn room_of(path: &str) -> Option<&'static str> {
-    let rooms = ROOMS.iter().map(|(room, _)| *room);
-    rooms.filter(|room| path == *room || path.starts_with(&format!("{room}/"))).max_by_key(|room| room.len())
+    let is_in = |place: &str| path == place || path.starts_with(&format!("{place}/"));
+    if GATEWAY_FLOOR.iter().any(|file| is_in(&format!("gateway/{file}"))) {
+        return Some("gateway floor");
+    }
+    ROOMS.iter().map(|(room, _)| *room).filter(|room| is_in(room)).max_by_key(|room| room.len())
 }
 
 fn may_use(room: &str, other: &str) -> bool {
-    let (_, below) = ROOMS.iter().find(|(name, _)| *name == room).unwrap();
+    let below: &[&str] = ROOMS.iter().find(|(name, _)| *name == room).map_or(&[], |(_, below)| below);
     let inside_gateway = room.starts_with("gateway");
-    // What stands in the folder `gateway` itself is the wiring, and what its rooms share.
     room == other
         || below.contains(&other)
-        || inside_gateway && (other == "gateway" || BELOW_GATEWAY.contains(&other))
-        || room == "gateway" && other == "gateway/quorum"
+        || inside_gateway && (other == "gateway floor" || BELOW_GATEWAY.contains(&other))
 }
 
 fn sources(directory: &str) -> Vec<Source> {
@@ -275,7 +283,7 @@ fn grouped_and_relative_imports_are_understood() {
     };
     let uses = |text: &str| source(text).uses().into_iter().map(|(_, path)| path).collect::<Vec<_>>();
     assert_eq!(uses("use crate::{a, b::{self, c}};"), ["a", "b::self", "b::c"]);
-    assert_eq!(uses("use super::super::shared::{\n    Shared,\n};"), ["gateway::shared::Shared"]);
+    assert_eq!(uses("use super::super::signals::{\n    Signals,\n};"), ["gateway::signals::Signals"]);
     assert_eq!(uses("use kube::Api;\nlet x = crate::world::lease::read(y);"), ["world::lease::read"]);
     let tests = "#[cfg(test)]\nmod tests {\n    use crate::operator;\n}\nuse crate::flink;";
     assert_eq!(uses(tests), ["flink"], "code after unit tests counts");

@@ -26,7 +26,7 @@ pub struct JobMonitor {
 impl JobMonitor {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.tenures.during_each(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {

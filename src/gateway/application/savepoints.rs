@@ -3,7 +3,7 @@
 //!
 //! A request survives its leader: each attempt writes into a directory of its own, so that a savepoint that was
 //! complete when a leader died is found by the next. A job that is stopped with a savepoint gets its tombstone only
-//! after the answer: see [`crate::gateway::shared::Shared::is_being_stopped`].
+//! after the answer: see [`crate::gateway::signals::Signals::is_being_stopped`].
 
 use std::time::Duration;
 
@@ -39,11 +39,11 @@ pub struct SavepointTaker {
 impl SavepointTaker {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.tenures.during_each(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
-        let mut requests = self.ledger.shared.savepoint_requests();
+        let mut requests = self.ledger.signals.savepoint_requests();
         loop {
             let request = requests.borrow_and_update().clone().filter(|request| request.job == self.run.job_id);
             if let Some(request) = request {
@@ -55,7 +55,7 @@ impl SavepointTaker {
                     );
                     sleep(RETRY_INTERVAL).await;
                 }
-                self.ledger.shared.savepoint_answered(&request.id);
+                self.ledger.signals.savepoint_answered(&request.id);
             }
             if requests.changed().await.is_err() {
                 return;

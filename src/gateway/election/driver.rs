@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,31 +9,23 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Config};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::endpoint;
+use super::grant::{Grant, PendingLook};
 use super::peers::Peers;
-use super::stamper::{Holder, Look, Stamper};
+use super::stamper::Holder;
 use crate::api::names::PROBE_ANNOTATION;
-use crate::gateway::application::handover;
-use crate::gateway::gc::ledger::Ledger;
-use crate::gateway::gc::result_repair;
-use crate::gateway::probes::Health;
-use crate::gateway::proxy::snapshots::put_back_cluster;
-use crate::gateway::shared::Shared;
-use crate::lease::elector::{Action, Elector, Event, LockView, Read, Settings, Stamping, Write};
-use crate::lease::term::{Incarnation, Term};
-use crate::ledger::application::Run;
-use crate::ledger::refusal::Refusal;
+use crate::gateway::events::{Clock, Events};
+use crate::gateway::health::Health;
+use crate::gateway::proxy::drift_repair::put_back_cluster;
+use crate::lease::elector::{Action, Elector, Event, LockView, Read, Settings, Write};
+use crate::lease::term::Incarnation;
 use crate::world::process;
 use crate::world::storage::Storage;
 use crate::world::{api_server, lease};
-
-/// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Between looks whether what is stored is still another's.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
@@ -52,23 +43,18 @@ pub struct Driver {
     pub elector: Elector,
     pub settings: Settings,
     pub config: Config,
-    pub shared: Arc<Shared>,
+    /// What this driver's own tasks tell, too.
+    pub tell: Events,
     pub events: mpsc::UnboundedReceiver<Event>,
+    pub clock: Clock,
     pub shown: watch::Sender<LockView>,
     pub health: watch::Sender<Health>,
-    pub stamper: Stamper,
-    /// What is stored was another's when it was looked at last.
-    pub refused: Arc<AtomicBool>,
+    pub grant: Grant,
     /// What is to be stamped, looked up while the Lease is written.
-    pub look: Option<JoinHandle<Option<Look>>>,
-    /// `None` when the gateway cannot reach it.
-    pub storage: Option<Storage>,
-    /// The application that the cluster runs, if it is not a session cluster.
-    pub run: Option<Run>,
+    pub look: Option<PendingLook>,
     pub endpoint: endpoint::Publisher,
     pub peers: Arc<Peers>,
     pub ledger_name: String,
-    pub ledger: Ledger,
     pub lease_name: String,
     pub namespace: String,
     /// A client of its own, made anew after each time-out: a dead connection must not delay the next attempt.
@@ -84,13 +70,14 @@ pub struct Driver {
 impl Driver {
     /// Runs until the process ends.
     pub async fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
+        let (events, tenures, signals) =
+            (self.tell.clone(), Arc::clone(&self.grant.ledger.tenures), Arc::clone(&self.grant.ledger.signals));
         let seen = move |event: Event, savepoint: Option<&str>, alive: Option<&str>| {
             if let Some(process) = alive {
-                shared.witness(process);
+                tenures.witness(process);
             }
-            shared.ask_savepoint(savepoint.and_then(|text| serde_json::from_str(text).ok()));
-            shared.tell(event);
+            signals.ask_savepoint(savepoint.and_then(|text| serde_json::from_str(text).ok()));
+            events.tell(event);
         };
         tokio::spawn(lease::watch(self.leases(), self.lease_name.clone(), seen));
         let mut ticks = tokio::time::interval(self.settings.retry_period / 8);
@@ -121,7 +108,7 @@ impl Driver {
         if let Event::LeaseSeen { record, .. } | Event::LeaseRead { outcome: Read::Found { record, .. }, .. } = &event
             && let Some(change) = record.change.as_ref().filter(|change| !change.lock.is_empty())
         {
-            self.stamper.last_leader = Some(change.lock.clone());
+            self.grant.stamper.last_leader = Some(change.lock.clone());
         }
         match event {
             Event::JvmHeard { jvm } => self.await_end_of(jvm),
@@ -131,7 +118,7 @@ impl Driver {
             }
             Event::JvmTookLock { .. } => {
                 self.leads_since = Some(Instant::now());
-                self.ledger.lift_refusal();
+                self.grant.ledger.lift_refusal();
             }
             _ => {}
         }
@@ -144,11 +131,11 @@ impl Driver {
         if let (Event::JvmDied { jvm }, LockView::Leader { term, .. }) = (&event, &*self.shown.borrow())
             && term.jvm == *jvm
         {
-            let (shared, term) = (Arc::clone(&self.shared), term.clone());
-            let config_maps = Api::namespaced(self.stamper.client.clone(), &self.namespace);
-            tokio::spawn(async move { put_back_cluster(&shared, &config_maps, &term).await });
+            let (lock, term) = (Arc::clone(&self.grant.lock), term.clone());
+            let config_maps = Api::namespaced(self.grant.stamper.client.clone(), &self.namespace);
+            tokio::spawn(async move { put_back_cluster(&lock, &config_maps, &term).await });
         }
-        let now = self.shared.clock.now();
+        let now = self.clock.now();
         let handed_over = self.elector.is_terminating();
         let actions = self.elector.step(now, event);
         if handed_over && !self.elector.is_terminating() {
@@ -170,78 +157,49 @@ impl Driver {
     }
 
     fn carry_out(&mut self, action: Action) {
-        let shared = Arc::clone(&self.shared);
+        let events = self.tell.clone();
         match action {
             Action::ReadLease => {
                 let (leases, name, limit) = (self.leases(), self.lease_name.clone(), self.settings.retry_period);
+                let clock = self.clock;
                 tokio::spawn(async move {
-                    let started = shared.clock.now();
+                    let started = clock.now();
                     let outcome = lease::read(&leases, &name, limit).await;
-                    shared.tell(Event::LeaseRead { started, outcome });
+                    events.tell(Event::LeaseRead { started, outcome });
                 });
             }
             Action::WriteLease { attempt, version, record } => {
                 let (leases, name, limit) = (self.leases(), self.lease_name.clone(), self.settings.retry_period);
                 let acquired = self.holder.as_deref() != Some(&record.holder);
-                if acquired && !record.holder.is_empty() {
-                    let stamper = self.stamper.clone();
-                    self.look = Some(tokio::spawn(async move { stamper.look().await }));
-                }
                 let takes = acquired && !record.holder.is_empty();
-                let doubt = (takes && self.refused.load(Ordering::Relaxed))
-                    .then(|| (self.stamper.clone(), self.ledger.clone()));
-                let refused = Arc::clone(&self.refused);
+                if takes {
+                    self.look = Some(self.grant.look());
+                }
+                let grant = takes.then(|| self.grant.clone());
                 tokio::spawn(async move {
-                    // A Lease that is taken only to be given back would make terms climb.
-                    if let Some((stamper, ledger)) = doubt {
-                        if is_refused(&stamper, &ledger).await {
-                            tokio::time::sleep(REFUSAL_PAUSE).await;
-                            return shared.tell(Event::LeaseWritten { attempt, outcome: Write::Unknown });
-                        }
-                        refused.store(false, Ordering::Relaxed);
+                    if let Some(grant) = grant
+                        && grant.is_refused().await
+                    {
+                        tokio::time::sleep(REFUSAL_PAUSE).await;
+                        return events.tell(Event::LeaseWritten { attempt, outcome: Write::Unknown });
                     }
                     let outcome = lease::write(&leases, &name, &version, &record, acquired, limit).await;
-                    shared.tell(Event::LeaseWritten { attempt, outcome });
+                    events.tell(Event::LeaseWritten { attempt, outcome });
                 });
             }
             Action::Stamp { term, keep_holder } => {
-                shared.store(None);
-                shared.snapshots.forget_all();
-                let (stamper, patience, storage) =
-                    (self.stamper.clone(), self.settings.stamp_deadline, self.storage.clone());
-                let look = self.look.take();
-                let (ledger, run, refused) = (self.ledger.clone(), self.run.clone(), Arc::clone(&self.refused));
                 let holder =
                     if keep_holder { Holder::Kept(self.elector.lock().map(str::to_owned)) } else { Holder::Nobody };
+                let granted = self.grant.begin(term.clone(), holder, self.look.take());
                 tokio::spawn(async move {
-                    let look = match look {
-                        Some(look) => {
-                            tokio::time::timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok).flatten()
-                        }
-                        None => None,
-                    };
-                    // Beside the stamping, so that it takes no time. Without an answer the job recorder reads it soon.
-                    let ended = tokio::time::timeout(patience, ledger.note_ended());
-                    let (stamped, _) = tokio::join!(stamper.stamp(&term, &holder, patience, look), ended);
-                    let (mut outcome, mut cluster) = (stamped.outcome, stamped.cluster);
-                    if let Some(refusal) = stamped.refusal {
-                        refused.store(true, Ordering::Relaxed);
-                        note_refusal(&ledger, &refusal).await;
-                    }
-                    if let (Stamping::Done, Some(stamped), false) = (&outcome, &cluster, keep_holder) {
-                        cluster = prepare(&ledger, storage.as_ref(), run.as_ref(), &term, stamped.clone()).await;
-                        outcome = if cluster.is_some() { Stamping::Done } else { Stamping::Failed };
-                    }
-                    if outcome == Stamping::Done {
-                        shared.store(cluster);
-                    }
-                    shared.tell(Event::Stamped { term, outcome });
+                    let outcome = granted.await;
+                    events.tell(Event::Stamped { term, outcome });
                 });
             }
             Action::FindJvm { jvm } => {
                 self.await_end_of(jvm);
                 tokio::spawn(async move {
-                    shared.tell(if process::is_alive(jvm).await {
+                    events.tell(if process::is_alive(jvm).await {
                         Event::JvmFound { jvm }
                     } else {
                         Event::JvmDied { jvm }
@@ -254,17 +212,18 @@ impl Driver {
             }
             Action::Publish { term } => {
                 tracing::info!(term = term.number, "publishing this pod as the leader");
-                let publisher = self.endpoint.clone();
-                tokio::spawn(async move { publisher.publish(&shared, &term).await });
+                let (publisher, tenures) = (self.endpoint.clone(), Arc::clone(&self.grant.ledger.tenures));
+                tokio::spawn(async move { publisher.publish(&tenures, &term).await });
             }
             Action::AwaitJobs { term } => {
-                let (storage, recovered) = (self.storage.clone(), self.leads_since.map(|since| since + LEAST_TENURE));
+                let (storage, recovered) =
+                    (self.grant.storage.clone(), self.leads_since.map(|since| since + LEAST_TENURE));
                 tokio::spawn(async move {
                     if let Some(recovered) = recovered {
                         tokio::time::sleep_until(recovered).await;
                     }
                     await_jobs(storage).await;
-                    shared.tell(Event::JobsSettled { term });
+                    events.tell(Event::JobsSettled { term });
                 });
             }
             Action::AskPromises { term, duration, members } => {
@@ -286,7 +245,7 @@ impl Driver {
                 let ledgers = Api::namespaced(self.lease_client.clone(), &self.namespace);
                 let (ledger, limit) = (self.ledger_name.clone(), self.settings.retry_period);
                 tokio::spawn(async move {
-                    shared.tell(Event::Probed { written: probe_write(&ledgers, &ledger, limit).await })
+                    events.tell(Event::Probed { written: probe_write(&ledgers, &ledger, limit).await })
                 });
             }
         }
@@ -297,11 +256,11 @@ impl Driver {
         if !self.watched.insert(jvm) {
             return;
         }
-        let shared = Arc::clone(&self.shared);
+        let events = self.tell.clone();
         tokio::spawn(async move {
             process::end_of(jvm).await;
             tracing::info!(%jvm, "the JobManager's process has ended");
-            shared.tell(Event::JvmDied { jvm });
+            events.tell(Event::JvmDied { jvm });
         });
     }
 
@@ -342,48 +301,6 @@ impl Driver {
             Ok(client) => self.lease_client = client,
             Err(error) => tracing::error!(%error, "failed to make a client"),
         }
-    }
-}
-
-/// Whether what is stored is still another's; says so in the ledger.
-async fn is_refused(stamper: &Stamper, ledger: &Ledger) -> bool {
-    match stamper.refusal().await {
-        Ok(None) => false,
-        Ok(Some(refusal)) => {
-            note_refusal(ledger, &refusal).await;
-            true
-        }
-        Err(error) => {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "failed to look whether the HA data is still another's; looking again"
-            );
-            true
-        }
-    }
-}
-
-async fn note_refusal(ledger: &Ledger, refusal: &Refusal) {
-    tracing::warn!(reason = refusal.reason, "not leading: {}", refusal.message);
-    if let Err(error) = ledger.note_refusal(Some(refusal)).await {
-        tracing::warn!(error = format!("{error:#}"), "failed to write a refusal into the ledger");
-    }
-}
-
-/// What is done between the stamping and the grant. `None` when nobody is to lead.
-async fn prepare(
-    ledger: &Ledger,
-    storage: Option<&Storage>,
-    run: Option<&Run>,
-    term: &Term,
-    cluster: Value,
-) -> Option<Value> {
-    if let Some(storage) = storage {
-        result_repair::mend_before_grant(storage, &result_repair::Stored::in_config_map(&cluster)).await;
-    }
-    match run {
-        Some(run) => handover::take_over_before_grant(ledger, storage, run, term, cluster).await,
-        None => Some(cluster),
     }
 }
 

@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::gateway::shared::Shared;
+use crate::gateway::tenure::Tenures;
 use crate::lease::term::Term;
 use crate::world::error_text::brief;
 
@@ -30,7 +30,7 @@ pub struct Publisher {
 impl Publisher {
     /// Replaces the endpoints by this pod, trying again only while it leads in this term. Not fenced beyond that: an
     /// old address costs a client an answer through a standby, never data.
-    pub async fn publish(&self, shared: &Shared, term: &Term) {
+    pub async fn publish(&self, tenures: &Tenures, term: &Term) {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
         let patch = json!({ "endpoints": [{
             "addresses": [self.address],
@@ -38,7 +38,7 @@ impl Publisher {
             "targetRef": { "kind": "Pod", "namespace": self.namespace, "name": self.pod },
         }] });
         for _ in 0..ATTEMPTS {
-            if !shared.leads(term) {
+            if !tenures.leads(term) {
                 return;
             }
             match slices.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await {

@@ -1,6 +1,9 @@
-//! The effects of the election: the driver of the state machine, stamps, promises between gateways, REST discovery.
+//! The effects of the election: the driver of the state machine, the grant with its stamps and with what another
+//! version of an application stored, promises between gateways, REST discovery.
 
 pub mod driver;
 pub mod endpoint;
+pub mod grant;
 pub mod peers;
 pub mod stamper;
+pub mod take_over;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::gateway::shared::Shared;
+use crate::gateway::events::{Clock, Events};
 use crate::lease::elector::{Answer, Event};
 use crate::lease::record::Member;
 use crate::lease::term::Term;
@@ -77,7 +77,8 @@ enum PeerError {
 
 /// Asks and answers. Without a key it does neither, and the election rests on the Lease alone.
 pub struct Peers {
-    shared: Arc<Shared>,
+    events: Events,
+    clock: Clock,
     /// Namespace and name.
     cluster: String,
     pod_uid: String,
@@ -91,13 +92,14 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub fn new(shared: Arc<Shared>, cluster: String, pod_uid: String, key: Option<PathBuf>) -> Self {
+    pub fn new(events: Events, clock: Clock, cluster: String, pod_uid: String, key: Option<PathBuf>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(PING_TIMEOUT));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self {
-            shared,
+            events,
+            clock,
             cluster,
             pod_uid,
             key,
@@ -110,7 +112,7 @@ impl Peers {
 
     /// Asks one member and tells the election what it answered; silence is not told.
     pub async fn ask(&self, term: Term, duration: Duration, member: Member) {
-        let asked = self.shared.clock.now();
+        let asked = self.clock.now();
         let (cluster, to) = (self.cluster.clone(), member.pod_uid.clone());
         let question = Question::Promise {
             cluster,
@@ -121,9 +123,9 @@ impl Peers {
         };
         let pod_uid = member.pod_uid;
         match self.send(&member.address, &question).await {
-            Ok(Reply::Promise(Answer::Refused)) => self.shared.tell(Event::PeerRefused { term }),
+            Ok(Reply::Promise(Answer::Refused)) => self.events.tell(Event::PeerRefused { term }),
             Ok(Reply::Promise(answer)) => {
-                self.shared.tell(Event::PeerPromised { term, pod_uid, asked, leaving: answer == Answer::Leaving });
+                self.events.tell(Event::PeerPromised { term, pod_uid, asked, leaving: answer == Answer::Leaving });
             }
             Ok(Reply::Joined) => {}
             Err(error) => tracing::debug!(%error, pod_uid, "a peer did not promise"),
@@ -141,7 +143,7 @@ impl Peers {
         let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
         let connected = tokio::time::timeout(PING_TIMEOUT, TcpStream::connect(holder)).await;
         let answered = connected.is_ok_and(|connected| connected.map_or_else(|error| refused(&error), |_| true));
-        self.shared.tell(Event::Pinged { answered });
+        self.events.tell(Event::Pinged { answered });
     }
 
     /// The election answers what it was asked.
@@ -184,7 +186,7 @@ impl Peers {
             Question::Join { cluster, member }
                 if cluster == self.cluster && member.address.parse::<SocketAddr>().is_ok() =>
             {
-                self.shared.tell(Event::PeerJoined { member });
+                self.events.tell(Event::PeerJoined { member });
                 Ok(Reply::Joined)
             }
             Question::Promise { cluster, to, term, millis, asked } if cluster == self.cluster && to == self.pod_uid => {
@@ -195,7 +197,7 @@ impl Peers {
                 let (answer, answered) = oneshot::channel();
                 let ask = self.next.fetch_add(1, Ordering::Relaxed);
                 self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(ask, answer);
-                self.shared.tell(Event::PromiseAsked { ask, term, duration: Duration::from_millis(millis) });
+                self.events.tell(Event::PromiseAsked { ask, term, duration: Duration::from_millis(millis) });
                 let answered = answered.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
                 Ok(Reply::Promise(answered))
             }

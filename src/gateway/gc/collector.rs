@@ -11,20 +11,16 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::TryStreamExt;
 use jiff::Timestamp;
-use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Ledger;
-use super::ownership::{self, Ownership};
-use super::pointer_store::Pointers;
-use crate::api::names;
+use super::ownership::Ownership;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
 use crate::ha_data::collect::{Ended, collectable, is_left_over};
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::LOOK;
-use crate::lease::stamp::relation;
-use crate::lease::term::{Relation, Term};
+use crate::lease::term::Term;
 use crate::ledger::application::Run;
 use crate::ledger::jobs::{self, SUPERSEDED};
 use crate::world::process;
@@ -51,8 +47,8 @@ pub struct Collector {
 impl Collector {
     /// Runs until the process ends.
     pub async fn run(mut self) {
-        let shared = Arc::clone(&self.ledger.shared);
-        shared.during_tenures(async |term| self.lead(term).await).await;
+        let tenures = Arc::clone(&self.ledger.tenures);
+        tenures.during_each(async |term| self.lead(term).await).await;
     }
 
     /// One tenure.
@@ -61,10 +57,10 @@ impl Collector {
         let (mut next_look, mut next_scan) = (Instant::now(), Instant::now());
         // Runs are superseded before a tenure begins, and never within one; so do leaders die that have not confirmed.
         let mut inherited = true;
-        while self.ledger.shared.leads(term) {
+        while self.ledger.tenures.leads(term) {
             if Instant::now() >= next_look {
                 let was_ours = self.ownership.is_ours;
-                if let Err(error) = self.ownership.refresh(&self.ledger, term).await {
+                if let Err(error) = self.ownership.refresh(term).await {
                     tracing::warn!(error = format!("{error:#}"), "failed to mark the storage directory");
                 }
                 next_look = Instant::now() + LOOK;
@@ -95,7 +91,7 @@ impl Collector {
             next_scan = if is_due { now + pace } else { next_scan.min(now + pace) };
             tokio::select! {
                 () = sleep_until(next_scan.min(next_look)) => {}
-                () = self.ledger.shared.job_ended.notified() => {
+                () = self.ledger.signals.job_ended.notified() => {
                     (ending_until, next_scan) = (Instant::now() + JOB_END_WINDOW, Instant::now());
                 }
             }
@@ -105,21 +101,26 @@ impl Collector {
     /// Looks through the result stores once. Costs the API server nothing while no job has ended.
     async fn scan(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let entries = storage.entries().await.context("failed to read the result stores")?;
-        if entries.iter().all(|entry| entry.dirty) && matches!(self.ledger.pointers, Pointers::ConfigMaps) {
+        if entries.iter().all(|entry| entry.dirty) && !self.ledger.pointers.may_hold_empty() {
             return Ok(());
         }
-        let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
-        self.remove_remnants(&inventory).await?;
+        let Some(inventory) = self.ledger.pointers.inventory(term).await? else { return Ok(()) };
+        // Of jobs that have had their tombstone for long: Flink may write late.
+        let long_ended = self.ledger.signals.ended();
+        self.ledger
+            .pointers
+            .remove_empty(inventory.remnants.iter().copied().filter(|id| long_ended.contains(id)))
+            .await?;
         let mut found = collectable(&entries, &inventory);
-        found.retain(|entry| !self.ledger.shared.is_being_stopped(entry.id));
+        found.retain(|entry| !self.ledger.signals.is_being_stopped(entry.id));
         let of_run = |id: JobId| self.run.as_ref().is_some_and(|run| run.job_id == id);
-        if self.ledger.shared.is_ending(term) && found.iter().any(|entry| of_run(entry.id)) {
+        if self.ledger.tenures.is_ending(term) && found.iter().any(|entry| of_run(entry.id)) {
             return end_leader(term);
         }
         if found.is_empty() {
             return Ok(());
         }
-        ownership::confirm(&self.ledger, storage, term).await?;
+        self.ownership.mark.confirm(storage, term).await?;
         let now = Timestamp::now().to_string();
         self.ledger
             .change_jobs(term, |jobs| {
@@ -132,7 +133,8 @@ impl Collector {
             .remove_left_over(storage, term, &ids, &inventory)
             .await
             .context("failed to remove files that Flink left")?;
-        self.remove_znodes(&ids, &inventory).await?;
+        // Of those that have just got theirs. The result is still there: a crash is finished by it.
+        self.ledger.pointers.remove_empty(inventory.remnants.iter().copied().filter(|id| ids.contains(id))).await?;
         for entry in &found {
             storage
                 .remove(entry.store, entry.id)
@@ -140,13 +142,14 @@ impl Collector {
                 .with_context(|| format!("failed to remove the result of {}", entry.id))?;
             tracing::info!(job = %entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
         }
-        let is_over = |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.shared.is_asked_to_stop(run.job_id);
+        let is_over =
+            |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.signals.is_asked_to_stop(run.job_id);
         if self.run.as_ref().is_some_and(is_over) {
             storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
         }
         let now = Timestamp::now().to_string();
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await?;
-        self.ledger.shared.jobs_changed.notify_one();
+        self.ledger.signals.jobs_changed.notify_one();
         Ok(())
     }
 
@@ -158,17 +161,11 @@ impl Collector {
         if ids.is_empty() {
             return Ok(());
         }
-        ownership::confirm(&self.ledger, storage, term).await?;
-        for id in ids.iter().copied() {
-            match &self.ledger.pointers {
-                Pointers::ConfigMaps => self
-                    .remove_config_map(id, term)
-                    .await
-                    .with_context(|| format!("failed to remove the ConfigMap of run {id}"))?,
-                Pointers::Znodes(znodes) => znodes.remove_run(id).await?,
-            }
+        self.ownership.mark.confirm(storage, term).await?;
+        for id in &ids {
+            self.ledger.pointers.remove_run(*id, term).await?;
         }
-        let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
+        let Some(inventory) = self.ledger.pointers.inventory(term).await? else { return Ok(()) };
         let gone: Vec<JobId> = ids.into_iter().filter(|id| !inventory.may_live(*id)).collect();
         let removed = self
             .remove_left_over(storage, term, &gone, &inventory)
@@ -189,41 +186,12 @@ impl Collector {
             return Ok(());
         }
         let entries = storage.entries().await.context("failed to read the result stores")?;
-        let Some(inventory) = self.ledger.inventory(term).await? else { return Ok(()) };
+        let Some(inventory) = self.ledger.pointers.inventory(term).await? else { return Ok(()) };
         let finished =
             open.into_iter().filter(|id| !inventory.may_live(*id) && !entries.iter().any(|entry| entry.id == *id));
         let finished: BTreeMap<JobId, usize> = finished.map(|id| (id, 0)).collect();
         let now = Timestamp::now().to_string();
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &finished, &now)).await
-    }
-
-    /// Removes exactly what this term has stamped.
-    async fn remove_config_map(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
-        let name = names::job_config_map(&self.ledger.shared.names.cluster_id, job.as_str());
-        let Some(found) = self.ledger.config_maps().get_opt(&name).await? else { return Ok(()) };
-        anyhow::ensure!(
-            relation(&serde_json::to_value(&found)?, term).0 == Relation::Same,
-            "another term has stamped it"
-        );
-        let preconditions =
-            Preconditions { uid: found.metadata.uid, resource_version: found.metadata.resource_version };
-        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.ledger.config_maps().delete(&name, &parameters).await.map(drop).map_err(Into::into)
-    }
-
-    /// Removes znodes that point to nothing of jobs that have just got their tombstone. The result is still there: a
-    /// crash is finished by it.
-    async fn remove_znodes(&self, ended: &[JobId], inventory: &Inventory) -> anyhow::Result<()> {
-        let Pointers::Znodes(znodes) = &self.ledger.pointers else { return Ok(()) };
-        let ids = inventory.remnants.iter().copied().filter(|id| ended.contains(id));
-        znodes.remove_remnants(ids).await
-    }
-
-    /// The same of jobs that have had theirs for long: Flink may write late.
-    async fn remove_remnants(&self, inventory: &Inventory) -> anyhow::Result<()> {
-        let Pointers::Znodes(znodes) = &self.ledger.pointers else { return Ok(()) };
-        let ended = self.ledger.shared.ended();
-        znodes.remove_remnants(inventory.remnants.iter().copied().filter(|id| ended.contains(id))).await
     }
 
     /// Removes what the cluster's directory still holds of jobs that have ended, and tells how many files of each.
@@ -243,7 +211,7 @@ impl Collector {
             let unnamed = Kind::of(&file.path) == Kind::Checkpoint && !inventory.named.contains(&file.path);
             let job = if unnamed { storage.job_of_checkpoint(&file.path).await? } else { None };
             let Some(job) = is_left_over(&file.path, job, &ended, inventory) else { continue };
-            anyhow::ensure!(self.ledger.shared.leads(term), "another JobManager leads now");
+            anyhow::ensure!(self.ledger.tenures.leads(term), "another JobManager leads now");
             storage.remove_file(&file.path).await?;
             tracing::info!(%job, file = file.path, "removed a file of an ended job that Flink had left");
             *removed.entry(job).or_default() += 1;

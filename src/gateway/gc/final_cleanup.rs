@@ -8,9 +8,8 @@ use anyhow::Context;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
-use super::ledger::Ledger;
-use super::ownership;
-use super::pointer_store::Pointers;
+use super::ownership::DirectoryMark;
+use super::pointer_store::TERM_IS_OVER;
 use crate::flink::ha_file::Kind;
 use crate::flink::result::Outcome;
 use crate::lease::term::Term;
@@ -24,12 +23,13 @@ use crate::world::storage::Storage;
 /// # Errors
 /// When a request fails, or something is still in use. It is safe to try again.
 pub async fn collect(
-    ledger: &Ledger,
+    mark: &DirectoryMark,
     storage: &Storage,
     run: &Run,
     term: &Term,
     outcome: Option<Outcome>,
 ) -> anyhow::Result<()> {
+    let ledger = &mark.ledger;
     let now = || Timestamp::now().to_string();
     if let Some(outcome) = outcome {
         ledger
@@ -39,13 +39,11 @@ pub async fn collect(
             })
             .await?;
     }
-    ownership::confirm(ledger, storage, term).await?;
-    let inventory = ledger.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
+    mark.confirm(storage, term).await?;
+    let inventory = ledger.pointers.inventory(term).await?.context(TERM_IS_OVER)?;
     let in_use = !inventory.stored.is_empty() || !inventory.with_config_map.is_empty() || inventory.unreadable_plan;
     anyhow::ensure!(!in_use, "something is still stored: {:?} {:?}", inventory.stored, inventory.with_config_map);
-    if let Pointers::Znodes(znodes) = &ledger.pointers {
-        znodes.remove_remnants(inventory.remnants.iter().copied().filter(|id| *id == run.job_id)).await?;
-    }
+    ledger.pointers.remove_empty(inventory.remnants.iter().copied().filter(|id| *id == run.job_id)).await?;
     let mut removed = 0;
     let mut files = storage.files();
     while let Some(file) = files.try_next().await.context("failed to list the storage directory")? {
@@ -59,7 +57,7 @@ pub async fn collect(
     for entry in storage.entries().await?.into_iter().filter(|entry| entry.id == run.job_id) {
         storage.remove_entry(&entry).await.with_context(|| format!("failed to remove the result of {}", entry.id))?;
     }
-    if !ledger.shared.is_asked_to_stop(run.job_id) {
+    if !ledger.signals.is_asked_to_stop(run.job_id) {
         storage.remove_artifacts().await.context("failed to remove the copy of the application's jar")?;
     }
     let removed = [(run.job_id, removed)].into();

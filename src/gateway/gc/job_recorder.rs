@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::ledger::Ledger;
+use super::pointer_store::TERM_IS_OVER;
 use crate::flink::job_id::JobId;
 use crate::lease::term::Term;
 use crate::ledger::jobs::{Begun, Size, note};
@@ -32,7 +33,7 @@ pub struct JobRecorder {
 impl JobRecorder {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.tenures.during_each(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
@@ -59,7 +60,7 @@ impl JobRecorder {
                 }
             }
             tokio::select! {
-                () = self.ledger.shared.jobs_changed.notified() => sizes = None,
+                () = self.ledger.signals.jobs_changed.notified() => sizes = None,
                 () = sleep(SIZE_INTERVAL) => if nameless { sizes = None },
             }
         }
@@ -68,14 +69,13 @@ impl JobRecorder {
     /// The largest ConfigMap: as read when the jobs were noted, or as written since.
     fn largest(&self, read: Option<&BTreeMap<String, usize>>) -> Option<Size> {
         let mut sizes = read?.clone();
-        sizes.extend(self.ledger.shared.snapshots.sizes().into_iter().map(|size| (size.name, size.bytes)));
+        sizes.extend(self.ledger.pointers.written_sizes().into_iter().map(|size| (size.name, size.bytes)));
         sizes.into_iter().map(|(name, bytes)| Size { name, bytes }).max_by_key(|size| size.bytes)
     }
 
     /// Notes the jobs that are stored; tells the size of each HA ConfigMap, and whether Flink told of all jobs.
     async fn note(&self, term: &Term) -> anyhow::Result<(BTreeMap<String, usize>, bool)> {
-        let inventory =
-            self.ledger.inventory(term).await?.context("the cluster ConfigMap does not carry this term's stamp")?;
+        let inventory = self.ledger.pointers.inventory(term).await?.context(TERM_IS_OVER)?;
         // Without the results nobody knows whether a job that is no longer stored has ended: then none is forgotten.
         let entries = match &self.storage {
             Some(storage) => storage.entries().await.ok(),

@@ -7,18 +7,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::pointer_store::Pointers;
+use super::pointer_store::PointerStore;
 use crate::api::names::{self, TERM_ANNOTATION};
-use crate::flink::ha_data;
 use crate::flink::job_id::JobId;
-use crate::gateway::shared::Shared;
-use crate::ha_data::inventory::Inventory;
+use crate::gateway::signals::Signals;
+use crate::gateway::tenure::Tenures;
 use crate::lease::stamp::relation;
 use crate::lease::stamp::version;
 use crate::lease::term::{Relation, Term};
@@ -33,33 +32,19 @@ const TRIES: usize = 5;
 /// Between tries to remove a refusal.
 const LIFT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reads and writes the ledger, and reads what it is about.
+/// Reads and writes the ledger, and knows the store of what it is about.
 #[derive(Clone)]
 pub struct Ledger {
-    pub shared: Arc<Shared>,
     pub client: Client,
+    pub namespace: String,
     /// Name of the FlinkHaCluster.
     pub cluster: String,
-    pub pointers: Pointers,
+    pub pointers: PointerStore,
+    pub tenures: Arc<Tenures>,
+    pub signals: Arc<Signals>,
 }
 
 impl Ledger {
-    /// What is in use, by one quorum read of all HA ConfigMaps or znodes; `None` if the cluster's does not carry this
-    /// term's stamp, or if our JVM's latch is gone.
-    pub async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
-        if let Pointers::Znodes(znodes) = &self.pointers {
-            return znodes.inventory().await;
-        }
-        let id = &self.shared.names.cluster_id;
-        let list = ListParams::default().labels(&ha_data::selector(id));
-        let found = self.config_maps().list(&list).await.context("failed to list the HA ConfigMaps")?;
-        let values: Vec<Value> = found.items.iter().map(|one| json!(one)).collect();
-        let name = names::cluster_config_map(id);
-        let stamped =
-            values.iter().any(|one| one["metadata"]["name"] == name && relation(one, term).0 == Relation::Same);
-        Ok(stamped.then(|| Inventory::of(id, &values)))
-    }
-
     pub async fn ha_data(&self) -> anyhow::Result<HaData> {
         self.parsed(&self.read().await?, jobs::HA_DATA_KEY)
     }
@@ -81,7 +66,7 @@ impl Ledger {
 
     /// Reads which jobs have ended, before a JVM can ask for one of them anew.
     pub async fn note_ended(&self) -> anyhow::Result<()> {
-        self.shared.note_ended(ended(&self.jobs().await?));
+        self.signals.note_ended(ended(&self.jobs().await?));
         Ok(())
     }
 
@@ -89,7 +74,7 @@ impl Ledger {
     pub async fn change_jobs(&self, term: &Term, change: impl Fn(&mut Vec<Job>) -> bool) -> anyhow::Result<()> {
         self.change(term, jobs::JOBS_KEY, |mut jobs: Vec<Job>| {
             let changed = change(&mut jobs);
-            self.shared.note_ended(ended(&jobs));
+            self.signals.note_ended(ended(&jobs));
             Ok(changed.then(|| json!(jobs).to_string()))
         })
         .await
@@ -110,7 +95,7 @@ impl Ledger {
         for _ in 0..TRIES {
             let object = self.read().await?;
             if relation(&object, term).0 == Relation::Higher {
-                self.shared.overtaken.notify_one();
+                self.signals.overtaken.notify_one();
                 anyhow::bail!("a newer term has written the ledger");
             }
             let Some(text) = change(self.parsed(&object, key)?)? else { return Ok(()) };
@@ -161,7 +146,7 @@ impl Ledger {
     /// Signal of the savepoint that an annotation on the ledger asks for.
     pub fn asked(&self, ledger: &ObjectMeta) {
         let text = ledger.annotations.as_ref().and_then(|annotations| annotations.get(names::SAVEPOINT_ANNOTATION));
-        self.shared.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
+        self.signals.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
     }
 
     /// Says why the quorum is not reached, or that it is. No term is needed: without a quorum there is none.
@@ -225,7 +210,7 @@ impl Ledger {
     }
 
     pub fn config_maps(&self) -> Api<ConfigMap> {
-        Api::namespaced(self.client.clone(), &self.shared.names.namespace)
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 }
 

@@ -2,18 +2,15 @@
 //! decides. While somebody else may use the directory, nothing is removed: its owner may be stopped, and what looks
 //! like an orphan from here may be all that it has.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 use ring::digest::{SHA256, digest};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::pointer_store::Pointers;
-use crate::api::names;
 use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Records, Sharing, Standing, UNKNOWN, Watch, certificates_of};
 use crate::lease::term::Term;
 use crate::ledger::jobs::HaData;
@@ -29,6 +26,7 @@ const SIGNERS: usize = 16;
 
 /// The storage directory and whether it is ours.
 pub struct Ownership {
+    pub mark: DirectoryMark,
     pub storage: Result<Storage, NotCollectable>,
     /// As this gateway was told.
     place: Option<Place>,
@@ -40,10 +38,20 @@ pub struct Ownership {
     reported: Option<(u64, &'static str)>,
 }
 
-/// What a gateway remembers of its looks at the mark; in [`crate::gateway::shared::Shared`], because whoever removes
-/// files looks at it before.
+/// Looks at the mark of the storage directory. One per gateway, which remembers its looks: whoever removes files looks
+/// at the mark before.
+#[derive(Clone)]
+pub struct DirectoryMark {
+    pub ledger: Ledger,
+    /// Held while the mark is looked at.
+    state: Arc<Mutex<State>>,
+    /// From when on looks are timed.
+    begin: Instant,
+}
+
+/// What is remembered of the looks.
 #[derive(Default)]
-pub struct State {
+struct State {
     us: Mark,
     /// Of the ledger.
     records: Records,
@@ -52,15 +60,15 @@ pub struct State {
     watch: Watch,
     /// Marks of others, for people.
     others: Vec<String>,
-    /// A znode that carries the mark of another Kubernetes cluster.
-    foreign_znode: Option<String>,
+    /// Our mark in the store of the pointers, if another Kubernetes cluster wrote it.
+    foreign_store: Option<String>,
     /// When all marks were looked at and ours was written.
     refreshed: Option<Instant>,
 }
 
 impl Ownership {
-    pub fn new(storage: Result<Storage, NotCollectable>) -> Self {
-        Self { storage, place: None, is_ours: false, settling: None, reported: None }
+    pub fn new(mark: DirectoryMark, storage: Result<Storage, NotCollectable>) -> Self {
+        Self { mark, storage, place: None, is_ours: false, settling: None, reported: None }
     }
 
     /// The same with the place that the ledger is to name.
@@ -72,15 +80,16 @@ impl Ownership {
     ///
     /// # Errors
     /// When the API server does not answer. What the storage says goes into the ledger.
-    pub async fn refresh(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
+    pub async fn refresh(&mut self, term: &Term) -> anyhow::Result<()> {
         let storage = match &self.storage {
             Ok(storage) => storage.clone(),
-            Err(why) => return self.report(ledger, term, "NotCollectable", why.to_string(), None, false).await,
+            Err(why) => return self.report(term, "NotCollectable", why.to_string(), None, false).await,
         };
-        let mut state = ledger.shared.claim.lock().await;
+        let mark = self.mark.clone();
+        let mut state = mark.state.lock().await;
         self.is_ours = false;
-        state.prepare(ledger, term).await?;
-        let looked = state.look(ledger, &storage, term, false).await;
+        state.prepare(&mark.ledger, term).await?;
+        let looked = state.look(&mark, &storage, term, false).await;
         let us = state.us.clone();
         let told = looked.as_ref().map(|standing| state.tell(standing, &storage));
         let settles = matches!(looked, Ok(Standing::Settling { .. }));
@@ -91,19 +100,18 @@ impl Ownership {
             Ok((state, message)) => {
                 // The original's record stays in a copy of its ledger: by it the copy is known.
                 let signs = !matches!(looked, Ok(Standing::Shared(Sharing::Certificate | Sharing::Unidentified)));
-                self.report(ledger, term, state, message, Some(&us), signs).await
+                self.report(term, state, message, Some(&us), signs).await
             }
             Err(error) => {
                 let remedy = "look at its address and credentials (spec.flinkConfiguration, or the environment in spec.jobManager.podTemplate)";
                 let message = format!("{}; {remedy}", brief(&format!("{error:#}")));
-                self.report(ledger, term, "Unreachable", message, Some(&us), false).await
+                self.report(term, "Unreachable", message, Some(&us), false).await
             }
         }
     }
 
     async fn report(
         &mut self,
-        ledger: &Ledger,
         term: &Term,
         state: &'static str,
         message: String,
@@ -114,6 +122,7 @@ impl Ownership {
             return Ok(());
         }
         let (place, settling) = (self.place.clone(), self.settling);
+        let ledger = self.mark.ledger.clone();
         ledger
             .change_ha_data(term, |ha_data| {
                 // Messages of a storage may differ each time; the first tells enough.
@@ -152,17 +161,24 @@ fn add_signer(ha_data: &mut HaData, process: &str) {
     }
 }
 
-/// Looks at all marks before something is removed. Returns the time of our mark, by the storage's own clock.
-///
-/// # Errors
-/// When a mark cannot be read or written, and when the directory is not known to be ours: then nothing may be removed.
-pub async fn confirm(ledger: &Ledger, storage: &Storage, term: &Term) -> anyhow::Result<SystemTime> {
-    let mut state = ledger.shared.claim.lock().await;
-    state.prepare(ledger, term).await?;
-    let standing = state.look(ledger, storage, term, true).await?;
-    anyhow::ensure!(standing == Standing::Ours, "{}", state.tell(&standing, storage).1);
-    let mark = storage.mark_of_only(&state.us.owner).await.context("failed to read the marks")?;
-    Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
+impl DirectoryMark {
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger, state: Arc::default(), begin: Instant::now() }
+    }
+
+    /// Looks at all marks before something is removed. Returns the time of our mark, by the storage's own clock.
+    ///
+    /// # Errors
+    /// When a mark cannot be read or written, and when the directory is not known to be ours: then nothing may be
+    /// removed.
+    pub async fn confirm(&self, storage: &Storage, term: &Term) -> anyhow::Result<SystemTime> {
+        let mut state = self.state.lock().await;
+        state.prepare(&self.ledger, term).await?;
+        let standing = state.look(self, storage, term, true).await?;
+        anyhow::ensure!(standing == Standing::Ours, "{}", state.tell(&standing, storage).1);
+        let mark = storage.mark_of_only(&state.us.owner).await.context("failed to read the marks")?;
+        Ok(mark.context("another cluster has signed the same directory; its files stay")?.beat)
+    }
 }
 
 impl State {
@@ -183,22 +199,24 @@ impl State {
 
     /// Looks at our mark, at those of others too if `all`, or if that was long ago, and writes ours if it is to be
     /// written.
-    async fn look(&mut self, ledger: &Ledger, storage: &Storage, term: &Term, all: bool) -> anyhow::Result<Standing> {
+    async fn look(
+        &mut self,
+        mark: &DirectoryMark,
+        storage: &Storage,
+        term: &Term,
+        all: bool,
+    ) -> anyhow::Result<Standing> {
+        let ledger = &mark.ledger;
         let refresh = self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH);
         let mut records = self.records.clone();
-        records.witnessed = match &ledger.pointers {
-            Pointers::ConfigMaps => ledger.shared.witnessed(),
-            // There is no Lease to see them on; clusters that share a quorum elect one leader between them.
-            Pointers::Znodes(_) => records.signers.clone(),
-        };
-        let all = all || refresh || !self.others.is_empty() || self.foreign_znode.is_some();
-        if let (true, Pointers::Znodes(znodes)) = (all, &ledger.pointers) {
-            self.foreign_znode = znodes.sign(&self.us, &records).await?;
+        records.witnessed = ledger.pointers.witnessed(&records);
+        let all = all || refresh || !self.others.is_empty() || self.foreign_store.is_some();
+        if all {
+            self.foreign_store = ledger.pointers.mark(&self.us, &records).await?;
         }
         let found = storage.mark(&self.us.owner).await.context("failed to read the mark")?;
         // Before the others are looked at: two that sign at the same time both see the other.
-        let now = Duration::from_millis(ledger.shared.clock.now().0);
-        let looked = self.watch.look(&self.us, found.as_deref(), &records, now, refresh);
+        let looked = self.watch.look(&self.us, found.as_deref(), &records, mark.begin.elapsed(), refresh);
         if let Some(mark) = &looked.write {
             self.name_signer(ledger, term).await?;
             storage.sign(&self.us.owner, mark.to_text()).await.context("failed to write the mark")?;
@@ -208,7 +226,7 @@ impl State {
             self.refreshed = if refresh { Some(Instant::now()) } else { self.refreshed };
         }
         let standing =
-            if self.foreign_znode.is_some() { Standing::Shared(Sharing::Certificate) } else { looked.standing };
+            if self.foreign_store.is_some() { Standing::Shared(Sharing::Certificate) } else { looked.standing };
         Ok(standing.beside(&self.others))
     }
 
@@ -226,7 +244,7 @@ impl State {
 
     /// The state and the message as the ledger has them.
     fn tell(&self, standing: &Standing, storage: &Storage) -> (&'static str, String) {
-        let mark = self.foreign_znode.clone().unwrap_or_else(|| storage.uri_of_mark(&self.us.owner));
+        let mark = self.foreign_store.clone().unwrap_or_else(|| storage.uri_of_mark(&self.us.owner));
         match standing {
             Standing::Ours => ("Collectable", String::new()),
             Standing::Settling { left } => (
@@ -276,10 +294,7 @@ async fn others(ledger: &Ledger, storage: &Storage, owner: &str) -> anyhow::Resu
     let marks = storage.marks().await.context("failed to read the marks")?;
     let others = marks.into_iter().map(|mark| mark.owner).filter(|other| other != owner);
     let others: Vec<String> = others.map(|other| storage.uri_of_mark(&other)).collect();
-    match &ledger.pointers {
-        Pointers::ConfigMaps => Ok(others),
-        Pointers::Znodes(znodes) => Ok([others, znodes.others(owner).await?].concat()),
-    }
+    Ok([others, ledger.pointers.other_marks(owner).await?].concat())
 }
 
 /// What a storage says without the document that an object store appends: of that only its code.
@@ -293,8 +308,8 @@ fn brief(error: &str) -> String {
 
 /// The Kubernetes cluster's own certificates, as PEM.
 async fn certificate(ledger: &Ledger) -> anyhow::Result<Option<String>> {
-    let config_maps: Api<ConfigMap> = Api::namespaced(ledger.client.clone(), &ledger.shared.names.namespace);
-    let authority = config_maps.get_opt(AUTHORITY).await.with_context(|| format!("failed to read {AUTHORITY}"))?;
+    let authority =
+        ledger.config_maps().get_opt(AUTHORITY).await.with_context(|| format!("failed to read {AUTHORITY}"))?;
     Ok(authority.and_then(|authority| authority.data?.remove("ca.crt")))
 }
 
@@ -331,15 +346,10 @@ async fn chosen_owner(ledger: &Ledger, certificate: Option<&str>) -> anyhow::Res
         let digest = digest(&SHA256, certificate.as_bytes());
         return Ok(digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect());
     }
-    let namespace = &ledger.shared.names.namespace;
-    let config_maps: Api<ConfigMap> = Api::namespaced(ledger.client.clone(), namespace);
-    if matches!(ledger.pointers, Pointers::Znodes(_)) {
-        let ledger = config_maps.get(&names::ledger(&ledger.cluster)).await.context("failed to read the ledger")?;
-        return ledger.metadata.uid.context("the ledger has no UID");
+    match ledger.pointers.lease_uid().await? {
+        Some(uid) => Ok(uid),
+        None => ledger.object().await?.metadata.uid.context("the ledger has no UID"),
     }
-    let leases: Api<Lease> = Api::namespaced(ledger.client.clone(), namespace);
-    let lease = leases.get(&names::lease(&ledger.cluster)).await.context("failed to read the Lease")?;
-    lease.metadata.uid.context("the Lease has no UID")
 }
 
 /// How this Kubernetes cluster is known.

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use tokio::time::sleep;
 
 use super::ledger::Ledger;
-use super::ownership;
+use super::ownership::DirectoryMark;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
@@ -42,6 +42,7 @@ pub struct Settings {
 /// Sweeps while this gateway's JVM leads.
 pub struct Sweeper {
     pub ledger: Ledger,
+    pub mark: DirectoryMark,
     pub storage: Option<Storage>,
     pub settings: Settings,
 }
@@ -58,7 +59,7 @@ struct Judged {
 impl Sweeper {
     /// Runs until the process ends.
     pub async fn run(self) {
-        self.ledger.shared.during_tenures(async |term| self.lead(term).await).await;
+        self.ledger.tenures.during_each(async |term| self.lead(term).await).await;
     }
 
     async fn lead(&self, term: &Term) {
@@ -70,7 +71,7 @@ impl Sweeper {
             match self.sweep(storage, term).await {
                 Ok(Some(orphans)) => {
                     tracing::info!(?orphans, "swept the storage directory");
-                    self.ledger.shared.note_sweep(orphans);
+                    self.ledger.signals.note_sweep(orphans);
                 }
                 Ok(None) => tracing::debug!("the storage directory is not swept: another JobManager leads now"),
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to sweep the storage directory"),
@@ -83,7 +84,7 @@ impl Sweeper {
     /// # Errors
     /// When something cannot be read, or the directory is not known to be ours.
     async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<Orphans>> {
-        let marked = ownership::confirm(&self.ledger, storage, term).await?;
+        let marked = self.mark.confirm(storage, term).await?;
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
         let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
         let mut orphans = Orphans::default();
@@ -110,17 +111,17 @@ impl Sweeper {
         drop(files);
         let mut removed = 0;
         if !candidates.is_empty()
-            && ownership::confirm(&self.ledger, storage, term).await.is_ok()
+            && self.mark.confirm(storage, term).await.is_ok()
             && let Some((inventory, dirty, living)) = self.known(storage, term).await?
         {
             let known =
                 Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
             for (number, file) in candidates.into_iter().enumerate() {
                 if number > 0 && number % OFTEN == 0 {
-                    ownership::confirm(&self.ledger, storage, term).await?;
+                    self.mark.confirm(storage, term).await?;
                 }
                 let judged = judge(storage, file, marked, &known, true).await?;
-                if judged.verdict == Verdict::Orphan && self.ledger.shared.leads(term) {
+                if judged.verdict == Verdict::Orphan && self.ledger.tenures.leads(term) {
                     storage.remove_file(&judged.file.path).await?;
                     tracing::info!(file = judged.file.path, "removed a file that nothing needs");
                     removed += 1;
@@ -129,7 +130,7 @@ impl Sweeper {
                 }
             }
         }
-        let (found, unreadable) = (orphans.clone(), inventory.unreadable(&self.ledger.shared.names.cluster_id));
+        let (found, unreadable) = (orphans.clone(), self.ledger.pointers.unreadable(&inventory));
         self.ledger
             .change_ha_data(term, |ha_data| {
                 let before = ha_data.orphans.as_ref().map_or(0, |orphans| orphans.removed);
@@ -150,7 +151,7 @@ impl Sweeper {
         let dirty = storage.entries().await?.into_iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
         let jobs = self.ledger.jobs().await?.into_iter();
         let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plans)).collect();
-        Ok(self.ledger.inventory(term).await?.map(|inventory| (inventory, dirty, living)))
+        Ok(self.ledger.pointers.inventory(term).await?.map(|inventory| (inventory, dirty, living)))
     }
 }
 

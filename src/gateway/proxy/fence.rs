@@ -1,18 +1,30 @@
 //! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was
 //! read, and what somebody else has deleted is put back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::server::Proxy;
-use super::upstream::{Answer, UpstreamError};
+use super::jvm_lock::JvmLock;
+use super::upstream::{Answer, Upstream, UpstreamError};
 use crate::flink::lock;
+use crate::gateway::events::Events;
+use crate::gateway::signals::Signals;
 use crate::lease::elector::Event;
 use crate::lease::stamp::version;
 use crate::lease::stamp::{relation, stamp_patch};
 use crate::lease::term::{Relation, Term};
+
+/// What both the fence and the proxy behind it use.
+pub struct Fence {
+    pub lock: Arc<JvmLock>,
+    pub events: Events,
+    pub signals: Arc<Signals>,
+    pub upstream: Upstream,
+}
 
 /// Somebody else writes between read and write at most a few times.
 const ATTEMPTS: usize = 5;
@@ -21,25 +33,25 @@ const ATTEMPTS: usize = 5;
 /// that somebody has edited is put right, because the JVM would step down for it; a stamp that is not ours and not
 /// lower means that a newer term exists.
 pub async fn checked(
-    proxy: &Proxy,
+    fence: &Fence,
     headers: &HeaderMap,
     answer: Answer,
     name: &str,
     term: &Term,
 ) -> Result<Answer, UpstreamError> {
-    let path = proxy.shared.names.path(name);
+    let path = fence.lock.names.path(name);
     let mut answer = answer;
     for _ in 0..ATTEMPTS {
         if answer.parts.status == StatusCode::NOT_FOUND
-            && let Some(copy) = proxy.shared.snapshots.to_create(name, term)
+            && let Some(copy) = fence.lock.snapshots.to_create(name, term)
         {
             tracing::warn!(name, "an HA ConfigMap has been deleted by somebody else; putting it back");
-            let created = proxy
+            let created = fence
                 .upstream
-                .call(Method::POST, &proxy.shared.names.collection(), &json_headers(headers), body(&copy))
+                .call(Method::POST, &fence.lock.names.collection(), &json_headers(headers), body(&copy))
                 .await?;
             answer = match created.parts.status {
-                StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
+                StatusCode::CONFLICT => fence.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
                 StatusCode::CREATED => {
                     Answer { parts: with_status(created.parts, StatusCode::OK), bytes: created.bytes }
                 }
@@ -50,18 +62,18 @@ pub async fn checked(
             return Ok(answer);
         }
         let object = answer.json();
-        let kept = proxy.shared.lock_of(term).filter(|_| name == proxy.shared.names.cluster_config_map());
+        let kept = fence.lock.written_in(term).filter(|_| name == fence.lock.names.cluster_config_map());
         let edited = kept.as_deref().is_some_and(|kept| lock::of_object(&object) != Some(kept));
         match relation(&object, term) {
             (Relation::Same, _) if !edited => {
-                proxy.shared.snapshots.keep(name, answer.bytes.clone());
-                if name == proxy.shared.names.cluster_config_map() {
-                    proxy.shared.store(Some(object));
+                fence.lock.snapshots.keep(name, answer.bytes.clone());
+                if name == fence.lock.names.cluster_config_map() {
+                    fence.lock.store(Some(object));
                 }
                 return Ok(answer);
             }
             (Relation::Higher, stamp) => {
-                proxy.shared.tell(Event::StampSeen { stamp: stamp.unwrap_or_else(|| term.clone()) });
+                fence.events.tell(Event::StampSeen { stamp: stamp.unwrap_or_else(|| term.clone()) });
                 return Ok(answer);
             }
             (Relation::Lower | Relation::Same, _) => {
@@ -72,9 +84,9 @@ pub async fn checked(
                 }
                 let mut patch_headers = headers.clone();
                 patch_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
-                let patched = proxy.upstream.call(Method::PATCH, &path, &patch_headers, body(&patch)).await?;
+                let patched = fence.upstream.call(Method::PATCH, &path, &patch_headers, body(&patch)).await?;
                 answer = match patched.parts.status {
-                    StatusCode::CONFLICT => proxy.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
+                    StatusCode::CONFLICT => fence.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
                     _ => patched,
                 };
             }
@@ -84,17 +96,17 @@ pub async fn checked(
 }
 
 /// Deletes exactly the object that was read with our stamp. Flink's own DELETE has no precondition.
-pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
-    let path = proxy.shared.names.path(name);
+pub async fn delete(fence: &Fence, headers: &HeaderMap, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
+    let path = fence.lock.names.path(name);
     let mut get_headers = headers.clone();
     get_headers.remove(CONTENT_TYPE);
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let read = proxy.upstream.call(Method::GET, &path, &get_headers, Bytes::new()).await?;
+        let read = fence.upstream.call(Method::GET, &path, &get_headers, Bytes::new()).await?;
         if read.parts.status == StatusCode::NOT_FOUND {
-            proxy.shared.snapshots.forget(name);
+            fence.lock.snapshots.forget(name);
         }
-        let read = checked(proxy, &get_headers, read, name, term).await?;
+        let read = checked(fence, &get_headers, read, name, term).await?;
         let object = read.json();
         if read.parts.status != StatusCode::OK {
             return Ok(read);
@@ -105,13 +117,13 @@ pub async fn delete(proxy: &Proxy, headers: &HeaderMap, name: &str, term: &Term)
         let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
             "preconditions": { "uid": object["metadata"]["uid"], "resourceVersion": object["metadata"]["resourceVersion"] } });
         // Even if no answer comes: it may have been deleted, and then nobody else did it.
-        proxy.shared.snapshots.forget(name);
-        let deleted = proxy.upstream.call(Method::DELETE, &path, &json_headers(headers), body(&options)).await?;
+        fence.lock.snapshots.forget(name);
+        let deleted = fence.upstream.call(Method::DELETE, &path, &json_headers(headers), body(&options)).await?;
         if deleted.parts.status != StatusCode::CONFLICT {
-            if name == proxy.shared.names.cluster_config_map() {
-                proxy.shared.store(None);
+            if name == fence.lock.names.cluster_config_map() {
+                fence.lock.store(None);
             }
-            proxy.shared.job_ended.notify_one();
+            fence.signals.job_ended.notify_one();
             return Ok(deleted);
         }
         last = Some(deleted);

@@ -3,9 +3,9 @@
 pub mod asker;
 pub mod drift_repair;
 pub mod fence;
+pub mod jvm_lock;
 pub mod request;
 pub mod server;
-pub mod snapshots;
 pub mod strangers;
 pub mod translate;
 pub mod upstream;

@@ -21,14 +21,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::asker::By;
-use super::fence;
+use super::fence::{self, Fence};
 use super::request::Call;
 use super::strangers::Strangers;
 use super::translate::{Facts, JvmRequest, OnSuccess, Plan, Signal, plan, status};
-use super::upstream::{Answer, BODY_LIMIT, Upstream, UpstreamError, end_to_end};
+use super::upstream::{Answer, BODY_LIMIT, UpstreamError, end_to_end};
 use crate::flink::job_id::JobId;
 use crate::flink::{ha_data, lock};
-use crate::gateway::shared::Shared;
+use crate::gateway::events::Clock;
 use crate::lease::elector::{Event, LockView};
 use crate::world::process::{Connection, Owner};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
@@ -40,8 +40,8 @@ type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Serves the JVM until the process ends.
 pub struct Proxy {
-    pub shared: Arc<Shared>,
-    pub upstream: Upstream,
+    pub fence: Fence,
+    pub clock: Clock,
     pub strangers: Strangers,
     /// A process whose requests are taken for those of the JVM that leads.
     pub stand_in: Option<i32>,
@@ -91,7 +91,7 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         // What cannot be read as text is no offer of HTTP/2.
         let upgrade = parts.headers.get(UPGRADE).map(|value| value.to_str().unwrap_or_default());
-        let call = self.shared.names.call(&parts.method, parts.uri.path(), parts.uri.query(), upgrade);
+        let call = self.fence.lock.names.call(&parts.method, parts.uri.path(), parts.uri.query(), upgrade);
         let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return local(413, &status(413, "RequestEntityTooLarge", &error.to_string())),
@@ -99,14 +99,14 @@ impl Proxy {
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let by = self.by(connection, &call).await;
         if let (Call::ReadLock | Call::WriteLock, By::Jvm(jvm)) = (&call, by) {
-            self.shared.tell(Event::JvmHeard { jvm });
+            self.fence.events.tell(Event::JvmHeard { jvm });
         }
         let exchange = Exchange { by, call, parts, bytes, json };
         match self.decide(&exchange).await {
             Plan::Answer { code, body, signal } | Plan::Hold { code, body, signal } => {
                 match (signal, by) {
-                    (Signal::Foreign, By::Jvm(jvm)) => self.shared.tell(Event::JvmTold { jvm }),
-                    (Signal::Resigned, _) => self.shared.tell(Event::JvmResigned),
+                    (Signal::Foreign, By::Jvm(jvm)) => self.fence.events.tell(Event::JvmTold { jvm }),
+                    (Signal::Resigned, _) => self.fence.events.tell(Event::JvmResigned),
                     _ => {}
                 }
                 local(code, &body)
@@ -115,11 +115,12 @@ impl Proxy {
             Plan::Forward { body, on_success } => {
                 self.forward(&exchange, body, on_success).await.unwrap_or_else(|error| failed(&error))
             }
-            Plan::DeleteFenced { name, term } => match fence::delete(self, &exchange.parts.headers, &name, &term).await
-            {
-                Ok(answer) => whole(answer),
-                Err(error) => failed(&error),
-            },
+            Plan::DeleteFenced { name, term } => {
+                match fence::delete(&self.fence, &exchange.parts.headers, &name, &term).await {
+                    Ok(answer) => whole(answer),
+                    Err(error) => failed(&error),
+                }
+            }
         }
     }
 
@@ -137,7 +138,7 @@ impl Proxy {
 
     /// The plan, after holding the request for as long as the plan is to hold it.
     async fn decide(&self, exchange: &Exchange) -> Plan {
-        let mut shown = self.shared.shown.clone();
+        let mut shown = self.fence.lock.shown.clone();
         let deadline = tokio::time::Instant::now() + HOLD_TIMEOUT;
         loop {
             let now_shown = shown.borrow_and_update().clone();
@@ -153,9 +154,9 @@ impl Proxy {
     }
 
     fn plan(&self, exchange: &Exchange, shown: &LockView) -> Plan {
-        let stored = self.shared.stored();
-        let (names, ended) = (&self.shared.names, self.shared.ended());
-        let (now, wall_clock) = (self.shared.clock.now(), Timestamp::now());
+        let stored = self.fence.lock.stored();
+        let (names, ended) = (&self.fence.lock.names, self.fence.signals.ended());
+        let (now, wall_clock) = (self.clock.now(), Timestamp::now());
         let known = Facts { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
         plan(&JvmRequest { by: exchange.by, call: &exchange.call, body: &exchange.json }, &known)
     }
@@ -164,7 +165,7 @@ impl Proxy {
     async fn pass(&self, exchange: &Exchange) -> Response<Body> {
         let parts = &exchange.parts;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        match self.upstream.send(parts.method.clone(), path, &parts.headers, exchange.bytes.clone()).await {
+        match self.fence.upstream.send(parts.method.clone(), path, &parts.headers, exchange.bytes.clone()).await {
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
                 let mut response = Response::new(body.map_err(Into::into).boxed());
@@ -185,43 +186,43 @@ impl Proxy {
         let parts = &exchange.parts;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let bytes = body.map_or_else(|| exchange.bytes.clone(), |body| body.to_string().into());
-        let answer = self.upstream.call(parts.method.clone(), path, &parts.headers, bytes).await;
+        let answer = self.fence.upstream.call(parts.method.clone(), path, &parts.headers, bytes).await;
         let written = match &exchange.call {
             Call::Replace(name) => Some(name.clone()),
-            Call::WriteLock => Some(self.shared.names.cluster_config_map()),
+            Call::WriteLock => Some(self.fence.lock.names.cluster_config_map()),
             _ => None,
         };
         if let (Some(name), Ok(answer)) = (written, &answer)
             && answer.parts.status.is_success()
         {
-            self.shared.snapshots.keep(&name, answer.bytes.clone());
+            self.fence.lock.snapshots.keep(&name, answer.bytes.clone());
         }
         let lock_is_doubtful = !answer.as_ref().is_ok_and(|answer| answer.parts.status.is_success());
         match on_success {
             OnSuccess::Nothing => {}
-            OnSuccess::TookLock(_) | OnSuccess::Remember if lock_is_doubtful => self.shared.store(None),
+            OnSuccess::TookLock(_) | OnSuccess::Remember if lock_is_doubtful => self.fence.lock.store(None),
             OnSuccess::TookLock(term) => {
                 self.remember(&answer);
-                let stored = self.shared.stored();
+                let stored = self.fence.lock.stored();
                 let lock = stored.as_ref().and_then(lock::of_object).unwrap_or_default().to_owned();
                 let holder = lock::holder(&lock).unwrap_or_default();
-                self.shared.took_lock(&term, lock);
+                self.fence.lock.note_written(&term, lock);
                 tracing::info!(term = term.number, "the JobManager took the lock: it leads");
-                self.shared.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: holder });
+                self.fence.events.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: holder });
             }
             OnSuccess::Remember => {
                 let before = self.stored_ids();
                 self.remember(&answer);
                 let after = self.stored_ids();
                 if !before.is_subset(&after) {
-                    self.shared.job_ended.notify_one();
+                    self.fence.signals.job_ended.notify_one();
                 }
                 if !after.is_subset(&before) {
-                    self.shared.jobs_changed.notify_one();
+                    self.fence.signals.jobs_changed.notify_one();
                 }
             }
             OnSuccess::CheckStamp { name, term } => {
-                let answer = fence::checked(self, &parts.headers, answer?, &name, &term).await?;
+                let answer = fence::checked(&self.fence, &parts.headers, answer?, &name, &term).await?;
                 return Ok(whole(answer));
             }
         }
@@ -230,11 +231,11 @@ impl Proxy {
 
     /// Jobs and applications that are stored.
     fn stored_ids(&self) -> BTreeSet<JobId> {
-        self.shared.stored().as_ref().map(ha_data::stored).unwrap_or_default()
+        self.fence.lock.stored().as_ref().map(ha_data::stored).unwrap_or_default()
     }
 
     fn remember(&self, answer: &Result<Answer, UpstreamError>) {
-        self.shared.store(answer.as_ref().ok().map(Answer::json).filter(Value::is_object));
+        self.fence.lock.store(answer.as_ref().ok().map(Answer::json).filter(Value::is_object));
     }
 }
 

@@ -15,6 +15,7 @@ use crate::flink::pointer;
 use crate::gateway::application::handover;
 use crate::gateway::gc::final_cleanup;
 use crate::gateway::gc::ledger::Ledger;
+use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::ha_data::handover::{Plan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
 use crate::lease::term::{Incarnation, Term};
@@ -33,6 +34,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 /// Guards the gate for one run.
 pub struct Admission {
     pub ledger: Ledger,
+    pub mark: DirectoryMark,
     pub znodes: Znodes,
     pub storage: Option<Storage>,
     pub run: Run,
@@ -111,7 +113,7 @@ impl Admission {
         match state {
             StoredState::Finished(outcome) if !self.opens(&StoredState::Finished(outcome.clone())) => {
                 let storage = self.storage.as_ref().context("the storage directory cannot be reached")?;
-                final_cleanup::collect(&self.ledger, storage, &self.run, &term, outcome).await?;
+                final_cleanup::collect(&self.mark, storage, &self.run, &term, outcome).await?;
                 Ok(Step::Over)
             }
             StoredState::Foreign(jobs) => anyhow::bail!(handover::refuse_foreign(&self.ledger, &term, jobs).await?),
@@ -155,7 +157,7 @@ impl Admission {
     fn opens(&self, state: &StoredState) -> bool {
         match state {
             StoredState::Ours | StoredState::Finishing => true,
-            StoredState::Finished(_) => self.ledger.shared.is_being_stopped(self.run.job_id),
+            StoredState::Finished(_) => self.ledger.signals.is_being_stopped(self.run.job_id),
             StoredState::Foreign(_) | StoredState::Later(_) | StoredState::Unnamed(_) | StoredState::Supersede(_) => {
                 false
             }
@@ -213,9 +215,9 @@ impl Examiner {
     pub async fn examine(&self, ledger: &Ledger, znodes: &Znodes, term: &Term) -> anyhow::Result<bool> {
         match examine(ledger, znodes, self.storage.as_ref(), &self.run).await?.state {
             StoredState::Ours => return Ok(true),
-            StoredState::Finishing => ledger.shared.note_ending(term),
-            StoredState::Finished(_) if ledger.shared.is_being_stopped(self.run.job_id) => {
-                ledger.shared.note_ending(term)
+            StoredState::Finishing => ledger.tenures.note_ending(term),
+            StoredState::Finished(_) if ledger.signals.is_being_stopped(self.run.job_id) => {
+                ledger.tenures.note_ending(term)
             }
             other => {
                 tracing::warn!(?other, jvm = %term.jvm, "the JobManager leads where it must not: ending its process");

@@ -20,7 +20,7 @@ use crate::flink::znodes::{JOBS, LEADER, PLANS, Paths};
 use crate::gateway::election::endpoint::Publisher;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::pointer_store::Znodes;
-use crate::gateway::probes::Health;
+use crate::gateway::health::Health;
 use crate::lease::elector::{Event, LockView, Time};
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::election::Notes;
@@ -194,7 +194,7 @@ impl LatchObserver {
                         }
                     }
                     _ = known.changed() => break,
-                    () = self.ledger.shared.overtaken.notified() => {
+                    () = self.ledger.signals.overtaken.notified() => {
                         self.take_another_term();
                         break;
                     },
@@ -239,8 +239,8 @@ impl LatchObserver {
             let is_back = event.session_state == SessionState::SyncConnected;
             if is_back {
                 // What happened meanwhile is not told of.
-                self.ledger.shared.jobs_changed.notify_one();
-                self.ledger.shared.job_ended.notify_one();
+                self.ledger.signals.jobs_changed.notify_one();
+                self.ledger.signals.job_ended.notify_one();
             }
             return is_back;
         }
@@ -248,9 +248,9 @@ impl LatchObserver {
         let (kind, rest) = below.split_once('/').unwrap_or((below, ""));
         let of_job = PLANS.contains(&kind) || kind == JOBS;
         if of_job && !rest.contains('/') && !rest.is_empty() {
-            self.ledger.shared.jobs_changed.notify_one();
+            self.ledger.signals.jobs_changed.notify_one();
             if event.event_type == EventType::NodeDeleted {
-                self.ledger.shared.job_ended.notify_one();
+                self.ledger.signals.job_ended.notify_one();
             }
         }
         kind == LEADER
@@ -331,8 +331,9 @@ impl LatchObserver {
             tracing::info!(term = term.number, milliseconds = leaderless.as_millis(), "our JVM leads");
             self.ledger.lift_refusal();
             self.outlets.shown.send_replace(LockView::Leader { term: term.clone(), until: Time(u64::MAX) });
-            let (publisher, shared, published) = (self.endpoint.clone(), Arc::clone(&self.ledger.shared), term.clone());
-            tokio::spawn(async move { publisher.publish(&shared, &published).await });
+            let (publisher, tenures, published) =
+                (self.endpoint.clone(), Arc::clone(&self.ledger.tenures), term.clone());
+            tokio::spawn(async move { publisher.publish(&tenures, &published).await });
             let millis = u64::try_from(leaderless.as_millis()).unwrap_or(u64::MAX);
             let ledger = self.ledger.clone();
             tokio::spawn(async move {
@@ -342,7 +343,7 @@ impl LatchObserver {
                     match timeout(LEDGER_WRITE_TIMEOUT, ledger.note_election(grant)).await {
                         Ok(Ok(notes)) => {
                             if notes.term.is_some_and(|now| now.number > term.number) {
-                                ledger.shared.overtaken.notify_one();
+                                ledger.signals.overtaken.notify_one();
                             }
                             return;
                         }

@@ -19,7 +19,7 @@ use crate::flink::znode_requests::{Part, Requests, named, refuse, refuse_removal
 use crate::flink::zookeeper_frames::{CONNECT_LIMIT, Session, session_of_response};
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::gateway::gc::result_repair::{Stored, mend_before_grant};
-use crate::gateway::shared::Shared;
+use crate::gateway::signals::Signals;
 use crate::lease::term::Incarnation;
 use crate::world::process::{Connection, Owner, end_of};
 use crate::world::quorum::znodes;
@@ -69,7 +69,7 @@ pub struct Held {
 /// The pass-through.
 pub struct QuorumProxy {
     quorum: Quorum,
-    shared: Arc<Shared>,
+    signals: Arc<Signals>,
     znodes: Znodes,
     storage: Option<Storage>,
     gate: Arc<Gate>,
@@ -79,10 +79,16 @@ pub struct QuorumProxy {
 }
 
 impl QuorumProxy {
-    pub fn new(quorum: Quorum, shared: Arc<Shared>, znodes: Znodes, storage: Option<Storage>, gate: Arc<Gate>) -> Self {
+    pub fn new(
+        quorum: Quorum,
+        signals: Arc<Signals>,
+        znodes: Znodes,
+        storage: Option<Storage>,
+        gate: Arc<Gate>,
+    ) -> Self {
         Self {
             quorum,
-            shared,
+            signals,
             znodes,
             storage,
             gate,
@@ -212,7 +218,7 @@ impl QuorumProxy {
             tracing::warn!(job = %plan.job, why, "refused to store it");
             refuse(&mut request, plan);
         }
-        let ended = self.shared.ended();
+        let ended = self.signals.ended();
         if let Some(job) = named.iter().find(|named| ended.contains(&named.job)) {
             tracing::warn!(job = %job.job, "refused to store it: an ended job is never started again under its id");
             refuse(&mut request, job);

@@ -89,6 +89,21 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// With the time-outs of the Lease that users choose. A promise lasts no longer than the renew deadline, and is
+    /// asked for at least four times within it.
+    pub fn of(duration: Duration, renew_deadline: Duration) -> Self {
+        let default = Self::default();
+        Self {
+            duration,
+            renew_deadline,
+            promise: default.promise.min(renew_deadline),
+            ask_period: default.ask_period.min(renew_deadline / 4),
+            ..default
+        }
+    }
+}
+
 /// Identity of this candidate. `process` is random per gateway process (I3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {

@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 use flinkha::flink::znodes::Paths;
 use flinkha::gateway::gc::collector::Collector;
 use flinkha::gateway::gc::ledger::Ledger;
-use flinkha::gateway::gc::ownership::Ownership;
-use flinkha::gateway::gc::pointer_store::{Pointers, Znodes};
+use flinkha::gateway::gc::ownership::{DirectoryMark, Ownership};
+use flinkha::gateway::gc::pointer_store::{PointerStore, Znodes};
 use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
-use flinkha::gateway::proxy::request::Names;
-use flinkha::gateway::shared::{Clock, Shared};
+use flinkha::gateway::tenure::Tenures;
 use flinkha::lease::elector::{LockView, Time};
 use flinkha::lease::term::{Incarnation, Term};
 use flinkha::ledger::election::Notes;
 use flinkha::world::storage::Storage;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use super::scene::Rig;
@@ -36,6 +35,7 @@ pub struct Leader {
     session: Mutex<Option<Client>>,
     pub gate: Arc<Gate>,
     ledger: Ledger,
+    mark: DirectoryMark,
     storage: Storage,
     shown: watch::Sender<LockView>,
     latch: String,
@@ -54,24 +54,34 @@ impl Leader {
         let servers = rig.quorum.servers();
         let to_quorum = to_zookeeper(servers.split(',').next().expect("a server").to_owned(), &gate).await;
         let to_bucket = to_storage(&rig.http, rig.s3.configuration()["s3.endpoint"].clone(), &gate).await;
-        let (events, _) = mpsc::unbounded_channel();
         let (shown, seen) = watch::channel(LockView::Standby { acknowledged: true });
-        let names = Names { namespace: NAMESPACE.to_owned(), cluster_id: scene.cluster.clone() };
         let znodes = znodes(paths, to_quorum.address, &latch).await;
         let ledger = Ledger {
-            shared: Arc::new(Shared::new(names, Clock::new(), events, seen)),
             client: to_kubernetes(rig.admin.clone(), NAMESPACE, &gate),
+            namespace: NAMESPACE.to_owned(),
             cluster: scene.cluster.clone(),
-            pointers: Pointers::Znodes(znodes),
+            pointers: PointerStore::Znodes(znodes),
+            tenures: Arc::new(Tenures::new(seen)),
+            signals: Arc::default(),
         };
         let mut configuration = rig.s3.configuration();
         configuration.insert("s3.endpoint".to_owned(), format!("http://{}", to_bucket.address));
         let storage = Storage::new(&rig.storage(), &scene.high_availability_id(), &configuration)
             .expect("a storage that is reached");
-        Self { session: Mutex::new(Some(session)), gate, ledger, storage, shown, latch, _ways: [to_quorum, to_bucket] }
+        let mark = DirectoryMark::new(ledger.clone());
+        Self {
+            session: Mutex::new(Some(session)),
+            gate,
+            ledger,
+            mark,
+            storage,
+            shown,
+            latch,
+            _ways: [to_quorum, to_bucket],
+        }
     }
 
-    /// Takes a term and tells the gateway's parts of it, as `gateway/zookeeper/election.rs` does.
+    /// Takes a term and tells the gateway's parts of it, as `gateway/quorum/leadership.rs` does.
     pub async fn take_term(&self) {
         let jvm = Incarnation { pid: i32::MAX, started: 1 };
         let term = Term { number: 0, pod_uid: "uid".to_owned(), process: self.latch.replace(['/', '.'], ""), jvm };
@@ -101,14 +111,15 @@ impl Leader {
 
     /// Collects until it is dropped.
     pub async fn collect(&self) {
-        let ownership = Ownership::new(Ok(self.storage.clone()));
+        let ownership = Ownership::new(self.mark.clone(), Ok(self.storage.clone()));
         Collector { ledger: self.ledger.clone(), ownership, run: None }.run().await;
     }
 
     async fn sweep(&self) {
         // What no pointer names is an orphan at once: nothing but a pointer or the ledger protects a file.
         let settings = Settings { delete: true, age: Duration::ZERO, period: Duration::from_millis(1) };
-        Sweeper { ledger: self.ledger.clone(), storage: Some(self.storage.clone()), settings }.run().await;
+        let (ledger, mark, storage) = (self.ledger.clone(), self.mark.clone(), Some(self.storage.clone()));
+        Sweeper { ledger, mark, storage, settings }.run().await;
     }
 
     async fn until_collected(&self, scene: &Scene, rig: &Rig) {
@@ -133,7 +144,7 @@ impl Leader {
     }
 
     async fn until_swept(&self) {
-        while self.ledger.shared.swept().is_none() {
+        while self.ledger.signals.swept().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -150,7 +161,7 @@ impl Leader {
     /// The gateway hears of it.
     pub fn step_down(&self) {
         self.shown.send_replace(LockView::Standby { acknowledged: true });
-        let Pointers::Znodes(znodes) = &self.ledger.pointers else { unreachable!("znodes") };
+        let PointerStore::Znodes(znodes) = &self.ledger.pointers else { unreachable!("znodes") };
         znodes.lead_by(None);
     }
 }

@@ -126,6 +126,16 @@ fn stamped(actions: &[Action]) -> Option<Term> {
 }
 
 #[test]
+fn promises_are_never_longer_than_the_renew_deadline_and_are_asked_for_four_times_within_it() {
+    let seconds = Duration::from_secs;
+    let of = |renew_deadline| Settings::of(seconds(15), renew_deadline);
+    assert_eq!(of(seconds(10)), Settings::default());
+    let short = of(seconds(2));
+    assert_eq!((short.duration, short.renew_deadline), (seconds(15), seconds(2)));
+    assert_eq!((short.promise, short.ask_period), (seconds(2), Duration::from_millis(500)));
+}
+
+#[test]
 fn i4_the_lock_is_shown_only_after_stamping() {
     let mut world = World::new("p");
     let term = world.acquire();

@@ -1,5 +1,4 @@
-//! Where Flink's pointers to HA data are kept, and what is asked of that place: what is in use now, and the removal of
-//! what points to nothing.
+//! Pointers in znodes of a ZooKeeper quorum.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,19 +6,13 @@ use anyhow::Context;
 use tokio::sync::watch;
 use zookeeper_client::{Acls, Client};
 
+use super::checkpoint::LastCheckpoint;
 use crate::flink::job_id::JobId;
+use crate::flink::pointer;
 use crate::flink::znodes::Paths;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::{self, Mark, Records};
 use crate::world::quorum::{latch, znodes};
-
-/// The place of the pointers.
-#[derive(Clone)]
-pub enum Pointers {
-    /// With ConfigMaps goes whatever points to nothing, so that nothing is to be removed.
-    ConfigMaps,
-    Znodes(Znodes),
-}
 
 /// The znodes of this cluster.
 #[derive(Clone)]
@@ -63,11 +56,7 @@ impl Znodes {
         Ok(None)
     }
 
-    /// Marks of others, for people.
-    ///
-    /// # Errors
-    /// When no server answers, or rights are missing.
-    pub async fn others(&self, owner: &str) -> anyhow::Result<Vec<String>> {
+    pub(super) async fn others(&self, owner: &str) -> anyhow::Result<Vec<String>> {
         let others = znodes::others(&self.client()?, &self.paths, owner).await;
         let others = others.with_context(|| format!("failed to read the marks of the znode {}", self.paths.cluster))?;
         Ok(others.iter().map(|other| self.told(other)).collect())
@@ -96,11 +85,7 @@ impl Znodes {
         self.client.borrow().clone().context("no ZooKeeper server answers")
     }
 
-    /// What is in use; `None` if our JVM does not lead any more.
-    ///
-    /// # Errors
-    /// When something cannot be read: then nothing is known.
-    pub async fn inventory(&self) -> anyhow::Result<Option<Inventory>> {
+    pub(super) async fn inventory(&self) -> anyhow::Result<Option<Inventory>> {
         let (client, Some(latch)) = (self.client()?, self.latch()) else { return Ok(None) };
         let znodes = znodes::read(&client, &self.paths).await.context("failed to read the znodes")?;
         // Read in this tenure: the latch is there after everything was read.
@@ -109,27 +94,41 @@ impl Znodes {
     }
 
     /// Removes all znodes of a run in whose place another one began.
-    ///
-    /// # Errors
-    /// When our JVM does not lead any more, or something was written meanwhile. It is safe to try again.
-    pub async fn remove_run(&self, job: JobId) -> anyhow::Result<()> {
-        let (client, latch) = (self.client()?, self.latch().context("another JobManager leads now")?);
-        latch::remove_run(&client, &self.paths, &latch, job)
-            .await
-            .with_context(|| format!("failed to remove the znodes of {job}"))
+    pub(super) async fn remove_run(&self, job: JobId) -> anyhow::Result<()> {
+        let (client, latch) = self.leading()?;
+        let removed = latch::remove_run(&client, &self.paths, &latch, job).await;
+        removed.with_context(|| format!("failed to remove the znodes of {job}"))
     }
 
-    /// Removes the znodes of ended jobs that point to nothing.
-    ///
-    /// # Errors
-    /// When our JVM does not lead any more, or something was written meanwhile. It is safe to try again.
-    pub async fn remove_remnants(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<()> {
+    pub(super) async fn remove_empty(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<()> {
         for job in jobs {
-            let (client, latch) = (self.client()?, self.latch().context("another JobManager leads now")?);
+            let (client, latch) = self.leading()?;
             let removed = znodes::remove_remnants(&client, &self.paths, &latch, job).await;
             removed.with_context(|| format!("failed to remove the znodes of {job}"))?;
             tracing::info!(%job, "removed znodes of an ended job that pointed to nothing");
         }
         Ok(())
+    }
+
+    pub(super) async fn last_checkpoint(&self, job: JobId) -> anyhow::Result<Option<LastCheckpoint>> {
+        let found = latch::last_checkpoint(&self.client()?, &self.paths, job).await;
+        let pointer = found.context("failed to read the last checkpoint")?;
+        Ok(pointer.map(|pointer| LastCheckpoint { metadata: pointer::file_of(&pointer).ok() }))
+    }
+
+    /// Removes the plans of another version and writes whose what is left is (`mark`), in one transaction.
+    ///
+    /// Safe: the transaction requires the latch, and that the znode with the mark is as it was read.
+    ///
+    /// # Errors
+    /// When our JVM does not lead any more, or something was written meanwhile. It is to be read anew then.
+    pub async fn take_over(&self, mark: &str, before: &latch::Stored) -> anyhow::Result<()> {
+        let (client, latch) = self.leading()?;
+        let taken = latch::take_over(&client, &self.paths, &latch, mark, before).await;
+        taken.context("failed to take over the znodes of another version")
+    }
+
+    fn leading(&self) -> anyhow::Result<(Client, String)> {
+        Ok((self.client()?, self.latch().context("another JobManager leads now")?))
     }
 }

@@ -8,18 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
-use kube::api::PostParams;
 use serde_json::Value;
 
-use crate::gateway::shared::Shared;
 use crate::ha_data::inventory;
 use crate::lease::stamp::stamp;
 use crate::lease::term::Term;
 use crate::ledger::jobs::Size;
-use crate::world::error_text::brief;
 
+/// By the names of the ConfigMaps.
 #[derive(Default)]
 pub struct Snapshots(Mutex<BTreeMap<String, Bytes>>);
 
@@ -57,25 +53,6 @@ impl Snapshots {
         let metadata = object.get_mut("metadata")?.as_object_mut()?;
         metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
         Some(object)
-    }
-}
-
-/// Flink's JVM ends when it sees its cluster ConfigMap deleted. Its gateway puts it back, before a successor makes a
-/// new one without jobs.
-pub async fn put_back_cluster(shared: &Shared, config_maps: &Api<ConfigMap>, term: &Term) {
-    let name = shared.names.cluster_config_map();
-    let Some(copy) = shared.snapshots.to_create(&name, term) else { return };
-    if !matches!(config_maps.get_metadata_opt(&name).await, Ok(None)) {
-        return;
-    }
-    let Ok(copy) = serde_json::from_value(copy) else { return };
-    match config_maps.create(&PostParams::default(), &copy).await {
-        Ok(_) => tracing::warn!(name, "the cluster ConfigMap had been deleted; it was put back"),
-        Err(error) => tracing::error!(
-            name,
-            error = brief(&error),
-            "the cluster ConfigMap has been deleted, and could not be put back"
-        ),
     }
 }
 

@@ -1,0 +1,176 @@
+//! What the gateway is made of with either provider, built once: ports, channels, the storage, the ledger, and the
+//! tasks that work beside the election.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::{Client, Config};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+
+use super::application::Application;
+use super::arguments::{Arguments, Orphans};
+use super::election::endpoint::Publisher;
+use super::election::peers::Peers;
+use super::events::Events;
+use super::gc::collector::Collector;
+use super::gc::job_recorder::JobRecorder;
+use super::gc::ledger::Ledger;
+use super::gc::ownership::{DirectoryMark, Ownership};
+use super::gc::pointer_store::PointerStore;
+use super::gc::sweeper::{self, Sweeper};
+use super::health::Health;
+use super::signals::Signals;
+use super::tasks::Tasks;
+use super::tenure::Tenures;
+use super::{hand_over, probes};
+use crate::api::names;
+use crate::lease::elector::{Event, LockView};
+use crate::ledger::application::Run;
+use crate::world::flink_rest::Rest;
+use crate::world::storage::Storage;
+use crate::world::storage::reach::{FlinkConfiguration, NotCollectable};
+use crate::world::{api_server, random, server};
+
+/// What is there before it is known who elects.
+pub struct Base {
+    pub arguments: Arguments,
+    pub config: Config,
+    pub client: Client,
+    /// Random per process.
+    pub process: String,
+    pub jvm_port: TcpListener,
+    pub tenures: Arc<Tenures>,
+    pub signals: Arc<Signals>,
+    pub election: Election,
+    /// Flink's settings.
+    configuration: FlinkConfiguration,
+    storage: Result<Storage, NotCollectable>,
+    probe_port: TcpListener,
+    health: watch::Receiver<Health>,
+    /// Of the preStop hook.
+    hook: Option<UnixListener>,
+}
+
+/// The election's ends of its channels.
+pub struct Election {
+    /// What it hears by `heard`.
+    pub events: Events,
+    pub heard: mpsc::UnboundedReceiver<Event>,
+    /// What it shows the JVM, and by that all tasks that work while the JVM leads.
+    pub shown: watch::Sender<LockView>,
+    pub health: watch::Sender<Health>,
+}
+
+impl Base {
+    /// Opens the ports and finds the API server. Asks nobody.
+    ///
+    /// # Errors
+    /// When a port cannot be opened, the API server's address is unknown, or Flink's settings cannot be read.
+    pub async fn open(arguments: Arguments) -> anyhow::Result<Self> {
+        let hook = arguments.hand_over_socket.as_deref().map(hand_over::listen).transpose()?;
+        let config = Config::infer().await.context("failed to find the API server")?;
+        let client = api_server::client(&config)?;
+        let process = random::nonce()?;
+        let (cluster, pod, quorum) = (&arguments.cluster, &arguments.pod_name, &arguments.zookeeper.quorum);
+        tracing::info!(cluster, pod, process, quorum, "the gateway starts");
+
+        let (events, heard) = Events::channel();
+        let (shown_in, shown) = watch::channel(LockView::Undecided);
+        let (health_in, health) =
+            watch::channel(Health { unready: Some("the gateway has just started"), ..Health::default() });
+        let jvm_port = TcpListener::bind(arguments.jvm_address)
+            .await
+            .with_context(|| format!("failed to open {}", arguments.jvm_address))?;
+        let probe_port = server::listen(arguments.probe_address)
+            .with_context(|| format!("failed to open {}", arguments.probe_address))?;
+        let configuration = arguments.place.configuration()?;
+        let storage = arguments.place.storage(&configuration);
+        Ok(Self {
+            arguments,
+            config,
+            client,
+            process,
+            jvm_port,
+            tenures: Arc::new(Tenures::new(shown)),
+            signals: Arc::default(),
+            election: Election { events, heard, shown: shown_in, health: health_in },
+            configuration,
+            storage,
+            probe_port,
+            health,
+            hook,
+        })
+    }
+
+    /// The storage, unless this gateway cannot reach it.
+    pub fn reached(&self) -> Option<Storage> {
+        self.storage.as_ref().ok().cloned()
+    }
+
+    /// The run that the cluster's application is in; none for a session cluster.
+    pub fn run(&self) -> Option<Run> {
+        let arguments = &self.arguments;
+        let (job_id, version) = (arguments.application?, arguments.application_version.as_deref()?);
+        let replaces = arguments.application_replaces.clone();
+        Some(Run { replaces, ..Run::new(job_id, version, arguments.application_start) })
+    }
+
+    /// How long this gateway stands back once it was told that its pod terminates.
+    pub fn stand_back(&self) -> Duration {
+        hand_over::patience(self.arguments.termination_grace_period)
+    }
+
+    pub fn ledger(&self, pointers: PointerStore) -> Ledger {
+        Ledger {
+            client: self.client.clone(),
+            namespace: self.arguments.namespace.clone(),
+            cluster: self.arguments.cluster.clone(),
+            pointers,
+            tenures: Arc::clone(&self.tenures),
+            signals: Arc::clone(&self.signals),
+        }
+    }
+
+    pub fn publisher(&self) -> Publisher {
+        Publisher {
+            client: self.client.clone(),
+            namespace: self.arguments.namespace.clone(),
+            name: names::rest(&self.arguments.cluster),
+            pod: self.arguments.pod_name.clone(),
+            address: self.arguments.pod_ip.to_string(),
+        }
+    }
+
+    /// The tasks of either provider, and what is left for the provider's own. `peers`: where gateways promise each
+    /// other.
+    pub fn into_tasks(self, mark: &DirectoryMark, peers: Option<Arc<Peers>>) -> (Tasks, TcpListener, Election) {
+        let (ledger, run, reached) = (mark.ledger.clone(), self.run(), self.reached());
+        let rest = Rest::new(&self.arguments.jvm_rest);
+        let mut tasks = Tasks::default();
+        let served = (ledger.pointers.clone(), Arc::clone(&self.signals));
+        tasks.add("probes", probes::serve(self.probe_port, self.health, served, peers));
+        if let Some(hook) = self.hook {
+            tasks.add("hand_over", hand_over::serve(hook, self.election.events.clone()));
+        }
+        if let Some(run) = &run {
+            let application = Application::new(&ledger, reached.as_ref(), &rest, run, self.configuration);
+            tasks.add("application", application.run());
+        }
+        let arguments = self.arguments;
+        let settings = sweeper::Settings {
+            delete: arguments.orphans == Orphans::Delete,
+            age: arguments.orphan_age,
+            period: arguments.sweep_period,
+        };
+        let sweeper = Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: reached.clone(), settings };
+        tasks.add("gc::sweeper", sweeper.run());
+        let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
+        tasks.add("gc::job_recorder", job_recorder.run());
+        let place = arguments.place.noted(&arguments.zookeeper);
+        let collector = Collector { ledger, ownership: Ownership::new(mark.clone(), self.storage).at(place), run };
+        tasks.add("gc::collector", collector.run());
+        (tasks, self.jvm_port, self.election)
+    }
+}

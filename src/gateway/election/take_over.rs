@@ -1,0 +1,99 @@
+//! What another version of the application stored, made this version's own between the stamping and the grant: carries
+//! out what [`crate::ha_data::handover`] decides.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::api::names;
+use crate::gateway::application::handover::{Records, begin_version, last_checkpoint, records, refuse_foreign, tell};
+use crate::gateway::gc::final_cleanup;
+use crate::gateway::gc::ledger::Ledger;
+use crate::gateway::gc::ownership::DirectoryMark;
+use crate::gateway::gc::pointer_store::ConfigMaps;
+use crate::ha_data::handover::{Plan, Stored, StoredState, judge, later, raising, unnamed};
+use crate::lease::term::Term;
+use crate::ledger::application::Run;
+use crate::world::storage::Storage;
+
+/// A take-over that takes longer is given up, and so is the leadership.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What a take-over reads and writes.
+#[derive(Clone)]
+pub struct TakeOver {
+    pub ledger: Ledger,
+    pub mark: DirectoryMark,
+    pub config_maps: ConfigMaps,
+    /// `None` when the gateway cannot reach it.
+    pub storage: Option<Storage>,
+    pub run: Run,
+}
+
+impl TakeOver {
+    /// Makes what is stored this version's own, and returns the cluster ConfigMap as it is then. `None` when nobody is
+    /// to lead, because the run has ended, or when it failed: the Lease is given back then.
+    pub async fn before_grant(&self, term: &Term, cluster: Value) -> Option<Value> {
+        match timeout(TAKE_OVER_TIMEOUT, self.take_over(term, cluster)).await {
+            Ok(Ok(cluster)) => Some(cluster),
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), job = %self.run.job_id, "not leading the application");
+                tell(&self.ledger, &error).await;
+                None
+            }
+            Err(_) => {
+                tracing::warn!(
+                    job = %self.run.job_id,
+                    "not leading the application: the storage directory or the API server does not answer"
+                );
+                None
+            }
+        }
+    }
+
+    async fn take_over(&self, term: &Term, cluster: Value) -> anyhow::Result<Value> {
+        let Self { ledger, mark, config_maps, storage, run } = self;
+        let Records { progress, jobs, entries } = records(ledger, storage.as_ref()).await?;
+        let stored = Stored::in_config_map(&cluster)?;
+        match judge(run, &stored, &progress, &jobs, &entries) {
+            StoredState::Ours if stored.start < Some(run.start) => config_maps.take_over(&cluster, raising(run)).await,
+            StoredState::Ours => Ok(cluster),
+            StoredState::Later(begun) => bail!(later(run, begun)),
+            StoredState::Unnamed(runs) => bail!(unnamed(run, &runs, &names::ledger(&ledger.cluster))),
+            StoredState::Finished(outcome) => {
+                if ledger.signals.is_being_stopped(run.job_id) {
+                    // Another run goes on where it is stopped: first it must be known from where.
+                    ledger.tenures.note_ending(term);
+                    return Ok(cluster);
+                }
+                if let Some(storage) = storage
+                    && let Err(error) = final_cleanup::collect(mark, storage, run, term, outcome).await
+                {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "failed to collect what is left of the application; trying again"
+                    );
+                }
+                bail!("the job has ended; its JobManagers are about to go")
+            }
+            StoredState::Finishing => {
+                ledger.tenures.note_ending(term);
+                Ok(cluster)
+            }
+            StoredState::Foreign(jobs) => bail!(refuse_foreign(ledger, term, jobs).await?),
+            StoredState::Supersede(plan) => self.carry_out(term, &cluster, plan).await,
+        }
+    }
+
+    async fn carry_out(&self, term: &Term, cluster: &Value, plan: Plan) -> anyhow::Result<Value> {
+        let storage = self.storage.as_ref();
+        let before = match &plan.from {
+            Some(job) => last_checkpoint(&self.ledger, storage, *job).await?,
+            None => None,
+        };
+        begin_version(&self.ledger, storage, &self.run, term, &plan, before).await?;
+        self.config_maps.take_over(cluster, plan.patch(cluster)).await
+    }
+}

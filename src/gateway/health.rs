@@ -1,0 +1,10 @@
+//! Whether this pod's JobManager can take over, and whether it leads.
+
+/// What the probes say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why this candidate could not take over now.
+    pub unready: Option<&'static str>,
+    pub leads: bool,
+    pub term: u64,
+}

@@ -1,0 +1,127 @@
+//! The gateway where Flink elects by Kubernetes: it is the API server that its JVM sees ([`proxy`](super::proxy)), and
+//! drives the Lease ([`election`](super::election)).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::arguments::Arguments;
+use super::base::Base;
+use super::election::driver::Driver;
+use super::election::grant::Grant;
+use super::election::peers::Peers;
+use super::election::stamper::Stamper;
+use super::election::take_over::TakeOver;
+use super::events::Clock;
+use super::gc::ownership::DirectoryMark;
+use super::gc::pointer_store::{ConfigMaps, PointerStore, Snapshots};
+use super::proxy::drift_repair::DriftRepair;
+use super::proxy::fence::Fence;
+use super::proxy::jvm_lock::JvmLock;
+use super::proxy::request::Names;
+use super::proxy::server::Proxy;
+use super::proxy::strangers::Strangers;
+use super::proxy::upstream::Upstream;
+use crate::api::names;
+use crate::lease::elector::{Elector, Identity, Settings};
+
+/// Runs the gateway until it is told to end.
+///
+/// # Errors
+/// When the API server's address is not understood, or a task ends.
+pub async fn run(base: Base) -> anyhow::Result<()> {
+    let arguments = base.arguments.clone();
+    let (client, config) = (base.client.clone(), base.config.clone());
+    let names = Names { namespace: arguments.namespace.clone(), cluster_id: arguments.cluster_id.clone() };
+    let (clock, snapshots) = (Clock::new(), Arc::<Snapshots>::default());
+    let lock = Arc::new(JvmLock::new(names.clone(), base.election.shown.subscribe(), Arc::clone(&snapshots)));
+    let config_maps = ConfigMaps {
+        client: client.clone(),
+        namespace: arguments.namespace.clone(),
+        cluster_id: arguments.cluster_id.clone(),
+        cluster: arguments.cluster.clone(),
+        tenures: Arc::clone(&base.tenures),
+        snapshots,
+    };
+    let ledger = base.ledger(PointerStore::ConfigMaps(config_maps.clone()));
+    let mark = DirectoryMark::new(ledger.clone());
+    let events = base.election.events.clone();
+    let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
+    let peers =
+        Arc::new(Peers::new(events.clone(), clock, cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
+    let proxy = Arc::new(Proxy {
+        fence: Fence {
+            lock: Arc::clone(&lock),
+            events,
+            signals: Arc::clone(&base.signals),
+            upstream: Upstream::new(&config)?,
+        },
+        clock,
+        strangers: Strangers::new(ledger.clone(), arguments.pod_name.clone()),
+        stand_in: arguments.stand_in,
+    });
+    let drift_repair =
+        DriftRepair { tenures: Arc::clone(&base.tenures), lock: Arc::clone(&lock), client: client.clone() };
+    let (storage, endpoint) = (base.reached(), base.publisher());
+    let take_over = base.run().map(|run| TakeOver {
+        ledger: ledger.clone(),
+        mark: mark.clone(),
+        config_maps,
+        storage: storage.clone(),
+        run,
+    });
+    let settings = Settings {
+        retry_period: arguments.retry_period,
+        jvm_timeout: arguments.jvm_timeout,
+        hand_over: base.stand_back(),
+        ..Settings::of(arguments.lease_duration, arguments.renew_deadline)
+    };
+    let identity = identity(&arguments, base.process.clone());
+    let stamper =
+        Stamper { client: client.clone(), names, ledger_name: names::ledger(&arguments.cluster), last_leader: None };
+    let grant = Grant {
+        stamper,
+        stamp_deadline: settings.stamp_deadline,
+        ledger,
+        lock,
+        storage,
+        take_over,
+        refused: Arc::default(),
+    };
+    let (mut tasks, jvm_port, election) = base.into_tasks(&mark, Some(Arc::clone(&peers)));
+    let driver = Driver {
+        elector: Elector::new(identity, settings.clone()),
+        settings,
+        config,
+        clock,
+        tell: election.events,
+        events: election.heard,
+        shown: election.shown,
+        health: election.health,
+        grant,
+        look: None,
+        endpoint,
+        peers,
+        ledger_name: names::ledger(&arguments.cluster),
+        lease_name: names::lease(&arguments.cluster),
+        namespace: arguments.namespace,
+        lease_client: client,
+        watched: Default::default(),
+        second_jvm: None,
+        holder: None,
+        leads_since: None,
+    };
+    tasks.add("proxy::server", proxy.serve(jvm_port));
+    tasks.add("proxy::drift_repair", drift_repair.run());
+    tasks.add("election::driver", driver.run());
+    tasks.run().await
+}
+
+fn identity(arguments: &Arguments, process: String) -> Identity {
+    let address = arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probe_address.port()));
+    Identity {
+        pod: arguments.pod_name.clone(),
+        pod_uid: arguments.pod_uid.clone(),
+        process,
+        address: address.to_string(),
+    }
+}

@@ -1,0 +1,82 @@
+//! Who leads, as far as this gateway knows: the tenures of its own JVM, and the gateways that it has seen beside it.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::lease::elector::LockView;
+use crate::lease::term::Term;
+
+/// So many gateway processes are remembered that have led.
+const WITNESSED: usize = 16;
+
+/// Shared by reference by all that works only while the JVM leads.
+pub struct Tenures {
+    shown: watch::Receiver<LockView>,
+    /// The term in which the JVM leads only to clean up after a run that has ended.
+    ending: Mutex<Option<Term>>,
+    /// Gateway processes that have been seen alive in this cluster, the latest last.
+    witnessed: Mutex<Vec<String>>,
+}
+
+impl Tenures {
+    /// `shown`: what the election shows the JVM.
+    pub fn new(shown: watch::Receiver<LockView>) -> Self {
+        Self { shown, ending: Mutex::default(), witnessed: Mutex::default() }
+    }
+
+    /// Does `lead` again and again, each time that the JVM leads and as long as it does; until the process ends.
+    pub async fn during_each(&self, mut lead: impl AsyncFnMut(&Term)) {
+        while let Some(term) = self.next().await {
+            tokio::select! {
+                () = lead(&term) => {}
+                // Also in the middle of something: a storage that hangs must not keep the next tenure waiting.
+                () = self.end_of(&term) => {}
+            }
+        }
+    }
+
+    /// Waits until the JVM leads, and returns the term in which it does; `None` when the process ends.
+    async fn next(&self) -> Option<Term> {
+        let mut shown = self.shown.clone();
+        match &*shown.wait_for(|shown| matches!(shown, LockView::Leader { .. })).await.ok()? {
+            LockView::Leader { term, .. } => Some(term.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits until the JVM no longer leads in this term.
+    async fn end_of(&self, term: &Term) {
+        let mut shown = self.shown.clone();
+        // An error means that the process ends.
+        let _ = shown.wait_for(|shown| !matches!(shown, LockView::Leader { term: now, .. } if now == term)).await;
+    }
+
+    /// Does the JVM lead in this term, as far as this gateway knows?
+    pub fn leads(&self, term: &Term) -> bool {
+        matches!(&*self.shown.borrow(), LockView::Leader { term: now, .. } if now == term)
+    }
+
+    /// From this term's beginning on the end of the application's run has been on record.
+    pub fn note_ending(&self, term: &Term) {
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(term.clone());
+    }
+
+    pub fn is_ending(&self, term: &Term) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(term)
+    }
+
+    /// Another gateway process of this cluster has just written the Lease.
+    pub fn witness(&self, process: &str) {
+        let mut witnessed = self.witnessed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !witnessed.iter().any(|known| known == process) {
+            witnessed.push(process.to_owned());
+            let surplus = witnessed.len().saturating_sub(WITNESSED);
+            witnessed.drain(..surplus);
+        }
+    }
+
+    pub fn witnessed(&self) -> Vec<String> {
+        self.witnessed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
