@@ -1,8 +1,7 @@
 //! Who sends a request, as far as the decision needs it: the JVM of a term, another process, or one that cannot be
 //! seen.
 
-use super::translate::Facts;
-use crate::lease::elector::LockView;
+use crate::lease::elector::{LockView, Time};
 use crate::lease::term::{Incarnation, Term};
 
 /// Said to whoever would write HA data without being the JobManager.
@@ -43,17 +42,17 @@ pub enum NotLeading {
 
 /// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments
 /// whether it goes on, and a JVM that is told too early steps down for nothing.
-pub fn leading<'a>(facts: &Facts<'a>) -> Result<&'a Term, NotLeading> {
-    match facts.shown {
-        LockView::Free { term, until } | LockView::Leader { term, until } if facts.now < *until => Ok(term),
+pub fn leading(shown: &LockView, now: Time) -> Result<&Term, NotLeading> {
+    match shown {
+        LockView::Free { term, until } | LockView::Leader { term, until } if now < *until => Ok(term),
         LockView::Undecided | LockView::Free { .. } | LockView::Leader { .. } => Err(NotLeading::Undecided),
         LockView::Standby { .. } => Err(NotLeading::Standby),
     }
 }
 
 /// The same, if the process that asks is the JVM of the term. Another Flink JVM in the pod stands by.
-pub fn leading_by<'a>(by: By, facts: &Facts<'a>) -> Result<&'a Term, NotLeading> {
-    match leading(facts) {
+pub fn leading_by(by: By, shown: &LockView, now: Time) -> Result<&Term, NotLeading> {
+    match leading(shown, now) {
         Ok(term) if by.is(term.jvm) => Ok(term),
         Ok(_) if by == By::Unseen => Err(NotLeading::Unseen),
         Ok(_) => Err(NotLeading::Standby),
@@ -72,8 +71,7 @@ mod tests {
     use crate::api::names::TERM_ANNOTATION;
     use crate::flink::lock;
     use crate::gateway::proxy::request::{Call, Names};
-    use crate::gateway::proxy::translate::{JvmRequest, OnSuccess, Plan, Signal, plan};
-    use crate::lease::elector::Time;
+    use crate::gateway::proxy::translate::{Facts, JvmRequest, OnSuccess, Plan, Signal, plan};
 
     const JVM: Incarnation = Incarnation { pid: 7, started: 70 };
     const OTHER: By = By::Jvm(Incarnation { pid: 7, started: 71 });

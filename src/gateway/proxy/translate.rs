@@ -109,7 +109,7 @@ pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
         }
         Call::ReadLock => read_lock(asked.by, facts),
         Call::WriteLock => write_lock(asked, facts),
-        Call::ReadJob(name) => match leading_by(asked.by, facts) {
+        Call::ReadJob(name) => match leading_by(asked.by, facts.shown, facts.now) {
             Ok(term) => Plan::Forward {
                 body: None,
                 on_success: OnSuccess::CheckStamp { name: name.clone(), term: term.clone() },
@@ -117,7 +117,7 @@ pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
             Err(NotLeading::Undecided) => undecided(),
             Err(NotLeading::Standby | NotLeading::Unseen) => Plan::Pass,
         },
-        Call::Replace(_) | Call::Create | Call::Delete(_) => match leading_by(asked.by, facts) {
+        Call::Replace(_) | Call::Create | Call::Delete(_) => match leading_by(asked.by, facts.shown, facts.now) {
             Ok(term) => write(asked, facts, term),
             Err(NotLeading::Undecided) => undecided(),
             Err(NotLeading::Standby) => refuse(409, "Conflict", "this JobManager does not hold the Lease"),
@@ -128,12 +128,12 @@ pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
 
 /// What is stored, if it was stored in the term that is held now.
 fn stored_now<'a>(facts: &Facts<'a>) -> Option<&'a Value> {
-    let term = leading(facts).ok()?;
+    let term = leading(facts.shown, facts.now).ok()?;
     facts.stored.filter(|stored| stamp(stored).is_some_and(|stamp| stamp.as_ref() == Ok(term)))
 }
 
 fn read_lock(by: By, facts: &Facts) -> Plan {
-    match (leading_by(by, facts), stored_now(facts)) {
+    match (leading_by(by, facts.shown, facts.now), stored_now(facts)) {
         (Err(NotLeading::Undecided), _) | (Err(NotLeading::Unseen), None) => undecided(),
         // A free lock is shown to nobody who cannot take it.
         (Err(NotLeading::Unseen), _) if !matches!(facts.shown, LockView::Leader { .. }) => undecided(),
@@ -160,7 +160,7 @@ fn write_lock(asked: &JvmRequest, facts: &Facts) -> Plan {
     let Some(holder) = lock::of_object(patch).and_then(lock::holder) else {
         return refuse(403, "Forbidden", "a patch of the cluster ConfigMap must carry Flink's lock annotation");
     };
-    match (facts.shown, leading_by(asked.by, facts), stored_now(facts)) {
+    match (facts.shown, leading_by(asked.by, facts.shown, facts.now), stored_now(facts)) {
         (_, Err(NotLeading::Undecided), _) => undecided(),
         // A renewal, which writes nothing.
         (LockView::Leader { .. }, Err(NotLeading::Unseen), Some(stored)) if !holder.is_empty() => {
