@@ -1,6 +1,6 @@
-//! Which of several operators works: a Lease of their own, under the same state machine as that of JobManagers. What is
-//! a JVM there is this process itself here: it is alive while it can say so, and it leads as soon as it is offered to.
-//! Nothing of a Flink cluster depends on it; two operators at once would only repeat each other.
+//! Elects the one operator that works, by a Lease of its own and the same state machine as for JobManagers. The
+//! operator's own process stands for the JVM: it is alive while it can say so, and it leads as soon as it is offered
+//! the lead. No Flink cluster depends on this election; two operators at once would only repeat each other.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::world::lease;
 const NAME: &str = "flinkha-operator";
 /// This process, in the place of a JVM.
 const SELF: Incarnation = Incarnation { pid: 1, started: 1 };
-/// Giving the Lease back must not hold up the end of the process for longer.
+/// Limit for the release of the Lease, which must not delay the end of the process.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes part in the election of the operator.
@@ -33,10 +33,10 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// `process`: random per process.
+    /// Creates a candidate. `process`: random per process.
     pub fn new(client: Client, namespace: &str, pod: &str, process: String) -> Self {
         let settings = Settings::default();
-        // A part of a term has no dot.
+        // No part of a term contains a dot.
         let identity =
             Identity { pod: pod.to_owned(), pod_uid: pod.replace('.', "-"), process, address: String::new() };
         let (tell, told) = mpsc::unbounded_channel();
@@ -44,17 +44,17 @@ impl Candidate {
         Self { leases, elector: Elector::new(identity, settings.clone()), settings, begin: Instant::now(), tell, told }
     }
 
-    /// Waits until this operator is elected. Outages of the API server are waited for.
+    /// Waits until this operator is elected. It waits through outages of the API server.
     pub async fn elected(&mut self) {
         self.run_until(|shown| matches!(shown, LockView::Leader { .. })).await;
     }
 
-    /// Renews until that has not been possible for too long, or another was elected. The process must end then.
+    /// Renews until that has failed for too long, or until another operator is elected. The process must end then.
     pub async fn lost(&mut self) {
         self.run_until(|shown| matches!(shown, LockView::Standby { .. })).await;
     }
 
-    /// Gives the Lease up, so that a successor need not wait for it to run out.
+    /// Releases the Lease, so that a successor need not wait until it expires.
     pub async fn release(&mut self) {
         if self.elector.shown() != (LockView::Standby { acknowledged: true }) {
             let _ = self.tell.send(Event::PodTerminating);
@@ -79,7 +79,7 @@ impl Candidate {
         }
     }
 
-    /// Takes one event in, or the time that has passed.
+    /// Handles one event, or the passage of time.
     async fn next(&mut self) {
         let wait = tokio::time::timeout(self.settings.retry_period / 8, self.told.recv()).await;
         let mut events = VecDeque::from([wait.ok().flatten().unwrap_or(Event::Tick), Event::JvmHeard { jvm: SELF }]);
@@ -118,10 +118,10 @@ impl Candidate {
                     let _ = tell.send(Event::LeaseWritten { attempt, outcome });
                 });
             }
-            // Nothing is fenced: everything that an operator writes may be written twice.
+            // Nothing is fenced: an operator may write everything twice.
             Action::Stamp { term, .. } => events.push_back(Event::Stamped { term, outcome: Stamping::Done }),
             Action::FindJvm { jvm } if jvm != SELF => events.push_back(Event::JvmDied { jvm }),
-            // A process of this pod that ran before us, under the same name.
+            // A process of this pod that ran earlier under the same name.
             Action::FindJvm { jvm } => events.push_back(Event::JvmFound { jvm }),
             Action::EndJvm { .. }
             | Action::Publish { .. }

@@ -1,4 +1,4 @@
-//! The operator's metrics.
+//! Defines the operator's metrics.
 
 use std::fmt::{Debug, Formatter};
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Result_ {
     result: &'static str,
 }
 
-/// What reconciling counts.
+/// Counters of reconciliations.
 #[derive(Clone)]
 pub struct Metrics {
     reconciles: Family<Result_, Counter>,
@@ -48,7 +48,7 @@ impl Metrics {
     }
 }
 
-/// Counts clusters by phase when it is asked.
+/// Counts clusters by phase at each scrape.
 pub struct Clusters(pub Store<FlinkHaCluster>);
 
 impl Debug for Clusters {

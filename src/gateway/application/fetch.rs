@@ -1,4 +1,4 @@
-//! `flinkha fetch`: puts the application's jar where its JobManager finds it, before the JobManager starts.
+//! Implements `flinkha fetch`: copies the application's jar to the JobManager's path before the JobManager starts.
 
 use std::path::PathBuf;
 
@@ -23,10 +23,10 @@ pub struct Arguments {
     pub place: Place,
 }
 
-/// Fetches.
+/// Fetches the jar.
 ///
 /// # Errors
-/// When the jar cannot be had, or is not the one that was meant.
+/// When the jar cannot be fetched, or when it is not the one that was specified.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let configuration = arguments.place.configuration()?;
     let storage = arguments.place.storage(&configuration)?;

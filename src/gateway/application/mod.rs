@@ -1,5 +1,5 @@
-//! What the gateway of an application does besides, with either provider: it fetches the jar, takes over what another
-//! version stored, follows the job, and takes the savepoints that it is asked for.
+//! Serves a cluster that runs one application, with either provider: fetches the jar, takes over what another version
+//! stored, monitors the job, and takes savepoints on request.
 
 pub mod fetch;
 pub mod handover;

@@ -1,5 +1,5 @@
-//! The life of HA data as the leading gateway runs it: the ledger, garbage of ended jobs, orphans, and whose a
-//! directory is.
+//! Manages the HA data for the leading gateway: the ledger, garbage of ended jobs, orphans, and the marks of
+//! directories.
 
 pub mod collector;
 pub mod final_cleanup;

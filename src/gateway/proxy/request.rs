@@ -1,10 +1,10 @@
-//! What a request of the JVM means: the few ConfigMap operations of Flink's HA services, and the rest.
+//! Determines the meaning of a request of the JVM: the few ConfigMap operations of Flink's HA services, and the rest.
 
 use http::Method;
 
 use crate::api::names;
 
-/// Names that the translation turns on.
+/// Names on which the meaning depends.
 #[derive(Clone, Debug)]
 pub struct Names {
     pub namespace: String,
@@ -12,7 +12,7 @@ pub struct Names {
     pub cluster_id: String,
 }
 
-/// A request by its meaning.
+/// The meaning of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// GET of the cluster ConfigMap: the lock, or data; they share the URL.
@@ -29,13 +29,13 @@ pub enum Call {
     Delete(String),
     /// DELETE of many ConfigMaps at once (Flink ≤ 1.17).
     DeleteCollection,
-    /// PATCH of a job's ConfigMap: Flink sends none, so nothing says what it would mean.
+    /// PATCH of a job's ConfigMap: Flink sends none, so its meaning is undefined.
     PatchJob,
     /// A watch by WebSocket, which the API server refuses without an Origin header.
     WebSocketWatch,
     /// Another request that asks for a protocol other than HTTP, such as `exec` and `port-forward`.
     OtherProtocol,
-    /// Nothing of ours: passed through.
+    /// A request that does not concern HA data; it is forwarded.
     Other,
 }
 
@@ -44,17 +44,17 @@ impl Names {
         names::cluster_config_map(&self.cluster_id)
     }
 
-    /// Path of all ConfigMaps in the API.
+    /// Returns the path of all ConfigMaps in the API.
     pub fn collection(&self) -> String {
         format!("/api/v1/namespaces/{}/configmaps", self.namespace)
     }
 
-    /// Path of a ConfigMap in the API.
+    /// Returns the path of a ConfigMap in the API.
     pub fn path(&self, config_map: &str) -> String {
         format!("{}/{config_map}", self.collection())
     }
 
-    /// Reads the meaning from method, path and query, and the header `Upgrade`.
+    /// Determines the meaning from method, path, query, and the header `Upgrade`.
     pub fn call(&self, method: &Method, path: &str, query: Option<&str>, upgrade: Option<&str>) -> Call {
         if upgrade.is_some_and(leaves_http) {
             return if *method == Method::GET && is_watch(path, query) {
@@ -93,12 +93,13 @@ impl Names {
     }
 }
 
-/// An offer of HTTP/2 may be passed over, and every HTTP client of Java makes one.
+/// Does the header ask for a protocol other than HTTP? A server may ignore an offer of HTTP/2, which every HTTP client
+/// of Java makes.
 fn leaves_http(upgrade: &str) -> bool {
     !upgrade.trim().eq_ignore_ascii_case("h2c")
 }
 
-/// As the API server reads it: whatever does not say no.
+/// Is this a watch? As for the API server, every value counts that does not mean no.
 fn is_watch(path: &str, query: Option<&str>) -> bool {
     let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "true")));
     let asked = pairs.filter(|(key, _)| *key == "watch").any(|(_, value)| !["", "0", "false"].contains(&value));
@@ -137,7 +138,7 @@ mod tests {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let base = "/api/v1/namespaces/ns/configmaps";
         let get = |path: &str, query: &str, upgrade: &str| names.call(&Method::GET, path, Some(query), Some(upgrade));
-        // As Flink's client sends it.
+        // The query that Flink's client sends.
         let watch = "fieldSelector=metadata.name%3Ddemo-cluster-config-map&resourceVersion=7&allowWatchBookmarks=true&watch=true";
         assert_eq!(get(base, watch, "websocket"), Call::WebSocketWatch);
         assert_eq!(get("/api/v1/namespaces/ns/pods/jm/exec", "command=id", "websocket"), Call::OtherProtocol);

@@ -1,5 +1,5 @@
-//! What is said of processes that ask without being the JobManager: in the log, and on the resource where it may be the
-//! cause that nobody leads.
+//! Reports processes that ask without being the JobManager: in the log, and on the resource if such a process may be
+//! why nobody leads.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +10,10 @@ use crate::gateway::gc::ledger::Ledger;
 use crate::ledger::refusal::{JOB_MANAGER_UNKNOWN, Refusal};
 use crate::world::process::Owner;
 
-/// So many programs are told of, each once.
+/// Number of programs that the log mentions, each once.
 const MOST: usize = 32;
 
-/// What has asked so far.
+/// The processes that have asked so far.
 pub struct Strangers {
     ledger: Ledger,
     pod: String,
@@ -28,8 +28,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Has this JVM, which wants to lead, to be told of on the resource? It may be a Flink that this gateway does not
-    /// know.
+    /// Should the resource mention this JVM, which wants to lead? It may be a Flink that this gateway does not
+    /// recognize.
     fn refuses(&mut self, owner: &Owner, call: &Call) -> bool {
         let wants_to_lead = matches!(owner, Owner::Stranger { is_java: true, .. }) && *call == Call::WriteLock;
         wants_to_lead && !self.flink && !std::mem::replace(&mut self.refused, true)
@@ -45,7 +45,7 @@ impl Strangers {
         Self { ledger, pod, seen: Mutex::default() }
     }
 
-    /// A request of a process that was found.
+    /// Notes a request of a process that was found.
     pub fn note(&self, owner: &Owner, by: By, call: &Call) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.flink |= matches!(by, By::Jvm(_));

@@ -1,9 +1,9 @@
-//! Lets no JVM in to the quorum before it is known that the znodes under the cluster's path are this cluster's own.
-//! Flink elects among all that come by that path, so a JVM of ours beside another Flink would lead that Flink's jobs
-//! one day.
+//! Admits no JVM to the quorum before the znodes under the cluster's path are known to be this cluster's own. Flink
+//! elects among all JVMs that use the path, so a JVM of ours beside another Flink would some day lead that Flink's
+//! jobs.
 //!
-//! Whoever finds the path empty signs it first, and lets its JVM in then. A path is known by its signature from then
-//! on, without the API server.
+//! A gateway that finds the path empty writes its mark first, and admits its JVM then. Afterwards the mark identifies
+//! the path without the API server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::ha_data::foreign;
 use crate::ledger::refusal::{FOREIGN_HA_DATA, Refusal};
 use crate::world::quorum::znodes::{self, Found};
 
-/// Between looks.
+/// Interval of checks.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Between looks at znodes that are another's.
+/// Interval of checks of foreign znodes.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
-/// What takes longer is tried again.
+/// Limit of one check; after it the check is repeated.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Opens the gate when the znodes are this cluster's; returns then.
+/// Opens the gate once the znodes are this cluster's, and returns.
 pub async fn guard(ledger: Ledger, znodes: Znodes, gate: Arc<Gate>) {
     loop {
         let pause = match timeout(PATIENCE, refusal(&ledger, &znodes)).await {
@@ -39,7 +39,7 @@ pub async fn guard(ledger: Ledger, znodes: Znodes, gate: Arc<Gate>) {
                 }
                 REFUSAL_PAUSE
             }
-            // Without a session there is nothing to be let in to.
+            // Without a session there is no quorum to which a JVM could be admitted.
             Ok(Err(_)) if znodes.client().is_err() => PAUSE,
             Ok(Err(error)) => {
                 tracing::warn!(error = format!("{error:#}"), "failed to look whose the znodes are; trying again");
@@ -54,7 +54,7 @@ pub async fn guard(ledger: Ledger, znodes: Znodes, gate: Arc<Gate>) {
     }
 }
 
-/// Signs the path, unless it is another's.
+/// Writes our mark on the path, unless it is foreign; returns the refusal then.
 async fn refusal(ledger: &Ledger, znodes: &Znodes) -> anyhow::Result<Option<Refusal>> {
     let client = znodes.client()?;
     let found = znodes::find(&client, &znodes.paths).await.context("failed to read the znodes")?;
@@ -72,7 +72,7 @@ async fn refusal(ledger: &Ledger, znodes: &Znodes) -> anyhow::Result<Option<Refu
     Ok(None)
 }
 
-/// The refusal of znodes that nobody of ours has signed; `None` when nothing is there. Of a cluster with a history they
+/// Returns the refusal for znodes without a mark of ours; `None` if there are none. In a cluster with a history they
 /// are its own all the same.
 fn decide(path: &str, found: &Found) -> Option<Refusal> {
     let what = match (&found.leader, found.holds_jobs) {

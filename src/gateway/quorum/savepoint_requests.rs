@@ -1,4 +1,4 @@
-//! What the operator asks of an application's leader, by an annotation on the ledger: there is no Lease to write it on.
+//! Follows the operator's requests for savepoints, in an annotation on the ledger, because there is no Lease.
 
 use futures::{StreamExt, pin_mut};
 use kube_runtime::WatchStreamExt;

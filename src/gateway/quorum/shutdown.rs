@@ -1,5 +1,4 @@
-//! The last thing that the gateways of an ended application do: the znodes of the election go, which Flink leaves and
-//! which belong to no job.
+//! Removes the znodes of the election at the end of an application: Flink leaves them, and they belong to no job.
 
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use crate::ha_data::marks::{Mark, Records, is_of_another};
 use crate::ledger::application::Run;
 use crate::world::quorum::{latch, znodes};
 
-/// The pod is being deleted: what takes longer is left to the deletion of the resource.
+/// Limit of the removal, because the pod is being deleted. The deletion of the resource removes the rest.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Removes the cluster's znodes, if its run has ended and no other JobManager is there: the last one to go does it.
+/// Removes the cluster's znodes, if its run has ended and no other JobManager exists: the last one does it.
 pub async fn part(ledger: &Ledger, znodes: &Znodes, run: &Run) {
     match timeout(SHUTDOWN_TIMEOUT, remove_election(ledger, znodes, run)).await {
         Ok(Ok(removed)) => tracing::info!(removed, "znodes of the election removed"),
