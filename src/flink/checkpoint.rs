@@ -1,23 +1,23 @@
-//! Files `completedCheckpoint*` of the HA storage directory: Java-serialised `CompletedCheckpoint` objects. Only one
-//! thing is read of them, the job that they belong to, and only where it stands exactly as Java's serialisation writes
-//! it.
+//! Reads files `completedCheckpoint*` of the HA storage directory, which are Java-serialized `CompletedCheckpoint`
+//! objects. It reads only the job and the location of the checkpoint, and only where they stand exactly as Java's
+//! serialization writes them.
 
 use super::job_id::JobId;
 
-/// How such a file's name begins (`DefaultCompletedCheckpointStoreUtils`,
+/// Prefix of such a file's name (`DefaultCompletedCheckpointStoreUtils`,
 /// `ZooKeeperUtils.HA_STORAGE_COMPLETED_CHECKPOINT`; 1.15 to 2.3).
 pub const FILE_PREFIX: &str = "completedCheckpoint";
 
 const JOB_ID: &[u8] = b"org.apache.flink.api.common.JobID";
-/// Class descriptor of `AbstractID` behind its serialVersionUID: serialisable, two long fields, end of annotations, no
+/// Class descriptor of `AbstractID` after its serialVersionUID: serializable, two long fields, end of annotations, no
 /// super class.
 const FIELDS: &[u8] = b"\x02\x00\x02J\x00\tlowerPartJ\x00\tupperPartxp";
-/// `\x02\x00\x00xr\x00 ` and the name `org.apache.flink.util.AbstractID`, each with a serialVersionUID of 8 bytes
-/// before and behind.
+/// Bytes between the class names: `\x02\x00\x00xr\x00 ` and `org.apache.flink.util.AbstractID`, with a serialVersionUID
+/// of 8 bytes before and after.
 const BETWEEN: usize = 8 + 7 + 32 + 8;
 
-/// The job of a completed checkpoint. `None` when the file is not what Flink writes: then nothing is
-/// known of it.
+/// Returns the job of a completed checkpoint. `None` if the file is not what Flink writes; nothing is known about it
+/// then.
 pub fn job(bytes: &[u8]) -> Option<JobId> {
     // The job is the first object field, so the first JobID is the checkpoint's own.
     let start = bytes.windows(JOB_ID.len()).position(|window| window == JOB_ID)? + JOB_ID.len() + BETWEEN;
@@ -25,14 +25,14 @@ pub fn job(bytes: &[u8]) -> Option<JobId> {
     Some(JobId::from_number(u128::from_be_bytes(id.try_into().ok()?)))
 }
 
-/// How the file of a checkpoint in the user's own directory ends
+/// Suffix of the metadata file of a checkpoint in the user's own directory
 /// (`AbstractFsCheckpointStorageAccess.METADATA_FILE_NAME`).
 const METADATA: &[u8] = b"/_metadata";
-/// Longest path that is looked for.
+/// Longest path that is recognized, in bytes.
 const PATH: usize = 4096;
 
-/// Where the checkpoint itself is: the directory of its metadata, from which Flink can restore a job without HA data.
-/// `None` when the job keeps its checkpoints nowhere but in HA data, or when the file does not say it exactly once.
+/// Returns the location of the checkpoint: the directory of its metadata, from which Flink can restore a job without HA
+/// data. `None` if the job stores its checkpoints only in HA data, or if the file does not name exactly one location.
 pub fn location(bytes: &[u8]) -> Option<String> {
     let ends = bytes
         .windows(METADATA.len())
@@ -48,7 +48,7 @@ pub fn location(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The string that ends here, as Java writes it: `t`, its length in two bytes, its bytes.
+/// Returns the string that ends at `end`, as Java writes it: `t`, its length in two bytes, its bytes.
 fn string_to(bytes: &[u8], end: usize) -> Option<String> {
     (METADATA.len()..PATH.min(end.saturating_sub(2))).find_map(|length| {
         let start = end - length;

@@ -1,25 +1,25 @@
-//! Files that Flink writes into its HA storage directory, told apart by their names.
+//! Classifies the files in Flink's HA storage directory by their names.
 
 use super::job_id::JobId;
 
-/// What a file is, by its path in the cluster's directory (`FileSystemStateStorageHelper`,
+/// Kind of a file, from its path in the cluster's directory (`FileSystemStateStorageHelper`,
 /// `BlobUtils.getStorageLocationPath`; 1.15 to 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Graph, plan or application.
     Plan,
-    /// Metadata of a completed checkpoint. The file itself says of which job.
+    /// Metadata of a completed checkpoint. Only the file's content names its job.
     Checkpoint,
     /// Jar or other artifact of this job or application.
     Blob(JobId),
-    /// An object that marks a directory, as Hadoop writes them into buckets.
+    /// An object that stands for a directory, as Hadoop writes them into buckets.
     Marker,
     /// Not one of Flink's HA files.
     Foreign,
 }
 
 impl Kind {
-    /// `path`: below the cluster's directory, for example `blob/job_<id>/blob_p-<key>`.
+    /// Classifies a path below the cluster's directory, for example `blob/job_<id>/blob_p-<key>`.
     pub fn of(path: &str) -> Self {
         let parts: Vec<&str> = path.split('/').collect();
         match parts.as_slice() {
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// `FileSystemStateStorageHelper.getNewFilePath`: a prefix and random hex digits.
+/// Is the name a prefix and random hex digits (`FileSystemStateStorageHelper.getNewFilePath`)?
 fn random(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && hexadecimal(rest))
 }

@@ -1,4 +1,4 @@
-//! Flink's ids of jobs and applications.
+//! Defines the type of Flink's ids of jobs and applications.
 
 use std::borrow::Borrow;
 use std::fmt::{Debug, Display, Formatter};
@@ -8,27 +8,27 @@ use std::str::FromStr;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Digits of an id.
+/// Number of digits of an id.
 const LENGTH: usize = 32;
 
 /// The id of a job or of an application: 32 lower-case hex digits (`JobID`, `ApplicationID` and `AbstractID.toString`,
-/// Flink 1.15 to 2.3). It is read where a text comes in; a text that is none is never made into one.
+/// Flink 1.15 to 2.3). Text becomes an id where it is read; text in any other format never does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobId([u8; LENGTH]);
 
-/// A text is not the id of a job.
+/// The text is not the id of a job or application.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not an id of Flink's: 32 hex digits in lower case")]
 pub struct NotAnId(String);
 
 impl JobId {
-    /// The id that is written so; `None` when the text is none.
+    /// Parses an id; `None` if the text is not one.
     pub fn of(text: &str) -> Option<Self> {
         let digits: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
         digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(digits))
     }
 
-    /// The id whose digits are those of this number.
+    /// Returns the id with the digits of this number.
     pub const fn from_number(number: u128) -> Self {
         let (mut digits, mut at) = ([0; LENGTH], 0);
         while at < LENGTH {
@@ -39,7 +39,7 @@ impl JobId {
     }
 
     pub fn as_str(&self) -> &str {
-        // They are ASCII digits.
+        // The bytes are ASCII digits, so the conversion never fails.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -64,7 +64,7 @@ impl Borrow<str> for JobId {
     }
 }
 
-/// As the text hashes, which [`Borrow`] promises.
+/// Equal to the hash of the text, as [`Borrow`] requires.
 impl Hash for JobId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
@@ -113,12 +113,12 @@ impl<'de> Deserialize<'de> for JobId {
     }
 }
 
-/// An id that is not there yet, written as an empty text.
+/// Serializes an optional id as text, which is empty for `None`.
 pub mod or_empty {
     use super::{Deserialize, Deserializer, Error, JobId, Serializer};
 
     /// # Errors
-    /// When the format cannot hold a text.
+    /// When the format cannot hold text.
     pub fn serialize<S: Serializer>(id: &Option<JobId>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(id.as_ref().map_or("", JobId::as_str))
     }

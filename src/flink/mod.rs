@@ -1,5 +1,5 @@
-//! The bytes that Flink defines, and nothing that we decide: its configuration, its lock record, its HA data, its
-//! result stores. And what is needed of the protocol of the ZooKeeper servers that it goes to.
+//! Defines the formats that belong to Flink: its configuration, its lock record, its HA data, its result stores. It
+//! also has the part of ZooKeeper's protocol that the gateway needs. No decision of this product is made here.
 
 pub mod checkpoint;
 pub mod config;

@@ -1,11 +1,11 @@
-//! Znodes of Flink's HA services: their paths, and what stands in them (`ZooKeeperUtils`,
+//! Defines the znodes of Flink's HA services: their paths and contents (`ZooKeeperUtils`,
 //! `ZooKeeperLeaderElectionDriver`, Flink 1.20 to 2.3).
 
 use super::job_id::JobId;
 
-/// Children of a cluster's znode that hold pointers to graphs, plans and applications: 1.x, 2.x, from 2.3 on.
+/// Children of a cluster's znode that hold pointers to graphs (1.x), plans (2.x) and applications (≥ 2.3).
 pub const PLANS: [&str; 3] = ["jobgraphs", "execution-plans", APPLICATIONS];
-/// The one for applications.
+/// Child with pointers to applications.
 pub const APPLICATIONS: &str = "applications";
 /// Child with checkpoints and counters by job.
 pub const JOBS: &str = "jobs";
@@ -35,12 +35,13 @@ impl Paths {
         format!("{}/{name}", self.cluster)
     }
 
-    /// The parent of the latch nodes, one for each candidate.
+    /// Returns the parent of the latch nodes, of which each candidate has one.
     pub fn latch(&self) -> String {
         self.child("leader/latch")
     }
 
-    /// Ephemeral: the address of the leader's dispatcher, written when it has been granted leadership.
+    /// Returns the ephemeral znode with the address of the leader's dispatcher, which Flink writes once it has been
+    /// granted leadership.
     pub fn dispatcher(&self) -> String {
         self.child("leader/dispatcher/connection_info")
     }
@@ -49,20 +50,20 @@ impl Paths {
         self.child(&format!("{JOBS}/{job}"))
     }
 
-    /// Parent of the address of a job's leader; empty parents stay.
+    /// Returns the parent of the address of a job's leader. Flink leaves an empty parent.
     pub fn leader_of_job(&self, job: JobId) -> String {
         self.child(&format!("{LEADER}/job-{job}"))
     }
 }
 
-/// What of a cluster's znodes is about jobs, as bytes.
+/// The part of a cluster's znodes that concerns jobs, with pointers as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Znodes {
     pub plans: Vec<PlanZnode>,
     pub jobs: Vec<JobZnode>,
     /// Jobs with a parent for the address of their leader.
     pub with_leader: Vec<JobId>,
-    /// Paths that no known version of Flink writes: they may name anything.
+    /// Paths that no known version of Flink writes; they may name any file.
     pub unknown: Vec<String>,
 }
 
@@ -70,39 +71,40 @@ pub struct Znodes {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanZnode {
     pub path: String,
-    /// Job or application; `None` when its name is no id, so that nothing is known of it.
+    /// Job or application; `None` if the znode's name is not an id, so that nothing is known about it.
     pub id: Option<JobId>,
     pub pointer: Vec<u8>,
 }
 
-/// What stands below `jobs/<id>`.
+/// The znodes below `jobs/<id>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobZnode {
-    /// `None` when its name is no id, so that nothing is known of it.
+    /// `None` if the znode's name is not an id, so that nothing is known about it.
     pub id: Option<JobId>,
     pub path: String,
     /// Pointers to checkpoints.
     pub checkpoints: Vec<Vec<u8>>,
-    /// It has a child that is not known.
+    /// The znode has an unknown child.
     pub unknown: bool,
 }
 
-/// The job of a child of `leader`: `job-<id>`.
+/// Returns the job of a child `job-<id>` of `leader`.
 pub fn job_of_leader(child: &str) -> Option<JobId> {
     JobId::of(child.strip_prefix("job-")?)
 }
 
-/// How the name of a latch node begins that is not a JVM's; a random id stands between in those of Curator.
+/// Prefix of the latch nodes of gateways. Those of JVMs come from Curator and contain a random id.
 pub const LATCH_PREFIX: &str = "flinkha-latch-";
 
-/// The sequence number of a latch node; the lowest leads (Curator's `LeaderLatch`, `_c_<uuid>-latch-<10 digits>`). It
-/// is compared as text is by Curator, and stays ten digits long for two thousand million candidates.
+/// Returns the sequence number of a latch node; the lowest leads (Curator's `LeaderLatch`,
+/// `_c_<uuid>-latch-<10 digits>`). Curator compares it as text; it keeps ten digits for two thousand million
+/// candidates.
 pub fn sequence(name: &str) -> Option<u64> {
     let (_, digits) = name.rsplit_once("latch-")?;
     (digits.len() >= 10).then(|| digits.parse().ok())?
 }
 
-/// The address in a `connection_info`: a Java stream with `writeUTF(address)` and `writeObject(UUID)`
+/// Returns the address in a `connection_info`: a Java stream with `writeUTF(address)` and `writeObject(UUID)`
 /// (`ZooKeeperUtils.writeLeaderInformationToZooKeeper`).
 pub fn address(bytes: &[u8]) -> Option<&str> {
     let block = bytes.strip_prefix(&[0xac, 0xed, 0x00, 0x05, 0x77])?;

@@ -1,32 +1,32 @@
-//! Of ZooKeeper's own protocol only how a session begins and ends: connect frames, those that say who comes, and the
-//! one that closes a session (`org.apache.zookeeper.proto`, ZooKeeper 3.5 to 3.9).
+//! Reads and writes the frames of ZooKeeper's protocol that begin, authenticate and close a session
+//! (`org.apache.zookeeper.proto`, ZooKeeper 3.5 to 3.9).
 //!
-//! Deliberately not here: any other request. Nothing between a JVM and its quorum needs to be understood.
+//! It deliberately knows no other request: the gateway forwards them without understanding them.
 
-/// A session of a client, with all that another client needs to attach to it.
+/// A client's session, with everything that another client needs to attach to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session {
     pub id: i64,
-    /// 16 bytes that the quorum made.
+    /// 16 bytes that the quorum generated.
     pub password: Vec<u8>,
-    /// As negotiated.
+    /// Negotiated time-out.
     pub timeout_millis: i32,
 }
 
 impl std::fmt::Debug for Session {
-    /// Without the password: who has it may end the session.
+    /// Omits the password: a client that knows it can end the session.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Session({:#x}, {} ms)", self.id, self.timeout_millis)
     }
 }
 
-/// Every frame begins with its length, four bytes, big endian.
+/// Bytes of the length, big-endian, with which every frame begins.
 pub const HEADER: usize = 4;
-/// A connect frame has some 50 bytes; a longer one is none.
+/// Longest connect frame in bytes; it has some 50.
 pub const CONNECT_LIMIT: usize = 1024;
 
-/// The session in a `ConnectResponse` (without its length): protocol version, timeout, session, password, and from 3.4
-/// on a flag. `None` when the quorum has refused it: it says so by a timeout of zero
+/// Returns the session in a `ConnectResponse` (without its length): protocol version, time-out, session, password, and
+/// from 3.4 on a flag. `None` if the quorum has refused the session, which it signals by a time-out of zero
 /// (`ZooKeeperServer.finishSessionInit`).
 pub fn session_of_response(frame: &[u8]) -> Option<Session> {
     let mut rest = frame;
@@ -38,11 +38,11 @@ pub fn session_of_response(frame: &[u8]) -> Option<Session> {
     (timeout_millis > 0 && id != 0).then_some(Session { id, password, timeout_millis })
 }
 
-/// The frame by which a client attaches to a session (`ConnectRequest`), with its length.
+/// Returns the frame by which a client attaches to a session (`ConnectRequest`), with its length.
 pub fn attach(session: &Session) -> Vec<u8> {
     let mut frame = Vec::with_capacity(64);
     frame.extend(0_i32.to_be_bytes());
-    // The last transaction seen: a server that is behind it would refuse us.
+    // The last transaction seen. A server that lags behind it would refuse the connection.
     frame.extend(0_i64.to_be_bytes());
     frame.extend(session.timeout_millis.to_be_bytes());
     frame.extend(session.id.to_be_bytes());
@@ -53,12 +53,12 @@ pub fn attach(session: &Session) -> Vec<u8> {
     framed(frame)
 }
 
-/// The frame that closes the session (`RequestHeader` with `OpCode.closeSession`), with its length.
+/// Returns the frame that closes the session (`RequestHeader` with `OpCode.closeSession`), with its length.
 pub fn close() -> Vec<u8> {
     request(REQUEST, -11, &[])
 }
 
-/// The frame by which a client says who it is (`AuthPacket` with `OpCode.auth`), with its length. The answer bears the
+/// Returns the frame that authenticates a client (`AuthPacket` with `OpCode.auth`), with its length. The reply has the
 /// number [`AUTHENTICATION`].
 pub fn authenticate(scheme: &str, who: &str) -> Vec<u8> {
     request(
@@ -68,34 +68,34 @@ pub fn authenticate(scheme: &str, who: &str) -> Vec<u8> {
     )
 }
 
-/// A client's word in the talk by which SASL finds out who it is (`GetSASLRequest` with `OpCode.sasl`), with its
-/// length. The server's word is in the reply to it ([`token`]).
+/// Returns a frame with a client's SASL token (`GetSASLRequest` with `OpCode.sasl`), with its length. The reply holds
+/// the server's token ([`token`]).
 pub fn sasl(token: &[u8]) -> Vec<u8> {
     request(REQUEST, 102, &buffer(token))
 }
 
-/// The number of a request of ours (`RequestHeader.xid`). No other one is under way on its connection.
+/// Number of the gateway's own requests (`RequestHeader.xid`). Its connection has only one in flight.
 pub const REQUEST: i32 = 1;
-/// The number of the frame that says who a client is (`ClientCnxn.AUTHPACKET_XID`).
+/// Number of the frame that authenticates a client (`ClientCnxn.AUTHPACKET_XID`).
 pub const AUTHENTICATION: i32 = -4;
 
-/// The server does not believe who we are (`KeeperException.Code.AUTHFAILED`).
+/// The server rejects the credentials (`KeeperException.Code.AUTHFAILED`).
 pub const AUTH_FAILED: i32 = -115;
-/// The same, of a server that takes requests of those only whom it knows (`SESSIONCLOSEDREQUIRESASLAUTH`, from 3.6 on).
+/// The server requires SASL authentication (`SESSIONCLOSEDREQUIRESASLAUTH`, from 3.6 on).
 pub const AUTH_REQUIRED: i32 = -124;
 /// The session has ended (`SESSIONEXPIRED`).
 pub const SESSION_EXPIRED: i32 = -112;
 
-/// A server's answer (`ReplyHeader`).
+/// A server's reply (`ReplyHeader`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
     pub to: i32,
-    /// 0 if it did what was asked for.
+    /// 0 if the server has done what the request asked for.
     pub error: i32,
     pub body: &'a [u8],
 }
 
-/// The answer in a frame without its length: number of the request, transaction, error, body.
+/// Reads the reply in a frame without its length: number of the request, transaction, error, body.
 pub fn reply(frame: &[u8]) -> Option<Reply<'_>> {
     let mut rest = frame;
     let to = take_i32(&mut rest)?;
@@ -103,8 +103,8 @@ pub fn reply(frame: &[u8]) -> Option<Reply<'_>> {
     Some(Reply { to, error: take_i32(&mut rest)?, body: rest })
 }
 
-/// The server's word in the body of a reply to [`sasl`] (`SetSASLResponse`); `None` when it has none to say, which has
-/// the length -1.
+/// Returns the server's token in the body of a reply to [`sasl`] (`SetSASLResponse`); `None` if there is none, which
+/// has the length -1.
 pub fn token(body: &[u8]) -> Option<&[u8]> {
     let mut rest = body;
     let length = usize::try_from(take_i32(&mut rest)?).ok()?;

@@ -1,8 +1,8 @@
-//! What of a terminal job may go: a pure decision.
+//! Decides which data of a terminal job may be removed.
 //!
-//! A job is terminal only by a clean entry in Flink's result store **and** the absence of its key from a cluster
-//! ConfigMap that carries the current term's stamp: the store is a plain file, and a JobManager that has lost the
-//! leadership can still write one for a job that runs elsewhere. Everything else is unknown, and unknown never deletes.
+//! A job is terminal only with a clean entry in Flink's result store **and** without a key in a cluster ConfigMap that
+//! carries the current term's stamp. The store consists of plain files, and a JobManager that has lost the leadership
+//! can still write an entry for a job that runs elsewhere. Everything else is unknown, and unknown never deletes.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
 use crate::flink::result::{Entry, Outcome, Store};
 
-/// An entry that may go, after its tombstone is written.
+/// A result entry that may be removed after its tombstone is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collectable {
     pub store: Store,
@@ -19,8 +19,8 @@ pub struct Collectable {
     pub outcome: Outcome,
 }
 
-/// Entries that may go; those of jobs before those of applications, because an application's end follows its jobs'.
-/// `inventory` was read after the entries, in the current term.
+/// Returns the entries that may be removed: those of jobs before those of applications, because an application ends
+/// after its jobs. `inventory` was read after the entries, in the current term.
 pub fn collectable(entries: &[Entry], inventory: &Inventory) -> Vec<Collectable> {
     let dirty: BTreeSet<JobId> = entries.iter().filter(|entry| entry.dirty).map(|entry| entry.id).collect();
     let mut found: Vec<Collectable> = entries
@@ -36,8 +36,8 @@ pub fn collectable(entries: &[Entry], inventory: &Inventory) -> Vec<Collectable>
     found
 }
 
-/// Is a file of the cluster's directory one of an ended job, that nothing needs any more? `job` is the job of a
-/// checkpoint, once its file has been read. Files of ended jobs need no age: nothing will ever name them again.
+/// Returns the ended job whose file this is, if nothing needs the file any more. `job` is the job of a checkpoint, once
+/// its metadata has been read. Files of ended jobs need no minimum age: no pointer will ever name them again.
 pub fn is_left_over(path: &str, job: Option<JobId>, ended: &[Ended], inventory: &Inventory) -> Option<JobId> {
     let of = |id: JobId| ended.iter().find(|job| job.id == id).map(|job| job.id);
     match Kind::of(path) {
@@ -54,7 +54,7 @@ pub fn is_left_over(path: &str, job: Option<JobId>, ended: &[Ended], inventory: 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub id: JobId,
-    /// Files of its graphs or plans, as the ledger noted them when they were stored.
+    /// Files of its graphs or plans, as the ledger noted them while they were stored.
     pub plans: Vec<String>,
 }
 

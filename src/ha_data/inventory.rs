@@ -1,7 +1,7 @@
-//! What of a cluster's HA data is in use, from its ConfigMaps or znodes: every job, and every file that a pointer
-//! names.
+//! Determines which HA data of a cluster is in use, from its ConfigMaps or znodes: every job, and every file that a
+//! pointer names.
 //!
-//! A pointer that cannot be read names nothing, and so protects everything that it might name: see
+//! A pointer that cannot be read names no file, so it protects every file that it might name: see
 //! [`crate::ha_data::sweep`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,33 +14,34 @@ use crate::flink::serialized::Unreadable;
 use crate::flink::znodes::Znodes;
 use crate::flink::{ha_data, pointer};
 
-/// Read in one term: first the storage was listed, then the ConfigMaps or znodes were read.
+/// The HA data in use. It is read in one term: the gateway lists the storage first, then reads the ConfigMaps or
+/// znodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Jobs and applications with a key in the cluster ConfigMap, or a znode of their own.
+    /// Jobs and applications with a key in the cluster ConfigMap, or with a znode of their own.
     pub stored: BTreeSet<JobId>,
-    /// Jobs with a ConfigMap of their own, or with a pointer below `jobs`.
+    /// Jobs with a ConfigMap of their own, or with a pointer below the znode `jobs`.
     pub with_config_map: BTreeSet<JobId>,
     /// Jobs with a pointer to a checkpoint.
     pub with_checkpoint: BTreeSet<JobId>,
-    /// Names of files that pointers name.
+    /// Names of the files that pointers name.
     pub named: BTreeSet<String>,
     /// The file of each stored job's graph or plan.
     pub plans: BTreeMap<JobId, String>,
     /// A pointer to a graph, plan or application cannot be read.
     pub unreadable_plan: bool,
-    /// Jobs with a pointer to a checkpoint that cannot be read.
+    /// Jobs with an unreadable pointer to a checkpoint.
     pub unreadable_checkpoint: BTreeSet<JobId>,
-    /// Size of each ConfigMap as it counts towards the limit of 1 MiB, in bytes.
+    /// Size of each ConfigMap in bytes, as it counts towards the limit of 1 MiB.
     pub bytes: BTreeMap<String, usize>,
-    /// Znodes with a pointer that cannot be read.
+    /// Znodes with an unreadable pointer.
     pub unreadable_znodes: BTreeSet<String>,
-    /// Jobs with znodes that point to nothing: what Flink leaves when it dies between two steps.
+    /// Jobs with znodes that hold no pointer. Flink leaves them when it dies between two steps of its clean-up.
     pub remnants: BTreeSet<JobId>,
 }
 
 impl Inventory {
-    /// From all HA ConfigMaps of a cluster, as JSON.
+    /// Reads all HA ConfigMaps of a cluster, given as JSON.
     pub fn of(cluster_id: &str, config_maps: &[Value]) -> Self {
         let mut inventory = Self::default();
         for config_map in config_maps {
@@ -55,7 +56,7 @@ impl Inventory {
         inventory
     }
 
-    /// From all znodes of a cluster.
+    /// Reads all znodes of a cluster.
     pub fn of_znodes(znodes: &Znodes) -> Self {
         let mut inventory = Self { unreadable_plan: !znodes.unknown.is_empty(), ..Self::default() };
         inventory.unreadable_znodes.extend(znodes.unknown.iter().cloned());
@@ -92,7 +93,7 @@ impl Inventory {
     fn add_cluster(&mut self, config_map: &Value) {
         for (key, value) in entries(config_map) {
             let Some(id) = ha_data::plan_of(key) else {
-                // A key of a version that is not known may name anything.
+                // A key of an unknown Flink version may name any file.
                 self.unreadable_plan |= !ha_data::is_leader(key);
                 continue;
             };
@@ -118,7 +119,7 @@ impl Inventory {
             if ha_data::is_checkpoint(key) {
                 self.with_checkpoint.insert(job);
             }
-            // A key of a version that is not known may name anything.
+            // A key of an unknown Flink version may name any file.
             match pointer::file(value) {
                 Ok(uri) => {
                     self.named.insert(pointer::name(&uri).to_owned());
@@ -131,12 +132,12 @@ impl Inventory {
         self.with_config_map.insert(job);
     }
 
-    /// The job may run, or may be made to run again.
+    /// May the job be running, or run again?
     pub fn may_live(&self, job: JobId) -> bool {
         self.stored.contains(&job) || self.with_config_map.contains(&job)
     }
 
-    /// ConfigMaps or znodes with a pointer that cannot be read.
+    /// Returns the ConfigMaps or znodes with an unreadable pointer.
     pub fn unreadable(&self, cluster_id: &str) -> Vec<String> {
         if !self.unreadable_znodes.is_empty() {
             return self.unreadable_znodes.iter().cloned().collect();
@@ -154,7 +155,8 @@ fn entries(config_map: &Value) -> impl Iterator<Item = (&str, &str)> {
     data.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }
 
-/// As the API server counts (`ValidateConfigMap`): keys are not counted there, but cost as much in etcd.
+/// Returns the size of a ConfigMap's data. The API server counts the values (`ValidateConfigMap`); keys cost as much in
+/// etcd, so they count here too.
 pub fn bytes(config_map: &Value) -> usize {
     entries(config_map).map(|(key, value)| key.len() + value.len()).sum()
 }

@@ -1,12 +1,12 @@
-//! What a leader that died at the wrong moment leaves in the result stores, and on which every Flink that leads next
-//! ends itself, for ever: a pure decision what to do about it before the next one is shown the lock.
+//! Decides how to repair result stores after a leader that died between two writes, before the next JVM sees a free
+//! lock. Without the repair every later leader ends its process.
 //!
 //! * An entry that is not JSON: its writer died between creating the file and writing it
-//!   (`FileSystemJobResultStore.getDirtyResultsInternal` then fails, all versions). Flink cleans up only after the
-//!   entry is written, so a job whose key is still stored is whole: without the entry it resumes from its last
+//!   (`FileSystemJobResultStore.getDirtyResultsInternal` then fails, in all versions). Flink cleans up only after it
+//!   has written the entry, so a job whose key is still stored is complete: without the entry it resumes from its last
 //!   checkpoint.
 //! * A job's entry without its application's (Flink 2.3.0, `Dispatcher.onStart` checks for it): the leader died between
-//!   the two. The application is made up for from the job's entry; Flink then finishes the clean-up itself.
+//!   the two. The gateway writes the application's entry from the job's; Flink then finishes the clean-up itself.
 
 use std::collections::BTreeSet;
 
@@ -22,12 +22,12 @@ pub enum Mend {
     Write { application: JobId, of_job: Outcome },
 }
 
-/// Decides, from the entries and the cluster ConfigMap's keys, both read after the term's stamp. Unknown is left as it
-/// is.
+/// Decides from the entries and the keys of the cluster ConfigMap, both read after the term's stamp. An unknown entry
+/// stays as it is.
 pub fn mend(entries: &[Entry], stored_jobs: &BTreeSet<JobId>, stored_applications: &BTreeSet<JobId>) -> Vec<Mend> {
     let torn = entries.iter().filter(|entry| entry.dirty && entry.torn);
-    // A job without a key may be half cleaned up: then the entry is the only record of its end. An application's can be
-    // made again.
+    // A job without a key may be partly cleaned up, and then the entry is the only record of its end. An application's
+    // entry can be written again.
     let removable = torn.filter(|entry| entry.store == Store::Application || stored_jobs.contains(&entry.id));
     let mut mends: Vec<Mend> = removable.map(|entry| Mend::Remove { store: entry.store, id: entry.id }).collect();
     let has_entry =

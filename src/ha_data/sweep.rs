@@ -1,8 +1,8 @@
-//! Which files of a storage directory nothing needs any more: a pure decision for one file.
+//! Decides for one file of a storage directory whether anything still needs it.
 //!
-//! Flink writes a file before the pointer to it, and marks the pointer before it removes first the file and then the
-//! pointer; a leader that dies between the two leaves an orphan. So what no pointer names is an orphan only past an age
-//! that no such moment lasts, and only while everything that could name it can be read. Unknown never deletes.
+//! Flink writes a file before its pointer. To remove them, it marks the pointer, removes the file, and then removes the
+//! pointer. A leader that dies in between leaves an orphan. So a file that no pointer names is an orphan only beyond an
+//! age that exceeds any such interval, and only while everything that could name it is readable. Unknown never deletes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,33 +11,33 @@ use super::inventory::Inventory;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
 
-/// What becomes of a file.
+/// The decision about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     InUse,
-    /// Nothing names it, but something could.
+    /// No readable pointer names it, but something else could.
     Protected,
-    /// Nothing names it yet.
+    /// No pointer names it, and it may be too young for one.
     Young,
     Orphan,
-    /// Somebody else's.
+    /// Flink did not write it.
     Foreign,
 }
 
-/// What is known when a file is judged.
+/// The facts on which the decision rests.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub inventory: &'a Inventory,
     /// Jobs with a DIRTY result: Flink is still cleaning up.
     pub dirty: &'a BTreeSet<JobId>,
-    /// Jobs that have not ended by the ledger, with the files of their plans: somebody may have removed their
-    /// ConfigMaps, and may put them back.
+    /// Jobs without an end in the ledger, with the files of their plans: somebody may have removed their ConfigMaps,
+    /// and may restore them.
     pub living: &'a BTreeMap<JobId, Vec<String>>,
-    /// Younger files are left alone.
+    /// A younger file stays.
     pub age_limit: Duration,
 }
 
-/// Judges a file by its path. A checkpoint is judged without knowing its job; [`of_checkpoint`] judges it further.
+/// Decides by the file's path. For a checkpoint the job is not known yet; [`of_checkpoint`] completes the decision.
 pub fn verdict(path: &str, age: Duration, known: &Evidence) -> Verdict {
     let inventory = known.inventory;
     match Kind::of(path) {
@@ -53,13 +53,13 @@ pub fn verdict(path: &str, age: Duration, known: &Evidence) -> Verdict {
     }
 }
 
-/// Judges a checkpoint that [`verdict`] takes for an orphan, once its file has been read. `job` is absent when the file
-/// is not understood.
+/// Decides about a checkpoint that [`verdict`] considers an orphan, once its metadata has been read. `job` is `None` if
+/// the metadata cannot be parsed.
 pub fn of_checkpoint(job: Option<JobId>, known: &Evidence) -> Verdict {
     let Some(job) = job else { return Verdict::Protected };
     let inventory = known.inventory;
-    // A live job without a pointer: somebody has removed its ConfigMap; the one that a new leader has made instead is
-    // empty.
+    // A live job without a pointer: somebody has removed its ConfigMap, and the one that a new leader creates instead
+    // is empty.
     let lives = inventory.stored.contains(&job) || known.living.contains_key(&job);
     let lost = lives && !inventory.with_checkpoint.contains(&job);
     if inventory.unreadable_checkpoint.contains(&job) || known.dirty.contains(&job) || lost {
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(of(&Inventory::default(), Some(JOB)), Verdict::Orphan);
         let emptied = Inventory { stored: [JOB].into(), with_config_map: [JOB].into(), ..Inventory::default() };
         assert_eq!(of(&emptied, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed, and made anew");
-        // The ledger remembers what somebody has removed from all ConfigMaps.
+        // The ledger still has what somebody has removed from all ConfigMaps.
         let living = BTreeMap::from([(JOB, vec!["submittedJobGraphab".to_owned()])]);
         let known = Evidence { inventory: &Inventory::default(), dirty: &none, living: &living, age_limit: DAY };
         assert_eq!(verdict("submittedJobGraphab", DAY, &known), Verdict::Protected);

@@ -1,4 +1,5 @@
-//! The application, as the leading gateway writes it down: its progress, and savepoints that were asked for.
+//! Defines the application's data in the ledger, which the leading gateway writes: its progress, and the answers to
+//! requests for savepoints.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,20 +8,20 @@ use crate::flink::job_id::{JobId, or_empty};
 /// Key of the ledger ConfigMap that holds JSON of [`Progress`].
 pub const LEDGER_KEY: &str = "application";
 
-/// A run as the pods are told of it.
+/// A run as the operator passes it to the pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Flink's id of the job and, from 2.3 on, of the application.
     pub job_id: JobId,
     /// See [`crate::cluster::application::version`].
     pub version: String,
-    /// How often its pods were brought there.
+    /// Number of times that the operator has started its pods.
     pub start: i64,
-    /// Savepoint or checkpoint that the run begins from.
+    /// URI of the savepoint or checkpoint from which the run starts.
     pub restored_from: Option<String>,
-    /// There are to be no pods.
+    /// The operator runs no pods for it.
     pub stopped: bool,
-    /// Runs in whose place this one begins.
+    /// Job ids of the runs that this one replaces.
     pub replaces: Vec<JobId>,
 }
 
@@ -30,7 +31,7 @@ impl Run {
         Self { job_id, version: version.to_owned(), start, restored_from: None, stopped: false, replaces: Vec::new() }
     }
 
-    /// Flags by which the gateway is told of it.
+    /// Returns the flags that pass the run to the gateway.
     pub fn gateway_options(&self) -> Vec<(&'static str, String)> {
         let mut options = vec![
             ("--application", self.job_id.to_string()),
@@ -45,15 +46,16 @@ impl Run {
     }
 }
 
-/// How the application gets on, as the leading gateway says in the ledger.
+/// Progress of the application, as the leading gateway writes it into the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Progress {
-    /// The run; absent before the first one has begun.
+    /// Flink's id of the job; `None` before the first run has begun.
     #[serde(with = "or_empty")]
     pub job: Option<JobId>,
+    /// See [`Run::version`].
     pub version: String,
-    /// The start of its pods that the rest is about.
+    /// The start of the pods to which the other fields refer.
     pub start: i64,
     /// Flink's state of the job.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -61,53 +63,55 @@ pub struct Progress {
     /// When all tasks first ran at the same time, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up: Option<String>,
-    /// Why the application's main method failed, or why nobody leads it.
+    /// Why the application's main method failed, or why no JobManager of it leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What another version left when this one began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Before>,
-    /// The last savepoint that was asked for.
+    /// The answer to the last request for a savepoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<Answer>,
 }
 
-/// The state that a version found.
+/// The state that a version found when it began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Before {
-    /// The run that left it.
+    /// Job id of the run that left it.
     pub job: JobId,
-    /// Its last checkpoint. `None` when Flink keeps it nowhere but in its HA data, or when it cannot be read.
+    /// URI of its last checkpoint. `None` if Flink keeps it only in its HA data, or if it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
 }
 
-/// A savepoint that the leading JobManager is asked for, through an annotation on the Lease.
+/// A request for a savepoint, which the operator writes into an annotation on the Lease for the leading JobManager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
+    /// Id of this request.
     pub id: String,
     pub job: JobId,
-    /// A directory of this request alone, so that a savepoint whose path nobody heard of can be found.
+    /// A directory for this request alone, so that a savepoint can be found even if nobody received its path.
     pub directory: String,
-    /// Whether the job ends with it.
+    /// The savepoint ends the job.
     pub stop: bool,
 }
 
-/// What became of a [`Request`].
+/// The outcome of a [`Request`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Answer {
+    /// [`Request::id`].
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// RFC 3339; empty while it is being taken.
+    /// RFC 3339; empty while Flink takes the savepoint.
     pub at: String,
-    /// The term in which it was tried last: the name of its directory.
+    /// The term of the last attempt. It names the directory of that attempt.
     pub attempt: u64,
-    /// The JobManager's process that was asked for it then.
+    /// The JobManager process that received the last attempt.
     pub by: String,
 }

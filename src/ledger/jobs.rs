@@ -1,5 +1,5 @@
-//! The ledger: the jobs of a cluster and the state of its HA data. One ConfigMap, written by the leading gateway when a
-//! job begins or ends, read by the operator.
+//! Defines the ledger's data about jobs and HA data. The ledger is one ConfigMap. The leading gateway writes it when a
+//! job begins or ends; the operator reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,44 +14,44 @@ pub const JOBS_KEY: &str = "jobs";
 /// Key of the ledger ConfigMap that holds JSON of [`HaData`].
 pub const HA_DATA_KEY: &str = "haData";
 
-/// Ended jobs that are kept; the oldest go first. At most about 400 bytes each, so that the ledger stays far below the
-/// limit of 1 MiB.
+/// Number of ended jobs that are kept; the oldest are dropped first. Each has at most about 400 bytes, so the ledger
+/// stays far below the limit of 1 MiB.
 const LIMIT: usize = 1000;
 
-/// Characters of a job's name that are kept. Names made from SQL can be as long as their statements.
+/// Number of characters of a job's name that are kept. A name made from SQL can be as long as its statement.
 const NAME: usize = 128;
 
 /// State of a job that has not ended.
 const RUNNING: &str = "Running";
-/// State of a job in whose place another run of the application began.
+/// State of a job that another run of the application has replaced.
 pub const SUPERSEDED: &str = "Superseded";
-/// State of a job that is no longer stored, and of whose end there is no record.
+/// State of a job that is no longer stored and has no record of its end.
 const UNKNOWN: &str = "Unknown";
 
-/// A job. One with an end is a tombstone: it never runs again under its id.
+/// A job. With an end it is a tombstone: the job never runs again under its id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     pub id: JobId,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application took its place;
-    /// `Unknown` when it is no longer stored and there is no record of its end.
+    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application has replaced it;
+    /// `Unknown` when it is no longer stored and has no record of its end.
     #[serde(default)]
     pub state: String,
     /// When it was submitted, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
-    /// When the gateway learned of its end, RFC 3339.
+    /// When the gateway noticed its end, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
-    /// When nothing of its HA data was left; absent while that is not sure.
+    /// When the last of its HA data was removed, RFC 3339; absent until that is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collected: Option<String>,
-    /// What was removed that Flink had left behind, as files.
+    /// Number of files that the gateway removed because Flink had left them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub removed: usize,
-    /// Files of its graphs or plans, of which Flink removes only the last, and not if a leader dies between removing
-    /// the pointer and the file.
+    /// Files of its graphs or plans. Flink removes only the last one, and not even that if the leader dies between the
+    /// removal of the pointer and of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<String>,
     /// Why it failed.
@@ -84,36 +84,36 @@ impl Job {
         self.ended.is_some()
     }
 
-    /// It has not ended, and is known to be stored.
+    /// Is the job stored? An ended job or one whose state is unknown is not.
     pub fn is_stored(&self) -> bool {
         !self.has_ended() && self.state == RUNNING
     }
 }
 
-/// What the leading gateway can say of the cluster's HA data.
+/// The leading gateway's report about the cluster's HA data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HaData {
-    /// `Collectable`, `NotCollectable`, `Unreachable`, `Shared`, or `Settling` while it is waited for whether another
-    /// signs the directory too.
+    /// `Collectable`, `NotCollectable`, `Unreachable` or `Shared`; `Settling` while the gateway waits to see whether
+    /// another cluster marks the directory too.
     pub state: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// How this cluster signs its directory. Kept with retained data, so that the same resource applied again finds its
-    /// own.
+    /// The owner id of this cluster's mark. It stays with retained data, so that the same resource finds its directory
+    /// when it is created again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Digests of the certificates by which the Kubernetes cluster was known where that was decided. A copy of this
-    /// ledger in another one is known by them. Empty in ledgers of earlier versions.
+    /// Digests of the Kubernetes cluster's certificates at the time of that decision. They identify a copy of this
+    /// ledger in another Kubernetes cluster. Empty in ledgers of earlier versions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<String>,
-    /// Gateway processes of this cluster that have signed last, the latest first.
+    /// Gateway processes of this cluster that wrote the mark last, the latest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signers: Vec<String>,
-    /// While the state is `Settling`: seconds for which a mark must stand unchanged.
+    /// Seconds for which a mark must stand unchanged, while the state is `Settling`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settling: Option<u64>,
-    /// Where the HA data is. Absent in ledgers of earlier versions.
+    /// Location of the HA data. Absent in ledgers of earlier versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// The largest HA ConfigMap.
@@ -127,39 +127,39 @@ pub struct HaData {
     pub orphans: Option<Orphans>,
 }
 
-/// Size of a ConfigMap.
+/// Name and size of a ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     pub name: String,
     pub bytes: usize,
 }
 
-/// A ConfigMap takes no more than this (`MaxSecretSize` in Kubernetes' API validation).
+/// Largest ConfigMap that Kubernetes stores, in bytes (`MaxSecretSize` in its API validation).
 pub const CONFIG_MAP_LIMIT: usize = 1 << 20;
 
 impl Size {
-    /// Of what fits into a ConfigMap.
+    /// Returns the size in percent of [`CONFIG_MAP_LIMIT`].
     pub fn per_cent(&self) -> usize {
         self.bytes * 100 / CONFIG_MAP_LIMIT
     }
 }
 
-/// What a sweep found.
+/// The result of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Orphans {
-    /// Files that nothing needs and that are still there.
+    /// Files that nothing needs and that still exist.
     pub files: u64,
     pub bytes: u64,
-    /// Files removed since the ledger began.
+    /// Files removed since the ledger was created.
     pub removed: u64,
     /// Files in the cluster's directory that are not Flink's.
     pub foreign: u64,
-    /// Files that nothing names, but which a pointer that cannot be read might.
+    /// Files that no readable pointer names, but that an unreadable one might name.
     pub protected: u64,
 }
 
-/// Reads the jobs. Text that is not ours is an error, and is not written over.
+/// Reads the jobs. The caller does not overwrite text that fails to parse.
 ///
 /// # Errors
 /// When the text is not a list of jobs.
@@ -167,7 +167,7 @@ pub fn read(text: Option<&str>) -> Result<Vec<Job>, serde_json::Error> {
     text.map_or(Ok(Vec::new()), serde_json::from_str)
 }
 
-/// What is known of a job that is stored.
+/// What HA data says about a stored job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begun {
     pub name: String,
@@ -175,9 +175,9 @@ pub struct Begun {
     pub plan: Option<String>,
 }
 
-/// Notes the jobs that are stored now. Those without an end that are neither stored nor otherwise known any more are
-/// unknown, and never forgotten: somebody may have removed what was stored, and may put it back. True when that is
-/// news.
+/// Notes the jobs that are stored now. A job without an end that is neither stored nor otherwise known becomes
+/// `Unknown` and is never dropped: somebody may have removed its HA data by hand and may restore it. Returns whether
+/// anything changed.
 pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeSet<JobId>) -> bool {
     let before = jobs.clone();
     for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
@@ -209,7 +209,7 @@ fn shortened(name: &str) -> String {
     name.chars().take(NAME).collect()
 }
 
-/// Writes a job's end down, or keeps the one that stands.
+/// Notes a job's end, unless the ledger already has one.
 pub fn bury(jobs: &mut Vec<Job>, id: JobId, outcome: &Outcome, now: &str) {
     let mut job = match jobs.iter().position(|job| job.id == id) {
         Some(index) if jobs[index].has_ended() => return,
@@ -231,7 +231,8 @@ pub fn bury(jobs: &mut Vec<Job>, id: JobId, outcome: &Outcome, now: &str) {
     });
 }
 
-/// Notes that nothing is left of these jobs, and how many files of each had to be removed. True when that is news.
+/// Notes that all HA data of these ended jobs has been removed, and how many files of each the gateway removed. Returns
+/// whether anything changed.
 pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<JobId, usize>, now: &str) -> bool {
     let mut news = false;
     for job in jobs.iter_mut().filter(|job| job.has_ended() && job.collected.is_none()) {

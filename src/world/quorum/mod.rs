@@ -1,5 +1,5 @@
-//! A ZooKeeper quorum as a set of servers: connecting to one that answers, in the clear or by TLS, and ending a session
-//! that somebody else began.
+//! Connects to a ZooKeeper quorum: opens a connection to a server that answers, in plain text or by TLS, and ends a
+//! session that another process began.
 
 pub mod auth;
 pub mod latch;
@@ -27,41 +27,42 @@ use crate::flink::zookeeper_frames::{
     self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session,
 };
 
-/// A server that does not take a connection, or does not answer a handshake, for this long is passed over.
+/// Limit for a server to accept a connection; after it, the next server is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A server that does not answer a handshake for this long is passed over. It may have to ask the other servers first.
+/// Limit for a server to answer a handshake; after it, the next server is tried. The server may have to ask the other
+/// servers first.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to a server.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// The servers, and how they are reached.
+/// The servers, and how to connect to them.
 #[derive(Clone)]
 pub struct Quorum {
-    /// `host:port`
+    /// Addresses of the servers, `host:port`.
     servers: Arc<Vec<String>>,
     tls: Option<TlsConnector>,
-    /// Whom each connection is told to come from.
+    /// Credentials for each connection; `None` without authentication.
     identity: Option<Arc<Identity>>,
-    /// The server that is tried first: the one that answered last.
+    /// Index of the server to try first: the one that answered last.
     first: Arc<AtomicUsize>,
-    /// Why the last connection was not opened.
+    /// Why the last attempt to open a connection failed.
     trouble: Arc<Mutex<Option<String>>>,
 }
 
-/// What became of a session that was to end.
+/// Outcome of the request to end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Now,
-    /// The quorum does not know it: it was closed, or has expired.
+    /// The quorum does not know the session: its client closed it, or it has expired.
     Before,
 }
 
 impl Quorum {
-    /// `quorum`: as in `high-availability.zookeeper.quorum`, `host:port` with commas between; the port is 2181 if it is
-    /// not said.
+    /// Makes a quorum from the value of `high-availability.zookeeper.quorum`: `host:port`, separated by commas. The
+    /// port is 2181 if it is absent.
     pub fn new(quorum: &str) -> Self {
         let servers = quorum.split(',').map(str::trim).filter(|server| !server.is_empty());
         let with_port = |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:2181") };
@@ -69,12 +70,12 @@ impl Quorum {
         Self { servers, tls: None, identity: None, first: Arc::default(), trouble: Arc::default() }
     }
 
-    /// The same by TLS: `directory` holds `ca.crt`, and if clients are to show a certificate `tls.crt` and `tls.key`.
+    /// Connects by TLS. `directory` holds `ca.crt`, and `tls.crt` and `tls.key` if clients must present a certificate.
     ///
     /// # Errors
-    /// When a file cannot be read or is not PEM.
+    /// When a file cannot be read, or when it is not PEM.
     pub fn with_tls(mut self, directory: &Path) -> anyhow::Result<Self> {
-        // An error means that it is installed already.
+        // An error means that a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(directory.join("ca.crt"))
@@ -95,23 +96,23 @@ impl Quorum {
         Ok(self)
     }
 
-    /// The same, with each connection that is opened saying who it is.
+    /// Authenticates each connection that is opened.
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.identity = Some(Arc::new(identity));
         self
     }
 
-    /// Why the connection that was to be opened last, by whomsoever, was not. `None` if it was.
+    /// Why the last attempt to open a connection, by any caller, failed; `None` if it succeeded.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens a connection with a client's first frame, at the first server that answers it; returns the answer. One
-    /// without a quorum closes the connection instead.
+    /// Opens a connection with a client's first frame, at the first server that answers it. Returns that server's
+    /// answer. A server without a quorum closes the connection instead.
     ///
     /// # Errors
-    /// When no server answers: what the last one did. `PermissionDenied` when one does not believe who we are: all of a
-    /// quorum know the same users.
+    /// When no server answers: the error of the last one. `PermissionDenied` when one server rejects the credentials:
+    /// all servers of a quorum know the same users.
     pub async fn open(&self, request: &[u8]) -> io::Result<(Box<dyn Stream>, Vec<u8>)> {
         let opened = self.open_any(request).await;
         let trouble = opened.as_ref().err().map(ToString::to_string);
@@ -157,7 +158,7 @@ impl Quorum {
     /// Connects to a server: first to the one that answered last, then to the others in turn.
     ///
     /// # Errors
-    /// When none takes a connection; the error of the last one.
+    /// When no server accepts a connection: the error of the last one.
     pub async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let first = self.first.load(Ordering::Relaxed);
         let mut error = io::Error::new(io::ErrorKind::InvalidInput, "no ZooKeeper server is named");
@@ -175,7 +176,7 @@ impl Quorum {
         Err(error)
     }
 
-    /// The server that was connected to last did not answer: another one is tried first.
+    /// Makes the next attempt begin with another server, because the last one did not answer.
     pub fn pass_over(&self) {
         self.first.fetch_add(1, Ordering::Relaxed);
     }
@@ -189,12 +190,12 @@ impl Quorum {
         Ok(Box::new(tls.connect(name, stream).await?))
     }
 
-    /// Attaches to a session and closes it: its ephemeral znodes vanish at once, and no longer only when it expires.
+    /// Attaches to a session and closes it, so its ephemeral znodes vanish at once and not only when it expires.
     ///
     /// # Errors
-    /// When no server answers in time. It is safe to try again: an ended session stays ended. `PermissionDenied` when
-    /// one does not believe who we are; then every try makes the session live longer, because it is attached to before
-    /// that is known.
+    /// When no server answers in time. A retry is safe: an ended session stays ended. `PermissionDenied` when a server
+    /// rejects the credentials. Every retry then extends the session, because the server attaches the connection before
+    /// it checks them.
     pub async fn end(&self, session: &Session) -> io::Result<Ended> {
         let mut error = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..self.servers.len() {
@@ -217,13 +218,13 @@ impl Quorum {
         if zookeeper_frames::session_of_response(&response).is_none_or(|attached| attached.id != session.id) {
             return Ok(Ended::Before);
         }
-        // A server that takes requests of those only whom it knows takes this one of them only, too.
+        // A server that requires authentication for requests requires it for this one too.
         if let Some(identity) = &self.identity {
             identity.tell(&mut stream).await?;
         }
         stream.write_all(&zookeeper_frames::close()).await?;
         stream.flush().await?;
-        // The answer, or the end of the connection: the server has written the close down before either.
+        // The server sends its answer, or ends the connection, only after it has stored the end of the session.
         let answer = read_frame(&mut stream, CONNECT_LIMIT).await?;
         match zookeeper_frames::reply(&answer) {
             Some(Reply { error: 0, .. }) => Ok(Ended::Now),
@@ -242,7 +243,7 @@ impl Quorum {
     }
 }
 
-/// Reads a frame without its length.
+/// Reads a frame and returns it without its length.
 pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), limit: usize) -> io::Result<Vec<u8>> {
     let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
     if length > limit {
@@ -253,7 +254,7 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), limit: u
     Ok(frame)
 }
 
-/// A frame as it goes over a connection.
+/// Returns a frame with its length, as a connection carries it.
 pub fn with_length(frame: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(HEADER + frame.len());
     whole.extend(u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -261,8 +262,8 @@ pub fn with_length(frame: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// Passes every connection on to the quorum until the process ends: the way of our own client and of TaskManagers, so
-/// that servers are chosen, TLS is spoken and identities are told in one place.
+/// Forwards every connection to the quorum until the process ends. The gateway's own client and TaskManagers connect
+/// through it, so one place chooses servers, speaks TLS and authenticates.
 pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
     let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
     loop {
@@ -273,7 +274,7 @@ pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
             if let Err(error) = pass_on(near, &quorum).await {
                 tracing::debug!(%error, "a connection to ZooKeeper has ended");
             }
-            // However it ended: the next connection goes to another server, as ZooKeeper's own client does it.
+            // The next connection goes to another server, however this one ended. ZooKeeper's own client does the same.
             quorum.pass_over();
         });
     }

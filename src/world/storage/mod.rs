@@ -1,4 +1,4 @@
-//! `high-availability.storageDir` as the gateway sees it: with the volumes, settings and identity of its JVM.
+//! Reads and writes `high-availability.storageDir` with the volumes, settings and identity of the gateway's JVM.
 
 pub mod artifact;
 pub mod reach;
@@ -18,11 +18,12 @@ use crate::flink::checkpoint;
 use crate::flink::job_id::JobId;
 use crate::flink::result::{self, Entry, Store};
 
-/// An entry of a result store, accumulators included, or the metadata of a checkpoint is smaller; a longer file is not
-/// read.
+/// Longest file that is read, in bytes. An entry of a result store, accumulators included, and the metadata of a
+/// checkpoint are smaller.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// Directory of the files by which clusters sign that they use the directory around it; each is named by its owner.
+/// Directory of the marks, the files by which clusters say that they use the directory around it. Each mark has its
+/// owner's id as its name.
 const MARKS: &str = ".flinkha";
 
 /// The storage directory of one cluster.
@@ -32,27 +33,27 @@ pub struct Storage {
     root: Path,
     /// Flink's `high-availability.cluster-id`.
     cluster: String,
-    /// As the user wrote it.
+    /// The URI as the user wrote it.
     uri: String,
-    /// The job of checkpoints that have been read: what is written never changes.
+    /// The job of each checkpoint whose metadata has been read, by path. Flink never changes such a file.
     jobs: Arc<Mutex<HashMap<String, JobId>>>,
 }
 
-/// So many are remembered.
+/// Limit of that map.
 const REMEMBERED: usize = 10_000;
 
-/// Who uses a storage directory.
+/// The mark of a cluster that uses a storage directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub owner: String,
-    /// When the owner said so last, by the storage's own clock.
+    /// When the owner last wrote it, by the storage's own clock.
     pub beat: SystemTime,
 }
 
 /// A file in the cluster's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Below the cluster's directory, for example `blob/job_<id>/blob_p-<key>`.
+    /// Path below the cluster's directory, for example `blob/job_<id>/blob_p-<key>`.
     pub path: String,
     pub bytes: u64,
     /// When it was written, by the storage's own clock.
@@ -66,8 +67,10 @@ impl File {
 }
 
 impl Storage {
+    /// Opens the storage directory of a cluster. It makes no request.
+    ///
     /// # Errors
-    /// For a scheme that the gateway cannot reach, or settings that make no sense.
+    /// For a scheme that the gateway cannot reach, or for invalid settings.
     pub fn new(
         storage_dir: &str,
         cluster: &str,
@@ -78,10 +81,10 @@ impl Storage {
         Ok(Self { store, root, cluster: cluster.to_owned(), uri, jobs: Arc::default() })
     }
 
-    /// All entries of both result stores. A store that does not exist has none.
+    /// Returns all entries of both result stores. A store that does not exist has none.
     ///
     /// # Errors
-    /// When a directory or a file in it cannot be read: then nothing is known.
+    /// When a directory or a file in it cannot be read; nothing is known then.
     pub async fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for store in Store::ALL {
@@ -97,17 +100,17 @@ impl Storage {
         Ok(entries)
     }
 
-    /// Removes a clean entry; one that is gone already is fine.
+    /// Removes a clean entry; a missing one is no error.
     pub async fn remove(&self, store: Store, id: JobId) -> Result<()> {
         self.delete(&self.store(store).join(format!("{id}.json"))).await
     }
 
-    /// Removes a DIRTY entry; one that is gone already is fine.
+    /// Removes a DIRTY entry; a missing one is no error.
     pub async fn remove_dirty(&self, store: Store, id: JobId) -> Result<()> {
         self.delete(&self.store(store).join(format!("{id}_DIRTY.json"))).await
     }
 
-    /// Removes an entry as it was read; one that is gone already is fine.
+    /// Removes an entry under the name under which it was read; a missing one is no error.
     pub async fn remove_entry(&self, entry: &Entry) -> Result<()> {
         if entry.dirty {
             self.remove_dirty(entry.store, entry.id).await
@@ -116,13 +119,13 @@ impl Storage {
         }
     }
 
-    /// Writes a DIRTY entry, whole or not at all.
+    /// Writes a DIRTY entry atomically.
     pub async fn write_dirty(&self, store: Store, id: JobId, content: String) -> Result<()> {
         self.store.put(&self.store(store).join(format!("{id}_DIRTY.json")), content.into()).await.map(drop)
     }
 
-    /// All files of the cluster's directory but the marks, in no order and in bounded memory. A directory that does not
-    /// exist has none.
+    /// Streams all files of the cluster's directory except the marks, unordered and in bounded memory. A directory that
+    /// does not exist has none.
     pub fn files(&self) -> BoxStream<'static, Result<File>> {
         let directory = self.directory();
         let files = self.store.list(Some(&directory)).try_filter_map(move |file| {
@@ -133,7 +136,7 @@ impl Storage {
         files.boxed()
     }
 
-    /// The job of a checkpoint's metadata file; `None` when the file is gone or not understood.
+    /// Returns the job of a checkpoint's metadata file; `None` if the file is missing or cannot be parsed.
     pub async fn job_of_checkpoint(&self, path: &str) -> Result<Option<JobId>> {
         if let Some(job) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
             return Ok(Some(*job));
@@ -153,7 +156,7 @@ impl Storage {
         Ok(job)
     }
 
-    /// Where a checkpoint itself is, by its metadata file; `None` when it does not say, or is gone.
+    /// Returns the location of a checkpoint from its metadata file; `None` if the file is missing or does not name it.
     pub async fn location_of_checkpoint(&self, path: &str) -> Result<Option<String>> {
         match self.store.head(&self.file(path)).await {
             Ok(file) => Ok(self.read(&file).await?.as_deref().and_then(checkpoint::location)),
@@ -162,12 +165,12 @@ impl Storage {
         }
     }
 
-    /// Removes a file of the cluster's directory; one that is gone already is fine.
+    /// Removes a file of the cluster's directory; a missing one is no error.
     pub async fn remove_file(&self, path: &str) -> Result<()> {
         self.delete(&self.file(path)).await
     }
 
-    /// The marks of all clusters that use this directory, or have used it.
+    /// Returns the marks of all clusters that use this directory or have used it.
     pub async fn marks(&self) -> Result<Vec<Mark>> {
         let directory = self.file(MARKS);
         let marks = self.store.list(Some(&directory)).try_filter_map(move |file| {
@@ -177,12 +180,12 @@ impl Storage {
         marks.try_collect().await
     }
 
-    /// Marks the directory as used by this owner, now.
+    /// Writes the owner's mark, or refreshes it.
     pub async fn sign(&self, owner: &str, mark: String) -> Result<()> {
         self.store.put(&self.mark_of(owner), mark.into()).await.map(drop)
     }
 
-    /// What the owner's mark says; `None` when there is none.
+    /// Returns the text of the owner's mark; `None` if there is none.
     pub async fn mark(&self, owner: &str) -> Result<Option<String>> {
         let read = async { self.store.get(&self.mark_of(owner)).await?.bytes().await };
         match read.await {
@@ -192,18 +195,18 @@ impl Storage {
         }
     }
 
-    /// Removes the owner's mark, when nothing else is to be removed any more.
+    /// Removes the owner's mark. The caller does so after it has removed everything else.
     pub async fn unclaim(&self, owner: &str) -> Result<()> {
         self.delete(&self.mark_of(owner)).await
     }
 
-    /// The directory's mark, if this owner's is there and no other is.
+    /// Returns the directory's mark, if this owner's is the only one.
     pub async fn mark_of_only(&self, owner: &str) -> Result<Option<Mark>> {
         let marks = self.marks().await?;
         Ok(if marks.iter().all(|mark| mark.owner == owner) { marks.into_iter().next() } else { None })
     }
 
-    /// URI of an owner's mark, for people.
+    /// Returns the URI of an owner's mark, for display.
     pub fn uri_of_mark(&self, owner: &str) -> String {
         format!("{}/{}/{MARKS}/{owner}", self.uri, self.cluster)
     }
@@ -219,8 +222,8 @@ impl Storage {
         }
     }
 
-    /// `None` for a file that vanished since it was listed, renamed or removed by Flink, and for one that is too long:
-    /// nothing is known of it.
+    /// Returns the content of a file. `None` if Flink has renamed or removed it since it was listed, or if it is too
+    /// long; nothing is known about it then.
     async fn read(&self, file: &ObjectMeta) -> Result<Option<Vec<u8>>> {
         if file.size > FILE_LIMIT {
             return Ok(None);
@@ -246,7 +249,8 @@ impl Storage {
     }
 }
 
-/// Directories that Flink makes for one cluster, where directories are more than a part of a name: in `file:` storage.
+/// Returns the directories that Flink creates for one cluster in `file:` storage. In a bucket, a directory is only a
+/// part of a name.
 pub fn owned_directories(storage_dir: &str, cluster: &str) -> impl Iterator<Item = PathBuf> {
     let path = storage_dir.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path));
     let root = path.or(Some(storage_dir)).filter(|path| path.starts_with('/')).map(PathBuf::from);
@@ -257,7 +261,7 @@ pub fn owned_directories(storage_dir: &str, cluster: &str) -> impl Iterator<Item
     root.into_iter().flat_map(directories)
 }
 
-/// A file's path below a directory.
+/// Returns a file's path below a directory; `None` for other files and for the directory itself.
 fn below(directory: &Path, file: &ObjectMeta) -> Option<String> {
     let parts: Vec<String> = file.location.prefix_match(directory)?.map(|part| part.as_ref().to_owned()).collect();
     (!parts.is_empty()).then(|| parts.join("/"))
