@@ -113,11 +113,19 @@ pub fn may_be_renewed_elsewhere(cluster: &Value, now: jiff::Timestamp) -> bool {
 /// Whether an object of the API server is this cluster's: by our labels, by an owner reference to a FlinkHaCluster of
 /// this name, or because we have written it and somebody has removed the labels.
 pub fn is_own(metadata: &ObjectMeta, cluster: &str) -> bool {
-    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    let labelled = label(MANAGED_BY_LABEL) == Some(MANAGED_BY) && label(CLUSTER_LABEL) == Some(cluster);
     let owned =
         metadata.owner_references.iter().flatten().any(|owner| owner.kind == "FlinkHaCluster" && owner.name == cluster);
-    labelled || owned || (label(CLUSTER_LABEL).is_none() && was_written(metadata))
+    let unlabelled = label(metadata, CLUSTER_LABEL).is_none();
+    is_labelled(metadata, cluster) || owned || (unlabelled && was_written(metadata))
+}
+
+/// Whether an object carries this cluster's labels, by which the operator's watches find it.
+pub fn is_labelled(metadata: &ObjectMeta, cluster: &str) -> bool {
+    label(metadata, MANAGED_BY_LABEL) == Some(MANAGED_BY) && label(metadata, CLUSTER_LABEL) == Some(cluster)
+}
+
+fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 /// By annotations that only gateways and the operator write, or because the operator has applied it: somebody has
@@ -219,11 +227,15 @@ mod tests {
     #[test]
     fn an_object_is_ours_by_labels_by_its_owner_or_by_what_only_we_write() {
         let own = |metadata: Value| is_own(&serde_json::from_value(metadata).unwrap_or_default(), "demo");
+        let labelled = |metadata: Value| is_labelled(&serde_json::from_value(metadata).unwrap_or_default(), "demo");
         assert!(own(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: "demo" } })));
         assert!(own(
             json!({ "ownerReferences": [{ "apiVersion": "flinkha.dev/v1alpha1", "kind": "FlinkHaCluster", "name": "demo", "uid": "u" }] })
         ));
-        assert!(own(json!({ "annotations": { TERM_ANNOTATION: "1.a.b.1-1" } })), "a ledger without its labels");
+        let unlabelled = json!({ "annotations": { TERM_ANNOTATION: "1.a.b.1-1" } });
+        assert!(own(unlabelled.clone()) && !labelled(unlabelled), "a ledger without its labels");
+        assert!(labelled(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: "demo" } })));
+        assert!(!labelled(json!({ "labels": { CLUSTER_LABEL: "demo" } })));
         assert!(!own(json!({ "labels": { MANAGED_BY_LABEL: "Helm", CLUSTER_LABEL: "demo" } })));
         assert!(!own(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: "other" } })));
         assert!(!own(json!({})));

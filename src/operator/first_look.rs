@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
-use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
@@ -17,6 +16,7 @@ use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::{LedgerData, Observed, ObservedConfigMap};
+use crate::ha_data::foreign;
 use crate::ha_data::handover::Stored;
 
 /// Reads what the caches may not show.
@@ -71,7 +71,7 @@ impl FirstLook {
         let found =
             ledgers.get_opt(&names::ledger(&name)).await.map_err(Error::request("read the ledger of", resource))?;
         let Some(ledger) = found else { return Ok(()) };
-        if is_ours(&ledger.data) && !is_labelled(&ledger.metadata, &name) {
+        if is_ours(&ledger.data) && !foreign::is_labelled(&ledger.metadata, &name) {
             // What the watches do not see is not seen when it changes either.
             let labels = json!({ MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: name });
             let patch =
@@ -87,11 +87,4 @@ impl FirstLook {
 /// It says something that a gateway of ours has written. What cannot be read is left as it is.
 fn is_ours(data: &LedgerData) -> bool {
     data.unreadable.is_empty() && (data.application.is_some() || data.ha_data.is_some() || !data.jobs.is_empty())
-}
-
-fn is_labelled(metadata: &ObjectMeta, cluster: &str) -> bool {
-    let is = |key: &str, value: &str| {
-        metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|label| label == value)
-    };
-    is(MANAGED_BY_LABEL, MANAGED_BY) && is(CLUSTER_LABEL, cluster)
 }
