@@ -7,8 +7,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::context::Context;
 use super::error::Error;
-use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION};
 use crate::api::v1alpha1::Provider;

@@ -13,8 +13,8 @@ use kube::{Api, Client, ResourceExt};
 use kube_runtime::controller::Action;
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::error::Error;
-use super::reconcile::Context;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::{OnDelete, Provider};

@@ -5,6 +5,7 @@
 
 pub mod application;
 pub mod apply;
+pub mod context;
 pub mod election;
 pub mod error;
 pub mod finalize;
@@ -30,8 +31,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cluster::build::Environment;
+use crate::operator::context::Context;
 use crate::operator::metrics::{Clusters, Metrics};
-use crate::operator::reconcile::Context;
 use crate::telemetry;
 use crate::world::random::nonce;
 

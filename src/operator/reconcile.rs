@@ -1,24 +1,15 @@
 //! One resource, from what is asked for to what is there: observe, validate, build, apply, report.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 use kube_runtime::controller::Action;
-use kube_runtime::reflector::ObjectRef;
 
-use super::application::Applications;
-use super::apply::Applier;
+use super::context::Context;
 use super::error::Error;
-use super::finalize::{self, Finalizer};
-use super::first_look::FirstLook;
-use super::metrics::Metrics;
-use super::observe::Caches;
-use super::presence::Prover;
-use super::report::Report;
-use super::switchover::Switchover;
+use super::finalize;
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
@@ -30,60 +21,14 @@ use crate::cluster::status::Outcome;
 use crate::cluster::validate::Problem;
 use crate::cluster::{Cluster, rollout, stored, validate};
 use crate::ha_data::foreign;
-use crate::operator::Arguments;
 use crate::world::error_text::chain;
 
-const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(300);
 /// While what is stored cannot be read.
 const UNKNOWN: Duration = Duration::from_secs(30);
 /// Pods that no watch shows are looked for so often, while something waits for them to be gone.
 const NEXT_LOOK: Duration = Duration::from_secs(5);
 /// Between looks at objects of others that are in the way.
 const OTHERS: Duration = Duration::from_secs(30);
-
-/// What reconciling needs.
-pub struct Context {
-    pub caches: Caches,
-    pub applier: Applier,
-    pub report: Report,
-    pub finalizer: Finalizer,
-    pub prover: Prover,
-    pub switchover: Switchover,
-    pub applications: Applications,
-    pub first_look: FirstLook,
-    pub environment: Environment,
-    pub metrics: Metrics,
-    /// After this time a deletion leaves what it cannot delete safely.
-    pub deletion_deadline: Duration,
-    /// How often in a row reconciling has failed.
-    failures: Mutex<HashMap<ObjectRef<FlinkHaCluster>, u32>>,
-}
-
-impl Context {
-    pub fn new(
-        client: &Client,
-        caches: Caches,
-        environment: Environment,
-        arguments: &Arguments,
-        metrics: Metrics,
-    ) -> Self {
-        Self {
-            caches,
-            applier: Applier::new(client.clone()),
-            report: Report::new(client.clone(), arguments.pod_name.clone()),
-            finalizer: Finalizer::new(client.clone()),
-            prover: Prover::new(client.clone()),
-            switchover: Switchover::new(client.clone()),
-            applications: Applications::new(client.clone()),
-            first_look: FirstLook::new(client.clone()),
-            environment,
-            metrics,
-            deletion_deadline: arguments.deletion_deadline,
-            failures: Mutex::default(),
-        }
-    }
-}
 
 /// Brings one cluster closer to what its resource asks for. Whatever it waits for comes back as a watch event.
 ///
@@ -94,7 +39,7 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
     let result = steps(&resource, &context).await;
     context.metrics.reconciled(result.is_ok(), begin.elapsed());
     if result.is_ok() {
-        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(&*resource));
+        context.succeeded(&resource);
     }
     result
 }
@@ -220,10 +165,7 @@ fn refusal(problems: &[Problem]) -> Cause {
 /// Tries again, soon at first and then ever later. What does not go away is in the log, in the metrics and in the
 /// status.
 pub fn on_error(resource: Arc<FlinkHaCluster>, error: &Error, context: Arc<Context>) -> Action {
-    let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
-    let failed = failures.entry(ObjectRef::from_obj(&*resource)).or_default();
-    let delay = (FIRST_RETRY_DELAY * 2_u32.saturating_pow(*failed)).min(LONGEST_RETRY_DELAY);
-    *failed = (*failed + 1).min(16);
+    let delay = context.failed(&resource);
     let (cluster, namespace, error) = (resource.name_any(), resource.namespace(), chain(error));
     tracing::warn!(cluster, namespace, error, ?delay, "failed to reconcile; trying again");
     Action::requeue(delay)
