@@ -34,6 +34,7 @@ use crate::cluster::build::Environment;
 use crate::operator::context::Context;
 use crate::operator::metrics::{Clusters, Metrics};
 use crate::telemetry;
+use crate::world::api_server;
 use crate::world::random::nonce;
 
 /// Changes that come together are handled together.
@@ -75,7 +76,8 @@ pub struct Arguments {
 /// # Errors
 /// When the API server cannot be found, a port cannot be opened, or the election is lost: the process must end then.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("failed to find the API server")?;
+    let config = kube::Config::infer().await.context("failed to find the API server")?;
+    let client = api_server::client_without_retries(config).context("failed to read the access to the API server")?;
     let (ready, is_ready) = watch::channel(false);
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);

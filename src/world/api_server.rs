@@ -44,6 +44,17 @@ pub fn client(config: &Config) -> Result<Client, kube::Error> {
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
+/// The client of a program that is not in a hurry, as kube makes it: it also goes through a proxy. It retries nothing
+/// by itself either: kube sends a write that was answered with 429, 503 or 504 up to 15 times again, when what it was
+/// decided on may have changed. The caller observes and decides again instead.
+///
+/// # Errors
+/// When certificates or credentials of the configuration cannot be read.
+pub fn client_without_retries(mut config: Config) -> Result<Client, kube::Error> {
+    config.default_retry = false;
+    Client::try_from(config)
+}
+
 fn builder() -> Builder {
     let mut builder = legacy::Client::builder(TokioExecutor::new());
     builder
@@ -64,4 +75,60 @@ fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, kube::Err
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
     Ok(builder.enable_all_versions().wrap_connector(http))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use k8s_openapi::api::coordination::v1::Lease;
+    use kube::Api;
+    use kube::api::{Patch, PatchParams};
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers every request with this status, and counts them.
+    async fn refusing(status: u16) -> (Config, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _ = connection.read(&mut request).await;
+                count.fetch_add(1, Ordering::SeqCst);
+                let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = connection.write_all(answer.as_bytes()).await;
+            }
+        });
+        (Config::new(url), asked)
+    }
+
+    /// How often a write is sent within half a second.
+    async fn sent(client: Result<Client, kube::Error>, asked: &AtomicUsize) -> usize {
+        let leases: Api<Lease> = Api::namespaced(client.expect("a client"), "flink");
+        let patch = Patch::Merge(json!({ "metadata": { "resourceVersion": "1" } }));
+        asked.store(0, Ordering::SeqCst);
+        let parameters = PatchParams::default();
+        let patched = leases.patch("demo", &parameters, &patch);
+        assert!(!tokio::time::timeout(Duration::from_millis(500), patched).await.is_ok_and(|patched| patched.is_ok()));
+        asked.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_the_api_server_did_not_answer_well_is_not_sent_again() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for status in [429, 503, 504] {
+            let (config, asked) = refusing(status).await;
+            for client in [client(&config), client_without_retries(config.clone())] {
+                assert_eq!(sent(client, &asked).await, 1, "{status}");
+            }
+            assert!(sent(Client::try_from(config), &asked).await > 1, "{status}: kube does not send it again either");
+        }
+    }
 }
