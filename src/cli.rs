@@ -57,24 +57,24 @@ mod tests {
         ours.flat_map(of_one).filter(|words| !words.is_empty()).collect()
     }
 
-    fn with_tls(mut cluster: Cluster) -> Cluster {
-        if let Some(zookeeper) = &mut cluster.spec.high_availability.zookeeper {
-            zookeeper.tls = serde_json::from_value(json!({ "name": "tls" })).ok();
-            zookeeper.authentication = serde_json::from_value(json!({ "name": "user" })).ok();
-        }
-        cluster
+    fn on_zookeeper_with_tls() -> Cluster {
+        fixture::on_zookeeper_with(|spec| {
+            if let Some(zookeeper) = &mut spec.high_availability.zookeeper {
+                zookeeper.tls = serde_json::from_value(json!({ "name": "tls" })).ok();
+                zookeeper.authentication = serde_json::from_value(json!({ "name": "user" })).ok();
+            }
+        })
     }
 
     #[test]
     fn every_command_line_that_the_operator_writes_is_understood() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
-        let replacing = Run { replaces: vec![JobId::from_number(1)], ..Run::new(JobId::from_number(2), "v1", 1) };
-        let application = Cluster { run: Some(replacing), ..fixture::application() };
-        let zookeeper = Cluster { spec: fixture::on_zookeeper().spec, ..application.clone() };
+        let application = fixture::application();
+        let run = application.run().cloned().map(|run| Run { replaces: vec![JobId::from_number(1)], ..run });
+        let zookeeper = fixture::on_zookeeper().deployed(fixture::on_zookeeper().spec().clone(), run.clone());
+        let application = application.clone().deployed(application.spec().clone(), run);
         let mut seen = Vec::new();
-        for cluster in
-            [fixture::cluster(), application, fixture::on_zookeeper(), with_tls(fixture::on_zookeeper()), zookeeper]
-        {
+        for cluster in [fixture::cluster(), application, fixture::on_zookeeper(), on_zookeeper_with_tls(), zookeeper] {
             let objects = build(&cluster, &environment);
             let signature = Signature { owner: "us".to_owned(), signers: vec!["a".to_owned()], ..Signature::default() };
             let job = purge::job(&cluster, &environment, &signature);

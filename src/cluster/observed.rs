@@ -30,10 +30,34 @@ pub struct Observed {
     pub job_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub task_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub ledger: Option<Arc<ObservedConfigMap>>,
+    /// The ledger is as the API server itself says, after presence was proven, and not as a cache shows it.
+    pub ledger_is_current: bool,
     /// What the cluster ConfigMap holds of an application. Looked at once, before the first decision.
-    pub stored: Option<Stored>,
+    pub stored: StoredHaData,
     /// Who is left of pods that no watch shows, as the API server itself says; `None` when it was not asked.
     pub presence: Option<Presence>,
+}
+
+/// What the cluster ConfigMap holds of an application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoredHaData {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// There is no cluster ConfigMap.
+    Absent,
+    Found(Stored),
+    /// It says something that is not understood.
+    Unreadable(Refusal),
+}
+
+impl StoredHaData {
+    pub fn found(&self) -> Option<&Stored> {
+        match self {
+            Self::Found(stored) => Some(stored),
+            Self::Unknown | Self::Absent | Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// A pod.

@@ -11,6 +11,7 @@ use super::build;
 use super::cause::{self, Cause};
 use super::ha_status::{ha_data, job};
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
+use super::rejection::Rejection;
 use crate::api::FlinkHaCluster;
 use crate::api::application::{Application, Phase};
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
@@ -27,16 +28,11 @@ pub const PROGRESSING: &str = "Progressing";
 /// Something is wrong that will not go by itself; the message says what.
 pub const DEGRADED: &str = "Degraded";
 
-/// What became of applying the resource.
+/// All objects are as the resource asks for.
 #[derive(Clone, Debug)]
-pub enum Outcome {
-    /// All objects are as the resource asks for.
-    Applied {
-        /// The gateway's image that was chosen.
-        gateway_image: String,
-    },
-    /// The resource cannot be applied until its user changes it; the cluster runs on as it was.
-    Refused(Cause),
+pub struct Applied {
+    /// The gateway's image that was chosen.
+    pub gateway_image: String,
 }
 
 /// The status that goes with what was observed. `before` is the status until now, and `now` the time of the transitions
@@ -46,7 +42,7 @@ pub fn status(
     desired: &Desired,
     before: &FlinkHaClusterStatus,
     observed: &Observed,
-    outcome: &Outcome,
+    outcome: &Result<Applied, Rejection>,
     now: Timestamp,
 ) -> FlinkHaClusterStatus {
     let generation = resource.metadata.generation;
@@ -83,8 +79,8 @@ pub fn status(
         ha_data: observed.ha_data().map(ha_data),
         application: application.cloned(),
         gateway_image: match outcome {
-            Outcome::Applied { gateway_image } => Some(gateway_image.clone()),
-            Outcome::Refused(_) => before.gateway_image.clone(),
+            Ok(applied) => Some(applied.gateway_image.clone()),
+            Err(_) => before.gateway_image.clone(),
         },
         conditions: verdicts
             .into_iter()
@@ -243,8 +239,13 @@ fn ready(election: &Election, job_managers: &Group, task_managers: &Group) -> Ve
     Verdict { kind: READY, holds, reason: reason.to_owned(), message }
 }
 
-fn progressing(observed: &Observed, outcome: &Outcome, job_managers: &Group, task_managers: &Group) -> Verdict {
-    let (holds, reason, message) = if let Outcome::Refused(_) = outcome {
+fn progressing(
+    observed: &Observed,
+    outcome: &Result<Applied, Rejection>,
+    job_managers: &Group,
+    task_managers: &Group,
+) -> Verdict {
+    let (holds, reason, message) = if outcome.is_err() {
         (false, "Refused", "the resource cannot be applied until it is changed; see Degraded".to_owned())
     } else if job_managers.is_rolling_out(observed.job_manager_deployment.as_deref()) {
         (
@@ -263,12 +264,9 @@ fn progressing(observed: &Observed, outcome: &Outcome, job_managers: &Group, tas
     Verdict { kind: PROGRESSING, holds, reason: reason.to_owned(), message }
 }
 
-fn degraded(observed: &Observed, outcome: &Outcome, application: Option<&Application>) -> Verdict {
-    let refused = match outcome {
-        Outcome::Refused(cause) => Some(cause.clone()),
-        Outcome::Applied { .. } => None,
-    };
-    let causes: Vec<Cause> = refused
+fn degraded(observed: &Observed, outcome: &Result<Applied, Rejection>, application: Option<&Application>) -> Verdict {
+    let rejected = outcome.as_ref().err().map(|rejection| rejection.cause.clone());
+    let causes: Vec<Cause> = rejected
         .into_iter()
         .chain(application.and_then(|application| conditions::cause(application, observed.progress().error.as_deref())))
         .chain(cause::causes(observed))
@@ -322,10 +320,11 @@ mod tests {
     }
 
     fn of(observed: &Observed, before: &FlinkHaClusterStatus, second: i64) -> FlinkHaClusterStatus {
-        let outcome = Outcome::Applied { gateway_image: "flinkha:1".to_owned() };
+        let outcome = Ok(Applied { gateway_image: "flinkha:1".to_owned() });
         let now = Timestamp::from_second(second).unwrap_or_default();
         let resource = fixture::resource();
-        let desired = Desired::of(&resource, before, observed, now);
+        let desired =
+            Desired::of(&resource, before, observed, now).unwrap_or_else(|_| Desired::kept(&resource, before));
         status(&resource, &desired, before, observed, &outcome, now)
     }
 
@@ -404,11 +403,11 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_degraded_and_makes_no_progress() {
-        let refused = Outcome::Refused(Cause { reason: "InvalidSpec", message: "spec.x: no".to_owned() });
+        let refused = Err(Rejection::of(Cause { reason: "InvalidSpec", message: "spec.x: no".to_owned() }));
         let before = FlinkHaClusterStatus { gateway_image: Some("old".to_owned()), ..FlinkHaClusterStatus::default() };
         let status = {
             let (resource, observed) = (fixture::resource(), observed("a", change("", "a")));
-            let desired = Desired::of(&resource, &before, &observed, Timestamp::UNIX_EPOCH);
+            let desired = Desired::kept(&resource, &before);
             status(&resource, &desired, &before, &observed, &refused, Timestamp::UNIX_EPOCH)
         };
         assert_eq!(reasons(&status)[2..], [("Progressing", "False", "Refused"), ("Degraded", "True", "InvalidSpec")]);

@@ -68,7 +68,7 @@ mod tests {
     }
 
     fn spec(change: impl FnOnce(&mut HighAvailability)) -> FlinkHaClusterSpec {
-        let mut spec = fixture::cluster().spec;
+        let mut spec = fixture::cluster().spec().clone();
         change(&mut spec.high_availability);
         spec
     }
@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_ledger_of_an_earlier_version_is_helped_out_by_what_is_deployed() {
-        let (moved, before) = (spec(|one| one.storage_dir = "file:///flink/other".to_owned()), fixture::cluster().spec);
+        let (moved, before) =
+            (spec(|one| one.storage_dir = "file:///flink/other".to_owned()), fixture::cluster().spec().clone());
         let old = observed(json!({ "state": "Collectable" }), running());
         assert_eq!(left_behind(&moved, None, &old), None);
         assert!(left_behind(&moved, Some(&before), &old).is_some());
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_application_is_told_its_own_way_out() {
-        let mut moved = fixture::application().spec;
+        let mut moved = fixture::application().spec().clone();
         moved.high_availability.storage_dir = "file:///flink/other".to_owned();
         let cause = left_behind(&moved, None, &observed(in_directory("file:///flink/ha"), running()));
         assert!(cause.is_some_and(|cause| cause.message.contains("spec.job.state: suspended")));
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_place_of_pointers_counts_like_the_directory() {
-        let on_zookeeper = fixture::on_zookeeper().spec;
+        let on_zookeeper = fixture::on_zookeeper().spec().clone();
         let at = |place: Value| left_behind(&on_zookeeper, None, &observed(json!({ "place": place }), running()));
         let place =
             |quorum: &str, root: &str| json!({ "storageDir": "file:///flink/ha", "quorum": quorum, "rootPath": root });
@@ -132,7 +133,7 @@ mod tests {
         assert!(told(place("other:2181", "/flink")).contains("zookeeper.quorum"));
         assert!(told(place("zk-0:2181", "/elsewhere")).contains("zookeeper.rootPath"));
         let on_kubernetes = left_behind(
-            &fixture::cluster().spec,
+            fixture::cluster().spec(),
             None,
             &observed(json!({ "place": place("zk-0", "/flink") }), running()),
         );

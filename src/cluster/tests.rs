@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Cluster, validate};
-use crate::api::FlinkHaCluster;
+use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
 use crate::flink::job_id::JobId;
 use crate::ledger::application::Run;
 
@@ -41,27 +41,46 @@ pub fn resource() -> FlinkHaCluster {
     serde_json::from_value(json).unwrap_or_else(|error| panic!("the fixture is wrong: {error}"))
 }
 
-/// The same, validated.
+/// The same as a cluster.
 pub fn cluster() -> Cluster {
-    validate::validate(&resource()).unwrap_or_else(|problems| panic!("the fixture is wrong: {problems:?}"))
+    cluster_with(|_| ())
 }
 
-/// The same as an application.
-pub fn application() -> Cluster {
+/// The same with another spec.
+pub fn cluster_with(change: impl FnOnce(&mut FlinkHaClusterSpec)) -> Cluster {
+    let mut resource = resource();
+    change(&mut resource.spec);
+    validate::validate(&resource).unwrap_or_else(|rejection| panic!("the fixture is wrong: {rejection:?}"))
+}
+
+/// A resource of an application.
+pub fn application_resource() -> FlinkHaCluster {
     let mut resource = resource();
     let job = json!({ "jarURI": "https://example.org/app.jar", "entryClass": "org.example.App", "args": ["--input", "a b"], "parallelism": 4 });
     resource.spec.job =
         Some(serde_json::from_value(job).unwrap_or_else(|error| panic!("the fixture is wrong: {error}")));
-    let run = Run { restored_from: Some("file:///s".to_owned()), ..Run::new(JobId::from_number(0), "v1", 1) };
-    let cluster = validate::validate(&resource).unwrap_or_else(|problems| panic!("the fixture is wrong: {problems:?}"));
-    Cluster { run: Some(run), ..cluster }
+    resource
 }
 
-/// The same with ZooKeeper.
+/// The same as a cluster with a run.
+pub fn application() -> Cluster {
+    let run = Run { restored_from: Some("file:///s".to_owned()), ..Run::new(JobId::from_number(0), "v1", 1) };
+    let cluster = cluster_with(|spec| *spec = application_resource().spec);
+    let spec = cluster.spec().clone();
+    cluster.deployed(spec, Some(run))
+}
+
+/// A cluster with ZooKeeper.
 pub fn on_zookeeper() -> Cluster {
-    let mut cluster = cluster();
+    on_zookeeper_with(|_| ())
+}
+
+/// The same with another spec.
+pub fn on_zookeeper_with(change: impl FnOnce(&mut FlinkHaClusterSpec)) -> Cluster {
     let json = json!({ "provider": "ZooKeeper", "storageDir": "file:///flink/ha", "zookeeper": { "quorum": "zk-0:2181,zk-1:2181,zk-2:2181" } });
-    cluster.spec.high_availability =
-        serde_json::from_value(json).unwrap_or_else(|error| panic!("the fixture is wrong: {error}"));
-    cluster
+    cluster_with(|spec| {
+        spec.high_availability =
+            serde_json::from_value(json).unwrap_or_else(|error| panic!("the fixture is wrong: {error}"));
+        change(spec);
+    })
 }

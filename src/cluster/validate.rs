@@ -1,4 +1,5 @@
-//! Is a resource sound? What the CRD's schema and rules cannot see is found here, and reported in a condition.
+//! Is a resource sound? What the CRD's schema and rules cannot see is found here, and reported in a condition. Only a
+//! [`Cluster`] can be built, and only [`validate`] makes one.
 
 use serde_json::Value;
 
@@ -9,10 +10,79 @@ use crate::api::names::{
 };
 use crate::api::owned::{self, RESERVED_PREFIX};
 use crate::api::v1alpha1::{Provider, Resources};
-use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
+use crate::api::zookeeper::ZooKeeper;
+use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
+use crate::ledger::application::Run;
 
 use super::application::savepoint_directory;
-use super::{Cluster, quantity};
+use super::quantity;
+use super::rejection::Rejection;
+
+/// A cluster whose resource was found sound by [`validate`].
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    name: String,
+    namespace: String,
+    uid: String,
+    spec: FlinkHaClusterSpec,
+    run: Option<Run>,
+}
+
+impl Cluster {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// UID of the resource: for owner references only, never for names.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    pub fn spec(&self) -> &FlinkHaClusterSpec {
+        &self.spec
+    }
+
+    /// The run of the application; `None` for a session cluster.
+    pub fn run(&self) -> Option<&Run> {
+        self.run.as_ref()
+    }
+
+    /// The same cluster with the spec that its pods are made from. It was found sound when it was asked for: before it
+    /// is deployed, nothing is written down of it.
+    pub fn deployed(self, spec: FlinkHaClusterSpec, run: Option<Run>) -> Self {
+        Self { spec, run, ..self }
+    }
+
+    /// The same cluster with its HA files in another directory.
+    pub fn stored_in(mut self, storage_dir: &str) -> Self {
+        storage_dir.clone_into(&mut self.spec.high_availability.storage_dir);
+        self
+    }
+
+    /// Pods that are to be there.
+    pub fn replicas(&self, asked: i32) -> i32 {
+        if self.run.as_ref().is_some_and(|run| run.stopped) { 0 } else { asked }
+    }
+
+    /// Flink's `kubernetes.cluster-id`.
+    pub fn kubernetes_cluster_id(&self) -> String {
+        names::kubernetes_cluster_id(&self.name)
+    }
+
+    /// The quorum in which Flink elects, if it does.
+    pub fn zookeeper(&self) -> Option<&ZooKeeper> {
+        self.spec.high_availability.zookeeper.as_ref()
+    }
+
+    /// Flink's `high-availability.cluster-id`.
+    pub fn high_availability_cluster_id(&self) -> String {
+        names::high_availability_cluster_id(&self.namespace, &self.name)
+    }
+}
 
 /// What is wrong with a field, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +94,27 @@ pub struct Problem {
     pub problem: String,
 }
 
-/// Finds everything that is wrong, so that a user sees all of it at once.
-pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Vec<Problem>> {
+/// Makes a cluster of a sound resource.
+///
+/// # Errors
+/// With everything that is wrong with the resource, so that a user sees all of it at once.
+pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Rejection> {
+    let problems = problems(resource);
+    let metadata = &resource.metadata;
+    match (&metadata.name, &metadata.namespace, &metadata.uid) {
+        (Some(name), Some(namespace), Some(uid)) if problems.is_empty() => Ok(Cluster {
+            name: name.clone(),
+            namespace: namespace.clone(),
+            uid: uid.clone(),
+            spec: resource.spec.clone(),
+            run: None,
+        }),
+        _ => Err(Rejection::invalid_spec(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))),
+    }
+}
+
+/// Everything that is wrong with a resource.
+pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
     let spec = &resource.spec;
     let mut problems = Problems::default();
     for key in spec.flink_configuration.keys() {
@@ -51,21 +140,10 @@ pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Vec<Problem>> {
         );
     }
     let metadata = &resource.metadata;
-    let (Some(name), Some(namespace), Some(uid)) = (&metadata.name, &metadata.namespace, &metadata.uid) else {
+    if metadata.name.is_none() || metadata.namespace.is_none() || metadata.uid.is_none() {
         problems.add("metadata".to_owned(), "name, namespace and uid are set by the API server".to_owned());
-        return Err(problems.0);
-    };
-    if problems.0.is_empty() {
-        Ok(Cluster {
-            name: name.clone(),
-            namespace: namespace.clone(),
-            uid: uid.clone(),
-            spec: spec.clone(),
-            run: None,
-        })
-    } else {
-        Err(problems.0)
     }
+    problems.0
 }
 
 /// The amount of memory that Flink's memory follows.
@@ -177,7 +255,9 @@ mod tests {
     fn problems(change: impl FnOnce(&mut FlinkHaCluster)) -> Vec<String> {
         let mut resource = fixture::resource();
         change(&mut resource);
-        validate(&resource).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+        let problems = super::problems(&resource);
+        assert_eq!(validate(&resource).is_ok(), problems.is_empty());
+        problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -146,11 +146,6 @@ pub fn name_taken(cluster: &str, taken: &[String]) -> Option<Refusal> {
     Some(Refusal::new(NAME_TAKEN, message))
 }
 
-/// Whether objects of others are in the way. That they go changes nothing that is watched.
-pub fn is_in_the_way(reason: &str) -> bool {
-    [NAME_TAKEN, FOREIGN_HA_DATA].contains(&reason)
-}
-
 fn listed(names: &[String]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");

@@ -14,7 +14,8 @@ use super::owners::Owners;
 use crate::api::FlinkHaCluster;
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::build::{Objects, digest, job_manager};
-use crate::cluster::cause::{Cause, refused_template};
+use crate::cluster::plan::Rollout;
+use crate::cluster::rejection::Rejection;
 
 /// Applies objects, and remembers what it applied.
 pub struct Applier {
@@ -77,19 +78,18 @@ impl Applier {
         Self { owners: Owners::new(client.clone()), client, applied: Mutex::default() }
     }
 
-    /// Applies everything that is not as it should be, pods last. `Some` when the API server refuses a pod template:
-    /// nothing has been changed then.
+    /// Applies everything that is not as it should be, pods last. Nothing has been changed when the answer is
+    /// [`Error::Rejected`]: an object of such a name is another's, or the API server does not take a pod template.
     ///
     /// # Errors
-    /// When a request fails; it is safe to try again.
-    /// The same when an object of that name is another's.
-    pub async fn apply(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
-        if let Some(taken) = self.owners.refusal(cluster, objects, caches).await? {
-            return Ok(Some(taken));
+    /// When that is so, or when a request fails; it is safe to try again.
+    pub async fn apply(&self, cluster: &str, rollout: &Rollout, caches: &Caches) -> Result<(), Error> {
+        if let Some(first) = &rollout.tried_first {
+            self.try_templates(first, caches).await?;
         }
-        if let Some(refused) = self.refuses(objects, caches).await? {
-            return Ok(Some(refused));
-        }
+        let objects = &rollout.objects;
+        self.owners.check(cluster, objects, caches).await?;
+        self.try_templates(objects, caches).await?;
         for object in &objects.applied {
             self.apply_one(object, caches).await?;
         }
@@ -103,24 +103,12 @@ impl Applier {
             self.create(&job_manager::with_key(objects.peers.clone(), &key), caches).await?;
         }
         self.apply_one(&objects.job_managers, caches).await?;
-        self.apply_one(&objects.task_managers, caches).await?;
-        Ok(None)
+        self.apply_one(&objects.task_managers, caches).await
     }
 
-    /// Would the API server refuse a pod template?
-    ///
-    /// # Errors
-    /// When a request fails; it is safe to try again.
-    pub async fn refuses(&self, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
-        for (deployment, field) in [
-            (&objects.job_managers, "spec.jobManager.podTemplate"),
-            (&objects.task_managers, "spec.taskManager.podTemplate"),
-        ] {
-            if let Some(refused) = self.check(deployment, field, caches).await? {
-                return Ok(Some(refused));
-            }
-        }
-        Ok(None)
+    async fn try_templates(&self, objects: &Objects, caches: &Caches) -> Result<(), Error> {
+        self.try_template(&objects.job_managers, "spec.jobManager.podTemplate", caches).await?;
+        self.try_template(&objects.task_managers, "spec.taskManager.podTemplate", caches).await
     }
 
     /// Forgets a cluster that is gone.
@@ -139,16 +127,16 @@ impl Applier {
 
     /// A dry run finds what only the API server's own schema knows: fields in a user's pod template that do not exist,
     /// amounts that are none.
-    async fn check(&self, deployment: &Value, field: &str, caches: &Caches) -> Result<Option<Cause>, Error> {
+    async fn try_template(&self, deployment: &Value, field: &str, caches: &Caches) -> Result<(), Error> {
         let target = Target::of(deployment);
         if self.is_applied(&target, caches) {
-            return Ok(None);
+            return Ok(());
         }
         let parameters = PatchParams::apply(FIELD_MANAGER).force().dry_run().validation_strict();
         match target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(deployment)).await {
-            Ok(_) => Ok(None),
+            Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => {
-                Ok(Some(refused_template(field, &status.message)))
+                Err(Rejection::invalid_template(field, &status.message).into())
             }
             Err(error) => Err(target.failed("try")(error)),
         }

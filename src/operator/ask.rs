@@ -1,39 +1,59 @@
-//! Passes a planned switchover on: from the resource, where a person asks for it, to the Lease, where the leader sees
-//! it.
+//! Asking for what goes beyond the objects: the leader for a switchover or a savepoint, by annotations that it watches;
+//! the API server for the removal of what an ended job leaves.
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::context::Context;
 use super::error::Error;
 use super::report::Report;
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, SWITCHOVER_ANNOTATION};
+use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};
+use crate::api::v1alpha1::Provider;
 use crate::cluster::events::EventNote;
-use crate::cluster::observed::Observed;
-use crate::cluster::switchover::{Switchover as Decision, switchover};
+use crate::cluster::plan::requests::{Requests, SavepointNote};
+use crate::cluster::switchover::Switchover;
 
-/// Answers requests for a planned switchover.
-pub struct Switchover {
+/// Makes requests.
+pub struct Asker {
     client: Client,
 }
 
-impl Switchover {
+impl Asker {
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// Answers a request, if there is one, and removes it.
+    /// Makes all of them, in their order.
     ///
     /// # Errors
     /// When a request to the API server fails; it is safe to try again.
-    pub async fn pass_on(&self, resource: &FlinkHaCluster, observed: &Observed, report: &Report) -> Result<(), Error> {
-        let Some(wanted) = resource.annotations().get(SWITCHOVER_ANNOTATION) else { return Ok(()) };
+    pub async fn ask(&self, resource: &FlinkHaCluster, requests: &Requests, context: &Context) -> Result<(), Error> {
+        if let Some(switchover) = &requests.switchover {
+            self.answer(resource, switchover, &context.report).await?;
+        }
+        if let Some(note) = &requests.savepoint {
+            self.note_savepoint(resource, note).await?;
+        }
+        if requests.remove_ha_data {
+            context.finalizer.delete_ended(resource).await?;
+        }
+        if requests.delete_resource {
+            self.delete(resource).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers the request for a planned switchover, and removes it from the resource, where a person has written it.
+    async fn answer(&self, resource: &FlinkHaCluster, answer: &Switchover, report: &Report) -> Result<(), Error> {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         // Removed first, and only from what was read: a request is answered at most once, however old our cache is.
-        let resources: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &namespace);
-        match annotate(&resources, &name, None, resource.metadata.resource_version.as_deref()).await {
+        let resources: Api<FlinkHaCluster> = self.namespaced(resource);
+        let version = resource.metadata.resource_version.as_deref();
+        match annotate(&resources, &name, SWITCHOVER_ANNOTATION, None, version).await {
             Ok(()) => {}
             // Our cache is late; what it waits for brings us back.
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -42,10 +62,10 @@ impl Switchover {
             }
             Err(error) => return Err(Error::request("remove the request from", resource)(error)),
         }
-        let news = match switchover(wanted, resource.spec.high_availability.provider, observed) {
-            Decision::Ask { to } => {
-                let leases: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
-                let asked = annotate(&leases, &names::lease(&name), Some(&to), None).await;
+        let note = match answer {
+            Switchover::Ask { to } => {
+                let leases: Api<Lease> = self.namespaced(resource);
+                let asked = annotate(&leases, &names::lease(&name), SWITCHOVER_ANNOTATION, Some(to), None).await;
                 asked.map_err(Error::request("ask for a switchover of", resource))?;
                 EventNote {
                     warning: false,
@@ -53,20 +73,63 @@ impl Switchover {
                     message: format!("the leader was asked to hand over to {to}"),
                 }
             }
-            Decision::Refuse { why } => {
-                EventNote { warning: true, reason: "SwitchoverRefused".to_owned(), message: why }
+            Switchover::Refuse { why } => {
+                EventNote { warning: true, reason: "SwitchoverRefused".to_owned(), message: why.clone() }
             }
         };
-        report.publish(resource, &news).await;
+        report.publish(resource, &note).await;
         Ok(())
+    }
+
+    /// Writes the request for a savepoint where the leader sees it, or removes the one before: onto the Lease, or where
+    /// there is none onto the ledger.
+    async fn note_savepoint(&self, resource: &FlinkHaCluster, note: &SavepointNote) -> Result<(), Error> {
+        let (name, text) = (resource.name_any(), note.text.as_deref());
+        let noted = match resource.spec.high_availability.provider {
+            Provider::Kubernetes => {
+                let leases: Api<Lease> = self.namespaced(resource);
+                annotate(&leases, &names::lease(&name), SAVEPOINT_ANNOTATION, text, None).await
+            }
+            Provider::ZooKeeper => {
+                let ledgers: Api<ConfigMap> = self.namespaced(resource);
+                annotate(&ledgers, &names::ledger(&name), SAVEPOINT_ANNOTATION, text, None).await
+            }
+        };
+        noted.map_err(Error::request("ask for a savepoint of", resource))
+    }
+
+    /// Deletes exactly this resource.
+    async fn delete(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
+        let preconditions = Preconditions { uid: resource.uid(), resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let resources: Api<FlinkHaCluster> = self.namespaced(resource);
+        match resources.delete(&resource.name_any(), &parameters).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+            Err(error) => Err(Error::request("delete", resource)(error)),
+        }
+    }
+
+    fn namespaced<K>(&self, resource: &FlinkHaCluster) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
 }
 
-async fn annotate<K>(api: &Api<K>, name: &str, value: Option<&str>, version: Option<&str>) -> Result<(), kube::Error>
+/// Sets an annotation, or removes it; of this version only, if one is given.
+async fn annotate<K>(
+    api: &Api<K>,
+    name: &str,
+    key: &str,
+    value: Option<&str>,
+    version: Option<&str>,
+) -> Result<(), kube::Error>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let mut patch = json!({ "metadata": { "annotations": { SWITCHOVER_ANNOTATION: value } } });
+    let mut patch = json!({ "metadata": { "annotations": { key: value } } });
     if let Some(version) = version {
         patch["metadata"]["resourceVersion"] = version.into();
     }

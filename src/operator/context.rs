@@ -8,15 +8,14 @@ use kube::Client;
 use kube_runtime::reflector::ObjectRef;
 
 use super::Arguments;
-use super::application::Applications;
 use super::apply::Applier;
+use super::ask::Asker;
 use super::finalize::Finalizer;
-use super::first_look::FirstLook;
+use super::lookup::Lookups;
 use super::metrics::Metrics;
 use super::observe::Caches;
 use super::presence::Prover;
 use super::report::Report;
-use super::switchover::Switchover;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
 
@@ -30,9 +29,8 @@ pub struct Context {
     pub report: Report,
     pub finalizer: Finalizer,
     pub prover: Prover,
-    pub switchover: Switchover,
-    pub applications: Applications,
-    pub first_look: FirstLook,
+    pub asker: Asker,
+    pub lookups: Lookups,
     pub environment: Environment,
     pub metrics: Metrics,
     /// After this time a deletion leaves what it cannot delete safely.
@@ -55,9 +53,8 @@ impl Context {
             report: Report::new(client.clone(), arguments.pod_name.clone()),
             finalizer: Finalizer::new(client.clone()),
             prover: Prover::new(client.clone()),
-            switchover: Switchover::new(client.clone()),
-            applications: Applications::new(client.clone()),
-            first_look: FirstLook::new(client.clone()),
+            asker: Asker::new(client.clone()),
+            lookups: Lookups::new(client.clone()),
             environment,
             metrics,
             deletion_deadline: arguments.deletion_deadline,

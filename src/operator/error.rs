@@ -3,6 +3,8 @@
 use kube::ResourceExt;
 
 use crate::api::FlinkHaCluster;
+use crate::cluster::rejection::Rejection;
+use crate::world::error_text::chain;
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,19 +23,29 @@ pub enum Error {
     },
     #[error("failed to read random bytes for a key: {source}")]
     Random { source: getrandom::Error },
+    /// Nothing has failed: the resource is not to be applied.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
 }
 
 impl Error {
+    /// Why the resource is not applied, for its status; `None` for a failure that goes by itself.
+    pub fn rejection(&self) -> Option<Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection.clone()),
+            failed => failed.is_lasting().then(|| Rejection::apply_failed(chain(failed))),
+        }
+    }
+
     /// The API server said no and will say so again: a quota, a right, a range that is used up. Conflicts and overload
     /// are not of this kind.
-    pub fn is_lasting(&self) -> bool {
+    fn is_lasting(&self) -> bool {
         match self {
             Self::Request { source: kube::Error::Api(status), .. } => {
                 (400..500).contains(&status.code) && ![409, 429].contains(&status.code)
             }
-            Self::Request { .. } => false,
-            Self::Random { .. } => false,
-            Self::Malformed { .. } => true,
+            Self::Request { .. } | Self::Random { .. } => false,
+            Self::Malformed { .. } | Self::Rejected(_) => true,
         }
     }
 
@@ -41,5 +53,28 @@ impl Error {
     pub fn request(action: &'static str, resource: &FlinkHaCluster) -> impl FnOnce(kube::Error) -> Self + use<> {
         let object = format!("FlinkHaCluster {}", resource.name_any());
         move |source| Self::Request { action, object, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_will_refuse_again_is_told_on_the_resource_and_what_passes_is_not() {
+        let answered = |code| {
+            let status = Status::failure("exceeded quota", "Forbidden").with_code(code);
+            let source = kube::Error::Api(status.boxed());
+            Error::Request { action: "apply", object: "Service demo-rest".to_owned(), source }.rejection()
+        };
+        for code in [409, 429, 500, 503, 504] {
+            assert_eq!(answered(code), None, "{code}");
+        }
+        let told = answered(403).expect("a lasting one");
+        assert_eq!((told.cause.reason, told.look_again), ("ApplyFailed", None));
+        assert!(told.cause.message.starts_with("failed to apply Service demo-rest: "), "{}", told.cause.message);
+        assert_eq!(Error::from(told.clone()).rejection(), Some(told), "what was found before is passed on as it is");
     }
 }

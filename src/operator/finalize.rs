@@ -19,12 +19,12 @@ use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Desired;
-use crate::cluster::cause::{self, Cause};
+use crate::cluster::cause;
 use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::{LedgerData, Observed};
 use crate::cluster::presence::Presence;
-use crate::cluster::status::Outcome;
+use crate::cluster::rejection::Rejection;
 use crate::cluster::{build, validate};
 use crate::flink::ha_data;
 use crate::ha_data::foreign;
@@ -79,9 +79,10 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         }
         if waited >= POD_END_TIMEOUT || presence.has_stray() {
             let message = format!("deletion waits, because a JobManager that still runs could write: {why}");
-            let waits = Outcome::Refused(Cause { reason: "DeletionWaits", message });
             let before = context.report.before(resource);
-            let desired = Desired::of(resource, &before, observed, Timestamp::now()).frozen(&before);
+            let desired = Desired::of(resource, &before, observed, Timestamp::now());
+            let desired = desired.map_or_else(|_| Desired::kept(resource, &before), |desired| desired.frozen(&before));
+            let waits = Err(Rejection::deletion_waits(message));
             context.report.report(resource, &desired, observed, &waits).await?;
         }
         return Ok(Action::requeue(REQUEUE_INTERVAL));
@@ -256,15 +257,17 @@ impl Finalizer {
             }
             Purge::Wait => Ok(None),
             Purge::Start { owner, signers } => {
-                let Ok(mut cluster) = validate::validate(resource) else {
+                let Ok(cluster) = validate::validate(resource) else {
                     let message =
                         "the files in the storage directory stay: the resource is not valid, so no pod can reach them";
                     return Ok(Some(Files { warning: true, message: message.to_owned() }));
                 };
                 // Where the files are, and not where a change that was refused wants them.
-                if let Some(place) = observed.ha_data().and_then(|ha_data| ha_data.place.as_ref()) {
-                    cluster.spec.high_availability.storage_dir.clone_from(&place.storage_dir);
-                }
+                let place = observed.ha_data().and_then(|ha_data| ha_data.place.as_ref());
+                let cluster = match place {
+                    Some(place) => cluster.stored_in(&place.storage_dir),
+                    None => cluster,
+                };
                 let signature = build::purge::Signature { owner, certificates, signers };
                 let job = serde_json::from_value(build::purge::job(&cluster, &context.environment, &signature));
                 match jobs.create(&PostParams::default(), &job.map_err(|source| Error::Malformed { source })?).await {

@@ -1,6 +1,5 @@
 //! What a decision that begins something rests on, from the API server itself: a cache shows only what carries our
-//! label, and it may be late. Read before the first decision about an application, and while the cache knows no ledger
-//! of it.
+//! label, and it may be late. [`crate::cluster::plan`] says when.
 
 use std::sync::Arc;
 
@@ -10,67 +9,76 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
+use super::presence::Prover;
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, CLUSTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::names::{self, CLUSTER_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, TASK_MANAGER};
 use crate::api::status::FlinkHaClusterStatus;
-use crate::api::v1alpha1::Provider;
-use crate::cluster::cause::Cause;
-use crate::cluster::observed::{LedgerData, Observed, ObservedConfigMap};
+use crate::cluster::application::decided;
+use crate::cluster::observed::{LedgerData, Observed, ObservedConfigMap, StoredHaData};
+use crate::cluster::plan::Lookup;
 use crate::ha_data::foreign;
 use crate::ha_data::handover::Stored;
 
 /// Reads what the caches may not show.
-pub struct FirstLook {
+pub struct Lookups {
     client: Client,
 }
 
-impl FirstLook {
+impl Lookups {
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// Completes what has been observed, if that is needed. A cause: what is stored cannot be understood, and nothing
-    /// may begin.
+    /// Looks one thing up, and completes what has been observed.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
     pub async fn complete(
         &self,
+        lookup: Lookup,
         resource: &FlinkHaCluster,
         before: &FlinkHaClusterStatus,
+        prover: &Prover,
         observed: &mut Observed,
-    ) -> Result<Option<Cause>, Error> {
-        let first = before.application.is_none();
-        if resource.spec.job.is_none() || (!first && observed.ledger.is_some()) {
-            return Ok(None);
-        }
-        // One that is gone since is in the cache for a moment longer.
-        observed.ledger = None;
-        self.read_ledger(resource, observed).await?;
-        if first && resource.spec.high_availability.provider == Provider::Kubernetes {
-            let config_maps: Api<ConfigMap> =
-                Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-            let cluster = names::cluster_config_map(&names::kubernetes_cluster_id(&resource.name_any()));
-            let found = config_maps.get_opt(&cluster).await.map_err(Error::request("read the HA data of", resource))?;
-            match found.map(|found| Stored::in_config_map(&json!(found))).transpose() {
-                Ok(stored) => observed.stored = stored,
-                Err(refusal) => return Ok(Some(refusal.into())),
+    ) -> Result<(), Error> {
+        match lookup {
+            Lookup::Presence => {
+                observed.presence = Some(prover.prove(resource, observed, &[JOB_MANAGER, TASK_MANAGER]).await?);
             }
+            Lookup::Ledger => {
+                let found = self.ledger(resource).await?;
+                // Before the first decision, one that is gone is in the cache for a moment longer. Later, one that
+                // somebody has deleted still says which runs have begun.
+                if found.is_some() || decided(before).is_none() {
+                    observed.ledger = found;
+                }
+                observed.ledger_is_current = true;
+            }
+            Lookup::StoredHaData => observed.stored = self.stored(resource).await?,
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Reads the ledger; absent, it stays what the cache has. One without our label gets it.
-    ///
-    /// # Errors
-    /// When a request fails; it is safe to try again.
-    pub async fn read_ledger(&self, resource: &FlinkHaCluster, observed: &mut Observed) -> Result<(), Error> {
+    async fn stored(&self, resource: &FlinkHaCluster) -> Result<StoredHaData, Error> {
+        let config_maps: Api<ConfigMap> =
+            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let cluster = names::cluster_config_map(&names::kubernetes_cluster_id(&resource.name_any()));
+        let found = config_maps.get_opt(&cluster).await.map_err(Error::request("read the HA data of", resource))?;
+        Ok(match found.map(|found| Stored::in_config_map(&json!(found))) {
+            None => StoredHaData::Absent,
+            Some(Ok(stored)) => StoredHaData::Found(stored),
+            Some(Err(refusal)) => StoredHaData::Unreadable(refusal),
+        })
+    }
+
+    /// Reads the ledger. One without our label gets it.
+    async fn ledger(&self, resource: &FlinkHaCluster) -> Result<Option<Arc<ObservedConfigMap>>, Error> {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         let ledgers: Api<ObservedConfigMap> = Api::namespaced(self.client.clone(), &namespace);
         // Without a resourceVersion: a quorum read.
         let found =
             ledgers.get_opt(&names::ledger(&name)).await.map_err(Error::request("read the ledger of", resource))?;
-        let Some(ledger) = found else { return Ok(()) };
+        let Some(ledger) = found else { return Ok(None) };
         if is_ours(&ledger.data) && !foreign::is_labelled(&ledger.metadata, &name) {
             // What the watches do not see is not seen when it changes either.
             let labels = json!({ MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: name });
@@ -79,8 +87,7 @@ impl FirstLook {
             let patched = ledgers.patch(&names::ledger(&name), &PatchParams::default(), &Patch::Merge(patch)).await;
             patched.map_err(Error::request("label the ledger of", resource))?;
         }
-        observed.ledger = Some(Arc::new(ledger));
-        Ok(())
+        Ok(Some(Arc::new(ledger)))
     }
 }
 

@@ -1,22 +1,21 @@
-//! The controller's shell: [`observe`], [`apply`], [`report`], [`finalize`]; what they do is decided in
-//! [`crate::cluster`].
+//! The controller's shell: [`observe`] and [`lookup`], [`apply`], [`ask`], [`report`], put together by [`reconcile`];
+//! and [`finalize`]. What they do is decided in [`crate::cluster`].
 //!
 //! Clusters do not need the operator to live: elections, failovers and REST discovery are the gateways' business.
 
-pub mod application;
 pub mod apply;
+pub mod ask;
 pub mod context;
 pub mod election;
 pub mod error;
 pub mod finalize;
-pub mod first_look;
+pub mod lookup;
 pub mod metrics;
 pub mod observe;
 pub mod owners;
 pub mod presence;
 pub mod reconcile;
 pub mod report;
-pub mod switchover;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

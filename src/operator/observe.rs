@@ -26,7 +26,7 @@ use crate::api::names::{
     self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION,
     TASK_MANAGER,
 };
-use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod};
+use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod, StoredHaData};
 use crate::ledger::election;
 use crate::world::error_text::chain;
 
@@ -121,7 +121,8 @@ impl Caches {
             task_manager_pods: pods(TASK_MANAGER),
             purge_pods: pods(PURGE),
             ledger: ledger.clone(),
-            stored: None,
+            ledger_is_current: false,
+            stored: StoredHaData::Unknown,
             presence: None,
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
             task_manager_deployment: self

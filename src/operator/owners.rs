@@ -14,7 +14,7 @@ use super::error::Error;
 use super::observe::Caches;
 use crate::api::names;
 use crate::cluster::build::Objects;
-use crate::cluster::cause::Cause;
+use crate::cluster::rejection::Rejection;
 use crate::flink::ha_data;
 use crate::ha_data::foreign::{self, HaData};
 
@@ -31,12 +31,12 @@ impl Owners {
         Self { client }
     }
 
-    /// Why nothing may be applied: an object of a name that is needed is another's, or so is the HA data that
-    /// JobManagers and TaskManagers would go to. Objects in the caches carry our labels and are not asked for.
+    /// Asks whether all objects may be applied. Objects in the caches carry our labels and are not asked for.
     ///
     /// # Errors
-    /// When a request fails; it is safe to try again.
-    pub async fn refusal(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<Option<Cause>, Error> {
+    /// When an object of a name that is needed is another's, or so is the HA data that JobManagers and TaskManagers
+    /// would go to. Also when a request fails; it is safe to try again.
+    pub async fn check(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
         let pods = [&objects.job_managers, &objects.task_managers];
         let all = objects.applied.iter().chain(&objects.created).chain(pods).map(Target::of);
         let unknown: Vec<Target<'_>> =
@@ -48,14 +48,14 @@ impl Owners {
         let taken: Vec<Option<String>> = looks.buffered(PARALLEL).try_collect().await?;
         let taken: Vec<String> = taken.into_iter().flatten().collect();
         if let Some(refusal) = foreign::name_taken(cluster, &taken) {
-            return Ok(Some(refusal.into()));
+            return Err(Rejection::unwatched(refusal).into());
         }
         if !starts || !by_lease {
-            return Ok(None);
+            return Ok(());
         }
         // TaskManagers would offer their slots to whoever leads there.
         let namespace = Target::of(&objects.job_managers).namespace;
-        self.foreign_ha_data(cluster, namespace).await
+        self.check_ha_data(cluster, namespace).await
     }
 
     /// The object, if there is one of this name that is another's. A list, because the operator may list more kinds
@@ -69,7 +69,7 @@ impl Owners {
 
     /// HA data under the cluster's name that no JobManager of this cluster has written. The gateways look again before
     /// each of their terms.
-    async fn foreign_ha_data(&self, cluster: &str, namespace: &str) -> Result<Option<Cause>, Error> {
+    async fn check_ha_data(&self, cluster: &str, namespace: &str) -> Result<(), Error> {
         let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let cluster_id = names::kubernetes_cluster_id(cluster);
         let failed = |source| Error::Request {
@@ -86,9 +86,9 @@ impl Owners {
             jobs.filter(|(name, _)| names::job_of_config_map(&cluster_id, name).is_some()).collect();
         let stored = stored.map(|stored| json!(stored));
         let ha_data = HaData { cluster_id: &cluster_id, cluster: stored.as_ref(), jobs: &jobs };
-        let Some(refusal) = ha_data.refusal().filter(|_| !ha_data.is_ours()) else { return Ok(None) };
+        let Some(refusal) = ha_data.refusal().filter(|_| !ha_data.is_ours()) else { return Ok(()) };
         let ledger = config_maps.get_opt(&names::ledger(cluster)).await.map_err(failed)?;
         let known = ledger.is_some_and(|ledger| foreign::has_history(&json!(ledger)));
-        Ok((!known).then(|| Cause::from(refusal)))
+        if known { Ok(()) } else { Err(Rejection::unwatched(refusal).into()) }
     }
 }

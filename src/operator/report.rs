@@ -19,8 +19,9 @@ use crate::api::status::FlinkHaClusterStatus;
 use crate::cluster::application::Desired;
 use crate::cluster::events::{EventNote, notes};
 use crate::cluster::observed::Observed;
+use crate::cluster::rejection::Rejection;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
-use crate::cluster::status::{Outcome, status};
+use crate::cluster::status::{Applied, status};
 use crate::world::error_text::chain;
 
 /// The API server takes notes of up to 1 KiB.
@@ -62,7 +63,7 @@ impl Report {
         resource: &FlinkHaCluster,
         desired: &Desired,
         observed: &Observed,
-        outcome: &Outcome,
+        outcome: &Result<Applied, Rejection>,
     ) -> Result<(), Error> {
         for role in roles(observed) {
             self.mark(resource, &role).await?;

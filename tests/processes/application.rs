@@ -116,7 +116,7 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
         .redeploy(2, |application| {
             std::fs::remove_dir_all(&output).expect("failed to remove the output");
             application.spec = last;
-            application.run.as_mut().unwrap().job_id = job_id("uid", 2);
+            application.run.job_id = job_id("uid", 2);
         })
         .await;
     let next = cluster.job();
@@ -173,7 +173,7 @@ async fn a_run_that_nobody_named_is_not_superseded() {
     let first = cluster.application.clone();
     cluster
         .redeploy(1, |application| {
-            application.run.as_mut().unwrap().job_id = job_id("another", 1);
+            application.run.job_id = job_id("another", 1);
         })
         .await;
     // What became of the ledger, the operator did not know.
@@ -186,7 +186,7 @@ async fn a_run_that_nobody_named_is_not_superseded() {
     assert!(refusal.reason == STORED_BY_ANOTHER && refusal.message.contains(&job), "{refusal:?}");
     // Whoever goes on with it finds all of it.
     cluster.application = first;
-    cluster.redeploy(1, |application| application.run.as_mut().unwrap().start = 5).await;
+    cluster.redeploy(1, |application| application.run.start = 5).await;
     cluster.wait_until_ready().await;
     cluster.wait_until_up().await;
     let checkpoints = cluster.wait_for_checkpoints(&job, 1).await;
@@ -221,7 +221,7 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
     cluster.verify("any");
     cluster
         .redeploy(2, |application| {
-            let run = application.run.as_mut().unwrap();
+            let run = &mut application.run;
             (run.job_id, run.restored_from) = (job_id("uid", 2), Some(path.clone()));
         })
         .await;
@@ -261,7 +261,7 @@ async fn a_savepoint_that_a_job_is_stopped_with_survives_its_gateway() {
     wait_for_end(&mut cluster, &job, "Finished").await;
     cluster
         .redeploy(1, |application| {
-            let next = application.run.as_mut().unwrap();
+            let next = &mut application.run;
             (next.job_id, next.restored_from) = (job_id("uid", 2), Some(path));
         })
         .await;
@@ -331,7 +331,7 @@ async fn a_storm_of_restarts_around_the_end_never_runs_the_job_again() {
             cluster
                 .redeploy(3, |application| {
                     std::fs::remove_dir_all(output).expect("failed to remove the output");
-                    application.run.as_mut().unwrap().job_id = job_id("uid", i64::from(storm) + 1);
+                    application.run.job_id = job_id("uid", i64::from(storm) + 1);
                 })
                 .await;
         }

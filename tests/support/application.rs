@@ -1,9 +1,10 @@
 //! A cluster that runs one application: the pods' arguments are the product's own; kubelet and operator are played by
 //! the test.
 
-use flinkha::api::FlinkHaClusterSpec;
 use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
+use flinkha::api::{FlinkHaCluster, FlinkHaClusterSpec};
 use flinkha::cluster::application::{job_id, version};
+use flinkha::cluster::validate::validate;
 use flinkha::ledger::application::{Progress, Request, Run};
 use flinkha::ledger::jobs;
 use flinkha::ledger::refusal::Refusal;
@@ -21,17 +22,33 @@ use super::flink::jobs_jar;
 use super::seconds;
 use super::zookeeper::set_rights;
 
-/// Runs as the resource of a user has them: first run, first start.
-pub fn application(cluster: &Cluster, class: &str, arguments: &[&str]) -> flinkha::cluster::Cluster {
-    let spec = spec(cluster, class, arguments);
-    let run = Run::new(job_id("uid", 1), &version(&spec), 1);
-    flinkha::cluster::Cluster {
-        name: NAME.to_owned(),
-        namespace: NAMESPACE.to_owned(),
-        uid: "uid".to_owned(),
-        spec,
-        run: Some(run),
+/// What the pods of an application are made from.
+#[derive(Clone)]
+pub struct Deployed {
+    pub spec: FlinkHaClusterSpec,
+    pub run: Run,
+}
+
+impl Deployed {
+    /// As the resource of a user has it: first run, first start.
+    pub fn first(cluster: &Cluster, class: &str, arguments: &[&str]) -> Self {
+        let spec = spec(cluster, class, arguments);
+        let run = Run::new(job_id("uid", 1), &version(&spec), 1);
+        Self { spec, run }
     }
+
+    /// As the operator builds its objects.
+    pub fn cluster(&self) -> flinkha::cluster::Cluster {
+        sound(self.spec.clone()).deployed(self.spec.clone(), Some(self.run.clone()))
+    }
+}
+
+/// The cluster of a resource with this spec.
+pub fn sound(spec: FlinkHaClusterSpec) -> flinkha::cluster::Cluster {
+    let mut resource = FlinkHaCluster::new(NAME, spec);
+    resource.metadata.namespace = Some(NAMESPACE.to_owned());
+    resource.metadata.uid = Some("uid".to_owned());
+    validate(&resource).expect("a sound resource")
 }
 
 pub fn spec(cluster: &Cluster, class: &str, arguments: &[&str]) -> FlinkHaClusterSpec {
@@ -50,15 +67,8 @@ pub fn configuration() -> [(&'static str, String); 3] {
     ]
 }
 
-pub fn gateway_flags(application: &flinkha::cluster::Cluster) -> Vec<String> {
-    application
-        .run
-        .clone()
-        .expect("a run")
-        .gateway_options()
-        .into_iter()
-        .flat_map(|(flag, value)| [flag.to_owned(), value])
-        .collect()
+pub fn gateway_flags(application: &Deployed) -> Vec<String> {
+    application.run.gateway_options().into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
 }
 
 impl Cluster {
@@ -68,9 +78,9 @@ impl Cluster {
         let output = cluster.output().display().to_string();
         let arguments: Vec<&str> =
             arguments.iter().map(|&one| if one == "OUTPUT" { output.as_str() } else { one }).collect();
-        let application = application(&cluster, class, &arguments);
+        let application = Deployed::first(&cluster, class, &arguments);
         if cluster.quorum.is_some() {
-            set_rights(&cluster.client, &application).await;
+            set_rights(&cluster.client, &application.cluster()).await;
         }
         cluster.application = Some(application);
         let cluster = cluster.up(job_managers, task_managers).await;
@@ -79,11 +89,11 @@ impl Cluster {
     }
 
     pub fn job(&self) -> String {
-        self.application.as_ref().and_then(|application| application.run.clone()).expect("a run").job_id.to_string()
+        self.application.as_ref().expect("an application").run.job_id.to_string()
     }
 
     pub fn run_mut(&mut self) -> &mut Run {
-        self.application.as_mut().and_then(|application| application.run.as_mut()).expect("a run")
+        &mut self.application.as_mut().expect("an application").run
     }
 
     pub async fn progress(&self) -> Progress {
@@ -93,7 +103,7 @@ impl Cluster {
     }
 
     pub async fn wait_until_up(&self) {
-        let run = self.application.as_ref().and_then(|application| application.run.clone()).expect("a run");
+        let run = self.application.as_ref().expect("an application").run.clone();
         let up = async || {
             let progress = self.progress().await;
             let is_ours =
@@ -136,7 +146,7 @@ impl Cluster {
     }
 
     /// What the operator does for another version: all JobManagers go, then others come.
-    pub async fn redeploy(&mut self, job_managers: usize, change: impl FnOnce(&mut flinkha::cluster::Cluster)) {
+    pub async fn redeploy(&mut self, job_managers: usize, change: impl FnOnce(&mut Deployed)) {
         for job_manager in &mut self.job_managers {
             job_manager.jvm.terminate();
         }
@@ -148,11 +158,11 @@ impl Cluster {
         let task_managers = std::mem::take(&mut self.task_managers).len();
         // Nobody writes now.
         let application = self.application.as_mut().expect("an application");
-        let before = application.run.clone().expect("a run").job_id;
+        let before = application.run.job_id.clone();
         change(application);
-        let run = application.run.as_mut().expect("a run");
+        let Deployed { spec, run } = application;
         run.replaces = if run.job_id == before { Vec::new() } else { vec![before] };
-        run.version = version(&application.spec);
+        run.version = version(spec);
         run.start += 1;
         for _ in 0..job_managers {
             self.add_job_manager().await;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flinkha::api::names;
+use flinkha::cluster::build::application::arguments;
 use flinkha::lease::record::Record;
 use flinkha::ledger::election;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -13,6 +14,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 
 use super::answered;
+use super::application::Deployed;
 use super::eventually;
 use super::flink;
 use super::flink::Distribution;
@@ -101,7 +103,7 @@ pub struct Cluster {
     /// Where HA data is kept, if not in files.
     pub s3: Option<S3>,
     /// What it runs, unless it is a session cluster.
-    pub application: Option<flinkha::cluster::Cluster>,
+    pub application: Option<Deployed>,
     started: usize,
     /// The sidecars of TaskManagers.
     ways: Vec<Process>,
@@ -292,8 +294,7 @@ impl Cluster {
             directory: directory.clone(),
             environment: [environment, self.plugins()].concat(),
         };
-        let application =
-            self.application.as_ref().map(flinkha::cluster::build::application::arguments).unwrap_or_default();
+        let application = self.application.as_ref().map(|one| arguments(&one.cluster())).unwrap_or_default();
         let jvm = self.distribution.job_manager(&place, &configuration, &application);
         self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory, server: index });
     }

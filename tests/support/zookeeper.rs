@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
 use zookeeper_client::Client;
 
+use super::application::sound;
 use super::cluster::NAME;
 use super::cluster::NAMESPACE;
 use super::eventually;
@@ -198,14 +199,7 @@ pub async fn without_a_lease(client: &kube::Client) {
     let resource = json!({ "provider": "ZooKeeper", "storageDir": "file:///ha", "zookeeper": { "quorum": "zk:2181" } });
     let spec = json!({ "image": "flink", "highAvailability": resource });
     let spec = serde_json::from_value(spec).expect("a spec");
-    let cluster = flinkha::cluster::Cluster {
-        name: NAME.to_owned(),
-        namespace: NAMESPACE.to_owned(),
-        uid: String::new(),
-        spec,
-        run: None,
-    };
-    set_rights(client, &cluster).await;
+    set_rights(client, &sound(spec)).await;
 }
 
 /// What gateways of this cluster may do.

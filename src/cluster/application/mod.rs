@@ -16,8 +16,9 @@ use serde_json::json;
 
 use self::lifecycle::{Decision, Inputs};
 use super::build::{digest, hash};
-use super::cause::{self, Cause};
+use super::cause;
 use super::observed::Observed;
+use super::rejection::Rejection;
 use crate::api::application::{Application, Job, Phase};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
@@ -33,47 +34,49 @@ pub struct Desired {
     pub decision: Option<Decision>,
     /// Nothing is carried out: the resource cannot be applied.
     pub frozen: bool,
-    /// Why nothing could be decided.
-    pub undecided: Option<Cause>,
 }
 
 impl Desired {
     /// Of a resource whose status was `before`.
-    pub fn of(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed, now: Timestamp) -> Self {
-        let wanted = &resource.spec;
-        let undecided = Self { spec: wanted.clone(), decision: None, frozen: false, undecided: None };
-        let metadata = &resource.metadata;
+    ///
+    /// # Errors
+    /// The ledger cannot be read. What is not known is not absent: a run would begin in the place of one that goes on,
+    /// or go back to one that has ended; and a change could leave jobs behind that the ledger does not tell of.
+    pub fn of(
+        resource: &FlinkHaCluster,
+        before: &FlinkHaClusterStatus,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> Result<Self, Rejection> {
+        let (wanted, metadata) = (&resource.spec, &resource.metadata);
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let Some(job) = &wanted.job else {
-            // A change could leave jobs behind that the ledger does not tell of.
-            return Self { undecided: observed.unreadable(&text(&metadata.name)), ..undecided };
-        };
-        // What is not known is not absent: a run would begin in the place of one that goes on, or go back to one that
-        // has ended.
-        if let Some(cause) = observed.unreadable(&text(&metadata.name)) {
-            let deployed =
-                before.application.as_ref().and_then(|application| serde_json::from_str(&application.deployed).ok());
-            let spec = deployed.unwrap_or(undecided.spec);
-            return Self { spec, undecided: Some(cause), ..undecided }.frozen(before);
+        let (uid, name) = (text(&metadata.uid), text(&metadata.name));
+        if let Some(cause) = observed.unreadable(&name) {
+            return Err(Rejection::unwatched(cause));
         }
-        let (uid, own_directory) = (
-            text(&metadata.uid),
-            names::high_availability_cluster_id(&text(&metadata.namespace), &text(&metadata.name)),
-        );
+        let Some(job) = &wanted.job else {
+            return Ok(Self { spec: wanted.clone(), decision: None, frozen: false });
+        };
         let inputs = Inputs {
             uid: &uid,
             generation: metadata.generation.unwrap_or_default(),
-            own_directory: &own_directory,
+            own_directory: &names::high_availability_cluster_id(&text(&metadata.namespace), &name),
             pods: observed.has_pods(),
             progress: &observed.progress(),
             jobs: observed.jobs(),
-            stored: observed.stored.as_ref(),
+            stored: observed.stored.found(),
             causes: &cause::causes(observed),
             now,
         };
         let decision = lifecycle::step(wanted, job, decided(before), &inputs);
         let spec = serde_json::from_str(&decision.application.deployed).unwrap_or_else(|_| wanted.clone());
-        Self { spec, decision: Some(decision), frozen: false, undecided: None }
+        Ok(Self { spec, decision: Some(decision), frozen: false })
+    }
+
+    /// What was decided before, when nothing can be decided now.
+    pub fn kept(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus) -> Self {
+        let spec = deployed(before).unwrap_or_else(|| resource.spec.clone());
+        Self { spec, decision: None, frozen: true }.frozen(before)
     }
 
     pub fn application(&self) -> Option<&Application> {
@@ -127,8 +130,13 @@ impl Desired {
 
 /// What was decided before. A status that names a run that Flink cannot have was edited by somebody: then the run that
 /// goes on is looked for on record, as for a resource that was created again.
-fn decided(before: &FlinkHaClusterStatus) -> Option<&Application> {
+pub fn decided(before: &FlinkHaClusterStatus) -> Option<&Application> {
     before.application.as_ref().filter(|application| JobId::of(&application.job_id).is_some())
+}
+
+/// What an application's pods were made from last.
+pub fn deployed(before: &FlinkHaClusterStatus) -> Option<FlinkHaClusterSpec> {
+    serde_json::from_str(&before.application.as_ref()?.deployed).ok()
 }
 
 /// What comes next must not come before all pods are gone.

@@ -22,7 +22,7 @@ const JAR: &str = "/etc/flinkha/jar/application.jar";
 
 /// Arguments of the entrypoint (`StandaloneApplicationClusterConfigurationParserFactory`, 1.20 to 2.3).
 pub fn arguments(cluster: &Cluster) -> Vec<String> {
-    let (Some(job), Some(run)) = (&cluster.spec.job, &cluster.run) else { return Vec::new() };
+    let (Some(job), Some(run)) = (&cluster.spec().job, cluster.run()) else { return Vec::new() };
     // From 2.3 on an application has an id of its own: the same, so that one record tells of the end of both.
     let mut arguments =
         vec!["-D".to_owned(), format!("cluster.id={}", run.job_id), "--job-id".to_owned(), run.job_id.to_string()];
@@ -45,12 +45,13 @@ pub fn arguments(cluster: &Cluster) -> Vec<String> {
 /// The container that fetches the jar, with all by which the gateway reaches the storage; `None` for a jar in the
 /// image.
 pub fn fetch_container(cluster: &Cluster, gateway: &Value) -> Option<Value> {
-    let job = cluster.spec.job.as_ref().filter(|job| cluster.run.is_some() && !job.jar_uri.starts_with("local:"))?;
+    let job =
+        cluster.spec().job.as_ref().filter(|job| cluster.run().is_some() && !job.jar_uri.starts_with("local:"))?;
     let options = [
         ("--uri", job.jar_uri.clone()),
         ("--key", format!("{}.jar", digest(&json!([job.jar_uri, job.sha256]).to_string()))),
         ("--to", JAR.to_owned()),
-        ("--storage-dir", cluster.spec.high_availability.storage_dir.clone()),
+        ("--storage-dir", cluster.spec().high_availability.storage_dir.clone()),
         ("--ha-cluster-id", cluster.high_availability_cluster_id()),
         ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
     ];

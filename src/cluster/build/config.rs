@@ -12,20 +12,20 @@ use crate::flink::config::{self, Configuration};
 /// The ConfigMap with Flink's configuration and log configuration, file by file.
 pub fn config_map(cluster: &Cluster) -> Value {
     let mut files: Map<String, Value> = cluster
-        .spec
+        .spec()
         .log_configuration
         .iter()
         .map(|(name, content)| (name.clone(), Value::from(content.as_str())))
         .collect();
     files.insert(config::FILE.to_owned(), config::render(&configuration(cluster)).into());
-    super::object(cluster, "v1", "ConfigMap", &names::flink_config(&cluster.name), json!({ "data": files }))
+    super::object(cluster, "v1", "ConfigMap", &names::flink_config(cluster.name()), json!({ "data": files }))
 }
 
 /// Signal two configurations apart as one kind of pod reads them: pods carry it, so that a change of what they read
 /// replaces them. `others`: beginning of the keys that only the other kind reads.
 pub fn digest(cluster: &Cluster, others: &str) -> String {
     let read: Configuration = configuration(cluster).into_iter().filter(|(key, _)| !key.starts_with(others)).collect();
-    super::digest(&json!([read, cluster.spec.log_configuration]).to_string())
+    super::digest(&json!([read, cluster.spec().log_configuration]).to_string())
 }
 
 /// What we prefer, and users may set otherwise.
@@ -39,7 +39,7 @@ const FREE: [(&str, &str); 2] = [
 
 /// Flink's configuration: the user's keys, and ours, which the user cannot set.
 fn configuration(cluster: &Cluster) -> Configuration {
-    let spec = &cluster.spec;
+    let spec = cluster.spec();
     // Users may choose others.
     let mut configuration: Configuration = FREE.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     if spec.job.is_some() {
@@ -94,7 +94,7 @@ fn of_kubernetes(cluster: &Cluster) -> Configuration {
         ("high-availability.kubernetes.leader-election.renew-deadline", "15 s".to_owned()),
         ("high-availability.kubernetes.leader-election.retry-period", "200 ms".to_owned()),
         ("kubernetes.cluster-id", cluster.kubernetes_cluster_id()),
-        ("kubernetes.namespace", cluster.namespace.clone()),
+        ("kubernetes.namespace", cluster.namespace().to_owned()),
     ];
     owned.map(|(key, value)| (key.to_owned(), value)).into()
 }
@@ -134,14 +134,9 @@ mod tests {
     #[test]
     fn what_one_kind_of_pod_reads_alone_does_not_change_the_others_digest() {
         let digests = |cluster: &Cluster| (digest(cluster, "taskmanager."), digest(cluster, "jobmanager."));
-        let (before, mut cluster) = (digests(&fixture::cluster()), fixture::cluster());
-        cluster
-            .spec
-            .task_manager
-            .resources
-            .limits
-            .insert("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("3Gi".to_owned()));
-        let after = digests(&cluster);
+        let memory = ("memory".to_owned(), crate::api::v1alpha1::Scalar::Text("3Gi".to_owned()));
+        let before = digests(&fixture::cluster());
+        let after = digests(&fixture::cluster_with(|spec| spec.task_manager.resources.limits.extend([memory])));
         assert!(before.0 == after.0 && before.1 != after.1);
     }
 
@@ -180,9 +175,8 @@ mod tests {
     /// What we set, users cannot: otherwise one of the two would silently lose.
     #[test]
     fn every_key_that_we_set_is_refused_from_users() {
-        let [mut cluster, mut other] = [fixture::cluster(), fixture::on_zookeeper()];
-        cluster.spec.flink_configuration.clear();
-        other.spec.flink_configuration.clear();
+        let cluster = fixture::cluster_with(|spec| spec.flink_configuration.clear());
+        let other = fixture::on_zookeeper_with(|spec| spec.flink_configuration.clear());
         for key in configuration(&cluster)
             .keys()
             .chain(configuration(&other).keys())

@@ -39,11 +39,11 @@ const LOOPBACK: &str = "127.0.0.1,localhost";
 
 /// The Deployment of the JobManagers.
 pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_digest: &str) -> Value {
-    let name = names::job_manager(&cluster.name);
-    let spec = &cluster.spec.job_manager;
+    let name = names::job_manager(cluster.name());
+    let spec = &cluster.spec().job_manager;
     let component = Component {
         name: JOB_MANAGER,
-        command: if cluster.run.is_some() { application::COMMAND } else { JOB_MANAGER },
+        command: if cluster.run().is_some() { application::COMMAND } else { JOB_MANAGER },
         service_account: name.clone(),
         // The address that a leader publishes is its pod's.
         arguments: [
@@ -85,7 +85,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     if cluster.zookeeper().is_none() {
         // Optional: without it the election rests on the Lease alone, which is better than no JobManager.
         volumes.push(
-            json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(&cluster.name), "optional": true } }),
+            json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(cluster.name()), "optional": true } }),
         );
     }
     if let (Some((volume, mount)), Some(mounts)) = (zookeeper::tls(cluster), mounts.as_array_mut()) {
@@ -115,7 +115,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } },
         "spec": {
             "replicas": cluster.replicas(spec.replicas),
-            "selector": { "matchLabels": selector(&cluster.name, JOB_MANAGER) },
+            "selector": { "matchLabels": selector(cluster.name(), JOB_MANAGER) },
             // A new candidate is ready before an old one goes; which one goes is decided by the pods' deletion cost:
             // the leader last.
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
@@ -132,7 +132,7 @@ fn api_server_of_flink(cluster: &Cluster) -> Vec<Value> {
     }
     vec![
         json!({ "name": "KUBERNETES_MASTER", "value": format!("http://127.0.0.1:{JVM_PORT}") }),
-        json!({ "name": "KUBERNETES_NAMESPACE", "value": cluster.namespace }),
+        json!({ "name": "KUBERNETES_NAMESPACE", "value": cluster.namespace() }),
     ]
 }
 
@@ -228,7 +228,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         "args": gateway_arguments(cluster, grace),
         "env": variables,
         "ports": [{ "name": "gateway", "containerPort": PROBE_PORT, "protocol": "TCP" }],
-        "resources": pod::resources(&cluster.spec.gateway.resources),
+        "resources": pod::resources(&cluster.spec().gateway.resources),
         "startupProbe": probe("/livez", 1, 60),
         "livenessProbe": lives,
         // "This candidate can take over."
@@ -242,10 +242,10 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
 }
 
 fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
-    let high_availability = &cluster.spec.high_availability;
+    let high_availability = &cluster.spec().high_availability;
     let mut options = vec![
-        ("--cluster", cluster.name.clone()),
-        ("--namespace", cluster.namespace.clone()),
+        ("--cluster", cluster.name().to_owned()),
+        ("--namespace", cluster.namespace().to_owned()),
         ("--cluster-id", cluster.kubernetes_cluster_id()),
         ("--ha-cluster-id", cluster.high_availability_cluster_id()),
         ("--pod-name", "$(POD_NAME)".to_owned()),
@@ -253,8 +253,8 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
         ("--pod-ip", "$(POD_IP)".to_owned()),
         ("--storage-dir", high_availability.storage_dir.clone()),
         ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
-        ("--orphans", format!("{:?}", cluster.spec.ha_data.orphans).to_lowercase()),
-        ("--orphan-age", cluster.spec.ha_data.orphan_age.clone()),
+        ("--orphans", format!("{:?}", cluster.spec().ha_data.orphans).to_lowercase()),
+        ("--orphan-age", cluster.spec().ha_data.orphan_age.clone()),
         ("--hand-over-socket", HAND_OVER_SOCKET.to_owned()),
         ("--termination-grace-period", format!("{grace}s")),
     ];
@@ -267,7 +267,7 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
             ("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")),
         ]);
     }
-    options.extend(cluster.run.iter().flat_map(Run::gateway_options));
+    options.extend(cluster.run().into_iter().flat_map(Run::gateway_options));
     let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
 }
@@ -276,7 +276,7 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
 /// Secret. The key itself is random, so it is filled in where it is created, by [`with_key`].
 pub fn peers_secret(cluster: &Cluster) -> Value {
     let body = json!({ "type": "Opaque", "immutable": true });
-    object(cluster, "v1", "Secret", &names::peers(&cluster.name), body)
+    object(cluster, "v1", "Secret", &names::peers(cluster.name()), body)
 }
 
 /// A Secret of [`peers_secret`] with this key.

@@ -69,13 +69,13 @@ fn object(cluster: &Cluster, api_version: &str, kind: &str, name: &str, body: Va
         "kind": kind,
         "metadata": {
             "name": name,
-            "namespace": cluster.namespace,
-            "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: cluster.name },
+            "namespace": cluster.namespace(),
+            "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: cluster.name() },
             "ownerReferences": [{
                 "apiVersion": "flinkha.dev/v1alpha1",
                 "kind": "FlinkHaCluster",
-                "name": cluster.name,
-                "uid": cluster.uid,
+                "name": cluster.name(),
+                "uid": cluster.uid(),
                 "controller": true,
                 "blockOwnerDeletion": true,
             }],
@@ -213,8 +213,8 @@ mod tests {
     fn the_gateway_knows_the_grace_period_that_the_users_template_says() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
         for (said, told) in [(json!(300), "300s"), (Value::Null, "30s")] {
-            let mut cluster = fixture::cluster();
-            cluster.spec.job_manager.pod_template = json!({ "spec": { "terminationGracePeriodSeconds": said } });
+            let template = json!({ "spec": { "terminationGracePeriodSeconds": said } });
+            let cluster = fixture::cluster_with(|spec| spec.job_manager.pod_template = template);
             let pod = build(&cluster, &environment).job_managers["spec"]["template"]["spec"].clone();
             let arguments = pod["initContainers"][0]["args"].to_string();
             assert!(arguments.contains(&format!("\"--termination-grace-period\",\"{told}\"")), "{arguments}");
@@ -225,14 +225,13 @@ mod tests {
     fn a_change_of_configuration_replaces_the_pods_and_a_change_of_scale_does_not() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
         let before = build(&fixture::cluster(), &environment);
-        let mut scaled = fixture::cluster();
-        scaled.spec.task_manager.replicas = 9;
+        let scaled = fixture::cluster_with(|spec| spec.task_manager.replicas = 9);
         assert_eq!(
             build(&scaled, &environment).task_managers["spec"]["template"],
             before.task_managers["spec"]["template"]
         );
-        let mut changed = fixture::cluster();
-        changed.spec.flink_configuration.insert("a".to_owned(), crate::api::v1alpha1::Scalar::Number(1));
+        let key = ("a".to_owned(), crate::api::v1alpha1::Scalar::Number(1));
+        let changed = fixture::cluster_with(|spec| spec.flink_configuration.extend([key]));
         assert_ne!(
             build(&changed, &environment).task_managers["spec"]["template"],
             before.task_managers["spec"]["template"]

@@ -46,7 +46,7 @@ pub struct Component<'a> {
 
 /// The pod template, with the user's merged into ours.
 pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_digest: &str) -> Value {
-    let selector = super::selector(&cluster.name, component.name);
+    let selector = super::selector(cluster.name(), component.name);
     let spread = |topology_key: &str| {
         json!({
             "maxSkew": 1,
@@ -81,15 +81,15 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
             }] } },
             "containers": [flink_container(cluster, component)],
             "volumes": [
-                { "name": CONFIGURATION_VOLUME, "configMap": { "name": names::flink_config(&cluster.name) } },
+                { "name": CONFIGURATION_VOLUME, "configMap": { "name": names::flink_config(cluster.name()) } },
                 { "name": "flinkha-conf", "emptyDir": {} },
                 { "name": "flinkha-log", "emptyDir": {} },
                 { "name": "flinkha-tmp", "emptyDir": {} },
             ],
         },
     });
-    if !cluster.spec.image_pull_secrets.is_empty() {
-        template["spec"]["imagePullSecrets"] = json!(cluster.spec.image_pull_secrets);
+    if !cluster.spec().image_pull_secrets.is_empty() {
+        template["spec"]["imagePullSecrets"] = json!(cluster.spec().image_pull_secrets);
     }
     if !component.template.is_null() {
         merge::merge(&mut template, component.template.clone());
@@ -117,7 +117,7 @@ fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
         .collect();
     json!({
         "name": FLINK_CONTAINER,
-        "image": cluster.spec.image,
+        "image": cluster.spec().image,
         "command": ["/bin/sh", "-c", START_FLINK, "start-flink"],
         "args": arguments,
         "env": environment,

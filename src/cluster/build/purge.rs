@@ -35,7 +35,7 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
     if let Some(mounts) = container["volumeMounts"].as_array_mut() {
         mounts.retain(|mount| mount["name"] != HAND_OVER_VOLUME);
     }
-    template["metadata"]["labels"] = selector(&cluster.name, PURGE).into();
+    template["metadata"]["labels"] = selector(cluster.name(), PURGE).into();
     let spec = &mut template["spec"];
     spec["containers"] = json!([container]);
     spec["restartPolicy"] = "OnFailure".into();
@@ -47,20 +47,20 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
     }
     let body =
         json!({ "spec": { "backoffLimit": 3, "activeDeadlineSeconds": PATIENCE_SECONDS, "template": template } });
-    object(cluster, "batch/v1", "Job", &names::purge(&cluster.name), body)
+    object(cluster, "batch/v1", "Job", &names::purge(cluster.name()), body)
 }
 
 fn arguments(cluster: &Cluster, signature: &Signature) -> Vec<String> {
     let configuration = format!("{}/{}", job_manager::CONFIGURATION_DIRECTORY, crate::flink::config::FILE);
     let options = [
-        ("--storage-dir", cluster.spec.high_availability.storage_dir.clone()),
+        ("--storage-dir", cluster.spec().high_availability.storage_dir.clone()),
         ("--ha-cluster-id", cluster.high_availability_cluster_id()),
         ("--flink-configuration", configuration),
         ("--owner", signature.owner.clone()),
     ];
     let lists = [("--certificates", &signature.certificates), ("--signers", &signature.signers)];
     let lists = lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name, list.join(",")));
-    let retain = (cluster.spec.ha_data.on_delete == OnDelete::Retain).then(|| "--retain".to_owned());
+    let retain = (cluster.spec().ha_data.on_delete == OnDelete::Retain).then(|| "--retain".to_owned());
     let options = options.into_iter().chain(lists).flat_map(|(name, value)| [name.to_owned(), value]);
     std::iter::once("purge".to_owned()).chain(options).chain(zookeeper::options(cluster)).chain(retain).collect()
 }

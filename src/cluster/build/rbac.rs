@@ -19,14 +19,14 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],
-            "resourceNames": [names::lease(&cluster.name)],
+            "resourceNames": [names::lease(cluster.name())],
             "verbs": ["get", "list", "watch", "update", "patch"],
         },
         // The leading gateway: the address of the leader's REST endpoint.
         {
             "apiGroups": ["discovery.k8s.io"],
             "resources": ["endpointslices"],
-            "resourceNames": [names::rest(&cluster.name)],
+            "resourceNames": [names::rest(cluster.name())],
             "verbs": ["get", "update", "patch"],
         },
     ]);
@@ -43,7 +43,7 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
         None => (job_manager, task_manager),
         Some(_) => (super::zookeeper::rules(cluster), json!([])),
     };
-    [(names::job_manager(&cluster.name), job_manager), (names::task_manager(&cluster.name), task_manager)]
+    [(names::job_manager(cluster.name()), job_manager), (names::task_manager(cluster.name()), task_manager)]
         .into_iter()
         .flat_map(|(name, rules)| identity(cluster, &name, rules))
         .collect()
@@ -52,7 +52,7 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
 fn identity(cluster: &Cluster, name: &str, rules: Value) -> [Value; 3] {
     let binding = json!({
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
-        "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": cluster.namespace }],
+        "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": cluster.namespace() }],
     });
     [
         object(cluster, "v1", "ServiceAccount", name, json!({})),

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 
 /// Services and the disruption budget.
 pub fn applied(cluster: &Cluster) -> Vec<Value> {
-    let name = &cluster.name;
+    let name = cluster.name();
     let ports = json!([{ "name": "rest", "port": REST_PORT, "targetPort": REST_PORT, "protocol": "TCP" }]);
     let selector = selector(name, JOB_MANAGER);
     vec![
@@ -37,7 +37,7 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
 /// Objects that the operator creates empty, so that the JobManagers' Role can name them. The leading gateway fills
 /// them.
 pub fn created(cluster: &Cluster) -> Vec<Value> {
-    let name = &cluster.name;
+    let name = cluster.name();
     let slice = json!({
         "metadata": { "labels": { "kubernetes.io/service-name": names::rest(name), "endpointslice.kubernetes.io/managed-by": "flinkha" } },
         "addressType": "IPv4",

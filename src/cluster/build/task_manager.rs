@@ -9,8 +9,8 @@ use crate::cluster::Cluster;
 
 /// The Deployment of the TaskManagers.
 pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_digest: &str) -> Value {
-    let name = names::task_manager(&cluster.name);
-    let spec = &cluster.spec.task_manager;
+    let name = names::task_manager(cluster.name());
+    let spec = &cluster.spec().task_manager;
     let component = Component {
         name: TASK_MANAGER,
         command: TASK_MANAGER,
@@ -31,7 +31,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     let body = json!({
         "spec": {
             "replicas": cluster.replicas(spec.replicas),
-            "selector": { "matchLabels": selector(&cluster.name, TASK_MANAGER) },
+            "selector": { "matchLabels": selector(cluster.name(), TASK_MANAGER) },
             "template": template,
         },
     });

@@ -91,7 +91,7 @@ pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Enviro
         "restartPolicy": "Always",
         "args": arguments,
         "env": variables,
-        "resources": pod::resources(&cluster.spec.gateway.resources),
+        "resources": pod::resources(&cluster.spec().gateway.resources),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security,
         "volumeMounts": mounts,
@@ -116,15 +116,15 @@ pub fn rules(cluster: &Cluster) -> Value {
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
-            "resourceNames": [names::ledger(&cluster.name)],
+            "resourceNames": [names::ledger(cluster.name())],
             // An application's gateway watches the ledger: there it is asked for savepoints.
-            "verbs": if cluster.run.is_some() { json!(["get", "list", "watch", "patch"]) } else { json!(["get", "patch"]) },
+            "verbs": if cluster.run().is_some() { json!(["get", "list", "watch", "patch"]) } else { json!(["get", "patch"]) },
         },
         // The leading gateway: the address of the leader's REST endpoint.
         {
             "apiGroups": ["discovery.k8s.io"],
             "resources": ["endpointslices"],
-            "resourceNames": [names::rest(&cluster.name)],
+            "resourceNames": [names::rest(cluster.name())],
             "verbs": ["get", "update", "patch"],
         },
     ])
@@ -140,10 +140,11 @@ mod tests {
     use crate::cluster::tests as fixture;
 
     fn objects(change: impl FnOnce(&mut ZooKeeper)) -> Objects {
-        let mut cluster = fixture::on_zookeeper();
-        if let Some(zookeeper) = &mut cluster.spec.high_availability.zookeeper {
-            change(zookeeper);
-        }
+        let cluster = fixture::on_zookeeper_with(|spec| {
+            if let Some(zookeeper) = &mut spec.high_availability.zookeeper {
+                change(zookeeper);
+            }
+        });
         build(&cluster, &Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() })
     }
 

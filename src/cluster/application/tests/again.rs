@@ -4,6 +4,7 @@ use crate::ledger::application::Progress;
 use std::sync::Arc;
 
 use crate::cluster::application::tests::*;
+use crate::cluster::rejection::Rejection;
 use crate::ha_data::handover::{Stored, StoredState, judge};
 
 const OURS: JobId = JobId::from_number(0xa);
@@ -15,8 +16,8 @@ fn ledger(data: Value) -> Observed {
     Observed { ledger: Some(Arc::new(ledger)), ..Observed::default() }
 }
 
-fn first(observed: &Observed) -> Desired {
-    let resource = FlinkHaCluster { spec: fixture::application().spec, ..fixture::resource() };
+fn first(observed: &Observed) -> Result<Desired, Rejection> {
+    let resource = fixture::application_resource();
     Desired::of(&resource, &FlinkHaClusterStatus::default(), observed, Timestamp::UNIX_EPOCH)
 }
 
@@ -47,9 +48,10 @@ fn what_cannot_be_read_is_not_absent_and_nothing_begins() {
     for data in
         [json!({ "jobs": jobs, "application": "{" }), json!({ "jobs": "nothing of ours", "application": progress })]
     {
-        assert_eq!(first(&ledger(data.clone())).run(), None, "{data}");
+        assert!(first(&ledger(data.clone())).is_err(), "{data}");
     }
-    assert!(first(&ledger(json!({ "jobs": jobs, "application": progress }))).run().is_some());
+    let sound = first(&ledger(json!({ "jobs": jobs, "application": progress })));
+    assert!(sound.is_ok_and(|desired| desired.run().is_some()));
 }
 
 /// Somebody has edited the status: the run that goes on stands in the ledger.
@@ -58,10 +60,11 @@ fn a_status_with_a_run_that_flink_cannot_have_counts_as_none() {
     let progress = json!({ "job": FORMER, "version": "v1", "start": 2 }).to_string();
     let jobs = json!([{ "id": FORMER, "state": "Running" }]).to_string();
     let observed = ledger(json!({ "jobs": jobs, "application": progress }));
-    let resource = FlinkHaCluster { spec: fixture::application().spec, ..fixture::resource() };
+    let resource = fixture::application_resource();
     let edited = Application { job_id: "x".to_owned(), ..Application::default() };
     let status = FlinkHaClusterStatus { application: Some(edited), ..FlinkHaClusterStatus::default() };
-    let run = Desired::of(&resource, &status, &observed, Timestamp::UNIX_EPOCH).run();
+    let desired = Desired::of(&resource, &status, &observed, Timestamp::UNIX_EPOCH);
+    let run = desired.unwrap_or_else(|rejection| panic!("{rejection}")).run();
     assert_eq!(run.map(|run| (run.job_id, run.start)), Some((FORMER, 3)));
 }
 
@@ -71,12 +74,12 @@ fn a_session_cluster_whose_ledger_cannot_be_read_stays_as_it_is() {
         let observed = ledger(json!({ key: text }));
         let desired =
             Desired::of(&fixture::resource(), &FlinkHaClusterStatus::default(), &observed, Timestamp::UNIX_EPOCH);
-        let cause = desired.undecided.unwrap_or_else(|| panic!("{key} counts as nothing"));
+        let cause = desired.err().unwrap_or_else(|| panic!("{key} counts as nothing")).cause;
         assert!(cause.reason == "LedgerUnreadable" && cause.message.contains(key), "{cause:?}");
     }
     let sound = ledger(json!({ "jobs": "[]" }));
     let desired = Desired::of(&fixture::resource(), &FlinkHaClusterStatus::default(), &sound, Timestamp::UNIX_EPOCH);
-    assert!(desired.undecided.is_none());
+    assert!(desired.is_ok());
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn a_resource_applied_again_goes_on_with_the_run_whose_data_was_retained() {
 
 #[test]
 fn what_concerns_one_kind_of_pod_makes_no_new_version() {
-    let before = fixture::application().spec;
+    let before = fixture::application().spec().clone();
     let changed = |change: &dyn Fn(&mut FlinkHaClusterSpec)| {
         let mut after = before.clone();
         change(&mut after);
@@ -276,11 +276,12 @@ fn ids_of_runs_are_flinks_and_differ() {
 
 #[test]
 fn while_a_resource_cannot_be_applied_nothing_is_carried_out_and_its_pods_stay_gone() {
-    let resource = FlinkHaCluster { spec: fixture::application().spec, ..fixture::resource() };
+    let resource = fixture::application_resource();
     let held = |phase| {
         let application = Application { phase, ..Application::default() };
         let before = FlinkHaClusterStatus { application: Some(application), ..FlinkHaClusterStatus::default() };
-        Desired::of(&resource, &before, &Observed::default(), Timestamp::UNIX_EPOCH).frozen(&before)
+        let desired = Desired::of(&resource, &before, &Observed::default(), Timestamp::UNIX_EPOCH);
+        desired.unwrap_or_else(|rejection| panic!("{rejection}")).frozen(&before)
     };
     let (suspended, stopping) = (held(Phase::Suspended), held(Phase::Savepointing));
     assert!(suspended.frozen && suspended.is_stopped());
