@@ -10,7 +10,7 @@ use super::schema;
 /// The application that the cluster runs. When its job ends, the operator removes the cluster's pods.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Job {
+pub struct JobSpec {
     /// URI of the application's jar: `local:///path/in/the/image.jar`, `https://…`, or a file in a storage that Flink
     /// is configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`. An init container fetches a jar
     /// that is not local once and keeps it with the HA data until the job ends. It does not look for a newer jar while

@@ -26,10 +26,10 @@ pub struct FlinkHaClusterStatus {
     /// Jobs whose HA data is stored, and the last twenty that ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<JobStatus>,
     /// HA data of the jobs, as the leading JobManager's gateway reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ha_data: Option<HaData>,
+    pub ha_data: Option<HaDataStatus>,
     /// Progress of the application of `spec.job`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Application>,
@@ -92,7 +92,7 @@ pub struct Failover {
 /// A job.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Job {
+pub struct JobStatus {
     /// Flink's id of the job.
     pub id: String,
     /// Name of the job.
@@ -115,7 +115,7 @@ pub struct Job {
 /// HA data of the jobs.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct HaData {
+pub struct HaDataStatus {
     /// `Collectable`: the leading gateway removes files of jobs that have ended. `NotCollectable` and `Unreachable`:
     /// the files stay, for the reason in `message`. `Shared`: another cluster uses the same directory, so nothing is
     /// removed. `Settling`: nothing is removed for at most two minutes, until it is certain that no other cluster uses
@@ -129,7 +129,7 @@ pub struct HaData {
     pub largest_config_map: Option<ConfigMapSize>,
     /// Orphans in the storage directory, as the last sweep counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub orphans: Option<Orphans>,
+    pub orphans: Option<OrphansStatus>,
 }
 
 /// The size of a ConfigMap.
@@ -147,7 +147,7 @@ pub struct ConfigMapSize {
 /// Files that crashes of Flink have left and that no HA data refers to.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Orphans {
+pub struct OrphansStatus {
     /// Number of orphans.
     pub files: i64,
     /// Bytes of the orphans.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::application::Job;
+use super::application::JobSpec;
 use super::schema;
 use super::status::FlinkHaClusterStatus;
 use super::zookeeper::{self, ZooKeeper};
@@ -46,7 +46,7 @@ pub struct FlinkHaClusterSpec {
     /// Application that this cluster runs, in Flink's application mode. Without it the cluster is a session cluster,
     /// which accepts jobs over REST.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<Job>,
+    pub job: Option<JobSpec>,
 
     /// Seconds after the end of the job at which the operator deletes this resource. Without it the resource stays
     /// until somebody deletes it.
@@ -80,7 +80,7 @@ pub struct FlinkHaClusterSpec {
 
     /// When the high availability data (HA data) of jobs is removed.
     #[serde(default)]
-    pub ha_data: HaData,
+    pub ha_data: HaDataSpec,
 
     /// The JobManagers: one leads, the others are hot standbys.
     #[serde(default)]
@@ -214,7 +214,7 @@ impl Default for Lease {
 /// When the high availability data (HA data) of jobs is removed.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct HaData {
+pub struct HaDataSpec {
     /// HA data of jobs that have not ended, when this resource is deleted. `Retain`: it stays, and the same resource
     /// applied again resumes the jobs. `Delete`: it is removed, and the jobs are lost. Neither touches savepoints or
     /// retained checkpoints.
@@ -223,7 +223,7 @@ pub struct HaData {
     /// Orphans: files that crashes of Flink have left in the storage directory and that no HA data refers to. `Report`:
     /// the status counts them. `Delete`: the leading gateway removes them.
     #[serde(default)]
-    pub orphans: Orphans,
+    pub orphans: OrphanPolicy,
     /// Minimum age of an orphan. Flink writes a file before any pointer names it, so a younger file may still be in
     /// use.
     #[serde(default = "default_orphan_age")]
@@ -231,15 +231,15 @@ pub struct HaData {
     pub orphan_age: String,
 }
 
-impl Default for HaData {
+impl Default for HaDataSpec {
     fn default() -> Self {
-        Self { on_delete: OnDelete::default(), orphans: Orphans::default(), orphan_age: default_orphan_age() }
+        Self { on_delete: OnDelete::default(), orphans: OrphanPolicy::default(), orphan_age: default_orphan_age() }
     }
 }
 
 /// What happens to orphans in the storage directory.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
-pub enum Orphans {
+pub enum OrphanPolicy {
     /// The status counts them.
     #[default]
     Report,

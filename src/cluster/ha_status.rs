@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use crate::api::status::{ConfigMapSize, HaData, Job, Orphans};
+use crate::api::status::{ConfigMapSize, HaDataStatus, JobStatus, OrphansStatus};
 use crate::api::time::seconds;
 use crate::ledger::jobs;
 
 /// A job as the status shows it.
-pub fn job(job: &jobs::Job) -> Job {
+pub fn job(job: &jobs::Job) -> JobStatus {
     let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok().map(seconds);
-    Job {
+    JobStatus {
         id: job.id.to_string(),
         name: job.name.clone(),
         state: job.state.clone(),
@@ -20,9 +20,9 @@ pub fn job(job: &jobs::Job) -> Job {
 }
 
 /// The HA data as the status shows it.
-pub fn ha_data(ha_data: &jobs::HaData) -> HaData {
+pub fn ha_data(ha_data: &jobs::HaData) -> HaDataStatus {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    HaData {
+    HaDataStatus {
         state: ha_data.state.clone(),
         message: ha_data.message.clone(),
         largest_config_map: ha_data.largest.as_ref().map(|size| ConfigMapSize {
@@ -30,7 +30,7 @@ pub fn ha_data(ha_data: &jobs::HaData) -> HaData {
             bytes: number(size.bytes as u64),
             per_cent: number(size.per_cent() as u64),
         }),
-        orphans: ha_data.orphans.as_ref().map(|orphans| Orphans {
+        orphans: ha_data.orphans.as_ref().map(|orphans| OrphansStatus {
             files: number(orphans.files),
             bytes: number(orphans.bytes),
             removed: number(orphans.removed),
@@ -41,7 +41,7 @@ pub fn ha_data(ha_data: &jobs::HaData) -> HaData {
 }
 
 /// Has this status's largest ConfigMap passed the share of its limit that is worth a warning?
-pub fn is_half_full(ha_data: Option<&HaData>) -> bool {
+pub fn is_half_full(ha_data: Option<&HaDataStatus>) -> bool {
     ha_data.and_then(|ha_data| ha_data.largest_config_map.as_ref()).is_some_and(|size| size.per_cent >= 50)
 }
 

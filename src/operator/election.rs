@@ -23,7 +23,7 @@ const SELF: Incarnation = Incarnation { pid: 1, started: 1 };
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes part in the election of the operator.
-pub struct Candidate {
+pub struct OperatorCandidate {
     leases: Api<Lease>,
     elector: Elector,
     settings: Settings,
@@ -32,7 +32,7 @@ pub struct Candidate {
     told: mpsc::UnboundedReceiver<Event>,
 }
 
-impl Candidate {
+impl OperatorCandidate {
     /// Creates a candidate. `process`: random per process.
     pub fn new(client: Client, namespace: &str, pod: &str, process: String) -> Self {
         let settings = Settings::default();

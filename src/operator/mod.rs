@@ -82,7 +82,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let registry = Arc::new(std::sync::Mutex::new(registry));
     let mut candidate =
-        election::Candidate::new(client.clone(), &arguments.pod_namespace, &arguments.pod_name, nonce()?);
+        election::OperatorCandidate::new(client.clone(), &arguments.pod_namespace, &arguments.pod_name, nonce()?);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -101,7 +101,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn work(
     arguments: &Arguments,
     client: Client,
-    candidate: &mut election::Candidate,
+    candidate: &mut election::OperatorCandidate,
     metrics: Metrics,
     registry: &std::sync::Mutex<Registry>,
     ready: watch::Sender<bool>,

@@ -227,7 +227,7 @@ fn trim(metadata: &mut ObjectMeta) {
 }
 
 /// What is remembered of an object to tell whether a change matters.
-struct Known {
+struct LastSeen {
     interest: u64,
     cluster: Option<ObjectRef<FlinkHaCluster>>,
     /// Seen since the watch last began anew.
@@ -242,7 +242,7 @@ async fn announce<K: Resource>(
     interest: fn(&K) -> u64,
     triggers: Triggers,
 ) {
-    let mut known: HashMap<(Option<String>, Option<String>), Known> = HashMap::new();
+    let mut known: HashMap<(Option<String>, Option<String>), LastSeen> = HashMap::new();
     let announce = |cluster: Option<ObjectRef<FlinkHaCluster>>| {
         if let Some(cluster) = cluster {
             // The receiver is gone only when the process ends.
@@ -257,7 +257,7 @@ async fn announce<K: Resource>(
                 let metadata = object.meta();
                 let namespace = metadata.namespace.as_deref().unwrap_or_default();
                 let cluster = cluster_of(metadata).map(|name| ObjectRef::new(&name).within(namespace));
-                let now = Known { interest: interest(&object), cluster: cluster.clone(), seen: true };
+                let now = LastSeen { interest: interest(&object), cluster: cluster.clone(), seen: true };
                 let mut before = known.insert(key(&object), now);
                 // A label was changed: it is gone from the cluster that it belonged to.
                 if let Some(before) = before.take_if(|before| before.cluster != cluster) {

@@ -11,7 +11,7 @@ use crate::ledger::jobs::Job;
 
 /// What is on record before the first decision about a resource.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct OnRecord {
     /// The run that goes on: the last one, unless it has ended.
     pub retained: Option<JobId>,
     /// It has stored something, as far as is known.
@@ -23,7 +23,7 @@ pub(super) struct Found {
 }
 
 /// Looks for it in the ledger, and in what the cluster ConfigMap says beside the data: that outlives the ledger.
-pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -> Found {
+pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -> OnRecord {
     let marked = stored.and_then(Stored::job);
     let marked_start = stored.and_then(|stored| stored.start);
     // A ledger that was put back from a copy may be behind.
@@ -42,7 +42,7 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
         before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(*id));
     let mut replaces: Vec<JobId> = replaces.collect();
     replaces.dedup();
-    Found { has_state, starts: progress.start.max(marked_start.unwrap_or_default()), replaces, retained }
+    OnRecord { has_state, starts: progress.start.max(marked_start.unwrap_or_default()), replaces, retained }
 }
 
 /// Runs in whose place the present one begins: the one with the state, and those after it that did not come up.

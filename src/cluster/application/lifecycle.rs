@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{again, job_id, savepoint_directory, upgrade, version};
 use crate::api::FlinkHaClusterSpec;
-use crate::api::application::{Application, Job, JobState, Phase, Savepoint, UpgradeMode};
+use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, UpgradeMode};
 use crate::api::time::seconds;
 use crate::cluster::cause::Cause;
 use crate::flink::job_id::JobId;
@@ -60,9 +60,9 @@ pub struct Decision {
 }
 
 /// Decides.
-pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>, inputs: &Inputs<'_>) -> Decision {
+pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Application>, inputs: &Inputs<'_>) -> Decision {
     let application = before.cloned().unwrap_or_else(|| begin(wanted, job, inputs));
-    let mut step = Step { wanted, job, inputs, decision: Decision { application, ..Decision::default() } };
+    let mut step = LifecycleStep { wanted, job, inputs, decision: Decision { application, ..Decision::default() } };
     match step.application().phase {
         Phase::Starting | Phase::Halted => step.starting(),
         Phase::Running => step.running(),
@@ -86,8 +86,8 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &Job, before: Option<&Application>
 }
 
 /// A resource that is new, or was created again: then the run goes on whose data was retained.
-fn begin(wanted: &FlinkHaClusterSpec, job: &Job, inputs: &Inputs<'_>) -> Application {
-    let again::Found { retained, has_state, starts, replaces } =
+fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> Application {
+    let again::OnRecord { retained, has_state, starts, replaces } =
         again::find(inputs.progress, inputs.jobs, inputs.stored);
     Application {
         phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
@@ -110,14 +110,14 @@ pub(super) fn json(spec: &FlinkHaClusterSpec) -> String {
 }
 
 /// A step that is being made.
-pub(super) struct Step<'a> {
+pub(super) struct LifecycleStep<'a> {
     pub wanted: &'a FlinkHaClusterSpec,
-    pub job: &'a Job,
+    pub job: &'a JobSpec,
     pub inputs: &'a Inputs<'a>,
     decision: Decision,
 }
 
-impl Step<'_> {
+impl LifecycleStep<'_> {
     pub fn application(&self) -> &Application {
         &self.decision.application
     }

@@ -19,7 +19,7 @@ use super::build::{digest, hash};
 use super::cause;
 use super::observed::Observed;
 use super::rejection::Rejection;
-use crate::api::application::{Application, Job, Phase};
+use crate::api::application::{Application, JobSpec, Phase};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
 use crate::flink::job_id::JobId;
@@ -153,7 +153,7 @@ fn has_no_pods(phase: Phase) -> bool {
 /// Digest of all that needs a new graph or plan when it changes. What concerns one kind of pod alone does not.
 pub fn version(spec: &FlinkHaClusterSpec) -> String {
     let job = spec.job.as_ref().map(|job| {
-        let Job { jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state, .. } = job;
+        let JobSpec { jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state, .. } = job;
         json!([jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state])
     });
     let shared = spec.flink_configuration.iter().filter(|(key, _)| !is_of_one_component(key));

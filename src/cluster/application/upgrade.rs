@@ -1,6 +1,6 @@
 //! Handles a change of the job's definition: its beginning, its success, and one automatic roll-back.
 
-use super::lifecycle::Step;
+use super::lifecycle::LifecycleStep;
 use crate::api::application::{Application, Phase, Upgrade, UpgradeMode};
 use crate::api::time::seconds;
 use crate::ledger::jobs::SUPERSEDED;
@@ -34,7 +34,7 @@ fn conclude(application: &mut Application, result: &str, why: Option<String>) {
 }
 
 /// Records the beginning of an upgrade.
-pub(super) fn record(step: &mut Step<'_>) {
+pub(super) fn record(step: &mut LifecycleStep<'_>) {
     let (now, generation, mode) = (seconds(step.inputs.now), step.inputs.generation, step.job.upgrade_mode);
     let application = step.application_mut();
     application.refused = None;
@@ -54,7 +54,7 @@ pub(super) fn record(step: &mut Step<'_>) {
 }
 
 /// Begins an upgrade. A job that does not run cannot take a savepoint, so it resumes from its last state.
-pub(super) fn begin(step: &mut Step<'_>) {
+pub(super) fn begin(step: &mut LifecycleStep<'_>) {
     let runs = step.application().phase == Phase::Running;
     record(step);
     match step.job.upgrade_mode {
@@ -73,7 +73,7 @@ pub(super) fn restored_from(application: &mut Application, path: &str) {
 }
 
 /// Concludes an upgrade whose tasks all run.
-pub(super) fn came_up(step: &mut Step<'_>) {
+pub(super) fn came_up(step: &mut LifecycleStep<'_>) {
     let now = step.inputs.now;
     let application = step.application_mut();
     if is_in_progress(application) {
@@ -97,7 +97,7 @@ pub(super) fn ended(application: &mut Application) {
 }
 
 /// Refuses an upgrade: the job continues as before.
-pub(super) fn refuse(step: &mut Step<'_>, why: String) {
+pub(super) fn refuse(step: &mut LifecycleStep<'_>, why: String) {
     if is_in_progress(step.application()) {
         let wanted = super::version(step.wanted);
         let application = step.application_mut();
@@ -107,7 +107,7 @@ pub(super) fn refuse(step: &mut Step<'_>, why: String) {
 }
 
 /// Returns to the last definition that worked, with the state that the failed one found.
-pub(super) fn roll_back(step: &mut Step<'_>, why: String) {
+pub(super) fn roll_back(step: &mut LifecycleStep<'_>, why: String) {
     let (ended, begun) = (step.tombstone().is_some(), step.has_begun());
     let found = step.inputs.progress.before.clone().filter(|_| begun);
     let previous = step.application().previous_job_id.clone();
@@ -150,7 +150,7 @@ pub(super) fn roll_back(step: &mut Step<'_>, why: String) {
 }
 
 /// Halts the application: the operator tries nothing more by itself and deletes nothing.
-pub(super) fn halt(step: &mut Step<'_>, why: String) {
+pub(super) fn halt(step: &mut LifecycleStep<'_>, why: String) {
     step.application_mut().error = Some(why.clone());
     conclude(step.application_mut(), FAILED, Some(why));
     step.enter(Phase::Halted);

@@ -88,7 +88,7 @@ impl World {
         &self.decision.application
     }
 
-    fn job(&mut self) -> &mut Job {
+    fn job(&mut self) -> &mut JobSpec {
         self.spec.job.as_mut().unwrap_or_else(|| panic!("a job"))
     }
 
