@@ -1,5 +1,5 @@
-//! What the gateway is made of with either provider, built once: ports, channels, the storage, the ledger, and the
-//! tasks that work beside the election.
+//! Builds once what the gateway needs with either provider: ports, channels, the storage, the ledger, and the tasks
+//! beside the election.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::world::storage::Storage;
 use crate::world::storage::reach::{FlinkConfiguration, NotCollectable};
 use crate::world::{api_server, random, server};
 
-/// What is there before it is known who elects.
+/// The parts that do not depend on who elects.
 pub struct Base {
     pub arguments: Arguments,
     pub config: Config,
@@ -49,22 +49,22 @@ pub struct Base {
     storage: Result<Storage, NotCollectable>,
     probe_port: TcpListener,
     health: watch::Receiver<Health>,
-    /// Of the preStop hook.
+    /// Socket of the preStop hook.
     hook: Option<UnixListener>,
 }
 
 /// The election's ends of its channels.
 pub struct Election {
-    /// What it hears by `heard`.
+    /// Sender of the events that `heard` receives.
     pub events: Events,
     pub heard: mpsc::UnboundedReceiver<Event>,
-    /// What it shows the JVM, and by that all tasks that work while the JVM leads.
+    /// The view of the lock for the JVM. All tasks that work while the JVM leads follow it.
     pub shown: watch::Sender<LockView>,
     pub health: watch::Sender<Health>,
 }
 
 impl Base {
-    /// Opens the ports and finds the API server. Asks nobody.
+    /// Opens the ports and determines the API server's address. It sends no request.
     ///
     /// # Errors
     /// When a port cannot be opened, the API server's address is unknown, or Flink's settings cannot be read.
@@ -104,12 +104,12 @@ impl Base {
         })
     }
 
-    /// The storage, unless this gateway cannot reach it.
+    /// Returns the storage, if this gateway can reach it.
     pub fn reached(&self) -> Option<Storage> {
         self.storage.as_ref().ok().cloned()
     }
 
-    /// The run that the cluster's application is in; none for a session cluster.
+    /// Returns the run of the cluster's application; `None` for a session cluster.
     pub fn run(&self) -> Option<Run> {
         let arguments = &self.arguments;
         let (job_id, version) = (arguments.application?, arguments.application_version.as_deref()?);
@@ -117,7 +117,7 @@ impl Base {
         Some(Run { replaces, ..Run::new(job_id, version, arguments.application_start) })
     }
 
-    /// How long this gateway stands back once it was told that its pod terminates.
+    /// Returns the time for which this gateway does not campaign after it has learned that its pod terminates.
     pub fn stand_back(&self) -> Duration {
         hand_over::patience(self.arguments.termination_grace_period)
     }
@@ -143,8 +143,8 @@ impl Base {
         }
     }
 
-    /// The tasks of either provider, and what is left for the provider's own. `peers`: where gateways promise each
-    /// other.
+    /// Returns the tasks for either provider, and the parts that the provider's own tasks need. `peers`: the endpoint
+    /// of promises between gateways.
     pub fn into_tasks(self, mark: &DirectoryMark, peers: Option<Arc<Peers>>) -> (Tasks, TcpListener, Election) {
         let (ledger, run, reached) = (mark.ledger.clone(), self.run(), self.reached());
         let rest = Rest::new(&self.arguments.jvm_rest);

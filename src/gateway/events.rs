@@ -1,4 +1,4 @@
-//! The way to the election: its events, and the clock that they are timed by.
+//! Sends events to the election, and defines the clock by which they are timed.
 
 use std::time::Instant;
 
@@ -21,18 +21,18 @@ impl Clock {
     }
 }
 
-/// Tells the election of events.
+/// Sender of the election's events.
 #[derive(Clone, Debug)]
 pub struct Events(mpsc::UnboundedSender<Event>);
 
 impl Events {
-    /// And where the election takes them from.
+    /// Returns the sender, and the receiver for the election.
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// The election never ends before what tells it, so there is nobody to tell only while the process ends.
+    /// Sends an event. The election outlives its senders, so the receiver is gone only while the process ends.
     pub fn tell(&self, event: Event) {
         let _ = self.0.send(event);
     }

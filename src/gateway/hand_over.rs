@@ -1,8 +1,8 @@
-//! The hand-over at the end of a pod: `flinkha hand-over`, which the preStop hook runs in the gateway's container,
-//! tells the gateway to give the leadership up, long before the gateway itself is told to end.
+//! Hands the leadership over at the end of a pod. The preStop hook runs `flinkha hand-over` in the gateway's container,
+//! which makes the gateway give up the leadership long before the gateway itself has to end.
 //!
-//! It goes through a socket in a volume that only the gateway's container mounts. A port of the pod would be open to
-//! whoever reaches the pod, and to be told to hand over costs a JobManager its part in the election.
+//! It uses a socket in a volume that only the gateway's container mounts. Everybody who reaches the pod reaches its
+//! ports, and a hand-over excludes a JobManager from the election.
 
 use std::fs::Permissions;
 use std::io;
@@ -18,17 +18,17 @@ use tokio::time::{sleep, timeout};
 use super::events::Events;
 use crate::lease::elector::Event;
 
-/// What the hook says, and what it is answered.
+/// The hook's request and its answer.
 const REQUEST: &[u8] = b"hand over\n";
 const ANSWER: &[u8] = b"ok\n";
 
-/// For the whole exchange: what follows the hook, the end of the pod, must not wait for it for longer.
+/// Limit of the whole exchange: the end of the pod must not wait longer for the hook.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// After an error of the listener.
+/// Pause after an error of the listener.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A pod whose grace period has ended is killed by its kubelet, which may allow its hooks 2 s more, and may be late
-/// itself.
+/// Added to the grace period. The kubelet kills a pod at the end of its grace period, but may allow its hooks 2 s more,
+/// and may itself be late.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Flags of `flinkha hand-over`; the operator writes them into the preStop hook.
@@ -39,12 +39,12 @@ pub struct Arguments {
     pub socket: PathBuf,
 }
 
-/// How long a gateway that was told to hand over stands back at most.
+/// Returns the longest time for which a gateway does not campaign after a hand-over.
 pub fn patience(termination_grace_period: Duration) -> Duration {
     termination_grace_period.saturating_add(MARGIN)
 }
 
-/// `flinkha hand-over`: tells the gateway that its pod begins to terminate.
+/// Implements `flinkha hand-over`: notifies the gateway that its pod begins to terminate.
 ///
 /// # Errors
 /// When the gateway cannot be reached, or does not confirm in time. The kubelet ends the pod all the same.
@@ -60,10 +60,10 @@ pub async fn run(Arguments { socket }: Arguments) -> anyhow::Result<()> {
     answered.with_context(|| format!("failed to tell the gateway at {} that its pod terminates", socket.display()))
 }
 
-/// Opens the socket, for this user only. A file of an earlier process of this container is replaced.
+/// Opens the socket for this user only. It replaces the socket of an earlier process of this container.
 ///
 /// # Errors
-/// When the directory is not there, or not writable.
+/// When the directory does not exist or is not writable.
 pub fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     let new = socket.with_extension("new");
     let opened = || {
@@ -72,14 +72,14 @@ pub fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
         }
         let listener = UnixListener::bind(&new)?;
         std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-        // Whoever finds it under its name finds it closed to others.
+        // The socket has its final name only after its permissions are set.
         std::fs::rename(&new, socket)?;
         Ok::<_, io::Error>(listener)
     };
     opened().with_context(|| format!("failed to open the socket {} of the preStop hook", socket.display()))
 }
 
-/// Takes requests, one at a time, until the process ends.
+/// Handles requests, one at a time, until the process ends.
 pub async fn serve(listener: UnixListener, events: Events) {
     loop {
         let taken = match listener.accept().await {
@@ -128,7 +128,7 @@ mod tests {
         other.write_all(b"something else").await.expect("sent");
         assert_eq!(other.read(&mut [0; 8]).await.ok().unwrap_or_default(), 0, "it is closed without an answer");
         assert!(told.try_recv().is_err());
-        // Who says nothing delays the hook, but not for ever.
+        // A silent client delays the hook for a limited time only.
         let silent = UnixStream::connect(&socket).await.expect("a connection");
         drop(silent);
         run(Arguments { socket: socket.clone() }).await.expect("it is confirmed");

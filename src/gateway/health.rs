@@ -1,6 +1,6 @@
-//! Whether this pod's JobManager can take over, and whether it leads.
+//! Defines the state that the probes report: whether this pod's JobManager can take over, and whether it leads.
 
-/// What the probes say.
+/// The state for the probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Why this candidate could not take over now.

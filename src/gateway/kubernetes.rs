@@ -1,5 +1,5 @@
-//! The gateway where Flink elects by Kubernetes: it is the API server that its JVM sees ([`proxy`](super::proxy)), and
-//! drives the Lease ([`election`](super::election)).
+//! Runs the gateway with the Kubernetes provider: it acts as its JVM's API server ([`proxy`](super::proxy)) and drives
+//! the Lease ([`election`](super::election)).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use super::proxy::upstream::Upstream;
 use crate::api::names;
 use crate::lease::elector::{Elector, Identity, Settings};
 
-/// Runs the gateway until it is told to end.
+/// Runs the gateway until the process receives a signal to end.
 ///
 /// # Errors
-/// When the API server's address is not understood, or a task ends.
+/// When the API server's address is invalid, or when a task ends.
 pub async fn run(base: Base) -> anyhow::Result<()> {
     let arguments = base.arguments.clone();
     let (client, config) = (base.client.clone(), base.config.clone());

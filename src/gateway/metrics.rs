@@ -1,4 +1,4 @@
-//! The gateway's metrics, as they are when somebody asks for them.
+//! Defines the gateway's metrics, which are computed at each scrape.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -8,16 +8,16 @@ use prometheus_client::registry::Registry;
 
 use crate::ledger::jobs::{Orphans, Size};
 
-/// What the metrics show.
+/// Values of the metrics.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub leads: bool,
     pub term: u64,
-    /// The JobManager of this pod could take over.
+    /// This pod's JobManager could take over.
     pub ready: bool,
     /// HA ConfigMaps that were written in this term.
     pub sizes: Vec<Size>,
-    /// What the last sweep of this gateway found.
+    /// Result of this gateway's last sweep.
     pub swept: Option<Orphans>,
 }
 
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// As former versions wrote it by hand: dashboards and alerts are made for it.
+    /// The text of former versions, on which dashboards and alerts rely.
     const FORMER: &str = r#"# HELP flinkha_gateway_leader 1 when the JobManager of this pod leads.
 # TYPE flinkha_gateway_leader gauge
 flinkha_gateway_leader 1

@@ -1,10 +1,9 @@
-//! The sidecar of a JobManager: the API server, or the ZooKeeper server, as its JVM sees it, and the election behind
-//! that.
+//! Implements the sidecar of a JobManager: the API server or ZooKeeper server for its JVM, and the election behind it.
 //!
-//! [`kubernetes`] wires [`proxy`], which answers the JVM, and [`election`], which drives the Lease; [`quorum`] stands
-//! in their place where Flink elects by ZooKeeper. Both stand on [`base`]: [`gc`] keeps the ledger and removes what
-//! ended jobs leave, [`application`] looks after a cluster that runs one job. What these tell each other is in
-//! [`tenure`], [`signals`] and [`events`].
+//! [`kubernetes`] wires [`proxy`], which answers the JVM, and [`election`], which drives the Lease; [`quorum`] replaces
+//! both where Flink elects by ZooKeeper. Both use [`base`]: [`gc`] keeps the ledger and removes what ended jobs leave,
+//! and [`application`] serves a cluster that runs one job. These tasks communicate through [`tenure`], [`signals`] and
+//! [`events`].
 
 pub mod application;
 pub mod arguments;
@@ -31,10 +30,10 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use self::arguments::Arguments;
 use self::base::Base;
 
-/// Runs the gateway until it is told to end.
+/// Runs the gateway until the process receives a signal to end.
 ///
 /// # Errors
-/// When a port cannot be opened, the API server's address is unknown, or a task ends.
+/// When a port cannot be opened, when the API server's address is unknown, or when a task ends.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(
         arguments.jvm_address.ip().is_loopback(),
@@ -45,9 +44,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if base.arguments.zookeeper.quorum.is_some() { quorum::run(base).await } else { kubernetes::run(base).await }
 }
 
-/// Containers of a pod share their processes, and Flink runs as the same user: without this, a job could reach what
-/// only the gateway mounts (its key, the socket of the preStop hook) through `/proc/<pid>/root`, and read its
-/// environment.
+/// Denies other processes of this user access to this one. Containers of the pod share a process namespace, and Flink
+/// runs as the same user. Otherwise a job could read, through `/proc/<pid>/root`, what only the gateway mounts (its
+/// key, the socket of the preStop hook), and the gateway's environment.
 fn keep_to_itself() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "failed to close this process to others of its user");

@@ -1,5 +1,5 @@
-//! The gateway's port on the pod's address: probes, metrics and peers. Whoever reaches the pod reaches it; so nothing
-//! else is served, and what a stranger can take is bounded ([`server`]).
+//! Serves the gateway's port on the pod's address: probes, metrics and peers. Everybody who reaches the pod reaches
+//! this port, so it serves nothing else, and [`server`] bounds what a stranger can use.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Probes { health, pointers, signals });
-    // Where Flink elects by ZooKeeper there are no promises to ask for.
+    // With ZooKeeper gateways exchange no promises.
     let router = match peers {
         Some(peers) => router.route("/peer", post(peers::handle).with_state(peers)),
         None => router,
@@ -46,7 +46,7 @@ pub async fn serve(
     server::serve(listener, router, Limits::default()).await;
 }
 
-/// Ready means: this candidate can take over.
+/// Ready means that this candidate can take over.
 async fn ready(State(probes): State<Probes>) -> (StatusCode, &'static str) {
     match probes.health.borrow().unready {
         None => (StatusCode::OK, "ok"),

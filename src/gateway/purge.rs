@@ -1,5 +1,5 @@
-//! `flinkha purge`: removes all HA files of a cluster that is being deleted with `onDelete: Delete`, and nothing that
-//! is not Flink's.
+//! Implements `flinkha purge`: removes all HA files of a cluster that is being deleted with `onDelete: Delete`, and
+//! nothing that Flink did not write.
 
 use std::fs::File;
 use std::io::Write;
@@ -44,15 +44,15 @@ pub struct Arguments {
     pub retain: bool,
 }
 
-/// Where a container says how it ended.
+/// The file in which a container states how it ended.
 const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 
-/// Removes, and tells what.
+/// Removes the files and znodes, and reports their number.
 ///
 /// # Errors
-/// When the storage cannot be reached, or when another cluster has signed the directory too. It is safe to try again.
+/// When the storage cannot be reached, or when another cluster has marked the directory too. A retry is safe.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    // The first process of a container is not ended by a signal unless it listens.
+    // A signal does not end the first process of a container unless it listens.
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         purged = purge_all(&arguments) => purged,
@@ -66,14 +66,14 @@ async fn purge_all(arguments: &Arguments) -> anyhow::Result<()> {
     let message =
         znodes.into_iter().chain(Some(message).filter(|files| !files.is_empty())).collect::<Vec<_>>().join("; ");
     tracing::info!("{message}");
-    // For people only; the kubelet makes the file, and elsewhere there is none.
+    // For people only. The kubelet creates the file; elsewhere it is absent.
     if let Ok(mut file) = File::options().write(true).truncate(true).open(TERMINATION_MESSAGE) {
         let _ = file.write_all(message.as_bytes());
     }
     Ok(())
 }
 
-/// For so long a session of a JobManager that is gone may live on.
+/// Longest life of a session whose JobManager is gone.
 const SESSION_END_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Removes the znodes, once all sessions of JobManagers have ended.
@@ -90,7 +90,7 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
         znodes::mark_path(&paths, &arguments.owner)
     );
     let begin = Instant::now();
-    // Of a JobManager whose end nobody saw.
+    // Such a session belongs to a JobManager whose end no gateway saw.
     while begin.elapsed() < SESSION_END_TIMEOUT && !znodes::candidates(&client, &paths).await?.is_empty() {
         tracing::info!("a JobManager's session has not ended yet");
         sleep(Duration::from_secs(1)).await;
@@ -113,14 +113,14 @@ async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
     Ok(message)
 }
 
-/// Files between two looks at who else uses the directory.
+/// Number of files between two checks of the marks.
 const OFTEN: usize = 100;
 
-/// How often it is looked whether somebody else signs.
+/// Interval of checks whether another cluster writes the mark.
 const PAUSE: Duration = Duration::from_secs(2);
 
 impl Arguments {
-    /// How we sign.
+    /// Returns our mark.
     fn us(&self, process: String) -> Mark {
         Mark { owner: self.owner.clone(), certificates: self.certificates.clone(), process, ..Mark::default() }
     }
@@ -130,7 +130,7 @@ impl Arguments {
     }
 }
 
-/// The storage directory and how we sign it.
+/// The storage directory and our mark.
 struct Ownership<'a> {
     storage: &'a Storage,
     us: Mark,
@@ -139,7 +139,7 @@ struct Ownership<'a> {
 }
 
 impl Ownership<'_> {
-    /// Looks at all marks, and signs, if nobody else has.
+    /// Checks all marks, and writes ours unless the directory is another's.
     async fn look(&self, watch: &mut Watch) -> anyhow::Result<Standing> {
         let failed = "failed to read the marks of the storage directory";
         let marks = self.storage.marks().await.context(failed)?;
@@ -156,7 +156,7 @@ impl Ownership<'_> {
         Ok(looked.standing)
     }
 
-    /// Waits until it is sure that nobody else signs the directory; the time of the storage then.
+    /// Waits until it is certain that no other cluster uses the directory. Returns the storage's time.
     async fn ours(&self, watch: &mut Watch) -> anyhow::Result<SystemTime> {
         loop {
             match self.look(watch).await? {
@@ -192,7 +192,7 @@ impl Ownership<'_> {
 
 async fn purge(claim: Ownership<'_>) -> anyhow::Result<String> {
     let (storage, mut watch) = (claim.storage, Watch::default());
-    // Signed anew: what is written after this was written by a cluster that came after the deleted one.
+    // The mark is new, so a file with a later time was written by a cluster that came after the deleted one.
     let now = claim.ours(&mut watch).await?;
     let (mut removed, mut foreign) = (0, 0);
     let mut files = storage.files();
@@ -218,13 +218,13 @@ async fn purge(claim: Ownership<'_>) -> anyhow::Result<String> {
     Ok(format!("removed {removed} files{stay}"))
 }
 
-/// Removes a directory and those below it as far as they are empty.
+/// Removes a directory and those below it, if they are empty.
 fn remove_empty(directory: PathBuf) {
     for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_empty(entry.path());
         }
     }
-    // Fails unless it is empty, as it should.
+    // This fails unless the directory is empty, as intended.
     let _ = std::fs::remove_dir(directory);
 }

@@ -1,4 +1,4 @@
-//! Who leads, as far as this gateway knows: the tenures of its own JVM, and the gateways that it has seen beside it.
+//! Tracks the tenures of this gateway's own JVM, and the other gateways that it has seen.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,36 +7,36 @@ use tokio::sync::watch;
 use crate::lease::elector::LockView;
 use crate::lease::term::Term;
 
-/// So many gateway processes are remembered that have led.
+/// Number of former leaders' gateway processes that are remembered.
 const WITNESSED: usize = 16;
 
-/// Shared by reference by all that works only while the JVM leads.
+/// Shared by reference by all tasks that work only while the JVM leads.
 pub struct Tenures {
     shown: watch::Receiver<LockView>,
-    /// The term in which the JVM leads only to clean up after a run that has ended.
+    /// The term in which the JVM leads only to clean up after a finished run.
     ending: Mutex<Option<Term>>,
-    /// Gateway processes that have been seen alive in this cluster, the latest last.
+    /// Gateway processes that were seen alive in this cluster, the latest last.
     witnessed: Mutex<Vec<String>>,
 }
 
 impl Tenures {
-    /// `shown`: what the election shows the JVM.
+    /// Creates it. `shown`: the view of the lock for the JVM.
     pub fn new(shown: watch::Receiver<LockView>) -> Self {
         Self { shown, ending: Mutex::default(), witnessed: Mutex::default() }
     }
 
-    /// Does `lead` again and again, each time that the JVM leads and as long as it does; until the process ends.
+    /// Runs `lead` each time the JVM leads and as long as it does, until the process ends.
     pub async fn during_each(&self, mut lead: impl AsyncFnMut(&Term)) {
         while let Some(term) = self.next().await {
             tokio::select! {
                 () = lead(&term) => {}
-                // Also in the middle of something: a storage that hangs must not keep the next tenure waiting.
+                // This interrupts `lead` anywhere: a storage that hangs must not delay the next tenure.
                 () = self.end_of(&term) => {}
             }
         }
     }
 
-    /// Waits until the JVM leads, and returns the term in which it does; `None` when the process ends.
+    /// Waits until the JVM leads, and returns the term; `None` when the process ends.
     async fn next(&self) -> Option<Term> {
         let mut shown = self.shown.clone();
         match &*shown.wait_for(|shown| matches!(shown, LockView::Leader { .. })).await.ok()? {
@@ -57,7 +57,7 @@ impl Tenures {
         matches!(&*self.shown.borrow(), LockView::Leader { term: now, .. } if now == term)
     }
 
-    /// From this term's beginning on the end of the application's run has been on record.
+    /// Notes that the end of the application's run is on record from the beginning of this term.
     pub fn note_ending(&self, term: &Term) {
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(term.clone());
     }
@@ -66,7 +66,7 @@ impl Tenures {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(term)
     }
 
-    /// Another gateway process of this cluster has just written the Lease.
+    /// Notes that another gateway process of this cluster has just written the Lease.
     pub fn witness(&self, process: &str) {
         let mut witnessed = self.witnessed.lock().unwrap_or_else(PoisonError::into_inner);
         if !witnessed.iter().any(|known| known == process) {

@@ -75,7 +75,7 @@ impl Inventory {
             if !job.checkpoints.is_empty() {
                 inventory.with_checkpoint.extend(job.id);
             }
-            // Whose it is is not known.
+            // The job of this znode is unknown, so its plan may be any.
             inventory.unreadable_plan |= job.id.is_none();
             let (readable, unreadable): (Vec<_>, Vec<_>) =
                 job.checkpoints.iter().map(|bytes| pointer::file_of(bytes)).partition(Result::is_ok);
@@ -101,7 +101,7 @@ impl Inventory {
         }
     }
 
-    /// Adds a pointer to a graph, plan or application; false when it is not known whose it is or what it names.
+    /// Adds a pointer to a graph, plan or application. Returns false if its owner or its file is unknown.
     fn add_plan(&mut self, id: Option<JobId>, file: Result<String, Unreadable>) -> bool {
         self.stored.extend(id);
         let is_read = id.is_some() && file.is_ok();

@@ -1,4 +1,4 @@
-//! The port for the kubelet and for Prometheus.
+//! Serves the port for the kubelet and for Prometheus.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// The registry in the OpenMetrics text format.
+/// Returns the registry in the OpenMetrics text format.
 pub fn encoded(registry: &Registry) -> impl IntoResponse + use<> {
     let mut text = String::new();
     let encoded = prometheus_client::encoding::text::encode(&mut text, registry);

@@ -1,5 +1,5 @@
-//! What the gateway that makes HA data of another version its own reads and writes besides, with either provider: the
-//! ledger and the result stores. What is done with it is decided in [`crate::ha_data::handover`].
+//! Reads and writes the ledger and the result stores when a gateway takes over the HA data of another version, with
+//! either provider. [`crate::ha_data::handover`] makes the decisions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::ledger::jobs::{self, Job, SUPERSEDED};
 use crate::ledger::refusal::Refusal;
 use crate::world::storage::Storage;
 
-/// A refusal that cannot be written for so long is written with the next.
+/// Limit for the write of a refusal; after it, the next attempt writes the refusal.
 const TELLING: Duration = Duration::from_secs(2);
 
-/// Says on the resource why nobody is let lead, if it is for a reason that does not go by itself.
+/// Notes on the resource why no JobManager leads, if a person has to remove the reason.
 pub async fn tell(ledger: &Ledger, error: &anyhow::Error) {
     let Some(refusal) = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()) else { return };
     if !matches!(timeout(TELLING, ledger.note_refusal(Some(refusal))).await, Ok(Ok(()))) {
@@ -30,17 +30,17 @@ pub async fn tell(ledger: &Ledger, error: &anyhow::Error) {
     }
 }
 
-/// What is on record of jobs and of the application.
+/// The records of jobs and of the application.
 pub struct Records {
     pub progress: Progress,
     pub jobs: Vec<Job>,
     pub entries: Vec<Entry>,
 }
 
-/// What the ledger says, and the entries of the result stores. Notes on the way which savepoint has its answer.
+/// Reads the ledger, and the entries of the result stores. It also notes which savepoint already has its answer.
 ///
 /// # Errors
-/// When the ledger or the storage cannot be read: then nothing is known.
+/// When the ledger or the storage cannot be read; nothing is known then.
 pub async fn records(ledger: &Ledger, storage: Option<&Storage>) -> anyhow::Result<Records> {
     let (jobs, progress) = (ledger.jobs().await?, ledger.progress().await?);
     if let Some(answer) = progress.savepoint.as_ref().filter(|answer| !answer.at.is_empty()) {
@@ -53,7 +53,7 @@ pub async fn records(ledger: &Ledger, storage: Option<&Storage>) -> anyhow::Resu
     Ok(Records { progress, jobs, entries })
 }
 
-/// Says in the ledger that jobs are stored that are none of this application's; returns the sentence.
+/// Notes in the ledger that stored jobs belong to no application of this resource. Returns the sentence.
 ///
 /// # Errors
 /// When the ledger cannot be written.
@@ -67,11 +67,11 @@ pub async fn refuse_foreign(ledger: &Ledger, term: &Term, jobs: BTreeSet<String>
     Ok(error)
 }
 
-/// All that comes before what is stored is made this version's own: what the ledger says from now on, tombstones of
-/// former runs, results that are in the way.
+/// Prepares the take-over of stored HA data: writes the new progress into the ledger, writes tombstones of former runs,
+/// and removes results that are in the way.
 ///
 /// # Errors
-/// When a request fails. It is safe to try again.
+/// When a request fails. A retry is safe.
 pub async fn begin_version(
     ledger: &Ledger,
     storage: Option<&Storage>,
@@ -81,9 +81,9 @@ pub async fn begin_version(
     before: Option<Before>,
 ) -> anyhow::Result<()> {
     tracing::info!(job = %run.job_id, version = run.version, ?before, superseded = ?plan.superseded, "this version of the application begins");
-    // Of a version that has begun already, what was there before it stands.
+    // If this version has already begun, the record of what it found stays.
     let progress = ledger.progress().await?;
-    // Since it was decided, pods of a later start may have begun.
+    // Pods of a later start may have begun since the decision.
     if progress.start > run.start {
         bail!(later(run, progress.start));
     }
@@ -91,7 +91,7 @@ pub async fn begin_version(
     let before = before.or_else(|| progress.before.clone().filter(|_| resumed));
     let now = Timestamp::now().to_string();
     let outcome = Outcome { state: SUPERSEDED, ..Outcome::default() };
-    // First: the operator goes back to a run that has begun, and never to one with a tombstone.
+    // This comes first: the operator rolls back to a run that has begun, and never to one with a tombstone.
     ledger.change_progress(term, |progress| *progress = begin(run, progress, before.clone())).await?;
     if !plan.superseded.is_empty() {
         ledger
@@ -109,7 +109,7 @@ pub async fn begin_version(
     Ok(())
 }
 
-/// The last checkpoint of a run, with its directory if that can be told; `None` when it has none.
+/// Returns the last checkpoint of a run, with its directory if that is known; `None` if there is none.
 ///
 /// # Errors
 /// When its pointer or its metadata cannot be read.
@@ -122,7 +122,8 @@ pub async fn last_checkpoint(ledger: &Ledger, storage: Option<&Storage>, job: Jo
     Ok(Some(Before { job, checkpoint }))
 }
 
-/// The directory of a checkpoint, by its metadata that a pointer names; `None` if it has none of its own.
+/// Returns the directory of a checkpoint, from the metadata that a pointer names; `None` if it has no directory of its
+/// own.
 ///
 /// # Errors
 /// When the storage does not answer.

@@ -1,4 +1,4 @@
-//! Follows the application at this gateway's own JVM while it leads, and says in the ledger when all its tasks run.
+//! Monitors the application in this gateway's own JVM while it leads, and notes its progress in the ledger.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::lease::term::Term;
 use crate::ledger::application::{Progress, Run};
 use crate::world::flink_rest::Rest;
 
-/// Between two looks. Costs no request to the API server.
+/// Interval of the requests to Flink. They cost no request to the API server.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Follows one run.
+/// Monitors one run.
 pub struct JobMonitor {
     pub ledger: Ledger,
     pub rest: Rest,
@@ -33,7 +33,7 @@ impl JobMonitor {
         let (mut told, mut last) = (None, None);
         loop {
             let now = self.look().await;
-            // Told when it stands for two looks: a restart of a task is over sooner.
+            // A state is noted once two requests have shown it: a restart of a task is over sooner.
             if let Some(seen) = &now
                 && now == last
                 && now != told
@@ -57,11 +57,11 @@ impl JobMonitor {
             |progress: &Progress| progress.job == Some(self.run.job_id) && progress.version == self.run.version;
         self.ledger
             .change_progress(term, |progress| {
-                // Pods of a later start are on the way: what is told from now on is told by them.
+                // Pods of a later start have begun, and their gateway notes the progress from now on.
                 if progress.start > self.run.start {
                     return;
                 }
-                // What is stored has been made this version's own, whatever somebody did to the ledger.
+                // The stored HA data belongs to this version, even if somebody has edited the ledger.
                 if !is_ours(progress) {
                     *progress = begin(&self.run, progress, None);
                 }
@@ -85,8 +85,8 @@ impl JobMonitor {
                     state == "FINISHED" || (state == "RUNNING" && !vertices.is_empty() && vertices.iter().all(is_up));
                 Some(Look { state, all_run, error: None })
             }
-            // No job: its main method has not come to it, or has failed. From Flink 2.3 on that does not end the
-            // process.
+            // There is no job: the main method has not submitted it yet, or has failed. From Flink 2.3 on a failure
+            // does not end the process.
             Err(_) => {
                 let told = self.rest.get(&format!("/applications/{}/exceptions", self.run.job_id)).await.ok()?;
                 let last = told["exceptionHistory"]["entries"].as_array()?.last()?["stacktrace"].as_str()?.to_owned();
@@ -96,12 +96,12 @@ impl JobMonitor {
     }
 }
 
-/// What the JVM tells.
+/// The answers of the JVM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Look {
     /// Flink's state of the job.
     state: String,
-    /// All tasks run or have ended well.
+    /// All tasks run or have finished.
     all_run: bool,
     /// Why there is no job.
     error: Option<String>,

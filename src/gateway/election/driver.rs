@@ -1,4 +1,4 @@
-//! The election's shell: feeds the pure [`Elector`] with events and carries out its actions.
+//! Drives the election: feeds the pure [`Elector`] with events and carries out its actions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,41 +27,41 @@ use crate::world::process;
 use crate::world::storage::Storage;
 use crate::world::{api_server, lease};
 
-/// Between looks whether what is stored is still another's.
+/// Interval of checks whether stored HA data is still foreign.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a planned switchover waits for jobs that are just ending, and how often it looks.
+/// Limit for a planned switchover to wait for jobs that are ending, and the interval of its checks.
 const ENDING_JOBS_TIMEOUT: Duration = Duration::from_secs(30);
 const ENDING_JOBS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A planned switchover waits until the leader has led for so long: a Flink that loses its leadership while it recovers
-/// jobs ends its process ("Could not suspend the job manager", seen with 2.3.0).
+/// Shortest tenure before a planned switchover. A Flink that loses its leadership while it recovers jobs ends its
+/// process ("Could not suspend the job manager", seen with 2.3.0).
 const LEAST_TENURE: Duration = Duration::from_secs(3);
 
-/// Everything the election's actions need.
+/// Everything that the election's actions need.
 pub struct Driver {
     pub elector: Elector,
     pub settings: Settings,
     pub config: Config,
-    /// What this driver's own tasks tell, too.
+    /// Sender for events of the driver's own tasks.
     pub tell: Events,
     pub events: mpsc::UnboundedReceiver<Event>,
     pub clock: Clock,
     pub shown: watch::Sender<LockView>,
     pub health: watch::Sender<Health>,
     pub grant: Grant,
-    /// What is to be stamped, looked up while the Lease is written.
+    /// The lookup of the objects to stamp, which runs while the Lease is written.
     pub look: Option<PendingLook>,
     pub endpoint: endpoint::Publisher,
     pub peers: Arc<Peers>,
     pub ledger_name: String,
     pub lease_name: String,
     pub namespace: String,
-    /// A client of its own, made anew after each time-out: a dead connection must not delay the next attempt.
+    /// A client of its own, replaced after each time-out: a dead connection must not delay the next attempt.
     pub lease_client: Client,
-    /// JVMs whose ends are awaited.
+    /// JVMs whose end a task awaits.
     pub watched: BTreeSet<Incarnation>,
-    /// The last JVM beside ours that was told of.
+    /// The last second JVM that the log mentioned.
     pub second_jvm: Option<Incarnation>,
     pub holder: Option<String>,
     pub leads_since: Option<Instant>,
@@ -144,7 +144,7 @@ impl Driver {
             );
         }
         let shown = self.elector.shown();
-        // What was remembered belongs to a term; outside of one only its data are shown to a standby.
+        // What the lock remembers belongs to a term. Without a term only its data serves a standby.
         self.shown.send_if_modified(|before| {
             let changed = *before != shown;
             *before = shown;
@@ -251,7 +251,7 @@ impl Driver {
         }
     }
 
-    /// Waits for the end of a JVM that is not watched yet.
+    /// Waits for the end of a JVM, unless a task already does.
     fn await_end_of(&mut self, jvm: Incarnation) {
         if !self.watched.insert(jvm) {
             return;
@@ -264,7 +264,7 @@ impl Driver {
         });
     }
 
-    /// Our JVM was looked at because another one asked, and it is alive.
+    /// Logs a second JVM: another one asked for the lock while ours is alive.
     fn tell_of_second_jvm(&mut self) {
         let second = self.elector.beside();
         if second.is_some() && second != self.second_jvm {
@@ -304,8 +304,8 @@ impl Driver {
     }
 }
 
-/// Waits while a job is just ending: its result is stored, and what it leaves is being cleaned up. A storage that
-/// cannot be read is not waited for.
+/// Waits while a job is ending: its result is stored, and Flink is still cleaning up. It does not wait for a storage
+/// that cannot be read.
 async fn await_jobs(storage: Option<Storage>) {
     let Some(storage) = storage else { return };
     let settled = async {
@@ -318,7 +318,7 @@ async fn await_jobs(storage: Option<Storage>) {
     }
 }
 
-/// Can this candidate write what the API server stores? Reads may be answered where writes are not.
+/// Does the API server store a write of this candidate? It may answer reads when it stores no writes.
 async fn probe_write(ledgers: &Api<ConfigMap>, name: &str, limit: Duration) -> bool {
     let patch =
         Patch::Merge(json!({ "metadata": { "annotations": { PROBE_ANNOTATION: Timestamp::now().to_string() } } }));

@@ -1,5 +1,5 @@
-//! REST discovery: the leader writes its own address into the EndpointSlice of `<name>-rest`, once per term.
-//! Works while the operator is down.
+//! Publishes the leader's REST endpoint: the leader writes its own address into the EndpointSlice of `<name>-rest`,
+//! once per term. It needs no operator.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::gateway::tenure::Tenures;
 use crate::lease::term::Term;
 use crate::world::error_text::brief;
 
-/// How often a failed write is tried again, and after which pause.
+/// Number of attempts to write, and the pause between them.
 const ATTEMPTS: u32 = 30;
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -28,8 +28,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Replaces the endpoints by this pod, trying again only while it leads in this term. Not fenced beyond that: an
-    /// old address costs a client an answer through a standby, never data.
+    /// Replaces the endpoints with this pod. It retries only while the pod leads in this term. No stronger fence is
+    /// needed: with an old address a standby answers the client, and no data is affected.
     pub async fn publish(&self, tenures: &Tenures, term: &Term) {
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
         let patch = json!({ "endpoints": [{

@@ -1,23 +1,22 @@
-//! The grant: everything between the Lease that was taken and the free lock that the JVM is shown. The most important
-//! sequence of the product; each step rests on those before it.
+//! Grants leadership: everything between the acquired Lease and the free lock that the JVM sees. This is the most
+//! important sequence of the product; each step rests on those before it.
 //!
-//! 1. **What is there is looked up** while the Lease is still being written. It only saves time, and is hardly waited
-//!    for: every stamp is a compare-and-swap.
-//! 2. **What was remembered is forgotten** as soon as the Lease is ours: cluster ConfigMap and snapshots were another
-//!    term's.
-//! 3. **All HA ConfigMaps are stamped** with the new term ([`Stamper`]). From then on no older term can store anything
-//!    (I4 in `docs/protocol.md`). HA data that is another Flink's is left as it is; that is said in the ledger, and the
-//!    Lease is given back. Beside it the ledger is read for the jobs that have ended, so that the JVM cannot ask for
-//!    one of them anew.
-//! 4. **The result stores are repaired**: the last leader may have died while it wrote a result. Only now, because only
-//!    now nobody else writes them.
-//! 5. **What another version of the application stored is taken over** ([`TakeOver`]), or the grant ends here: the run
-//!    has ended, or what is stored is none of this application's.
-//! 6. **The cluster ConfigMap is remembered** as it is stored now, and the election hears [`Stamping::Done`]. It shows
-//!    the JVM a free lock; the JVM's own lock write follows, and is compared with what is remembered.
+//! 1. **Look up the objects to stamp** while the Lease is still being written. This only saves time, and the grant
+//!    hardly waits for it: every stamp is a compare-and-swap.
+//! 2. **Forget what was remembered** as soon as the Lease is ours: cluster ConfigMap and snapshots were another term's.
+//! 3. **Stamp all HA ConfigMaps** with the new term ([`Stamper`]). From then on no older term can store anything (I4 in
+//!    `docs/protocol.md`). HA data of another Flink stays as it is; the gateway notes that in the ledger and releases
+//!    the Lease. In parallel the gateway reads from the ledger which jobs have ended, so that the JVM cannot start one
+//!    of them again.
+//! 4. **Repair the result stores**: the last leader may have died while it wrote a result. This waits until now because
+//!    only now nobody else writes them.
+//! 5. **Take over what another version of the application stored** ([`TakeOver`]). The grant ends here if the run has
+//!    ended, or if the data belongs to no run of this application.
+//! 6. **Remember the cluster ConfigMap** as it is stored now, and send [`Stamping::Done`] to the election, which shows
+//!    the JVM a free lock. The JVM's own lock write follows, and the proxy compares it with what is remembered.
 //!
-//! A JVM that leads on under a new gateway keeps its lock ([`Holder::Kept`]). It may be writing results, and what is
-//! stored is its own: steps 4 and 5 are left out.
+//! A JVM that still leads under a new gateway process keeps its lock ([`Holder::Kept`]). It may be writing results, and
+//! the stored data is its own, so steps 4 and 5 are skipped.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -38,25 +37,25 @@ use crate::lease::term::Term;
 use crate::ledger::refusal::Refusal;
 use crate::world::storage::Storage;
 
-/// Looking up what is to be stamped saves a few milliseconds; waiting longer for it would not.
+/// Limit for the lookup. It saves a few milliseconds; a longer wait would not.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A look that goes on beside the write of the Lease.
+/// A lookup that runs beside the write of the Lease.
 pub type PendingLook = JoinHandle<Option<Look>>;
 
-/// What the sequence needs.
+/// Everything that the sequence needs.
 #[derive(Clone)]
 pub struct Grant {
     pub stamper: Stamper,
-    /// For all stamps together.
+    /// Limit for all stamps together.
     pub stamp_deadline: Duration,
     pub ledger: Ledger,
     pub lock: Arc<JvmLock>,
-    /// `None` when the gateway cannot reach it.
+    /// `None` if the gateway cannot reach the storage.
     pub storage: Option<Storage>,
     /// For a cluster that runs an application.
     pub take_over: Option<TakeOver>,
-    /// What is stored was another's when it was looked at last.
+    /// Whether the stored data was foreign at the last check.
     pub refused: Arc<AtomicBool>,
 }
 
@@ -67,7 +66,7 @@ impl Grant {
         tokio::spawn(async move { stamper.look().await })
     }
 
-    /// Does step 2, and returns those after it. What they come to is what the election is to hear.
+    /// Does step 2, and returns a future for the later steps. Its output is the event for the election.
     pub fn begin(
         &self,
         term: Term,
@@ -84,7 +83,7 @@ impl Grant {
             Some(look) => timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok).flatten(),
             None => None,
         };
-        // Beside the stamping, so that it takes no time. Without an answer the job recorder reads it soon.
+        // This runs beside the stamping, so it takes no extra time. Without an answer the job recorder reads it soon.
         let ended = timeout(self.stamp_deadline, self.ledger.note_ended());
         let (stamped, _) = tokio::join!(self.stamper.stamp(term, holder, self.stamp_deadline, look), ended);
         let Stamped { outcome, cluster, refusal } = stamped;
@@ -104,7 +103,7 @@ impl Grant {
         Stamping::Done
     }
 
-    /// Steps 4 and 5. `None` when nobody is to lead.
+    /// Does steps 4 and 5. `None` if no JVM may lead.
     async fn prepare(&self, term: &Term, cluster: Value) -> Option<Value> {
         if let Some(storage) = &self.storage {
             mend_before_grant(storage, &Stored::in_config_map(&cluster)).await;
@@ -115,8 +114,8 @@ impl Grant {
         }
     }
 
-    /// Was the last grant refused, and would the next one be? Asked before the Lease is taken again: one that is taken
-    /// only to be given back would make terms climb.
+    /// Was the last grant refused, and would the next one be? The election asks before it takes the Lease again;
+    /// otherwise the terms would rise with every attempt.
     pub async fn is_refused(&self) -> bool {
         if !self.refused.load(Ordering::Relaxed) {
             return false;

@@ -1,5 +1,5 @@
-//! The effects of the election: the driver of the state machine, the grant with its stamps and with what another
-//! version of an application stored, promises between gateways, REST discovery.
+//! Carries out the election: the driver of the state machine, the grant with its stamps and the take-over of another
+//! version's data, promises between gateways, REST discovery.
 
 pub mod driver;
 pub mod endpoint;

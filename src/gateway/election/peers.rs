@@ -1,8 +1,9 @@
-//! Promises between gateways, on the wire: pod to pod, without the API server.
+//! Exchanges promises between gateways, pod to pod, without the API server.
 //!
-//! `POST /peer` with a [`Question`] as JSON; the answer is a [`Reply`]. Both are authenticated by HMAC-SHA-256 under
-//! the key of the cluster's Secret (header `flinkha-mac`); a reply's covers its question too. Each question names the
-//! pod that it is for, since addresses of pods are used again. What they mean is decided in [`crate::lease::elector`].
+//! The request is `POST /peer` with a [`Question`] as JSON; the answer is a [`Reply`]. HMAC-SHA-256 with the key of the
+//! cluster's Secret authenticates both (header `flinkha-mac`); a reply's code covers its question too. Each question
+//! names the pod for which it is meant, because Kubernetes reuses addresses. [`crate::lease::elector`] decides what
+//! they mean.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,22 +31,21 @@ use crate::lease::record::Member;
 use crate::lease::term::Term;
 use crate::world::server::BODY_LIMIT;
 
-/// A peer that has not answered by then does not count.
+/// Limit for a peer's answer; without one the peer does not count.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
-/// A machine that has not answered by then is taken for gone.
+/// Limit for a machine's answer; without one the machine counts as gone.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// Questions and replies are short.
+/// Longest question or reply.
 const LIMIT: usize = BODY_LIMIT;
 const MAC: &str = "flinkha-mac";
-/// Of HMAC-SHA-256 in hex.
+/// Length of HMAC-SHA-256 in hex.
 const MAC_DIGITS: usize = 64;
 
-/// What one gateway asks another.
+/// A question from one gateway to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Question {
-    /// Do not take the Lease of this term for so long. `asked`: rises within a term, so that nobody can ask again what
-    /// was asked once.
+    /// Do not take the Lease of this term for `millis`. `asked` rises within a term, so nobody can replay a question.
     Promise { cluster: String, to: String, term: String, millis: u64, asked: u64 },
     /// List me as a member.
     Join { cluster: String, member: Member },
@@ -84,7 +84,7 @@ pub struct Peers {
     pod_uid: String,
     key: Option<PathBuf>,
     client: Client<HttpConnector, Full<Bytes>>,
-    /// Questions that the election is about to answer.
+    /// Questions that the election has not answered yet.
     open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     next: AtomicU64,
     /// The last question for a promise.
@@ -110,7 +110,7 @@ impl Peers {
         }
     }
 
-    /// Asks one member and tells the election what it answered; silence is not told.
+    /// Asks one member and passes its answer to the election. Silence causes no event.
     pub async fn ask(&self, term: Term, duration: Duration, member: Member) {
         let asked = self.clock.now();
         let (cluster, to) = (self.cluster.clone(), member.pod_uid.clone());
@@ -138,7 +138,7 @@ impl Peers {
         }
     }
 
-    /// Does the machine answer at all, be it by refusing the connection?
+    /// Pings a holder's machine: a refused connection counts as an answer.
     pub async fn ping(&self, holder: &str) {
         let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
         let connected = tokio::time::timeout(PING_TIMEOUT, TcpStream::connect(holder)).await;
@@ -146,17 +146,17 @@ impl Peers {
         self.events.tell(Event::Pinged { answered });
     }
 
-    /// The election answers what it was asked.
+    /// Passes the election's answer on to the peer that asked.
     pub fn answer(&self, ask: u64, answer: Answer) {
         if let Some(asker) = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&ask) {
-            // An asker that has gone needs no answer.
+            // A peer that has closed its connection needs no answer.
             let _ = asker.send(answer);
         }
     }
 
     async fn key(&self) -> Result<hmac::Key, std::io::Error> {
         let Some(path) = &self.key else { return Err(std::io::ErrorKind::NotFound.into()) };
-        // Read each time: the Secret may be made anew.
+        // The key is read each time, because the Secret may be replaced.
         Ok(hmac::Key::new(hmac::HMAC_SHA256, &tokio::fs::read(path).await?))
     }
 
@@ -201,7 +201,7 @@ impl Peers {
                 let answered = answered.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
                 Ok(Reply::Promise(answered))
             }
-            // For another cluster, or for a pod that had this address before.
+            // The question is for another cluster, or for a pod that had this address before.
             Question::Join { .. } | Question::Promise { .. } => Err(StatusCode::NOT_FOUND),
         }
     }
@@ -216,7 +216,7 @@ impl Peers {
     }
 }
 
-/// Handler of `POST /peer`. What carries no code of the right form is refused unread.
+/// Handles `POST /peer`. It refuses requests without a well-formed code before it reads their body.
 pub async fn handle(
     State(peers): State<Arc<Peers>>,
     question: Asked,
@@ -235,7 +235,7 @@ pub async fn handle(
     Ok(([(MAC, mac(&key, &[&body, &reply]))], reply))
 }
 
-/// Of a question, or of a question and its reply: a separator keeps them apart, and JSON has no zero byte.
+/// Computes the code of a question, or of a question and its reply. A zero byte separates them; JSON contains none.
 fn mac(key: &hmac::Key, parts: &[&[u8]]) -> String {
     hmac::sign(key, &parts.join(&0)).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

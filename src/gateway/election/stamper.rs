@@ -1,11 +1,11 @@
-//! Stamping: before a JVM is shown the lock, every HA ConfigMap carries the token of its term.
+//! Stamps HA ConfigMaps: every one carries the term before the JVM sees a free lock.
 //!
-//! Once the cluster ConfigMap is stamped, no older term can register a job. All ConfigMaps of jobs are found by a
-//! quorum list that begins after that, *and* by the cluster ConfigMap's job keys; a registered job without a ConfigMap
-//! gets an empty one, so that one which an older term creates late conflicts. Before all that it is decided whether
-//! what is there is this cluster's own: another's is left as it is ([`crate::ha_data::foreign`]). Until then nobody
-//! leads, so what was there before is looked up while the Lease is being written, and stamped beside the cluster
-//! ConfigMap: the list then finds it stamped.
+//! Once the cluster ConfigMap is stamped, no older term can register a job. The stamper finds all ConfigMaps of jobs by
+//! a quorum list that begins after that, *and* by the job keys of the cluster ConfigMap. It creates an empty ConfigMap
+//! for a registered job without one, so that a late create of an older term conflicts. First it decides whether the
+//! objects belong to this cluster, and leaves foreign ones as they are ([`crate::ha_data::foreign`]). Nobody leads
+//! until then, so the gateway looks up the objects while the Lease is being written and stamps them beside the cluster
+//! ConfigMap: the list then finds them stamped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,10 +28,10 @@ use crate::lease::term::{Relation, Term};
 use crate::ledger::refusal::Refusal;
 use crate::world::error_text::brief;
 
-/// Writes at once. One write per job, so this bounds how a grant grows with jobs.
+/// Number of concurrent writes. A grant has one write per job, so this bounds how its duration grows with jobs.
 const PARALLEL: usize = 16;
 
-/// Pause before an unexpected answer of the API server is tried again.
+/// Pause after an unexpected answer of the API server.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Writes stamps with the gateway's own client, which must not retry by itself.
@@ -39,42 +39,42 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Stamper {
     pub client: Client,
     pub names: Names,
-    /// Name of the ledger, which tells whether the cluster has a history.
+    /// Name of the ledger, which shows whether the cluster has a history.
     pub ledger_name: String,
-    /// Flink's name for the JVM of this cluster that led last, as the Lease told it. A lock in this name is no other
-    /// Flink's, even if it was renewed a moment ago.
+    /// Holder identity of the JVM of this cluster that led last, as the Lease names it. A lock with this holder belongs
+    /// to this cluster, even if it was renewed a moment ago.
     pub last_leader: Option<String>,
 }
 
-/// What has become of a stamping.
+/// The result of stamping.
 pub struct Stamped {
     pub outcome: Stamping,
-    /// The cluster ConfigMap as stored, once all is stamped.
+    /// The cluster ConfigMap as stored, once everything is stamped.
     pub cluster: Option<Value>,
-    /// Why nothing was stamped, if what is there is another's.
+    /// Why nothing was stamped, if the objects are foreign.
     pub refusal: Option<Refusal>,
 }
 
-/// A lock that may be another Flink's is looked at so often, once a second: Flink renews it every five seconds by
+/// Number of reads, one per second, of a lock that may be another Flink's. Flink renews its lock every five seconds by
 /// default.
 const LOOKS: usize = 7;
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a predecessor has to put back a cluster ConfigMap that was deleted under it.
+/// Time for a predecessor to restore a cluster ConfigMap that was deleted while it led.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What was there before the Lease was ours. It only saves time: every stamp is a compare-and-swap.
+/// The objects as they were before the Lease was acquired. They only save time: every stamp is a compare-and-swap.
 pub struct Look {
     cluster: Option<Value>,
     jobs: BTreeMap<String, Value>,
 }
 
-/// Whose lock the JVM finds afterwards.
+/// The lock that the JVM finds afterwards.
 pub enum Holder {
-    /// A free one.
+    /// A free lock.
     Nobody,
-    /// That of the JVM that leads on. Its name, if it is known: somebody may have edited the lock while no gateway
-    /// remembered it.
+    /// The lock of the JVM that still leads. Carries its holder identity, if known: somebody may have edited the lock
+    /// while no gateway remembered it.
     Kept(Option<String>),
 }
 
@@ -91,7 +91,7 @@ impl From<kube::Error> for Stop {
 }
 
 impl Stamper {
-    /// Reads everything that is to be stamped. `None` when that fails: stamping reads it then.
+    /// Reads all objects to stamp. `None` if that fails; stamping then reads them itself.
     pub async fn look(&self) -> Option<Look> {
         self.read_all().await.ok()
     }
@@ -102,11 +102,11 @@ impl Stamper {
         Ok(Look { cluster, jobs })
     }
 
-    /// Whether what is stored is still another's: asked before the Lease is taken again, so that terms do not climb
-    /// meanwhile.
+    /// Returns the refusal if the stored objects are still foreign. The election asks before it takes the Lease again,
+    /// so that terms do not rise meanwhile.
     ///
     /// # Errors
-    /// When something cannot be read: then nothing is known.
+    /// When something cannot be read; nothing is known then.
     pub async fn refusal(&self) -> anyhow::Result<Option<Refusal>> {
         let examined = async { self.examine(self.read_all().await?, &Holder::Nobody).await };
         match examined.await {
@@ -117,8 +117,8 @@ impl Stamper {
         }
     }
 
-    /// Stamps everything, again and again until it succeeds, finds a stamp that is not lower, or `patience` is over.
-    /// What is another's is not touched.
+    /// Stamps everything. It retries until it succeeds, finds a stamp that is not lower, or `patience` is over. It
+    /// leaves foreign objects as they are.
     pub async fn stamp(&self, term: &Term, holder: &Holder, patience: Duration, mut look: Option<Look>) -> Stamped {
         let ended = |outcome, refusal| Stamped { outcome, cluster: None, refusal };
         let attempts = async {
@@ -127,7 +127,7 @@ impl Stamper {
                     Ok(cluster) => return Stamped { cluster: Some(cluster), ..ended(Stamping::Done, None) },
                     Err(Stop::Higher(stamp)) => return ended(Stamping::Higher(stamp), None),
                     Err(Stop::Foreign(refusal)) => return ended(Stamping::Failed, Some(refusal)),
-                    // What had been looked up was old: not worth a pause.
+                    // The objects that had been looked up were old; a retry needs no pause.
                     Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 => continue,
                     Err(Stop::Api(error)) => {
                         tracing::warn!(error = brief(&error), term = term.number, "failed to stamp; trying again")
@@ -145,7 +145,7 @@ impl Stamper {
             None => self.read_all().await?,
         };
         if look.cluster.is_none() && term.number > 1 {
-            // Somebody has deleted it; the former leader's gateway puts it back, with its jobs.
+            // Somebody has deleted it; the former leader's gateway restores it with its jobs.
             tokio::time::sleep(PREDECESSOR_TIMEOUT).await;
             look.cluster = self.read(&self.names.cluster_config_map()).await?;
         }
@@ -157,7 +157,7 @@ impl Stamper {
         for job in ha_data::stored_jobs(&cluster) {
             let name = names::job_config_map(&self.names.cluster_id, job.as_str());
             if found.iter().all(|(known, ..)| *known != name) {
-                // A JVM that goes on leading may just have deleted it, and its key not yet.
+                // A JVM that still leads may have deleted it just now, before it deletes the key.
                 found.push((name, None, matches!(holder, Holder::Nobody)));
             }
         }
@@ -165,8 +165,8 @@ impl Stamper {
         Ok(cluster)
     }
 
-    /// What was read, if it is this cluster's own. Costs a request only where a mark is missing or somebody seems to
-    /// renew the lock.
+    /// Returns the objects if they belong to this cluster. It costs a request only where a mark is missing or somebody
+    /// seems to renew the lock.
     async fn examine(&self, look: Look, holder: &Holder) -> Result<Look, Stop> {
         let found = HaData { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
         if !found.is_ours()
@@ -184,7 +184,7 @@ impl Stamper {
         let is_kept = match holder {
             Holder::Nobody => self.last_leader.is_some() && stored == self.last_leader,
             Holder::Kept(Some(name)) => stored.as_ref() == Some(name),
-            // Our own JVM's, for all that is known.
+            // It belongs to our own JVM, as far as is known.
             Holder::Kept(None) => true,
         };
         if !is_kept && self.is_renewed(cluster).await? {
@@ -211,12 +211,12 @@ impl Stamper {
         Ok(false)
     }
 
-    /// A ledger that does not exist tells of no history.
+    /// A missing ledger means that there is no history.
     async fn has_history(&self) -> Result<bool, Stop> {
         Ok(self.read(&self.ledger_name).await?.is_some_and(|ledger| foreign::has_history(&ledger)))
     }
 
-    /// The ConfigMaps of jobs, by a quorum list.
+    /// Returns the ConfigMaps of jobs, by a quorum list.
     async fn jobs(&self) -> Result<BTreeMap<String, Value>, Stop> {
         let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
         let named = self
@@ -228,7 +228,7 @@ impl Stamper {
         Ok(named.filter(|(name, _)| names::job_of_config_map(&self.names.cluster_id, name).is_some()).collect())
     }
 
-    /// `jobs`: name, what was read, and whether a missing one is created.
+    /// Stamps ConfigMaps of jobs. `jobs`: name, the object as read, and whether to create a missing one.
     async fn stamp_jobs(&self, jobs: Vec<(String, Option<Value>, bool)>, term: &Term) -> Result<(), Stop> {
         stream::iter(jobs.into_iter().map(Ok::<_, Stop>))
             .try_for_each_concurrent(PARALLEL, |(name, read, create)| async move {
@@ -237,7 +237,7 @@ impl Stamper {
             .await
     }
 
-    /// The cluster ConfigMap with our stamp and, unless the holder is kept, a free lock.
+    /// Writes the cluster ConfigMap with our stamp and, unless the holder is kept, with a free lock.
     async fn stamp_cluster(&self, read: Option<Value>, holder: &Holder, term: &Term) -> Result<Value, Stop> {
         let name = self.names.cluster_config_map();
         let Some(read) = read else {
@@ -247,7 +247,7 @@ impl Stamper {
         let lock = match holder {
             Holder::Kept(Some(name)) if stored.as_ref() != Some(name) => Some(lock::held(name, Timestamp::now())),
             Holder::Kept(_) if stored.is_some() => None,
-            // Flink never takes a lock whose annotation is missing, so there must be one in any case.
+            // Flink never takes a lock whose annotation is missing, so there must always be one.
             _ => Some(lock::free(Timestamp::now())),
         };
         match relation(&read, term) {
@@ -259,9 +259,9 @@ impl Stamper {
         if let Some(lock) = lock {
             patch["metadata"]["annotations"][lock::LOCK_ANNOTATION] = json!(lock);
         }
-        // The addresses of the former leader go at once. Flink's new leader would remove them one by one, but keeps
-        // those of jobs until they run again; till then a ResourceManager that reads one refuses its own JobMaster,
-        // which then pauses for 30 s.
+        // Removes the addresses of the former leader at once. Flink's new leader would remove them one by one, and
+        // those of jobs only when they run again. Until then a ResourceManager that reads such an address refuses its
+        // own JobMaster, which then pauses for 30 s.
         if matches!(holder, Holder::Nobody) {
             ha_data::leader_keys(&read).for_each(|key| patch["data"][key] = Value::Null);
         }
@@ -278,8 +278,8 @@ impl Stamper {
                     None if create => {
                         match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
                             Err(kube::Error::Api(status)) if status.code == 409 => continue,
-                            // A full quota must not keep everybody from leading: the empty one only keeps a late write
-                            // of an older term out.
+                            // An exhausted quota must not keep every JobManager from leading: the empty ConfigMap only
+                            // blocks a late write of an older term.
                             Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
                             created => return created.map(|_| ()).map_err(Stop::Api),
                         }
@@ -294,14 +294,14 @@ impl Stamper {
             }
             match self.patch(name, stamp_patch(version(&object).unwrap_or_default(), term)).await {
                 Ok(_) => return Ok(()),
-                // Written or deleted meanwhile: look again.
+                // Somebody has written or deleted it meanwhile: read it again.
                 Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => {}
                 Err(stop) => return Err(stop),
             }
         }
     }
 
-    /// Quorum read: without a resourceVersion.
+    /// Reads by quorum: without a resourceVersion.
     async fn read(&self, name: &str) -> Result<Option<Value>, Stop> {
         Ok(self.api().get_opt(name).await?.as_ref().map(value))
     }
@@ -320,7 +320,7 @@ impl Stamper {
         Ok(cluster)
     }
 
-    /// An HA ConfigMap without data, labelled as Flink does it.
+    /// Returns an HA ConfigMap without data, labelled as Flink does.
     fn new_object(&self, name: &str, term: &Term) -> Result<ConfigMap, Stop> {
         let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
             "name": name, "namespace": self.names.namespace,
@@ -334,9 +334,9 @@ impl Stamper {
     }
 }
 
-/// As JSON, with the type that single objects of a list lack.
+/// Returns the object as JSON, with the type that objects of a list lack.
 fn value(config_map: &ConfigMap) -> Value {
-    // Serialising a ConfigMap cannot fail: its keys are strings.
+    // Serializing a ConfigMap cannot fail: its keys are strings.
     let mut value = serde_json::to_value(config_map).unwrap_or_default();
     value["apiVersion"] = json!("v1");
     value["kind"] = json!("ConfigMap");

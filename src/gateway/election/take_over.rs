@@ -1,5 +1,5 @@
-//! What another version of the application stored, made this version's own between the stamping and the grant: carries
-//! out what [`crate::ha_data::handover`] decides.
+//! Takes over what another version of the application stored, between the stamping and the grant. It carries out what
+//! [`crate::ha_data::handover`] decides.
 
 use std::time::Duration;
 
@@ -18,23 +18,23 @@ use crate::lease::term::Term;
 use crate::ledger::application::Run;
 use crate::world::storage::Storage;
 
-/// A take-over that takes longer is given up, and so is the leadership.
+/// Limit of a take-over; after it the gateway gives up the leadership.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// What a take-over reads and writes.
+/// Everything that a take-over reads and writes.
 #[derive(Clone)]
 pub struct TakeOver {
     pub ledger: Ledger,
     pub mark: DirectoryMark,
     pub config_maps: ConfigMaps,
-    /// `None` when the gateway cannot reach it.
+    /// `None` if the gateway cannot reach the storage.
     pub storage: Option<Storage>,
     pub run: Run,
 }
 
 impl TakeOver {
-    /// Makes what is stored this version's own, and returns the cluster ConfigMap as it is then. `None` when nobody is
-    /// to lead, because the run has ended, or when it failed: the Lease is given back then.
+    /// Takes over the stored data, and returns the cluster ConfigMap as it is then. `None` if no JVM may lead, because
+    /// the run has ended, or if the take-over failed; the gateway then releases the Lease.
     pub async fn before_grant(&self, term: &Term, cluster: Value) -> Option<Value> {
         match timeout(TAKE_OVER_TIMEOUT, self.take_over(term, cluster)).await {
             Ok(Ok(cluster)) => Some(cluster),
@@ -64,7 +64,7 @@ impl TakeOver {
             StoredState::Unnamed(runs) => bail!(unnamed(run, &runs, &names::ledger(&ledger.cluster))),
             StoredState::Finished(outcome) => {
                 if ledger.signals.is_being_stopped(run.job_id) {
-                    // Another run goes on where it is stopped: first it must be known from where.
+                    // Another run continues from the stop of this one, so its last state must be known first.
                     ledger.tenures.note_ending(term);
                     return Ok(cluster);
                 }

@@ -1,8 +1,8 @@
-//! Garbage collection of terminal jobs, by the leading gateway: Flink cleans up its own pointers and files, then we
-//! write the tombstone and remove the last entry, the one in the result store that proves the end.
+//! Removes what terminal jobs leave, in the leading gateway. Flink cleans up its own pointers and files first. Then the
+//! gateway writes the tombstone, and removes the last entry, the one in the result store that proves the end.
 //!
-//! Order: decide from what was read in this term, write the tombstones, remove files that a dying leader left, remove
-//! the entries, confirm. A crash in between is finished by the next scan of this or the next leader.
+//! The order is: decide from what was read in this term, write the tombstones, remove files that a dying leader left,
+//! remove the entries, confirm. After a crash in between, the next scan of this or the next leader finishes the work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::ledger::jobs::{self, SUPERSEDED};
 use crate::world::process;
 use crate::world::storage::Storage;
 
-/// Between scans when nothing happens. No request to the API server.
+/// Interval of scans without a job's end. A scan costs no request to the API server.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For how long after a job's end was noticed there are more scans, and the time between them: at first, when most jobs
-/// are gone, and later.
+/// Period of frequent scans after a job's end, and their interval: in the first part, in which Flink finishes most
+/// clean-ups, and later.
 const JOB_END_WINDOW: Duration = Duration::from_secs(30);
 const EARLY_SCANS_WINDOW: Duration = Duration::from_secs(5);
 const EARLY_SCAN_INTERVAL: Duration = Duration::from_millis(250);
@@ -40,7 +40,7 @@ const LATE_SCAN_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Collector {
     pub ledger: Ledger,
     pub ownership: Ownership,
-    /// The run that the cluster's application is in.
+    /// The run of the cluster's application.
     pub run: Option<Run>,
 }
 
@@ -51,11 +51,11 @@ impl Collector {
         tenures.during_each(async |term| self.lead(term).await).await;
     }
 
-    /// One tenure.
+    /// Serves one tenure.
     async fn lead(&mut self, term: &Term) {
         let mut ending_until = Instant::now() + JOB_END_WINDOW;
         let (mut next_look, mut next_scan) = (Instant::now(), Instant::now());
-        // Runs are superseded before a tenure begins, and never within one; so do leaders die that have not confirmed.
+        // Runs are superseded only before a tenure begins, and unconfirmed removals are left only by leaders that died.
         let mut inherited = true;
         while self.ledger.tenures.leads(term) {
             if Instant::now() >= next_look {
@@ -98,14 +98,14 @@ impl Collector {
         }
     }
 
-    /// Looks through the result stores once. Costs the API server nothing while no job has ended.
+    /// Scans the result stores once. It costs no request to the API server while no job has ended.
     async fn scan(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let entries = storage.entries().await.context("failed to read the result stores")?;
         if entries.iter().all(|entry| entry.dirty) && !self.ledger.pointers.may_hold_empty() {
             return Ok(());
         }
         let Some(inventory) = self.ledger.pointers.inventory(term).await? else { return Ok(()) };
-        // Of jobs that have had their tombstone for long: Flink may write late.
+        // These jobs have had their tombstone for some time; Flink may write late.
         let long_ended = self.ledger.signals.ended();
         self.ledger
             .pointers
@@ -133,7 +133,8 @@ impl Collector {
             .remove_left_over(storage, term, &ids, &inventory)
             .await
             .context("failed to remove files that Flink left")?;
-        // Of those that have just got theirs. The result is still there: a crash is finished by it.
+        // These jobs have just got their tombstone. The result still exists, so a crash here is finished by the next
+        // scan.
         self.ledger.pointers.remove_empty(inventory.remnants.iter().copied().filter(|id| ids.contains(id))).await?;
         for entry in &found {
             storage
@@ -153,7 +154,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Removes what is left of runs of the application in whose place another one began: nobody else does.
+    /// Removes what is left of superseded runs; nothing else does.
     async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
         let left = jobs.iter().filter(|job| job.state == SUPERSEDED && job.collected.is_none());
@@ -176,8 +177,8 @@ impl Collector {
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await
     }
 
-    /// Confirms what a former leader has finished without living to say so: the result of a job goes last, so that
-    /// without one nothing else is left. Removes nothing.
+    /// Confirms what a former leader has finished and not confirmed. A job's result is removed last, so without it
+    /// nothing else is left. Removes nothing.
     async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
         let open = jobs.iter().filter(|job| job.has_ended() && job.state != SUPERSEDED && job.collected.is_none());
@@ -194,7 +195,7 @@ impl Collector {
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &finished, &now)).await
     }
 
-    /// Removes what the cluster's directory still holds of jobs that have ended, and tells how many files of each.
+    /// Removes the files of ended jobs from the cluster's directory, and returns their number for each job.
     async fn remove_left_over(
         &self,
         storage: &Storage,
@@ -220,9 +221,9 @@ impl Collector {
     }
 }
 
-/// Flink has cleaned up after a run that had ended when this JVM began to lead. It may be about to run the main method,
-/// and would run the job again if its result were gone. The next holder of the Lease collects, and has no JVM that
-/// leads.
+/// Ends the JVM after Flink has cleaned up after a run that had ended before the JVM began to lead. It may be about to
+/// run the main method, and would run the job again if the result were missing. The next holder of the Lease collects
+/// without a JVM that leads.
 fn end_leader(term: &Term) -> anyhow::Result<()> {
     tracing::info!(jvm = %term.jvm, "the application has ended and Flink has cleaned up: ending the JobManager, nobody leads any more");
     process::try_end(term.jvm).context("failed to end the JobManager's process")

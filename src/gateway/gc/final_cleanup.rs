@@ -1,8 +1,8 @@
-//! What is left of an application whose run is over, removed by whoever holds the Lease, or the leader's place in
-//! ZooKeeper, and without a JVM that leads: from the tombstone on none does.
+//! Removes everything that an application's finished run has left. The holder of the Lease, or of the leader's latch in
+//! ZooKeeper, does it without granting its JVM leadership: once the tombstone is written, no JVM leads again.
 //!
 //! A JVM that began to lead as the run ended may have run the main method once more. Its job was refused, but the files
-//! of that try are there, and no pointer and no ledger names them.
+//! of that attempt exist, and no pointer and no ledger names them.
 
 use anyhow::Context;
 use futures::TryStreamExt;
@@ -17,11 +17,11 @@ use crate::ledger::application::Run;
 use crate::ledger::jobs;
 use crate::world::storage::Storage;
 
-/// Writes the tombstone, unless it stands, and removes everything of Flink's from the directory, if nothing in it is in
-/// use and it is ours alone.
+/// Writes the tombstone, unless it exists. Then removes all of Flink's files from the directory, if none is in use and
+/// the directory is this cluster's alone.
 ///
 /// # Errors
-/// When a request fails, or something is still in use. It is safe to try again.
+/// When a request fails, or when a file is still in use. A retry is safe.
 pub async fn collect(
     mark: &DirectoryMark,
     storage: &Storage,

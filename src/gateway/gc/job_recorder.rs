@@ -1,4 +1,4 @@
-//! Notes in the ledger which jobs run, when one is stored, and how large the ConfigMaps of HA data are.
+//! Records in the ledger which jobs run, when one is stored, and how large the HA ConfigMaps are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::ledger::jobs::{Begun, Size, note};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 
-/// Flink tells of a job only after it was stored; a job that is not told of by then is noted without its name, which is
-/// asked for again with the next look at the sizes.
+/// Limit for Flink to list a job, which it does only after the job is stored. After it the job is recorded without its
+/// name, and the next check of the sizes asks for the name again.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 const NAME_INTERVAL: Duration = Duration::from_millis(500);
-/// The sizes are looked at this often. Costs no request.
+/// Interval of checks of the sizes. A check costs no request.
 const SIZE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Keeps book while this gateway's JVM leads.
+/// Records while this gateway's JVM leads.
 pub struct JobRecorder {
     pub ledger: Ledger,
     pub storage: Option<Storage>,
@@ -48,7 +48,7 @@ impl JobRecorder {
                     ),
                 }
             }
-            // In steps, and down by two at a time, so that a size that swings makes no news.
+            // A size is reported when it rises by one step or sinks by two, so that small changes cause no events.
             if let Some(largest) = self.largest(sizes.as_ref())
                 && told.is_none_or(|told| largest.per_cent() / 10 > told || largest.per_cent() / 10 + 1 < told)
             {
@@ -66,17 +66,17 @@ impl JobRecorder {
         }
     }
 
-    /// The largest ConfigMap: as read when the jobs were noted, or as written since.
+    /// Returns the largest ConfigMap: as read when the jobs were recorded, or as written since.
     fn largest(&self, read: Option<&BTreeMap<String, usize>>) -> Option<Size> {
         let mut sizes = read?.clone();
         sizes.extend(self.ledger.pointers.written_sizes().into_iter().map(|size| (size.name, size.bytes)));
         sizes.into_iter().map(|(name, bytes)| Size { name, bytes }).max_by_key(|size| size.bytes)
     }
 
-    /// Notes the jobs that are stored; tells the size of each HA ConfigMap, and whether Flink told of all jobs.
+    /// Records the stored jobs. Returns the size of each HA ConfigMap, and whether Flink listed all jobs.
     async fn note(&self, term: &Term) -> anyhow::Result<(BTreeMap<String, usize>, bool)> {
         let inventory = self.ledger.pointers.inventory(term).await?.context(TERM_IS_OVER)?;
-        // Without the results nobody knows whether a job that is no longer stored has ended: then none is forgotten.
+        // Without the results it is unknown whether a job that is no longer stored has ended, so none is dropped.
         let entries = match &self.storage {
             Some(storage) => storage.entries().await.ok(),
             None => None,
@@ -107,7 +107,7 @@ impl JobRecorder {
         Ok((inventory.bytes, named))
     }
 
-    /// Name and start of every job that Flink tells of; none when it does not answer.
+    /// Returns name and start of every job that Flink lists; empty if Flink does not answer.
     async fn overview(&self) -> BTreeMap<JobId, (String, String)> {
         let overview = self.rest.get("/jobs/overview").await.unwrap_or_default();
         let jobs = overview["jobs"].as_array().into_iter().flatten();

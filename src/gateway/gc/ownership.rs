@@ -1,6 +1,6 @@
-//! The mark by which a cluster signs its storage directory, and znode: carries out what [`crate::ha_data::marks`]
-//! decides. While somebody else may use the directory, nothing is removed: its owner may be stopped, and what looks
-//! like an orphan from here may be all that it has.
+//! Writes and checks the marks of the storage directory and the znode; [`crate::ha_data::marks`] makes the decisions.
+//! While another cluster may use the directory, nothing is removed: its owner may be stopped, and a file that looks
+//! like an orphan here may be all that it has.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,51 +18,51 @@ use crate::ledger::place::Place;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::NotCollectable;
 
-/// The certificate of the Kubernetes cluster is read this often: it is replaced over days.
+/// Interval at which the certificate of the Kubernetes cluster is read: its replacement takes days.
 const CERTIFICATE_AGE: Duration = Duration::from_secs(3600);
 
-/// Gateway processes that the ledger names.
+/// Number of gateway processes that the ledger names.
 const SIGNERS: usize = 16;
 
-/// The storage directory and whether it is ours.
+/// The storage directory, and whether it is ours.
 pub struct Ownership {
     pub mark: DirectoryMark,
     pub storage: Result<Storage, NotCollectable>,
-    /// As this gateway was told.
+    /// Location from this gateway's flags.
     place: Option<Place>,
-    /// As the last beat found it: nothing is removed from a directory that is not known to be ours.
+    /// The result of the last refresh. Nothing is removed from a directory that is not known to be ours.
     pub is_ours: bool,
-    /// Seconds for which the mark must stand, while that is waited for.
+    /// Seconds for which the mark must stand, while the gateway waits for that.
     settling: Option<u64>,
     /// The state as last written into the ledger in this tenure.
     reported: Option<(u64, &'static str)>,
 }
 
-/// Looks at the mark of the storage directory. One per gateway, which remembers its looks: whoever removes files looks
-/// at the mark before.
+/// Checks the marks of the storage directory. There is one per gateway, which remembers earlier checks. Every task
+/// checks the marks before it removes files.
 #[derive(Clone)]
 pub struct DirectoryMark {
     pub ledger: Ledger,
-    /// Held while the mark is looked at.
+    /// Locked during a check.
     state: Arc<Mutex<State>>,
-    /// From when on looks are timed.
+    /// Origin of the times of checks.
     begin: Instant,
 }
 
-/// What is remembered of the looks.
+/// State between checks.
 #[derive(Default)]
 struct State {
     us: Mark,
-    /// Of the ledger.
+    /// From the ledger.
     records: Records,
-    /// Of which term, and when, the two above were read.
+    /// Term and time in which the two fields above were read.
     read: Option<(u64, Instant)>,
     watch: Watch,
-    /// Marks of others, for people.
+    /// Marks of other owners, for display.
     others: Vec<String>,
     /// Our mark in the store of the pointers, if another Kubernetes cluster wrote it.
     foreign_store: Option<String>,
-    /// When all marks were looked at and ours was written.
+    /// When all marks were last checked and ours was written.
     refreshed: Option<Instant>,
 }
 
@@ -71,15 +71,15 @@ impl Ownership {
         Self { mark, storage, place: None, is_ours: false, settling: None, reported: None }
     }
 
-    /// The same with the place that the ledger is to name.
+    /// Sets the location that the ledger should name.
     pub fn at(self, place: Place) -> Self {
         Self { place: Some(place), ..self }
     }
 
-    /// Signs the directory, or sees that the mark stands, and says in the ledger how things stand, if that is news.
+    /// Writes the mark, or finds that it still stands, and notes any change of the result in the ledger.
     ///
     /// # Errors
-    /// When the API server does not answer. What the storage says goes into the ledger.
+    /// When the API server does not answer. Errors of the storage go into the ledger.
     pub async fn refresh(&mut self, term: &Term) -> anyhow::Result<()> {
         let storage = match &self.storage {
             Ok(storage) => storage.clone(),
@@ -98,7 +98,7 @@ impl Ownership {
         self.is_ours = matches!(looked, Ok(Standing::Ours));
         match told {
             Ok((state, message)) => {
-                // The original's record stays in a copy of its ledger: by it the copy is known.
+                // A copy of the ledger keeps the original's certificates; they identify the copy.
                 let signs = !matches!(looked, Ok(Standing::Shared(Sharing::Certificate | Sharing::Unidentified)));
                 self.report(term, state, message, Some(&us), signs).await
             }
@@ -125,7 +125,7 @@ impl Ownership {
         let ledger = self.mark.ledger.clone();
         ledger
             .change_ha_data(term, |ha_data| {
-                // Messages of a storage may differ each time; the first tells enough.
+                // Messages of a storage may differ each time; the first one suffices.
                 if ha_data.state != state {
                     (ha_data.state, ha_data.message) = (state.to_owned(), message.clone());
                 }
@@ -146,7 +146,7 @@ impl Ownership {
     }
 }
 
-/// Notes how this cluster signs, and that this process does.
+/// Notes this cluster's owner id and certificates, and that this process writes the mark.
 fn note_signer(ha_data: &mut HaData, signer: &Mark) {
     if !signer.certificates.is_empty() {
         ha_data.certificates.clone_from(&signer.certificates);
@@ -166,11 +166,11 @@ impl DirectoryMark {
         Self { ledger, state: Arc::default(), begin: Instant::now() }
     }
 
-    /// Looks at all marks before something is removed. Returns the time of our mark, by the storage's own clock.
+    /// Checks all marks before something is removed. Returns the time of our mark, by the storage's own clock.
     ///
     /// # Errors
-    /// When a mark cannot be read or written, and when the directory is not known to be ours: then nothing may be
-    /// removed.
+    /// When a mark cannot be read or written, and when the directory is not known to be ours. Nothing may be removed
+    /// then.
     pub async fn confirm(&self, storage: &Storage, term: &Term) -> anyhow::Result<SystemTime> {
         let mut state = self.state.lock().await;
         state.prepare(&self.ledger, term).await?;
@@ -182,14 +182,13 @@ impl DirectoryMark {
 }
 
 impl State {
-    /// Reads who we are and what the ledger says: once in a term, and again when the certificate may have been
-    /// replaced.
+    /// Reads our own identity and the ledger: once per term, and again when the certificate may have been replaced.
     async fn prepare(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
         if self.read.is_some_and(|(number, at)| number == term.number && at.elapsed() < CERTIFICATE_AGE) {
             return Ok(());
         }
         let (mark, records) = identity(ledger).await?;
-        // A gateway that holds the place of the leader has no JVM.
+        // A gateway that holds the leader's latch itself has no JVM.
         let jvm = if term.jvm.pid == 0 { String::new() } else { format!("{}/{}", term.pod_uid, term.jvm) };
         self.us = Mark { process: term.process.clone(), jvm, ..mark };
         self.records = records;
@@ -197,8 +196,7 @@ impl State {
         Ok(())
     }
 
-    /// Looks at our mark, at those of others too if `all`, or if that was long ago, and writes ours if it is to be
-    /// written.
+    /// Checks our mark; also those of others if `all` or if their last check is old. Writes ours if it is due.
     async fn look(
         &mut self,
         mark: &DirectoryMark,
@@ -215,7 +213,7 @@ impl State {
             self.foreign_store = ledger.pointers.mark(&self.us, &records).await?;
         }
         let found = storage.mark(&self.us.owner).await.context("failed to read the mark")?;
-        // Before the others are looked at: two that sign at the same time both see the other.
+        // Our mark is written before the others are read: two clusters that write at the same time both see the other.
         let looked = self.watch.look(&self.us, found.as_deref(), &records, mark.begin.elapsed(), refresh);
         if let Some(mark) = &looked.write {
             self.name_signer(ledger, term).await?;
@@ -230,7 +228,7 @@ impl State {
         Ok(standing.beside(&self.others))
     }
 
-    /// Names this process in the ledger before it writes its first mark: a leader of some milliseconds may write no
+    /// Names this process in the ledger before it writes its first mark. A leader of a few milliseconds may write no
     /// more than that mark, and its successor would have to take it for another cluster's.
     async fn name_signer(&mut self, ledger: &Ledger, term: &Term) -> anyhow::Result<()> {
         if self.records.signers.contains(&self.us.process) {
@@ -242,7 +240,7 @@ impl State {
         Ok(())
     }
 
-    /// The state and the message as the ledger has them.
+    /// Returns the state and the message for the ledger.
     fn tell(&self, standing: &Standing, storage: &Storage) -> (&'static str, String) {
         let mark = self.foreign_store.clone().unwrap_or_else(|| storage.uri_of_mark(&self.us.owner));
         match standing {
@@ -289,7 +287,7 @@ impl State {
     }
 }
 
-/// Marks of other owners.
+/// Returns the owners of the other marks.
 async fn others(ledger: &Ledger, storage: &Storage, owner: &str) -> anyhow::Result<Vec<String>> {
     let marks = storage.marks().await.context("failed to read the marks")?;
     let others = marks.into_iter().map(|mark| mark.owner).filter(|other| other != owner);
@@ -297,7 +295,7 @@ async fn others(ledger: &Ledger, storage: &Storage, owner: &str) -> anyhow::Resu
     Ok([others, ledger.pointers.other_marks(owner).await?].concat())
 }
 
-/// What a storage says without the document that an object store appends: of that only its code.
+/// Shortens an error of a storage: of the document that an object store appends, only the code remains.
 fn brief(error: &str) -> String {
     let (said, document) = error.split_once("<?xml").unwrap_or((error, ""));
     let code =
@@ -306,14 +304,14 @@ fn brief(error: &str) -> String {
     format!("{}{code}", if code.is_empty() { said.trim_end() } else { said.as_str() })
 }
 
-/// The Kubernetes cluster's own certificates, as PEM.
+/// Returns the Kubernetes cluster's own certificates as PEM.
 async fn certificate(ledger: &Ledger) -> anyhow::Result<Option<String>> {
     let authority =
         ledger.config_maps().get_opt(AUTHORITY).await.with_context(|| format!("failed to read {AUTHORITY}"))?;
     Ok(authority.and_then(|authority| authority.data?.remove("ca.crt")))
 }
 
-/// How this cluster signs, whichever process does, and what the ledger says of that.
+/// Returns this cluster's mark without a process, and the ledger's records about marks.
 ///
 /// # Errors
 /// When the API server does not answer.
@@ -338,9 +336,10 @@ pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, Records)> {
     Ok((Mark { owner, certificates, ..Mark::default() }, records))
 }
 
-/// By the Kubernetes cluster's own certificate, which the same resource finds again after it was deleted; else by the
-/// Lease or the ledger. Other resources of that Kubernetes cluster have directories of their own. The ledger, which
-/// stays with retained data, goes before all of them.
+/// Chooses the owner id. The one in the ledger, which stays with retained data, takes precedence; the caller checks it.
+/// The next is a digest of the Kubernetes cluster's CA certificate, so that a re-created resource finds its directory
+/// again; the last is the UID of the Lease, or without one of the ledger. Other resources of that Kubernetes cluster
+/// have their own directories.
 async fn chosen_owner(ledger: &Ledger, certificate: Option<&str>) -> anyhow::Result<String> {
     if let Some(certificate) = certificate {
         let digest = digest(&SHA256, certificate.as_bytes());
@@ -352,7 +351,7 @@ async fn chosen_owner(ledger: &Ledger, certificate: Option<&str>) -> anyhow::Res
     }
 }
 
-/// How this Kubernetes cluster is known.
+/// Returns the digests that identify this Kubernetes cluster.
 ///
 /// # Errors
 /// When the API server does not answer.

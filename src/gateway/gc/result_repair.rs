@@ -1,4 +1,4 @@
-//! Repairs the result stores before a JVM is shown the lock; what and why is decided in [`crate::ha_data::repair`].
+//! Repairs the result stores before the JVM sees a free lock; [`crate::ha_data::repair`] decides how and explains why.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,13 +12,12 @@ use crate::flink::result::{Store, application_entry};
 use crate::ha_data::repair::{Mend, mend};
 use crate::world::storage::Storage;
 
-/// A former leader may be writing an entry just now; what still is torn after this long stays torn.
+/// Time for a former leader to complete an entry; an entry that is torn after it stays torn.
 const SETTLE_DELAY: Duration = Duration::from_millis(500);
-/// A storage that does not answer must not keep a leader from being elected.
+/// Limit for the storage: a storage that does not answer must not prevent an election.
 const STORAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Jobs and applications that are stored, as read in the term of the leader that is to be, or after the last one has
-/// died.
+/// Stored jobs and applications, as read in the next leader's term, or after the last leader has died.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     pub jobs: BTreeSet<JobId>,
@@ -26,13 +25,13 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// By the keys of the cluster ConfigMap with our stamp.
+    /// Reads the keys of the cluster ConfigMap with our stamp.
     pub fn in_config_map(cluster: &Value) -> Self {
         Self { jobs: ha_data::stored_jobs(cluster), applications: ha_data::stored_applications(cluster) }
     }
 }
 
-/// Mends, if something is to be mended. Takes no time otherwise.
+/// Repairs the entries. Without anything to repair it takes no time.
 async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> object_store::Result<()> {
     let first = mend(&storage.entries().await?, jobs, applications);
     if first.is_empty() {
@@ -59,7 +58,7 @@ async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> 
     Ok(())
 }
 
-/// Mends within bounded time; a failure is reported and does not keep the leader from being elected.
+/// Repairs within a time limit. A failure is logged and does not prevent the election.
 pub async fn mend_before_grant(storage: &Storage, stored: &Stored) {
     match timeout(STORAGE_TIMEOUT, mend_all(storage, stored)).await {
         Ok(Ok(())) => {}

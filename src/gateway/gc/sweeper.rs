@@ -1,8 +1,8 @@
-//! The periodic sweep for files that crashes of Flink itself leave in the cluster's directory. What is an orphan is
-//! decided in [`crate::ha_data::sweep`].
+//! Sweeps the cluster's directory periodically for files that crashes of Flink have left. [`crate::ha_data::sweep`]
+//! decides what is an orphan.
 //!
-//! Every candidate is judged twice: while the directory is listed, and again after it was listed, by pointers that were
-//! read after that. Memory is bounded whatever the directory holds.
+//! It decides twice about every candidate: while it lists the directory, and again with pointers that it reads after
+//! the list. Its memory is bounded for any size of the directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -20,21 +20,21 @@ use crate::lease::term::Term;
 use crate::ledger::jobs::Orphans;
 use crate::world::storage::{File, Storage};
 
-/// A new leader has better things to do first.
+/// Delay of the first sweep; a new leader is busy at first.
 const FIRST_SWEEP_DELAY: Duration = Duration::from_secs(60);
 
-/// Orphans that are removed in one sweep; the next one takes the others.
+/// Number of orphans that one sweep removes; the next one takes the others.
 const BATCH: usize = 10_000;
 
-/// Orphans between two looks at who else uses the directory.
+/// Number of orphans between two checks of the marks.
 const OFTEN: usize = 100;
 
-/// What users ask for.
+/// Settings of the user.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Orphans are removed, not only counted.
+    /// Orphans are removed and not only counted.
     pub delete: bool,
-    /// Younger files are left alone.
+    /// A younger file stays.
     pub age: Duration,
     pub period: Duration,
 }
@@ -47,10 +47,10 @@ pub struct Sweeper {
     pub settings: Settings,
 }
 
-/// Jobs that have not ended, by the ledger, with the files of their plans.
+/// Jobs without an end in the ledger, with the files of their plans.
 type Living = BTreeMap<JobId, Vec<String>>;
 
-/// What a file turned out to be.
+/// A file and the decision about it.
 struct Judged {
     file: File,
     verdict: Verdict,
@@ -79,10 +79,10 @@ impl Sweeper {
         }
     }
 
-    /// One sweep; `None` when this term is over.
+    /// Sweeps once; `None` if this term is over.
     ///
     /// # Errors
-    /// When something cannot be read, or the directory is not known to be ours.
+    /// When something cannot be read, or when the directory is not known to be ours.
     async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<Orphans>> {
         let marked = self.mark.confirm(storage, term).await?;
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
@@ -91,7 +91,7 @@ impl Sweeper {
         let (mut candidates, mut reads) = (Vec::new(), 0);
         let mut files = storage.files();
         while let Some(file) = files.try_next().await? {
-            // What there is no room for now is read by a later sweep, and only counted here.
+            // The content of files beyond the limit is read by a later sweep; here they are only counted.
             let read = reads < BATCH;
             let judged = judge(storage, file, marked, &known, read).await?;
             reads += usize::from(matches!(judged.verdict, Verdict::Orphan | Verdict::Protected));
@@ -141,8 +141,8 @@ impl Sweeper {
         Ok(Some(Orphans { removed, ..orphans }))
     }
 
-    /// What is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` when this term
-    /// is over.
+    /// Returns what is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` if this
+    /// term is over.
     async fn known(
         &self,
         storage: &Storage,
@@ -155,7 +155,7 @@ impl Sweeper {
     }
 }
 
-/// Judges a file, and reads it where its content matters, if it may be `read` now.
+/// Decides about a file. Reads it if its content matters and `read` allows it.
 async fn judge(
     storage: &Storage,
     file: File,

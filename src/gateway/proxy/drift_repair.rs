@@ -1,8 +1,7 @@
-//! What somebody's hand does to the cluster ConfigMap of a leader is put right at once: a removed stamp, an edited
-//! lock, a deletion.
+//! Reverts manual changes of a leader's cluster ConfigMap at once: a removed stamp, an edited lock, a deletion.
 //!
-//! One watch of one object, and no request while nothing happens. Every repair is a compare-and-swap in the term that
-//! is held.
+//! It watches one object and sends no request while nothing happens. Every repair is a compare-and-swap in the current
+//! term.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +59,7 @@ impl DriftRepair {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
-    /// A watch may be behind: then the patch finds another resourceVersion, and a later event shows it.
+    /// Repairs an object. A watch may be late: then the patch conflicts, and a later event shows the change.
     async fn repair(&self, object: &ConfigMap, term: &Term) {
         let Ok(object) = serde_json::to_value(object) else { return };
         let Some(patch) = self.repairing(&object, term) else { return };
@@ -94,8 +93,8 @@ impl DriftRepair {
     }
 }
 
-/// Flink's JVM ends when it sees its cluster ConfigMap deleted. Its gateway puts it back, before a successor makes a
-/// new one without jobs.
+/// Restores a deleted cluster ConfigMap. Flink's JVM ends when it sees the deletion; its gateway restores it before a
+/// successor creates one without jobs.
 pub async fn put_back_cluster(lock: &JvmLock, config_maps: &Api<ConfigMap>, term: &Term) {
     let name = lock.names.cluster_config_map();
     let Some(copy) = lock.snapshots.to_create(&name, term) else { return };

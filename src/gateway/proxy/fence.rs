@@ -1,5 +1,5 @@
-//! Reads and deletes of HA ConfigMaps with the fence: what the JVM sees carries our stamp, what is deleted is what was
-//! read, and what somebody else has deleted is put back.
+//! Reads and deletes HA ConfigMaps behind the fence: the JVM sees only objects with our stamp, deletes exactly what was
+//! read, and finds restored what somebody else has deleted.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::lease::stamp::version;
 use crate::lease::stamp::{relation, stamp_patch};
 use crate::lease::term::{Relation, Term};
 
-/// What both the fence and the proxy behind it use.
+/// The parts that the fence and the proxy share.
 pub struct Fence {
     pub lock: Arc<JvmLock>,
     pub events: Events,
@@ -26,12 +26,12 @@ pub struct Fence {
     pub upstream: Upstream,
 }
 
-/// Somebody else writes between read and write at most a few times.
+/// Number of attempts; others rarely write between a read and a write.
 const ATTEMPTS: usize = 5;
 
-/// Looks at the answer to a GET of an HA ConfigMap before the JVM sees it: a lower stamp is raised first, and a lock
-/// that somebody has edited is put right, because the JVM would step down for it; a stamp that is not ours and not
-/// lower means that a newer term exists.
+/// Checks the answer to a GET of an HA ConfigMap before the JVM sees it. It raises a lower stamp first. It repairs a
+/// lock that somebody has edited, because the JVM would step down. A stamp that is neither ours nor lower means that a
+/// newer term exists.
 pub async fn checked(
     fence: &Fence,
     headers: &HeaderMap,
@@ -116,7 +116,7 @@ pub async fn delete(fence: &Fence, headers: &HeaderMap, name: &str, term: &Term)
         }
         let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
             "preconditions": { "uid": object["metadata"]["uid"], "resourceVersion": object["metadata"]["resourceVersion"] } });
-        // Even if no answer comes: it may have been deleted, and then nobody else did it.
+        // This happens even without an answer: the object may be deleted then, and nobody else did it.
         fence.lock.snapshots.forget(name);
         let deleted = fence.upstream.call(Method::DELETE, &path, &json_headers(headers), body(&options)).await?;
         if deleted.parts.status != StatusCode::CONFLICT {

@@ -1,5 +1,5 @@
-//! The leader lock between the election and the JVM: what the JVM is shown, what it has written, and the HA ConfigMaps
-//! as they were stored then. Only where Flink elects by Kubernetes.
+//! Holds the leader lock between the election and the JVM: the JVM's view of it, what the JVM has written, and the HA
+//! ConfigMaps as they were stored. Only for the Kubernetes provider.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,10 +11,10 @@ use crate::gateway::gc::pointer_store::Snapshots;
 use crate::lease::elector::LockView;
 use crate::lease::term::Term;
 
-/// Shared by reference; nothing in here waits.
+/// Shared by reference; no method waits.
 pub struct JvmLock {
     pub names: Names,
-    /// What the JVM is shown.
+    /// The view of the lock for the JVM.
     pub shown: watch::Receiver<LockView>,
     pub snapshots: Arc<Snapshots>,
     stored: Mutex<Option<Value>>,
@@ -27,17 +27,17 @@ impl JvmLock {
         Self { names, shown, snapshots, stored: Mutex::default(), written: Mutex::default() }
     }
 
-    /// The cluster ConfigMap as last stored in our term, if nothing has made it doubtful.
+    /// Returns the cluster ConfigMap as last stored in our term; `None` if it may be outdated.
     pub fn stored(&self) -> Option<Value> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers the cluster ConfigMap, or that what was remembered is doubtful.
+    /// Remembers the cluster ConfigMap; `None` if it may be outdated.
     pub fn store(&self, cluster_config_map: Option<Value>) {
         *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = cluster_config_map;
     }
 
-    /// The lock that the JVM of this term wrote.
+    /// Returns the lock that the JVM of this term wrote.
     pub fn written_in(&self, term: &Term) -> Option<String> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.as_ref().filter(|(of, _)| of == term).map(|(_, lock)| lock.clone())
@@ -48,7 +48,7 @@ impl JvmLock {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some((term.clone(), lock));
     }
 
-    /// A new term begins: what was remembered was another's.
+    /// Forgets everything at the beginning of a term: it was another term's.
     pub fn forget(&self) {
         self.store(None);
         self.snapshots.forget_all();

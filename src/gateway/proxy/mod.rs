@@ -1,4 +1,4 @@
-//! The API server as the JVM sees it: what a request means, what becomes of it, and what is done about it.
+//! Acts as the API server of the JVM: the meaning of a request, the decision about it, and its effects.
 
 pub mod asker;
 pub mod drift_repair;

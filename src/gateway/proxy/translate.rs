@@ -1,9 +1,8 @@
-//! What is done with a request of the JVM: a pure function of the request, of what the JVM is shown, and of the stored
+//! Decides about a request of the JVM: a pure function of the request, of the JVM's view of the lock, and of the stored
 //! lock.
 //!
-//! Invariant: nothing that writes an HA ConfigMap is forwarded except in a term that is held, and then only in a form
-//! that the API server itself refuses once a newer term has stamped the object (resourceVersion and stamp;
-//! `docs/protocol.md`).
+//! Invariant: it forwards a write of an HA ConfigMap only in a valid term, and only in a form that the API server
+//! itself refuses once a newer term has stamped the object (resourceVersion and stamp; `docs/protocol.md`).
 
 use std::collections::BTreeSet;
 
@@ -19,44 +18,44 @@ use crate::lease::elector::{LockView, Time};
 use crate::lease::stamp::{stamp, version};
 use crate::lease::term::Term;
 
-/// Said to a JVM that drops the annotations of what it has read, so that its writes could not be fenced.
+/// Message to a JVM that drops the annotations of what it has read: its writes could not be fenced.
 const UNFENCED: &str = "the object was written back without the annotation flinkha.dev/term that stands on it; \
     a Flink version that drops annotations is not supported, use 1.20 or later";
 
-/// What is done with a request.
+/// What the gateway does with a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
-    /// Answered from memory.
+    /// Answer from memory.
     Answer { code: u16, body: Value, signal: Signal },
-    /// Held until what the JVM is shown changes; if it does not in time, this is the answer.
+    /// Hold until the view of the lock changes; if it does not in time, this is the answer.
     Hold { code: u16, body: Value, signal: Signal },
-    /// Passed through as it is.
+    /// Forward unchanged.
     Pass,
-    /// Passed through with this body (or the original one), and its answer looked at.
+    /// Forward with this body (or the original one), and examine the answer.
     Forward { body: Option<Value>, on_success: OnSuccess },
     /// Read, check the stamp, delete exactly what was read.
     DeleteFenced { name: String, term: Term },
 }
 
-/// What an answer says to the JVM about its leadership.
+/// What an answer means for the JVM's leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     Nothing,
-    /// That another leads.
+    /// The JVM sees another holder.
     Foreign,
-    /// By an empty holder, the JVM gave up itself.
+    /// The JVM itself gave up, by an empty holder.
     Resigned,
 }
 
-/// What a forwarded request's success means.
+/// What the success of a forwarded request means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnSuccess {
     Nothing,
-    /// The JVM's lock is stored: it leads in this term. The answer is the new cluster ConfigMap.
+    /// The JVM's lock is stored, so it leads in this term. The answer is the new cluster ConfigMap.
     TookLock(Term),
     /// The answer is the new cluster ConfigMap.
     Remember,
-    /// The object that comes back must carry the stamp of this term before the JVM sees it.
+    /// The object in the answer must carry the stamp of this term before the JVM sees it.
     CheckStamp {
         name: String,
         term: Term,
@@ -67,18 +66,18 @@ pub enum OnSuccess {
 pub struct JvmRequest<'a> {
     pub by: By,
     pub call: &'a Call,
-    /// JSON body; `Null` when there is none or it is not JSON.
+    /// JSON body; `Null` if there is none or if it is not JSON.
     pub body: &'a Value,
 }
 
-/// What this gateway knows at the moment.
+/// What this gateway knows now.
 pub struct Facts<'a> {
     pub names: &'a Names,
     pub shown: &'a LockView,
     pub now: Time,
     pub wall_clock: Timestamp,
-    /// The cluster ConfigMap as last stored, if nothing has made it doubtful. May be of an earlier term: an answer can
-    /// come late.
+    /// The cluster ConfigMap as last stored; `None` if it may be outdated. It may be of an earlier term, because an
+    /// answer can be late.
     pub stored: Option<&'a Value>,
     /// Jobs with a tombstone in the ledger.
     pub ended: &'a BTreeSet<JobId>,
@@ -88,8 +87,8 @@ pub struct Facts<'a> {
 pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
     match asked.call {
         Call::Other => Plan::Pass,
-        // 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; a refusal would stall it for
-        // seconds.
+        // The status 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; an error would
+        // stall it for seconds.
         Call::WebSocketWatch => Plan::Answer { code: 200, body: json!({}), signal: Signal::Nothing },
         Call::OtherProtocol => refuse(
             501,
@@ -126,7 +125,7 @@ pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
     }
 }
 
-/// What is stored, if it was stored in the term that is held now.
+/// Returns the stored cluster ConfigMap if it was stored in the current term.
 fn stored_now<'a>(facts: &Facts<'a>) -> Option<&'a Value> {
     let term = leading(facts.shown, facts.now).ok()?;
     facts.stored.filter(|stored| stamp(stored).is_some_and(|stamp| stamp.as_ref() == Ok(term)))
@@ -135,7 +134,7 @@ fn stored_now<'a>(facts: &Facts<'a>) -> Option<&'a Value> {
 fn read_lock(by: By, facts: &Facts) -> Plan {
     match (leading_by(by, facts.shown, facts.now), stored_now(facts)) {
         (Err(NotLeading::Undecided), _) | (Err(NotLeading::Unseen), None) => undecided(),
-        // A free lock is shown to nobody who cannot take it.
+        // A free lock is shown only to a process that can take it.
         (Err(NotLeading::Unseen), _) if !matches!(facts.shown, LockView::Leader { .. }) => undecided(),
         (Ok(_) | Err(NotLeading::Unseen), Some(stored)) => {
             Plan::Answer { code: 200, body: stored.clone(), signal: Signal::Nothing }
@@ -196,7 +195,7 @@ fn write(asked: &JvmRequest, facts: &Facts, term: &Term) -> Plan {
                 if stored_now(facts).is_none() {
                     return refuse(409, "Conflict", "the cluster ConfigMap has to be read anew");
                 }
-                // 422: Flink's client tries others again.
+                // On 422 Flink's client does not retry, as it does on other errors.
                 let message = format!(
                     "job {job} has ended, and an ended job is never started again under its id; submit it as a new job"
                 );
@@ -209,18 +208,19 @@ fn write(asked: &JvmRequest, facts: &Facts, term: &Term) -> Plan {
     }
 }
 
-/// An ended job that this cluster ConfigMap would store anew.
+/// Returns an ended job that this cluster ConfigMap would store again.
 fn revived(body: &Value, facts: &Facts) -> Option<JobId> {
     if facts.ended.is_empty() {
         return None;
     }
-    // When nothing is known of what is stored, an ended job counts as new: the refusal makes Flink read anew, and then
-    // it is known.
+    // If the stored ConfigMap is unknown, an ended job counts as new: the refusal makes Flink read again, and then it
+    // is known.
     let before = stored_now(facts).map(ha_data::stored).unwrap_or_default();
     ha_data::stored(body).into_iter().find(|id| facts.ended.contains(id) && !before.contains(id))
 }
 
-/// A new ConfigMap of a job is empty, so one that an older term creates late holds nothing that anybody could restore.
+/// Decides about a create. A new ConfigMap of a job is empty, so a late create of an older term stores nothing that
+/// could be restored.
 fn create(body: &Value, facts: &Facts, term: &Term) -> Plan {
     if body["metadata"]["name"] == facts.names.cluster_config_map().as_str() {
         return refuse(409, "AlreadyExists", "the gateway itself creates the cluster ConfigMap");
@@ -267,7 +267,7 @@ fn refuse(code: u16, reason: &str, message: &str) -> Plan {
     Plan::Answer { code, body: status(code, reason, message), signal: Signal::Nothing }
 }
 
-/// A Kubernetes `Status`, as clients expect one with every error.
+/// Returns a Kubernetes `Status`, which clients expect with every error.
 pub fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": format!("flinkha gateway: {message}"), "reason": reason, "code": code })
@@ -340,7 +340,7 @@ mod tests {
         let put = |body, stored: &Value| decide(Call::Replace(CLUSTER.into()), body, &leader(3), Some(stored));
         assert_eq!(code(&put(with(&[&over]), &with(&[]))), 422);
         assert!(matches!(put(with(&[&new]), &with(&[])), Plan::Forward { .. }));
-        // Whatever is stored goes on.
+        // A job that is stored continues.
         assert!(matches!(put(with(&[&over, &new]), &with(&[&over])), Plan::Forward { .. }));
     }
 

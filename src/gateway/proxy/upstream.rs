@@ -1,4 +1,4 @@
-//! The API server as the JVM's requests reach it: with the JVM's own credentials, without retries and without
+//! Sends requests of the JVM to the API server: with the JVM's own credentials, without retries and without
 //! interpretation.
 
 use std::time::Duration;
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::world::api_server::{HttpClient, http_client};
 
-/// An object in the API has at most 1.5 MiB; anything longer is no ConfigMap.
+/// Longest body in bytes. An object in the API has at most 1.5 MiB, so anything longer is not a ConfigMap.
 pub const BODY_LIMIT: usize = 4 << 20;
 
-/// A request without an answer for this long is given up; Flink's client gives up at 10 s.
+/// Limit for an answer; Flink's client gives up after 10 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why there is no answer.
@@ -41,14 +41,14 @@ pub struct Upstream {
     base: String,
 }
 
-/// An answer read to its end.
+/// An answer that was read to its end.
 pub struct Answer {
     pub parts: http::response::Parts,
     pub bytes: Bytes,
 }
 
 impl Answer {
-    /// The body as JSON; `Null` when it is none.
+    /// Returns the body as JSON; `Null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
     }
@@ -79,8 +79,8 @@ impl Upstream {
         }
     }
 
-    /// Sends a request and reads the answer to its end. It is not compressed, as the API server would answer with more
-    /// than 128 KiB: the gateway itself has to read it.
+    /// Sends a request and reads the answer to its end. It does not accept compression, which the API server uses above
+    /// 128 KiB, because the gateway itself reads the answer.
     pub async fn call(
         &self,
         method: Method,
@@ -97,8 +97,8 @@ impl Upstream {
     }
 }
 
-/// Headers that belong to one connection only (RFC 9110 §7.6.1; `Proxy-*` by §11.7), and those that are made anew for
-/// the next one.
+/// Headers that belong to one connection only (RFC 9110 §7.6.1; `Proxy-*` by §11.7), and those that the client sets for
+/// each connection.
 const OF_ONE_CONNECTION: [HeaderName; 11] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -113,12 +113,12 @@ const OF_ONE_CONNECTION: [HeaderName; 11] = [
     HOST,
 ];
 
-/// Headers without those that belong to one connection only: those that are known, and those that `Connection` names.
+/// Removes the headers that belong to one connection only: the known ones, and those that `Connection` names.
 pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let values = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
     let named = values.flat_map(|value| value.split(',')).map(str::trim);
     let mut kept = headers.clone();
-    // A word that is no name of a header names none.
+    // A word that is not a header name refers to no header.
     for name in OF_ONE_CONNECTION.into_iter().chain(named.filter_map(|name| name.parse().ok())) {
         kept.remove(name);
     }

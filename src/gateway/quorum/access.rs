@@ -1,4 +1,4 @@
-//! The way to the quorum: the connection of the gateway's own client, and the pass-through of a TaskManager.
+//! Connects to the quorum: for the gateway's own client, and as the pass-through of a TaskManager.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,10 +12,11 @@ use crate::gateway::tasks::told_to_end;
 use crate::gateway::zookeeper_arguments::Access;
 use crate::world::quorum::{Quorum, tunnel};
 
-/// Our own client's session. It has no ephemeral znodes: that it expires costs a new connection.
+/// Session time-out of the gateway's own client. It has no ephemeral znodes, so an expired session costs only a new
+/// one.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens a way to the quorum for our own client; returns its address.
+/// Opens a tunnel to the quorum for the gateway's own client. Returns its address.
 ///
 /// # Errors
 /// When no port can be opened.
@@ -28,11 +29,11 @@ pub async fn tunnel_on_loopback(quorum: &Quorum) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// A client of its own session, by the way that [`tunnel_on_loopback`] has opened to this quorum.
+/// Creates a client with its own session, through the tunnel of [`tunnel_on_loopback`].
 ///
 /// # Errors
-/// When no server gives a session in time: what the servers themselves did, which says more than that nothing came of
-/// it.
+/// When no server grants a session in time. The error is that of the servers themselves, which says more than a
+/// time-out.
 pub async fn connect(way: SocketAddr, quorum: &Quorum) -> anyhow::Result<Client> {
     let connected = Client::connector().with_session_timeout(SESSION_TIMEOUT).connect(&way.to_string()).await;
     connected.map_err(|error| match (quorum.trouble(), error) {
@@ -56,7 +57,8 @@ pub struct PassThrough {
     pub jvm_address: SocketAddr,
 }
 
-/// `flinkha pass-through`: the way of a TaskManager to a quorum that is reached by TLS or wants to know who comes.
+/// Implements `flinkha pass-through`: forwards a TaskManager's connections to a quorum that requires TLS or
+/// authentication.
 ///
 /// # Errors
 /// When the port cannot be opened or a certificate cannot be read.

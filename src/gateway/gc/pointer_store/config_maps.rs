@@ -1,4 +1,4 @@
-//! Pointers in the keys of HA ConfigMaps.
+//! Stores pointers in the keys of HA ConfigMaps.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct ConfigMaps {
     /// Name of the FlinkHaCluster.
     pub cluster: String,
     pub tenures: Arc<Tenures>,
-    /// What the JVM has written through the proxy.
+    /// The objects that the JVM has written through the proxy.
     pub snapshots: Arc<Snapshots>,
 }
 
@@ -49,7 +49,7 @@ impl ConfigMaps {
         inventory.unreadable(&self.cluster_id)
     }
 
-    /// Removes exactly what this term has stamped.
+    /// Removes exactly the object that this term has stamped.
     pub(super) async fn remove_run(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
         self.remove(job, term).await.with_context(|| format!("failed to remove the ConfigMap of run {job}"))
     }
@@ -76,12 +76,12 @@ impl ConfigMaps {
         Ok(last.map(|(_, pointer)| LastCheckpoint { metadata: pointer::file(pointer).ok() }))
     }
 
-    /// Changes the cluster ConfigMap so that what is stored is another version's own, and returns it as it is then.
+    /// Changes the cluster ConfigMap so that its data belongs to another version, and returns it as it is then.
     ///
-    /// Safe: it is changed only if it is still as it was read in this term (resourceVersion).
+    /// Safe: it changes only if it still has the resourceVersion that was read in this term.
     ///
     /// # Errors
-    /// When it was written meanwhile, or the API server does not answer. It is to be read anew then.
+    /// When somebody has written it meanwhile, or when the API server does not answer. The caller reads it again then.
     pub async fn take_over(&self, cluster: &Value, mut patch: Value) -> anyhow::Result<Value> {
         patch["metadata"]["resourceVersion"] = json!(version(cluster));
         let name = names::cluster_config_map(&self.cluster_id);

@@ -1,9 +1,9 @@
-//! The store of Flink's pointers to HA data, with either provider: ConfigMaps of the API server, or znodes.
+//! Accesses Flink's pointers to HA data with either provider: ConfigMaps of the API server, or znodes.
 //!
-//! Everything that differs between the two in the ledger, the collector, the sweeper, the marks and the hand-over of an
-//! application stands here. What makes a removal safe differs too, and each method says what it is: an HA ConfigMap
-//! carries the stamp of the term that may change it, and a change of znodes is a transaction with the latch node of the
-//! JVM that leads.
+//! It contains every difference between the two for the ledger, the collector, the sweeper, the marks and the hand-over
+//! of an application. What makes a removal safe differs too, and each method documents it: an HA ConfigMap carries the
+//! stamp of the term that may change it, and a change of znodes is a transaction with the latch node of the JVM that
+//! leads.
 
 mod checkpoint;
 mod config_maps;
@@ -32,14 +32,14 @@ pub enum PointerStore {
 }
 
 impl PointerStore {
-    /// Everything that is stored, and every file that a pointer names; `None` when this term is over.
+    /// Returns everything that is stored, and every file that a pointer names; `None` if this term is over.
     ///
-    /// Safe to remove by: whoever leads later writes only after the stamp has changed or the latch is gone. ConfigMaps:
-    /// one quorum list, in which the cluster's ConfigMap carries this term's stamp. Znodes: the latch is looked at
-    /// after everything was read, and is still there.
+    /// It is safe to remove files by it: a later leader writes only after the stamp has changed or the latch has
+    /// vanished. ConfigMaps: one quorum list, in which the cluster ConfigMap carries this term's stamp. Znodes: the
+    /// latch still exists after everything was read.
     ///
     /// # Errors
-    /// When something cannot be read: then nothing is known.
+    /// When something cannot be read; nothing is known then.
     pub async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
         match self {
             Self::ConfigMaps(config_maps) => config_maps.inventory(term).await,
@@ -47,7 +47,7 @@ impl PointerStore {
         }
     }
 
-    /// The pointers of this inventory that cannot be read, by the names of their ConfigMaps or the paths of their
+    /// Returns the unreadable pointers of this inventory, by the names of their ConfigMaps or the paths of their
     /// znodes.
     pub fn unreadable(&self, inventory: &Inventory) -> Vec<String> {
         match self {
@@ -56,8 +56,8 @@ impl PointerStore {
         }
     }
 
-    /// The sizes of the HA ConfigMaps that were written in this term. A znode holds one short pointer, and none is
-    /// told.
+    /// Returns the sizes of the HA ConfigMaps that were written in this term; empty for znodes, which hold one short
+    /// pointer each.
     pub fn written_sizes(&self) -> Vec<Size> {
         match self {
             Self::ConfigMaps(config_maps) => config_maps.snapshots.sizes(),
@@ -65,20 +65,20 @@ impl PointerStore {
         }
     }
 
-    /// Whether Flink can leave pointers of a job that point to nothing. The keys of a ConfigMap vanish with it; Flink
-    /// removes znodes one by one, and may die in between.
+    /// Can Flink leave znodes of a job that hold no pointer? The keys of a ConfigMap vanish with it. Flink removes
+    /// znodes one by one, and may die in between.
     pub fn may_hold_empty(&self) -> bool {
         matches!(self, Self::Znodes(_))
     }
 
-    /// Removes the pointers of a run in whose place another one began.
+    /// Removes the pointers of a superseded run.
     ///
-    /// Safe, because nothing is removed that another term may have written. ConfigMaps: exactly the object that was
-    /// read with this term's stamp (UID and resourceVersion). Znodes: each in a transaction that requires the latch,
-    /// and the version that was read.
+    /// Safe, because it removes nothing that another term may have written. ConfigMaps: exactly the object that was
+    /// read with this term's stamp (UID and resourceVersion). Znodes: each in a transaction that requires the latch and
+    /// the version that was read.
     ///
     /// # Errors
-    /// When this term is over, or something was written meanwhile. It is safe to try again.
+    /// When this term is over, or when somebody has written meanwhile. A retry is safe.
     pub async fn remove_run(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
         match self {
             Self::ConfigMaps(config_maps) => config_maps.remove_run(job, term).await,
@@ -86,13 +86,13 @@ impl PointerStore {
         }
     }
 
-    /// Removes the pointers of ended jobs that point to nothing ([`Inventory::remnants`]).
+    /// Removes the znodes of ended jobs that hold no pointer ([`Inventory::remnants`]).
     ///
-    /// Safe, because a pointer that Flink writes meanwhile is not removed. ConfigMaps: there are none. Znodes: each
-    /// job's in one transaction that requires the latch, and a znode that is still empty.
+    /// Safe, because it does not remove a pointer that Flink writes meanwhile. ConfigMaps: there are none. Znodes: each
+    /// job's in one transaction that requires the latch and an empty znode.
     ///
     /// # Errors
-    /// When this term is over, or something was written meanwhile. It is safe to try again.
+    /// When this term is over, or when somebody has written meanwhile. A retry is safe.
     pub async fn remove_empty(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<()> {
         match self {
             Self::ConfigMaps(_) => Ok(()),
@@ -100,10 +100,10 @@ impl PointerStore {
         }
     }
 
-    /// The last pointer of a job to a checkpoint; `None` when it has none. Changes nothing.
+    /// Returns the last pointer of a job to a checkpoint; `None` if there is none. Changes nothing.
     ///
     /// # Errors
-    /// When it cannot be read: then nothing is known.
+    /// When it cannot be read; nothing is known then.
     pub async fn last_checkpoint(&self, job: JobId) -> anyhow::Result<Option<LastCheckpoint>> {
         match self {
             Self::ConfigMaps(config_maps) => config_maps.last_checkpoint(job).await,
@@ -111,14 +111,14 @@ impl PointerStore {
         }
     }
 
-    /// Signs the store itself, unless our mark stands. Returns the mark's place when it was written in another
-    /// Kubernetes cluster; it stays as it is then.
+    /// Writes our mark into the store itself, unless it stands. Returns the mark's location if another Kubernetes
+    /// cluster wrote it; the mark then stays as it is.
     ///
-    /// Safe: a mark of another Kubernetes cluster is never written over. ConfigMaps need none: they are in this
+    /// Safe: it never overwrites a mark of another Kubernetes cluster. ConfigMaps need no mark: they are in this
     /// Kubernetes cluster.
     ///
     /// # Errors
-    /// When no server answers, or rights are missing.
+    /// When no server answers, or when rights are missing.
     pub async fn mark(&self, us: &Mark, records: &Records) -> anyhow::Result<Option<String>> {
         match self {
             Self::ConfigMaps(_) => Ok(None),
@@ -126,10 +126,10 @@ impl PointerStore {
         }
     }
 
-    /// Marks of other owners in the store, for people.
+    /// Returns the owners of other marks in the store, for display.
     ///
     /// # Errors
-    /// When no server answers, or rights are missing.
+    /// When no server answers, or when rights are missing.
     pub async fn other_marks(&self, owner: &str) -> anyhow::Result<Vec<String>> {
         match self {
             Self::ConfigMaps(_) => Ok(Vec::new()),
@@ -137,8 +137,8 @@ impl PointerStore {
         }
     }
 
-    /// Gateway processes that have been seen alive in this cluster. Without a Lease there is nothing to see them on:
-    /// those that the ledger names then, because clusters that share a quorum elect one leader between them.
+    /// Returns gateway processes that were seen alive in this cluster. Without a Lease they cannot be seen, and those
+    /// in the ledger count: clusters that share a quorum elect one leader between them.
     pub fn witnessed(&self, records: &Records) -> Vec<String> {
         match self {
             Self::ConfigMaps(config_maps) => config_maps.witnessed(),
@@ -146,7 +146,7 @@ impl PointerStore {
         }
     }
 
-    /// The UID of the cluster's Lease; `None` where Flink elects without one.
+    /// Returns the UID of the cluster's Lease; `None` where Flink elects without one.
     ///
     /// # Errors
     /// When the API server does not answer.

@@ -1,8 +1,8 @@
-//! The HA ConfigMaps as they were last stored in the term that is held: what somebody deletes by hand is put back.
+//! Remembers the HA ConfigMaps as they were last stored in the current term, so that the gateway can restore what
+//! somebody deletes by hand.
 //!
-//! Putting back is a create, so it is fenced like one: a successor has created or stamped the ConfigMap of every
-//! registered job before it leads, and then a late create conflicts. What Flink deletes through the gateway is
-//! forgotten first.
+//! A restore is a create and is fenced like one: a successor has created or stamped the ConfigMap of every registered
+//! job before it leads, so a late create conflicts. The gateway forgets an object before Flink deletes it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,12 +15,12 @@ use crate::lease::stamp::stamp;
 use crate::lease::term::Term;
 use crate::ledger::jobs::Size;
 
-/// By the names of the ConfigMaps.
+/// Objects by the names of the ConfigMaps.
 #[derive(Default)]
 pub struct Snapshots(Mutex<BTreeMap<String, Bytes>>);
 
 impl Snapshots {
-    /// `object`: as the API server answered it.
+    /// Remembers an object. `object`: the answer of the API server.
     pub fn keep(&self, name: &str, object: Bytes) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), object);
     }
@@ -33,7 +33,7 @@ impl Snapshots {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The size of every HA ConfigMap that was written in this term.
+    /// Returns the size of every HA ConfigMap that was written in this term.
     pub fn sizes(&self) -> Vec<Size> {
         let snapshots = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let size = |(name, object): (String, Bytes)| {
@@ -43,7 +43,7 @@ impl Snapshots {
         snapshots.into_iter().map(size).collect()
     }
 
-    /// What is to be created, if a copy of this term is there.
+    /// Returns the object to create, if there is a copy from this term.
     pub fn to_create(&self, name: &str, term: &Term) -> Option<Value> {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
         let mut object: Value = serde_json::from_slice(&bytes).ok()?;
