@@ -1,11 +1,11 @@
-//! Kubernetes quantities such as `1536Mi` or `2G` (`k8s.io/apimachinery/pkg/api/resource.Quantity`), as far as memory
-//! needs them.
+//! Parses Kubernetes quantities such as `1536Mi` or `2G` (`k8s.io/apimachinery/pkg/api/resource.Quantity`), as far as
+//! memory needs them.
 
-/// Quantities are smaller than this in Kubernetes: larger ones are capped.
+/// Kubernetes caps larger quantities.
 const LIMIT: f64 = (1_u64 << 63) as f64;
 
-/// The number of bytes of a quantity, rounded down; `None` if it is not one, is negative, or is larger than Kubernetes
-/// counts. Exact up to 2^53 bytes; no pod has that much memory.
+/// Returns the number of bytes of a quantity, rounded down; `None` if the text is not a quantity, is negative, or
+/// exceeds what Kubernetes counts. Exact up to 2^53 bytes; no pod has that much memory.
 pub fn bytes(quantity: &str) -> Option<u64> {
     let unsigned = quantity.strip_prefix('+').unwrap_or(quantity);
     let is_of_number = |character: char| character.is_ascii_digit() || character == '.';
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// What kubernetes.io says of memory: these "represent roughly the same value".
+    /// The documentation of kubernetes.io says about memory that these "represent roughly the same value".
     #[test]
     fn the_examples_of_the_documentation_are_roughly_the_same_value() {
         for quantity in ["128974848", "129e6", "129M", "128974848000m", "123Mi"] {

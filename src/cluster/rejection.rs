@@ -1,11 +1,12 @@
-//! Why a resource is not applied. Whoever finds a reason makes a [`Rejection`] of it, and all of them reach the status
-//! the same way: nothing that was decided is carried out, the cluster runs on as it was, and `Degraded` says why.
+//! Defines why a resource is not applied. Every component that finds a reason makes a [`Rejection`], and all of them
+//! reach the status in the same way: nothing of the decision is carried out, the cluster continues as before, and
+//! `Degraded` says why.
 
 use std::time::Duration;
 
 use super::cause::{Cause, refused_template};
 
-/// Between looks at what no watch tells of: objects of others, and a ledger without our label.
+/// Interval of checks for changes that no watch shows: of foreign objects, and of a ledger without our label.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why a resource is not applied.
@@ -13,17 +14,17 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 #[error("{}: {}", .cause.reason, .cause.message)]
 pub struct Rejection {
     pub cause: Cause,
-    /// Look again after this time at the latest; `None` when a watch tells that the cause has gone.
+    /// Longest time until the next check; `None` if a watch shows that the cause has disappeared.
     pub look_again: Option<Duration>,
 }
 
 impl Rejection {
-    /// The user has to change the resource.
+    /// The user must change the resource.
     pub fn of(cause: Cause) -> Self {
         Self { cause, look_again: None }
     }
 
-    /// The cause may go without a change that is watched.
+    /// The cause may disappear without a change that a watch shows.
     pub fn unwatched(cause: impl Into<Cause>) -> Self {
         Self { cause: cause.into(), look_again: Some(LOOK_INTERVAL) }
     }
@@ -33,12 +34,12 @@ impl Rejection {
         Self::of(Cause { reason: "InvalidSpec", message })
     }
 
-    /// The API server does not take the pod template in this field, and said this.
+    /// The API server refuses the pod template in this field; `said` is its message.
     pub fn invalid_template(field: &str, said: &str) -> Self {
         Self::of(refused_template(field, said))
     }
 
-    /// The API server does not take an object, for a reason that does not go by itself.
+    /// The API server refuses an object, for a lasting reason.
     pub fn apply_failed(said: String) -> Self {
         Self::of(Cause { reason: "ApplyFailed", message: said })
     }

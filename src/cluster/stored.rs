@@ -1,5 +1,5 @@
-//! Does a change of `spec.highAvailability` leave stored jobs behind? Flink looks for them only where its configuration
-//! says, and a JobManager that finds a pointer to a file of another directory ends its process.
+//! Decides whether a change of `spec.highAvailability` would leave stored jobs behind. Flink looks for them only where
+//! its configuration says, and a JobManager that finds a pointer to a file in another directory ends its process.
 
 use super::cause::Cause;
 use super::observed::Observed;
@@ -7,12 +7,11 @@ use crate::api::FlinkHaClusterSpec;
 use crate::ledger::jobs::Job;
 use crate::ledger::place::Place;
 
-/// Jobs that a message names.
+/// Number of jobs that a message names.
 const NAMED: usize = 5;
 
-/// Why this spec cannot be applied while jobs are stored elsewhere; `None` when it can. Jobs are stored where the
-/// ledger says. A ledger of an earlier version does not say it: then `deployed` counts, which is known of an
-/// application.
+/// Returns why this spec cannot be applied while jobs are stored elsewhere; `None` if it can. The ledger says where
+/// jobs are stored. If a ledger of an earlier version does not, `deployed` counts, which is known for an application.
 pub fn left_behind(
     wanted: &FlinkHaClusterSpec,
     deployed: Option<&FlinkHaClusterSpec>,

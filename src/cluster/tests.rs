@@ -1,4 +1,4 @@
-//! A resource for tests.
+//! Provides resources for tests.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
 use crate::flink::job_id::JobId;
 use crate::ledger::application::Run;
 
-/// A sound resource that uses most fields.
+/// A valid resource that uses most fields.
 pub fn resource() -> FlinkHaCluster {
     let json = json!({
         "apiVersion": "flinkha.dev/v1alpha1",
@@ -41,12 +41,12 @@ pub fn resource() -> FlinkHaCluster {
     serde_json::from_value(json).unwrap_or_else(|error| panic!("the fixture is wrong: {error}"))
 }
 
-/// The same as a cluster.
+/// The resource as a cluster.
 pub fn cluster() -> Cluster {
     cluster_with(|_| ())
 }
 
-/// The same with another spec.
+/// The resource as a cluster, with another spec.
 pub fn cluster_with(change: impl FnOnce(&mut FlinkHaClusterSpec)) -> Cluster {
     let mut resource = resource();
     change(&mut resource.spec);
@@ -62,7 +62,7 @@ pub fn application_resource() -> FlinkHaCluster {
     resource
 }
 
-/// The same as a cluster with a run.
+/// The resource of an application as a cluster with a run.
 pub fn application() -> Cluster {
     let run = Run { restored_from: Some("file:///s".to_owned()), ..Run::new(JobId::from_number(0), "v1", 1) };
     let cluster = cluster_with(|spec| *spec = application_resource().spec);
@@ -75,7 +75,7 @@ pub fn on_zookeeper() -> Cluster {
     on_zookeeper_with(|_| ())
 }
 
-/// The same with another spec.
+/// A cluster with ZooKeeper and another spec.
 pub fn on_zookeeper_with(change: impl FnOnce(&mut FlinkHaClusterSpec)) -> Cluster {
     let json = json!({ "provider": "ZooKeeper", "storageDir": "file:///flink/ha", "zookeeper": { "quorum": "zk-0:2181,zk-1:2181,zk-2:2181" } });
     cluster_with(|spec| {

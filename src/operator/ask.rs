@@ -1,5 +1,5 @@
-//! Asking for what goes beyond the objects: the leader for a switchover or a savepoint, by annotations that it watches;
-//! the API server for the removal of what an ended job leaves.
+//! Makes requests beyond the objects of a cluster: of the leader, for a switchover or a savepoint, by annotations that
+//! it watches; of the API server, for the removal of what an ended job leaves.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -27,10 +27,10 @@ impl Asker {
         Self { client }
     }
 
-    /// Makes all of them, in their order.
+    /// Makes all requests in their order.
     ///
     /// # Errors
-    /// When a request to the API server fails; it is safe to try again.
+    /// When a request to the API server fails; a retry is safe.
     pub async fn ask(&self, resource: &FlinkHaCluster, requests: &Requests, context: &Context) -> Result<(), Error> {
         if let Some(switchover) = &requests.switchover {
             self.answer(resource, switchover, &context.report).await?;
@@ -50,12 +50,13 @@ impl Asker {
     /// Answers the request for a planned switchover, and removes it from the resource, where a person has written it.
     async fn answer(&self, resource: &FlinkHaCluster, answer: &Switchover, report: &Report) -> Result<(), Error> {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
-        // Removed first, and only from what was read: a request is answered at most once, however old our cache is.
+        // The removal comes first, and only from the version that was read: a request is answered at most once, however
+        // old the cache is.
         let resources: Api<FlinkHaCluster> = self.namespaced(resource);
         let version = resource.metadata.resource_version.as_deref();
         match annotate(&resources, &name, SWITCHOVER_ANNOTATION, None, version).await {
             Ok(()) => {}
-            // Our cache is late; what it waits for brings us back.
+            // The cache is late; its next event causes another reconciliation.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 tracing::debug!(cluster = name, namespace, "the request is not the latest");
                 return Ok(());
@@ -81,8 +82,8 @@ impl Asker {
         Ok(())
     }
 
-    /// Writes the request for a savepoint where the leader sees it, or removes the one before: onto the Lease, or where
-    /// there is none onto the ledger.
+    /// Writes the request for a savepoint where the leader watches, or removes the one before: on the Lease, or without
+    /// one on the ledger.
     async fn note_savepoint(&self, resource: &FlinkHaCluster, note: &SavepointNote) -> Result<(), Error> {
         let (name, text) = (resource.name_any(), note.text.as_deref());
         let noted = match resource.spec.high_availability.provider {
@@ -118,7 +119,7 @@ impl Asker {
     }
 }
 
-/// Sets an annotation, or removes it; of this version only, if one is given.
+/// Sets or removes an annotation; only in this version, if one is given.
 async fn annotate<K>(
     api: &Api<K>,
     name: &str,

@@ -1,4 +1,4 @@
-//! Why a step of a reconciliation failed.
+//! Defines why a step of a reconciliation failed.
 
 use kube::ResourceExt;
 
@@ -23,13 +23,13 @@ pub enum Error {
     },
     #[error("failed to read random bytes for a key: {source}")]
     Random { source: getrandom::Error },
-    /// Nothing has failed: the resource is not to be applied.
+    /// Nothing has failed: the resource must not be applied.
     #[error(transparent)]
     Rejected(#[from] Rejection),
 }
 
 impl Error {
-    /// Why the resource is not applied, for its status; `None` for a failure that goes by itself.
+    /// Returns why the resource is not applied, for its status; `None` for a temporary failure.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::Rejected(rejection) => Some(rejection.clone()),
@@ -37,8 +37,8 @@ impl Error {
         }
     }
 
-    /// The API server said no and will say so again: a quota, a right, a range that is used up. Conflicts and overload
-    /// are not of this kind.
+    /// Will the API server refuse again, because of a quota, a missing right, or an exhausted range? Conflicts and
+    /// overload are temporary.
     fn is_lasting(&self) -> bool {
         match self {
             Self::Request { source: kube::Error::Api(status), .. } => {
@@ -49,7 +49,7 @@ impl Error {
         }
     }
 
-    /// For requests about a resource.
+    /// Returns a conversion for errors of requests about a resource.
     pub fn request(action: &'static str, resource: &FlinkHaCluster) -> impl FnOnce(kube::Error) -> Self + use<> {
         let object = format!("FlinkHaCluster {}", resource.name_any());
         move |source| Self::Request { action, object, source }

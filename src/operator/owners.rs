@@ -1,5 +1,5 @@
-//! Whose an object is, before the operator writes it: what is not in the caches may be another's of the same name, and
-//! applying by force would take it over.
+//! Finds out to whom an object belongs before the operator writes it: an object that is not in the caches may be a
+//! foreign one of the same name, and a forced apply would take it over.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::cluster::rejection::Rejection;
 use crate::flink::ha_data;
 use crate::ha_data::foreign::{self, HaData};
 
-/// Looks at once.
+/// Number of concurrent requests.
 const PARALLEL: usize = 8;
 
 /// Asks the API server.
@@ -31,11 +31,11 @@ impl Owners {
         Self { client }
     }
 
-    /// Asks whether all objects may be applied. Objects in the caches carry our labels and are not asked for.
+    /// Checks whether all objects may be applied. Objects in the caches carry our labels and need no request.
     ///
     /// # Errors
-    /// When an object of a name that is needed is another's, or so is the HA data that JobManagers and TaskManagers
-    /// would go to. Also when a request fails; it is safe to try again.
+    /// When a required name belongs to a foreign object, or when the HA data that JobManagers and TaskManagers would
+    /// use is foreign. Also when a request fails; a retry is safe.
     pub async fn check(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
         let pods = [&objects.job_managers, &objects.task_managers];
         let all = objects.applied.iter().chain(&objects.created).chain(pods).map(Target::of);
@@ -53,12 +53,12 @@ impl Owners {
         if !starts || !by_lease {
             return Ok(());
         }
-        // TaskManagers would offer their slots to whoever leads there.
+        // TaskManagers would offer their slots to any leader there.
         let namespace = Target::of(&objects.job_managers).namespace;
         self.check_ha_data(cluster, namespace).await
     }
 
-    /// The object, if there is one of this name that is another's. A list, because the operator may list more kinds
+    /// Returns the foreign object of this name, if there is one. It lists, because the operator may list more kinds
     /// than it may get.
     async fn taken(&self, cluster: &str, target: &Target<'_>) -> Result<Option<String>, Error> {
         let named = ListParams::default().fields(&format!("metadata.name={}", target.name));
@@ -67,8 +67,8 @@ impl Owners {
         Ok(is_taken.then(|| format!("{} {}", target.kind, target.name)))
     }
 
-    /// HA data under the cluster's name that no JobManager of this cluster has written. The gateways look again before
-    /// each of their terms.
+    /// Returns an error for HA data under the cluster's name that no JobManager of this cluster has written. The
+    /// gateways check again before each of their terms.
     async fn check_ha_data(&self, cluster: &str, namespace: &str) -> Result<(), Error> {
         let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let cluster_id = names::kubernetes_cluster_id(cluster);

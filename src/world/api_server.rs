@@ -1,6 +1,6 @@
-//! Connections to the API server by HTTP/2. A watch is always open on one, so it is always warm: a failover waits for
-//! no TLS handshake, of which it would need three with HTTP/1.1, where a watch keeps its connection for itself and idle
-//! ones are closed after 90 s.
+//! Makes clients of the API server that use HTTP/2. A watch is always open on the connection, which therefore is always
+//! established, so a failover waits for no TLS handshake. With HTTP/1.1 it would need three: a watch occupies its
+//! connection, and the server closes idle ones after 90 s.
 
 use std::time::Duration;
 
@@ -12,14 +12,16 @@ use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use tower::ServiceBuilder;
 
-/// A connection on which nothing comes is asked for a sign of life, and given up when none comes.
+/// The client pings an idle connection after this time, and drops it without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Of a body's own kind, for requests that are passed on.
+/// HTTP client whose requests have a body of type `B`, for requests that the gateway forwards.
 pub type HttpClient<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
 
+/// Makes an HTTP client for the API server of the configuration.
+///
 /// # Errors
 /// When the certificates of the configuration cannot be read.
 pub fn http_client<B>(config: &Config) -> Result<HttpClient<B>, kube::Error>
@@ -29,7 +31,7 @@ where
     Ok(builder().build(connector(config)?))
 }
 
-/// A client of its own connection. It retries nothing by itself: a write of the Lease is never repeated.
+/// Makes a Kubernetes client with its own connection. It retries nothing: nobody repeats a write of the Lease.
 ///
 /// # Errors
 /// When certificates or credentials of the configuration cannot be read.
@@ -44,9 +46,9 @@ pub fn client(config: &Config) -> Result<Client, kube::Error> {
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
-/// The client of a program that is not in a hurry, as kube makes it: it also goes through a proxy. It retries nothing
-/// by itself either: kube sends a write that was answered with 429, 503 or 504 up to 15 times again, when what it was
-/// decided on may have changed. The caller observes and decides again instead.
+/// Makes a client for a program without tight deadlines, as kube makes it: it also supports a proxy. It retries nothing
+/// either. By default kube repeats a write that was answered with 429, 503 or 504 up to 15 times, although the state on
+/// which it was decided may have changed. The caller observes and decides again instead.
 ///
 /// # Errors
 /// When certificates or credentials of the configuration cannot be read.
@@ -91,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers every request with this status, and counts them.
+    /// Answers every request with this status, and counts the requests.
     async fn refusing(status: u16) -> (Config, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
@@ -109,7 +111,7 @@ mod tests {
         (Config::new(url), asked)
     }
 
-    /// How often a write is sent within half a second.
+    /// Returns how often the client sends a write within half a second.
     async fn sent(client: Result<Client, kube::Error>, asked: &AtomicUsize) -> usize {
         let leases: Api<Lease> = Api::namespaced(client.expect("a client"), "flink");
         let patch = Patch::Merge(json!({ "metadata": { "resourceVersion": "1" } }));

@@ -1,4 +1,4 @@
-//! The ConfigMap with Flink's configuration and log configuration.
+//! Builds the ConfigMap with Flink's configuration and log configuration.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use crate::api::zookeeper::{Acl, ZooKeeper};
 use crate::cluster::{Cluster, quantity, validate};
 use crate::flink::config::{self, Configuration};
 
-/// The ConfigMap with Flink's configuration and log configuration, file by file.
+/// Returns the ConfigMap, with one key per file.
 pub fn config_map(cluster: &Cluster) -> Value {
     let mut files: Map<String, Value> = cluster
         .spec()
@@ -21,29 +21,29 @@ pub fn config_map(cluster: &Cluster) -> Value {
     super::object(cluster, "v1", "ConfigMap", &names::flink_config(cluster.name()), json!({ "data": files }))
 }
 
-/// Signal two configurations apart as one kind of pod reads them: pods carry it, so that a change of what they read
-/// replaces them. `others`: beginning of the keys that only the other kind reads.
+/// Returns the digest of the configuration that one kind of pod reads. Pods carry it, so a change of what they read
+/// replaces them. `others`: prefix of the keys that only the other kind reads.
 pub fn digest(cluster: &Cluster, others: &str) -> String {
     let read: Configuration = configuration(cluster).into_iter().filter(|(key, _)| !key.starts_with(others)).collect();
     super::digest(&json!([read, cluster.spec().log_configuration]).to_string())
 }
 
-/// What we prefer, and users may set otherwise.
+/// Defaults of ours that users may override.
 const FREE: [(&str, &str); 2] = [
     // A fixed port, so that network policies can name it.
     ("metrics.internal.query-service.port", names::METRICS_QUERY_PORT),
-    // A JobMaster that registers before its new address is known everywhere is refused; by default it then waits for 30
-    // s.
+    // Flink refuses a JobMaster that registers before its new address is known everywhere, which then waits 30 s by
+    // default.
     ("cluster.registration.refused-registration-delay", "100 ms"),
 ];
 
-/// Flink's configuration: the user's keys, and ours, which the user cannot set.
+/// Returns Flink's configuration: the user's keys, and ours, which the user cannot set.
 fn configuration(cluster: &Cluster) -> Configuration {
     let spec = cluster.spec();
-    // Users may choose others.
+    // Users may override these.
     let mut configuration: Configuration = FREE.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     if spec.job.is_some() {
-        // A job that fails because it cannot read its state must not take that state along.
+        // The state must survive a job that fails because it cannot read that state.
         configuration.insert(
             "execution.checkpointing.externalized-checkpoint-retention".to_owned(),
             "RETAIN_ON_CANCELLATION".to_owned(),
@@ -53,10 +53,10 @@ fn configuration(cluster: &Cluster) -> Configuration {
     if let Some(job) = &spec.job {
         configuration
             .extend(job.parallelism.map(|parallelism| ("parallelism.default".to_owned(), parallelism.to_string())));
-        // The operator decides when pods end: Flink would end its process, which a Deployment starts again, and remove
-        // data behind our back.
+        // The operator decides when pods end. Otherwise Flink would end its process, which the Deployment restarts, and
+        // would remove data without the operator's knowledge.
         configuration.insert("execution.shutdown-on-application-finish".to_owned(), "false".to_owned());
-        // A main method that throws must not count as the end of a job that has state.
+        // A main method that throws must not end a job that has state.
         configuration.insert("execution.submit-failed-job-on-application-error".to_owned(), "false".to_owned());
     }
     configuration.extend(match cluster.zookeeper() {
@@ -66,7 +66,7 @@ fn configuration(cluster: &Cluster) -> Configuration {
     let owned = [
         ("high-availability.cluster-id", cluster.high_availability_cluster_id()),
         ("high-availability.storageDir", spec.high_availability.storage_dir.clone()),
-        // A result that stays is the proof that its job has ended.
+        // A stored result proves that its job has ended.
         ("job-result-store.delete-on-commit", "false".to_owned()),
         ("application-result-store.delete-on-commit", "false".to_owned()),
         ("jobmanager.bind-host", "0.0.0.0".to_owned()),
@@ -84,12 +84,12 @@ fn configuration(cluster: &Cluster) -> Configuration {
     configuration
 }
 
-/// What leads Flink to its gateway as an API server.
+/// Returns the settings by which Flink uses its gateway as its API server.
 fn of_kubernetes(cluster: &Cluster) -> Configuration {
     let owned = [
         ("high-availability.type", "kubernetes".to_owned()),
-        // Flink's lock ends at the gateway, which answers from memory. Short periods there make a grant arrive at once;
-        // long deadlines keep Flink's own elector from giving up before the gateway does.
+        // Flink's lock requests end at the gateway, which answers from memory. With short periods a grant arrives at
+        // once; long deadlines prevent Flink's own elector from giving up before the gateway does.
         ("high-availability.kubernetes.leader-election.lease-duration", "15 s".to_owned()),
         ("high-availability.kubernetes.leader-election.renew-deadline", "15 s".to_owned()),
         ("high-availability.kubernetes.leader-election.retry-period", "200 ms".to_owned()),
@@ -99,8 +99,8 @@ fn of_kubernetes(cluster: &Cluster) -> Configuration {
     owned.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// What leads Flink to its quorum. JobManagers are led through their gateways by an option on their command line, which
-/// is stronger than this file; TaskManagers go there themselves, or through a sidecar of their own.
+/// Returns the settings by which Flink finds its quorum. For JobManagers an option on the command line, which has
+/// precedence, names their gateway. TaskManagers connect directly or through their own sidecar.
 fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
     let quorum = if needs_sidecar(zookeeper) { names::jvm_address() } else { zookeeper.quorum.clone() };
     let creator = zookeeper.acl == Acl::Creator;
@@ -109,10 +109,10 @@ fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
         ("high-availability.zookeeper.quorum", quorum),
         ("high-availability.zookeeper.path.root", zookeeper.root_path.clone()),
         ("high-availability.zookeeper.client.acl", if creator { "creator" } else { "open" }.to_owned()),
-        // Flink takes its RPC port from here with ZooKeeper, and a random one by default.
+        // With ZooKeeper, Flink takes its RPC port from this key; the default is random.
         ("high-availability.jobmanager.port", names::RPC_PORT.to_string()),
-        // Without it the client tries SASL first, and complains in the log. Flink wants it for `creator`, and goes on
-        // without.
+        // Otherwise the client tries SASL first and logs a warning. Flink requires SASL for `creator`, and works
+        // without credentials.
         ("zookeeper.sasl.disable", (!creator).to_string()),
     ];
     let client = config::zookeeper(&zookeeper.session_timeout, &zookeeper.connection_timeout);
@@ -120,7 +120,7 @@ fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
     owned.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(client).collect()
 }
 
-/// Flink's memory follows the container's, else is Flink's own default.
+/// Returns Flink's memory size: that of the container, otherwise Flink's own default.
 fn process_size(resources: &Resources, default: &str) -> String {
     let bytes = validate::memory(resources).and_then(|memory| quantity::bytes(&memory));
     bytes.map_or_else(|| default.to_owned(), |bytes| format!("{bytes}b"))
@@ -172,7 +172,7 @@ mod tests {
         assert!(configuration.keys().all(|key| !key.contains("kubernetes")), "{configuration:?}");
     }
 
-    /// What we set, users cannot: otherwise one of the two would silently lose.
+    /// Users cannot set our keys; otherwise one of the two values would be lost without notice.
     #[test]
     fn every_key_that_we_set_is_refused_from_users() {
         let cluster = fixture::cluster_with(|spec| spec.flink_configuration.clear());

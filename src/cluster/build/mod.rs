@@ -1,7 +1,7 @@
-//! Builds the objects of a cluster. Building cannot fail: whatever could be wrong was found by [`super::validate`].
+//! Builds the objects of a cluster. Building cannot fail: [`super::validate`] has found every error before.
 //!
-//! Objects are JSON, applied by server-side apply: what is written here is exactly what the operator owns, and a pod
-//! template's field that is newer than this program is passed on.
+//! Objects are JSON and applied by server-side apply, so the operator owns exactly the fields that are written here. A
+//! field of the user's pod template that is newer than this program is passed on.
 
 pub mod application;
 pub mod config;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::cluster::Cluster;
 
-/// What the operator knows besides the resource.
+/// Settings of the operator that the resource does not have.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// Image of the gateway.
@@ -30,15 +30,15 @@ pub struct Environment {
 /// All objects of a cluster.
 #[derive(Clone, Debug)]
 pub struct Objects {
-    /// Applied, and repaired when somebody changes them; in this order.
+    /// Objects that the operator applies in this order, and repairs when somebody changes them.
     pub applied: Vec<Value>,
-    /// Created when absent. Their contents belong to the leading gateway from then on.
+    /// Objects that the operator creates if they are absent. Afterwards the leading gateway owns their contents.
     pub created: Vec<Value>,
-    /// Secret for the gateways' key; created when absent, which only the API server knows.
+    /// Secret for the gateways' key, created if absent. The operator cannot read it, so only the API server knows.
     pub peers: Value,
-    /// The pods, applied last, so that they find everything else.
+    /// The Deployment of the JobManagers. Deployments are applied last, so that the pods find all other objects.
     pub job_managers: Value,
-    /// The same for TaskManagers.
+    /// The Deployment of the TaskManagers.
     pub task_managers: Value,
 }
 
@@ -53,7 +53,7 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
     }
 }
 
-/// Labels that select the pods of a component.
+/// Returns the labels that select the pods of a component.
 pub fn selector(cluster: &str, component: &str) -> Map<String, Value> {
     let label = |key: &str, value: &str| (key.to_owned(), Value::from(value));
     [label(CLUSTER_LABEL, cluster), label(COMPONENT_LABEL, component), label(MANAGED_BY_LABEL, MANAGED_BY)]
@@ -61,8 +61,8 @@ pub fn selector(cluster: &str, component: &str) -> Map<String, Value> {
         .collect()
 }
 
-/// An object of a cluster, owned by its resource: its labels tell the operator whose it is, and it goes when the
-/// resource goes.
+/// Returns an object of a cluster with its labels, by which the operator recognizes it, and with an owner reference, by
+/// which Kubernetes removes it with the resource.
 fn object(cluster: &Cluster, api_version: &str, kind: &str, name: &str, body: Value) -> Value {
     let mut object = json!({
         "apiVersion": api_version,
@@ -85,7 +85,7 @@ fn object(cluster: &Cluster, api_version: &str, kind: &str, name: &str, body: Va
     object
 }
 
-/// FNV-1a of a text, in hex: tells two versions of it apart. Not for secrets.
+/// Returns FNV-1a of a text in hex. It distinguishes two versions of a text and is not for secrets.
 pub fn digest(text: &str) -> String {
     format!("{:016x}", hash(text))
 }
@@ -108,7 +108,7 @@ mod tests {
         build(&fixture::cluster(), &environment)
     }
 
-    /// Reading into the typed struct drops what the struct does not know, so that a misspelt field shows.
+    /// Deserializing drops fields that the struct does not know, so a misspelt field shows.
     fn typed<T: Serialize + DeserializeOwned>(value: &Value) -> Value {
         let typed: T = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value:#}"));
         serde_json::to_value(typed).unwrap_or_default()

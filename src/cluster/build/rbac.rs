@@ -1,7 +1,7 @@
-//! What JobManagers and TaskManagers may do: by name wherever the name is known beforehand, and nothing on pods.
+//! Builds the rights of JobManagers and TaskManagers: by name wherever the name is known beforehand, and none on pods.
 //!
-//! The operator may grant only what it may do itself: a rule that is added here is added to the chart's ClusterRole
-//! too.
+//! The operator can grant only rights that it has itself, so a rule that is added here must be added to the chart's
+//! ClusterRole too.
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,13 @@ use super::object;
 use crate::api::names;
 use crate::cluster::Cluster;
 
-/// ServiceAccounts, Roles and RoleBindings.
+/// Returns ServiceAccounts, Roles and RoleBindings.
 pub fn build(cluster: &Cluster) -> Vec<Value> {
     let job_manager = json!([
-        // Flink and the gateway: leader addresses, job graphs, checkpoint pointers, ledger. A job's ConfigMap is named
-        // after the job.
+        // Flink and the gateway: leader addresses, job graphs, checkpoint pointers, ledger. The names of jobs'
+        // ConfigMaps contain the jobs' ids, so they are not known beforehand.
         { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"] },
-        // The gateway: the election. The operator creates the Lease, so that it can be named here.
+        // The gateway: the election. The operator creates the Lease, so the rule can name it.
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],
@@ -31,7 +31,7 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
         },
     ]);
     let task_manager = json!([
-        // Flink: who leads.
+        // Flink: the leader's addresses.
         {
             "apiGroups": [""],
             "resources": ["configmaps"],

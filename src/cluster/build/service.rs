@@ -1,4 +1,4 @@
-//! How clients find JobManagers, and the objects that the leading gateway writes to.
+//! Builds the Services by which clients find JobManagers, and the objects that the leading gateway writes.
 
 use serde_json::{Value, json};
 
@@ -6,16 +6,17 @@ use super::{object, selector};
 use crate::api::names::{self, JOB_MANAGER, REST_PORT};
 use crate::cluster::Cluster;
 
-/// Services and the disruption budget.
+/// Returns the Services and the disruption budget.
 pub fn applied(cluster: &Cluster) -> Vec<Value> {
     let name = cluster.name();
     let ports = json!([{ "name": "rest", "port": REST_PORT, "targetPort": REST_PORT, "protocol": "TCP" }]);
     let selector = selector(name, JOB_MANAGER);
     vec![
-        // The leader. No selector: the leading gateway writes its address into the EndpointSlice, also while the
-        // operator is down.
+        // The leader's Service has no selector: the leading gateway writes its address into the EndpointSlice, even
+        // while the operator is down.
         object(cluster, "v1", "Service", &names::rest(name), json!({ "spec": { "ports": ports } })),
-        // All JobManagers: a standby answers through the leader. For port-forward and Ingress, which need a selector.
+        // All JobManagers: a standby asks the leader and answers. This is for port-forward and Ingress, which need a
+        // selector.
         object(
             cluster,
             "v1",
@@ -23,7 +24,7 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
             &names::job_managers(name),
             json!({ "spec": { "ports": ports, "selector": selector } }),
         ),
-        // Nodes are drained one JobManager at a time.
+        // Only one JobManager at a time may be evicted.
         object(
             cluster,
             "policy/v1",
@@ -34,8 +35,8 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
     ]
 }
 
-/// Objects that the operator creates empty, so that the JobManagers' Role can name them. The leading gateway fills
-/// them.
+/// Returns the objects that the operator creates empty, so that the JobManagers' Role can name them. The leading
+/// gateway fills them.
 pub fn created(cluster: &Cluster) -> Vec<Value> {
     let name = cluster.name();
     let slice = json!({
@@ -47,7 +48,7 @@ pub fn created(cluster: &Cluster) -> Vec<Value> {
     let mut ledger = object(cluster, "v1", "ConfigMap", &names::ledger(name), json!({}));
     // The ledger may outlive the resource, together with the data of jobs that have not ended; the finalizer decides.
     crate::cluster::merge::merge(&mut ledger, json!({ "metadata": { "ownerReferences": null } }));
-    // Where Flink elects by ZooKeeper there is no Lease: the ledger tells of the leader.
+    // With ZooKeeper, Flink elects and there is no Lease: the ledger names the leader.
     let lease = cluster
         .zookeeper()
         .is_none()

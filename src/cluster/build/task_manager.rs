@@ -1,4 +1,4 @@
-//! The TaskManagers: a Deployment. They need no gateway: all they do with Kubernetes is to watch who leads.
+//! Builds the Deployment of the TaskManagers. They need no gateway: they use Kubernetes only to watch for the leader.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{Environment, object, selector, zookeeper};
 use crate::api::names::{self, TASK_MANAGER};
 use crate::cluster::Cluster;
 
-/// The Deployment of the TaskManagers.
+/// Returns the Deployment of the TaskManagers.
 pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_digest: &str) -> Value {
     let name = names::task_manager(cluster.name());
     let spec = &cluster.spec().task_manager;

@@ -1,8 +1,8 @@
-//! What one reconciliation does about a resource that is not being deleted: from what is asked for, what was there
-//! before and what has been observed, to a value that [`crate::operator::reconcile`] carries out.
+//! Plans one reconciliation of a resource that is not being deleted. From the desired state, the previous status and
+//! the observations it computes a value that [`crate::operator::reconcile`] carries out.
 //!
-//! A decision may rest on what the caches do not show. Then the answer is a [`Lookup`] to be made first: no plan comes
-//! of an observation that is not complete.
+//! A decision may need what the caches do not show. The result is then a [`Lookup`] that must be made first: there is
+//! no plan from an incomplete observation.
 
 pub mod requests;
 #[cfg(test)]
@@ -23,19 +23,19 @@ use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
 
-/// Pods that no watch shows are looked for so often, while something waits for them to be gone.
+/// Interval of lookups of pods that no watch shows, while the application waits for their end.
 const PODS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a cache shows late, or only when it carries our label, and something decided rests on: asked of the API server
-/// itself.
+/// An observation that a cache shows late, or only for objects with our label, and that a decision needs: the operator
+/// asks the API server itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// Who is left of the pods that must be gone before the application goes on.
+    /// The remaining pods, all of which must be gone before the application continues.
     Presence,
-    /// The ledger: before the first decision, while the caches have none, and before another run takes the place of the
-    /// present one. By a ledger that is late, a run would be gone back to in whose place another one has begun.
+    /// The ledger: before the first decision, while the caches have none, and before another run replaces the present
+    /// one. With an outdated ledger the operator could return to a run that has been replaced.
     Ledger,
-    /// What the cluster ConfigMap holds, before the first decision.
+    /// The content of the cluster ConfigMap, before the first decision.
     StoredHaData,
 }
 
@@ -43,32 +43,32 @@ pub enum Lookup {
 #[derive(Clone, Debug)]
 pub struct Reconciliation {
     pub desired: Desired,
-    /// What is applied, or why nothing is.
+    /// The objects to apply, or why nothing is applied.
     pub rollout: Result<Rollout, Rejection>,
-    /// What is asked for after that.
+    /// The requests to make afterwards.
     pub requests: Requests,
-    /// Look again after this time at the latest.
+    /// Longest time until the next reconciliation.
     pub look_again: Option<Duration>,
 }
 
-/// The objects that are applied.
+/// The objects to apply.
 #[derive(Clone, Debug)]
 pub struct Rollout {
-    /// Tried first, by a dry run: what is to come after the running job is stopped for it. When the API server does not
-    /// take it, the job runs on.
+    /// Objects for a dry run: those that follow once the running job has been stopped for them. If the API server
+    /// refuses them, the job continues.
     pub tried_first: Option<Objects>,
     pub objects: Objects,
-    /// The gateway's image that was chosen for them.
+    /// The selected image of the gateway.
     pub gateway_image: String,
-    /// To be published when they have been applied.
+    /// The event to publish after they have been applied.
     pub note: Option<EventNote>,
 }
 
-/// Decides.
+/// Makes the plan.
 ///
 /// # Errors
-/// What has to be looked up first. The observation is complete then in this respect, and the next call does not ask for
-/// it again.
+/// The lookup that must be made first. The observation is complete in this respect afterwards, so the next call does
+/// not ask for it again.
 pub fn plan(
     resource: &FlinkHaCluster,
     before: &FlinkHaClusterStatus,
@@ -109,8 +109,7 @@ pub fn plan(
     })
 }
 
-/// What has to be looked up before anything is decided. Presence comes first: what a process that is gone has written
-/// last is read after it is gone.
+/// Returns the lookup that a decision needs. Presence comes first: the last writes of a process are read after its end.
 fn missing(
     resource: &FlinkHaCluster,
     before: &FlinkHaClusterStatus,
@@ -130,7 +129,7 @@ fn missing(
     (spec.job.is_some() && first && stores_config_maps && is_unknown).then_some(Lookup::StoredHaData)
 }
 
-/// When to look again, although no watch tells of anything.
+/// Returns when to look again even if no watch shows a change.
 fn look_again(desired: &Desired, rejection: Option<&Rejection>) -> Option<Duration> {
     let pods = waits_for_pods(desired.application()).then_some(PODS_INTERVAL);
     let decision = desired.decision.as_ref().and_then(|decision| decision.wake);
@@ -138,7 +137,7 @@ fn look_again(desired: &Desired, rejection: Option<&Rejection>) -> Option<Durati
 }
 
 impl Reconciliation {
-    /// The same when the resource cannot be applied: nothing that was decided is carried out.
+    /// Returns the reconciliation of a resource that cannot be applied: nothing of the decision is carried out.
     pub fn rejected(self, rejection: Rejection, before: &FlinkHaClusterStatus) -> Self {
         let desired = self.desired.frozen(before);
         Self {

@@ -1,5 +1,5 @@
-//! What a reconciliation asks for beyond the objects: a switchover and savepoints of the leader, removals of the API
-//! server.
+//! Plans the requests of a reconciliation beyond the objects: switchovers and savepoints from the leader, removals by
+//! the API server.
 
 use serde_json::json;
 
@@ -10,23 +10,23 @@ use crate::cluster::application::Desired;
 use crate::cluster::observed::Observed;
 use crate::cluster::switchover::{Switchover, switchover};
 
-/// What is asked for, in this order.
+/// The requests, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     /// The answer to a request for a planned switchover.
     pub switchover: Option<Switchover>,
-    /// What the leader is asked for from now on, when it differs from before.
+    /// The new request to the leader, if it differs from the present one.
     pub savepoint: Option<SavepointNote>,
-    /// The job has ended and its pods are gone: Flink's ConfigMaps go too.
+    /// The job has ended and its pods are gone, so Flink's ConfigMaps are removed too.
     pub remove_ha_data: bool,
-    /// The time to live after the end has passed.
+    /// The time to live after the job's end has passed.
     pub delete_resource: bool,
 }
 
-/// A change of the annotation by which the leader is asked for a savepoint.
+/// A change of the annotation that requests a savepoint from the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavepointNote {
-    /// `None` removes it.
+    /// `None` removes the annotation.
     pub text: Option<String>,
 }
 
@@ -47,8 +47,8 @@ impl Requests {
     }
 }
 
-/// What the leader is asked for until now, where it looks for that: on the Lease, or where there is none on the ledger.
-/// `None` when that does not exist.
+/// Returns the present request to the leader, from where the leader watches: the Lease, or without one the ledger.
+/// `None` if that object does not exist.
 fn asked(provider: Provider, observed: &Observed) -> Option<Option<String>> {
     let metadata = match provider {
         Provider::Kubernetes => &observed.lease.as_ref()?.metadata,

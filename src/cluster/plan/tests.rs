@@ -1,4 +1,4 @@
-//! Plans over the cases that they differ in.
+//! Tests plans over the cases in which they differ.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn decide(
     plan(resource, before, observed, &environment(), Timestamp::UNIX_EPOCH)
 }
 
-/// Of an observation that is complete.
+/// Returns the plan from a complete observation.
 fn planned(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed) -> Reconciliation {
     decide(resource, before, observed).unwrap_or_else(|lookup| panic!("{lookup:?} was not made"))
 }
@@ -46,7 +46,7 @@ fn ledger(data: Value) -> Observed {
     Observed { ledger: Some(Arc::new(ledger)), ..Observed::default() }
 }
 
-/// Nothing is stored, as the API server itself says.
+/// Nothing is stored, according to the API server itself.
 fn nothing() -> Observed {
     Observed { ledger_is_current: true, stored: StoredHaData::Absent, ..Observed::default() }
 }
@@ -55,7 +55,7 @@ fn none() -> FlinkHaClusterStatus {
     FlinkHaClusterStatus::default()
 }
 
-/// A run of the fixture's definition in this phase.
+/// The status of a run of the fixture's definition in this phase.
 fn in_phase(phase: Phase) -> FlinkHaClusterStatus {
     let spec = fixture::application_resource().spec;
     let deployed = serde_json::to_string(&spec).expect("a spec");
@@ -103,7 +103,7 @@ fn a_spec_that_is_not_sound_is_rejected_until_it_is_changed() {
     let mut resource = fixture::resource();
     resource.spec.flink_configuration.insert("rest.port".to_owned(), Scalar::Number(1));
     assert_eq!(rejection(&planned(&resource, &none(), &Observed::default())), ("InvalidSpec", None));
-    // Of an application nothing is decided that would be written down.
+    // An application makes no decision that would be written down.
     let resource = changed(|spec| {
         spec.flink_configuration.insert("rest.port".to_owned(), Scalar::Number(1));
     });

@@ -1,4 +1,4 @@
-//! A resource that was created again over what the one before has left.
+//! Tests a resource that is created again over what an earlier one has left.
 
 use crate::ledger::application::Progress;
 use std::sync::Arc;

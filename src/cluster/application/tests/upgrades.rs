@@ -1,4 +1,4 @@
-//! Changes of a running application: by every mode, refused, taken back, halted.
+//! Tests changes of a running application: in every mode, refused, rolled back, halted.
 
 use crate::cluster::application::tests::*;
 use crate::ledger::jobs::SUPERSEDED;
