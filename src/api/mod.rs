@@ -8,6 +8,7 @@ pub mod crd;
 pub mod names;
 pub mod owned;
 pub mod schema;
+pub mod secret;
 pub mod status;
 pub mod time;
 pub mod v1alpha1;

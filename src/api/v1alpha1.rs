@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::application::JobSpec;
 use super::schema;
+use super::secret::SecretReference;
 use super::status::FlinkHaClusterStatus;
 use super::zookeeper::{self, ZooKeeper};
 
@@ -93,14 +94,6 @@ pub struct FlinkHaClusterSpec {
     /// The gateway, a sidecar of every JobManager. It elects the leader and fences writes of HA data.
     #[serde(default)]
     pub gateway: Gateway,
-}
-
-/// A Secret of the resource's own namespace.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
-pub struct SecretReference {
-    /// The Secret's name.
-    #[schemars(length(min = 1))]
-    pub name: String,
 }
 
 /// A string or a whole number, as YAML has them.

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
-use super::v1alpha1::SecretReference;
+use super::secret::SecretReference;
 
 /// The ZooKeeper quorum in which Flink elects its leader and keeps pointers to HA data.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]

@@ -4,7 +4,6 @@
 use serde_json::{Value, json};
 
 use super::digest;
-use super::job_manager::CONFIGURATION_DIRECTORY;
 use super::pod;
 use crate::api::names::FLINK_CONTAINER;
 use crate::cluster::Cluster;
@@ -53,7 +52,7 @@ pub fn fetch_container(cluster: &Cluster, gateway: &Value) -> Option<Value> {
         ("--to", JAR.to_owned()),
         ("--storage-dir", cluster.spec().high_availability.storage_dir.clone()),
         ("--ha-cluster-id", cluster.high_availability_cluster_id()),
-        ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
+        ("--flink-configuration", format!("{}/{}", pod::GATEWAY_CONFIGURATION_DIRECTORY, config::FILE)),
     ];
     let options = options.into_iter().chain(job.sha256.clone().map(|sha256| ("--sha256", sha256)));
     let arguments =

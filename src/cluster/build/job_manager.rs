@@ -19,9 +19,6 @@ pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 
 /// Where the gateway finds the key of its peers.
 const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
-/// Where the gateway finds Flink's configuration. Not where Flink does: `/flinkha` is the program in the gateway's
-/// image.
-pub const CONFIGURATION_DIRECTORY: &str = "/etc/flinkha/flink";
 /// Key of the Secret, and so the name of the file.
 const PEERS_KEY: &str = "key";
 
@@ -76,7 +73,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     if let Some(mounts) = mounts.as_array_mut() {
         // The settings and credentials of Flink's file systems.
         mounts
-            .push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true }));
+            .push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": pod::GATEWAY_CONFIGURATION_DIRECTORY, "readOnly": true }));
         if cluster.zookeeper().is_none() {
             mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
         }
@@ -252,7 +249,7 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
         ("--pod-uid", "$(POD_UID)".to_owned()),
         ("--pod-ip", "$(POD_IP)".to_owned()),
         ("--storage-dir", high_availability.storage_dir.clone()),
-        ("--flink-configuration", format!("{CONFIGURATION_DIRECTORY}/{}", config::FILE)),
+        ("--flink-configuration", format!("{}/{}", pod::GATEWAY_CONFIGURATION_DIRECTORY, config::FILE)),
         ("--orphans", format!("{:?}", cluster.spec().ha_data.orphans).to_lowercase()),
         ("--orphan-age", cluster.spec().ha_data.orphan_age.clone()),
         ("--hand-over-socket", HAND_OVER_SOCKET.to_owned()),

@@ -16,6 +16,10 @@ pub const START_FLINK: &str = include_str!("start-flink.sh");
 /// The volume with Flink's configuration.
 pub const CONFIGURATION_VOLUME: &str = "flinkha-configuration";
 
+/// Where the gateway finds Flink's configuration. Not where Flink does: `/flinkha` is the program in the gateway's
+/// image.
+pub const GATEWAY_CONFIGURATION_DIRECTORY: &str = "/etc/flinkha/flink";
+
 /// Where the files are. None is in the image, so that its root file system may be read-only.
 const CONFIGURATION_DIRECTORY: &str = "/flinkha/configuration";
 const CONF_DIRECTORY: &str = "/flinkha/conf";

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Environment, job_manager, object, selector, zookeeper};
+use super::{Environment, job_manager, object, pod, selector, zookeeper};
 use crate::api::names::{self, HAND_OVER_VOLUME, PURGE};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::Cluster;
@@ -51,7 +51,7 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
 }
 
 fn arguments(cluster: &Cluster, signature: &Signature) -> Vec<String> {
-    let configuration = format!("{}/{}", job_manager::CONFIGURATION_DIRECTORY, crate::flink::config::FILE);
+    let configuration = format!("{}/{}", pod::GATEWAY_CONFIGURATION_DIRECTORY, crate::flink::config::FILE);
     let options = [
         ("--storage-dir", cluster.spec().high_availability.storage_dir.clone()),
         ("--ha-cluster-id", cluster.high_availability_cluster_id()),

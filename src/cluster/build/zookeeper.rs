@@ -134,7 +134,7 @@ pub fn rules(cluster: &Cluster) -> Value {
 mod tests {
     use super::*;
     use crate::api::names::FLINK_CONTAINER;
-    use crate::api::v1alpha1::SecretReference;
+    use crate::api::secret::SecretReference;
     use crate::api::zookeeper::Authentication;
     use crate::cluster::build::{Objects, build};
     use crate::cluster::tests as fixture;

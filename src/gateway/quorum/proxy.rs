@@ -22,8 +22,9 @@ use crate::gateway::gc::result_repair::{Stored, mend_before_grant};
 use crate::gateway::signals::Signals;
 use crate::lease::term::Incarnation;
 use crate::world::process::{Connection, Owner, end_of};
+use crate::world::quorum::frames::{read_frame, with_length};
 use crate::world::quorum::znodes;
-use crate::world::quorum::{HANDSHAKE_TIMEOUT, Quorum, read_frame, with_length};
+use crate::world::quorum::{HANDSHAKE_TIMEOUT, Quorum};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::world::storage::Storage;
 

@@ -7,7 +7,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::read_frame;
+use super::frames::read_frame;
 use crate::api::zookeeper::Scheme;
 use crate::flink::digest_md5::{self, Login};
 use crate::flink::zookeeper_frames::{self, AUTH_FAILED, AUTH_REQUIRED, AUTHENTICATION, REQUEST, Reply};

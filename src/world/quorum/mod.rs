@@ -2,6 +2,7 @@
 //! session that another process began.
 
 pub mod auth;
+pub mod frames;
 pub mod latch;
 pub mod znodes;
 
@@ -15,16 +16,17 @@ use anyhow::Context;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use self::auth::Identity;
+use self::frames::{read_frame, with_length};
 use super::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::flink::zookeeper_frames::{
-    self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, HEADER, Reply, SESSION_EXPIRED, Session,
+    self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, Reply, SESSION_EXPIRED, Session,
 };
 
 /// Limit for a server to accept a connection; after it, the next server is tried.
@@ -243,27 +245,8 @@ impl Quorum {
     }
 }
 
-/// Reads a frame and returns it without its length.
-pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), limit: usize) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
-    if length > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is longer than a connect frame can be"));
-    }
-    let mut frame = vec![0; length];
-    stream.read_exact(&mut frame).await?;
-    Ok(frame)
-}
-
-/// Returns a frame with its length, as a connection carries it.
-pub fn with_length(frame: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::with_capacity(HEADER + frame.len());
-    whole.extend(u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes());
-    whole.extend(frame);
-    whole
-}
-
-/// Forwards every connection to the quorum until the process ends. The gateway's own client and TaskManagers connect
-/// through it, so one place chooses servers, speaks TLS and authenticates.
+/// Passes every connection on to the quorum until the process ends: the way of our own client and of TaskManagers, so
+/// that servers are chosen, TLS is spoken and identities are told in one place.
 pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
     let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
     loop {

@@ -1,0 +1,26 @@
+//! Frames of ZooKeeper's protocol on a connection: each is preceded by its length, four bytes, big-endian.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::flink::zookeeper_frames::HEADER;
+
+/// Reads a frame without its length.
+pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), limit: usize) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
+    if length > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is longer than a connect frame can be"));
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+/// A frame as it goes over a connection.
+pub fn with_length(frame: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(HEADER + frame.len());
+    whole.extend(u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes());
+    whole.extend(frame);
+    whole
+}
