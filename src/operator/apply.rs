@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use kube::Client;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind, ObjectMeta, TypeMeta};
-use kube::{Api, Client};
+use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use super::error::Error;
 use super::observe::{Caches, fingerprint};
 use super::owners::Owners;
+use super::target::Target;
 use crate::api::FlinkHaCluster;
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::build::{Objects, digest, job_manager};
@@ -32,45 +33,6 @@ struct Memory {
     fingerprint: String,
     /// UID of the resource.
     owner: String,
-}
-
-/// Where an object goes.
-pub(super) struct Target<'a> {
-    object: &'a Value,
-    pub(super) kind: &'a str,
-    pub(super) namespace: &'a str,
-    pub(super) name: &'a str,
-}
-
-impl<'a> Target<'a> {
-    pub(super) fn of(object: &'a Value) -> Self {
-        let text = |value: &'a Value| value.as_str().unwrap_or_default();
-        Self {
-            object,
-            kind: text(&object["kind"]),
-            namespace: text(&object["metadata"]["namespace"]),
-            name: text(&object["metadata"]["name"]),
-        }
-    }
-
-    fn key(&self) -> String {
-        format!("{}/{}/{}", self.namespace, self.kind, self.name)
-    }
-
-    pub(super) fn api(&self, client: &Client) -> Api<DynamicObject> {
-        let types = TypeMeta {
-            api_version: self.object["apiVersion"].as_str().unwrap_or_default().to_owned(),
-            kind: self.kind.to_owned(),
-        };
-        // A kind that we built ourselves; were it malformed, the API server would not know it.
-        let kind = GroupVersionKind::try_from(types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", self.kind));
-        Api::namespaced_with(client.clone(), self.namespace, &ApiResource::from_gvk(&kind))
-    }
-
-    pub(super) fn failed(&self, action: &'static str) -> impl FnOnce(kube::Error) -> Error + use<> {
-        let object = format!("{} {}", self.kind, self.name);
-        move |source| Error::Request { action, object, source }
-    }
 }
 
 impl Applier {

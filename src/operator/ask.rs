@@ -7,8 +7,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use super::context::Context;
 use super::error::Error;
+use super::finalize::Finalizer;
 use super::report::Report;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};
@@ -31,15 +31,21 @@ impl Asker {
     ///
     /// # Errors
     /// When a request to the API server fails; a retry is safe.
-    pub async fn ask(&self, resource: &FlinkHaCluster, requests: &Requests, context: &Context) -> Result<(), Error> {
+    pub async fn ask(
+        &self,
+        resource: &FlinkHaCluster,
+        requests: &Requests,
+        report: &Report,
+        finalizer: &Finalizer,
+    ) -> Result<(), Error> {
         if let Some(switchover) = &requests.switchover {
-            self.answer(resource, switchover, &context.report).await?;
+            self.answer(resource, switchover, report).await?;
         }
         if let Some(note) = &requests.savepoint {
             self.note_savepoint(resource, note).await?;
         }
         if requests.remove_ha_data {
-            context.finalizer.delete_ended(resource).await?;
+            finalizer.delete_ended(resource).await?;
         }
         if requests.delete_resource {
             self.delete(resource).await?;

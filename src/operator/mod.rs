@@ -16,6 +16,7 @@ pub mod owners;
 pub mod presence;
 pub mod reconcile;
 pub mod report;
+pub mod target;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,9 +9,9 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use super::apply::Target;
 use super::error::Error;
 use super::observe::Caches;
+use super::target::Target;
 use crate::api::names;
 use crate::cluster::build::Objects;
 use crate::cluster::rejection::Rejection;

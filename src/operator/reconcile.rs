@@ -54,7 +54,7 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
             None => return applied.map(|_| Action::await_change()),
         },
     };
-    context.asker.ask(resource, &plan.requests, context).await?;
+    context.asker.ask(resource, &plan.requests, &context.report, &context.finalizer).await?;
     context.report.report(resource, &plan.desired, &observed, &outcome).await?;
     match applied {
         Ok(_) | Err(Error::Rejected(_)) => Ok(plan.look_again.map_or_else(Action::await_change, Action::requeue)),

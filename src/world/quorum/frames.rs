@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::flink::zookeeper_frames::HEADER;
 
-/// Reads a frame without its length.
+/// Reads a frame and returns it without its length.
 pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), limit: usize) -> io::Result<Vec<u8>> {
     let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
     if length > limit {
@@ -17,7 +17,7 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), limit: u
     Ok(frame)
 }
 
-/// A frame as it goes over a connection.
+/// Returns a frame with its length, as a connection carries it.
 pub fn with_length(frame: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(HEADER + frame.len());
     whole.extend(u32::try_from(frame.len()).unwrap_or(u32::MAX).to_be_bytes());

@@ -245,8 +245,8 @@ impl Quorum {
     }
 }
 
-/// Passes every connection on to the quorum until the process ends: the way of our own client and of TaskManagers, so
-/// that servers are chosen, TLS is spoken and identities are told in one place.
+/// Forwards every connection to the quorum until the process ends. The gateway's own client and TaskManagers connect
+/// through it, so one place chooses servers, speaks TLS and authenticates.
 pub async fn tunnel(listener: TcpListener, quorum: Quorum) {
     let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
     loop {

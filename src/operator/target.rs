@@ -1,0 +1,48 @@
+//! Where an object that was built goes: its kind, namespace and name, as requests need them.
+
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
+use kube::{Api, Client};
+use serde_json::Value;
+
+use super::error::Error;
+
+/// An object that was built, and where it goes.
+pub struct Target<'a> {
+    pub object: &'a Value,
+    pub kind: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+}
+
+impl<'a> Target<'a> {
+    pub fn of(object: &'a Value) -> Self {
+        let text = |value: &'a Value| value.as_str().unwrap_or_default();
+        Self {
+            object,
+            kind: text(&object["kind"]),
+            namespace: text(&object["metadata"]["namespace"]),
+            name: text(&object["metadata"]["name"]),
+        }
+    }
+
+    /// Tells objects of all kinds and namespaces apart.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.namespace, self.kind, self.name)
+    }
+
+    pub fn api(&self, client: &Client) -> Api<DynamicObject> {
+        let types = TypeMeta {
+            api_version: self.object["apiVersion"].as_str().unwrap_or_default().to_owned(),
+            kind: self.kind.to_owned(),
+        };
+        // A kind that we built ourselves; were it malformed, the API server would not know it.
+        let kind = GroupVersionKind::try_from(types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", self.kind));
+        Api::namespaced_with(client.clone(), self.namespace, &ApiResource::from_gvk(&kind))
+    }
+
+    pub fn failed(&self, action: &'static str) -> impl FnOnce(kube::Error) -> Error + use<> {
+        let object = format!("{} {}", self.kind, self.name);
+        move |source| Error::Request { action, object, source }
+    }
+}
