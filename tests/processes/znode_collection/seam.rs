@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
-use flinkha::world::quorum::{read_frame, with_length};
+use flinkha::world::quorum::frames::{read_frame, with_length};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
