@@ -1,4 +1,4 @@
-//! Where an object that was built goes: its kind, namespace and name, as requests need them.
+//! Identifies a built object for requests: its kind, namespace and name.
 
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::Error;
 
-/// An object that was built, and where it goes.
+/// A built object and its identity in the API.
 pub struct Target<'a> {
     pub object: &'a Value,
     pub kind: &'a str,
@@ -26,7 +26,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Tells objects of all kinds and namespaces apart.
+    /// Returns a key that is unique over all kinds and namespaces.
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.namespace, self.kind, self.name)
     }
@@ -36,7 +36,7 @@ impl<'a> Target<'a> {
             api_version: self.object["apiVersion"].as_str().unwrap_or_default().to_owned(),
             kind: self.kind.to_owned(),
         };
-        // A kind that we built ourselves; were it malformed, the API server would not know it.
+        // This module builds the kind itself; if it were malformed, the API server would not know it.
         let kind = GroupVersionKind::try_from(types).unwrap_or_else(|_| GroupVersionKind::gvk("", "", self.kind));
         Api::namespaced_with(client.clone(), self.namespace, &ApiResource::from_gvk(&kind))
     }

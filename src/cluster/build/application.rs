@@ -1,5 +1,4 @@
-//! What the pods of an application have that those of a session cluster do not: Flink's entrypoint for applications,
-//! and the jar.
+//! Builds what only the pods of an application have: Flink's entrypoint for applications, and the jar.
 
 use serde_json::{Value, json};
 
@@ -11,18 +10,18 @@ use crate::flink::config;
 
 /// First argument of Flink's entrypoint (`standalone-job.sh`).
 pub const COMMAND: &str = "standalone-job";
-/// The init container that fetches the jar.
+/// Name of the init container that fetches the jar.
 pub const FETCH_CONTAINER: &str = "fetch-jar";
 
 const JAR_VOLUME: &str = "flinkha-jar";
-/// In both containers. Not below the gateway's program, which is a file `/flinkha` in its image.
+/// Mount path in both containers. It is not below the gateway's program, which is a file `/flinkha` in its image.
 const JAR_DIRECTORY: &str = "/etc/flinkha/jar";
 const JAR: &str = "/etc/flinkha/jar/application.jar";
 
-/// Arguments of the entrypoint (`StandaloneApplicationClusterConfigurationParserFactory`, 1.20 to 2.3).
+/// Returns the arguments of the entrypoint (`StandaloneApplicationClusterConfigurationParserFactory`, 1.20 to 2.3).
 pub fn arguments(cluster: &Cluster) -> Vec<String> {
     let (Some(job), Some(run)) = (&cluster.spec().job, cluster.run()) else { return Vec::new() };
-    // From 2.3 on an application has an id of its own: the same, so that one record tells of the end of both.
+    // From 2.3 on an application has its own id. It equals the job's, so one record shows the end of both.
     let mut arguments =
         vec!["-D".to_owned(), format!("cluster.id={}", run.job_id), "--job-id".to_owned(), run.job_id.to_string()];
     let jar = job.jar_uri.strip_prefix("local:").map_or_else(|| format!("file://{JAR}"), |path| format!("file:{path}"));
@@ -34,15 +33,15 @@ pub fn arguments(cluster: &Cluster) -> Vec<String> {
     if job.allow_non_restored_state {
         arguments.push("--allowNonRestoredState".to_owned());
     }
-    // Whatever follows is the application's, also what looks like an option of Flink's.
+    // All further arguments are the application's, even if they look like options of Flink.
     arguments.push("--".to_owned());
-    // Kubernetes would replace $(NAME) by a variable; $$ is a dollar.
+    // Kubernetes would replace $(NAME) with a variable; $$ escapes the dollar.
     arguments.extend(job.args.iter().map(|argument| argument.replace("$(", "$$(")));
     arguments
 }
 
-/// The container that fetches the jar, with all by which the gateway reaches the storage; `None` for a jar in the
-/// image.
+/// Returns the container that fetches the jar, with everything by which the gateway reaches the storage; `None` for a
+/// jar in the image.
 pub fn fetch_container(cluster: &Cluster, gateway: &Value) -> Option<Value> {
     let job =
         cluster.spec().job.as_ref().filter(|job| cluster.run().is_some() && !job.jar_uri.starts_with("local:"))?;
@@ -69,7 +68,7 @@ pub fn fetch_container(cluster: &Cluster, gateway: &Value) -> Option<Value> {
     Some(container)
 }
 
-/// The volume of the jar, and its mount in Flink's container.
+/// Adds the volume of the jar, and its mount in Flink's container.
 pub fn mount_jar(template: &mut Value) {
     if let Some(volumes) = template["spec"]["volumes"].as_array_mut() {
         volumes.push(json!({ "name": JAR_VOLUME, "emptyDir": {} }));

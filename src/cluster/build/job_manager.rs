@@ -1,4 +1,4 @@
-//! The JobManagers: a Deployment of pods with Flink and its gateway.
+//! Builds the Deployment of the JobManagers: pods with Flink and its gateway.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -17,12 +17,12 @@ use crate::ledger::application::Run;
 /// [`crate::cluster::rollout`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 
-/// Where the gateway finds the key of its peers.
+/// Mount path of the peers' key in the gateway.
 const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
 /// Key of the Secret, and so the name of the file.
 const PEERS_KEY: &str = "key";
 
-/// Where the gateway opens the socket of its preStop hook.
+/// Directory and path of the socket that the gateway's preStop hook uses.
 const HAND_OVER_DIRECTORY: &str = "/run/flinkha";
 const HAND_OVER_SOCKET: &str = "/run/flinkha/gateway.sock";
 /// The program in the gateway's image.
@@ -31,10 +31,10 @@ const PROGRAM: &str = "/flinkha";
 /// Kubernetes' own default, for a template that removes ours.
 const GRACE_SECONDS: u64 = 30;
 
-/// Where Flink must not go through a proxy: its gateway.
+/// Hosts that Flink must reach without a proxy: its gateway.
 const LOOPBACK: &str = "127.0.0.1,localhost";
 
-/// The Deployment of the JobManagers.
+/// Returns the Deployment of the JobManagers.
 pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_digest: &str) -> Value {
     let name = names::job_manager(cluster.name());
     let spec = &cluster.spec().job_manager;
@@ -42,7 +42,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         name: JOB_MANAGER,
         command: if cluster.run().is_some() { application::COMMAND } else { JOB_MANAGER },
         service_account: name.clone(),
-        // The address that a leader publishes is its pod's.
+        // A leader publishes its pod's address.
         arguments: [
             ["-D", "jobmanager.rpc.address=$(POD_IP)", "-D", "rest.address=$(POD_IP)"].map(str::to_owned).into(),
             zookeeper::flink_arguments(cluster),
@@ -67,11 +67,11 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         storage_environment = StorageEnvironment::of(flink);
     }
     template["spec"]["shareProcessNamespace"] = true.into();
-    // The user's template may say another one.
+    // The user's template may set another value.
     let grace = template["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS);
     let mut gateway = gateway_container(cluster, environment, grace);
     if let Some(mounts) = mounts.as_array_mut() {
-        // The settings and credentials of Flink's file systems.
+        // The gateway needs the settings and credentials of Flink's file systems.
         mounts
             .push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": pod::GATEWAY_CONFIGURATION_DIRECTORY, "readOnly": true }));
         if cluster.zookeeper().is_none() {
@@ -80,7 +80,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     }
     let mut volumes = vec![json!({ "name": HAND_OVER_VOLUME, "emptyDir": {} })];
     if cluster.zookeeper().is_none() {
-        // Optional: without it the election rests on the Lease alone, which is better than no JobManager.
+        // The Secret is optional: without it the election rests on the Lease alone, which is better than no JobManager.
         volumes.push(
             json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(cluster.name()), "optional": true } }),
         );
@@ -91,7 +91,8 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     }
     gateway["volumeMounts"] = mounts;
     storage_environment.add_to(&mut gateway);
-    // The other programs that go where the gateway goes are made from its container: the socket is not theirs.
+    // Other containers are copies of the gateway's. The copies are made before the socket is mounted, so they do not
+    // get it.
     let fetch = application::fetch_container(cluster, &gateway);
     if let Some(mounts) = gateway["volumeMounts"].as_array_mut() {
         mounts.push(json!({ "name": HAND_OVER_VOLUME, "mountPath": HAND_OVER_DIRECTORY }));
@@ -102,7 +103,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     if let Some(all) = template["spec"]["volumes"].as_array_mut() {
         all.extend(volumes);
     }
-    // First, so that it runs before the user's own init containers and before Flink.
+    // The gateway is the first one, so it runs before the user's own init containers and before Flink.
     match template["spec"]["initContainers"].as_array_mut() {
         Some(containers) => drop(containers.splice(0..0, [gateway].into_iter().chain(fetch))),
         None => template["spec"]["initContainers"] = [gateway].into_iter().chain(fetch).collect(),
@@ -113,8 +114,8 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         "spec": {
             "replicas": cluster.replicas(spec.replicas),
             "selector": { "matchLabels": selector(cluster.name(), JOB_MANAGER) },
-            // A new candidate is ready before an old one goes; which one goes is decided by the pods' deletion cost:
-            // the leader last.
+            // A new candidate is ready before an old pod is removed. The pods' deletion cost selects the old pod: the
+            // leader is the last.
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
             "template": template,
         },
@@ -122,7 +123,8 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     object(cluster, "apps/v1", "Deployment", &name, body)
 }
 
-/// How Flink finds its gateway: as an API server, or as a server of the quorum.
+/// Returns the environment by which Flink finds its gateway as an API server. With ZooKeeper the gateway is a server of
+/// the quorum instead.
 fn api_server_of_flink(cluster: &Cluster) -> Vec<Value> {
     if cluster.zookeeper().is_some() {
         return Vec::new();
@@ -133,7 +135,7 @@ fn api_server_of_flink(cluster: &Cluster) -> Vec<Value> {
     ]
 }
 
-/// Digest of a pod template without the gateway's image.
+/// Returns the digest of a pod template without the gateway's image.
 fn template_digest(template: &Value) -> String {
     let mut template = template.clone();
     for container in template["spec"]["initContainers"].as_array_mut().into_iter().flatten() {
@@ -144,18 +146,17 @@ fn template_digest(template: &Value) -> String {
     super::digest(&template.to_string())
 }
 
-/// The user's own mounts: the gateway reaches the storage directory at the same path as Flink.
+/// Returns the user's own mounts, so that the gateway finds the storage directory at the same path as Flink.
 fn shared_mounts(flink: &Value) -> Value {
     let mounts = flink["volumeMounts"].as_array().into_iter().flatten();
     mounts.filter(|mount| !mount["name"].as_str().unwrap_or_default().starts_with("flinkha-")).cloned().collect()
 }
 
-/// The user's own environment of Flink's container, as far as it leads to the storage: the gateway goes there as Flink
-/// does.
+/// The part of the user's environment of Flink's container by which Flink reaches the storage. The gateway gets it too.
 #[derive(Default)]
 struct StorageEnvironment {
     variables: Vec<Value>,
-    /// Secrets and ConfigMaps as a whole.
+    /// Secrets and ConfigMaps that are included as a whole.
     from: Value,
 }
 
@@ -181,7 +182,8 @@ impl StorageEnvironment {
     }
 }
 
-/// Flink's client honours proxies also for its gateway. A user's list of exceptions is extended, not replaced.
+/// Excludes the gateway from proxies, which Flink's client would use for it too. A user's list of exceptions is
+/// extended and not replaced.
 fn keep_loopback_out_of_proxies(flink: &mut Value) {
     let Some(environment) = flink["env"].as_array_mut() else { return };
     for name in ["NO_PROXY", "no_proxy"] {
@@ -196,7 +198,7 @@ fn keep_loopback_out_of_proxies(flink: &mut Value) {
     }
 }
 
-/// The gateway: a native sidecar, so that it is up before Flink and goes after it.
+/// Returns the gateway's container: a native sidecar, so that it starts before Flink and ends after it.
 fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -> Value {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let probe = |path: &str, period: u32, failures: u32| {
@@ -206,7 +208,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
             "failureThreshold": failures,
         })
     };
-    // A flood of connections makes answers late, and must not restart the gateway.
+    // Under a flood of connections responses are late, which must not restart the gateway.
     let mut lives = probe("/livez", 5, 3);
     lives["timeoutSeconds"] = 5.into();
     let own = [
@@ -228,10 +230,10 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         "resources": pod::resources(&cluster.spec().gateway.resources),
         "startupProbe": probe("/livez", 1, 60),
         "livenessProbe": lives,
-        // "This candidate can take over."
+        // Ready means that this candidate can take over.
         "readinessProbe": probe("/readyz", 1, 1),
-        // A leader hands over as soon as its pod begins to terminate; SIGTERM would come only after Flink is gone. Not
-        // through the port, which is open to whoever reaches the pod.
+        // A leader hands over as soon as its pod begins to terminate; SIGTERM would arrive only after Flink's end. The
+        // hook does not use the port, which is open to everybody who reaches the pod.
         "lifecycle": { "preStop": { "exec": { "command": [PROGRAM, "hand-over", "--socket", HAND_OVER_SOCKET] } } },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security,
@@ -269,20 +271,20 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
     std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
 }
 
-/// The Secret of the gateways' key. Created once and never read by the operator, so it needs no right to read any
-/// Secret. The key itself is random, so it is filled in where it is created, by [`with_key`].
+/// Returns the Secret for the gateways' key. The operator creates it once and never reads it, so it needs no right to
+/// read Secrets. [`with_key`] inserts the random key at its creation.
 pub fn peers_secret(cluster: &Cluster) -> Value {
     let body = json!({ "type": "Opaque", "immutable": true });
     object(cluster, "v1", "Secret", &names::peers(cluster.name()), body)
 }
 
-/// A Secret of [`peers_secret`] with this key.
+/// Returns a Secret of [`peers_secret`] with this key.
 pub fn with_key(mut secret: Value, key: &[u8]) -> Value {
     secret["data"][PEERS_KEY] = STANDARD.encode(key).into();
     secret
 }
 
-/// The digest that [`deployment`] wrote on a Deployment.
+/// Returns the digest that [`deployment`] wrote on a Deployment.
 pub fn digest_of(deployment: &Value) -> &str {
     deployment["metadata"]["annotations"][TEMPLATE_ANNOTATION].as_str().unwrap_or_default()
 }

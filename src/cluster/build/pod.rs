@@ -1,5 +1,5 @@
-//! What the pods of JobManagers and TaskManagers have in common: how Flink starts, what it may do, and how the user's
-//! template comes in.
+//! Builds what the pods of JobManagers and TaskManagers share: how Flink starts, what it may do, and the merge with the
+//! user's template.
 
 use serde_json::{Value, json};
 
@@ -10,22 +10,23 @@ use crate::cluster::{Cluster, merge};
 /// Annotation on pods: digest of Flink's configuration.
 const CONFIGURATION_ANNOTATION: &str = "flinkha.dev/configuration";
 
-/// Puts Flink's configuration together and starts Flink through the image's own entrypoint, where it has one.
+/// Shell script that assembles Flink's configuration and starts Flink, through the image's own entrypoint if it has
+/// one.
 pub const START_FLINK: &str = include_str!("start-flink.sh");
 
-/// The volume with Flink's configuration.
+/// Name of the volume with Flink's configuration.
 pub const CONFIGURATION_VOLUME: &str = "flinkha-configuration";
 
 /// Where the gateway finds Flink's configuration. Not where Flink does: `/flinkha` is the program in the gateway's
 /// image.
 pub const GATEWAY_CONFIGURATION_DIRECTORY: &str = "/etc/flinkha/flink";
 
-/// Where the files are. None is in the image, so that its root file system may be read-only.
+/// Directories in volumes. None is in the image, so its root file system may be read-only.
 const CONFIGURATION_DIRECTORY: &str = "/flinkha/configuration";
 const CONF_DIRECTORY: &str = "/flinkha/conf";
 const LOG_DIRECTORY: &str = "/flinkha/log";
 
-/// The user and group of Flink's images. The gateway runs as the same user, because it watches Flink's process.
+/// User and group of Flink's images. The gateway runs as the same user, because it watches Flink's process.
 const FLINK_USER: u32 = 9999;
 
 /// A component of Flink.
@@ -36,19 +37,19 @@ pub struct Component<'a> {
     pub command: &'static str,
     /// Name of its ServiceAccount.
     pub service_account: String,
-    /// Further arguments; of configuration `-D` and `key=value`, two words each.
+    /// Further arguments. A setting has two: `-D` and `key=value`.
     pub arguments: Vec<String>,
-    /// Further environment.
+    /// Further environment variables.
     pub environment: Vec<Value>,
     /// Name and number of its ports.
     pub ports: Vec<(&'static str, u16)>,
-    /// The port that answers when Flink is up.
+    /// The port that accepts connections when Flink is up.
     pub ready_port: u16,
     pub resources: &'a Resources,
     pub template: &'a Value,
 }
 
-/// The pod template, with the user's merged into ours.
+/// Returns the pod template: ours with the user's merged into it.
 pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_digest: &str) -> Value {
     let selector = super::selector(cluster.name(), component.name);
     let spread = |topology_key: &str| {
@@ -57,7 +58,7 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
             "topologyKey": topology_key,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": { "matchLabels": selector },
-            // Old pods of a rolling update do not count: they are about to go.
+            // Old pods of a rolling update do not count, because they will be removed.
             "matchLabelKeys": ["pod-template-hash"],
         })
     };
@@ -65,7 +66,7 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
         "metadata": { "labels": selector, "annotations": { CONFIGURATION_ANNOTATION: configuration_digest } },
         "spec": {
             "serviceAccountName": component.service_account,
-            // Variables such as FLINK_PORT, made from Services, would confuse Flink's scripts.
+            // Variables that Kubernetes derives from Services, such as FLINK_PORT, would confuse Flink's scripts.
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": 30,
             "securityContext": {
@@ -77,8 +78,8 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
             "topologySpreadConstraints": [spread("kubernetes.io/hostname"), spread("topology.kubernetes.io/zone")],
-            // The same wish once more: free resources of a node weigh as much as one of them, and a lost node should
-            // not take all pods along.
+            // The affinity repeats the spread: otherwise the scheduler weighs free resources of a node as high, and one
+            // lost node could take all pods.
             "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
                 "weight": 100,
                 "podAffinityTerm": { "labelSelector": { "matchLabels": selector }, "topologyKey": "kubernetes.io/hostname" },
@@ -140,12 +141,12 @@ fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
     })
 }
 
-/// The rest of the restricted Pod Security standard, beyond the pod's own security context.
+/// Returns the rest of the restricted Pod Security standard, beyond the pod's own security context.
 pub fn container_security() -> Value {
     json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } })
 }
 
-/// Resources as a container has them. Written as text, as the API server writes them back.
+/// Returns a container's resources. Amounts are text, because the API server returns them as text.
 pub fn resources(resources: &Resources) -> Value {
     let quantities = |amounts: &std::collections::BTreeMap<String, crate::api::v1alpha1::Scalar>| {
         amounts
@@ -162,7 +163,7 @@ pub fn resources(resources: &Resources) -> Value {
     written
 }
 
-/// A container of a pod template, by name.
+/// Returns a container of a pod template, by name.
 pub fn container_mut<'a>(template: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     template["spec"]["containers"].as_array_mut()?.iter_mut().find(|container| container["name"] == name)
 }

@@ -1,5 +1,5 @@
-//! The Job that removes a deleted cluster's files and znodes: it runs where the JobManagers ran, with their volumes and
-//! identity, because only there the storage is reached.
+//! Builds the Job that removes a deleted cluster's files and znodes. It has the JobManagers' volumes and identity,
+//! because only those reach the storage.
 
 use serde_json::{Value, json};
 
@@ -8,20 +8,20 @@ use crate::api::names::{self, HAND_OVER_VOLUME, PURGE};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::Cluster;
 
-/// Longest time for everything, pulling the image included. After it the files stay, and an event says so.
+/// Limit of the whole Job in seconds, including the pull of the image. After it the files stay, and an event says so.
 pub const PATIENCE_SECONDS: u32 = 240;
 
-/// How a cluster has signed its directory; any other directory is left alone.
+/// The mark of the cluster's directory; the Job leaves any other directory alone.
 #[derive(Clone, Debug, Default)]
 pub struct Signature {
     pub owner: String,
-    /// Of this Kubernetes cluster.
+    /// Digests of this Kubernetes cluster's certificates.
     pub certificates: Vec<String>,
-    /// Gateway processes that have signed last.
+    /// Gateway processes that wrote the mark last.
     pub signers: Vec<String>,
 }
 
-/// The Job.
+/// Returns the Job.
 pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) -> Value {
     let deployment = job_manager::deployment(cluster, environment, "");
     let mut template = deployment["spec"]["template"].clone();
@@ -40,7 +40,7 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
     spec["containers"] = json!([container]);
     spec["restartPolicy"] = "OnFailure".into();
     if let Some(spec) = spec.as_object_mut() {
-        // Those of Flink's pods: they say nothing about this one.
+        // These fields are for Flink's pods and do not fit this one.
         for key in ["initContainers", "shareProcessNamespace", "topologySpreadConstraints", "affinity"] {
             spec.remove(key);
         }

@@ -1,10 +1,10 @@
-//! What of the pods of a cluster with ZooKeeper differs: how Flink and its sidecar find the quorum, and with what they
-//! show who they are.
+//! Builds what differs in the pods of a cluster with ZooKeeper: how Flink and its sidecar find the quorum, and the
+//! credentials with which the sidecar authenticates.
 //!
-//! TaskManagers only look up who leads, and go to the quorum themselves. If it is reached by TLS, or wants to know who
-//! comes, they go through a sidecar of their own: Flink's client could speak TLS only with a key store in Java's format
-//! and options of the JVM, which no Secret of Kubernetes has, and would show its password
-//! (`high-availability.zookeeper.client.authorization`) in its log.
+//! TaskManagers only look up the leader and connect to the quorum themselves. If the quorum requires TLS or
+//! authentication, they connect through a sidecar of their own. Flink's client could use TLS only with a Java key store
+//! and JVM options, which no Secret of Kubernetes has, and would log its password
+//! (`high-availability.zookeeper.client.authorization`).
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::flink::config::{SIMULATED_EXPIRATION, TASK_MANAGERS_EXPIRATION};
 const TLS_VOLUME: &str = "flinkha-zookeeper-tls";
 const TLS_DIRECTORY: &str = "/etc/flinkha/zookeeper";
 
-/// The gateway's options. None where a Lease elects.
+/// Returns the gateway's options; none without ZooKeeper.
 pub fn options(cluster: &Cluster) -> Vec<String> {
     let Some(zookeeper) = cluster.zookeeper() else { return Vec::new() };
     let mut options = vec![
@@ -32,27 +32,27 @@ pub fn options(cluster: &Cluster) -> Vec<String> {
     if zookeeper.acl == Acl::Creator {
         options.push("--zookeeper-creator-only".to_owned());
     }
-    // The sidecar's own default is not said: pods that were built before there was a choice stay as they are.
+    // The sidecar's default is omitted, so that pods from before this option existed do not change.
     if zookeeper.authentication.as_ref().is_some_and(|authentication| authentication.scheme == Scheme::Sasl) {
         options.extend(["--zookeeper-scheme".to_owned(), "sasl".to_owned()]);
     }
     options
 }
 
-/// Flink's options: the JobManager's quorum is its gateway.
+/// Returns Flink's options for a JobManager: its gateway is its quorum.
 pub fn flink_arguments(cluster: &Cluster) -> Vec<String> {
     let Some(_) = cluster.zookeeper() else { return Vec::new() };
     vec!["-D".to_owned(), format!("high-availability.zookeeper.quorum={}", names::jvm_address())]
 }
 
-/// Flink's options of a TaskManager: it is patient where a JobManager must not be.
+/// Returns Flink's options for a TaskManager, which tolerates a lost connection for longer than a JobManager may.
 pub fn task_manager_arguments(cluster: &Cluster) -> Vec<String> {
     let Some(_) = cluster.zookeeper() else { return Vec::new() };
     vec!["-D".to_owned(), format!("{SIMULATED_EXPIRATION}={TASK_MANAGERS_EXPIRATION}")]
 }
 
-/// The environment that names a user of the quorum. Only sidecars have it: Flink would show it in its log and in its
-/// web interface.
+/// Returns the environment variables with the credentials for the quorum. Only sidecars get them: Flink would show them
+/// in its log and in its web interface.
 pub fn environment(cluster: &Cluster) -> Vec<Value> {
     let Some(secret) = cluster.zookeeper().and_then(|zookeeper| zookeeper.authentication.as_ref()) else {
         return Vec::new();
@@ -61,19 +61,19 @@ pub fn environment(cluster: &Cluster) -> Vec<Value> {
     vec![variable("ZOOKEEPER_USERNAME", "username"), variable("ZOOKEEPER_PASSWORD", "password")]
 }
 
-/// The volume with certificates, and how a gateway mounts it.
+/// Returns the volume with the certificates, and its mount in a gateway.
 pub fn tls(cluster: &Cluster) -> Option<(Value, Value)> {
     let secret = cluster.zookeeper()?.tls.as_ref()?;
     let volume = json!({ "name": TLS_VOLUME, "secret": { "secretName": secret.name } });
     Some((volume, json!({ "name": TLS_VOLUME, "mountPath": TLS_DIRECTORY, "readOnly": true })))
 }
 
-/// Do TaskManagers need a sidecar?
+/// Does a TaskManager need a sidecar?
 pub fn needs_sidecar(zookeeper: &ZooKeeper) -> bool {
     zookeeper.tls.is_some() || zookeeper.authentication.is_some()
 }
 
-/// The sidecar of a TaskManager, if it needs one: nothing but the way to the quorum.
+/// Adds the sidecar of a TaskManager, if it needs one. The sidecar only forwards connections to the quorum.
 pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Environment) {
     if !cluster.zookeeper().is_some_and(needs_sidecar) {
         return;
@@ -106,18 +106,18 @@ pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Enviro
     }
 }
 
-/// What JobManagers may do with the API server: nothing but the gateway's own book, and the address of the leader.
-/// Flink asks it for nothing.
+/// Returns the JobManagers' rights on the API server. The gateway needs them for the ledger and the address of the
+/// leader; Flink sends it no requests.
 pub fn rules(cluster: &Cluster) -> Value {
     json!([
-        // The gateway: the certificate by which it signs the storage directory.
+        // The gateway: the certificate that its mark of the storage directory carries.
         { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["kube-root-ca.crt"], "verbs": ["get"] },
         // The ledger.
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
             "resourceNames": [names::ledger(cluster.name())],
-            // An application's gateway watches the ledger: there it is asked for savepoints.
+            // An application's gateway watches the ledger, which carries requests for savepoints.
             "verbs": if cluster.run().is_some() { json!(["get", "list", "watch", "patch"]) } else { json!(["get", "patch"]) },
         },
         // The leading gateway: the address of the leader's REST endpoint.

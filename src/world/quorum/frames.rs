@@ -1,4 +1,5 @@
-//! Frames of ZooKeeper's protocol on a connection: each is preceded by its length, four bytes, big-endian.
+//! Reads and writes frames of ZooKeeper's protocol on a connection. A length of four bytes, big-endian, precedes each
+//! frame.
 
 use std::io;
 
