@@ -95,7 +95,7 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
         reason: "PointerUnreadable",
         message: format!(
             "{} {} hold a pointer that cannot be read; the files that it may name are kept, and its job may not survive a failover: \
-             take a savepoint and submit the job anew",
+             take a savepoint and submit the job again",
             if ha_data.unreadable.iter().all(|name| name.starts_with('/')) { "znodes" } else { "ConfigMaps" },
             ha_data.unreadable.join(", ")
         ),
@@ -112,7 +112,7 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
 pub fn large(size: &Size) -> String {
     let Size { name, bytes } = size;
     format!(
-        "ConfigMap {name} holds {bytes} bytes, {} % of what a ConfigMap can; run fewer jobs in one cluster or retain fewer checkpoints \
+        "ConfigMap {name} holds {bytes} bytes, {} % of the limit for a ConfigMap; run fewer jobs in one cluster or retain fewer checkpoints \
          (execution.checkpointing.num-retained), because a job that does not fit is not stored",
         size.per_cent()
     )

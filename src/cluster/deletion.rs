@@ -127,7 +127,7 @@ pub fn purge(
     if on_delete == OnDelete::Retain && provider == Provider::Kubernetes {
         return done(false, String::new());
     }
-    let said = said.unwrap_or_else(|| "it said nothing".to_owned());
+    let said = said.unwrap_or_else(|| "it left no message".to_owned());
     match (job, ha_data) {
         (PurgeJob::Succeeded, _) => done(false, format!("storage directory: {said}")),
         (PurgeJob::Failed, _) if provider == Provider::ZooKeeper => {
@@ -137,7 +137,7 @@ pub fn purge(
             done(true, format!("the files in the storage directory could not be removed and stay: {said}"))
         }
         (PurgeJob::Runs, _) => Purge::Wait,
-        (PurgeJob::Absent, None) => done(false, "the ledger tells of no files in the storage directory".to_owned()),
+        (PurgeJob::Absent, None) => done(false, "the ledger lists no files in the storage directory".to_owned()),
         (PurgeJob::Absent, Some(ha_data)) if is_foreign(&ha_data.certificates, certificates) => {
             let why = "the ledger is a copy of one in another Kubernetes cluster, where they may be in use";
             done(true, format!("the files in the storage directory stay: {why}"))

@@ -18,15 +18,14 @@ pub fn switchover(wanted: &str, provider: Provider, observed: &Observed) -> Swit
     if provider == Provider::ZooKeeper {
         return Switchover::Refuse {
             why: format!(
-                "{SWITCHOVER_ANNOTATION}: Flink itself elects with provider ZooKeeper, and cannot be told whom; delete the leader's pod instead"
+                "{SWITCHOVER_ANNOTATION}: with provider ZooKeeper Flink itself elects the leader, so a switchover is not possible; delete the leader's pod instead"
             ),
         };
     }
     let spec = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
     let leader = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-    let refuse = |why: String| Switchover::Refuse {
-        why: format!("{SWITCHOVER_ANNOTATION}: {why}; leadership stays where it is"),
-    };
+    let refuse =
+        |why: String| Switchover::Refuse { why: format!("{SWITCHOVER_ANNOTATION}: {why}; the leader does not change") };
     let is_standby =
         |name: &str| name != leader && observed.job_manager_pods.iter().any(|pod| pod.name() == name && pod.is_ready());
     if leader.is_empty() {

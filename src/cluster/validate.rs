@@ -136,7 +136,7 @@ pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
     if (high_availability.provider == Provider::ZooKeeper) != high_availability.zookeeper.is_some() {
         problems.add(
             "spec.highAvailability.zookeeper".to_owned(),
-            "it goes with provider ZooKeeper, and only with it".to_owned(),
+            "it is required with provider ZooKeeper and not allowed without it".to_owned(),
         );
     }
     let metadata = &resource.metadata;

@@ -141,7 +141,7 @@ pub fn name_taken(cluster: &str, taken: &[String]) -> Option<Refusal> {
     let others = if taken.len() > 1 { format!(" (and {})", listed(&taken[1..])) } else { String::new() };
     let message = format!(
         "{first} exists and does not belong to this FlinkHaCluster{others}; nothing is changed: give the FlinkHaCluster another name, or, if \
-         the object is not needed, delete it, and {cluster} is made within a minute"
+         the object is not needed, delete it, and {cluster} is created within a minute"
     );
     Some(Refusal::new(NAME_TAKEN, message))
 }
@@ -242,7 +242,7 @@ mod tests {
         let taken = ["Service demo-rest".to_owned(), "Deployment demo-jobmanager".to_owned()];
         let cause = name_taken("demo", &taken).map(|refusal| (refusal.reason, refusal.message));
         let message = "Service demo-rest exists and does not belong to this FlinkHaCluster (and Deployment demo-jobmanager); nothing is changed: \
-                       give the FlinkHaCluster another name, or, if the object is not needed, delete it, and demo is made within a minute";
+                       give the FlinkHaCluster another name, or, if the object is not needed, delete it, and demo is created within a minute";
         assert_eq!(cause, Some((NAME_TAKEN.to_owned(), message.to_owned())));
     }
 }

@@ -203,8 +203,8 @@ pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
 /// Why pods of an earlier start do not lead.
 pub fn later(run: &Run, begun: i64) -> Refusal {
     let message = format!(
-        "pods of start {begun} of the application have begun, and these are of start {}: nothing is touched; of a node that was lost they are about \
-         to go, else the ledger was lost: bring back its ConfigMap and create the FlinkHaCluster anew",
+        "these pods are of start {} of the application, but pods of start {begun} have already taken over its HA data; these pods do not lead and change \
+         nothing. Pods from a lost node end soon; otherwise the ledger was lost: restore its ConfigMap and create the FlinkHaCluster again",
         run.start
     );
     Refusal::new(STORED_BY_ANOTHER, message)
@@ -214,9 +214,9 @@ pub fn later(run: &Run, begun: i64) -> Refusal {
 pub fn unnamed(run: &Run, runs: &BTreeSet<String>, ledger: &str) -> Refusal {
     let ids = runs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let message = format!(
-        "HA data of runs {ids} is stored, in whose place run {} was not meant to begin; nothing is touched: to go on with it, bring back ConfigMap \
-         {ledger} as it was and create the FlinkHaCluster anew; to keep it, give this application another name; to do without it, remove what Flink \
-         stored under that id",
+        "HA data of runs {ids} is stored, but run {} was not started to replace them; nothing is touched: to resume them, restore ConfigMap {ledger} \
+         and create the FlinkHaCluster again; to keep their HA data, give this application another name; to discard it, remove what Flink stored \
+         under these ids",
         run.job_id
     );
     Refusal::new(STORED_BY_ANOTHER, message)

@@ -42,8 +42,8 @@ impl Refusal {
     pub fn unreadable(cluster: &str, key: &str) -> Self {
         let ledger = names::ledger(cluster);
         let message = format!(
-            "the key '{key}' of ConfigMap {ledger} cannot be read, so it is not known what is stored; nothing is begun and nothing is removed: put \
-             back what it said, or, if that is lost, remove the key: kubectl patch configmap {ledger} --type merge -p '{{\"data\":{{\"{key}\":null}}}}'"
+            "the key '{key}' of ConfigMap {ledger} cannot be read, so the stored state is unknown; nothing starts and nothing is removed: restore \
+             its value or, if that is lost, remove the key: kubectl patch configmap {ledger} --type merge -p '{{\"data\":{{\"{key}\":null}}}}'"
         );
         Self::new(LEDGER_UNREADABLE, message)
     }

@@ -47,7 +47,7 @@ async fn an_object_of_somebody_else_is_neither_changed_nor_deleted_and_the_condi
     assert_eq!(
         message,
         "Role demo-taskmanager exists and does not belong to this FlinkHaCluster (and ConfigMap demo-flink-config, Deployment demo-jobmanager); \
-         nothing is changed: give the FlinkHaCluster another name, or, if the object is not needed, delete it, and demo is made within a minute"
+         nothing is changed: give the FlinkHaCluster another name, or, if the object is not needed, delete it, and demo is created within a minute"
     );
     let untouched = async || {
         for object in [&deployment, &config_map, &role] {

@@ -239,7 +239,7 @@ impl LifecycleStep<'_> {
         {
             return upgrade::halt(
                 self,
-                format!("going back did not help: not all tasks ran within {}", self.job.upgrade_deadline),
+                format!("the roll-back did not come up: not all tasks ran within {}", self.job.upgrade_deadline),
             );
         }
         let left = deadline.min(if lasting.is_some() { LASTING_CAUSE_TIMEOUT } else { deadline }) - self.elapsed();

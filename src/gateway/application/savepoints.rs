@@ -125,12 +125,12 @@ impl SavepointTaker {
                 .await
         };
         let trigger = triggered.context("Flink does not take the request")?;
-        let trigger = trigger["request-id"].as_str().context("Flink does not tell the request's id")?.to_owned();
+        let trigger = trigger["request-id"].as_str().context("Flink's answer lacks the request's id")?.to_owned();
         loop {
             sleep(POLL_INTERVAL).await;
             let asked = self.rest.get(&format!("/jobs/{job}/savepoints/{trigger}")).await;
             // A JVM that has just started does not know the request.
-            let answer = asked.context("Flink does not tell what became of the savepoint")?;
+            let answer = asked.context("Flink's answer lacks the savepoint's result")?;
             if answer["status"]["id"] != "COMPLETED" {
                 continue;
             }

@@ -9,8 +9,7 @@ pub const STRANGER: &str = "only the Flink JVM of this pod writes HA ConfigMaps 
     ask the API server itself";
 
 /// Said to a process that cannot be seen at the moment.
-pub const UNSEEN: &str =
-    "cannot tell which process asks, so it must not write HA ConfigMaps; the cause is in the gateway's log";
+pub const UNSEEN: &str = "the gateway cannot identify the process that sent this request, so the process must not write HA ConfigMaps; the gateway's log has the cause";
 
 /// The process behind a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,7 +77,7 @@ impl Proxy {
         let connection = Arc::new(Connection::new(stream.local_addr()?, peer));
         // At once: who asks may be gone soon.
         if let Err(reason) = connection.owner().await {
-            tracing::warn!(reason, "cannot tell which process asks");
+            tracing::warn!(reason, "cannot identify the process that sent a request");
         }
         let service = service_fn(move |request| {
             let (proxy, connection) = (Arc::clone(&self), Arc::clone(&connection));

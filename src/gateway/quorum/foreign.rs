@@ -33,7 +33,7 @@ pub async fn guard(ledger: Ledger, znodes: Znodes, gate: Arc<Gate>) {
         let pause = match timeout(PATIENCE, refusal(&ledger, &znodes)).await {
             Ok(Ok(None)) => return gate.know_own(),
             Ok(Ok(Some(refusal))) => {
-                tracing::warn!(reason = refusal.reason, "the JobManager is not let in: {}", refusal.message);
+                tracing::warn!(reason = refusal.reason, "the JobManager is not admitted: {}", refusal.message);
                 if let Err(error) = ledger.note_refusal(Some(&refusal)).await {
                     tracing::warn!(error = format!("{error:#}"), "failed to write a refusal into the ledger");
                 }
@@ -82,8 +82,8 @@ fn decide(path: &str, found: &Found) -> Option<Refusal> {
         (None, true) => "it holds data of jobs".to_owned(),
     };
     let message = format!(
-        "znode {path} was not written by this cluster: {what}; nothing is touched, and no JobManager of this cluster is let in: give the \
-         FlinkHaCluster another name or make it anew with another rootPath, or end the Flink that uses this path and, if its HA data is not \
+        "znode {path} was not written by this cluster: {what}; nothing is touched, and no JobManager of this cluster is admitted: give the \
+         FlinkHaCluster another name or create it again with another rootPath, or end the Flink that uses this path and, if its HA data is not \
          needed, delete the znode: deleteall {path}"
     );
     Some(Refusal::new(FOREIGN_HA_DATA, message))

@@ -39,7 +39,7 @@ const BUFFER: usize = 16 << 10;
 
 /// Why a job is not stored.
 const STRANGER: &str = "only the JobManager stores jobs, and this is another process";
-const UNKNOWN: &str = "the API server does not tell whether it has ended; to be submitted again";
+const UNKNOWN: &str = "the API server does not answer whether it has ended; submit it again";
 
 /// What is known of the JVM and its sessions.
 #[derive(Clone, Debug, Default)]

@@ -79,7 +79,7 @@ impl Identity {
                 let (to, error) = other.map_or((0, 0), |reply| (reply.to, reply.error));
                 Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("a server answers to {to}, with error {error}, when it is told who we are"),
+                    format!("a server answers the authentication (reply to {to}) with error {error}"),
                 ))
             }
         }
@@ -92,10 +92,9 @@ impl Identity {
         };
         io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("user {:?} is not let in by scheme {scheme}: {why}", self.username),
+            format!("the servers reject user {:?} with scheme {scheme}: {why}", self.username),
         )
     }
 }
 
-const WRONG: &str =
-    "look at username and password in the Secret of authentication, and at the users that the servers know";
+const WRONG: &str = "check username and password in the Secret of authentication, and the users that the servers know";

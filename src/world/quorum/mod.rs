@@ -233,13 +233,11 @@ impl Quorum {
             Some(Reply { error: SESSION_EXPIRED, .. }) => Ok(Ended::Before),
             Some(Reply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "the server lets only those in who tell who they are by another scheme: look at spec.highAvailability.zookeeper.authentication",
+                "the server accepts only clients that authenticate by another scheme: see spec.highAvailability.zookeeper.authentication",
             )),
             other => {
                 let error = other.map(|reply| reply.error);
-                Err(io::Error::other(format!(
-                    "a server answers with error {error:?} when it is told to close a session"
-                )))
+                Err(io::Error::other(format!("a server answers the request to close a session with error {error:?}")))
             }
         }
     }

@@ -54,7 +54,7 @@ pub async fn sasl() -> Value {
     cluster.quorum.as_mut().expect("a quorum").password = "a wrong password";
     let purged = run(&cluster, "us", false);
     assert!(
-        !purged.status.success() && said(&purged).contains("user \"flink\" is not let in by scheme SASL"),
+        !purged.status.success() && said(&purged).contains("the servers reject user \"flink\" with scheme SASL"),
         "{}",
         said(&purged)
     );
@@ -119,7 +119,7 @@ async fn refused(cluster: &mut Cluster) -> String {
     cluster.add_job_manager().await;
     let message = told(cluster, "ZooKeeperUnreachable").await;
     for part in
-        ["user \"flink\" is not let in by scheme SASL (DIGEST-MD5)", "look at username and password in the Secret"]
+        ["the servers reject user \"flink\" with scheme SASL (DIGEST-MD5)", "check username and password in the Secret"]
     {
         assert!(message.contains(part), "{part}: {message}");
     }
