@@ -1,5 +1,5 @@
-//! Is a resource sound? What the CRD's schema and rules cannot see is found here, and reported in a condition. Only a
-//! [`Cluster`] can be built, and only [`validate`] makes one.
+//! Decides whether a resource is valid. It finds what the CRD's schema and rules cannot express; a condition reports
+//! it. The objects are built from a [`Cluster`] only, and only [`validate`] makes one.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use super::application::savepoint_directory;
 use super::quantity;
 use super::rejection::Rejection;
 
-/// A cluster whose resource was found sound by [`validate`].
+/// A cluster whose resource [`validate`] has found valid.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     name: String,
@@ -37,7 +37,7 @@ impl Cluster {
         &self.namespace
     }
 
-    /// UID of the resource: for owner references only, never for names.
+    /// UID of the resource; for owner references only, never for names.
     pub fn uid(&self) -> &str {
         &self.uid
     }
@@ -84,13 +84,13 @@ impl Cluster {
     }
 }
 
-/// What is wrong with a field, and the remedy.
+/// A problem with a field, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Problem {
     /// Path of the field, from `spec`.
     pub field: String,
-    /// What is wrong, and the remedy.
+    /// The problem and the remedy.
     pub problem: String,
 }
 
@@ -146,7 +146,7 @@ pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
     problems.0
 }
 
-/// The amount of memory that Flink's memory follows.
+/// Returns the amount of memory from which Flink's memory is derived.
 pub fn memory(resources: &Resources) -> Option<String> {
     resources.limits.get("memory").or_else(|| resources.requests.get("memory")).map(ToString::to_string)
 }
@@ -240,7 +240,7 @@ impl Problems {
     }
 }
 
-/// Elements of a list, by name.
+/// Returns the elements of a list with their names.
 fn named(list: &Value) -> impl Iterator<Item = (&str, &Value)> {
     list.as_array().into_iter().flatten().filter_map(|element| Some((element["name"].as_str()?, element)))
 }

@@ -1,26 +1,26 @@
-//! Who sends a request, as far as the decision needs it: the JVM of a term, another process, or one that cannot be
-//! seen.
+//! Classifies the sender of a request, as far as the decision needs it: the JVM of a term, another process, or one that
+//! cannot be examined.
 
 use crate::lease::elector::{LockView, Time};
 use crate::lease::term::{Incarnation, Term};
 
-/// Said to whoever would write HA data without being the JobManager.
+/// Message to another process that tries to write HA data.
 pub const STRANGER: &str = "only the Flink JVM of this pod writes HA ConfigMaps through its gateway, and this request comes from another process; \
     ask the API server itself";
 
-/// Said to a process that cannot be seen at the moment.
+/// Message to a process that cannot be examined now.
 pub const UNSEEN: &str = "the gateway cannot identify the process that sent this request, so the process must not write HA ConfigMaps; the gateway's log has the cause";
 
 /// The process behind a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// A JVM with one of Flink's entry points. It may be another one than the JVM that leads.
+    /// A JVM with one of Flink's entry points. It need not be the JVM that leads.
     Jvm(Incarnation),
-    /// For tests: it speaks for whichever JVM leads, and is no sign of its life.
+    /// For tests: it acts for the JVM that leads, and proves nothing about its life.
     StandIn,
-    /// Any other process. It is answered, and never counts.
+    /// Any other process. It gets an answer, and never counts for the election.
     Stranger,
-    /// It could not be looked at. That says neither that it is the JVM nor that it is not: nothing is written for it.
+    /// A process that cannot be examined. It may or may not be the JVM, so the gateway writes nothing for it.
     Unseen,
 }
 
@@ -31,16 +31,16 @@ impl By {
     }
 }
 
-/// Why nothing is done in the term that is held.
+/// Why nothing is done in the current term.
 pub enum NotLeading {
     Undecided,
     Standby,
-    /// The term is held, and it cannot be told whether its JVM asks.
+    /// The term is valid, and it is unknown whether its JVM sends the request.
     Unseen,
 }
 
-/// The term that is held and valid now. One whose time is over is not decided yet: the election will say within moments
-/// whether it goes on, and a JVM that is told too early steps down for nothing.
+/// Returns the current, valid term. An expired term is undecided: the election decides within moments whether it
+/// continues, and a JVM that sees a loss too early steps down for nothing.
 pub fn leading(shown: &LockView, now: Time) -> Result<&Term, NotLeading> {
     match shown {
         LockView::Free { term, until } | LockView::Leader { term, until } if now < *until => Ok(term),
@@ -49,7 +49,7 @@ pub fn leading(shown: &LockView, now: Time) -> Result<&Term, NotLeading> {
     }
 }
 
-/// The same, if the process that asks is the JVM of the term. Another Flink JVM in the pod stands by.
+/// Returns the current term if the sender is its JVM. Another Flink JVM in the pod is a standby.
 pub fn leading_by(by: By, shown: &LockView, now: Time) -> Result<&Term, NotLeading> {
     match leading(shown, now) {
         Ok(term) if by.is(term.jvm) => Ok(term),
@@ -80,7 +80,7 @@ mod tests {
         Term { number: 3, pod_uid: "u".into(), process: "p".into(), jvm: JVM }
     }
 
-    /// The answer to a request whose body carries the stamp of the term and Flink's lock.
+    /// Decides about a request whose body carries the stamp of the term and Flink's lock.
     fn decide(by: By, call: Call, shown: &LockView) -> Plan {
         let lock = json!({ "holderIdentity": "jvm" }).to_string();
         let annotations = json!({ TERM_ANNOTATION: term().to_string(), lock::LOCK_ANNOTATION: lock });

@@ -1,4 +1,5 @@
-//! The JVM's API server: accepts on loopback, asks [`translate`](super::translate) what to do, and does it.
+//! Serves as the JVM's API server: accepts on loopback, asks [`translate`](super::translate) for a decision, and
+//! carries it out.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -33,7 +34,7 @@ use crate::lease::elector::{Event, LockView};
 use crate::world::process::{Connection, Owner};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 
-/// A held request is answered after this long at the latest; Flink's client gives up at 10 s.
+/// Longest time for which a request is held; Flink's client gives up after 10 s.
 const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -43,11 +44,11 @@ pub struct Proxy {
     pub fence: Fence,
     pub clock: Clock,
     pub strangers: Strangers,
-    /// A process whose requests are taken for those of the JVM that leads.
+    /// A process whose requests count as those of the JVM that leads.
     pub stand_in: Option<i32>,
 }
 
-/// One request, read.
+/// One request, read to its end.
 struct Exchange {
     by: By,
     call: Call,
@@ -57,7 +58,7 @@ struct Exchange {
 }
 
 impl Proxy {
-    /// Accepts connections. Each is asked once for the process behind it.
+    /// Accepts connections, and looks up the process behind each.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(JVM_CONNECTIONS));
         loop {
@@ -75,7 +76,7 @@ impl Proxy {
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
         let connection = Arc::new(Connection::new(stream.local_addr()?, peer));
-        // At once: who asks may be gone soon.
+        // This happens at once, because the process may end soon.
         if let Err(reason) = connection.owner().await {
             tracing::warn!(reason, "cannot identify the process that sent a request");
         }
@@ -89,7 +90,7 @@ impl Proxy {
 
     async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        // What cannot be read as text is no offer of HTTP/2.
+        // A header that is not text is no offer of HTTP/2.
         let upgrade = parts.headers.get(UPGRADE).map(|value| value.to_str().unwrap_or_default());
         let call = self.fence.lock.names.call(&parts.method, parts.uri.path(), parts.uri.query(), upgrade);
         let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
@@ -124,7 +125,7 @@ impl Proxy {
         }
     }
 
-    /// Who asks. A process that cannot be looked at now is looked at again with its next request.
+    /// Classifies the sender. A process that cannot be examined now is examined again at its next request.
     async fn by(&self, connection: &Connection, call: &Call) -> By {
         let Ok(owner) = connection.owner().await else { return By::Unseen };
         let by = match owner {
@@ -136,7 +137,7 @@ impl Proxy {
         by
     }
 
-    /// The plan, after holding the request for as long as the plan is to hold it.
+    /// Returns the plan, after holding the request if the plan says so.
     async fn decide(&self, exchange: &Exchange) -> Plan {
         let mut shown = self.fence.lock.shown.clone();
         let deadline = tokio::time::Instant::now() + HOLD_TIMEOUT;
@@ -147,7 +148,7 @@ impl Proxy {
                 return plan;
             }
             if !matches!(tokio::time::timeout_at(deadline, shown.changed()).await, Ok(Ok(()))) {
-                // Made anew: the times in it are those of the answer.
+                // The plan is made again, so that its times are those of the answer.
                 return self.plan(exchange, &now_shown);
             }
         }
@@ -161,7 +162,8 @@ impl Proxy {
         plan(&JvmRequest { by: exchange.by, call: &exchange.call, body: &exchange.json }, &known)
     }
 
-    /// Nothing of ours: headers and bytes go both ways as they come, watches included.
+    /// Forwards a request that does not concern HA data. Headers and bytes pass unchanged in both directions, watches
+    /// included.
     async fn pass(&self, exchange: &Exchange) -> Response<Body> {
         let parts = &exchange.parts;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -229,7 +231,7 @@ impl Proxy {
         Ok(whole(answer?))
     }
 
-    /// Jobs and applications that are stored.
+    /// Returns the stored jobs and applications.
     fn stored_ids(&self) -> BTreeSet<JobId> {
         self.fence.lock.stored().as_ref().map(ha_data::stored).unwrap_or_default()
     }
@@ -253,7 +255,7 @@ fn whole(answer: Answer) -> Response<Body> {
     response
 }
 
-/// No answer of the API server: said as such, so that Flink's client tries again.
+/// Answers for an API server that does not answer, so that Flink's client retries.
 fn failed(error: &UpstreamError) -> Response<Body> {
     tracing::warn!(%error, "no answer for the JVM");
     let code = if matches!(error, UpstreamError::Silent) { 504 } else { 503 };
