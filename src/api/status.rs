@@ -37,8 +37,8 @@ pub struct FlinkHaClusterStatus {
     /// JobManagers take the new image when they are replaced for another reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_image: Option<String>,
-    /// `LeaderElected`, `Ready`, `Progressing` and `Degraded`, and with `spec.job` `Complete` and `Failed`, each with
-    /// its reason.
+    /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, and with `spec.job` `Complete`
+    /// and `Failed`, each with its reason.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

@@ -1,5 +1,8 @@
 //! Why a cluster does not do what it should, read from the status of its pods and Deployments.
 
+use std::sync::Arc;
+
+use super::crash;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
 use super::presence::Presence;
 use crate::api::names::QUORUM_ANNOTATION;
@@ -20,9 +23,6 @@ impl From<Refusal> for Cause {
     }
 }
 
-/// The longest part of a crashed container's log that goes into a message.
-const LOG_LENGTH: usize = 500;
-
 /// A container that ended once may just have been killed; from the second time on it is said to crash.
 const CRASHES: i32 = 2;
 
@@ -30,14 +30,13 @@ const CRASHES: i32 = 2;
 pub fn causes(observed: &Observed) -> Vec<Cause> {
     let deployments = [&observed.job_manager_deployment, &observed.task_manager_deployment];
     let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
-    let pods = observed.job_manager_pods.iter().chain(&observed.task_manager_pods);
-    let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let pods = observed.live_pods().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let remain = observed.presence.iter().filter_map(Presence::cause);
     refused
         .chain(remain)
         .chain(quorum(observed))
         .chain(refusal(observed))
-        .chain(pods.filter_map(|pod| of_pod(pod)))
+        .chain(grouped(pods))
         .chain(ha_data(observed))
         .collect()
 }
@@ -119,16 +118,54 @@ pub fn large(size: &Size) -> String {
 }
 
 /// Why a pod of another kind does not get on.
-pub fn of_pods(pods: &[std::sync::Arc<ObservedPod>]) -> Option<String> {
+pub fn of_pods(pods: &[Arc<ObservedPod>]) -> Option<String> {
     let ended = |pod: &ObservedPod| {
         let container = pod.status.container_statuses.first()?;
         let ended = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref())?;
-        Some(one_line(&ended.message)).filter(|message| !message.is_empty())
+        Some(crash::sentence(&ended.message)).filter(|message| !message.is_empty())
     };
     pods.iter().find_map(|pod| ended(pod).or_else(|| of_pod(pod).map(|cause| cause.message)))
 }
 
-fn of_pod(pod: &ObservedPod) -> Option<Cause> {
+/// What stands in the way of pods, each cause once: the pods of a Deployment mostly have the same.
+fn grouped<'a>(pods: impl Iterator<Item = &'a Arc<ObservedPod>>) -> Vec<Cause> {
+    let mut groups: Vec<(String, Cause, usize)> = Vec::new();
+    for (pod, cause) in pods.filter_map(|pod| Some((pod, of_pod(pod)?))) {
+        // Apart from the pod's name, and from how often it has happened.
+        let text = cause.message.replace(&format!("pod {}", pod.name()), "pod");
+        let alike = format!("{} {}", cause.reason, text.replace(|c: char| c.is_ascii_digit(), ""));
+        match groups.iter_mut().find(|(known, ..)| *known == alike) {
+            Some((_, _, others)) => *others += 1,
+            None => groups.push((alike, cause, 0)),
+        }
+    }
+    let told = |(_, cause, others): (String, Cause, usize)| match others {
+        0 => cause,
+        1 => Cause { message: format!("{} (and one other pod)", cause.message), ..cause },
+        _ => Cause { message: format!("{} (and {others} other pods)", cause.message), ..cause },
+    };
+    groups.into_iter().map(told).collect()
+}
+
+/// Causes that a message tells.
+const TOLD: usize = 12;
+
+/// All causes at once: the first one's reason, and what all of them say; `None` when there are none.
+pub fn sentence(causes: &[Cause]) -> Option<(&'static str, String)> {
+    let first = causes.first()?;
+    if causes.len() == 1 {
+        return Some((first.reason, first.message.clone()));
+    }
+    let each = causes.iter().take(TOLD).enumerate();
+    let each = each.map(|(index, cause)| format!("({}) {}: {}", index + 1, cause.reason, cause.message));
+    let more = causes.len().saturating_sub(TOLD);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let all = each.collect::<Vec<_>>().join("; ");
+    Some((first.reason, format!("{} problems: {all}{more}", causes.len())))
+}
+
+/// Why Kubernetes does not run a pod, as far as its status tells that at once.
+pub fn of_pod(pod: &ObservedPod) -> Option<Cause> {
     let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
     containers.into_iter().find_map(|container| of_container(pod, container)).or_else(|| unschedulable(pod))
 }
@@ -155,13 +192,13 @@ fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause>
                 message: format!(
                     "pod {pod} cannot pull image {} of container {name}: {}",
                     container.image,
-                    one_line(&waiting.message)
+                    crash::tail(&waiting.message)
                 ),
             })
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Cause {
             reason: "ContainerNotStarted",
-            message: format!("container {name} of pod {pod} cannot start: {}", one_line(&waiting.message)),
+            message: format!("container {name} of pod {pod} cannot start: {}", crash::tail(&waiting.message)),
         }),
         reason => {
             let crashes = reason == "CrashLoopBackOff" || (container.restart_count >= CRASHES && !container.ready);
@@ -174,22 +211,11 @@ fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause>
                     container.restart_count,
                     ended.exit_code,
                     ended.reason,
-                    one_line(&ended.message)
+                    crash::sentence(&ended.message)
                 ),
             })
         }
     }
-}
-
-/// The end of a log as one line: the last words of a program say most about its end, apart from a stack trace.
-fn one_line(text: &str) -> String {
-    let said = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !(line.starts_with("at ") || line.starts_with("...") && line.ends_with(" more")));
-    let line = said.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
-    let excess = line.chars().count().saturating_sub(LOG_LENGTH);
-    if excess == 0 { line } else { std::iter::once('…').chain(line.chars().skip(excess)).collect() }
 }
 
 #[cfg(test)]
@@ -284,18 +310,39 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_trace_does_not_hide_the_exception() {
-        let log = "INFO starting\nException in thread \"main\" Unlucky: out of luck\n\tat a.B.c(B.java:1)\nCaused by: Worse: no luck\n\t... 3 more\n";
+    fn pods_with_the_same_cause_are_told_of_once_and_all_causes_at_once() {
+        let pod = |name: &str, restarts: i32| {
+            let last = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "out of luck" } });
+            let container = json!({ "name": "gateway", "restartCount": restarts, "lastState": last });
+            let pod = json!({ "metadata": { "name": name }, "status": { "containerStatuses": [container] } });
+            Arc::new(serde_json::from_value(pod).unwrap_or_default())
+        };
+        let condition = json!({ "type": "ReplicaFailure", "status": "True", "message": "exceeded quota" });
+        let deployment = json!({ "metadata": { "name": "demo-taskmanager" }, "status": { "conditions": [condition] } });
+        let found = causes(&Observed {
+            job_manager_pods: vec![pod("a", 3), pod("b", 4), pod("c", 5)],
+            task_manager_deployment: serde_json::from_value(deployment).ok().map(Arc::new),
+            ..Observed::default()
+        });
+        let crash =
+            "container gateway of pod a ended 3 times, last with exit code 1 (Error): out of luck (and 2 other pods)";
         assert_eq!(
-            one_line(log),
-            "INFO starting Exception in thread \"main\" Unlucky: out of luck Caused by: Worse: no luck"
+            sentence(&found),
+            Some((
+                "PodsRefused",
+                format!(
+                    "2 problems: (1) PodsRefused: Deployment demo-taskmanager: exceeded quota; (2) CrashLooping: {crash}"
+                )
+            ))
         );
+        assert_eq!(sentence(&found[1..]), Some(("CrashLooping", crash.to_owned())));
+        assert_eq!(sentence(&[]), None);
     }
 
     #[test]
-    fn only_the_end_of_a_long_log_is_kept() {
-        let line = one_line(&format!("{} the end", "x".repeat(2000)));
-        assert_eq!(line.chars().count(), LOG_LENGTH + 1);
-        assert!(line.ends_with("the end"));
+    fn a_pod_that_has_ended_for_good_is_no_cause() {
+        let last = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "evicted" } });
+        let container = json!({ "name": "gateway", "restartCount": 3, "lastState": last });
+        assert_eq!(causes_of(json!({ "phase": "Failed", "containerStatuses": [container] })), []);
     }
 }

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::cause::Cause;
 use super::observed::LedgerData;
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::api::{FlinkHaCluster, names};
@@ -151,6 +153,46 @@ pub fn purge(
     }
 }
 
+/// What is said while the Job that removes the files does not get on; `None` while it is too soon to say. `refused`:
+/// what the API server said to the Job itself. `said`: why its pod does not get on. `warning`: what Kubernetes' events
+/// warn of about the Job, such as a pod that may not be created. `age`: of the Job.
+pub fn purge_waits(
+    resource: &FlinkHaCluster,
+    refused: Option<&str>,
+    said: Option<String>,
+    warning: Option<String>,
+    age: SignedDuration,
+) -> Option<Cause> {
+    let job = names::purge(resource.metadata.name.as_deref().unwrap_or_default());
+    let files = files(resource);
+    if let Some(refused) = refused {
+        let message = format!(
+            "the deletion waits for Job {job}, which is to remove {files}, and which the API server refuses: {refused}; \
+             allow it, or wait until the files are left"
+        );
+        return Some(Cause { reason: "PurgeRefused", message });
+    }
+    if let Some(warning) = warning.filter(|_| said.is_none()) {
+        let message =
+            format!("the deletion waits for Job {job}, which removes {files}, and whose pod is refused: {warning}");
+        return Some(Cause { reason: "PurgeRefused", message });
+    }
+    let why = said.or_else(|| (age >= PURGE_TOLD).then(|| "its pod has said nothing yet".to_owned()))?;
+    let message = format!("the deletion waits for Job {job}, which removes {files}: {why}");
+    Some(Cause { reason: "PurgeWaits", message })
+}
+
+/// A Job that has not ended by then is told of.
+pub const PURGE_TOLD: SignedDuration = SignedDuration::from_secs(30);
+
+/// The files of a cluster, as a sentence names them.
+pub fn files(resource: &FlinkHaCluster) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let directory =
+        names::high_availability_cluster_id(&text(&resource.metadata.namespace), &text(&resource.metadata.name));
+    format!("files of {directory} in {}", resource.spec.high_availability.storage_dir)
+}
+
 /// ConfigMaps that a sentence names.
 const NAMED: usize = 10;
 
@@ -168,9 +210,9 @@ pub fn left(resource: &FlinkHaCluster, config_maps: &[String], why: &str) -> Str
         (None, all) => format!("ConfigMaps {}{more}", all.get(..NAMED).unwrap_or(all).join(", ")),
     };
     format!(
-        "no HA data was removed, because it was not proven in time that no JobManager lives: {why}. Left: {pointers}, and files of {directory} in {}. \
+        "no HA data was removed, because it was not proven in time that no JobManager lives: {why}. Left: {pointers}, and {}. \
          When no JobManager lives, apply the same resource again and delete it",
-        high_availability.storage_dir
+        files(resource)
     )
 }
 
@@ -271,6 +313,28 @@ mod tests {
             assert!(text.contains(words), "{words} in {text}");
         }
         assert!(left(&resource, &[], "x").contains("no ConfigMap"));
+    }
+
+    #[test]
+    fn a_purge_that_does_not_get_on_is_told_of_with_what_kubernetes_says() {
+        let resource = super::super::tests::resource();
+        let told = |refused: Option<&str>, said: Option<&str>, warning: Option<&str>, seconds: i64| {
+            let age = SignedDuration::from_secs(seconds);
+            purge_waits(&resource, refused, said.map(str::to_owned), warning.map(str::to_owned), age)
+                .map(|cause| (cause.reason, cause.message))
+        };
+        assert_eq!(told(None, None, None, 29), None);
+        let (reason, message) = told(Some("exceeded quota"), None, None, 0).unwrap_or_default();
+        assert_eq!(reason, "PurgeRefused");
+        for words in ["Job demo-purge", "exceeded quota", "files of flink.demo in file:///flink/ha"] {
+            assert!(message.contains(words), "{words} in {message}");
+        }
+        let (reason, message) = told(None, None, Some("FailedCreate: violates PodSecurity"), 5).unwrap_or_default();
+        assert!(reason == "PurgeRefused" && message.contains("violates PodSecurity"), "{message}");
+        let (reason, message) =
+            told(None, Some("cannot pull image"), Some("FailedCreate: once"), 5).unwrap_or_default();
+        assert!(reason == "PurgeWaits" && message.ends_with("cannot pull image"), "{message}");
+        assert_eq!(told(None, None, None, 30).map(|told| told.0), Some("PurgeWaits"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::cause;
 use super::ha_status::is_half_full;
-use super::status::{DEGRADED, READY};
+use super::status::{DEGRADED, READY, ROLLING_OUT};
 use crate::api::status::FlinkHaClusterStatus;
 
 /// An event to be.
@@ -55,7 +55,8 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
         notes.push(EventNote { warning: job.state == "Failed", reason: reason.to_owned(), message });
     }
     for (kind, warning) in [(DEGRADED, true), (READY, false)] {
-        if let Some(condition) = begun(kind, before, after) {
+        // A roll-out is asked for, and its end is told.
+        if let Some(condition) = begun(kind, before, after).filter(|condition| condition.reason != ROLLING_OUT) {
             notes.push(EventNote { warning, reason: condition.reason.clone(), message: condition.message.clone() });
         }
     }

@@ -7,6 +7,7 @@
 pub mod application;
 pub mod build;
 pub mod cause;
+pub mod crash;
 pub mod deletion;
 pub mod events;
 pub mod ha_status;
@@ -23,5 +24,7 @@ pub mod switchover;
 #[cfg(test)]
 pub mod tests;
 pub mod validate;
+pub mod waits;
+pub mod warnings;
 
 pub use validate::Cluster;

@@ -1,16 +1,19 @@
 //! What has been observed of a cluster: the parts of Kubernetes' objects that a decision needs, and no more, because
 //! the operator keeps them in memory for every cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cause::Cause;
 use super::presence::Presence;
@@ -32,10 +35,14 @@ pub struct Observed {
     pub ledger: Option<Arc<ObservedConfigMap>>,
     /// The ledger is as the API server itself says, after presence was proven, and not as a cache shows it.
     pub ledger_is_current: bool,
+    /// Where clients find the leader's REST address.
+    pub rest: Option<Arc<ObservedEndpointSlice>>,
     /// What the cluster ConfigMap holds of an application. Looked at once, before the first decision.
     pub stored: StoredHaData,
     /// Who is left of pods that no watch shows, as the API server itself says; `None` when it was not asked.
     pub presence: Option<Presence>,
+    /// What Kubernetes' events warn of, by the UID of the object: read only of what has waited for a while.
+    pub warnings: BTreeMap<String, String>,
 }
 
 /// What the cluster ConfigMap holds of an application.
@@ -82,6 +89,8 @@ pub struct PodSpec {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub phase: String,
     pub conditions: Vec<ObservedCondition>,
     pub container_statuses: Vec<ContainerStatus>,
     pub init_container_statuses: Vec<ContainerStatus>,
@@ -133,6 +142,8 @@ pub struct ObservedCondition {
     pub status: String,
     pub reason: String,
     pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
 }
 
 /// A Deployment.
@@ -153,6 +164,34 @@ pub struct DeploymentStatus {
     pub updated_replicas: i32,
     pub ready_replicas: i32,
     pub conditions: Vec<ObservedCondition>,
+}
+
+/// An EndpointSlice.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, Resource)]
+#[resource(inherit = "EndpointSlice")]
+pub struct ObservedEndpointSlice {
+    pub metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "nullable")]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint of a Service.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct Endpoint {
+    pub addresses: Vec<String>,
+}
+
+/// `null` is an empty list.
+fn nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Endpoint>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl ObservedEndpointSlice {
+    /// Somebody is found by it.
+    pub fn has_address(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| !endpoint.addresses.is_empty())
+    }
 }
 
 /// The ledger, of which only that is kept which the status shows.
@@ -238,8 +277,13 @@ impl Observed {
 
     /// There are pods of Flink, or Deployments that are about to make some, or nobody has proven that there are none.
     pub fn has_pods(&self) -> bool {
-        let shown = !self.job_manager_pods.is_empty() || !self.task_manager_pods.is_empty();
+        let shown = self.live_pods().next().is_some();
         shown || self.makes_pods() || self.presence != Some(Presence::Gone)
+    }
+
+    /// Pods of Flink that a watch shows and whose containers may run.
+    pub fn live_pods(&self) -> impl Iterator<Item = &Arc<ObservedPod>> {
+        self.job_manager_pods.iter().chain(&self.task_manager_pods).filter(|pod| pod.is_live())
     }
 
     fn makes_pods(&self) -> bool {
@@ -252,8 +296,7 @@ impl Observed {
 
     /// No watch shows anything that is about to end or to begin: whoever waits for pods to be gone has to ask.
     pub fn is_still(&self, now: Timestamp) -> bool {
-        let mut pods = self.job_manager_pods.iter().chain(&self.task_manager_pods);
-        !self.makes_pods() && !pods.any(|pod| pod.ends_in_time(now))
+        !self.makes_pods() && !self.live_pods().any(|pod| pod.ends_in_time(now))
     }
 
     /// Jobs that run, and the last that ended.
@@ -262,9 +305,37 @@ impl Observed {
     }
 }
 
+impl ObservedDeployment {
+    /// A change of it has not been carried out: Kubernetes has not seen it, or pods made before it are left.
+    pub fn replaces_pods(&self) -> bool {
+        let status = &self.status;
+        status.observed_generation < self.metadata.generation.unwrap_or_default()
+            || status.replicas > status.updated_replicas
+    }
+
+    /// The same when this version of it was written, which the watch may not show yet.
+    pub fn written(&self, uid: &str, generation: i64) -> Self {
+        let mut written = self.clone();
+        if written.metadata.uid.as_deref() == Some(uid) {
+            written.metadata.generation = written.metadata.generation.max(Some(generation));
+        }
+        written
+    }
+}
+
 impl ObservedPod {
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Its containers may run. Those of a pod in phase `Failed` or `Succeeded` have ended, says its kubelet, or who
+    /// speaks for a kubelet that is lost: nobody waits for it to be gone, and nothing is removed for it.
+    pub fn is_live(&self) -> bool {
+        !["Failed", "Succeeded"].contains(&self.status.phase.as_str())
     }
 
     /// The pod runs as this ServiceAccount. Its labels may have been given to it by anybody.
@@ -308,6 +379,15 @@ mod tests {
         assert!(Observed { presence: Some(Presence::There(Vec::new())), ..Observed::default() }.has_pods());
         assert!(Observed { presence: Some(Presence::Gone), ..with(pod(None)) }.has_pods(), "a watch shows one");
         assert!(!with(pod(Some("2026-01-01T00:01:30Z"))).is_still(now), "it is about to end");
+        for (phase, counts) in [("Failed", false), ("Succeeded", false), ("Running", true), ("Unknown", true)] {
+            let pod = json!({
+                "metadata": { "name": "a", "deletionTimestamp": "2026-01-01T00:01:30Z" },
+                "status": { "phase": phase },
+            });
+            let pods = vec![Arc::new(serde_json::from_value(pod).unwrap_or_default())];
+            let seen = Observed { presence: Some(Presence::Gone), ..with(pods) };
+            assert_eq!((seen.has_pods(), seen.is_still(now)), (counts, !counts), "{phase}");
+        }
         assert!(
             with(pod(None)).is_still(now) && with(pod(Some("2026-01-01T00:00:30Z"))).is_still(now),
             "nothing ends it"

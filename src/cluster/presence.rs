@@ -4,6 +4,10 @@
 //! Labels prove nothing: a pod whose labels are changed leaves its ReplicaSet and leads on. Two things do prove it.
 //! Every pod that may write runs as the ServiceAccount of its component, which cannot be changed while the pod exists.
 //! And a process whose pod was removed by force shows in the Lease, which it renews. Unknown counts as present.
+//!
+//! A pod in phase `Failed` or `Succeeded` stays until somebody deletes it, so an application that goes on does not wait
+//! for it. Its phase may be wrong, where it was written for a kubelet that is lost: then its process shows in the Lease
+//! all the same. Before data is removed with the resource, all pods count.
 
 use std::time::Duration;
 
@@ -135,7 +139,7 @@ impl Presence {
             Self::Gone => None,
             Self::There(pods) => Some(pods.iter().map(|(pod, part)| of_pod(pod, *part)).collect::<Vec<_>>().join("; ")),
             Self::Unproven { holder, patience } => Some(format!(
-                "the Lease is held by {holder}, whose pod is gone while its process may live: this goes on when the Lease has not changed for {} s; \
+                "the Lease is held by {holder}, whose pod is gone or has ended while its process may live: this goes on when the Lease has not changed for {} s; \
                  if it is renewed all the time, end that process on its node",
                 patience.as_secs_f64().ceil()
             )),

@@ -1,20 +1,21 @@
 //! Applying: server-side apply of what was built, and only of what is not there already.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::Client;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
+use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use super::error::Error;
 use super::observe::{Caches, fingerprint};
 use super::owners::Owners;
-use super::target::Target;
+use super::target::{Target, key};
 use crate::api::FlinkHaCluster;
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{self, FIELD_MANAGER};
 use crate::cluster::build::{Objects, digest, job_manager};
+use crate::cluster::observed::Observed;
 use crate::cluster::plan::Rollout;
 use crate::cluster::rejection::Rejection;
 
@@ -31,6 +32,8 @@ pub struct Applier {
 struct Memory {
     digest: String,
     fingerprint: String,
+    /// UID of the object, and its generation where the API server counts one.
+    written: (String, i64),
     /// UID of the resource.
     owner: String,
 }
@@ -66,6 +69,22 @@ impl Applier {
         }
         self.apply_one(&objects.job_managers, caches).await?;
         self.apply_one(&objects.task_managers, caches).await
+    }
+
+    /// Completes what was observed by what has been written since: a watch that is late would show a roll-out that has
+    /// just begun as one that has ended.
+    pub fn complete(&self, resource: &FlinkHaCluster, observed: &mut Observed) {
+        let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        for (deployment, name) in [
+            (&mut observed.job_manager_deployment, names::job_manager(&name)),
+            (&mut observed.task_manager_deployment, names::task_manager(&name)),
+        ] {
+            if let (Some(memory), Some(seen)) = (applied.get(&key(&namespace, "Deployment", &name)), &deployment) {
+                let (uid, generation) = &memory.written;
+                *deployment = Some(Arc::new(seen.written(uid, *generation)));
+            }
+        }
     }
 
     async fn try_templates(&self, objects: &Objects, caches: &Caches) -> Result<(), Error> {
@@ -114,7 +133,9 @@ impl Applier {
         let metadata: ObjectMeta = applied.map_err(target.failed("apply"))?.metadata;
         tracing::debug!(kind = target.kind, name = target.name, namespace = target.namespace, "applied");
         let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default().to_owned();
-        let memory = Memory { digest: digest(&object.to_string()), fingerprint: fingerprint(&metadata), owner };
+        let written = (metadata.uid.clone().unwrap_or_default(), metadata.generation.unwrap_or_default());
+        let (digest, fingerprint) = (digest(&object.to_string()), fingerprint(&metadata));
+        let memory = Memory { digest, fingerprint, written, owner };
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(target.key(), memory);
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::metrics::Metrics;
 use super::observe::Caches;
 use super::presence::Prover;
 use super::report::Report;
+use super::warnings::Warnings;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
 
@@ -31,6 +32,7 @@ pub struct Context {
     pub prover: Prover,
     pub asker: Asker,
     pub lookups: Lookups,
+    pub warnings: Warnings,
     pub environment: Environment,
     pub metrics: Metrics,
     /// After this time a deletion leaves what it cannot delete safely.
@@ -55,6 +57,7 @@ impl Context {
             prover: Prover::new(client.clone()),
             asker: Asker::new(client.clone()),
             lookups: Lookups::new(client.clone()),
+            warnings: Warnings::new(client.clone()),
             environment,
             metrics,
             deletion_deadline: arguments.deletion_deadline,

@@ -6,45 +6,43 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use kube_runtime::controller::Action;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Error;
+use super::presence::Which;
+use super::purge::{Files, Purger, Purging};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Desired;
-use crate::cluster::cause;
-use crate::cluster::deletion::{self, Plan, Purge, PurgeJob};
+use crate::cluster::deletion::{self, Plan};
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::{LedgerData, Observed};
 use crate::cluster::presence::Presence;
 use crate::cluster::rejection::Rejection;
-use crate::cluster::{build, validate};
+use crate::cluster::status::Applied;
 use crate::flink::ha_data;
 use crate::ha_data::foreign;
-use crate::ha_data::marks::{AUTHORITY, certificates_of};
 use crate::ledger::jobs;
-use crate::ledger::refusal::Refusal;
 
 /// Makes deletion wait for us, and deletes.
 pub struct Finalizer {
     client: Client,
+    purger: Purger,
 }
 
 /// While something is waited for that no watch tells of.
 const REQUEUE_INTERVAL: Duration = Duration::from_secs(5);
+/// Between attempts to create a Job that is refused.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Pods that take longer than this to end are told of.
 const POD_END_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
-
-/// A Job is given up when it is as old as this: it ends itself before, unless nobody looks after Jobs.
-const PURGE_TIMEOUT: SignedDuration = SignedDuration::from_secs(360);
 
 /// Takes the next step of a deletion. Steps that must wait for another return without removing the finalizer.
 ///
@@ -61,9 +59,10 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     let ends = !finalizer.deployment_is_gone(resource).await? || !observed.job_manager_pods.is_empty();
     // What Kubernetes ends is given time to.
     if ends && waited < POD_END_TIMEOUT.min(signed(context.deletion_deadline)) {
+        tell(resource, observed, None, context).await?;
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
-    let presence = context.prover.prove(resource, observed, &[JOB_MANAGER]).await?;
+    let presence = context.prover.prove(resource, observed, &[JOB_MANAGER], Which::All).await?;
     if ends || presence != Presence::Gone {
         let why = presence.sentence().unwrap_or_else(|| {
             let deployment = names::job_manager(&resource.name_any());
@@ -71,25 +70,32 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
                 "Kubernetes has not finished to delete Deployment {deployment}, which its garbage collector does when all its pods are gone"
             )
         });
-        // An operator that was away meanwhile looks for some time itself.
-        let deadline = context.deletion_deadline;
-        if waited >= signed(deadline) && context.prover.waited(resource) >= deadline / 5 {
+        if waited >= signed(context.deletion_deadline) && has_waited(resource, context) {
             finalizer.leave(resource, &why, context).await?;
             return Ok(Action::await_change());
         }
-        if waited >= POD_END_TIMEOUT || presence.has_stray() {
-            let message = format!("deletion waits, because a JobManager that still runs could write: {why}");
-            let before = context.report.before(resource);
-            let desired = Desired::of(resource, &before, observed, Timestamp::now());
-            let desired = desired.map_or_else(|_| Desired::kept(resource, &before), |desired| desired.frozen(&before));
-            let waits = Err(Rejection::deletion_waits(message));
-            context.report.report(resource, &desired, observed, &waits).await?;
-        }
+        let told = waited >= POD_END_TIMEOUT || presence.has_stray();
+        let message = format!("deletion waits, because a JobManager that still runs could write: {why}");
+        tell(resource, observed, told.then(|| Rejection::deletion_waits(message)), context).await?;
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
-    let Some(files) = finalizer.purge(resource, observed, context).await? else {
-        return Ok(Action::requeue(REQUEUE_INTERVAL));
+    let purging = finalizer.purger.purge(resource, observed, &context.environment, &context.warnings);
+    let files = match purging.await? {
+        Purging::Done(files) => files,
+        Purging::Refused(why) if waited >= signed(context.deletion_deadline) && has_waited(resource, context) => {
+            Files { warning: true, message: format!("the files in the storage directory stay: {why}") }
+        }
+        Purging::Refused(why) => {
+            let cause = deletion::purge_waits(resource, Some(&why), None, None, SignedDuration::ZERO);
+            tell(resource, observed, cause.map(Rejection::of), context).await?;
+            return Ok(Action::requeue(REFUSED_INTERVAL));
+        }
+        Purging::Waits(cause) => {
+            tell(resource, observed, cause.map(Rejection::of), context).await?;
+            return Ok(Action::requeue(REQUEUE_INTERVAL));
+        }
     };
+    let files = files.of(resource);
     // The ledger explains the znodes that the Job could not remove.
     let stays = files.warning && resource.spec.high_availability.provider == Provider::ZooKeeper;
     if stays {
@@ -114,6 +120,27 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     Ok(Action::await_change())
 }
 
+/// An operator that was away meanwhile looks for some time itself.
+fn has_waited(resource: &FlinkHaCluster, context: &Context) -> bool {
+    context.prover.waited(resource) >= context.deletion_deadline / 5
+}
+
+/// Writes the status of a resource that is being deleted: nobody is named as its leader any more, and what the deletion
+/// waits for is told.
+async fn tell(
+    resource: &FlinkHaCluster,
+    observed: &Observed,
+    waits: Option<Rejection>,
+    context: &Context,
+) -> Result<(), Error> {
+    let before = context.report.before(resource);
+    let desired = Desired::of(resource, &before, observed, Timestamp::now());
+    let desired = desired.map_or_else(|_| Desired::kept(resource, &before), |desired| desired.frozen(&before));
+    let gateway_image = before.gateway_image.clone().unwrap_or_else(|| context.environment.gateway_image.clone());
+    let outcome = waits.map_or(Ok(Applied { gateway_image }), Err);
+    context.report.report(resource, &desired, observed, &outcome).await.map(drop)
+}
+
 fn forget(resource: &FlinkHaCluster, context: &Context) {
     context.applier.forget(resource);
     context.report.forget(resource);
@@ -124,16 +151,9 @@ fn signed(duration: Duration) -> SignedDuration {
     duration.try_into().unwrap_or(SignedDuration::MAX)
 }
 
-/// What became of the files.
-struct Files {
-    /// Some stay that should not.
-    warning: bool,
-    message: String,
-}
-
 impl Finalizer {
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { purger: Purger::new(client.clone()), client }
     }
 
     /// Puts our finalizer on the resource before anything is made for it.
@@ -216,85 +236,6 @@ impl Finalizer {
         }
     }
 
-    /// Removes the files, if they are to go; `None` while that is under way. It ends in bounded time.
-    async fn purge(
-        &self,
-        resource: &FlinkHaCluster,
-        observed: &Observed,
-        context: &Context,
-    ) -> Result<Option<Files>, Error> {
-        let (on_delete, provider) = (resource.spec.ha_data.on_delete, resource.spec.high_availability.provider);
-        if on_delete == OnDelete::Retain && provider == Provider::Kubernetes {
-            return Ok(Some(Files { warning: false, message: String::new() }));
-        }
-        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let failed = |error| Error::request("remove the files of", resource)(error);
-        let found = jobs.get_opt(&names::purge(&resource.name_any())).await.map_err(failed)?;
-        if let Some(job) = found.as_ref().filter(|job| !foreign::is_own(&job.metadata, &resource.name_any())) {
-            let message =
-                format!("the files in the storage directory stay: Job {} is not of this cluster", job.name_any());
-            return Ok(Some(Files { warning: true, message }));
-        }
-        let state = found.as_ref().map_or(PurgeJob::Absent, purge_job);
-        let unreadable = observed
-            .ledger
-            .as_ref()
-            .is_some_and(|ledger| ledger.data.unreadable.iter().any(|key| key == jobs::HA_DATA_KEY));
-        let unknown = || jobs::HaData {
-            message: Refusal::unreadable(&resource.name_any(), jobs::HA_DATA_KEY).message,
-            ..jobs::HaData::default()
-        };
-        let unknown = unreadable.then(unknown);
-        let certificates = if found.is_none() { self.certificates(resource).await? } else { Vec::new() };
-        let ha_data = unknown.as_ref().or(observed.ha_data());
-        match deletion::purge(on_delete, provider, ha_data, state, cause::of_pods(&observed.purge_pods), &certificates)
-        {
-            Purge::Done { warning, message } => Ok(Some(Files { warning, message })),
-            Purge::Wait if found.as_ref().is_some_and(|job| age(job) > PURGE_TIMEOUT) => {
-                let why = cause::of_pods(&observed.purge_pods)
-                    .unwrap_or_else(|| "the Job that removes them did not end in time".to_owned());
-                Ok(Some(Files { warning: true, message: format!("the files in the storage directory stay: {why}") }))
-            }
-            Purge::Wait => Ok(None),
-            Purge::Start { owner, signers } => {
-                let Ok(cluster) = validate::validate(resource) else {
-                    let message =
-                        "the files in the storage directory stay: the resource is not valid, so no pod can reach them";
-                    return Ok(Some(Files { warning: true, message: message.to_owned() }));
-                };
-                // Where the files are, and not where a change that was refused wants them.
-                let place = observed.ha_data().and_then(|ha_data| ha_data.place.as_ref());
-                let cluster = match place {
-                    Some(place) => cluster.stored_in(&place.storage_dir),
-                    None => cluster,
-                };
-                let signature = build::purge::Signature { owner, certificates, signers };
-                let job = serde_json::from_value(build::purge::job(&cluster, &context.environment, &signature));
-                match jobs.create(&PostParams::default(), &job.map_err(|source| Error::Malformed { source })?).await {
-                    Ok(_) => Ok(None),
-                    Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
-                    // Nothing can be created in a namespace that is being deleted.
-                    Err(kube::Error::Api(status))
-                        if status.code == 403 && status.message.contains("being terminated") =>
-                    {
-                        let message = "the files in the storage directory stay: its namespace is being deleted, so no pod can reach them; \
-                                       delete the FlinkHaCluster before its namespace";
-                        Ok(Some(Files { warning: true, message: message.to_owned() }))
-                    }
-                    Err(error) => Err(failed(error)),
-                }
-            }
-        }
-    }
-
-    /// How this Kubernetes cluster is known.
-    async fn certificates(&self, resource: &FlinkHaCluster) -> Result<Vec<String>, Error> {
-        let found = self.config_maps(resource).get_opt(AUTHORITY).await;
-        let found = found.map_err(Error::request("read the certificate of the Kubernetes cluster for", resource))?;
-        let certificate = found.and_then(|authority| authority.data?.remove("ca.crt"));
-        Ok(certificate.as_deref().map(certificates_of).unwrap_or_default())
-    }
-
     /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, and if
     /// `stays`.
     async fn delete_data(&self, resource: &FlinkHaCluster, stays: bool) -> Result<Plan, Error> {
@@ -352,22 +293,6 @@ impl Finalizer {
 
     fn config_maps(&self, resource: &FlinkHaCluster) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
-    }
-}
-
-fn age(job: &Job) -> SignedDuration {
-    let created = job.metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
-    Timestamp::now().duration_since(created)
-}
-
-fn purge_job(job: &Job) -> PurgeJob {
-    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut holding =
-        conditions.filter(|condition| condition.status == "True").map(|condition| condition.type_.as_str());
-    match holding.find(|kind| ["Complete", "Failed"].contains(kind)) {
-        Some("Complete") => PurgeJob::Succeeded,
-        Some(_) => PurgeJob::Failed,
-        None => PurgeJob::Runs,
     }
 }
 

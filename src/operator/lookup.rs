@@ -9,7 +9,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
-use super::presence::Prover;
+use super::presence::{Prover, Which};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, CLUSTER_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, TASK_MANAGER};
 use crate::api::status::FlinkHaClusterStatus;
@@ -43,7 +43,8 @@ impl Lookups {
     ) -> Result<(), Error> {
         match lookup {
             Lookup::Presence => {
-                observed.presence = Some(prover.prove(resource, observed, &[JOB_MANAGER, TASK_MANAGER]).await?);
+                let components = [JOB_MANAGER, TASK_MANAGER];
+                observed.presence = Some(prover.prove(resource, observed, &components, Which::Live).await?);
             }
             Lookup::Ledger => {
                 let found = self.ledger(resource).await?;

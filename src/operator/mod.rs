@@ -14,9 +14,11 @@ pub mod metrics;
 pub mod observe;
 pub mod owners;
 pub mod presence;
+mod purge;
 pub mod reconcile;
 pub mod report;
 pub mod target;
+pub mod warnings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

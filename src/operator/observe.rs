@@ -4,7 +4,7 @@
 //! Only objects that carry our label are watched, and of most kinds only the metadata. No request is made to look
 //! something up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures::channel::mpsc::UnboundedSender;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::{core, discovery, policy, rbac};
+use k8s_openapi::api::{core, policy, rbac};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, NamespaceScope, ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client, Resource};
@@ -26,7 +26,9 @@ use crate::api::names::{
     self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION,
     TASK_MANAGER,
 };
-use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, ObservedPod, StoredHaData};
+use crate::cluster::observed::{
+    Observed, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod, StoredHaData,
+};
 use crate::ledger::election;
 use crate::world::error_text::chain;
 
@@ -45,6 +47,7 @@ pub struct Caches {
     pods: Store<ObservedPod>,
     deployments: Store<ObservedDeployment>,
     config_maps: Store<ObservedConfigMap>,
+    slices: Store<ObservedEndpointSlice>,
     /// Metadata of the other kinds, by kind.
     others: HashMap<String, (ApiResource, Store<Metadata>)>,
 }
@@ -78,6 +81,8 @@ pub async fn start(
         watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata)).await?;
     let config_maps =
         watches.start((), ours.clone(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata)).await?;
+    let slices =
+        watches.start((), ours.clone(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata)).await?;
     let mut others = HashMap::new();
     for kind in other_kinds() {
         let store = watches
@@ -85,7 +90,7 @@ pub async fn start(
             .await?;
         others.insert(kind.kind.clone(), (kind, store));
     }
-    Ok((Caches { clusters, leases, pods, deployments, config_maps, others }, watches.running))
+    Ok((Caches { clusters, leases, pods, deployments, config_maps, slices, others }, watches.running))
 }
 
 /// Kinds of which only the metadata is kept: to see that they are there and unchanged.
@@ -96,7 +101,6 @@ fn other_kinds() -> Vec<ApiResource> {
         ApiResource::erase::<rbac::v1::Role>(&()),
         ApiResource::erase::<rbac::v1::RoleBinding>(&()),
         ApiResource::erase::<policy::v1::PodDisruptionBudget>(&()),
-        ApiResource::erase::<discovery::v1::EndpointSlice>(&()),
     ]
 }
 
@@ -121,9 +125,11 @@ impl Caches {
             task_manager_pods: pods(TASK_MANAGER),
             purge_pods: pods(PURGE),
             ledger: ledger.clone(),
+            rest: self.slices.get(&ObjectRef::new(&names::rest(name)).within(namespace)),
             ledger_is_current: false,
             stored: StoredHaData::Unknown,
             presence: None,
+            warnings: BTreeMap::new(),
             job_manager_deployment: self.deployments.get(&ObjectRef::new(&names::job_manager(name)).within(namespace)),
             task_manager_deployment: self
                 .deployments
@@ -145,6 +151,9 @@ impl Caches {
                 .deployments
                 .get(&ObjectRef::new(name).within(namespace))
                 .map(|deployment| fingerprint(&deployment.metadata)),
+            "EndpointSlice" => {
+                self.slices.get(&ObjectRef::new(name).within(namespace)).map(|slice| fingerprint(&slice.metadata))
+            }
             other => {
                 let (resource, store) = self.others.get(other)?;
                 let reference = ObjectRef::new_with(name, resource.clone()).within(namespace);

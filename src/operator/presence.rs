@@ -41,6 +41,26 @@ struct Stood {
 /// Time between two answers counts only so far: in an outage of the API server no holder can renew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Which pods count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All: data is removed next, and the phase of a pod is no proof.
+    All,
+    /// Those whose containers may run: what comes next is fenced from a process that the phase does not tell of. It
+    /// holds or takes the Lease, by which it is seen here, or the latch in ZooKeeper, without which nobody else leads.
+    Live,
+}
+
+impl Which {
+    /// To follow another field selector.
+    fn selector(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Live => ",status.phase!=Failed,status.phase!=Succeeded",
+        }
+    }
+}
+
 impl Prover {
     pub fn new(client: Client) -> Self {
         Self { client, stood: Mutex::default(), waits: Mutex::default() }
@@ -55,6 +75,7 @@ impl Prover {
         resource: &FlinkHaCluster,
         observed: &Observed,
         components: &[&str],
+        which: Which,
     ) -> Result<Presence, Error> {
         let failed = |error| Error::request("look for pods of", resource)(error);
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
@@ -62,7 +83,7 @@ impl Prover {
         let mut found = Vec::new();
         for component in components {
             let account = names::service_account(&name, component);
-            let all = ListParams::default().fields(&format!("spec.serviceAccountName={account}"));
+            let all = ListParams::default().fields(&format!("spec.serviceAccountName={account}{}", which.selector()));
             let all = pods.list_metadata(&all).await.map_err(failed)?;
             found.extend(Found::among(&name, component, all.iter().map(|pod| &pod.metadata)));
         }

@@ -33,13 +33,14 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
 }
 
 async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, Error> {
-    let observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any());
+    let mut observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any());
+    context.warnings.complete(resource, &mut observed).await;
     if resource.metadata.deletion_timestamp.is_some() {
         return finalize::finalize(resource, &observed, context).await;
     }
     context.finalizer.ensure(resource, &observed).await?;
     let before = context.report.before(resource);
-    let (observed, mut plan) = decide(resource, &before, observed, context).await?;
+    let (mut observed, mut plan) = decide(resource, &before, observed, context).await?;
     let applied = match &plan.rollout {
         Ok(rollout) => apply(resource, rollout, context).await,
         Err(rejection) => Err(rejection.clone().into()),
@@ -55,9 +56,11 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         },
     };
     context.asker.ask(resource, &plan.requests, &context.report, &context.finalizer).await?;
-    context.report.report(resource, &plan.desired, &observed, &outcome).await?;
+    context.applier.complete(resource, &mut observed);
+    let look_again = context.report.report(resource, &plan.desired, &observed, &outcome).await?;
+    let look_again = look_again.into_iter().chain(plan.look_again).min();
     match applied {
-        Ok(_) | Err(Error::Rejected(_)) => Ok(plan.look_again.map_or_else(Action::await_change, Action::requeue)),
+        Ok(_) | Err(Error::Rejected(_)) => Ok(look_again.map_or_else(Action::await_change, Action::requeue)),
         // It is on the resource now, and tried again.
         Err(failed) => Err(failed),
     }

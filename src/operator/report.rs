@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -21,7 +22,7 @@ use crate::cluster::events::{EventNote, notes};
 use crate::cluster::observed::Observed;
 use crate::cluster::rejection::Rejection;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
-use crate::cluster::status::{Applied, status};
+use crate::cluster::status::{Applied, Told, status};
 use crate::world::error_text::chain;
 
 /// The API server takes notes of up to 1 KiB.
@@ -54,7 +55,7 @@ impl Report {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    /// Brings pods, status and events up to date.
+    /// Brings pods, status and events up to date. The time after which something else is to be said.
     ///
     /// # Errors
     /// When a request fails; it is safe to try again.
@@ -64,14 +65,15 @@ impl Report {
         desired: &Desired,
         observed: &Observed,
         outcome: &Result<Applied, Rejection>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Duration>, Error> {
         for role in roles(observed) {
             self.mark(resource, &role).await?;
         }
         let before = self.before(resource);
-        let after = status(resource, desired, &before, observed, outcome, Timestamp::now());
+        let Told { status: after, look_again } =
+            status(resource, desired, &before, observed, outcome, Timestamp::now());
         if before == after {
-            return Ok(());
+            return Ok(look_again);
         }
         let patch = json!({
             "apiVersion": FlinkHaCluster::api_version(&()),
@@ -88,7 +90,7 @@ impl Report {
         }
         let uid = resource.metadata.uid.clone().unwrap_or_default();
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, after);
-        Ok(())
+        Ok(look_again)
     }
 
     /// Publishes an event. A failure is only logged: events are for people, and the status says the same.

@@ -28,7 +28,7 @@ impl<'a> Target<'a> {
 
     /// Returns a key that is unique over all kinds and namespaces.
     pub fn key(&self) -> String {
-        format!("{}/{}/{}", self.namespace, self.kind, self.name)
+        key(self.namespace, self.kind, self.name)
     }
 
     pub fn api(&self, client: &Client) -> Api<DynamicObject> {
@@ -45,4 +45,9 @@ impl<'a> Target<'a> {
         let object = format!("{} {}", self.kind, self.name);
         move |source| Error::Request { action, object, source }
     }
+}
+
+/// The key of an object that has not been built here.
+pub fn key(namespace: &str, kind: &str, name: &str) -> String {
+    format!("{namespace}/{kind}/{name}")
 }

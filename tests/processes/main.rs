@@ -24,6 +24,7 @@ mod start_flink;
 mod stored_jobs;
 mod strangers;
 mod terminal_jobs;
+mod waits;
 mod wire;
 mod znode_collection;
 mod zookeeper_operator;

@@ -18,16 +18,16 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 const JOB: &str = "0123456789abcdef0123456789abcdef";
-const DEMO: (&str, &str) = (NAMESPACE, "demo");
+pub const DEMO: (&str, &str) = (NAMESPACE, "demo");
 
-fn says(object: &Value, reason: &str, words: &[&str]) -> bool {
+pub fn says(object: &Value, reason: &str, words: &[&str]) -> bool {
     let degraded = condition(object, "Degraded");
     let message = degraded["message"].as_str().unwrap_or_default();
     degraded["reason"] == reason && words.iter().all(|word| message.contains(word))
 }
 
 /// A pod under this ServiceAccount that says that it is of this cluster, or of none.
-async fn pod(installation: &Installation, name: &str, service_account: &str, instance: Option<&str>) {
+pub async fn pod(installation: &Installation, name: &str, service_account: &str, instance: Option<&str>) {
     let labels = json!({
         "app.kubernetes.io/managed-by": "flinkha",
         "app.kubernetes.io/instance": instance,
@@ -47,12 +47,12 @@ async fn pod(installation: &Installation, name: &str, service_account: &str, ins
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
 }
 
-async fn end(installation: &Installation, pod: &str) {
+pub async fn end(installation: &Installation, pod: &str) {
     installation.api::<Pod>(NAMESPACE).delete(pod, &DeleteParams::default().grace_period(0)).await.unwrap();
 }
 
 /// Writes the Lease as the gateway of its holder does.
-async fn lease(installation: &Installation, holder: &str, change: Value) {
+pub async fn lease(installation: &Installation, holder: &str, change: Value) {
     let now = jiff::Timestamp::now();
     let patch = json!({
         "metadata": { "annotations": { TERM_ANNOTATION: "1.uid.process.1-1", CHANGE_ANNOTATION: change.to_string() } },
@@ -61,7 +61,7 @@ async fn lease(installation: &Installation, holder: &str, change: Value) {
     installation.api::<Lease>(NAMESPACE).patch("demo", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
 
-fn taken() -> Value {
+pub fn taken() -> Value {
     json!({ "term": 1, "from": "", "to": "demo-jobmanager-a", "why": "FirstLeader", "leaderlessMillis": 0 })
 }
 
@@ -90,7 +90,7 @@ async fn with_stray(installation: &Installation) {
 }
 
 /// Deletes the resource, and does what the garbage collector would do when all pods of the ReplicaSet are gone.
-async fn delete(installation: &Installation) {
+pub async fn delete(installation: &Installation) {
     installation.api::<FlinkHaCluster>(NAMESPACE).delete("demo", &DeleteParams::default()).await.unwrap();
     let deleting = |deployment: &Value| deployment["metadata"]["deletionTimestamp"].is_string();
     installation.until::<Deployment>("the JobManagers to be deleted", (NAMESPACE, "demo-jobmanager"), deleting).await;
@@ -104,7 +104,18 @@ async fn left(installation: &Installation) -> usize {
     config_maps.list(&ListParams::default().labels("type=flink-native-kubernetes")).await.unwrap().items.len()
 }
 
-async fn is_gone(installation: &Installation, limit: Duration) {
+/// Does what the controllers do when a Deployment is scaled to zero.
+pub async fn scaled_to_zero(installation: &Installation) {
+    for name in ["demo-jobmanager", "demo-taskmanager"] {
+        let deployment =
+            installation.until::<Deployment>(name, (NAMESPACE, name), |found| found["spec"]["replicas"] == 0).await;
+        let status = json!({ "status": { "observedGeneration": deployment["metadata"]["generation"], "replicas": 0 } });
+        let deployments = installation.api::<Deployment>(NAMESPACE);
+        deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    }
+}
+
+pub async fn is_gone(installation: &Installation, limit: Duration) {
     let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
     eventually("the resource to be gone", limit, async || {
         resources.get_opt("demo").await.unwrap().is_none().then_some(())
@@ -174,17 +185,7 @@ async fn another_version_waits_for_pods_whose_label_was_removed() {
     pod(&installation, "demo-jobmanager-a", "demo-jobmanager", None).await;
     pod(&installation, "demo-taskmanager-a", "demo-taskmanager", None).await;
     installation.apply(&version("2"));
-    let stopped = async || {
-        for name in ["demo-jobmanager", "demo-taskmanager"] {
-            let deployment =
-                installation.until::<Deployment>(name, (NAMESPACE, name), |found| found["spec"]["replicas"] == 0).await;
-            let status =
-                json!({ "status": { "observedGeneration": deployment["metadata"]["generation"], "replicas": 0 } });
-            let deployments = installation.api::<Deployment>(NAMESPACE);
-            deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-        }
-    };
-    stopped().await;
+    scaled_to_zero(&installation).await;
     for _ in 0..5 {
         tokio::time::sleep(seconds(1)).await;
         let deployment =

@@ -3,4 +3,7 @@
 
 mod architecture;
 mod collection;
+mod conditions;
 mod documents;
+mod kstatus;
+mod operations;

@@ -1,6 +1,7 @@
 //! What the conditions say of an application.
 
-use crate::api::application::{Application, Phase};
+use crate::api::application::{Application, JobSpec, JobState, Phase};
+use crate::cluster::application::definitions;
 use crate::cluster::cause::Cause;
 
 /// The job has ended and was not a failure: it finished, or somebody cancelled it.
@@ -33,23 +34,50 @@ pub fn ends(application: &Application) -> [Verdict; 2] {
     [(COMPLETE, ended && !failed, complete_reason, complete_message), (FAILED, failed, failed_reason, failed_message)]
 }
 
-/// Why a cluster without pods is as it should be; `None` when it is to have pods.
-pub fn rests(application: &Application) -> Option<(&'static str, String)> {
+/// Of a job that has ended: it failed.
+pub fn has_failed(application: &Application) -> bool {
+    application.result.as_deref() == Some("Failed")
+}
+
+/// The operator is on the way from one state to another.
+pub fn moves(phase: Phase) -> bool {
+    match phase {
+        Phase::Running | Phase::Suspended | Phase::Ended | Phase::Halted => false,
+        Phase::Starting
+        | Phase::Savepointing
+        | Phase::Upgrading
+        | Phase::RollingBack
+        | Phase::Suspending
+        | Phase::Ending => true,
+    }
+}
+
+/// Of an application that has no pods, or whose pods are going: whether that is as `wanted`, and why; `None` when it is
+/// to have pods.
+pub fn rests(application: &Application, wanted: Option<&JobSpec>) -> Option<(bool, &'static str, String)> {
     let going = |what: &str| format!("the pods are going, {what}");
+    let suspended = wanted.is_some_and(|job| job.state == JobState::Suspended);
     Some(match application.phase {
-        Phase::Suspended => {
-            ("Suspended", "spec.job.state is suspended: there are no pods, and the job's state is kept".to_owned())
-        }
-        Phase::Suspending => ("Suspending", going("because spec.job.state is suspended")),
-        Phase::Upgrading => ("Upgrading", going("for another definition of the job to begin")),
-        Phase::RollingBack => ("RollingBack", going("for the last definition that worked to come back")),
-        Phase::Ending => ("Ending", "the job has ended; its HA data and then its pods are going".to_owned()),
-        Phase::Ended => ("Ended", "the job has ended; see Complete and Failed".to_owned()),
+        Phase::Suspended => (
+            suspended,
+            "Suspended",
+            "spec.job.state is suspended: there are no pods, and the job's state is kept".to_owned(),
+        ),
+        Phase::Suspending => (false, "Suspending", going("because spec.job.state is suspended")),
+        Phase::Upgrading => (false, "Upgrading", going("for another definition of the job to begin")),
+        Phase::RollingBack => (false, "RollingBack", going("for the last definition that worked to come back")),
+        Phase::Ending => (false, "Ending", "the job has ended; its HA data and then its pods are going".to_owned()),
+        Phase::Ended => (!has_failed(application), "Ended", "the job has ended; see Complete and Failed".to_owned()),
         Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted => return None,
     })
 }
 
-/// What is wrong with the application itself. `told`: what its leader says is wrong.
+/// All that is wrong with the application itself. `told`: what its leader says is wrong.
+pub fn causes(application: &Application, told: Option<&str>) -> impl Iterator<Item = Cause> {
+    cause(application, told).into_iter().chain(definitions::unreadable_stable(application))
+}
+
+/// What is wrong most. `told`: what its leader says is wrong.
 pub fn cause(application: &Application, told: Option<&str>) -> Option<Cause> {
     if let Some(told) = told.filter(|_| application.phase == Phase::Starting) {
         return Some(Cause { reason: "ApplicationFailed", message: told.to_owned() });

@@ -6,6 +6,7 @@
 
 mod again;
 pub mod conditions;
+pub mod definitions;
 pub mod lifecycle;
 #[cfg(test)]
 mod tests;
@@ -40,8 +41,9 @@ impl Desired {
     /// Of a resource whose status was `before`.
     ///
     /// # Errors
-    /// The ledger cannot be read. What is not known is not absent: a run would begin in the place of one that goes on,
-    /// or go back to one that has ended; and a change could leave jobs behind that the ledger does not tell of.
+    /// The ledger, or a definition in the status, cannot be read. What is not known is not absent: a run would begin in
+    /// the place of one that goes on, or go back to one that has ended; and a change could leave jobs behind that the
+    /// ledger does not tell of.
     pub fn of(
         resource: &FlinkHaCluster,
         before: &FlinkHaClusterStatus,
@@ -57,6 +59,10 @@ impl Desired {
         let Some(job) = &wanted.job else {
             return Ok(Self { spec: wanted.clone(), decision: None, frozen: false });
         };
+        let refusal = before.application.as_ref().and_then(|application| definitions::refusal(wanted, application));
+        if let Some(cause) = refusal {
+            return Err(Rejection::of(cause));
+        }
         let inputs = Inputs {
             uid: &uid,
             generation: metadata.generation.unwrap_or_default(),

@@ -1,0 +1,83 @@
+//! The status of a cluster, made of what has been observed.
+
+mod conditions;
+mod election;
+mod facts;
+mod generation;
+mod kinds;
+mod members;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use self::election::Election;
+use self::facts::Facts;
+pub use self::kinds::{Applied, DEGRADED, LEADER_ELECTED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED};
+use self::members::Group;
+use super::application::Desired;
+use super::ha_status::{ha_data, job};
+use super::observed::Observed;
+use super::rejection::Rejection;
+use crate::api::FlinkHaCluster;
+use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
+use crate::api::status::FlinkHaClusterStatus;
+
+/// What is said of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    pub status: FlinkHaClusterStatus,
+    /// After this time something else is to be said, which no watch tells of.
+    pub look_again: Option<Duration>,
+}
+
+/// The status that goes with what was observed. `before` is the status until now, and `now` the time of the transitions
+/// found.
+pub fn status(
+    resource: &FlinkHaCluster,
+    desired: &Desired,
+    before: &FlinkHaClusterStatus,
+    observed: &Observed,
+    outcome: &Result<Applied, Rejection>,
+    now: Timestamp,
+) -> Told {
+    let generation = resource.metadata.generation;
+    let name = resource.metadata.name.as_deref().unwrap_or_default();
+    let (application, replicas) = (desired.application(), |asked| if desired.is_stopped() { 0 } else { asked });
+    let election = Election::of(observed);
+    let job_managers =
+        Group::of(name, JOB_MANAGER, replicas(desired.spec.job_manager.replicas), &observed.job_manager_pods);
+    let task_managers =
+        Group::of(name, TASK_MANAGER, replicas(desired.spec.task_manager.replicas), &observed.task_manager_pods);
+    let facts = Facts {
+        resource,
+        before,
+        observed,
+        outcome,
+        application,
+        election: &election,
+        job_managers: &job_managers,
+        task_managers: &task_managers,
+        now,
+    };
+    let ((conditions, look_again), is_deleted) = (facts.conditions(), facts.is_deleted());
+    let status = FlinkHaClusterStatus {
+        observed_generation: generation,
+        leader: election.leader().filter(|_| !is_deleted),
+        job_manager: job_managers.members,
+        task_manager: task_managers.members,
+        last_failover: election.failover().or_else(|| before.last_failover.clone()),
+        jobs: observed.jobs().iter().map(job).collect(),
+        ha_data: observed.ha_data().map(ha_data),
+        application: application.cloned(),
+        gateway_image: match outcome {
+            Ok(applied) => Some(applied.gateway_image.clone()),
+            Err(_) => before.gateway_image.clone(),
+        },
+        conditions,
+    };
+    Told { status, look_again }
+}
