@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::cause;
+use super::causes;
 use super::ha_status::is_half_full;
 use super::status::{DEGRADED, READY, ROLLING_OUT};
 use crate::api::status::FlinkHaClusterStatus;
@@ -41,7 +41,7 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
         && !is_half_full(before.ha_data.as_ref())
         && let Some(size) = after.ha_data.as_ref().and_then(|ha_data| ha_data.largest_config_map.as_ref())
     {
-        notes.push(EventNote { warning: true, reason: "HaDataGrows".to_owned(), message: cause::large(&size.into()) });
+        notes.push(EventNote { warning: true, reason: "HaDataGrows".to_owned(), message: causes::large(&size.into()) });
     }
     for job in after.jobs.iter().filter(|job| !before.jobs.contains(job)) {
         let was = before.jobs.iter().find(|known| known.id == job.id);

@@ -7,6 +7,7 @@
 pub mod application;
 pub mod build;
 pub mod cause;
+pub mod causes;
 pub mod crash;
 pub mod deletion;
 pub mod events;

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::cause::{Cause, refused_template};
+use super::cause::Cause;
+use super::causes::refused_template;
 
 /// Interval of checks for changes that no watch shows: of foreign objects, and of a ledger without our label.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);

@@ -5,7 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::cause::{self, Cause};
+use super::cause::Cause;
+use super::causes;
 use super::observed::{ContainerStatus, Observed, ObservedPod, is_true};
 
 /// A container that has not started for so long is looked at: what Kubernetes' events warn of is said then.
@@ -72,7 +73,7 @@ fn is_awaited(pod: &ObservedPod) -> bool {
 }
 
 fn of_pod(pod: &ObservedPod, warning: Option<&str>, follows: &str) -> Option<Wait> {
-    let created = created(pod).filter(|_| is_awaited(pod) && cause::of_pod(pod).is_none())?;
+    let created = created(pod).filter(|_| is_awaited(pod) && causes::of_pod(pod).is_none())?;
     let name = pod.name();
     let unstarted = unstarted(pod);
     if let Some(what) = unstarted.first() {

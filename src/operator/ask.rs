@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
-use super::finalize::Finalizer;
+use super::finalizer::Finalizer;
 use super::report::Report;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};

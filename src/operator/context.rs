@@ -10,7 +10,7 @@ use kube_runtime::reflector::ObjectRef;
 use super::Arguments;
 use super::apply::Applier;
 use super::ask::Asker;
-use super::finalize::Finalizer;
+use super::finalizer::Finalizer;
 use super::lookup::Lookups;
 use super::metrics::Metrics;
 use super::observe::Caches;

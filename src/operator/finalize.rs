@@ -5,36 +5,23 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
 use kube_runtime::controller::Action;
-use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Error;
 use super::presence::Which;
-use super::purge::{Files, Purger, Purging};
+use super::purge::{Files, Purging};
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, FINALIZER, JOB_MANAGER, LEFT_ANNOTATION};
+use crate::api::names::{self, FINALIZER, JOB_MANAGER};
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Desired;
-use crate::cluster::deletion::{self, Plan};
+use crate::cluster::deletion::{self};
 use crate::cluster::events::EventNote;
-use crate::cluster::observed::{LedgerData, Observed};
+use crate::cluster::observed::Observed;
 use crate::cluster::presence::Presence;
 use crate::cluster::rejection::Rejection;
 use crate::cluster::status::Applied;
-use crate::flink::ha_data;
-use crate::ha_data::foreign;
-use crate::ledger::jobs;
-
-/// Makes deletion wait for us, and deletes.
-pub struct Finalizer {
-    client: Client,
-    purger: Purger,
-}
 
 /// While something is waited for that no watch tells of.
 const REQUEUE_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,7 +58,8 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
             )
         });
         if waited >= signed(context.deletion_deadline) && has_waited(resource, context) {
-            finalizer.leave(resource, &why, context).await?;
+            finalizer.leave(resource, &why, &context.report).await?;
+            forget(resource, context);
             return Ok(Action::await_change());
         }
         let told = waited >= POD_END_TIMEOUT || presence.has_stray();
@@ -149,169 +137,4 @@ fn forget(resource: &FlinkHaCluster, context: &Context) {
 
 fn signed(duration: Duration) -> SignedDuration {
     duration.try_into().unwrap_or(SignedDuration::MAX)
-}
-
-impl Finalizer {
-    pub fn new(client: Client) -> Self {
-        Self { purger: Purger::new(client.clone()), client }
-    }
-
-    /// Puts our finalizer on the resource before anything is made for it.
-    ///
-    /// # Errors
-    /// When the request fails, also because the resource has changed in between.
-    pub async fn ensure(&self, resource: &FlinkHaCluster, observed: &Observed) -> Result<(), Error> {
-        if observed.ledger.as_ref().is_some_and(|ledger| ledger.annotations().contains_key(LEFT_ANNOTATION)) {
-            // It is the data of this resource again.
-            self.annotate_ledger(resource, None).await?;
-        }
-        if resource.finalizers().iter().any(|name| name == FINALIZER) {
-            return Ok(());
-        }
-        let finalizers: Vec<&str> = resource.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect();
-        self.set(resource, &finalizers).await
-    }
-
-    async fn release(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
-        let finalizers: Vec<&str> =
-            resource.finalizers().iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
-        self.set(resource, &finalizers).await
-    }
-
-    async fn set(&self, resource: &FlinkHaCluster, finalizers: &[&str]) -> Result<(), Error> {
-        let patch = json!({ "metadata": { "resourceVersion": resource.resource_version(), "finalizers": finalizers } });
-        let api: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        match api.patch(&resource.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            // Deleted in the meantime, which is what a release wants.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::request("set the finalizer of", resource)(error)),
-        }
-    }
-
-    /// Leaves the HA data, because somebody may live who writes it: removes nothing, says so, and lets the resource go.
-    async fn leave(&self, resource: &FlinkHaCluster, why: &str, context: &Context) -> Result<(), Error> {
-        let (_, found, _) = self.plan(resource, OnDelete::Retain).await?;
-        let config_maps: Vec<String> = found.iter().map(ResourceExt::name_any).collect();
-        let message = deletion::left(resource, &config_maps, why);
-        self.note(resource, &message).await?;
-        context.report.publish(resource, &EventNote { warning: true, reason: "HaDataLeft".to_owned(), message }).await;
-        self.release(resource).await?;
-        forget(resource, context);
-        Ok(())
-    }
-
-    /// Writes down in the ledger what a deletion has left, and why.
-    async fn note(&self, resource: &FlinkHaCluster, message: &str) -> Result<(), Error> {
-        self.annotate_ledger(resource, Some(&format!("{:.0}: {message}", Timestamp::now()))).await
-    }
-
-    async fn annotate_ledger(&self, resource: &FlinkHaCluster, text: Option<&str>) -> Result<(), Error> {
-        let patch = Patch::Merge(json!({ "metadata": { "annotations": { LEFT_ANNOTATION: text } } }));
-        let ledger = names::ledger(&resource.name_any());
-        match self.config_maps(resource).patch(&ledger, &PatchParams::default(), &patch).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::request("write the ledger of", resource)(error)),
-        }
-    }
-
-    /// Deletes the JobManagers' Deployment in the foreground, and tells whether it is gone: then all pods of its
-    /// ReplicaSets are. Asked of the API server itself, because a cache that is late would let data be deleted under a
-    /// living JobManager.
-    async fn deployment_is_gone(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
-        let deployments: Api<Deployment> =
-            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let name = names::job_manager(&resource.name_any());
-        let failed = |error| Error::request("delete the JobManagers of", resource)(error);
-        match deployments.get_metadata_opt(&name).await.map_err(failed)? {
-            None => Ok(true),
-            // Another's of the same name, for which the resource was refused.
-            Some(deployment) if !foreign::is_own(&deployment.metadata, &resource.name_any()) => Ok(true),
-            Some(deployment) if deployment.metadata.deletion_timestamp.is_some() => Ok(false),
-            Some(_) => {
-                deployments.delete(&name, &DeleteParams::foreground()).await.map_err(failed)?;
-                Ok(false)
-            }
-        }
-    }
-
-    /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, and if
-    /// `stays`.
-    async fn delete_data(&self, resource: &FlinkHaCluster, stays: bool) -> Result<Plan, Error> {
-        let spec = &resource.spec;
-        let (plan, found, ledger) = self.plan(resource, spec.ha_data.on_delete).await?;
-        let keeps = deletion::keeps_ledger(
-            spec.ha_data.on_delete,
-            spec.high_availability.provider,
-            &plan,
-            &data(ledger.as_ref()),
-        );
-        let ledger = ledger.filter(|_| !keeps && !stays);
-        self.delete_planned(resource, &plan, &found).await?;
-        if let Some(ledger) = ledger {
-            let deleted = delete(&self.config_maps(resource), &ledger).await;
-            deleted.map_err(Error::request("delete the ledger of", resource))?;
-        }
-        Ok(plan)
-    }
-
-    /// Deletes the ConfigMaps of an application whose job has ended and whose pods are gone. The ledger stays with the
-    /// resource.
-    ///
-    /// # Errors
-    /// When a request fails; it is safe to try again.
-    pub async fn delete_ended(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
-        let (plan, found, _) = self.plan(resource, OnDelete::Retain).await?;
-        self.delete_planned(resource, &plan, &found).await
-    }
-
-    async fn plan(
-        &self,
-        resource: &FlinkHaCluster,
-        on_delete: OnDelete,
-    ) -> Result<(Plan, Vec<ConfigMap>, Option<ConfigMap>), Error> {
-        let cluster_id = names::kubernetes_cluster_id(&resource.name_any());
-        let config_maps = self.config_maps(resource);
-        let failed = |error| Error::request("read the HA data of", resource)(error);
-        let selector = ListParams::default().labels(&ha_data::selector(&cluster_id));
-        let found = config_maps.list(&selector).await.map_err(failed)?.items;
-        let ledger = config_maps.get_opt(&names::ledger(&resource.name_any())).await.map_err(failed)?;
-        let ledger = ledger.filter(|ledger| foreign::is_own(&ledger.metadata, &resource.name_any()));
-        let values: Vec<Value> = found.iter().map(|config_map| json!(config_map)).collect();
-        Ok((deletion::plan(on_delete, &cluster_id, &values, &data(ledger.as_ref()).jobs), found, ledger))
-    }
-
-    async fn delete_planned(&self, resource: &FlinkHaCluster, plan: &Plan, found: &[ConfigMap]) -> Result<(), Error> {
-        for config_map in found.iter().filter(|config_map| plan.delete.contains(&config_map.name_any())) {
-            delete(&self.config_maps(resource), config_map)
-                .await
-                .map_err(Error::request("delete the HA data of", resource))?;
-        }
-        Ok(())
-    }
-
-    fn config_maps(&self, resource: &FlinkHaCluster) -> Api<ConfigMap> {
-        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
-    }
-}
-
-/// What the ledger says.
-fn data(ledger: Option<&ConfigMap>) -> LedgerData {
-    let data = ledger.map(|ledger| json!(ledger.data)).filter(|data| !data.is_null());
-    let shown: LedgerData = data.and_then(|data| serde_json::from_value(data).ok()).unwrap_or_default();
-    let text = ledger.and_then(|ledger| ledger.data.as_ref()?.get(jobs::JOBS_KEY));
-    // All of them, and not only those that the status shows.
-    LedgerData { jobs: jobs::read(text.map(String::as_str)).unwrap_or_default(), ..shown }
-}
-
-/// Deletes exactly the version that the decision was made on.
-async fn delete(config_maps: &Api<ConfigMap>, config_map: &ConfigMap) -> kube::Result<()> {
-    let preconditions = Preconditions { uid: config_map.uid(), resource_version: config_map.resource_version() };
-    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match config_maps.delete(&config_map.name_any(), &parameters).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(error),
-    }
 }

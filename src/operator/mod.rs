@@ -9,6 +9,7 @@ pub mod context;
 pub mod election;
 pub mod error;
 pub mod finalize;
+pub mod finalizer;
 pub mod lookup;
 pub mod metrics;
 pub mod observe;

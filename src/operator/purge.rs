@@ -12,10 +12,11 @@ use super::warnings::Warnings;
 use crate::api::FlinkHaCluster;
 use crate::api::names;
 use crate::api::v1alpha1::{OnDelete, Provider};
-use crate::cluster::cause::{self, Cause};
+use crate::cluster::build::{self, Environment};
+use crate::cluster::cause::Cause;
+use crate::cluster::causes;
 use crate::cluster::deletion::{self, Purge, PurgeJob};
 use crate::cluster::observed::Observed;
-use crate::cluster::build::{self, Environment};
 use crate::cluster::validate;
 use crate::ha_data::foreign;
 use crate::ha_data::marks::{AUTHORITY, certificates_of};
@@ -93,7 +94,7 @@ impl Purger {
         let unknown = unreadable.then(unknown);
         let certificates = if found.is_none() { self.certificates(resource).await? } else { Vec::new() };
         let ha_data = unknown.as_ref().or(observed.ha_data());
-        let said = cause::of_pods(&observed.purge_pods);
+        let said = causes::of_pods(&observed.purge_pods);
         match deletion::purge(on_delete, provider, ha_data, state, said.clone(), &certificates) {
             Purge::Done { warning, message } => Ok(Purging::Done(Files { warning, message })),
             Purge::Wait => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flinkha::api::FlinkHaCluster;
 use flinkha::api::application::Application;
 use flinkha::api::status::FlinkHaClusterStatus;
-use flinkha::cluster::application::lifecycle::Decision;
+use flinkha::cluster::application::decision::Decision;
 use flinkha::cluster::application::{Desired, version};
 use flinkha::cluster::cause::Cause;
 use flinkha::cluster::merge::merge;

@@ -1,8 +1,8 @@
 //! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of
 //! those before it.
 
-use super::job_id;
-use super::lifecycle::Inputs;
+use super::decision::Inputs;
+use super::versions::job_id;
 use crate::api::application::Application;
 use crate::flink::job_id::JobId;
 use crate::ha_data::handover::Stored;

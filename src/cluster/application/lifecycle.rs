@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{again, job_id, savepoint_directory, upgrade, version};
+use super::decision::{Decision, Inputs, has_no_pods};
+use super::step::LifecycleStep;
+use super::versions::{job_id, savepoint_directory, version};
+use super::{again, upgrade};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, UpgradeMode};
 use crate::api::time::seconds;
-use crate::cluster::cause::Cause;
 use crate::flink::job_id::JobId;
-use crate::ha_data::handover::Stored;
-use crate::ledger::application::{Progress, Request};
+use crate::ledger::application::Request;
 use crate::ledger::jobs;
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
@@ -24,40 +25,6 @@ const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 /// A cause that does not go by itself is waited for so long.
 const LASTING_CAUSE_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 const LASTING: [&str; 3] = ["ImagePullFailed", "ContainerNotStarted", "CrashLooping"];
-
-/// What is seen.
-#[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
-    /// UID of the resource.
-    pub uid: &'a str,
-    pub generation: i64,
-    /// The directory that is this resource's own in a directory that several share.
-    pub own_directory: &'a str,
-    /// There are pods, or may be soon.
-    pub pods: bool,
-    pub progress: &'a Progress,
-    pub jobs: &'a [jobs::Job],
-    /// What the cluster ConfigMap holds, if it was looked at.
-    pub stored: Option<&'a Stored>,
-    pub causes: &'a [Cause],
-    pub now: Timestamp,
-}
-
-/// What is decided.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Decision {
-    pub application: Application,
-    /// There are to be no pods.
-    pub stopped: bool,
-    /// The savepoint that the leader is to be asked for.
-    pub request: Option<Request>,
-    /// The job has ended and its pods are gone: Flink's ConfigMaps go too.
-    pub clean: bool,
-    /// The resource is to be deleted.
-    pub delete: bool,
-    /// Look again after this time at the latest.
-    pub wake: Option<Duration>,
-}
 
 /// Decides.
 pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Application>, inputs: &Inputs<'_>) -> Decision {
@@ -77,7 +44,7 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Applicat
     let phase = step.application().phase;
     step.follow_wanted();
     let ended = phase == Phase::Ending && step.tombstone().is_none_or(|job| step.is_collected(job));
-    step.decision.stopped = ended || super::has_no_pods(phase);
+    step.decision.stopped = ended || has_no_pods(phase);
     step.decision.request = step.request();
     let own = inputs.progress.job.is_some_and(|job| job == step.application().job_id);
     step.application_mut().job_state =
@@ -104,47 +71,7 @@ fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> App
     }
 }
 
-pub(super) fn json(spec: &FlinkHaClusterSpec) -> String {
-    // Serialising a spec cannot fail: its keys are strings.
-    serde_json::to_string(spec).unwrap_or_default()
-}
-
-/// A step that is being made.
-pub(super) struct LifecycleStep<'a> {
-    pub wanted: &'a FlinkHaClusterSpec,
-    pub job: &'a JobSpec,
-    pub inputs: &'a Inputs<'a>,
-    decision: Decision,
-}
-
 impl LifecycleStep<'_> {
-    pub fn application(&self) -> &Application {
-        &self.decision.application
-    }
-
-    pub fn application_mut(&mut self) -> &mut Application {
-        &mut self.decision.application
-    }
-
-    pub fn enter(&mut self, phase: Phase) {
-        let since = Some(seconds(self.inputs.now));
-        let application = self.application_mut();
-        if application.phase != phase {
-            (application.phase, application.since) = (phase, since);
-        }
-    }
-
-    /// Makes a run that takes the place of the one before. Of several that did not come up, the run before all of them
-    /// has the state.
-    pub fn new_run(&mut self, restored_from: Option<String>) {
-        let uid = self.inputs.uid;
-        let application = self.application_mut();
-        application.runs += 1;
-        let before = std::mem::replace(&mut application.job_id, job_id(uid, application.runs).to_string());
-        application.previous_job_id.get_or_insert(before);
-        application.restored_from = restored_from;
-    }
-
     /// Puts pods of this spec there.
     fn start(&mut self, spec: FlinkHaClusterSpec) {
         let going_back = self.application().phase == Phase::RollingBack;
@@ -156,28 +83,6 @@ impl LifecycleStep<'_> {
         self.application_mut().starts = self.application().starts.max(self.inputs.progress.start) + 1;
         self.application_mut().replaces = again::predecessors(self.inputs.uid, self.application());
         self.enter(Phase::Starting);
-    }
-
-    pub fn stable(&self) -> Option<FlinkHaClusterSpec> {
-        serde_json::from_str(self.application().stable.as_ref()?).ok()
-    }
-
-    pub fn tombstone(&self) -> Option<&jobs::Job> {
-        self.tombstone_of(&self.application().job_id)
-    }
-
-    pub fn tombstone_of(&self, run: &str) -> Option<&jobs::Job> {
-        self.inputs.jobs.iter().find(|job| job.id == *run && job.has_ended())
-    }
-
-    pub fn elapsed(&self) -> SignedDuration {
-        self.application().since.as_ref().map_or(SignedDuration::ZERO, |since| self.inputs.now.duration_since(since.0))
-    }
-
-    /// The deployed version of this run has begun, by what its leader says.
-    pub fn has_begun(&self) -> bool {
-        self.inputs.progress.job.is_some_and(|job| job == self.application().job_id)
-            && self.inputs.progress.version == self.application().version
     }
 
     /// All its tasks have run, since its pods were brought there last.
@@ -264,11 +169,6 @@ impl LifecycleStep<'_> {
             return upgrade::begin(self);
         }
         self.answer_nonce();
-    }
-
-    pub fn ask_to_stop(&mut self, id: String) {
-        self.application_mut().savepoint_request = Some(id);
-        self.enter(Phase::Savepointing);
     }
 
     /// A savepoint was asked for beside the running job.
@@ -432,4 +332,9 @@ impl LifecycleStep<'_> {
             id,
         })
     }
+}
+
+pub(super) fn json(spec: &FlinkHaClusterSpec) -> String {
+    // Serialising a spec cannot fail: its keys are strings.
+    serde_json::to_string(spec).unwrap_or_default()
 }

@@ -6,21 +6,23 @@
 
 mod again;
 pub mod conditions;
+pub mod decision;
 pub mod definitions;
 pub mod lifecycle;
+mod step;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+pub mod versions;
 
 use jiff::Timestamp;
-use serde_json::json;
 
-use self::lifecycle::{Decision, Inputs};
-use super::build::{digest, hash};
-use super::cause;
+use self::decision::{Decision, Inputs, has_no_pods};
+pub use self::versions::{job_id, savepoint_directory, version};
+use super::causes;
 use super::observed::Observed;
 use super::rejection::Rejection;
-use crate::api::application::{Application, JobSpec, Phase};
+use crate::api::application::{Application, Phase};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
 use crate::flink::job_id::JobId;
@@ -71,7 +73,7 @@ impl Desired {
             progress: &observed.progress(),
             jobs: observed.jobs(),
             stored: observed.stored.found(),
-            causes: &cause::causes(observed),
+            causes: &causes::causes(observed),
             now,
         };
         let decision = lifecycle::step(wanted, job, decided(before), &inputs);
@@ -149,37 +151,4 @@ pub fn deployed(before: &FlinkHaClusterStatus) -> Option<FlinkHaClusterSpec> {
 pub fn waits_for_pods(application: Option<&Application>) -> bool {
     let waits = |phase| matches!(phase, Phase::Upgrading | Phase::RollingBack | Phase::Suspending | Phase::Ending);
     application.is_some_and(|application| waits(application.phase))
-}
-
-/// In this phase pods are to go, or have gone.
-fn has_no_pods(phase: Phase) -> bool {
-    matches!(phase, Phase::Upgrading | Phase::RollingBack | Phase::Suspending | Phase::Suspended | Phase::Ended)
-}
-
-/// Digest of all that needs a new graph or plan when it changes. What concerns one kind of pod alone does not.
-pub fn version(spec: &FlinkHaClusterSpec) -> String {
-    let job = spec.job.as_ref().map(|job| {
-        let JobSpec { jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state, .. } = job;
-        json!([jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state])
-    });
-    let shared = spec.flink_configuration.iter().filter(|(key, _)| !is_of_one_component(key));
-    let configuration: Vec<_> = shared.map(|(key, value)| (key, value.to_string())).collect();
-    digest(&json!([spec.image, job, configuration]).to_string())
-}
-
-/// Keys of Flink's configuration that only one kind of pod reads.
-fn is_of_one_component(key: &str) -> bool {
-    ["jobmanager.", "taskmanager."].iter().any(|prefix| key.starts_with(prefix))
-}
-
-/// The id of a resource's n-th run. Repeating a step that was not written down makes the same one.
-pub fn job_id(uid: &str, run: i64) -> JobId {
-    let (high, low) = (hash(&format!("{uid}/{run}")), hash(&format!("{run}/{uid}")));
-    JobId::from_number(u128::from(high) << 64 | u128::from(low))
-}
-
-/// The user's directory for savepoints, by Flink's own keys.
-pub fn savepoint_directory(spec: &FlinkHaClusterSpec) -> Option<String> {
-    let keys = ["execution.checkpointing.savepoint-dir", "state.savepoints.dir", "state.backend.fs.savepointdir"];
-    keys.iter().find_map(|key| spec.flink_configuration.get(*key)).map(ToString::to_string)
 }

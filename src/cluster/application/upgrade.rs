@@ -1,6 +1,6 @@
 //! Handles a change of the job's definition: its beginning, its success, and one automatic roll-back.
 
-use super::lifecycle::LifecycleStep;
+use super::step::LifecycleStep;
 use crate::api::application::{Application, Phase, Upgrade, UpgradeMode};
 use crate::api::time::seconds;
 use crate::ledger::jobs::SUPERSEDED;

@@ -9,7 +9,8 @@ use super::generation::Generation;
 use super::kinds::{DEGRADED, LEADER_ELECTED, READY, RECONCILING, STALLED, Verdict};
 use super::waiting::Waiting;
 use crate::cluster::application::conditions;
-use crate::cluster::cause::{self, Cause};
+use crate::cluster::cause::Cause;
+use crate::cluster::causes;
 
 impl Facts<'_> {
     /// All conditions, in the order in which they are shown, and the time after which something else is to be said.
@@ -48,9 +49,9 @@ impl Facts<'_> {
         let told = self.observed.progress().error;
         let of_application = self.application.into_iter();
         let of_application = of_application.flat_map(|application| conditions::causes(application, told.as_deref()));
-        let known = rejected.into_iter().chain(of_application).chain(cause::causes(self.observed));
+        let known = rejected.into_iter().chain(of_application).chain(causes::causes(self.observed));
         let causes: Vec<Cause> = known.chain(waiting.overdue(self.now)).collect();
-        let found = cause::sentence(&causes);
+        let found = causes::sentence(&causes);
         let (holds, (reason, message)) =
             (found.is_some(), found.unwrap_or_else(|| ("AsExpected", "no problem is known".to_owned())));
         Verdict::new(DEGRADED, holds, reason, message)

@@ -2,7 +2,7 @@
 //! nothing is lost.
 
 use flinkha::api::names;
-use flinkha::cluster::cause::causes;
+use flinkha::cluster::causes::causes;
 use flinkha::cluster::observed::Observed;
 use flinkha::ledger::jobs;
 use serde_json::{Value, json};

@@ -1,0 +1,335 @@
+//! Why a cluster does not do what it should, read from the status of its pods and Deployments.
+
+use std::sync::Arc;
+
+use super::cause::Cause;
+use super::crash;
+use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
+use super::presence::Presence;
+use crate::api::names::QUORUM_ANNOTATION;
+use crate::ledger::jobs::Size;
+use crate::ledger::refusal::Refusal;
+
+/// A container that ended once may just have been killed; from the second time on it is said to crash.
+const CRASHES: i32 = 2;
+
+/// All causes, JobManagers first.
+pub fn causes(observed: &Observed) -> Vec<Cause> {
+    let deployments = [&observed.job_manager_deployment, &observed.task_manager_deployment];
+    let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
+    let pods = observed.live_pods().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let remain = observed.presence.iter().filter_map(Presence::cause);
+    refused
+        .chain(remain)
+        .chain(quorum(observed))
+        .chain(refusal(observed))
+        .chain(grouped(pods))
+        .chain(ha_data(observed))
+        .collect()
+}
+
+/// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are
+/// put back.
+pub fn refused_template(field: &str, message: &str) -> Cause {
+    // "failed to create typed patch object (namespace/name; apps/v1, Kind=Deployment): .spec.template.spec.x: field not
+    // declared in schema" or "Deployment.apps "name" is invalid: spec.template.spec.x: …"
+    let said =
+        message.split_once("): ").or_else(|| message.split_once(" is invalid: ")).map_or(message, |(_, said)| said);
+    let said = said.trim_start_matches('.').replace("spec.template", field);
+    let message = if said.contains(field) { said } else { format!("{field}: {said}") };
+    Cause { reason: "InvalidPodTemplate", message }
+}
+
+/// The API server refuses to create pods: quota, Pod Security, an admission webhook.
+fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
+    let failure = deployment
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True")?;
+    let name = deployment.metadata.name.as_deref().unwrap_or_default();
+    Some(Cause { reason: "PodsRefused", message: format!("Deployment {name}: {}", failure.message) })
+}
+
+/// What a gateway says of a ZooKeeper quorum that it does not reach. Before the causes of pods: Flink crashes without
+/// one.
+fn quorum(observed: &Observed) -> Option<Cause> {
+    let said = observed.ledger.as_ref()?.metadata.annotations.as_ref()?.get(QUORUM_ANNOTATION)?;
+    Some(Cause { reason: "ZooKeeperUnreachable", message: format!("spec.highAvailability.zookeeper: {said}") })
+}
+
+/// Why a gateway does not let its JobManager lead.
+fn refusal(observed: &Observed) -> Option<Cause> {
+    Refusal::of(&observed.ledger.as_ref()?.metadata).map(Cause::from)
+}
+
+/// A ConfigMap this full leaves little time.
+const FULL: usize = 80;
+
+/// What the leading gateway says of the HA data.
+fn ha_data(observed: &Observed) -> Vec<Cause> {
+    let Some(ha_data) = observed.ha_data() else { return Vec::new() };
+    let reason = match ha_data.state.as_str() {
+        // Two clusters would take each other's files for their own.
+        "Shared" => Some("StorageShared"),
+        "Unreachable" => Some("StorageUnreachable"),
+        _ => None,
+    };
+    let storage = reason
+        .map(|reason| Cause { reason, message: format!("spec.highAvailability.storageDir: {}", ha_data.message) });
+    let unreadable = (!ha_data.unreadable.is_empty()).then(|| Cause {
+        reason: "PointerUnreadable",
+        message: format!(
+            "{} {} hold a pointer that cannot be read; the files that it may name are kept, and its job may not survive a failover: \
+             take a savepoint and submit the job again",
+            if ha_data.unreadable.iter().all(|name| name.starts_with('/')) { "znodes" } else { "ConfigMaps" },
+            ha_data.unreadable.join(", ")
+        ),
+    });
+    let full = ha_data.largest.as_ref().filter(|size| size.per_cent() >= FULL);
+    storage
+        .into_iter()
+        .chain(unreadable)
+        .chain(full.map(|size| Cause { reason: "HaDataLarge", message: large(size) }))
+        .collect()
+}
+
+/// A ConfigMap that comes near the limit of what Kubernetes stores.
+pub fn large(size: &Size) -> String {
+    let Size { name, bytes } = size;
+    format!(
+        "ConfigMap {name} holds {bytes} bytes, {} % of the limit for a ConfigMap; run fewer jobs in one cluster or retain fewer checkpoints \
+         (execution.checkpointing.num-retained), because a job that does not fit is not stored",
+        size.per_cent()
+    )
+}
+
+/// Why a pod of another kind does not get on.
+pub fn of_pods(pods: &[Arc<ObservedPod>]) -> Option<String> {
+    let ended = |pod: &ObservedPod| {
+        let container = pod.status.container_statuses.first()?;
+        let ended = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref())?;
+        Some(crash::sentence(&ended.message)).filter(|message| !message.is_empty())
+    };
+    pods.iter().find_map(|pod| ended(pod).or_else(|| of_pod(pod).map(|cause| cause.message)))
+}
+
+/// What stands in the way of pods, each cause once: the pods of a Deployment mostly have the same.
+fn grouped<'a>(pods: impl Iterator<Item = &'a Arc<ObservedPod>>) -> Vec<Cause> {
+    let mut groups: Vec<(String, Cause, usize)> = Vec::new();
+    for (pod, cause) in pods.filter_map(|pod| Some((pod, of_pod(pod)?))) {
+        // Apart from the pod's name, and from how often it has happened.
+        let text = cause.message.replace(&format!("pod {}", pod.name()), "pod");
+        let alike = format!("{} {}", cause.reason, text.replace(|c: char| c.is_ascii_digit(), ""));
+        match groups.iter_mut().find(|(known, ..)| *known == alike) {
+            Some((_, _, others)) => *others += 1,
+            None => groups.push((alike, cause, 0)),
+        }
+    }
+    let told = |(_, cause, others): (String, Cause, usize)| match others {
+        0 => cause,
+        1 => Cause { message: format!("{} (and one other pod)", cause.message), ..cause },
+        _ => Cause { message: format!("{} (and {others} other pods)", cause.message), ..cause },
+    };
+    groups.into_iter().map(told).collect()
+}
+
+/// Causes that a message tells.
+const TOLD: usize = 12;
+
+/// All causes at once: the first one's reason, and what all of them say; `None` when there are none.
+pub fn sentence(causes: &[Cause]) -> Option<(&'static str, String)> {
+    let first = causes.first()?;
+    if causes.len() == 1 {
+        return Some((first.reason, first.message.clone()));
+    }
+    let each = causes.iter().take(TOLD).enumerate();
+    let each = each.map(|(index, cause)| format!("({}) {}: {}", index + 1, cause.reason, cause.message));
+    let more = causes.len().saturating_sub(TOLD);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let all = each.collect::<Vec<_>>().join("; ");
+    Some((first.reason, format!("{} problems: {all}{more}", causes.len())))
+}
+
+/// Why Kubernetes does not run a pod, as far as its status tells that at once.
+pub fn of_pod(pod: &ObservedPod) -> Option<Cause> {
+    let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
+    containers.into_iter().find_map(|container| of_container(pod, container)).or_else(|| unschedulable(pod))
+}
+
+fn unschedulable(pod: &ObservedPod) -> Option<Cause> {
+    let condition = pod
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.kind == "PodScheduled" && condition.reason == "Unschedulable")?;
+    Some(Cause {
+        reason: "Unschedulable",
+        message: format!("pod {} cannot be scheduled: {}", pod.name(), condition.message),
+    })
+}
+
+fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause> {
+    let waiting = container.state.waiting.clone().unwrap_or_default();
+    let (pod, name) = (pod.name(), &container.name);
+    match waiting.reason.as_str() {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => {
+            Some(Cause {
+                reason: "ImagePullFailed",
+                message: format!(
+                    "pod {pod} cannot pull image {} of container {name}: {}",
+                    container.image,
+                    crash::tail(&waiting.message)
+                ),
+            })
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Cause {
+            reason: "ContainerNotStarted",
+            message: format!("container {name} of pod {pod} cannot start: {}", crash::tail(&waiting.message)),
+        }),
+        reason => {
+            let crashes = reason == "CrashLoopBackOff" || (container.restart_count >= CRASHES && !container.ready);
+            let ended =
+                container.last_state.terminated.as_ref().or(container.state.terminated.as_ref()).filter(|_| crashes)?;
+            Some(Cause {
+                reason: "CrashLooping",
+                message: format!(
+                    "container {name} of pod {pod} ended {} times, last with exit code {} ({}): {}",
+                    container.restart_count,
+                    ended.exit_code,
+                    ended.reason,
+                    crash::sentence(&ended.message)
+                ),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn causes_of(status: Value) -> Vec<Cause> {
+        let pod = json!({ "metadata": { "name": "demo-jobmanager-1" }, "status": status });
+        let pod: ObservedPod = serde_json::from_value(pod).unwrap_or_default();
+        causes(&Observed { job_manager_pods: vec![Arc::new(pod)], ..Observed::default() })
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_named_with_what_the_registry_said() {
+        let waiting = json!({ "reason": "ErrImagePull", "message": "failed to resolve\nnot found" });
+        let found = causes_of(
+            json!({ "containerStatuses": [{ "name": "flink-main-container", "image": "flink:nope", "state": { "waiting": waiting } }] }),
+        );
+        assert_eq!(found[0].reason, "ImagePullFailed");
+        assert_eq!(
+            found[0].message,
+            "pod demo-jobmanager-1 cannot pull image flink:nope of container flink-main-container: failed to resolve not found"
+        );
+    }
+
+    #[test]
+    fn a_quorum_that_is_not_reached_is_told_of_before_what_follows_from_it() {
+        let ledger = json!({ "metadata": { "annotations": { QUORUM_ANNOTATION: "zk-0:2181: connection refused" } }, "data": {} });
+        let observed = Observed { ledger: serde_json::from_value(ledger).ok().map(Arc::new), ..Observed::default() };
+        let found = causes(&observed);
+        assert_eq!(
+            (found[0].reason, found[0].message.as_str()),
+            ("ZooKeeperUnreachable", "spec.highAvailability.zookeeper: zk-0:2181: connection refused")
+        );
+    }
+
+    #[test]
+    fn what_a_gateway_refuses_is_told_on_the_resource() {
+        let said = json!({ "reason": "ForeignHaData", "message": "ConfigMap demo-cluster-config-map is another's" })
+            .to_string();
+        let ledger = json!({ "metadata": { "annotations": { "flinkha.dev/refusal": said } }, "data": {} });
+        let observed = Observed { ledger: serde_json::from_value(ledger).ok().map(Arc::new), ..Observed::default() };
+        let found = causes(&observed);
+        assert_eq!(
+            (found[0].reason, found[0].message.as_str()),
+            ("ForeignHaData", "ConfigMap demo-cluster-config-map is another's")
+        );
+    }
+
+    #[test]
+    fn a_crash_loop_is_seen_between_its_crashes_too_and_ends_when_the_container_is_ready() {
+        let container = |ready: bool, restarts: i32| {
+            let last = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "Out of luck" } });
+            json!({ "initContainerStatuses": [{ "name": "gateway", "ready": ready, "restartCount": restarts, "lastState": last, "state": { "running": {} } }] })
+        };
+        let found = causes_of(container(false, 3));
+        assert_eq!(found[0].reason, "CrashLooping");
+        assert!(
+            found[0].message.ends_with("ended 3 times, last with exit code 1 (Error): Out of luck"),
+            "{}",
+            found[0].message
+        );
+        assert_eq!(causes_of(container(true, 3)), []);
+        assert_eq!(causes_of(container(false, 1)), []);
+    }
+
+    #[test]
+    fn a_pod_that_does_not_fit_anywhere_is_said_to_be_unschedulable() {
+        let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available" });
+        assert_eq!(causes_of(json!({ "conditions": [condition] }))[0].reason, "Unschedulable");
+    }
+
+    #[test]
+    fn a_refused_pod_template_is_told_in_the_users_words() {
+        for (message, expected) in [
+            (
+                "failed to create typed patch object (flink/demo-jobmanager; apps/v1, Kind=Deployment): .spec.template.spec.nodeSelektor: field not declared in schema",
+                "spec.jobManager.podTemplate.spec.nodeSelektor: field not declared in schema",
+            ),
+            (
+                "Deployment.apps \"demo-jobmanager\" is invalid: spec.template.spec.containers[0].volumeMounts[4].name: Not found: \"nope\"",
+                "spec.jobManager.podTemplate.spec.containers[0].volumeMounts[4].name: Not found: \"nope\"",
+            ),
+            ("something else", "spec.jobManager.podTemplate: something else"),
+        ] {
+            assert_eq!(refused_template("spec.jobManager.podTemplate", message).message, expected);
+        }
+    }
+
+    #[test]
+    fn pods_with_the_same_cause_are_told_of_once_and_all_causes_at_once() {
+        let pod = |name: &str, restarts: i32| {
+            let last = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "out of luck" } });
+            let container = json!({ "name": "gateway", "restartCount": restarts, "lastState": last });
+            let pod = json!({ "metadata": { "name": name }, "status": { "containerStatuses": [container] } });
+            Arc::new(serde_json::from_value(pod).unwrap_or_default())
+        };
+        let condition = json!({ "type": "ReplicaFailure", "status": "True", "message": "exceeded quota" });
+        let deployment = json!({ "metadata": { "name": "demo-taskmanager" }, "status": { "conditions": [condition] } });
+        let found = causes(&Observed {
+            job_manager_pods: vec![pod("a", 3), pod("b", 4), pod("c", 5)],
+            task_manager_deployment: serde_json::from_value(deployment).ok().map(Arc::new),
+            ..Observed::default()
+        });
+        let crash =
+            "container gateway of pod a ended 3 times, last with exit code 1 (Error): out of luck (and 2 other pods)";
+        assert_eq!(
+            sentence(&found),
+            Some((
+                "PodsRefused",
+                format!(
+                    "2 problems: (1) PodsRefused: Deployment demo-taskmanager: exceeded quota; (2) CrashLooping: {crash}"
+                )
+            ))
+        );
+        assert_eq!(sentence(&found[1..]), Some(("CrashLooping", crash.to_owned())));
+        assert_eq!(sentence(&[]), None);
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_for_good_is_no_cause() {
+        let last = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "evicted" } });
+        let container = json!({ "name": "gateway", "restartCount": 3, "lastState": last });
+        assert_eq!(causes_of(json!({ "phase": "Failed", "containerStatuses": [container] })), []);
+    }
+}
