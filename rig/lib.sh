@@ -98,3 +98,18 @@ import_directory() {
   for change in "$@"; do arguments+=(--change "$change"); done
   tar --numeric-owner -C "$directory" -c . | docker import "${arguments[@]}" - "$name" >/dev/null
 }
+
+# compile_program SOURCES PROFILE DIRECTORY: the static program of a source tree, with the profile `image` or `release`; prints its path.
+# What others wrote is compiled once for all source trees, outside of the clone. The profile `image` is this working tree's: earlier ones have none.
+compile_program() {
+  local sources=$1 profile=$2 directory=$3 target line light=()
+  need cargo "install Rust with rustup"
+  target=$(rustc --version --verbose | awk '/^host:/ {print $2}')
+  while [ "$profile" = image ] && read -r line; do
+    light+=(--config "profile.image.$line")
+  done < <(awk '/^\[/ {inside = $0 == "[profile.image]"} inside && /=/' "$rig/../Cargo.toml")
+  CARGO_TARGET_DIR=$directory CARGO_BUILD_BUILD_DIR=$cache/image-target RUSTFLAGS='-C target-feature=+crt-static' \
+    timed "compiling flinkha (profile $profile, static)" nice cargo build --quiet --profile "$profile" --locked --bin flinkha --target "$target" \
+    "${light[@]}" --manifest-path "$sources/Cargo.toml" >&2
+  echo "$directory/$target/$profile/flinkha"
+}
