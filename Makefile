@@ -12,7 +12,7 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-providers test-zookeeper \
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-upgrade test-providers test-zookeeper \
 	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image image-release cluster cluster-down generate clean
 
 help: ## List the targets
@@ -76,6 +76,10 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 ACCEPTANCE = $(TEST) --test processes -- --test-threads 2 --nocapture --skip native_failover:: \
 	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs::
 
+test-upgrade: setup cluster image ## An upgrade in place from the former version, in the kind cluster, under running jobs
+	$(call part,the former version) rig/former image
+	$(call part,upgrade test) $(TEST) --test kind -- --ignored --test-threads 1 --nocapture former_version::
+
 test-providers: setup ## The acceptance tests with both providers, and a table of their results side by side
 	$(call part,control plane binaries) rig/assets
 	$(call part,ZooKeeper) rig/zookeeper-dist
@@ -123,10 +127,14 @@ bench-api-load: setup ## Requests and watch traffic at the API server beside Fli
 	$(call part,jobs) jobs/build
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- api-load
 
-bench-gateway: setup ## Memory, processor time and added latency of a gateway, and the grant as jobs grow in number
+# Measured are programs as they are released. What measures them is built quickly, and yet does not add milliseconds of its own.
+bench-gateway: setup ## Memory, processor time and added latency of a gateway, and the grant as jobs grow in number, beside the former version (COST_ROUNDS=2)
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(CARGO) test --release --features long-tests --test long -- gateway-cost
+	$(call part,this version) rig/program release
+	$(call part,the former version) rig/former release
+	PROGRAM="$$(rig/program release)" FORMER="$$(rig/former release)" KUBEBUILDER_ASSETS="$$(rig/assets)" \
+		$(CARGO) test --profile image --features long-tests --test long -- gateway-cost
 
 bench-sweep: setup ## Memory and time of a sweep of a large bucket (OBJECTS=1000000)
 	$(call part,control plane binaries) rig/assets

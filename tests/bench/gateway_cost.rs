@@ -1,18 +1,20 @@
 //! What a gateway costs: memory and processor time at rest, time added to a request, and time to the grant as jobs grow
-//! in number.
+//! in number; of this working tree's gateway and, beside it, of the former version's.
 //!
-//! Usage: `cargo test --release --features long-tests --test long -- gateway-cost`; COST_SECONDS (60) at rest,
-//! COST_REQUESTS (2000) of each kind, COST_GRANTS (5) failovers with each number of jobs. Writes
-//! `target/bench/gateway.json`.
+//! Usage: `make bench-gateway`; PROGRAM and FORMER are the programs to measure, of this working tree (by default as this
+//! test is built) and of the former version (by default none). Each is measured in COST_ROUNDS (2) clusters of its own,
+//! in turns: COST_SECONDS (30) at rest, COST_REQUESTS (1000) of each kind, COST_GRANTS (3) failovers with each number of
+//! jobs. Writes `target/bench/gateway.json`.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
-use crate::support::gateway::jvm_url;
+use crate::support::gateway::{Build, jvm_url};
 use crate::support::identity::token;
 use crate::support::process::Process;
 use crate::support::report::{self, number, percentile};
-use crate::support::{measured, seconds};
+use crate::support::{measured, say, seconds};
 use flinkha::api::names;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
@@ -21,44 +23,147 @@ use serde_json::{Value, json};
 const JOBS: [usize; 3] = [1, 10, 100];
 
 pub async fn run() {
-    let mut cluster = Cluster::start(Provider::ours(), 3, 1).await;
-    cluster.run_sequence(0, 100).await;
-    cluster.wait_for_members().await;
-    let rest = at_rest(&mut cluster, seconds(number("COST_SECONDS", 60))).await;
-    let added = added_latency(&cluster, number("COST_REQUESTS", 2000)).await;
-    let mut grants = serde_json::Map::new();
-    for jobs in JOBS {
-        register(&cluster, jobs).await;
-        let mut samples = Vec::new();
-        for _ in 0..number("COST_GRANTS", 5) {
-            samples.push(grant(&mut cluster).await);
+    let path = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let this = path("PROGRAM").map_or(Build::Tested, Build::At);
+    let mut versions = vec![Measured::of(this)];
+    versions.extend(path("FORMER").map(|former| Measured::of(Build::Former(former))));
+    for round in 0..number("COST_ROUNDS", 2) {
+        // What the machine does besides falls on both.
+        versions.reverse();
+        for one in &mut versions {
+            say(format!("round {}: {:?}", round + 1, one.build));
+            one.measure().await;
         }
-        let p50 = millis(percentile(&samples, 50).unwrap_or_default());
-        println!("{jobs:>4} ConfigMaps of jobs: JVM killed → granted p50 {p50:.0} ms");
-        grants.insert(jobs.to_string(), json!({"granted_ms_p50": p50}));
     }
-    report::write("gateway", &json!({"at_rest": rest, "added_latency": added, "jobs": grants}));
+    versions.sort_by_key(|one| matches!(one.build, Build::Former(_)));
+    let columns: Vec<Vec<Figure>> = versions.iter().map(Measured::figures).collect();
+    let rows = rows(&columns);
+    report::write("gateway", &json!({"rows": rows}));
+}
+
+/// A number of one build.
+struct Figure {
+    what: String,
+    unit: &'static str,
+    value: f64,
+}
+
+/// Prints the figures, side by side with the former version's and the ratio where there is one.
+fn rows(columns: &[Vec<Figure>]) -> Vec<Value> {
+    println!("{:<50} {:>10} {:>10} {:>6}", "", "this", "former", "ratio");
+    let mut rows = Vec::new();
+    for (index, this) in columns[0].iter().enumerate() {
+        let former = columns.get(1).map(|column| column[index].value);
+        let ratio = former.filter(|former| *former > 0.0).map(|former| round(this.value / former));
+        let text = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+        let title = format!("{}, {}", this.what, this.unit);
+        println!("{title:<50} {:>10.2} {:>10} {:>6}", this.value, text(former), text(ratio));
+        rows.push(json!({
+            "what": this.what, "unit": this.unit, "this": round(this.value), "former": former.map(round), "ratio": ratio,
+        }));
+    }
+    rows
+}
+
+/// The samples of one build, of all rounds.
+struct Measured {
+    build: Build,
+    at_rest: Vec<AtRest>,
+    requests: Vec<Requests>,
+    /// By the number of jobs, as in [`JOBS`].
+    grants: [Vec<Duration>; JOBS.len()],
+}
+
+/// A gateway at rest.
+struct AtRest {
+    leads: bool,
+    rss_mib: f64,
+    rss_most_mib: f64,
+    cpu_millicores: f64,
+}
+
+/// Requests of one kind.
+struct Requests {
+    kind: String,
+    direct: Vec<Duration>,
+    through: Vec<Duration>,
+}
+
+impl Measured {
+    fn of(build: Build) -> Self {
+        Self { build, at_rest: Vec::new(), requests: Vec::new(), grants: Default::default() }
+    }
+
+    /// In a cluster of its own.
+    async fn measure(&mut self) {
+        let mut cluster = Cluster::prepare(Provider::ours(), 1).await;
+        cluster.build = self.build.clone();
+        let mut cluster = cluster.up(3, 1).await;
+        cluster.run_sequence(0, 100).await;
+        cluster.wait_for_members().await;
+        self.at_rest.extend(at_rest(&mut cluster, seconds(number("COST_SECONDS", 30))).await);
+        for mut more in requests(&cluster, number("COST_REQUESTS", 1000)).await {
+            match self.requests.iter_mut().find(|known| known.kind == more.kind) {
+                Some(known) => {
+                    known.direct.append(&mut more.direct);
+                    known.through.append(&mut more.through);
+                }
+                None => self.requests.push(more),
+            }
+        }
+        for (jobs, samples) in JOBS.into_iter().zip(&mut self.grants) {
+            register(&cluster, jobs).await;
+            for _ in 0..number("COST_GRANTS", 3) {
+                samples.push(grant(&mut cluster).await);
+            }
+        }
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        let mut add = |what: String, unit, value| figures.push(Figure { what, unit, value });
+        for (role, leads) in [("leader", true), ("standby", false)] {
+            let of = |figure: fn(&AtRest) -> f64| {
+                let samples: Vec<f64> = self.at_rest.iter().filter(|one| one.leads == leads).map(figure).collect();
+                samples.iter().sum::<f64>() / samples.len().max(1) as f64
+            };
+            add(format!("{role}: resident memory"), "MiB", of(|one| one.rss_mib));
+            add(format!("{role}: resident memory at most"), "MiB", of(|one| one.rss_most_mib));
+            add(format!("{role}: processor time"), "thousandths of a core", of(|one| one.cpu_millicores));
+        }
+        for one in &self.requests {
+            for per_cent in [50, 99] {
+                let of = |times: &[Duration]| millis(percentile(times, per_cent).unwrap_or_default());
+                let (direct, through) = (of(&one.direct), of(&one.through));
+                add(format!("{}: direct p{per_cent}", one.kind), "ms", direct);
+                add(format!("{}: added p{per_cent}", one.kind), "ms", through - direct);
+            }
+        }
+        for (jobs, samples) in JOBS.into_iter().zip(&self.grants) {
+            let granted = millis(percentile(samples, 50).unwrap_or_default());
+            add(format!("grant with {jobs} ConfigMaps of jobs p50"), "ms", granted);
+        }
+        figures
+    }
 }
 
 /// Resident memory and processor time of each gateway, with a job that completes two checkpoints a second.
-async fn at_rest(cluster: &mut Cluster, window: Duration) -> Value {
+async fn at_rest(cluster: &mut Cluster, window: Duration) -> Vec<AtRest> {
     let leader = cluster.leader().await.expect("a leader");
     let before: Vec<f64> = cluster.job_managers.iter_mut().map(|one| processor_seconds(one.gateway())).collect();
     tokio::time::sleep(window).await;
-    let mut report = Vec::new();
+    let mut all = Vec::new();
     for (index, one) in cluster.job_managers.iter_mut().enumerate() {
-        let role = if index == leader { "leader" } else { "standby" };
         let used = (processor_seconds(one.gateway()) - before[index]) / window.as_secs_f64() * 1000.0;
         let (now, most) = (memory(one.gateway(), "VmRSS"), memory(one.gateway(), "VmHWM"));
-        println!("{role:<8} {now:>6.1} MiB resident, at most {most:.1} MiB, {used:.1} thousandths of a core");
-        report.push(json!({"role": role, "rss_mib": now, "rss_most_mib": most, "cpu_millicores": used}));
+        all.push(AtRest { leads: index == leader, rss_mib: now, rss_most_mib: most, cpu_millicores: used });
     }
-    json!(report)
+    all
 }
 
-/// A read and a write of a ConfigMap that is not one of Flink's HA services, in turns through the gateway and straight
-/// to the API server, on warm connections.
-async fn added_latency(cluster: &Cluster, requests: usize) -> Value {
+/// A read and a write of a ConfigMap that is not one of Flink's HA services, and a read of a job's, in turns through the
+/// gateway and straight to the API server, on warm connections.
+async fn requests(cluster: &Cluster, count: usize) -> Vec<Requests> {
     let one = &cluster.job_managers[cluster.leader().await.expect("a leader")];
     let token = token(&cluster.client, NAMESPACE, "demo-jobmanager", Some((&one.pod, &one.uid))).await;
     let direct = cluster.plane.servers[0].client(&token).await;
@@ -73,11 +178,12 @@ async fn added_latency(cluster: &Cluster, requests: usize) -> Value {
     let ha = names::job_config_map(NAME, &cluster.leader_rest().await.jobs().await.expect("the job")[0].id);
     let patch = json!({"data": {"text": "y".repeat(4000)}}).to_string();
     let kinds = [("GET", "latency".to_owned(), ""), ("PATCH", "latency".to_owned(), patch.as_str()), ("GET", ha, "")];
-    let mut report = Vec::new();
+    let mut all = Vec::new();
     for (method, name, body) in kinds {
-        let mut times: [Vec<Duration>; 2] = Default::default();
-        for _ in 0..requests {
-            for (client, times) in [&direct, &through].into_iter().zip(&mut times) {
+        let kind = format!("{method} of {}", if name == "latency" { "any ConfigMap" } else { "a job's ConfigMap" });
+        let mut requests = Requests { kind, direct: Vec::new(), through: Vec::new() };
+        for _ in 0..count {
+            for (client, times) in [(&direct, &mut requests.direct), (&through, &mut requests.through)] {
                 let request = http::Request::builder().method(method).uri(format!("{path}/{name}"));
                 let request =
                     request.header("content-type", "application/merge-patch+json").body(body.as_bytes().to_vec());
@@ -86,22 +192,9 @@ async fn added_latency(cluster: &Cluster, requests: usize) -> Value {
                 times.push(begin.elapsed());
             }
         }
-        let kind = format!("{method} of {}", if name == "latency" { "any ConfigMap" } else { "a job's ConfigMap" });
-        let of = |times: &Vec<Duration>, per_cent| millis(percentile(times, per_cent).unwrap_or_default());
-        let [direct, through] = times.map(|times| (of(&times, 50), of(&times, 99)));
-        println!(
-            "{kind:<28} direct p50 {:.2} p99 {:.2} ms, through the gateway p50 {:.2} p99 {:.2} ms: added p50 {:.2} p99 {:.2} ms",
-            direct.0,
-            direct.1,
-            through.0,
-            through.1,
-            through.0 - direct.0,
-            through.1 - direct.1
-        );
-        let entry = json!({"request": kind, "direct_ms": {"p50": direct.0, "p99": direct.1}, "through_ms": {"p50": through.0, "p99": through.1}});
-        report.push(entry);
+        all.push(requests);
     }
-    json!(report)
+    all
 }
 
 fn through(url: &str, token: &str) -> kube::Config {
@@ -161,5 +254,10 @@ fn processor_seconds(process: &Process) -> f64 {
 }
 
 fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 100_000.0).round() / 100.0
+    time.as_secs_f64() * 1000.0
+}
+
+/// To hundredths.
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }

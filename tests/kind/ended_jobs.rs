@@ -40,7 +40,7 @@ async fn a_job_that_fails_for_good_leaves_no_config_map_no_key_and_no_file() {
     assert_nothing_remains(&session.cluster).await;
 }
 
-async fn assert_nothing_remains(cluster: &Cluster) {
+pub async fn assert_nothing_remains(cluster: &Cluster) {
     let mut last = Vec::new();
     let clean = async || {
         last = remains(cluster).await;

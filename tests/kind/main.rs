@@ -16,6 +16,7 @@ mod deletion;
 mod ended_jobs;
 mod failover;
 mod foreign;
+mod former_version;
 mod nodes;
 mod upgrades;
 mod user_jar;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::cluster::{NAME, NAMESPACE};
 use crate::support::flood::flood;
-use crate::support::gateway::{self, Pod, Settings, Timings};
+use crate::support::gateway::{self, Build, Pod, Settings, Timings};
 use crate::support::host::{Directory, address, port};
 use crate::support::process::Process;
 use crate::support::{eventually, seconds};
@@ -39,6 +39,7 @@ impl Gateway {
         .expect("a kubeconfig");
         let storage = format!("file://{}", directory.sub("storage").display());
         let settings = Settings {
+            build: &Build::Tested,
             timings: &Timings::DEFAULT,
             storage: &storage,
             configuration: &Default::default(),

@@ -21,6 +21,7 @@ use super::flink::Distribution;
 use super::flink::Place;
 use super::flink::kubernetes_environment;
 use super::gateway;
+use super::gateway::Build;
 use super::gateway::Pod;
 use super::host::Directory;
 use super::host::address;
@@ -95,6 +96,8 @@ pub struct Cluster {
     pub task_managers: Vec<Process>,
     pub client: kube::Client,
     pub provider: Provider,
+    /// What gateways run that are started from now on.
+    pub build: Build,
     /// Where the leader is elected, if not by the control plane.
     pub quorum: Option<Quorum>,
     pub version: String,
@@ -146,6 +149,7 @@ impl Cluster {
             plane,
             client,
             provider,
+            build: Build::Tested,
             quorum,
             version,
             distribution,
@@ -268,6 +272,7 @@ impl Cluster {
                 let flags = self.application.as_ref().map(super::application::gateway_flags).unwrap_or_default();
                 let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone(), flags };
                 let settings = gateway::Settings {
+                    build: &self.build,
                     timings,
                     storage: &self.storage_uri(),
                     configuration: &self.gateway_configuration(),

@@ -74,8 +74,36 @@ pub fn hand_over_socket(directory: &Path) -> PathBuf {
     directory.join("gateway.sock")
 }
 
+/// The program that gateways run.
+#[derive(Clone, Debug)]
+pub enum Build {
+    /// Of this working tree, as the tests are built.
+    Tested,
+    /// Of this working tree, built in another way.
+    At(PathBuf),
+    /// Of the former version (`rig/former`).
+    Former(PathBuf),
+}
+
+impl Build {
+    /// Flags that the former version has not.
+    const NEW_FLAGS: [&str; 2] = ["--hand-over-socket", "--stand-in"];
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Tested => Path::new(env!("CARGO_BIN_EXE_flinkha")),
+            Self::At(path) | Self::Former(path) => path,
+        }
+    }
+
+    fn knows(&self, flag: &str) -> bool {
+        !matches!(self, Self::Former(_)) || !Self::NEW_FLAGS.contains(&flag)
+    }
+}
+
 /// What goes for all gateways of a cluster.
 pub struct Settings<'a> {
+    pub build: &'a Build,
     pub timings: &'a Timings,
     pub storage: &'a str,
     pub configuration: &'a Configuration,
@@ -85,7 +113,7 @@ pub struct Settings<'a> {
 
 pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kubeconfig: &Kubeconfig) -> Process {
     let (namespace, name) = cluster;
-    let Settings { timings, storage, configuration, quorum } = settings;
+    let Settings { build, timings, storage, configuration, quorum } = settings;
     let config = pod.directory.join("kubeconfig");
     std::fs::write(&config, serde_yaml::to_string(kubeconfig).expect("a kubeconfig in YAML"))
         .expect("failed to write a kubeconfig");
@@ -131,9 +159,10 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     ];
     let of_quorum = quorum.map(Quorum::flags).unwrap_or_default();
     let of_pod = pod.flags.iter().map(Into::into);
-    let flags = flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]).chain(of_pod);
+    let flags = flags.into_iter().filter(|(flag, _)| build.knows(flag));
+    let flags = flags.flat_map(|(flag, value)| [flag.into(), value.into()]).chain(of_pod);
     Process::start(Program {
-        path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
+        path: build.path().into(),
         arguments: std::iter::once("gateway".into())
             .chain(flags)
             .chain(of_quorum.into_iter().map(Into::into))

@@ -15,4 +15,5 @@ pub mod native;
 pub mod node;
 pub mod operator;
 pub mod ours;
+pub mod record;
 pub mod session;
