@@ -46,6 +46,10 @@ async fn clusters_of_the_former_version_go_on_under_this_one_and_nothing_moves_t
     session.assert_job_went_on(latest.0).await;
     application.assert_job_went_on(latest.1).await;
     assert_application_went_on(&application).await;
+    for one in [&session, &application] {
+        one.tell();
+        one.assert_only_announced_moves();
+    }
 
     // A job that ends while nothing is collected.
     let arguments = ["--output", "/flink/output/short", "--lines", "500", "--rate", "500"];
@@ -84,6 +88,8 @@ async fn start([for_session, for_application]: [Namespace; 2]) -> [Upgraded; 2] 
     let mut example = ours::example();
     example["spec"]["jobManager"]["replicas"] = 2.into();
     example["spec"]["taskManager"]["replicas"] = 1.into();
+    // Two jobs at a time.
+    example["spec"]["flinkConfiguration"]["taskmanager.numberOfTaskSlots"] = 4.into();
     let endless = ["--output", "/flink/output/former", "--rate", "100"];
     let resource = application::resource(&for_application, "KeyedSequence", &endless);
     let session = ours::apply(for_session, &example).await;
@@ -196,12 +202,16 @@ impl Upgraded {
         cluster.namespace.verify(OUTPUT, "any");
     }
 
-    /// Prints what happened to pods, and judges it: one event announces that JobManagers are replaced, they are, once,
-    /// the leader last, and no other pod comes, goes or is restarted.
+    /// Prints what has happened to pods, and which events told of it.
+    fn tell(&self) {
+        say(format!("{}:", self.cluster.name));
+        self.record.entries().iter().for_each(say);
+    }
+
+    /// One event announces that JobManagers are replaced, they are, once, the leader last, and no other pod comes, goes
+    /// or is restarted.
     fn assert_only_announced_moves(&self) {
         let entries = self.record.entries();
-        say(format!("{}:", self.cluster.name));
-        entries.iter().for_each(say);
         let of =
             |select: &dyn Fn(&What) -> bool| entries.iter().filter(|entry| select(&entry.what)).collect::<Vec<_>>();
         let announced = of(&|what| matches!(what, What::Event { reason, .. } if reason == "JobManagersReplaced"));
