@@ -17,8 +17,9 @@ use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, UpgradeMode};
 use crate::api::time::seconds;
 use crate::flink::job_id::JobId;
+use crate::flink::job_state::End;
 use crate::ledger::application::Request;
-use crate::ledger::jobs;
+use crate::ledger::jobs::{self, RecordedState};
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
 const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
@@ -47,8 +48,13 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Applicat
     step.decision.stopped = ended || has_no_pods(phase);
     step.decision.request = step.request();
     let own = inputs.progress.job.is_some_and(|job| job == step.application().job_id);
-    step.application_mut().job_state =
-        if own && !step.decision.stopped { inputs.progress.state.clone() } else { String::new() };
+    step.application_mut().job_state = inputs
+        .progress
+        .state
+        .as_ref()
+        .filter(|_| own && !step.decision.stopped)
+        .map(ToString::to_string)
+        .unwrap_or_default();
     step.decision
 }
 
@@ -111,7 +117,7 @@ impl LifecycleStep<'_> {
             && upgrade::is_in_progress(self.application())
             && self.stable().is_some();
         if let Some(ended) = self.tombstone().cloned() {
-            if ended.state == "Failed" && can_go_back && !self.is_up() {
+            if ended.state == RecordedState::Ended(End::Failed) && can_go_back && !self.is_up() {
                 return upgrade::roll_back(self, ended.cause.unwrap_or_else(|| "the job failed".to_owned()));
             }
             return self.end(&ended);
@@ -261,7 +267,7 @@ impl LifecycleStep<'_> {
     /// The job has ended: absorbing.
     fn end(&mut self, ended: &jobs::Job) {
         upgrade::ended(self.application_mut());
-        self.application_mut().result = Some(ended.state.clone());
+        self.application_mut().result = Some(ended.state.to_string());
         self.enter(Phase::Ending);
         self.ending();
     }
