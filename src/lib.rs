@@ -3,7 +3,7 @@
 //! The rooms, and the one dependency rule:
 //!
 //! ```text
-//! api ← {flink, lease} ← ledger ← ha_data ← {cluster, world} ← {operator | gateway} ← main
+//! api ← {flink, lease} ← ledger ← ha_data ← {cluster, quorum ← world} ← {operator | gateway} ← main
 //! ```
 //!
 //! | room | what belongs there |
@@ -13,14 +13,15 @@
 //! | [`lease`] | the election: invariants, terms, stamps and the pure state machine |
 //! | [`ledger`] | what gateways write down and the operator reads |
 //! | [`ha_data`] | decisions about HA data: what is in use, what may be removed, whose it is |
+//! | [`quorum`] | who leads by ZooKeeper's latch: rules and the pure state machine |
 //! | [`cluster`] | decisions about a resource: validate, build, conditions, the life of an application |
 //! | [`world`] | what is outside: API servers, Leases, quorums, storage, processes, servers |
 //! | [`operator`] | the controller's effects: observe, apply, report, finalize |
 //! | [`gateway`] | the sidecar's effects: proxy, election, garbage collection, applications, quorum |
 //! | [`telemetry`] | logs, metrics, probes |
 //!
-//! The pure rooms (`api`, `flink`, `lease`, `ledger`, `ha_data`, `cluster`) import no client, no runtime and no clock;
-//! `tests/pure/architecture.rs` holds them to it.
+//! The pure rooms (`api`, `flink`, `lease`, `ledger`, `ha_data`, `quorum`, `cluster`) import no client, no runtime and
+//! no clock; `tests/pure/architecture.rs` holds them to it.
 
 pub mod api;
 pub mod cli;
@@ -31,5 +32,6 @@ pub mod ha_data;
 pub mod lease;
 pub mod ledger;
 pub mod operator;
+pub mod quorum;
 pub mod telemetry;
 pub mod world;

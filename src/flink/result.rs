@@ -28,7 +28,7 @@ impl Store {
 }
 
 /// One entry, by its file name and content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub store: Store,
     pub id: JobId,
@@ -41,7 +41,7 @@ pub struct Entry {
 }
 
 /// How a job or application ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outcome {
     pub name: String,
     pub state: End,

@@ -101,7 +101,7 @@ pub fn raising(run: &Run) -> Value {
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StoredState {
     /// What is stored is this version's own, or nothing is.
     Ours,
@@ -122,7 +122,7 @@ pub enum StoredState {
 }
 
 /// In this order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HandoverPlan {
     /// The run whose last checkpoint is to be noted.
     pub from: Option<JobId>,

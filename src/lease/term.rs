@@ -11,6 +11,11 @@ pub struct Incarnation {
     pub started: u64,
 }
 
+impl Incarnation {
+    /// In the term of a gateway that leads without a JVM: no process has this id.
+    pub const NONE: Incarnation = Incarnation { pid: 0, started: 0 };
+}
+
 /// A term. Its text form is `<number>.<pod uid>.<gateway process nonce>.<pid>-<start time>`; no part contains a dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Term {

@@ -6,17 +6,16 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::core::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::names::{CHANGE_ANNOTATION, LEADER_ANNOTATION, TERM_ANNOTATION};
 use crate::lease::record::Change;
-use crate::lease::term::Term;
+use crate::lease::term::{Incarnation, Term};
 
 /// Who leads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Leading {
     /// Name of the pod; empty while nobody leads.
@@ -25,8 +24,19 @@ pub struct Leading {
     pub since: String,
 }
 
+/// The gateway that takes a term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    pub pod: String,
+    pub pod_uid: String,
+    /// Random per gateway process.
+    pub process: String,
+    /// `None`: the gateway holds the leader's place while no JVM leads.
+    pub jvm: Option<Incarnation>,
+}
+
 /// What the ledger says of the election.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Notes {
     pub term: Option<Term>,
     pub leading: Leading,
@@ -60,12 +70,22 @@ impl Notes {
         json!({ "metadata": { "resourceVersion": version, "annotations": self.annotations() } })
     }
 
-    /// The notes of a pod that has won Flink's election and does not lead yet. `term` has no number yet; it gets the
-    /// next one. A gateway that was restarted beside a leading JVM takes a new term too, but that is no change of
-    /// leader.
-    pub fn taken(&self, pod: &str, term: Term, now: Timestamp) -> Self {
-        let number = self.term.as_ref().map_or(0, |term| term.number) + 1;
-        let same_jvm = self.leading.pod == pod
+    /// The term after the ledger's. Every term of a cluster with ZooKeeper is made here.
+    pub fn next_term(&self, claimant: &Claimant) -> Term {
+        Term {
+            number: self.term.as_ref().map_or(0, |term| term.number) + 1,
+            pod_uid: claimant.pod_uid.clone(),
+            process: claimant.process.clone(),
+            jvm: claimant.jvm.unwrap_or(Incarnation::NONE),
+        }
+    }
+
+    /// The notes of a pod that has won Flink's election and does not lead yet. A gateway that was restarted beside a
+    /// leading JVM takes a new term too, but that is no change of leader.
+    pub fn taken(&self, claimant: &Claimant, now: Timestamp) -> Self {
+        let term = self.next_term(claimant);
+        let (pod, number) = (&claimant.pod, term.number);
+        let same_jvm = self.leading.pod == *pod
             && self.term.as_ref().is_some_and(|before| before.pod_uid == term.pod_uid && before.jvm == term.jvm);
         let change = match &self.change {
             Some(change) if same_jvm => Change { term: number, ..change.clone() },
@@ -84,11 +104,7 @@ impl Notes {
             },
         };
         let since = if same_jvm { self.leading.since.clone() } else { format!("{now:.0}") };
-        Self {
-            term: Some(Term { number, ..term }),
-            leading: Leading { pod: pod.to_owned(), since },
-            change: Some(change),
-        }
+        Self { term: Some(term), leading: Leading { pod: pod.clone(), since }, change: Some(change) }
     }
 
     /// The same once its JVM leads. `leaderless`: milliseconds since the last leader's latch was gone.
@@ -130,10 +146,10 @@ pub fn lease_of(ledger: &ObjectMeta) -> Option<Lease> {
 mod tests {
     use super::*;
     use crate::lease::record::Record;
-    use crate::lease::term::Incarnation;
 
-    fn term(uid: &str) -> Term {
-        Term { number: 0, pod_uid: uid.into(), process: "p".into(), jvm: Incarnation { pid: 1, started: 2 } }
+    fn by(pod: &str) -> Claimant {
+        let jvm = Some(Incarnation { pid: 1, started: 2 });
+        Claimant { pod: pod.into(), pod_uid: pod.into(), process: "p".into(), jvm }
     }
 
     fn metadata(notes: &Notes) -> ObjectMeta {
@@ -143,12 +159,12 @@ mod tests {
     #[test]
     fn a_failover_is_told_by_both_gateways_and_read_as_from_a_lease() {
         let now = Timestamp::UNIX_EPOCH;
-        let first = Notes::default().taken("a", term("a"), now).granted(0, now);
+        let first = Notes::default().taken(&by("a"), now).granted(0, now);
         assert_eq!(
             (first.term.as_ref().map(|term| term.number), first.change.as_ref().map(|change| change.from.as_str())),
             (Some(1), Some(""))
         );
-        let second = Notes::of(&metadata(&first)).released("JobManagerDied").taken("b", term("b"), now);
+        let second = Notes::of(&metadata(&first)).released("JobManagerDied").taken(&by("b"), now);
         let lease = lease_of(&metadata(&second)).expect("a Lease");
         assert_eq!(Record::of(&lease).change.map(|change| change.to).as_deref(), Some(""), "it does not lead yet");
         let lease = lease_of(&metadata(&second.granted(120, now))).expect("a Lease");
@@ -162,17 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_leads_without_a_jvm_has_a_term_too() {
+        let first = Notes::default().taken(&by("a"), Timestamp::UNIX_EPOCH);
+        let term = first.next_term(&Claimant { jvm: None, ..by("b") });
+        assert_eq!(term.to_string(), "2.b.p.0-0");
+    }
+
+    #[test]
     fn a_leader_that_could_not_say_why_is_named_all_the_same() {
-        let first = Notes::default().taken("a", term("a"), Timestamp::UNIX_EPOCH).granted(0, Timestamp::UNIX_EPOCH);
-        let change = first.taken("b", term("b"), Timestamp::UNIX_EPOCH).change.expect("a change");
+        let first = Notes::default().taken(&by("a"), Timestamp::UNIX_EPOCH).granted(0, Timestamp::UNIX_EPOCH);
+        let change = first.taken(&by("b"), Timestamp::UNIX_EPOCH).change.expect("a change");
         assert_eq!((change.from.as_str(), change.why.as_str()), ("a", "SessionEnded"));
     }
 
     #[test]
     fn a_restarted_gateway_takes_a_new_term_and_tells_of_no_change() {
         let now = Timestamp::UNIX_EPOCH;
-        let first = Notes::default().taken("a", term("a"), now).granted(3, now);
-        let again = first.taken("a", Term { process: "q".into(), ..term("a") }, now).granted(99, now);
+        let first = Notes::default().taken(&by("a"), now).granted(3, now);
+        let again = first.taken(&Claimant { process: "q".into(), ..by("a") }, now).granted(99, now);
         assert_eq!(again.change.as_ref().map(|change| (change.leaderless_millis, change.to.as_str())), Some((3, "a")));
         assert_eq!(again.term.map(|term| (term.number, term.process)), Some((2, "q".to_owned())));
         assert_eq!(lease_of(&ObjectMeta::default()), None);

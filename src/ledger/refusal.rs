@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use kube::core::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use crate::api::names::{self, REFUSAL_ANNOTATION};

@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may use. A file belongs to the longest room that its path begins with.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("api", &[]),
     ("flink", &["api"]),
     ("lease", &["api"]),
     ("ledger", &["api", "flink", "lease"]),
     ("ha_data", &["api", "flink", "lease", "ledger"]),
     ("cluster", &["api", "flink", "lease", "ledger", "ha_data"]),
-    ("world", &["api", "flink", "lease", "ledger", "ha_data"]),
+    ("quorum", &["flink", "lease", "ha_data"]),
+    ("world", &["api", "flink", "lease", "ledger", "ha_data", "quorum"]),
     ("telemetry", &["api", "world"]),
     ("operator", &["api", "flink", "lease", "ledger", "ha_data", "cluster", "world", "telemetry"]),
     ("gateway/gc", &[]),
@@ -29,15 +30,25 @@ const ROOMS: [(&str, &[&str]); 16] = [
 ];
 
 /// Rooms outside of `gateway` that every room inside it may use.
-const BELOW_GATEWAY: [&str; 8] = ["api", "flink", "lease", "ledger", "ha_data", "cluster", "world", "telemetry"];
+const BELOW_GATEWAY: [&str; 9] =
+    ["api", "flink", "lease", "ledger", "ha_data", "quorum", "cluster", "world", "telemetry"];
 
 /// Files in the folder `gateway` itself that every room inside it may use. All others there only wire.
 const GATEWAY_FLOOR: [&str; 7] =
     ["events", "health", "signals", "storage_arguments", "tasks", "tenure", "zookeeper_arguments"];
 
 /// Rooms and files without I/O, without async and without a clock: time comes in as an argument.
-const PURE: [&str; 8] =
-    ["api", "flink", "lease", "ledger", "ha_data", "cluster", "gateway/proxy/request.rs", "gateway/proxy/translate.rs"];
+const PURE: [&str; 9] = [
+    "api",
+    "flink",
+    "lease",
+    "ledger",
+    "ha_data",
+    "quorum",
+    "cluster",
+    "gateway/proxy/request.rs",
+    "gateway/proxy/translate.rs",
+];
 
 const IMPURE: [&str; 20] = [
     "kube::Client",

@@ -120,21 +120,29 @@ impl Ledger {
     /// nothing.
     pub async fn note_election(&self, change: impl Fn(&Notes) -> Option<Notes>) -> anyhow::Result<Notes> {
         for _ in 0..TRIES {
-            let read = self.object().await?;
-            let before = Notes::of(&read.metadata);
+            let (before, version) = self.election().await?;
             let Some(after) = change(&before).filter(|after| *after != before) else { return Ok(before) };
-            let patch = after.to_patch(read.metadata.resource_version.as_deref().unwrap_or_default());
-            match self
-                .config_maps()
-                .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
-                .await
-            {
-                Ok(_) => return Ok(after),
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(error).context("failed to write the ledger"),
+            if self.write_election(&after, &version).await? {
+                return Ok(after);
             }
         }
         anyhow::bail!("the ledger is written by others all the time")
+    }
+
+    /// What the ledger says of Flink's own election, and the ledger's resourceVersion.
+    pub async fn election(&self) -> anyhow::Result<(Notes, String)> {
+        let metadata = self.object().await?.metadata;
+        Ok((Notes::of(&metadata), metadata.resource_version.unwrap_or_default()))
+    }
+
+    /// Writes that, if the ledger still has this resourceVersion; returns whether it had.
+    pub async fn write_election(&self, notes: &Notes, version: &str) -> anyhow::Result<bool> {
+        let (name, patch) = (names::ledger(&self.cluster), Patch::Merge(notes.to_patch(version)));
+        match self.config_maps().patch(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error).context("failed to write the ledger"),
+        }
     }
 
     /// Reads which savepoint the operator asks for.

@@ -16,7 +16,7 @@ const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Others wait behind a request that is held back, the JVM's heartbeats too.
 const STORE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Opened by [`super::foreign`], [`super::admission`] and [`super::leadership`], passed in [`super::proxy`].
+/// Opened by [`super::foreign`] and [`super::leadership`], passed in [`super::proxy`].
 pub struct Gate {
     is_guarded: bool,
     /// The znodes are known to be this cluster's.
@@ -75,17 +75,17 @@ impl Gate {
         }
     }
 
-    /// Waits until somebody wants to be let in who is not, and tells who.
-    pub async fn next_arrival(&self) -> Option<Incarnation> {
+    /// Tells which process waits to be let in, now and whenever that changes; until the process ends.
+    pub async fn follow_waiting(&self, mut tell: impl FnMut(Option<Incarnation>)) {
         let (mut wanted, mut admitted) = (self.wanted.subscribe(), self.admitted.subscribe());
         loop {
-            let who = *wanted.borrow_and_update();
-            if who.is_some() && who != *admitted.borrow_and_update() {
-                return who;
-            }
+            let (who, inside) = (*wanted.borrow_and_update(), *admitted.borrow_and_update());
+            tell(who.filter(|_| who != inside));
             let changed =
                 tokio::select! { changed = wanted.changed() => changed, changed = admitted.changed() => changed };
-            changed.ok()?;
+            if changed.is_err() {
+                return;
+            }
         }
     }
 
@@ -105,7 +105,7 @@ impl Gate {
 
     /// From now on this session may store jobs, and no other.
     pub fn let_store(&self, session: Option<i64>) {
-        self.may_store.send_replace(session);
+        self.may_store.send_if_modified(|before| std::mem::replace(before, session) != session);
     }
 }
 
@@ -117,15 +117,21 @@ mod tests {
 
     const JVM: Incarnation = Incarnation { pid: 1, started: 2 };
 
+    fn waiting(gate: &Gate) -> Option<Incarnation> {
+        let mut waiting = None;
+        assert!(gate.follow_waiting(|jvm| waiting = jvm).now_or_never().is_none());
+        waiting
+    }
+
     #[tokio::test]
     async fn a_jvm_of_an_application_waits_until_it_is_let_in() {
         let gate = Gate::new(true);
         gate.know_own();
         let mut entering = Box::pin(gate.wait_for_admission(JVM));
         assert!((&mut entering).now_or_never().is_none(), "nobody has opened");
-        assert_eq!(gate.next_arrival().await, Some(JVM));
+        assert_eq!(waiting(&gate), Some(JVM));
         gate.admit(JVM);
-        assert!(entering.await.is_ok() && gate.next_arrival().now_or_never().is_none());
+        assert!(entering.await.is_ok() && waiting(&gate).is_none());
         assert!(gate.wait_to_store(7).now_or_never().is_none());
         gate.let_store(Some(7));
         assert!(gate.wait_to_store(7).await);
@@ -141,7 +147,7 @@ mod tests {
         assert!(
             gate.wait_for_admission(JVM).now_or_never().is_none() && gate.wait_to_store(7).now_or_never().is_none()
         );
-        assert_eq!(gate.next_arrival().await, Some(JVM), "it is to be looked at again");
+        assert_eq!(waiting(&gate), Some(JVM), "it is to be looked at again");
     }
 
     #[tokio::test]

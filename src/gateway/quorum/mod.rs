@@ -2,11 +2,12 @@
 //! and the election there ([`leadership`]). Ledger, collector and sweeper are those of the other provider.
 
 pub mod access;
-pub mod admission;
 pub mod foreign;
 pub mod gate;
 pub mod leadership;
+pub mod observer;
 pub mod proxy;
+pub mod requests;
 pub mod savepoint_requests;
 pub mod shutdown;
 
@@ -41,42 +42,42 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         storage.clone(),
         Arc::clone(&gate),
     ));
-    let identity = leadership::Identity {
+    let identity = requests::Identity {
         pod: base.arguments.pod_name.clone(),
         pod_uid: base.arguments.pod_uid.clone(),
         process: base.process.clone(),
-        hand_over: base.stand_back(),
     };
+    let hand_over = base.stand_back();
     let (mut tasks, jvm_port, election) = base.into_tasks(&mark, None);
-    if let Some(run) = &run {
-        let admission = admission::Admission {
-            ledger: ledger.clone(),
-            mark,
-            znodes: znodes.clone(),
-            storage: storage.clone(),
-            run: run.clone(),
-            identity: identity.clone(),
-            gate: Arc::clone(&gate),
-            stands: false,
-        };
-        tasks.add("quorum::admission", admission.run());
+    if run.is_some() {
         tasks.add("quorum::savepoint_requests", savepoint_requests::follow(ledger.clone()));
     }
     let guard = foreign::guard(ledger.clone(), znodes.clone(), Arc::clone(&gate));
-    let examiner = run.clone().map(|run| admission::Examiner { storage, run, gate });
-    let outlets = leadership::Outlets { shown: election.shown, health: election.health, client: client_in };
-    let way = tunnel_on_loopback(&quorum).await?;
-    let observer = leadership::LatchObserver::new(
-        identity,
-        Arc::clone(&proxy),
-        znodes.clone(),
-        ledger.clone(),
+    let observer = observer::Observer {
+        proxy: Arc::clone(&proxy),
+        znodes: znodes.clone(),
+        ledger: ledger.clone(),
+        way: (tunnel_on_loopback(&quorum).await?, quorum),
+        client: client_in,
+        outage: observer::Outage::default(),
+    };
+    let driver = leadership::Driver {
+        hands: requests::Hands {
+            identity,
+            ledger: ledger.clone(),
+            mark,
+            znodes: znodes.clone(),
+            storage,
+            run: run.clone(),
+        },
+        proxy: Arc::clone(&proxy),
+        gate,
         endpoint,
-        outlets,
-        (way, quorum),
-    );
+        outlets: leadership::Outlets { shown: election.shown, health: election.health },
+        hand_over,
+    };
     tasks.add("quorum::proxy", proxy.serve(jvm_port));
-    tasks.add("quorum::leadership", observer.with(examiner).run(election.heard));
+    tasks.add("quorum::leadership", driver.run(observer, election.heard));
     // Ends when the gate is open.
     tokio::spawn(guard);
     tasks.run().await?;

@@ -3,7 +3,7 @@
 //! looked at for two things more: [`crate::flink::znode_requests`].) When the JVM's process has ended, its sessions are
 //! ended too, so that its ephemeral znodes, the latch before all, vanish at once and not when the session expires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +21,7 @@ use crate::gateway::gc::pointer_store::Znodes;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::signals::Signals;
 use crate::lease::term::Incarnation;
+use crate::quorum::{self, Sessions};
 use crate::world::process::{Connection, Owner, end_of};
 use crate::world::quorum::frames::{read_frame, with_length};
 use crate::world::quorum::znodes;
@@ -48,15 +49,24 @@ pub struct Known {
     pub sessions: BTreeMap<i64, Held>,
     /// The Flink JVM that connected last.
     pub jvm: Option<Incarnation>,
-    /// Processes that have ended: the last one.
-    pub ended: Option<Incarnation>,
+    /// Processes that have ended: the last one, and those whose sessions may still live.
+    pub ended: BTreeSet<Incarnation>,
 }
 
 impl Known {
-    /// The process that holds this session, if it is our JVM and has not ended. A dead one's session lives until it is
-    /// closed.
-    pub fn holder(&self, session: i64) -> Option<Incarnation> {
-        self.sessions.get(&session)?.jvm.filter(|jvm| self.ended != Some(*jvm))
+    /// The same without what a session is attached to with.
+    pub fn sessions(&self) -> Sessions {
+        let by_id = self.sessions.iter().map(|(id, Held { session, jvm })| {
+            let timeout = Duration::from_millis(session.timeout_millis.unsigned_abs().into());
+            (*id, quorum::Held { jvm: *jvm, timeout })
+        });
+        Sessions { by_id: by_id.collect(), jvm: self.jvm, ended: self.ended.clone() }
+    }
+
+    fn note_end_of(&mut self, jvm: Incarnation) {
+        let sessions = &self.sessions;
+        self.ended.retain(|ended| sessions.values().any(|held| held.jvm == Some(*ended)));
+        self.ended.insert(jvm);
     }
 }
 
@@ -96,11 +106,6 @@ impl QuorumProxy {
             known: watch::Sender::default(),
             heard: Mutex::new(Instant::now()),
         }
-    }
-
-    /// From now on the JVM may store jobs by this session, and by no other.
-    pub fn let_store(&self, session: Option<i64>) {
-        self.gate.let_store(session);
     }
 
     pub fn known(&self) -> watch::Receiver<Known> {
@@ -260,7 +265,7 @@ impl QuorumProxy {
             self.known.borrow().sessions.values().filter_map(|held| held.jvm.filter(|other| *other != jvm)).collect();
         let led = self.znodes.leads() && others.is_empty();
         self.known.send_modify(|known| {
-            known.ended = Some(jvm);
+            known.note_end_of(jvm);
             if known.jvm == Some(jvm) {
                 known.jvm = others.last().copied();
             }
@@ -352,13 +357,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_has_ended_holds_no_session() {
+    fn a_process_that_has_ended_holds_no_session_not_even_when_another_has_ended_since() {
         let (one, other) = (Incarnation { pid: 1, started: 2 }, Incarnation { pid: 1, started: 3 });
         let held = |id: i64, jvm| {
             (id, Held { session: Session { id, password: Vec::new(), timeout_millis: 20_000 }, jvm: Some(jvm) })
         };
-        let known =
-            Known { sessions: BTreeMap::from([held(1, one), held(2, other)]), jvm: Some(other), ended: Some(one) };
-        assert_eq!([1, 2, 3].map(|session| known.holder(session)), [None, Some(other), None]);
+        let mut known = Known {
+            sessions: BTreeMap::from([held(1, one), held(2, other)]),
+            jvm: Some(other),
+            ended: BTreeSet::new(),
+        };
+        let holders = |known: &Known| [1, 2, 3].map(|session| known.sessions().holder(session));
+        known.note_end_of(one);
+        assert_eq!(holders(&known), [None, Some(other), None]);
+        known.note_end_of(other);
+        assert_eq!(holders(&known), [None, None, None]);
+        known.sessions.clear();
+        let third = Incarnation { pid: 1, started: 4 };
+        known.note_end_of(third);
+        assert_eq!(known.ended, BTreeSet::from([third]), "what has no session any more is forgotten");
     }
 }

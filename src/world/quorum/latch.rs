@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use zookeeper_client::{Acls, Client, CreateMode, MultiWriter};
 
-use super::znodes::{ANY, Candidate, MARKS, Result, candidates, children, children_of, data, none, remove_remnants};
+use super::znodes::{ANY, MARKS, Result, candidates, children, children_of, data, none, remove_remnants};
 use crate::flink::job_id::JobId;
 use crate::flink::znodes::{CHECKPOINTS, LATCH_PREFIX, LOCKS, PLANS, Paths};
+use crate::quorum::Candidate;
 
 /// What is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,21 +36,17 @@ pub async fn stored(client: &Client, paths: &Paths) -> Result<StoredZnodes> {
     Ok(StoredZnodes { mark, plans, version: stat.version })
 }
 
-/// Stands for election, as a JVM does it (Curator's `LeaderLatch`); returns the path of our latch node once it is the
-/// lowest. It goes with our session.
+/// Stands for election, as a JVM does it (Curator's `LeaderLatch`), unless we do. Our latch node goes with our session.
 ///
 /// # Errors
 /// When no server answers, or rights are missing.
-pub async fn stand(client: &Client, paths: &Paths, acls: Acls<'_>) -> Result<Option<String>> {
-    let (own, first) = standing(client, paths).await?;
-    if own.is_empty() {
+pub async fn stand(client: &Client, paths: &Paths, acls: Acls<'_>) -> Result<()> {
+    if own(client, paths).await?.is_empty() {
         client.mkdir(&paths.latch(), &CreateMode::Persistent.with_acls(acls)).await?;
         let prefix = format!("{}/{LATCH_PREFIX}", paths.latch());
         client.create(&prefix, b"gateway", &CreateMode::EphemeralSequential.with_acls(acls)).await?;
-        let (_, first) = standing(client, paths).await?;
-        return Ok(first);
     }
-    Ok(first)
+    Ok(())
 }
 
 /// Gives our latch nodes up: there are two if the answer to a request was lost.
@@ -57,19 +54,26 @@ pub async fn stand(client: &Client, paths: &Paths, acls: Acls<'_>) -> Result<Opt
 /// # Errors
 /// When no server answers.
 pub async fn withdraw(client: &Client, paths: &Paths) -> Result<()> {
-    let (own, _) = standing(client, paths).await?;
-    for candidate in own {
+    for candidate in own(client, paths).await? {
         client.delete(&candidate.path, None).await.or_else(none)?;
     }
     Ok(())
 }
 
-/// Our latch nodes, and the one that is the lowest of all.
-async fn standing(client: &Client, paths: &Paths) -> Result<(Vec<Candidate>, Option<String>)> {
-    let all = candidates(client, paths).await?;
-    let is_ours = |candidate: &Candidate| candidate.session == client.session_id().0;
-    let first = all.first().filter(|first| is_ours(first)).map(|first| first.path.clone());
-    Ok((all.into_iter().filter(is_ours).collect(), first))
+/// Our latch nodes.
+async fn own(client: &Client, paths: &Paths) -> Result<Vec<Candidate>> {
+    let mut all = candidates(client, paths).await?;
+    all.retain(|candidate| candidate.session == client.session_id().0);
+    Ok(all)
+}
+
+/// This latch node is there, as the quorum has it now and not as a server that is behind.
+///
+/// # Errors
+/// When no server answers.
+pub async fn is_there(client: &Client, paths: &Paths, latch: &str) -> Result<bool> {
+    client.sync(&paths.cluster).await.or_else(none)?;
+    Ok(client.check_stat(latch).await?.is_some())
 }
 
 /// Removes all plans and says whose the rest is, in one transaction: while our latch node is there, and if nobody else
@@ -77,7 +81,7 @@ async fn standing(client: &Client, paths: &Paths) -> Result<(Vec<Candidate>, Opt
 ///
 /// # Errors
 /// When no server answers, or one of these conditions does not hold. It is safe to try again.
-pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, before: &StoredZnodes) -> Result<()> {
+pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, version: i32) -> Result<()> {
     let mut writer = client.new_multi_writer();
     writer.add_check_version(latch, ANY)?;
     for kind in PLANS {
@@ -86,7 +90,7 @@ pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, 
             add_removal(client, &mut writer, &format!("{parent}/{id}")).await?;
         }
     }
-    writer.add_set_data(&paths.child(MARKS), mark.as_bytes(), Some(before.version))?;
+    writer.add_set_data(&paths.child(MARKS), mark.as_bytes(), Some(version))?;
     writer.commit().await.map(drop).map_err(Into::into)
 }
 
@@ -94,8 +98,8 @@ pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, 
 ///
 /// # Errors
 /// When no server answers, or when it was said meanwhile. It is safe to try again.
-pub async fn raise(client: &Client, paths: &Paths, mark: &str, before: &StoredZnodes) -> Result<()> {
-    client.set_data(&paths.child(MARKS), mark.as_bytes(), Some(before.version)).await.map(drop)
+pub async fn raise(client: &Client, paths: &Paths, mark: &str, version: i32) -> Result<()> {
+    client.set_data(&paths.child(MARKS), mark.as_bytes(), Some(version)).await.map(drop)
 }
 
 /// The pointer to the last checkpoint of a job; `None` when it has none.

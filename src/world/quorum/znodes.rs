@@ -10,19 +10,12 @@ use crate::flink::znodes::{
     APPLICATIONS, CHECKPOINTS, COUNTER, ClusterZnodes, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, job_of_leader,
     sequence,
 };
+use crate::quorum::Candidate;
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 /// Child of a cluster's znode with the marks by which clusters sign that they use it; each is named by its owner.
 pub const MARKS: &str = "flinkha";
-
-/// A candidate in the election, by its latch node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    pub path: String,
-    /// Session that holds it.
-    pub session: i64,
-}
 
 /// The candidates of Flink's election, the leader first.
 ///

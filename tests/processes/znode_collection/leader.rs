@@ -13,8 +13,8 @@ use flinkha::gateway::gc::pointer_store::{PointerStore, Znodes};
 use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
 use flinkha::gateway::tenure::Tenures;
 use flinkha::lease::elector::{LockView, Time};
-use flinkha::lease::term::{Incarnation, Term};
-use flinkha::ledger::election::Notes;
+use flinkha::lease::term::Incarnation;
+use flinkha::ledger::election::{Claimant, Notes};
 use flinkha::world::storage::Storage;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -81,11 +81,12 @@ impl Leader {
         }
     }
 
-    /// Takes a term and tells the gateway's parts of it, as `gateway/quorum/leadership.rs` does.
+    /// Takes a term and tells the gateway's parts of it, as `gateway/quorum/requests.rs` does.
     pub async fn take_term(&self) {
         let jvm = Incarnation { pid: i32::MAX, started: 1 };
-        let term = Term { number: 0, pod_uid: "uid".to_owned(), process: self.latch.replace(['/', '.'], ""), jvm };
-        let taken = |notes: &Notes| Some(notes.taken("pod", term.clone(), Timestamp::now()));
+        let process = self.latch.replace(['/', '.'], "");
+        let claimant = Claimant { pod: "pod".to_owned(), pod_uid: "uid".to_owned(), process, jvm: Some(jvm) };
+        let taken = |notes: &Notes| Some(notes.taken(&claimant, Timestamp::now()));
         let term = self.ledger.note_election(taken).await.expect("a term").term.expect("a term");
         self.ledger.note_ended().await.expect("the ledger");
         self.shown.send_replace(LockView::Leader { term, until: Time(u64::MAX) });

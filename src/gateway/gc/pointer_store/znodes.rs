@@ -118,13 +118,12 @@ impl Znodes {
 
     /// Removes the plans of another version and writes whose what is left is (`mark`), in one transaction.
     ///
-    /// Safe: the transaction requires the latch, and that the znode with the mark is as it was read.
+    /// Safe: the transaction requires our latch node, and that the znode with the mark still has this version.
     ///
     /// # Errors
-    /// When our JVM does not lead any more, or something was written meanwhile. It is to be read anew then.
-    pub async fn take_over(&self, mark: &str, before: &latch::StoredZnodes) -> anyhow::Result<()> {
-        let (client, latch) = self.leading()?;
-        let taken = latch::take_over(&client, &self.paths, &latch, mark, before).await;
+    /// When we do not hold the leader's place any more, or something was written meanwhile. It is to be read anew then.
+    pub async fn take_over(&self, latch: &str, mark: &str, version: i32) -> anyhow::Result<()> {
+        let taken = latch::take_over(&self.client()?, &self.paths, latch, mark, version).await;
         taken.context("failed to take over the znodes of another version")
     }
 

@@ -1,0 +1,173 @@
+//! Our own session with the quorum, and what it shows of Flink's election. Tells the ledger when the quorum does not do
+//! what it should.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use zookeeper_client::{AddWatchMode, Client, EventType, SessionState, WatchedEvent};
+
+use super::proxy::QuorumProxy;
+use crate::flink::znodes::{JOBS, LEADER, PLANS};
+use crate::gateway::gc::ledger::Ledger;
+use crate::gateway::gc::pointer_store::Znodes;
+use crate::quorum::{Event, View};
+use crate::world::quorum::Quorum;
+use crate::world::quorum::znodes::{candidates, publisher};
+
+/// Between tries of whatever has failed, and between looks when nothing happens.
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
+/// A server that does not show the election within this time does not answer.
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A write of the ledger that takes longer is tried again; the observation goes on without it.
+const LEDGER_WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A quorum that does not do what it should for longer is noted in the ledger.
+const OUTAGE_REPORT_DELAY: Duration = Duration::from_secs(10);
+
+/// Looks.
+pub struct Observer {
+    pub proxy: Arc<QuorumProxy>,
+    pub znodes: Znodes,
+    pub ledger: Ledger,
+    /// Our way to the quorum.
+    pub way: (SocketAddr, Quorum),
+    /// The client of our session, for all who use it.
+    pub client: watch::Sender<Option<Client>>,
+    pub outage: Outage,
+}
+
+/// What the ledger says of the quorum.
+#[derive(Default)]
+pub struct Outage {
+    /// Since when the quorum does not do what it should, without a break.
+    since: Option<Instant>,
+    /// What the ledger says of it, as far as this gateway knows.
+    noted: Option<Option<String>>,
+}
+
+impl Observer {
+    /// Runs until the process ends.
+    pub async fn run(mut self, events: mpsc::UnboundedSender<Event>) {
+        // An error means that the process ends.
+        let tell = |event: Event| drop(events.send(event));
+        loop {
+            match super::connect(self.way.0, &self.way.1).await {
+                Ok(client) => {
+                    self.client.send_replace(Some(client.clone()));
+                    tell(Event::Connected { session: client.session_id().0 });
+                    if let Err(error) = self.watch(&client, &tell).await {
+                        tracing::warn!(error = format!("{error:#}"), "the watch of the election was interrupted");
+                        self.note(Some(format!("{error:#}"))).await;
+                    }
+                    tell(Event::Disconnected);
+                    self.client.send_replace(None);
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    tracing::warn!(why, "no ZooKeeper server gives us a session; trying again");
+                    self.note(Some(why)).await;
+                }
+            }
+            sleep(OBSERVE_INTERVAL).await;
+        }
+    }
+
+    /// Until the session ends.
+    async fn watch(&mut self, client: &Client, tell: &impl Fn(Event)) -> anyhow::Result<()> {
+        self.znodes.prepare().await?;
+        let mut changes = client.watch(&self.znodes.paths.cluster, AddWatchMode::PersistentRecursive).await?;
+        loop {
+            // What happens from here on is seen by the next look.
+            let looked = self.look(client).await;
+            let trouble = match looked {
+                Ok(view) => {
+                    tell(Event::Viewed(view));
+                    None
+                }
+                Err(error) => {
+                    tracing::debug!(error = format!("{error:#}"), "failed to look at the election; trying again");
+                    Some(format!("{error:#}"))
+                }
+            };
+            self.note(trouble).await;
+            loop {
+                tokio::select! {
+                    event = changes.changed() => {
+                        if event.event_type == EventType::Session && event.session_state.is_terminated() {
+                            anyhow::bail!("the session has ended: {}", event.session_state);
+                        }
+                        if self.concerns_the_election(&event) {
+                            break;
+                        }
+                    }
+                    () = sleep(OBSERVE_INTERVAL) => break,
+                }
+            }
+        }
+    }
+
+    async fn look(&self, client: &Client) -> anyhow::Result<View> {
+        let read = async {
+            let candidates = candidates(client, &self.znodes.paths).await?;
+            let publisher = publisher(client, &self.znodes.paths).await?;
+            Ok::<_, zookeeper_client::Error>((candidates, publisher))
+        };
+        let (candidates, publisher) = timeout(OBSERVE_TIMEOUT, read).await.context("no ZooKeeper server answers")??;
+        Ok(View { candidates, publisher, silence: self.proxy.silence() })
+    }
+
+    /// Notifies others of jobs that come and go.
+    fn concerns_the_election(&self, event: &WatchedEvent) -> bool {
+        if event.event_type == EventType::Session {
+            let is_back = event.session_state == SessionState::SyncConnected;
+            if is_back {
+                // What happened meanwhile is not told of.
+                self.ledger.signals.jobs_changed.notify_one();
+                self.ledger.signals.job_ended.notify_one();
+            }
+            return is_back;
+        }
+        let below = event.path.strip_prefix(&self.znodes.paths.cluster).unwrap_or_default().trim_start_matches('/');
+        let (kind, rest) = below.split_once('/').unwrap_or((below, ""));
+        let of_job = PLANS.contains(&kind) || kind == JOBS;
+        if of_job && !rest.contains('/') && !rest.is_empty() {
+            self.ledger.signals.jobs_changed.notify_one();
+            if event.event_type == EventType::NodeDeleted {
+                self.ledger.signals.job_ended.notify_one();
+            }
+        }
+        kind == LEADER
+    }
+
+    /// Writes into the ledger that the quorum does not do what it should, once that has lasted, or that it does again.
+    async fn note(&mut self, trouble: Option<String>) {
+        if !self.outage.is_news(trouble.as_deref()) {
+            return;
+        }
+        let remedy = trouble
+            .map(|why| format!("{why}; look at quorum, rootPath and authentication, and at the ZooKeeper servers"));
+        match timeout(LEDGER_WRITE_TIMEOUT, self.ledger.note_quorum(remedy.as_deref())).await {
+            Ok(Ok(())) => self.outage.noted = Some(remedy),
+            Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "failed to note the state of the quorum"),
+            Err(_) => tracing::warn!("failed to note the state of the quorum: the API server does not answer"),
+        }
+    }
+}
+
+impl Outage {
+    fn is_news(&mut self, trouble: Option<&str>) -> bool {
+        let lasting = trouble.is_some() && self.since.get_or_insert_with(Instant::now).elapsed() > OUTAGE_REPORT_DELAY;
+        if trouble.is_none() {
+            self.since = None;
+        }
+        // Messages may differ each time; the first says enough.
+        match (&self.noted, trouble) {
+            (None | Some(Some(_)), None) => true,
+            (None | Some(None), Some(_)) => lasting,
+            _ => false,
+        }
+    }
+}
