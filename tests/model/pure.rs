@@ -10,6 +10,7 @@ pub mod flink {
     pub mod ha_data;
     pub mod job_id;
     pub mod lock;
+    pub mod result;
 }
 
 #[path = "../../src/gateway"]
@@ -23,3 +24,25 @@ pub mod gateway {
 
 #[path = "../../src/lease/mod.rs"]
 pub mod lease;
+
+#[path = "../../src/ha_data"]
+pub mod ha_data {
+    pub mod handover;
+}
+
+#[path = "../../src/ledger"]
+pub mod ledger {
+    pub mod application;
+    pub mod election;
+    pub mod jobs;
+    pub mod refusal;
+
+    pub mod place {
+        /// Where HA data is makes no difference here.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub struct Place {}
+    }
+}
+
+#[path = "../../src/quorum/mod.rs"]
+pub mod quorum;
