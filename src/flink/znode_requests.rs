@@ -148,6 +148,17 @@ pub fn named(request: &[u8], paths: &Paths) -> Vec<Named> {
     found
 }
 
+/// The path by which a creating request stands for election; `None` for any other. The server appends a number to it.
+/// Curator makes a name of its own for each latch node (`ProtectedUtils`, `_c_<uuid>-latch-`, Curator 5).
+pub fn latch(request: &[u8], paths: &Paths) -> Option<String> {
+    let prefix = format!("{}/", paths.latch());
+    let at = request.windows(prefix.len()).position(|window| window == prefix.as_bytes())?;
+    // Its length stands before it.
+    let length = number(request, at.checked_sub(4)?) as usize;
+    let path = request.get(at..at.checked_add(length)?)?;
+    std::str::from_utf8(path).ok().map(str::to_owned)
+}
+
 /// Makes a request that names this one that the server refuses.
 pub fn refuse(request: &mut [u8], named: &Named) {
     if let Some(first) = request.get_mut(named.at) {
@@ -208,6 +219,20 @@ mod tests {
             .flat_map(|bytes| whole(requests.push(bytes).into_iter().map(&mut refuse).collect()))
             .collect();
         (out, found)
+    }
+
+    #[test]
+    fn a_latch_is_known_by_the_name_that_its_client_makes() {
+        let path = format!("{}/_c_1b671a64-latch-", paths().latch());
+        let request = |path: &str| {
+            let length = u32::try_from(path.len()).unwrap_or_default();
+            frame(15, &[&length.to_be_bytes()[..], path.as_bytes(), b"\0\0\0\x04data"].concat())
+        };
+        assert_eq!(latch(&request(&path), &paths()), Some(path));
+        for other in [paths().latch(), paths().dispatcher(), "/flink/other/leader/latch/x".to_owned()] {
+            assert_eq!(latch(&request(&other), &paths()), None);
+        }
+        assert_eq!(latch(format!("{}/", paths().latch()).as_bytes(), &paths()), None);
     }
 
     #[test]

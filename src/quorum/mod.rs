@@ -11,7 +11,7 @@
 //! |---|---|
 //! | Q1 | A latch is ours if its session is that of a process of our JVM that has not ended, or of our own client. |
 //! | Q2 | Each latch gets a term of its own: above the ledger's, by compare-and-swap, if the latch is there after the ledger was read. So terms rise in the order of latches. |
-//! | Q3 | Nothing is stored and nothing is granted before the HA data was examined in the latch's term. It is examined again after another latch, another term, or another session of our own. |
+//! | Q3 | Nothing is stored and nothing is granted before the HA data was examined in the latch's term. It is examined again after another latch, another term, or another session of our own. A JVM stores by the latch that was examined, not by one for which it has stood since. |
 //! | Q4 | The grant waits until Flink has published its address by the session of the latch. |
 //! | Q5 | A gateway takes over and cleans up only by a latch of its own that is the lowest, in its term; each transaction checks that latch. |
 //! | Q6 | A JVM that leads where it must not is shut out and ended; so is one that is frozen when its latch is gone. |

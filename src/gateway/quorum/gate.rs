@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::lease::term::Incarnation;
+use crate::quorum::Candidate;
 
 /// Flink waits for a connection for some seconds, and then tries again.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,9 +26,9 @@ pub struct Gate {
     wanted: watch::Sender<Option<Incarnation>>,
     /// The process that is let in.
     admitted: watch::Sender<Option<Incarnation>>,
-    /// The session by which the JVM leads, once it is known which jobs have ended, and that what is stored is its
-    /// version's own. Another session of the same JVM is another tenure.
-    may_store: watch::Sender<Option<i64>>,
+    /// The latch by which the JVM leads, once it is known which jobs have ended, and that what is stored is its
+    /// version's own. Another latch of the same session is another tenure.
+    may_store: watch::Sender<Option<Candidate>>,
 }
 
 impl Gate {
@@ -63,10 +64,14 @@ impl Gate {
     }
 
     /// Waits until this session may store a job: an application's as long as it takes, because its main method would
-    /// fail; a session cluster's for a moment. Signal whether it may.
-    pub async fn wait_to_store(&self, session: i64) -> bool {
+    /// fail; a session cluster's for a moment. Returns whether it may. `stands`: the path by which it stood for
+    /// election last, if that was seen; what was examined for an earlier latch of the session does not count.
+    pub async fn wait_to_store(&self, session: i64, stands: Option<&str>) -> bool {
         let mut may_store = self.may_store.subscribe();
-        let opened = may_store.wait_for(|may| *may == Some(session));
+        let is_by_it = |latch: &Candidate| {
+            latch.session == session && stands.is_none_or(|requested| latch.path.starts_with(requested))
+        };
+        let opened = may_store.wait_for(|may| may.as_ref().is_some_and(is_by_it));
         // An error means that the process ends.
         if self.is_guarded {
             opened.await.is_ok()
@@ -103,9 +108,13 @@ impl Gate {
         self.admitted.send_if_modified(|admitted| *admitted == Some(jvm) && admitted.take().is_some());
     }
 
-    /// From now on this session may store jobs, and no other.
-    pub fn let_store(&self, session: Option<i64>) {
-        self.may_store.send_if_modified(|before| std::mem::replace(before, session) != session);
+    /// From now on jobs may be stored by this latch, and by no other.
+    pub fn let_store(&self, latch: Option<&Candidate>) {
+        self.may_store.send_if_modified(|before| {
+            let changed = before.as_ref() != latch;
+            *before = latch.cloned();
+            changed
+        });
     }
 }
 
@@ -116,6 +125,20 @@ mod tests {
     use super::*;
 
     const JVM: Incarnation = Incarnation { pid: 1, started: 2 };
+
+    fn latch(session: i64) -> Candidate {
+        Candidate { path: "/latch/_c_1-latch-0000000003".to_owned(), session }
+    }
+
+    #[test]
+    fn a_jvm_that_has_stood_for_election_anew_stores_nothing_by_what_was_examined_before() {
+        let gate = Gate::new(true);
+        gate.let_store(Some(&latch(7)));
+        let stores = |stands| gate.wait_to_store(7, stands).now_or_never();
+        assert_eq!(stores(None), Some(true), "a gateway that was started again has not seen it stand");
+        assert_eq!(stores(Some("/latch/_c_1-latch-")), Some(true));
+        assert_eq!(stores(Some("/latch/_c_2-latch-")), None);
+    }
 
     fn waiting(gate: &Gate) -> Option<Incarnation> {
         let mut waiting = None;
@@ -132,10 +155,10 @@ mod tests {
         assert_eq!(waiting(&gate), Some(JVM));
         gate.admit(JVM);
         assert!(entering.await.is_ok() && waiting(&gate).is_none());
-        assert!(gate.wait_to_store(7).now_or_never().is_none());
-        gate.let_store(Some(7));
-        assert!(gate.wait_to_store(7).await);
-        assert!(gate.wait_to_store(8).now_or_never().is_none(), "a session of its own for each tenure");
+        assert!(gate.wait_to_store(7, None).now_or_never().is_none());
+        gate.let_store(Some(&latch(7)));
+        assert!(gate.wait_to_store(7, None).await);
+        assert!(gate.wait_to_store(8, None).now_or_never().is_none(), "a session of its own for each tenure");
         gate.close(Incarnation { pid: 1, started: 3 });
         assert_eq!(
             gate.wait_for_admission(JVM).now_or_never().map(|entered| entered.is_ok()),
@@ -145,7 +168,8 @@ mod tests {
         gate.close(JVM);
         gate.let_store(None);
         assert!(
-            gate.wait_for_admission(JVM).now_or_never().is_none() && gate.wait_to_store(7).now_or_never().is_none()
+            gate.wait_for_admission(JVM).now_or_never().is_none()
+                && gate.wait_to_store(7, None).now_or_never().is_none()
         );
         assert_eq!(waiting(&gate), Some(JVM), "it is to be looked at again");
     }
@@ -156,8 +180,8 @@ mod tests {
         assert!(gate.wait_for_admission(JVM).now_or_never().is_none(), "the znodes may be another's");
         gate.know_own();
         assert!(gate.wait_for_admission(JVM).await.is_ok());
-        assert!(!gate.wait_to_store(7).await);
-        gate.let_store(Some(7));
-        assert!(gate.wait_to_store(7).await);
+        assert!(!gate.wait_to_store(7, None).await);
+        gate.let_store(Some(&latch(7)));
+        assert!(gate.wait_to_store(7, None).await);
     }
 }

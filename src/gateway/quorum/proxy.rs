@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::gate::Gate;
-use crate::flink::znode_requests::{Part, RequestFrames, named, refuse, refuse_removal_of_all};
+use crate::flink::znode_requests::{Part, RequestFrames, latch, named, refuse, refuse_removal_of_all};
 use crate::flink::zookeeper_frames::{CONNECT_LIMIT, Session, session_of_response};
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
@@ -56,7 +56,7 @@ pub struct Known {
 impl Known {
     /// The same without what a session is attached to with.
     pub fn sessions(&self) -> Sessions {
-        let by_id = self.sessions.iter().map(|(id, Held { session, jvm })| {
+        let by_id = self.sessions.iter().map(|(id, Held { session, jvm, .. })| {
             let timeout = Duration::from_millis(session.timeout_millis.unsigned_abs().into());
             (*id, quorum::Held { jvm: *jvm, timeout })
         });
@@ -75,6 +75,8 @@ impl Known {
 pub struct Held {
     pub session: Session,
     pub jvm: Option<Incarnation>,
+    /// The path by which it stood for election last, without the number that the server appends.
+    pub latch: Option<String>,
 }
 
 /// The pass-through.
@@ -217,8 +219,13 @@ impl QuorumProxy {
     /// A request as it goes on, once it may.
     async fn guard(&self, (session, is_stranger): (i64, bool), mut request: Vec<u8>) -> Vec<u8> {
         let named = named(&request, &self.znodes.paths);
+        if let Some(latch) = latch(&request, &self.znodes.paths) {
+            // Before the server hears of it.
+            self.note_latch(session, latch);
+        }
+        let stands = self.known.borrow().sessions.get(&session).and_then(|held| held.latch.clone());
         if let Some(plan) = named.iter().find(|named| named.is_plan)
-            && (is_stranger || !self.gate.wait_to_store(session).await)
+            && (is_stranger || !self.gate.wait_to_store(session, stands.as_deref()).await)
         {
             let why = if is_stranger { STRANGER } else { UNKNOWN };
             tracing::warn!(job = %plan.job, why, "refused to store it");
@@ -247,7 +254,8 @@ impl QuorumProxy {
         self.known.send_modify(|known| {
             if let Some(session) = session {
                 tracing::info!(?session, ?jvm, "the JVM has a ZooKeeper session");
-                known.sessions.insert(session.id, Held { session, jvm });
+                let latch = known.sessions.get(&session.id).and_then(|held| held.latch.clone());
+                known.sessions.insert(session.id, Held { session, jvm, latch });
             }
             is_new = jvm.is_some() && known.jvm != jvm;
             known.jvm = jvm.or(known.jvm);
@@ -255,6 +263,16 @@ impl QuorumProxy {
         if let (Some(jvm), true) = (jvm, is_new) {
             tokio::spawn(Arc::clone(self).await_end_of(jvm));
         }
+    }
+
+    /// Nobody waits for that to change.
+    fn note_latch(&self, session: i64, latch: String) {
+        self.known.send_if_modified(|known| {
+            if let Some(held) = known.sessions.get_mut(&session) {
+                held.latch = Some(latch);
+            }
+            false
+        });
     }
 
     async fn await_end_of(self: Arc<Self>, jvm: Incarnation) {
@@ -360,7 +378,14 @@ mod tests {
     fn a_process_that_has_ended_holds_no_session_not_even_when_another_has_ended_since() {
         let (one, other) = (Incarnation { pid: 1, started: 2 }, Incarnation { pid: 1, started: 3 });
         let held = |id: i64, jvm| {
-            (id, Held { session: Session { id, password: Vec::new(), timeout_millis: 20_000 }, jvm: Some(jvm) })
+            (
+                id,
+                Held {
+                    session: Session { id, password: Vec::new(), timeout_millis: 20_000 },
+                    jvm: Some(jvm),
+                    latch: None,
+                },
+            )
         };
         let mut known = Known {
             sessions: BTreeMap::from([held(1, one), held(2, other)]),

@@ -141,19 +141,19 @@ impl Hands {
         ledger.read_asked().await?;
         let handover::Records { progress, jobs, entries } = handover::records(ledger, self.storage.as_ref()).await?;
         let (mark, start) = parse_znode(&stored.mark).ok_or_else(|| unreadable(&znodes.paths.child(znodes::MARKS)))?;
-        let found = Stored { mark, start, plans: stored.plans };
+        let found = Stored::in_znodes(mark, start, &stored.plans);
         let state = judge(run, &found, &progress, &jobs, &entries);
         // Where an earlier version of the gateway has written no start, the ledger's stands for it: pods of that
         // version beside these would take the data with a start for another version's.
         let is_to_be_raised = state == StoredState::Ours && start.unwrap_or(progress.start) < run.start;
-        let is_being_stopped = ledger.signals.is_being_stopped(&run.job_id);
+        let is_being_stopped = ledger.signals.is_being_stopped(run.job_id);
         Ok(Finding { state, is_being_stopped, is_to_be_raised, version: stored.version })
     }
 
     async fn take_over(&self, latch: &str, term: &Term, plan: &Plan, version: i32) -> anyhow::Result<()> {
         let (run, storage) = (self.run()?, self.storage.as_ref());
         let before = match &plan.from {
-            Some(job) => handover::last_checkpoint(&self.ledger, storage, job).await?,
+            Some(job) => handover::last_checkpoint(&self.ledger, storage, *job).await?,
             None => None,
         };
         handover::begin_version(&self.ledger, storage, run, term, plan, before).await?;
@@ -177,7 +177,7 @@ impl Hands {
             }
             (other, _) => bail!("nothing is said of {other:?}"),
         };
-        tracing::warn!(job = run.job_id, "the JobManager is not let in: {refusal}");
+        tracing::warn!(job = %run.job_id, "the JobManager is not let in: {refusal}");
         if is_alone {
             handover::tell(&self.ledger, &refusal.into()).await;
         }

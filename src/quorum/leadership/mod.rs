@@ -133,9 +133,9 @@ impl Leadership {
         }
     }
 
-    /// The session by which our JVM may store jobs.
-    pub fn may_store(&self) -> Option<i64> {
-        self.tenure.as_ref().filter(|tenure| tenure.examined && tenure.stores).map(|tenure| tenure.latch.session)
+    /// The latch by which our JVM may store jobs.
+    pub fn may_store(&self) -> Option<&Candidate> {
+        self.tenure.as_ref().filter(|tenure| tenure.examined && tenure.stores).map(|tenure| &tenure.latch)
     }
 
     /// Our latch node, which our own transactions check.

@@ -24,6 +24,7 @@ impl Model {
             Step::JvmStands(g) => {
                 let session = self.connected(world, g)?;
                 world.zk.latches.iter().all(|(_, of)| *of != session).then(|| world.zk.stand(session))?;
+                world.gateways[g].stands = Some(world.zk.next_latch);
             }
             Step::JvmLeads(g) => {
                 let session = self.connected(world, g)?;
@@ -37,8 +38,9 @@ impl Model {
             }
             Step::JvmStores(g) => {
                 let session = self.connected(world, g)?;
+                let strictly = self.mutant != Some(Mutant::StoresByNewLatch);
                 let gateway = &mut world.gateways[g];
-                let may = gateway.may_store() == Some(session) && gateway.jvm.leads && !gateway.jvm.storing;
+                let may = gateway.may_store(strictly) == Some(session) && gateway.jvm.leads && !gateway.jvm.storing;
                 (may && world.zk.plan != Some(gateway.run) && world.ledger.job != Some(true) && !world.ledger.result)
                     .then(|| gateway.jvm.storing = true)?;
             }
@@ -119,7 +121,7 @@ impl Model {
             None => {
                 let session = world.zk.begin(Owner::Jvm(g, jvm));
                 let gateway = &mut world.gateways[g];
-                (gateway.jvm.session, gateway.jvm.leads) = (Some(session), false);
+                (gateway.jvm.session, gateway.jvm.leads, gateway.stands) = (Some(session), false, None);
                 gateway.hold(session);
             }
         }

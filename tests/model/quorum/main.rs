@@ -26,6 +26,7 @@ mod gateway;
 mod jvm;
 mod model;
 mod mutants;
+mod part;
 mod properties;
 mod requests;
 mod world;

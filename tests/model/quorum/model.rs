@@ -7,6 +7,7 @@ use stateright::Property;
 
 use super::faults::Fault;
 use super::mutants::Mutant;
+use super::part::Part;
 use super::world::{Gateway, Ledger, Life, Owner, Stage, World, Zk};
 
 /// A configuration of the search.
@@ -94,7 +95,7 @@ impl Model {
     }
 
     pub fn start(&self) -> World {
-        let zk = Zk {
+        let zk = Part::new(Zk {
             sessions: Default::default(),
             latches: Vec::new(),
             publisher: None,
@@ -104,24 +105,25 @@ impl Model {
             next_session: 0,
             next_latch: 0,
             before: None,
-        };
-        let ledger = Ledger { version: 1, notes: Default::default(), begun: 0, job: None, result: false };
+        });
+        let ledger = Part::new(Ledger { version: 1, notes: Default::default(), begun: 0, job: None, result: false });
         let early = self.runs.len() - self.late;
-        let gateways = self.runs[..early].iter().map(|run| Gateway::new(*run)).collect();
+        let gateways = self.runs[..early].iter().map(|run| Part::new(Gateway::new(*run))).collect();
         let mut world =
-            World { zk, ledger, gateways, late: Vec::new(), faults: self.budget, ghost: Default::default() };
+            World { zk, ledger, gateways, late: Vec::new(), faults: self.budget, ghost: Part::new(Default::default()) };
         if self.leading {
             let prelude = Self { mutant: None, ends: false, ..self.clone() };
             let led = prelude.settle(&world, |world| prelude.is_led(world) && prelude.is_calm(world));
             world = led.expect("somebody leads");
-            world.ghost = super::world::Ghost {
+            let ghost = super::world::Ghost {
                 last_term: world.ghost.last_term,
                 last_latch: world.ghost.last_latch,
                 granted: world.ghost.granted.clone(),
                 ..Default::default()
             };
+            world.ghost = Part::new(ghost);
         }
-        world.gateways.extend(self.runs[early..].iter().map(|run| Gateway::new(*run)));
+        world.gateways.extend(self.runs[early..].iter().map(|run| Part::new(Gateway::new(*run))));
         world
     }
 

@@ -18,6 +18,8 @@ pub enum Mutant {
     TermWithoutVersion,
     /// What is stored is taken for one's own.
     NotExamined,
+    /// A JVM that stands for election anew by the same session goes on storing.
+    StoresByNewLatch,
     /// The transaction does not check the gateway's latch.
     TakeOverWithoutLatch,
     /// A JVM is let in without being asked for.
@@ -38,7 +40,7 @@ pub struct Case {
 
 const CASE: Case = Case { mutant: Mutant::DeadHolds, rule: "", breaks: &[], faults: &[], budget: 1, upgrade: false };
 
-pub const CASES: [Case; 8] = [
+pub const CASES: [Case; 9] = [
     Case { mutant: Mutant::DeadHolds, rule: "Q1", breaks: &[S8], faults: &[KillJvm], ..CASE },
     Case { mutant: Mutant::OnlyLastEnded, rule: "Q1", breaks: &[S8], faults: &[KillJvm], budget: 2, ..CASE },
     Case {
@@ -50,6 +52,7 @@ pub const CASES: [Case; 8] = [
     },
     Case { mutant: Mutant::TermWithoutVersion, rule: "Q2", breaks: &[S3, S6], faults: &[KillJvm], ..CASE },
     Case { mutant: Mutant::NotExamined, rule: "Q3", breaks: &[S2], upgrade: true, faults: &[KillJvm], ..CASE },
+    Case { mutant: Mutant::StoresByNewLatch, rule: "Q3", breaks: &[S2], upgrade: true, faults: &[StandAnew], ..CASE },
     Case {
         mutant: Mutant::TakeOverWithoutLatch,
         rule: "Q5",

@@ -172,16 +172,13 @@ impl Model {
             return Finding::of_session_cluster();
         }
         let (us, stored_by, begun) = (run(index), run(mark), run(world.ledger.begun));
-        let stored = Stored {
-            mark: Some(format!("{}/{}", stored_by.job_id, stored_by.version)),
-            start: Some(stored_by.start),
-            plans: plan.then(job).into_iter().collect(),
-        };
+        let mark = format!("{}/{}", stored_by.job_id, stored_by.version);
+        let plans = plan.then(|| job().to_string()).into_iter().collect();
+        let stored = Stored::in_znodes(Some(mark), Some(stored_by.start), &plans);
         let progress =
-            Progress { job: begun.job_id, version: begun.version, start: begun.start, ..Progress::default() };
+            Progress { job: Some(begun.job_id), version: begun.version, start: begun.start, ..Progress::default() };
         let ended = |ended: bool| ended.then(|| "then".to_owned());
-        let jobs: Vec<Job> =
-            world.ledger.job.iter().map(|e| Job { id: job(), ended: ended(*e), ..Job::default() }).collect();
+        let jobs: Vec<Job> = world.ledger.job.iter().map(|e| Job { ended: ended(*e), ..Job::of(job()) }).collect();
         let outcome = || Some(Result { state: "Finished", ..Result::default() });
         let entry = || Entry { store: Store::Job, id: job(), dirty: false, outcome: outcome(), torn: false };
         let entries: Vec<Entry> = world.ledger.result.then(entry).into_iter().collect();

@@ -3,25 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pure::flink::job_id::JobId;
 use pure::lease::elector::Time;
 use pure::lease::term::{Incarnation, Term};
 use pure::ledger::application::Run;
 use pure::ledger::election::{Claimant, Notes};
 use pure::quorum::{Candidate, Held, Leadership, Request, Sessions, Settings, View};
 
+use super::part::Part;
+
 /// Of every session.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
-    pub zk: Zk,
-    pub ledger: Ledger,
-    pub gateways: Vec<Gateway>,
+    pub zk: Part<Zk>,
+    pub ledger: Part<Ledger>,
+    pub gateways: Vec<Part<Gateway>>,
     /// Requests of processes that have ended, or that were given up: they may be applied or not.
     pub late: Vec<(usize, InFlight)>,
     /// Faults that may still happen.
     pub faults: u8,
-    pub ghost: Ghost,
+    pub ghost: Part<Ghost>,
 }
 
 /// Whose session it is.
@@ -78,6 +81,8 @@ pub struct Gateway {
     pub request: Option<InFlight>,
     /// What the proxy knows, and what the election was told of that.
     pub proxy: Sessions,
+    /// The latch for which the JVM stood last, as the proxy saw it.
+    pub stands: Option<u32>,
     pub told: Sessions,
     pub wanted: Option<u8>,
     pub admitted: Option<u8>,
@@ -160,12 +165,12 @@ pub struct Ghost {
 
 pub fn run(index: usize) -> Run {
     let (version, start) = (format!("v{index}"), index as i64 + 1);
-    Run { job_id: job(), version, start, ..Run::default() }
+    Run::new(job(), &version, start)
 }
 
 /// All runs are versions of the same.
-pub fn job() -> String {
-    "0000000000000000000000000000000a".to_owned()
+pub fn job() -> JobId {
+    JobId::from_number(10)
 }
 
 pub fn incarnation(number: u8) -> Incarnation {
@@ -246,6 +251,7 @@ impl Gateway {
             seen: None,
             request: None,
             proxy: Sessions::default(),
+            stands: None,
             told: Sessions::default(),
             wanted: None,
             admitted: None,
@@ -282,8 +288,11 @@ impl Gateway {
         jvm < self.jvm.incarnation || self.jvm.life == Life::Dead
     }
 
-    pub fn may_store(&self) -> Option<i64> {
-        self.machine.as_ref().and_then(Leadership::may_store)
+    /// The session by which the gate lets a plan pass. `strictly`: by the latch for which the JVM stood last.
+    pub fn may_store(&self, strictly: bool) -> Option<i64> {
+        let latch = self.machine.as_ref()?.may_store()?;
+        let is_last = self.stands.is_none_or(|stands| path(stands) == latch.path);
+        (is_last || !strictly).then_some(latch.session)
     }
 
     /// The proxy sees the JVM get this session.
@@ -307,7 +316,8 @@ impl World {
     pub fn may_write(&self, g: usize) -> bool {
         let gateway = &self.gateways[g];
         let jvm = &gateway.jvm;
-        let passes = jvm.storing || (gateway.may_store().is_some() && gateway.may_store() == jvm.session);
+        let may_store = gateway.may_store(true);
+        let passes = jvm.storing || (may_store.is_some() && may_store == jvm.session);
         passes && jvm.leads && jvm.life != Life::Dead && self.zk.lives(jvm.session)
     }
 }
