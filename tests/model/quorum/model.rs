@@ -16,8 +16,9 @@ pub struct Model {
     pub name: &'static str,
     /// The run of each gateway's pod.
     pub runs: Vec<usize>,
-    /// Pods that begin when the search begins, the last ones.
+    /// The last pods begin when another one leads: so many, and whether they have come to rest before the search begins.
     pub late: usize,
+    pub at_rest: bool,
     pub application: bool,
     /// Start with a leader, or with nothing.
     pub leading: bool,
@@ -79,6 +80,7 @@ impl Model {
             name,
             runs: vec![0, 0],
             late: 0,
+            at_rest: true,
             application: true,
             leading: true,
             ends: false,
@@ -124,6 +126,11 @@ impl Model {
             world.ghost = Part::new(ghost);
         }
         world.gateways.extend(self.runs[early..].iter().map(|run| Part::new(Gateway::new(*run))));
+        if self.late > 0 && self.at_rest {
+            let prelude = Self { mutant: None, ends: false, ..self.clone() };
+            let waits = |world: &World| world.gateways.iter().all(|gateway| gateway.jvm.life == Life::Running);
+            world = prelude.settle(&world, |world| prelude.is_calm(world) && waits(world)).expect("all come to rest");
+        }
         world
     }
 
