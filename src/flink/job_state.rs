@@ -98,7 +98,7 @@ impl Display for FlinkState {
 }
 
 /// How a job or an application ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     Finished,
     Canceled,

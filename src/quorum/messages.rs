@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Candidate, Sessions};
 use crate::flink::result;
-use crate::ha_data::handover::{Plan, StoredState};
+use crate::ha_data::handover::{HandoverPlan, StoredState};
 use crate::lease::term::{Incarnation, Term};
 
 /// What came in.
@@ -104,7 +104,7 @@ pub enum Request {
     Withdraw,
     /// Write down where our version goes on, and make what is stored its own, if our latch is there and the mark still
     /// has this version.
-    TakeOver { latch: String, term: Term, plan: Plan, version: i32 },
+    TakeOver { latch: String, term: Term, plan: HandoverPlan, version: i32 },
     /// Remove what is left of a run that has ended.
     CleanUp { term: Term, outcome: Option<result::Outcome> },
     /// Say why no JVM is let in. `is_alone`: nobody else leads, so the resource is to say it.

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::ha_data::handover::{Plan, StoredState};
+use crate::ha_data::handover::{HandoverPlan, StoredState};
 use crate::lease::elector::{LockView, Time};
 use crate::lease::term::Term;
 
@@ -20,8 +20,8 @@ fn finding(state: StoredState) -> Finding {
     Finding { state, ..Finding::of_session_cluster() }
 }
 
-fn plan() -> Plan {
-    Plan { from: None, superseded: BTreeSet::new(), entries: Vec::new(), mark: "job/v2".into(), start: 2 }
+fn plan() -> HandoverPlan {
+    HandoverPlan { from: None, superseded: BTreeSet::new(), entries: Vec::new(), mark: "job/v2".into(), start: 2 }
 }
 
 /// One gateway, and what it was told to do last.

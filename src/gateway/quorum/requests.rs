@@ -13,7 +13,7 @@ use crate::gateway::gc::final_cleanup;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::Znodes;
-use crate::ha_data::handover::{Plan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
+use crate::ha_data::handover::{HandoverPlan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::application::Run;
 use crate::ledger::election::{Claimant, Notes};
@@ -150,7 +150,7 @@ impl Hands {
         Ok(Finding { state, is_being_stopped, is_to_be_raised, version: stored.version })
     }
 
-    async fn take_over(&self, latch: &str, term: &Term, plan: &Plan, version: i32) -> anyhow::Result<()> {
+    async fn take_over(&self, latch: &str, term: &Term, plan: &HandoverPlan, version: i32) -> anyhow::Result<()> {
         let (run, storage) = (self.run()?, self.storage.as_ref());
         let before = match &plan.from {
             Some(job) => handover::last_checkpoint(&self.ledger, storage, *job).await?,

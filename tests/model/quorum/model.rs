@@ -20,6 +20,8 @@ pub struct Model {
     pub late: usize,
     pub at_rest: bool,
     pub application: bool,
+    /// What a gateway's own parts tell each other is heard before anything else happens.
+    pub prompt: bool,
     /// Start with a leader, or with nothing.
     pub leading: bool,
     /// The job may end.
@@ -82,6 +84,7 @@ impl Model {
             late: 0,
             at_rest: true,
             application: true,
+            prompt: false,
             leading: true,
             ends: false,
             faults: Vec::new(),
@@ -93,7 +96,7 @@ impl Model {
 
     /// A leader of one version, and a pod of the next.
     pub fn upgrade(name: &'static str) -> Self {
-        Self { runs: vec![0, 1], late: 1, ..Self::base(name) }
+        Self { runs: vec![0, 1], late: 1, prompt: true, ..Self::base(name) }
     }
 
     pub fn start(&self) -> World {
@@ -169,6 +172,16 @@ impl Model {
         }
         steps.extend(world.zk.sessions.keys().map(|session| Step::Expires(*session)));
         steps.extend((0..world.late.len()).flat_map(|index| [Step::LateApply(index), Step::LateDrop(index)]));
+    }
+
+    /// What the gateway asks for has the same answer a little later, or matters to people only.
+    fn is_quick(world: &World, g: usize) -> bool {
+        let request = world.gateways[g].request.as_ref().map(|flight| &flight.request);
+        let quick = |request: &Request| {
+            use Request::{Examine, NoteGrant, Refuse, Release, Stand};
+            matches!(request, Examine { term: None } | NoteGrant { .. } | Refuse { .. } | Release { .. } | Stand)
+        };
+        request.is_some_and(quick)
     }
 
     /// Carries a step out. `None`: it cannot happen now, or nothing changes.
@@ -261,6 +274,16 @@ impl stateright::Model for Model {
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        if self.prompt {
+            let gateways = 0..world.gateways.len();
+            let within = |g| {
+                let told = [Step::TellSessions(g), Step::TellWaiting(g), Step::TellOvertaken(g), Step::Answer(g)];
+                told.into_iter().chain(Some(Step::Advance(g)).filter(|_| Self::is_quick(world, g)))
+            };
+            if let Some(step) = gateways.flat_map(within).find(|step| self.after(world, *step).is_some()) {
+                return steps.push(step);
+            }
+        }
         self.orderly(world, steps);
         if world.faults > 0 {
             for g in 0..world.gateways.len() {
