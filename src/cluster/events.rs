@@ -28,7 +28,7 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
             .leaderless_milliseconds
             .map(|milliseconds| format!(" after {milliseconds} ms"))
             .unwrap_or_default();
-        let message = format!("leadership went from {} to {}{duration}: {}", failover.from, failover.to, failover.why);
+        let message = format!("leadership moved from {} to {}{duration}: {}", failover.from, failover.to, failover.why);
         notes.push(EventNote { warning: false, reason: "Failover".to_owned(), message });
     } else if term(before) != term(after)
         && let Some(leader) = &after.leader

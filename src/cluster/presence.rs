@@ -139,7 +139,7 @@ impl Presence {
             Self::Gone => None,
             Self::There(pods) => Some(pods.iter().map(|(pod, part)| of_pod(pod, *part)).collect::<Vec<_>>().join("; ")),
             Self::Unproven { holder, patience } => Some(format!(
-                "the Lease is held by {holder}, whose pod is gone or has ended while its process may live: this goes on when the Lease has not changed for {} s; \
+                "the Lease is held by {holder}, whose pod is gone or has ended but whose process may live: the operator continues when the Lease has not changed for {} s; \
                  if it is renewed all the time, end that process on its node",
                 patience.as_secs_f64().ceil()
             )),
@@ -149,7 +149,7 @@ impl Presence {
     /// Why an application does not go on.
     pub fn cause(&self) -> Option<Cause> {
         let message =
-            |sentence| format!("pods of the version until now must end before the application goes on: {sentence}");
+            |sentence| format!("pods of the former version must end before the application continues: {sentence}");
         self.sentence().map(|sentence| Cause { reason: "PodsRemain", message: message(sentence) })
     }
 }
@@ -167,7 +167,7 @@ fn of_pod(pod: &Found, part: Option<&str>) -> String {
     }
     let labels = missing.join(" ");
     format!(
-        "pod {name}{part} has lost the label {labels}, so nothing ends it: kubectl delete pod {name}, or give it back: kubectl label pod {name} \
+        "pod {name}{part} has lost the label {labels}, so nothing ends it: kubectl delete pod {name}, or restore the label: kubectl label pod {name} \
          {labels} --overwrite"
     )
 }

@@ -234,7 +234,7 @@ async fn the_status_tells_who_leads_and_the_leader_costs_most_to_delete() {
         pod["metadata"]["labels"]["flinkha.dev/role"] == "standby"
     });
     assert_eq!(cost(&standby.await), Value::Null);
-    event(&installation, "Failover", "leadership went from demo-jobmanager-a to demo-jobmanager-b after 25 ms").await;
+    event(&installation, "Failover", "leadership moved from demo-jobmanager-a to demo-jobmanager-b after 25 ms").await;
 
     // A planned switchover: asked of the resource, passed on to the Lease, where the leader sees it.
     let ask = async |pod: &str| {

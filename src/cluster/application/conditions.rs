@@ -28,7 +28,7 @@ pub fn ends(application: &Application) -> [Verdict; 2] {
     };
     let (failed_reason, failed_message) = match (ended, failed) {
         (true, true) => ("JobFailed".to_owned(), error),
-        (true, false) => (result, "the job has ended well".to_owned()),
+        (true, false) => (result, "the job has ended and did not fail".to_owned()),
         (false, _) => not_yet(),
     };
     [(COMPLETE, ended && !failed, complete_reason, complete_message), (FAILED, failed, failed_reason, failed_message)]
@@ -55,7 +55,7 @@ pub fn moves(phase: Phase) -> bool {
 /// Of an application that has no pods, or whose pods are going: whether that is as `wanted`, and why; `None` when it is
 /// to have pods.
 pub fn rests(application: &Application, wanted: Option<&JobSpec>) -> Option<(bool, &'static str, String)> {
-    let going = |what: &str| format!("the pods are going, {what}");
+    let going = |what: &str| format!("the pods end {what}");
     let suspended = wanted.is_some_and(|job| job.state == JobState::Suspended);
     Some(match application.phase {
         Phase::Suspended => (
@@ -64,9 +64,11 @@ pub fn rests(application: &Application, wanted: Option<&JobSpec>) -> Option<(boo
             "spec.job.state is suspended: there are no pods, and the job's state is kept".to_owned(),
         ),
         Phase::Suspending => (false, "Suspending", going("because spec.job.state is suspended")),
-        Phase::Upgrading => (false, "Upgrading", going("for another definition of the job to begin")),
-        Phase::RollingBack => (false, "RollingBack", going("for the last definition that worked to come back")),
-        Phase::Ending => (false, "Ending", "the job has ended; its HA data and then its pods are going".to_owned()),
+        Phase::Upgrading => (false, "Upgrading", going("so that another version of the job can start")),
+        Phase::RollingBack => (false, "RollingBack", going("so that the last version that worked can start")),
+        Phase::Ending => {
+            (false, "Ending", "the job has ended; its HA data is removed, and then its pods end".to_owned())
+        }
         Phase::Ended => (!has_failed(application), "Ended", "the job has ended; see Complete and Failed".to_owned()),
         Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted => return None,
     })
@@ -86,11 +88,13 @@ pub fn cause(application: &Application, told: Option<&str>) -> Option<Cause> {
     let last = application.upgrades.last().map(|upgrade| upgrade.result.as_str());
     let (reason, message) = match (application.phase, last) {
         (Phase::Halted, _) => {
-            ("UpgradeFailed", format!("the upgrade failed, and so did going back; nothing is deleted: {error}"))
+            ("UpgradeFailed", format!("the upgrade failed, and so did the roll-back; nothing is deleted: {error}"))
         }
         (_, Some("RolledBack")) => (
             "UpgradeRolledBack",
-            format!("the new definition of the job did not come up, and the last one that worked is back: {error}"),
+            format!(
+                "the new version of the job did not come up, and the last version that worked is restored: {error}"
+            ),
         ),
         (_, Some("Refused")) => ("UpgradeRefused", error.clone()),
         _ => ("SavepointFailed", error.clone()),

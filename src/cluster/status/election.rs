@@ -62,7 +62,7 @@ impl Election {
             (
                 false,
                 "LeaderGone",
-                format!("pod {holder}, which was elected, is gone, and its term runs out; or it has lost its labels"),
+                format!("the elected pod {holder} is gone, and its term expires soon; or the pod has lost its labels"),
             )
         } else if self.granted() {
             (true, "LeaderElected", format!("{holder} leads in term {}", self.term()))

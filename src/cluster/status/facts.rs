@@ -53,7 +53,7 @@ impl Facts<'_> {
         }
         let (reason, message) = match application.phase {
             Phase::Starting => ("JobStarting", format!("not all tasks of job {} have run yet", application.job_id)),
-            Phase::Halted => ("Halted", "the upgrade failed, and so did going back; see Degraded".to_owned()),
+            Phase::Halted => ("Halted", "the upgrade failed, and so did the roll-back; see Degraded".to_owned()),
             _ => return None,
         };
         self.ready_pods().holds.then(|| Verdict::new(READY, false, reason, message))
@@ -96,7 +96,7 @@ impl Facts<'_> {
             (
                 true,
                 "JobManagersRollingOut",
-                "JobManagers are being replaced, created or removed; the leader goes last".to_owned(),
+                "JobManagers are being replaced, created or removed, the leader last".to_owned(),
             )
         } else if task_managers.is_rolling_out(self.observed.task_manager_deployment.as_deref()) {
             (true, "TaskManagersRollingOut", "TaskManagers are being replaced, created or removed".to_owned())

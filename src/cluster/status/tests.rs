@@ -123,7 +123,7 @@ fn a_failover_is_told_once() {
         notes(before, after).into_iter().map(|news| news.reason).collect()
     }
     assert_eq!(told(&FlinkHaClusterStatus::default(), &first), ["LeaderElected", "Ready"]);
-    assert_eq!(notes(&first, &second)[0].message, "leadership went from a to b after 25 ms: JobManagerDied");
+    assert_eq!(notes(&first, &second)[0].message, "leadership moved from a to b after 25 ms: JobManagerDied");
     assert_eq!(second, third);
     assert_eq!(told(&second, &third), Vec::<String>::new());
 }

@@ -128,7 +128,7 @@ fn pods_going(facts: &Facts<'_>) -> Option<Wait> {
     let ends = facts.observed.live_pods().filter_map(|pod| pod.metadata.deletion_timestamp.as_ref());
     let ends = ends.map(|time| time.0).max().map_or(begin, |last| last.max(begin));
     let message = format!(
-        "pods of the version until now must end before the application goes on, {}: {}",
+        "pods of the former version must end before the application continues, {}: {}",
         since(begin),
         what.join("; ")
     );

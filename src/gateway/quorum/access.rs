@@ -40,7 +40,7 @@ pub async fn connect(way: SocketAddr, quorum: &Quorum) -> anyhow::Result<Client>
         (Some(trouble), _) => anyhow::anyhow!(trouble),
         (None, zookeeper_client::Error::AuthFailed) => {
             anyhow::anyhow!(
-                "the servers let only those in who tell who they are, by another scheme than is done here: see authentication.scheme"
+                "the servers accept only clients that authenticate, and by another scheme than the configured one: see authentication.scheme"
             )
         }
         (None, error) => error.into(),
