@@ -74,7 +74,7 @@ async fn clusters_of_the_former_version_go_on_under_this_one_and_nothing_moves_t
     assert_eq!(application.cluster.remains().await, Vec::<String>::new());
     for one in [&session, &application] {
         let ledger = one.ledger().await;
-        assert_eq!(ledger.job(&one.job).expect("a tombstone").state, "Canceled");
+        assert_eq!(ledger.job(&one.job).expect("a tombstone").state.to_string(), "Canceled");
         one.assert_ledger_went_on(&ledger);
         one.cluster.namespace.verify(OUTPUT, "any");
     }
@@ -256,7 +256,7 @@ impl Upgraded {
         assert!(self.before.ledger.ha_data.owner.is_some());
         assert_eq!(now.ha_data.owner, self.before.ledger.ha_data.owner);
         for before in &self.before.ledger.jobs {
-            let now = now.job(&before.id).expect("a job that the former version has written down");
+            let now = now.job(before.id.as_ref()).expect("a job that the former version has written down");
             assert_eq!((&now.name, &now.started), (&before.name, &before.started));
             if before.has_ended() {
                 assert_eq!(&now, before);

@@ -9,6 +9,7 @@ pub mod api {
 pub mod flink {
     pub mod ha_data;
     pub mod job_id;
+    pub mod job_state;
     pub mod lock;
     pub mod result;
 }
@@ -40,7 +41,7 @@ pub mod ledger {
     pub mod place {
         /// Where HA data is makes no difference here.
         #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-        pub struct Place {}
+        pub struct HaDataPlace {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! What becomes of a request: each access to the quorum, the ledger or the storage is a step of its own.
 
+use pure::flink::job_state::End;
 use pure::flink::result::{Entry, Outcome as Result, Store};
 use pure::ha_data::handover::{Stored, judge};
 use pure::lease::term::{Relation, Term};
@@ -179,7 +180,7 @@ impl Model {
             Progress { job: Some(begun.job_id), version: begun.version, start: begun.start, ..Progress::default() };
         let ended = |ended: bool| ended.then(|| "then".to_owned());
         let jobs: Vec<Job> = world.ledger.job.iter().map(|e| Job { ended: ended(*e), ..Job::of(job()) }).collect();
-        let outcome = || Some(Result { state: "Finished", ..Result::default() });
+        let outcome = || Some(Result::of(End::Finished));
         let entry = || Entry { store: Store::Job, id: job(), dirty: false, outcome: outcome(), torn: false };
         let entries: Vec<Entry> = world.ledger.result.then(entry).into_iter().collect();
         let state = judge(&us, &stored, &progress, &jobs, &entries);

@@ -8,7 +8,7 @@ use crate::ledger::application::Progress;
 use crate::ledger::application::SavepointAnswer;
 use serde_json::{Value, json};
 
-use crate::api::application::JobState;
+use crate::api::application::{JobSpec, JobState};
 use crate::api::v1alpha1::Scalar;
 use crate::cluster::application::*;
 use crate::cluster::cause::Cause;
