@@ -7,7 +7,6 @@ use std::time::Duration;
 use kube::Client;
 use kube_runtime::reflector::ObjectRef;
 
-use super::Arguments;
 use super::apply::Applier;
 use super::ask::Asker;
 use super::finalizer::Finalizer;
@@ -46,13 +45,13 @@ impl Context {
         client: &Client,
         caches: Caches,
         environment: Environment,
-        arguments: &Arguments,
+        (pod_name, deletion_deadline): (&str, Duration),
         metrics: Metrics,
     ) -> Self {
         Self {
             caches,
             applier: Applier::new(client.clone()),
-            report: Report::new(client.clone(), arguments.pod_name.clone()),
+            report: Report::new(client.clone(), pod_name.to_owned()),
             finalizer: Finalizer::new(client.clone()),
             prover: Prover::new(client.clone()),
             asker: Asker::new(client.clone()),
@@ -60,7 +59,7 @@ impl Context {
             warnings: Warnings::new(client.clone()),
             environment,
             metrics,
-            deletion_deadline: arguments.deletion_deadline,
+            deletion_deadline,
             failures: Mutex::default(),
         }
     }

@@ -1,5 +1,5 @@
-//! The finalizer of a resource, and the requests of a deletion: which of the HA data is deleted, and what is noted of what
-//! stays.
+//! The finalizer of a resource, and the requests of a deletion: which of the HA data is deleted, and what is noted of
+//! what stays.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;

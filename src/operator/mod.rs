@@ -142,7 +142,8 @@ async fn control(
     }
     let environment =
         Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
-    let context = Arc::new(Context::new(&client, caches, environment, arguments, metrics));
+    let own = (arguments.pod_name.as_str(), arguments.deletion_deadline);
+    let context = Arc::new(Context::new(&client, caches, environment, own, metrics));
     ready.send_replace(true);
     let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
     let queue = triggered.map(Ok::<_, std::convert::Infallible>);

@@ -1,10 +1,10 @@
 //! What a gateway costs: memory and processor time at rest, time added to a request, and time to the grant as jobs grow
 //! in number; of this working tree's gateway and, beside it, of the former version's.
 //!
-//! Usage: `make bench-gateway`; PROGRAM and FORMER are the programs to measure, of this working tree (by default as this
-//! test is built) and of the former version (by default none). Each is measured in COST_ROUNDS (2) clusters of its own,
-//! in turns: COST_SECONDS (30) at rest, COST_REQUESTS (1000) of each kind, COST_GRANTS (3) failovers with each number of
-//! jobs. Writes `target/bench/gateway.json`.
+//! Usage: `make bench-gateway`; PROGRAM and FORMER are the programs to measure, of this working tree (by default as
+//! this test is built) and of the former version (by default none). Each is measured in COST_ROUNDS (2) clusters of its
+//! own, in turns: COST_SECONDS (30) at rest, COST_REQUESTS (1000) of each kind, COST_GRANTS (3) failovers with each
+//! number of jobs. Writes `target/bench/gateway.json`.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -161,8 +161,8 @@ async fn at_rest(cluster: &mut Cluster, window: Duration) -> Vec<AtRest> {
     all
 }
 
-/// A read and a write of a ConfigMap that is not one of Flink's HA services, and a read of a job's, in turns through the
-/// gateway and straight to the API server, on warm connections.
+/// A read and a write of a ConfigMap that is not one of Flink's HA services, and a read of a job's, in turns through
+/// the gateway and straight to the API server, on warm connections.
 async fn requests(cluster: &Cluster, count: usize) -> Vec<Requests> {
     let one = &cluster.job_managers[cluster.leader().await.expect("a leader")];
     let token = token(&cluster.client, NAMESPACE, "demo-jobmanager", Some((&one.pod, &one.uid))).await;

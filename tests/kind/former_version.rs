@@ -1,5 +1,5 @@
-//! An upgrade in place: operator and gateways of the former version run clusters with jobs; the new operator takes over,
-//! then the new gateways lead, and nothing is lost.
+//! An upgrade in place: operator and gateways of the former version run clusters with jobs; the new operator takes
+//! over, then the new gateways lead, and nothing is lost.
 //!
 //! `make test-upgrade` runs it, and `make test-kind` does not: it replaces the operator for all namespaces. What the
 //! former version is, says `rig/former`.
@@ -161,8 +161,8 @@ impl Upgraded {
         ledger(&self.cluster).await
     }
 
-    /// Waits until JobManagers of the new version are there and no others; returns the last checkpoint that was complete
-    /// under the leader of the former version.
+    /// Waits until JobManagers of the new version are there and no others; returns the last checkpoint that was
+    /// complete under the leader of the former version.
     async fn wait_until_replaced(&self) -> u64 {
         let rest = self.cluster.rest_with_timeout(&self.before.leader, seconds(1));
         let mut latest = 0;

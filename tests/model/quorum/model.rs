@@ -16,7 +16,8 @@ pub struct Model {
     pub name: &'static str,
     /// The run of each gateway's pod.
     pub runs: Vec<usize>,
-    /// The last pods begin when another one leads: so many, and whether they have come to rest before the search begins.
+    /// The last pods begin when another one leads: so many, and whether they have come to rest before the search
+    /// begins.
     pub late: usize,
     pub at_rest: bool,
     pub application: bool,
