@@ -6,7 +6,7 @@ use crate::api::names::QUORUM_ANNOTATION;
 use crate::ledger::jobs::Size;
 use crate::ledger::refusal::Refusal;
 
-/// A cause: one word for machines and a sentence for people.
+/// A cause of trouble: a reason for machines and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// CamelCase, as in a condition.
@@ -26,7 +26,7 @@ const LOG_LENGTH: usize = 500;
 /// A container that ended once may just have been killed; from the second time on it is said to crash.
 const CRASHES: i32 = 2;
 
-/// All causes, JobManagers first.
+/// Returns all causes, those of JobManagers first.
 pub fn causes(observed: &Observed) -> Vec<Cause> {
     let deployments = [&observed.job_manager_deployment, &observed.task_manager_deployment];
     let refused = deployments.into_iter().flatten().filter_map(|deployment| refused(deployment));
@@ -42,8 +42,8 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
         .collect()
 }
 
-/// The API server refuses a pod template. Its message speaks of the Deployment that we made of it; the user's words are
-/// put back.
+/// Returns the cause for a pod template that the API server refuses. Its message names the fields of our Deployment;
+/// they are translated back into the user's field.
 pub fn refused_template(field: &str, message: &str) -> Cause {
     // "failed to create typed patch object (namespace/name; apps/v1, Kind=Deployment): .spec.template.spec.x: field not
     // declared in schema" or "Deployment.apps "name" is invalid: spec.template.spec.x: …"
@@ -54,7 +54,7 @@ pub fn refused_template(field: &str, message: &str) -> Cause {
     Cause { reason: "InvalidPodTemplate", message }
 }
 
-/// The API server refuses to create pods: quota, Pod Security, an admission webhook.
+/// Returns the cause if the API server refuses to create pods: quota, Pod Security, an admission webhook.
 fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
     let failure = deployment
         .status
@@ -65,26 +65,26 @@ fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
     Some(Cause { reason: "PodsRefused", message: format!("Deployment {name}: {}", failure.message) })
 }
 
-/// What a gateway says of a ZooKeeper quorum that it does not reach. Before the causes of pods: Flink crashes without
-/// one.
+/// Returns the report of a gateway that does not reach its ZooKeeper quorum. It precedes the causes of pods, because
+/// Flink crashes without a quorum.
 fn quorum(observed: &Observed) -> Option<Cause> {
     let said = observed.ledger.as_ref()?.metadata.annotations.as_ref()?.get(QUORUM_ANNOTATION)?;
     Some(Cause { reason: "ZooKeeperUnreachable", message: format!("spec.highAvailability.zookeeper: {said}") })
 }
 
-/// Why a gateway does not let its JobManager lead.
+/// Returns why a gateway does not let its JobManager lead.
 fn refusal(observed: &Observed) -> Option<Cause> {
     Refusal::of(&observed.ledger.as_ref()?.metadata).map(Cause::from)
 }
 
-/// A ConfigMap this full leaves little time.
+/// Percentage from which a ConfigMap is about to be full.
 const FULL: usize = 80;
 
-/// What the leading gateway says of the HA data.
+/// Returns the leading gateway's report about the HA data.
 fn ha_data(observed: &Observed) -> Vec<Cause> {
     let Some(ha_data) = observed.ha_data() else { return Vec::new() };
     let reason = match ha_data.state.as_str() {
-        // Two clusters would take each other's files for their own.
+        // Each of the two clusters would consider the other's files its own.
         "Shared" => Some("StorageShared"),
         "Unreachable" => Some("StorageUnreachable"),
         _ => None,
@@ -108,7 +108,7 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
         .collect()
 }
 
-/// A ConfigMap that comes near the limit of what Kubernetes stores.
+/// Returns the message for a ConfigMap near the limit of Kubernetes.
 pub fn large(size: &Size) -> String {
     let Size { name, bytes } = size;
     format!(

@@ -1,7 +1,7 @@
-//! What goes when a resource is deleted, and in which order.
+//! Decides what is removed when a resource is deleted, and in which order.
 //!
-//! JobManagers go first, and all of them, before anything that they could still write or wait for: a JobManager that
-//! outlives the TaskManagers would see its jobs fail, and would delete their data itself. Unknown never deletes.
+//! All JobManagers are removed first, before anything that they could still write or wait for. A JobManager that
+//! outlives the TaskManagers would see its jobs fail and delete their data itself. Unknown never deletes.
 
 use std::collections::BTreeSet;
 
@@ -16,23 +16,23 @@ use crate::ha_data::foreign::is_marked;
 use crate::ha_data::marks::is_foreign;
 use crate::ledger::jobs::{HaData, Job};
 
-/// Keys of the cluster ConfigMap that only tell who leads. All other keys point to data of jobs.
+/// Prefix of the keys in the cluster ConfigMap that hold a leader's addresses. All other keys point to data of jobs.
 const LEADER_KEYS: &str = "org.apache.flink.k8s.leader.";
 
-/// Which of Flink's HA ConfigMaps go.
+/// The decision about Flink's HA ConfigMaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// ConfigMaps to delete.
     pub delete: Vec<String>,
     /// ConfigMaps that stay, for jobs that have not ended or may not have ended.
     pub keep: Vec<String>,
-    /// ConfigMaps that carry no mark of this cluster and are another's: Flink labels everything of a native cluster as
-    /// it labels HA data.
+    /// ConfigMaps without a mark of this cluster, which are foreign: Flink labels everything of a native cluster like
+    /// HA data.
     pub foreign: Vec<String>,
 }
 
 impl Plan {
-    /// What is said of others' ConfigMaps, to follow another sentence; empty when there are none.
+    /// Returns a clause about foreign ConfigMaps, to follow another sentence; empty if there are none.
     pub fn of_others(&self) -> String {
         match self.foreign.as_slice() {
             [] => String::new(),
@@ -41,8 +41,8 @@ impl Plan {
     }
 }
 
-/// Decides for every ConfigMap that is labelled as HA data of the cluster, given as JSON. `jobs` are those of the
-/// ledger; none when it cannot be read.
+/// Decides about every ConfigMap with the labels of the cluster's HA data, given as JSON. `jobs` come from the ledger;
+/// empty if it cannot be read.
 pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: &[Job]) -> Plan {
     let name = |config_map: &Value| config_map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let keeps = |config_map: &Value| match on_delete {
@@ -55,7 +55,7 @@ pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: 
     Plan { delete: names(delete), keep: names(keep), foreign: names(foreign) }
 }
 
-/// Jobs with a stored graph or plan.
+/// Returns the jobs with a stored graph or plan.
 fn live_jobs(cluster_id: &str, config_maps: &[Value]) -> BTreeSet<JobId> {
     let cluster = names::cluster_config_map(cluster_id);
     config_maps
@@ -77,7 +77,7 @@ fn holds_live_data(cluster_id: &str, config_map: &Value, live: &BTreeSet<JobId>,
     }
 }
 
-/// The Job that removes files, as far as it matters here.
+/// The state of the Job that removes files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PurgeJob {
     Absent,
@@ -89,16 +89,16 @@ pub enum PurgeJob {
 /// What to do about the files of a deleted cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purge {
-    /// Nothing more. Whether files stay that should not, and the sentence for an event.
+    /// Nothing more. `warning`: files stay that should not; `message`: the sentence for the event.
     Done { warning: bool, message: String },
-    /// Create the Job for a directory that is signed so, last by one of these gateway processes.
+    /// Create the Job, for the directory with this owner's mark and these gateway processes that wrote it last.
     Start { owner: String, signers: Vec<String> },
-    /// The Job runs.
+    /// Wait for the Job.
     Wait,
 }
 
-/// Does the ledger stay? It explains what is retained: ConfigMaps, or with ZooKeeper the znodes of jobs that have not
-/// ended. The operator does not see those, and the ledger never forgets such a job. One that cannot be read may tell of
+/// Does the ledger stay? It explains retained data: ConfigMaps, or with ZooKeeper the znodes of jobs that have not
+/// ended. The operator does not see znodes, but the ledger never drops such a job. An unreadable ledger may contain
 /// such a job.
 pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, ledger: &LedgerData) -> bool {
     let has_ended = |id: JobId| ledger.jobs.iter().any(|job| job.id == id && job.has_ended());
@@ -112,9 +112,9 @@ pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, ledger
     }
 }
 
-/// Decides what to do about files and znodes, once all JobManagers are gone. `said`: the last words of the Job's pod;
-/// `certificates`: of this Kubernetes cluster, because a ledger may be a copy of another cluster's, whose files are in
-/// use there.
+/// Decides what to do about files and znodes once all JobManagers are gone. `said`: the last words of the Job's pod.
+/// `certificates`: those of this Kubernetes cluster, because the ledger may be a copy from another cluster that still
+/// uses the files.
 pub fn purge(
     on_delete: OnDelete,
     provider: Provider,
@@ -154,7 +154,7 @@ pub fn purge(
 /// ConfigMaps that a sentence names.
 const NAMED: usize = 10;
 
-/// What a deletion leaves because JobManagers may live, and the way out.
+/// Returns the sentence about what a deletion leaves because JobManagers may be alive, with the remedy.
 pub fn left(resource: &FlinkHaCluster, config_maps: &[String], why: &str) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let directory =

@@ -1,4 +1,4 @@
-//! What is worth an event: the difference between two states of a resource's status.
+//! Derives events from the difference between two states of a resource's status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -17,7 +17,7 @@ pub struct EventNote {
     pub message: String,
 }
 
-/// What happened between two states.
+/// Returns the events between two states.
 pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec<EventNote> {
     let mut notes = Vec::new();
     let term = |status: &FlinkHaClusterStatus| status.leader.as_ref().map(|leader| (leader.pod.clone(), leader.term));
@@ -62,7 +62,7 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
     notes
 }
 
-/// The condition, if it holds now and did not before, or did for another reason.
+/// Returns the condition if it holds now and did not before, or did for another reason.
 fn begun<'a>(kind: &str, before: &FlinkHaClusterStatus, after: &'a FlinkHaClusterStatus) -> Option<&'a Condition> {
     let holding = |condition: &&Condition| condition.type_ == kind && condition.status == "True";
     let now = after.conditions.iter().find(holding)?;

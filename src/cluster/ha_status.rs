@@ -1,4 +1,4 @@
-//! The parts of the status that the ledger tells: jobs, and the state of their HA data.
+//! Derives the parts of the status that come from the ledger: jobs, and the state of their HA data.
 
 use jiff::Timestamp;
 
@@ -6,7 +6,7 @@ use crate::api::status::{ConfigMapSize, HaDataStatus, JobStatus, OrphansStatus};
 use crate::api::time::seconds;
 use crate::ledger::jobs;
 
-/// A job as the status shows it.
+/// Returns a job as the status shows it.
 pub fn job(job: &jobs::Job) -> JobStatus {
     let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok().map(seconds);
     JobStatus {
@@ -19,7 +19,7 @@ pub fn job(job: &jobs::Job) -> JobStatus {
     }
 }
 
-/// The HA data as the status shows it.
+/// Returns the HA data as the status shows it.
 pub fn ha_data(ha_data: &jobs::HaData) -> HaDataStatus {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     HaDataStatus {
@@ -40,7 +40,7 @@ pub fn ha_data(ha_data: &jobs::HaData) -> HaDataStatus {
     }
 }
 
-/// Has this status's largest ConfigMap passed the share of its limit that is worth a warning?
+/// Has the largest ConfigMap in this status passed the share of its limit that deserves a warning?
 pub fn is_half_full(ha_data: Option<&HaDataStatus>) -> bool {
     ha_data.and_then(|ha_data| ha_data.largest_config_map.as_ref()).is_some_and(|size| size.per_cent >= 50)
 }

@@ -19,13 +19,13 @@ use crate::ledger::application::Progress;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
 
-/// Everything observed of one cluster.
+/// All observations of one cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     pub lease: Option<Arc<Lease>>,
     pub job_manager_pods: Vec<Arc<ObservedPod>>,
     pub task_manager_pods: Vec<Arc<ObservedPod>>,
-    /// Of the Job that removes a deleted cluster's files.
+    /// Pods of the Job that removes a deleted cluster's files.
     pub purge_pods: Vec<Arc<ObservedPod>>,
     pub job_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub task_manager_deployment: Option<Arc<ObservedDeployment>>,
@@ -164,14 +164,14 @@ pub struct ObservedConfigMap {
     pub data: LedgerData,
 }
 
-/// The keys of the ledger ([`crate::ledger`]), read.
+/// The parsed keys of the ledger ([`crate::ledger`]).
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(from = "Texts", rename_all = "camelCase")]
 pub struct LedgerData {
     pub jobs: Vec<Job>,
     pub ha_data: Option<HaData>,
     pub application: Option<Progress>,
-    /// Keys whose text is not understood: what they say is not known, which is not the same as nothing.
+    /// Keys whose text does not parse. Their content is unknown, which is not the same as empty.
     pub unreadable: Vec<String>,
 }
 
@@ -202,7 +202,7 @@ fn read<T: DeserializeOwned>(text: Option<String>, key: &str, unreadable: &mut V
     read.ok()
 }
 
-/// Ended jobs that the status shows; the latest.
+/// Number of ended jobs that the status shows; the latest.
 const SHOWN: usize = 20;
 
 fn shown(mut jobs: Vec<Job>) -> Vec<Job> {
@@ -216,21 +216,21 @@ fn shown(mut jobs: Vec<Job>) -> Vec<Job> {
     jobs
 }
 
-/// A pod that has not ended by then hangs, or its node is lost.
+/// Time after its deletion's deadline from which a pod hangs, or its node is lost.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
 
 impl Observed {
-    /// What the leading gateway says of the HA data, once it has said something.
+    /// Returns the leading gateway's report about the HA data, if it has written one.
     pub fn ha_data(&self) -> Option<&HaData> {
         self.ledger.as_ref()?.data.ha_data.as_ref()
     }
 
-    /// How the application gets on, by its leading gateway.
+    /// Returns the application's progress, as its leading gateway wrote it.
     pub fn progress(&self) -> Progress {
         self.ledger.as_ref().and_then(|ledger| ledger.data.application.clone()).unwrap_or_default()
     }
 
-    /// Why nothing can be decided about what is stored: a key of the ledger of this cluster cannot be read.
+    /// Returns why the operator cannot decide about stored data: a key of this cluster's ledger does not parse.
     pub fn unreadable(&self, cluster: &str) -> Option<Cause> {
         let key = self.ledger.as_ref()?.data.unreadable.first()?;
         Some(Refusal::unreadable(cluster, key).into())
@@ -273,18 +273,18 @@ impl ObservedPod {
         own.is_empty() || own == service_account
     }
 
-    /// On its way out, and not overdue. The time of its deletion includes its grace period.
+    /// Is the pod terminating and not overdue? The time of its deletion includes its grace period.
     fn ends_in_time(&self, now: Timestamp) -> bool {
         self.metadata.deletion_timestamp.as_ref().is_some_and(|ends| now.duration_since(ends.0) < OVERDUE)
     }
 
-    /// Ready, and not on its way out.
+    /// Is the pod ready and not terminating?
     pub fn is_ready(&self) -> bool {
         self.metadata.deletion_timestamp.is_none() && is_true(&self.status.conditions, "Ready")
     }
 }
 
-/// Whether a condition is there and true.
+/// Does the condition exist and hold?
 pub fn is_true(conditions: &[ObservedCondition], kind: &str) -> bool {
     conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
 }

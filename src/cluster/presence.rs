@@ -14,9 +14,9 @@ use super::cause::Cause;
 use crate::api::names;
 use crate::lease::record::Record;
 
-/// Duration of a Lease that does not tell it.
+/// Default for a Lease without a duration.
 const DURATION: Duration = Duration::from_secs(15);
-/// The promise of members, of a record that does not tell it.
+/// Default for a record without the duration of promises.
 const PROMISE: Duration = Duration::from_secs(4);
 
 /// A pod that exists.
@@ -24,16 +24,16 @@ const PROMISE: Duration = Duration::from_secs(4);
 pub struct Found {
     pub name: String,
     pub uid: String,
-    /// Labels that the pod should carry and does not, as `key=value`.
+    /// Labels that the pod should have and does not, as `key=value`.
     pub missing: Vec<String>,
-    /// A ReplicaSet looks after it.
+    /// A ReplicaSet owns the pod.
     pub owned: bool,
-    /// It is being deleted.
+    /// The pod is being deleted.
     pub ends: bool,
 }
 
 impl Found {
-    /// The pods of a component among all that run as its ServiceAccount. Only the pod of the Job that purges is none.
+    /// Returns the pods of a component among all that run as its ServiceAccount. It excludes the pod of the purge Job.
     pub fn among<'a>(cluster: &str, component: &str, pods: impl Iterator<Item = &'a ObjectMeta>) -> Vec<Self> {
         let purge = names::purge(cluster);
         let purges = |pod: &&ObjectMeta| {
@@ -55,32 +55,32 @@ impl Found {
         pods.filter(|pod| !purges(pod)).map(found).collect()
     }
 
-    /// Nothing of Kubernetes is going to end it.
+    /// Does no part of Kubernetes end this pod?
     fn is_stray(&self) -> bool {
         !self.ends && (!self.missing.is_empty() || !self.owned)
     }
 }
 
-/// What is known of the election.
+/// The state of the election.
 #[derive(Clone, Copy, Debug)]
 pub enum Election<'a> {
-    /// There is no Lease: nobody holds one.
+    /// There is no Lease, so nobody holds one.
     Absent,
-    /// The Lease, and for how long it has provably stood unchanged, by the clock of who asks.
+    /// The Lease, and the time for which it has provably stood unchanged, by the observer's own clock.
     Lease { record: &'a Record, stood: Duration },
-    /// The notes of a cluster with ZooKeeper. Who holds the latch is seen by the Job that purges, and by the next
-    /// version's gateways.
+    /// The notes of a cluster with ZooKeeper. The purge Job, and the gateways of the next version, see who holds the
+    /// latch.
     Quorum(&'a Record),
 }
 
-/// What was found.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Nobody is left.
     Gone,
-    /// Pods exist, each with its part in the election, if it has one.
+    /// Pods exist; each has its part in the election, if any.
     There(Vec<(Found, Option<&'static str>)>),
-    /// No pod exists, but the Lease is held and has not stood still for so long yet.
+    /// No pod exists, but the Lease is held and has not stood unchanged for `patience` yet.
     Unproven { holder: String, patience: Duration },
 }
 
@@ -111,25 +111,25 @@ fn part(pod: &Found, record: &Record) -> Option<&'static str> {
     }
 }
 
-/// Given back, or never held. One that somebody has emptied by hand is neither.
+/// Was the Lease released, or never held? A Lease that somebody emptied by hand was neither.
 fn is_free(record: &Record) -> bool {
     record.is_given_back() || (record.holder.is_empty() && record.term.is_none() && record.change.is_none())
 }
 
-/// After this time without a change of the Lease no holder can be valid: its duration and the furthest promise, and 5 %
-/// for drift.
+/// Returns the time without a change of the Lease after which no holder can be valid: its duration and the longest
+/// promise, and 5 % for clock drift.
 fn patience(record: &Record) -> Duration {
     let or = |millis: u64, default| if millis == 0 { default } else { Duration::from_millis(millis) };
     (or(record.duration_millis, DURATION) + or(record.peers.promise_millis, PROMISE)).mul_f64(1.05)
 }
 
 impl Presence {
-    /// There is a pod that waiting alone does not end.
+    /// Is there a pod that waiting alone does not end?
     pub fn has_stray(&self) -> bool {
         matches!(self, Self::There(pods) if pods.iter().any(|(pod, _)| pod.is_stray()))
     }
 
-    /// Who is left, and the way out; `None` when nobody is.
+    /// Returns a sentence with the remaining pods and the remedy; `None` if nobody is left.
     pub fn sentence(&self) -> Option<String> {
         match self {
             Self::Gone => None,
@@ -142,7 +142,7 @@ impl Presence {
         }
     }
 
-    /// Why an application does not go on.
+    /// Returns the cause for an application that waits.
     pub fn cause(&self) -> Option<Cause> {
         let message =
             |sentence| format!("pods of the version until now must end before the application goes on: {sentence}");

@@ -1,7 +1,8 @@
-//! What of the objects under a cluster's names is this cluster's own, and what is another's.
+//! Decides which objects under a cluster's names belong to this cluster.
 //!
-//! Flink's `kubernetes.cluster-id` and our names are plain names inside a namespace: another Flink, or anybody, may use
-//! the same. Whatever does not carry a mark of ours is another's: it is not stamped, not applied over, not deleted.
+//! Flink's `kubernetes.cluster-id` and the names of our objects are plain names in a namespace, and another Flink or
+//! anybody else may use the same ones. An object without a mark of ours is foreign: nobody here stamps, applies or
+//! deletes it.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +17,17 @@ use crate::flink::lock;
 use crate::ledger::jobs::{HA_DATA_KEY, JOBS_KEY};
 use crate::ledger::refusal::{FOREIGN_HA_DATA, NAME_TAKEN, Refusal};
 
-/// Names in one sentence.
+/// Number of names that a message lists.
 const NAMED: usize = 5;
 
-/// Whether an HA ConfigMap carries a mark of this cluster's gateways. A stamp that cannot be read counts: somebody has
+/// Does an HA ConfigMap carry a mark of this cluster's gateways? A stamp that cannot be read counts: somebody has
 /// edited it.
 pub fn is_marked(config_map: &Value) -> bool {
     let annotations = &config_map["metadata"]["annotations"];
     [TERM_ANNOTATION, APPLICATION_ANNOTATION].into_iter().any(|key| annotations.get(key).is_some())
 }
 
-/// Whether a JobManager of this cluster has led before, by the ledger.
+/// Has a JobManager of this cluster led before, according to the ledger?
 pub fn has_history(ledger: &Value) -> bool {
     let (annotations, data) = (&ledger["metadata"]["annotations"], &ledger["data"]);
     [TERM_ANNOTATION, LEADER_ANNOTATION].into_iter().any(|key| annotations.get(key).is_some())
@@ -51,7 +52,7 @@ impl HaData<'_> {
         self.cluster.is_some_and(is_marked)
     }
 
-    /// Names of the ConfigMaps without a mark.
+    /// Returns the names of the ConfigMaps without a mark.
     pub fn unmarked(&self) -> Vec<String> {
         let cluster =
             self.cluster.filter(|cluster| !is_marked(cluster)).map(|_| names::cluster_config_map(self.cluster_id));
@@ -59,7 +60,7 @@ impl HaData<'_> {
         cluster.into_iter().chain(jobs).collect()
     }
 
-    /// The refusal of HA data without a mark in a cluster without a history.
+    /// Returns the refusal for HA data without a mark, in a cluster without a history.
     pub fn refusal(&self) -> Option<Refusal> {
         let unmarked = self.unmarked();
         let first = unmarked.first()?;
@@ -74,7 +75,7 @@ impl HaData<'_> {
         Some(Refusal::new(FOREIGN_HA_DATA, message))
     }
 
-    /// The refusal of HA data whose lock another Flink renews, whatever its marks are.
+    /// Returns the refusal for HA data whose lock another Flink renews, with or without marks.
     pub fn refusal_of_living(&self) -> Refusal {
         let name = names::cluster_config_map(self.cluster_id);
         let message = format!(
@@ -94,8 +95,8 @@ impl HaData<'_> {
     }
 }
 
-/// A lock that is renewed in the store is renewed there at least this often, whatever the clocks of two machines say.
-/// In seconds.
+/// Seconds. Another Flink that renews the lock in the store does so at least this often, whatever the clocks of the two
+/// machines say.
 const RECENT: i64 = 15;
 
 /// Whether the lock may be one that another Flink renews in the store, so that it is worth a second look. The gateways
@@ -105,13 +106,13 @@ pub fn may_be_renewed_elsewhere(cluster: &Value, now: jiff::Timestamp) -> bool {
         return false;
     };
     let age = lock.renewed.parse::<jiff::Timestamp>().map(|renewed| now.duration_since(renewed).abs().as_secs());
-    // A stamped one is only looked at twice if it is recent: a failover shortly after a restart of the gateway would
-    // wait in vain.
+    // A stamped lock is read twice only if it is recent: otherwise every failover shortly after a restart of the
+    // gateway would wait in vain.
     !is_marked(cluster) || age.is_ok_and(|age| age <= RECENT)
 }
 
-/// Whether an object of the API server is this cluster's: by our labels, by an owner reference to a FlinkHaCluster of
-/// this name, or because we have written it and somebody has removed the labels.
+/// Does an object of the API server belong to this cluster? It does by our labels, by an owner reference to a
+/// FlinkHaCluster of this name, or because we have written it and somebody has removed the labels.
 pub fn is_own(metadata: &ObjectMeta, cluster: &str) -> bool {
     let owned =
         metadata.owner_references.iter().flatten().any(|owner| owner.kind == "FlinkHaCluster" && owner.name == cluster);
@@ -128,14 +129,14 @@ fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// By annotations that only gateways and the operator write, or because the operator has applied it: somebody has
-/// removed the labels.
+/// Has the operator or a gateway written the object? Annotations that only they write show it, or the operator's field
+/// manager.
 fn was_written(metadata: &ObjectMeta) -> bool {
     let ours = metadata.annotations.iter().flatten().any(|(key, _)| key.starts_with("flinkha.dev/"));
     ours || metadata.managed_fields.iter().flatten().any(|one| one.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
-/// The refusal that names the objects that are in the way, as `<Kind> <name>`; `None` when there are none.
+/// Returns the refusal that lists the objects in the way, each as `<Kind> <name>`; `None` if there are none.
 pub fn name_taken(cluster: &str, taken: &[String]) -> Option<Refusal> {
     let first = taken.first()?;
     let others = if taken.len() > 1 { format!(" (and {})", listed(&taken[1..])) } else { String::new() };

@@ -1,13 +1,14 @@
-//! What a new leader does with what another version of the application has stored, before its JVM is shown the lock.
+//! Decides what a new leader does with the HA data of another version of the application, before its JVM sees a free
+//! lock.
 //!
-//! Flink recovers every graph or plan that it finds stored, and would run the former version, or a former run, beside
-//! the new one. So their keys or znodes go. Checkpoints of the same run stay: the new version goes on from the last. A
-//! former run is over once another one begins; its tombstone stands before anything of it goes, and what it leaves is
-//! collected as of any ended job.
+//! Flink recovers every graph or plan that it finds, so it would run the former version, or a former run, beside the
+//! new one. The leader therefore removes their keys or znodes. Checkpoints of the same run stay, and the new version
+//! resumes from the last one. When another run begins, the former run is superseded: its tombstone is written before
+//! any of its data is removed, and the collector then treats it as any ended job.
 //!
-//! Two things bound that. Only runs that the operator names are superseded. And pods of an earlier start than the one
-//! that stands beside the mark, or in the ledger, do nothing: the start is stored where the fence is, so that it
-//! outlives the ledger.
+//! Two rules bound this. The leader supersedes only runs that the operator names. And pods whose start is lower than
+//! the one stored beside the mark, or in the ledger, do nothing. The start is stored behind the fence, so it survives
+//! the loss of the ledger.
 
 use std::collections::BTreeSet;
 
@@ -21,25 +22,25 @@ use crate::ledger::application::{Before, Progress, Run};
 use crate::ledger::jobs::Job;
 use crate::ledger::refusal::{Refusal, STORED_BY_ANOTHER};
 
-/// What is stored, by the cluster ConfigMap or by the cluster's znodes.
+/// What the cluster ConfigMap or the cluster's znodes store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Whose it is: `<job>/<version>`. `None` before the first application.
+    /// The run that wrote it, as `<job>/<version>`. `None` before the first application.
     pub mark: Option<String>,
-    /// The start of the pods that took it over last. `None` before the first application, and when a gateway of an
-    /// earlier version did.
+    /// The start of the pods that took it over last. `None` before the first application, and after a gateway of an
+    /// earlier version.
     pub start: Option<i64>,
-    /// Jobs and applications with a graph, plan or application.
+    /// Ids of jobs and applications with a stored graph, plan or application.
     pub plans: BTreeSet<JobId>,
     /// What is stored like a graph, plan or application under a name that is no id.
     pub unknown: BTreeSet<String>,
 }
 
 impl Stored {
-    /// `cluster`: the cluster ConfigMap, as JSON.
+    /// Reads the cluster ConfigMap, given as JSON.
     ///
     /// # Errors
-    /// When the start is there and is no number.
+    /// When the annotation with the start is not a number.
     pub fn in_config_map(cluster: &Value) -> Result<Self, Refusal> {
         let annotation = |key: &str| cluster["metadata"]["annotations"][key].as_str();
         let unreadable = || {
@@ -71,14 +72,14 @@ impl Stored {
         }
     }
 
-    /// The run that stored it.
+    /// Returns the job id of the run that wrote it.
     pub fn job(&self) -> Option<JobId> {
         self.mark.as_deref()?.split_once('/').and_then(|(job, _)| JobId::of(job))
     }
 }
 
-/// The data of the znode with the mark: `<job>/<version>`, as earlier versions write it, and `/<start>` with it. Empty
-/// before the first application. `None` when it is neither.
+/// Parses the data of the znode with the mark: `<job>/<version>` from earlier versions, `<job>/<version>/<start>` from
+/// this one, or nothing before the first application. Returns mark and start; `None` for other data.
 pub fn parse_znode(data: &[u8]) -> Option<(Option<String>, Option<i64>)> {
     let text = std::str::from_utf8(data).ok()?;
     let parts: Vec<&str> = text.split('/').collect();
@@ -90,12 +91,12 @@ pub fn parse_znode(data: &[u8]) -> Option<(Option<String>, Option<i64>)> {
     }
 }
 
-/// The data of the znode with this run's mark.
+/// Returns the data of the znode with this run's mark.
 pub fn znode_of(run: &Run) -> String {
     format!("{}/{}", mark(run), run.start)
 }
 
-/// Merge patch that raises the start beside a mark that is this run's own.
+/// Returns the merge patch that raises the start beside this run's own mark.
 pub fn raising(run: &Run) -> Value {
     json!({ "metadata": { "annotations": { START_ANNOTATION: run.start.to_string() } } })
 }
@@ -105,17 +106,17 @@ pub fn raising(run: &Run) -> Value {
 pub enum StoredState {
     /// What is stored is this version's own, or nothing is.
     Ours,
-    /// The run has ended: nobody leads any more. Its outcome, as far as its result is still there.
+    /// The run has ended, so no JobManager leads any more. Carries the outcome if its result still exists.
     Finished(Option<Outcome>),
-    /// The run has ended, and Flink has not finished cleaning up: it leads for that, and for nothing else.
+    /// The run has ended, and Flink has not finished its clean-up: the JobManager leads for that alone.
     Finishing,
     /// Names of jobs that no application of this resource has run: a session cluster of the same name left them.
     Foreign(BTreeSet<String>),
-    /// Pods of a later start have begun: these are of a node that was lost, or the resource was made anew without its
-    /// ledger.
+    /// Pods of this later start have begun. The own pods are from a lost node, or the resource was created again
+    /// without its ledger.
     Later(i64),
-    /// Runs have stored something, or have not ended, that the operator does not name as those in whose place this one
-    /// begins.
+    /// These runs have stored data or have not ended, and the operator does not name them as runs that this one
+    /// replaces.
     Unnamed(BTreeSet<String>),
     /// Another version's.
     Supersede(Plan),
@@ -128,11 +129,11 @@ pub struct Plan {
     pub from: Option<JobId>,
     /// Runs that are over. Their tombstones stand before anything of theirs goes.
     pub superseded: BTreeSet<JobId>,
-    /// Entries of result stores that would keep Flink from running the application, although its job has not ended.
+    /// Entries of result stores that would keep Flink from running the application although its job has not ended.
     pub entries: Vec<Entry>,
-    /// Then all that is stored of other versions goes, and this says whose the rest is.
+    /// The mark that is written when all plans of other versions are removed: the run that owns the rest.
     pub mark: String,
-    /// The start that is written with it.
+    /// The start that is written with the mark.
     pub start: i64,
 }
 
@@ -149,10 +150,10 @@ impl Plan {
     }
 }
 
-/// Decides. `stored` was read in this term, `progress` and `jobs` are the ledger's, `entries` those of the result
+/// Decides. `stored` was read in this term, `progress` and `jobs` come from the ledger, `entries` from the result
 /// stores.
 pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entries: &[Entry]) -> StoredState {
-    // Before all else: of pods of an earlier start neither may lead nor may anything be collected.
+    // This comes first: pods of an earlier start may neither lead nor collect anything.
     let begun = stored.start.unwrap_or_default().max(progress.start);
     if begun > run.start {
         return StoredState::Later(begun);
@@ -160,8 +161,8 @@ pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
     if jobs.iter().any(|job| job.id == run.job_id && job.has_ended()) {
         return StoredState::Finished(None);
     }
-    // A job whose end is recorded has ended, even if nobody has come to its tombstone. A JVM that began to lead now
-    // would run the main method, and run the job again once the collector has removed the result.
+    // A job whose end is recorded has ended, even before its tombstone is written. A JVM that began to lead now would
+    // run the main method, and would run the job again once the collector has removed the result.
     let of_run: Vec<&Entry> = entries.iter().filter(|entry| entry.id == run.job_id && !entry.torn).collect();
     if let Some(result) = of_run.iter().find(|entry| entry.store == Store::Job) {
         let outcome = result.outcome.clone().filter(|_| of_run.iter().all(|entry| !entry.dirty));
@@ -183,15 +184,16 @@ pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
     if before.is_none() && !unnamed(others.clone()).is_empty() {
         return StoredState::Foreign(unnamed(others));
     }
-    // A run that has ended is collected as any job is.
+    // An ended run is collected as any job is.
     let has_ended = |id: JobId| jobs.iter().any(|job| job.id == id && job.has_ended());
-    // One that only the mark tells of, and that has nothing to be started from, is left alone unless it is named.
+    // A run that only the mark names, and whose plan is gone, is ignored unless the operator names it.
     let others = others.into_iter().chain(former.filter(is_named));
     let superseded: BTreeSet<JobId> = others.filter(|id| *id != run.job_id && !has_ended(*id)).collect();
     if !unnamed(superseded.clone()).is_empty() {
         return StoredState::Unnamed(unnamed(superseded));
     }
-    // An application's entry beside a job that goes on: its main method failed, in this run or in the version before.
+    // The entry of an application whose job has not ended: its main method failed, in this run or in the version
+    // before.
     let obstacles =
         entries.iter().filter(|entry| superseded.contains(&entry.id) || entry.id == run.job_id).cloned().collect();
     let same_run = jobs.iter().any(|job| job.id == run.job_id) || former == Some(run.job_id);
@@ -210,7 +212,7 @@ pub fn later(run: &Run, begun: i64) -> Refusal {
     Refusal::new(STORED_BY_ANOTHER, message)
 }
 
-/// Why a run does not begin in the place of runs that the operator has not named. `ledger`: the name of its ConfigMap.
+/// Returns the refusal for runs that the operator has not named. `ledger`: the name of its ConfigMap.
 pub fn unnamed(run: &Run, runs: &BTreeSet<String>, ledger: &str) -> Refusal {
     let ids = runs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let message = format!(
@@ -222,13 +224,13 @@ pub fn unnamed(run: &Run, runs: &BTreeSet<String>, ledger: &str) -> Refusal {
     Refusal::new(STORED_BY_ANOTHER, message)
 }
 
-/// Who has stored what is there: run and version. The value of the cluster ConfigMap's annotation, or the data of a
-/// znode.
+/// The run and version that own the HA data: the value of the cluster ConfigMap's annotation, and the first part of the
+/// znode's data.
 fn mark(run: &Run) -> String {
     format!("{}/{}", run.job_id, run.version)
 }
 
-/// What the ledger says of the application from now on.
+/// Returns the ledger's progress at the beginning of a run or version.
 pub fn begin(run: &Run, progress: &Progress, before: Option<Before>) -> Progress {
     Progress {
         job: Some(run.job_id),

@@ -1,8 +1,8 @@
-//! The election of a cluster with ZooKeeper, as its ledger tells of it. Flink itself elects; the gateway of the leader
-//! writes down who leads, in which term, and what the change was. A term is a number that rises with every note of a
-//! new leader; no write of an older one is accepted.
+//! Keeps the notes about Flink's election in ZooKeeper on the ledger. Flink itself elects. The gateway of the leader
+//! notes who leads, in which term, and what changed. A term's number rises with every note of a new leader, and no
+//! write of an older term is accepted.
 //!
-//! The operator reads the notes as it reads a Lease, so that status, labels and events are made by the same code.
+//! The operator reads the notes as a Lease, so that the same code makes status, labels and events for both providers.
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -21,7 +21,7 @@ use crate::lease::term::Term;
 pub struct Leading {
     /// Name of the pod; empty while nobody leads.
     pub pod: String,
-    /// RFC 3339.
+    /// When it became the leader, RFC 3339; empty while nobody leads.
     pub since: String,
 }
 
@@ -34,7 +34,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Annotations that do not parse count as absent.
+    /// Reads the notes. An annotation that does not parse counts as absent.
     pub fn of(metadata: &ObjectMeta) -> Self {
         let annotation = |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
         Self {
@@ -55,7 +55,7 @@ impl Notes {
         annotations
     }
 
-    /// Merge patch that writes these notes, if the ledger still has this resourceVersion.
+    /// Returns the merge patch that writes these notes if the ledger still has resourceVersion `version`.
     pub fn to_patch(&self, version: &str) -> Value {
         json!({ "metadata": { "resourceVersion": version, "annotations": self.annotations() } })
     }
@@ -69,7 +69,7 @@ impl Notes {
             && self.term.as_ref().is_some_and(|before| before.pod_uid == term.pod_uid && before.jvm == term.jvm);
         let change = match &self.change {
             Some(change) if same_jvm => Change { term: number, ..change.clone() },
-            // The last leader's gateway has said why.
+            // The last leader's gateway has noted why.
             Some(change) if self.leading.pod.is_empty() && change.to.is_empty() => {
                 Change { term: number, ..change.clone() }
             }
@@ -104,14 +104,14 @@ impl Notes {
         }
     }
 
-    /// The notes of a leader that is one no more, and why.
+    /// Returns the notes after the end of a leadership, with its reason.
     pub fn released(&self, why: &str) -> Self {
         let change = Change { from: self.leading.pod.clone(), why: why.to_owned(), ..Change::default() };
         Self { leading: Leading::default(), change: Some(change), ..self.clone() }
     }
 }
 
-/// The election as a Lease would tell of it; `None` if the ledger says nothing of one.
+/// Returns the election as a Lease; `None` if the ledger has no notes about one.
 pub fn lease_of(ledger: &ObjectMeta) -> Option<Lease> {
     let annotations = ledger.annotations.as_ref()?;
     annotations.get(LEADER_ANNOTATION)?;

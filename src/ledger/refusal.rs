@@ -1,5 +1,6 @@
-//! Why a gateway does not let its JobManager lead although it could: written by the gateway on the ledger, shown by the
-//! operator in the condition `Degraded`. The next JobManager that is granted leadership removes it.
+//! Defines why a gateway does not let its JobManager lead although it could. The gateway writes the refusal on the
+//! ledger, and the operator shows it in the condition `Degraded`. The next JobManager that is granted leadership
+//! removes it.
 
 use std::fmt::{Display, Formatter};
 
@@ -8,28 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::names::{self, REFUSAL_ANNOTATION};
 
-/// HA data is stored under the cluster's name that this cluster has not written.
+/// HA data under the cluster's name was not written by this cluster.
 pub const FOREIGN_HA_DATA: &str = "ForeignHaData";
-/// The ledger, or what it says of the application, cannot be read.
+/// The ledger, or its entry about the application, cannot be read.
 pub const LEDGER_UNREADABLE: &str = "LedgerUnreadable";
-/// What is stored was written by pods of a later start, or by another run than the one that is to be replaced.
+/// Pods of a later start wrote the HA data, or a run other than the one that should be replaced.
 pub const STORED_BY_ANOTHER: &str = "StoredByAnother";
 
-/// A JVM that is not known as a JobManager asks for leadership.
+/// A JVM that the gateway does not recognize as a JobManager asks for leadership.
 pub const JOB_MANAGER_UNKNOWN: &str = "JobManagerUnknown";
 
-/// An object of the API server has a name that this cluster needs, and is not this cluster's.
+/// An object of the API server has a name that this cluster needs, and does not belong to this cluster.
 pub const NAME_TAKEN: &str = "NameTaken";
 
 const REASONS: [&str; 5] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER, JOB_MANAGER_UNKNOWN, NAME_TAKEN];
 
-/// A refusal.
+/// Why a gateway lets no JobManager lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Refusal {
     /// One of this module's reasons.
     pub reason: String,
-    /// A sentence that names the object and the way out.
+    /// A sentence that names the object and the remedy.
     pub message: String,
 }
 
@@ -38,7 +39,7 @@ impl Refusal {
         Self { reason: reason.to_owned(), message }
     }
 
-    /// A key of the ledger of this cluster holds something that is not understood.
+    /// A key of this cluster's ledger holds text that does not parse.
     pub fn unreadable(cluster: &str, key: &str) -> Self {
         let ledger = names::ledger(cluster);
         let message = format!(
@@ -48,12 +49,13 @@ impl Refusal {
         Self::new(LEDGER_UNREADABLE, message)
     }
 
-    /// Reads the refusal that a ledger carries. Text that is not understood counts as none.
+    /// Reads the refusal of a ledger. Text that does not parse counts as none.
     pub fn of(ledger: &ObjectMeta) -> Option<Self> {
         serde_json::from_str(ledger.annotations.as_ref()?.get(REFUSAL_ANNOTATION)?).ok()
     }
 
-    /// The reason of a condition. One of a newer gateway is not known here; its message still is.
+    /// Returns the reason for a condition. The reason of a newer gateway may be unknown here; its message is shown all
+    /// the same.
     pub fn condition_reason(&self) -> &'static str {
         REASONS.into_iter().find(|known| *known == self.reason).unwrap_or("LeadershipRefused")
     }

@@ -1,4 +1,4 @@
-//! Applying: server-side apply of what was built, and only of what is not there already.
+//! Applies the built objects by server-side apply, and only those that differ from the live ones.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,12 +22,12 @@ use crate::cluster::rejection::Rejection;
 pub struct Applier {
     client: Client,
     owners: Owners,
-    /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. Lost when the operator
-    /// restarts: then everything is applied once more, which changes nothing.
+    /// What was last applied, and the fingerprint of the object then, by [`Target::key`]. A restart of the operator
+    /// loses it; the operator then applies everything once more, which changes nothing.
     applied: Mutex<HashMap<String, Memory>>,
 }
 
-/// What was applied, and how the object looked then.
+/// What was applied, and the object's fingerprint then.
 struct Memory {
     digest: String,
     fingerprint: String,
@@ -40,11 +40,11 @@ impl Applier {
         Self { owners: Owners::new(client.clone()), client, applied: Mutex::default() }
     }
 
-    /// Applies everything that is not as it should be, pods last. Nothing has been changed when the answer is
-    /// [`Error::Rejected`]: an object of such a name is another's, or the API server does not take a pod template.
+    /// Applies everything that differs, pods last. [`Error::Rejected`] means that nothing has changed: an object of
+    /// such a name is foreign, or the API server refuses a pod template.
     ///
     /// # Errors
-    /// When that is so, or when a request fails; it is safe to try again.
+    /// When that is the case, or when a request fails; a retry is safe.
     pub async fn apply(&self, cluster: &str, rollout: &Rollout, caches: &Caches) -> Result<(), Error> {
         if let Some(first) = &rollout.tried_first {
             self.try_templates(first, caches).await?;
@@ -58,7 +58,7 @@ impl Applier {
         for object in &objects.created {
             self.create(object, caches).await?;
         }
-        // Not looked up, since the operator may not read Secrets: tried whenever the JobManagers change.
+        // The operator cannot read Secrets, so it tries whenever the JobManagers change.
         if !objects.peers.is_null() && !self.is_applied(&Target::of(&objects.job_managers), caches) {
             let mut key = [0; 32];
             getrandom::fill(&mut key).map_err(|source| Error::Random { source })?;
@@ -73,7 +73,7 @@ impl Applier {
         self.try_template(&objects.task_managers, "spec.taskManager.podTemplate", caches).await
     }
 
-    /// Forgets a cluster that is gone.
+    /// Forgets a removed cluster.
     pub fn forget(&self, resource: &FlinkHaCluster) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         applied.retain(|_, memory| memory.owner != resource.metadata.uid.as_deref().unwrap_or_default());
@@ -87,8 +87,8 @@ impl Applier {
             .is_some_and(|memory| memory.digest == digest(&target.object.to_string()) && memory.fingerprint == live)
     }
 
-    /// A dry run finds what only the API server's own schema knows: fields in a user's pod template that do not exist,
-    /// amounts that are none.
+    /// Tries a pod template by a dry run, which finds what only the API server's own schema knows: unknown fields in a
+    /// user's pod template, invalid amounts.
     async fn try_template(&self, deployment: &Value, field: &str, caches: &Caches) -> Result<(), Error> {
         let target = Target::of(deployment);
         if self.is_applied(&target, caches) {
@@ -119,7 +119,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Creates an object whose contents belong to somebody else from then on.
+    /// Creates an object whose contents belong to another component afterwards.
     async fn create(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
         let target = Target::of(object);
         if caches.fingerprint(target.kind, target.namespace, target.name).is_some() {
@@ -130,15 +130,15 @@ impl Applier {
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match target.api(&self.client).create(&parameters, &parsed).await {
             Ok(_) => Ok(()),
-            // Somebody was faster, or our cache is late.
+            // Another client was faster, or the cache is late.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(target.failed("create")(error)),
         }
     }
 }
 
-/// Whether an answer means that the object is wrong, and not that the API server could not do it now. A field that the
-/// schema does not know is reported by server-side apply as an internal error.
+/// Does an answer mean that the object is wrong, and not that the API server was unable now? Server-side apply reports
+/// a field that the schema does not know as an internal error.
 fn is_refusal(code: u16, message: &str) -> bool {
     matches!(code, 400 | 422)
         || message.contains("field not declared in schema")

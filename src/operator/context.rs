@@ -1,4 +1,4 @@
-//! What reconciling needs, made once when the operator starts.
+//! Holds what a reconciliation needs; the operator makes it once at its start.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::cluster::build::Environment;
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(300);
 
-/// What reconciling needs.
+/// Everything that a reconciliation needs.
 pub struct Context {
     pub caches: Caches,
     pub applier: Applier,
@@ -35,7 +35,7 @@ pub struct Context {
     pub metrics: Metrics,
     /// After this time a deletion leaves what it cannot delete safely.
     pub deletion_deadline: Duration,
-    /// How often in a row reconciling has failed.
+    /// Number of consecutive failures of the reconciliation of each resource.
     failures: Mutex<HashMap<ObjectRef<FlinkHaCluster>, u32>>,
 }
 
@@ -62,7 +62,7 @@ impl Context {
         }
     }
 
-    /// Counts a failure, and returns how long to wait before the next try: longer after each failure in a row.
+    /// Counts a failure, and returns the time until the next attempt, which grows with each consecutive failure.
     pub fn failed(&self, resource: &FlinkHaCluster) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = failures.entry(ObjectRef::from_obj(resource)).or_default();
@@ -71,7 +71,7 @@ impl Context {
         delay
     }
 
-    /// Forgets the failures until now.
+    /// Resets the count of failures.
     pub fn succeeded(&self, resource: &FlinkHaCluster) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(resource));
     }

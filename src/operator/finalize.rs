@@ -1,6 +1,5 @@
-//! Deleting: JobManagers first, then the HA data that `spec.haData.onDelete` does not retain, then the resource itself.
-//!
-//! Everything else of the cluster goes with the resource, by its owner references.
+//! Deletes a cluster: JobManagers first, then the HA data that `spec.haData.onDelete` does not retain, then the
+//! resource itself. Owner references remove everything else with the resource.
 
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ const PURGE_TIMEOUT: SignedDuration = SignedDuration::from_secs(360);
 /// Takes the next step of a deletion. Steps that must wait for another return without removing the finalizer.
 ///
 /// # Errors
-/// When a request fails; it is safe to try again.
+/// When a request fails; a retry is safe.
 pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
     let finalizer = &context.finalizer;
     if !resource.finalizers().iter().any(|name| name == FINALIZER) {
@@ -142,7 +141,7 @@ impl Finalizer {
     /// When the request fails, also because the resource has changed in between.
     pub async fn ensure(&self, resource: &FlinkHaCluster, observed: &Observed) -> Result<(), Error> {
         if observed.ledger.as_ref().is_some_and(|ledger| ledger.annotations().contains_key(LEFT_ANNOTATION)) {
-            // It is the data of this resource again.
+            // The data belongs to this resource again.
             self.annotate_ledger(resource, None).await?;
         }
         if resource.finalizers().iter().any(|name| name == FINALIZER) {
@@ -163,13 +162,14 @@ impl Finalizer {
         let api: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         match api.patch(&resource.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => Ok(()),
-            // Deleted in the meantime, which is what a release wants.
+            // The resource was deleted in the meantime, so its finalizer is gone.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(Error::request("set the finalizer of", resource)(error)),
         }
     }
 
-    /// Leaves the HA data, because somebody may live who writes it: removes nothing, says so, and lets the resource go.
+    /// Leaves the HA data, because a process that writes it may be alive: removes nothing, reports that, and releases
+    /// the resource.
     async fn leave(&self, resource: &FlinkHaCluster, why: &str, context: &Context) -> Result<(), Error> {
         let (_, found, _) = self.plan(resource, OnDelete::Retain).await?;
         let config_maps: Vec<String> = found.iter().map(ResourceExt::name_any).collect();
@@ -181,7 +181,7 @@ impl Finalizer {
         Ok(())
     }
 
-    /// Writes down in the ledger what a deletion has left, and why.
+    /// Notes in the ledger what a deletion has left, and why.
     async fn note(&self, resource: &FlinkHaCluster, message: &str) -> Result<(), Error> {
         self.annotate_ledger(resource, Some(&format!("{:.0}: {message}", Timestamp::now()))).await
     }
@@ -196,9 +196,9 @@ impl Finalizer {
         }
     }
 
-    /// Deletes the JobManagers' Deployment in the foreground, and tells whether it is gone: then all pods of its
-    /// ReplicaSets are. Asked of the API server itself, because a cache that is late would let data be deleted under a
-    /// living JobManager.
+    /// Deletes the JobManagers' Deployment in the foreground, and returns whether it is gone: then all pods of its
+    /// ReplicaSets are too. It asks the API server itself, because a late cache would allow the deletion of data while
+    /// a JobManager is alive.
     async fn deployment_is_gone(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
         let deployments: Api<Deployment> =
             Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
@@ -206,7 +206,7 @@ impl Finalizer {
         let failed = |error| Error::request("delete the JobManagers of", resource)(error);
         match deployments.get_metadata_opt(&name).await.map_err(failed)? {
             None => Ok(true),
-            // Another's of the same name, for which the resource was refused.
+            // A foreign Deployment of the same name, for which the resource was refused.
             Some(deployment) if !foreign::is_own(&deployment.metadata, &resource.name_any()) => Ok(true),
             Some(deployment) if deployment.metadata.deletion_timestamp.is_some() => Ok(false),
             Some(_) => {
@@ -319,7 +319,7 @@ impl Finalizer {
     /// resource.
     ///
     /// # Errors
-    /// When a request fails; it is safe to try again.
+    /// When a request fails; a retry is safe.
     pub async fn delete_ended(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
         let (plan, found, _) = self.plan(resource, OnDelete::Retain).await?;
         self.delete_planned(resource, &plan, &found).await
@@ -376,11 +376,11 @@ fn data(ledger: Option<&ConfigMap>) -> LedgerData {
     let data = ledger.map(|ledger| json!(ledger.data)).filter(|data| !data.is_null());
     let shown: LedgerData = data.and_then(|data| serde_json::from_value(data).ok()).unwrap_or_default();
     let text = ledger.and_then(|ledger| ledger.data.as_ref()?.get(jobs::JOBS_KEY));
-    // All of them, and not only those that the status shows.
+    // All jobs, and not only those that the status shows.
     LedgerData { jobs: jobs::read(text.map(String::as_str)).unwrap_or_default(), ..shown }
 }
 
-/// Deletes exactly the version that the decision was made on.
+/// Deletes exactly the version on which the decision was made.
 async fn delete(config_maps: &Api<ConfigMap>, config_map: &ConfigMap) -> kube::Result<()> {
     let preconditions = Preconditions { uid: config_map.uid(), resource_version: config_map.resource_version() };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };

@@ -1,5 +1,5 @@
-//! What a decision that begins something rests on, from the API server itself: a cache shows only what carries our
-//! label, and it may be late. [`crate::cluster::plan`] says when.
+//! Reads from the API server itself what a decision needs that begins something: a cache shows only objects with our
+//! label, and may be late. [`crate::cluster::plan`] decides when.
 
 use std::sync::Arc;
 
@@ -29,10 +29,10 @@ impl Lookups {
         Self { client }
     }
 
-    /// Looks one thing up, and completes what has been observed.
+    /// Looks one thing up, and adds it to the observations.
     ///
     /// # Errors
-    /// When a request fails; it is safe to try again.
+    /// When a request fails; a retry is safe.
     pub async fn complete(
         &self,
         lookup: Lookup,
@@ -47,8 +47,8 @@ impl Lookups {
             }
             Lookup::Ledger => {
                 let found = self.ledger(resource).await?;
-                // Before the first decision, one that is gone is in the cache for a moment longer. Later, one that
-                // somebody has deleted still says which runs have begun.
+                // Before the first decision, a deleted ledger is in the cache for a moment longer. Later, a ledger that
+                // somebody has deleted still names the runs that have begun.
                 if found.is_some() || decided(before).is_none() {
                     observed.ledger = found;
                 }
@@ -71,16 +71,16 @@ impl Lookups {
         })
     }
 
-    /// Reads the ledger. One without our label gets it.
+    /// Reads the ledger. If it lacks our label, it gets the label.
     async fn ledger(&self, resource: &FlinkHaCluster) -> Result<Option<Arc<ObservedConfigMap>>, Error> {
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
         let ledgers: Api<ObservedConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        // Without a resourceVersion: a quorum read.
+        // A quorum read: the request has no resourceVersion.
         let found =
             ledgers.get_opt(&names::ledger(&name)).await.map_err(Error::request("read the ledger of", resource))?;
         let Some(ledger) = found else { return Ok(None) };
         if is_ours(&ledger.data) && !foreign::is_labelled(&ledger.metadata, &name) {
-            // What the watches do not see is not seen when it changes either.
+            // The watches show neither objects without the label nor their changes.
             let labels = json!({ MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: name });
             let patch =
                 json!({ "metadata": { "resourceVersion": ledger.metadata.resource_version, "labels": labels } });
@@ -91,7 +91,7 @@ impl Lookups {
     }
 }
 
-/// It says something that a gateway of ours has written. What cannot be read is left as it is.
+/// Does the ledger contain an entry of one of our gateways? An unreadable one stays as it is.
 fn is_ours(data: &LedgerData) -> bool {
     data.unreadable.is_empty() && (data.application.is_some() || data.ha_data.is_some() || !data.jobs.is_empty())
 }

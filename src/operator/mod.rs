@@ -1,7 +1,7 @@
-//! The controller's shell: [`observe`] and [`lookup`], [`apply`], [`ask`], [`report`], put together by [`reconcile`];
-//! and [`finalize`]. What they do is decided in [`crate::cluster`].
+//! Runs the controller: [`observe`] and [`lookup`], [`apply`], [`ask`], [`report`], combined by [`reconcile`]; and
+//! [`finalize`]. [`crate::cluster`] makes the decisions.
 //!
-//! Clusters do not need the operator to live: elections, failovers and REST discovery are the gateways' business.
+//! Clusters do not need a running operator: gateways handle elections, failovers and REST discovery.
 
 pub mod apply;
 pub mod ask;
@@ -37,9 +37,9 @@ use crate::telemetry;
 use crate::world::api_server;
 use crate::world::random::nonce;
 
-/// Changes that come together are handled together.
+/// Window in which several changes of a cluster cause one reconciliation.
 const DEBOUNCE_WINDOW: Duration = Duration::from_millis(50);
-/// Clusters that are reconciled at the same time.
+/// Number of concurrent reconciliations.
 const CONCURRENCY: u16 = 16;
 
 /// Flags of `flinkha operator`; the chart writes them.
@@ -71,10 +71,11 @@ pub struct Arguments {
     pub probe_address: SocketAddr,
 }
 
-/// Runs the operator until it is told to end.
+/// Runs the operator until the process receives a signal to end.
 ///
 /// # Errors
-/// When the API server cannot be found, a port cannot be opened, or the election is lost: the process must end then.
+/// When the API server is unknown, when a port cannot be opened, or when the election is lost; the process must end
+/// then.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = kube::Config::infer().await.context("failed to find the API server")?;
     let client = api_server::client_without_retries(config).context("failed to read the access to the API server")?;
@@ -145,7 +146,7 @@ async fn control(
     let queue = triggered.map(Ok::<_, std::convert::Infallible>);
     let config = Config::default().debounce(DEBOUNCE_WINDOW).concurrency(CONCURRENCY);
     let reconciling = applier(reconciler, reconcile::on_error, context, clusters, queue, config)
-        // Errors were logged by `on_error`; that an object is gone is no error.
+        // `on_error` has logged errors; a missing object is no error.
         .for_each(|result| async move { drop(result.inspect_err(|error| tracing::debug!(%error, "not reconciled"))) });
     tokio::select! {
         () = reconciling => anyhow::bail!("reconciling ended by itself"),

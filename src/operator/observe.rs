@@ -30,12 +30,12 @@ use crate::cluster::observed::{Observed, ObservedConfigMap, ObservedDeployment, 
 use crate::ledger::election;
 use crate::world::error_text::chain;
 
-/// Objects in one answer to a list.
+/// Number of objects in one page of a list.
 const PAGE: u32 = 50;
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
-/// Where changes are announced.
+/// Receives the clusters to reconcile.
 pub type Triggers = UnboundedSender<ObjectRef<FlinkHaCluster>>;
 
 /// Everything that is watched, as last seen.
@@ -49,7 +49,7 @@ pub struct Caches {
     others: HashMap<String, (ApiResource, Store<Metadata>)>,
 }
 
-/// Starts all watches, and returns when all of them have delivered what there is.
+/// Starts all watches, and returns when all of them have delivered the existing objects.
 ///
 /// # Errors
 /// When a watch ends before that.
@@ -68,7 +68,7 @@ pub async fn start(
     });
     let clusters = clusters.await?;
     let leases = watches.start((), ours.clone(), label, |lease: &Lease| {
-        // Not its renewals.
+        // Renewals do not count.
         let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
         digest((holder, lease.metadata.annotations.as_ref(), lease.metadata.deletion_timestamp.is_some()))
     });
@@ -101,7 +101,7 @@ fn other_kinds() -> Vec<ApiResource> {
 }
 
 impl Caches {
-    /// Everything known of a cluster.
+    /// Returns all observations of a cluster.
     pub fn observe(&self, namespace: &str, name: &str) -> Observed {
         let of_cluster = |metadata: &ObjectMeta| {
             metadata.namespace.as_deref() == Some(namespace) && labelled(metadata, CLUSTER_LABEL) == Some(name)
@@ -113,7 +113,7 @@ impl Caches {
             self.pods.state_filter(|pod| is_one(&pod.metadata) && pod.runs_as(&account))
         };
         let ledger = self.config_maps.get(&ObjectRef::new(&names::ledger(name)).within(namespace));
-        // Where Flink elects by ZooKeeper, the ledger tells what a Lease would.
+        // With ZooKeeper the ledger has the notes that a Lease would have.
         let told = || ledger.as_ref().and_then(|ledger| election::lease_of(&ledger.metadata)).map(Arc::new);
         Observed {
             lease: self.leases.get(&ObjectRef::new(&names::lease(name)).within(namespace)).or_else(told),
@@ -131,7 +131,7 @@ impl Caches {
         }
     }
 
-    /// The fingerprint of an object, if it exists.
+    /// Returns the fingerprint of an object, if it exists.
     pub fn fingerprint(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
         match kind {
             "Lease" => {
@@ -154,8 +154,8 @@ impl Caches {
     }
 }
 
-/// Changes when somebody changes what an object asks for: its generation, where the API server counts one, else its
-/// version.
+/// Returns a text that changes when somebody changes the object's desired state: its generation, where the API server
+/// counts one, otherwise its version.
 pub fn fingerprint(metadata: &ObjectMeta) -> String {
     let generation = metadata.generation.map(|generation| generation.to_string());
     let version = generation.or_else(|| metadata.resource_version.clone()).unwrap_or_default();
@@ -192,9 +192,9 @@ struct Watches<'a> {
 }
 
 impl Watches<'_> {
-    /// Watches a kind, and returns when all that there is of it is known: one kind after another, so that what is read
-    /// at first does not need all its memory at once. `cluster_of` tells whose an object is; a change of `interest`
-    /// makes that cluster reconcile.
+    /// Watches a kind, and returns when all existing objects are known. Kinds start one after another, so the initial
+    /// lists do not need all their memory at once. `cluster_of` returns the cluster of an object; a change of
+    /// `interest` triggers its reconciliation.
     async fn start<K>(
         &mut self,
         kind: K::DynamicType,
@@ -216,7 +216,7 @@ impl Watches<'_> {
     }
 }
 
-/// Takes away what only costs memory.
+/// Removes metadata that only costs memory.
 fn trim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.owner_references = None;
@@ -226,11 +226,11 @@ fn trim(metadata: &mut ObjectMeta) {
     }
 }
 
-/// What is remembered of an object to tell whether a change matters.
+/// State that shows whether a change of an object matters.
 struct LastSeen {
     interest: u64,
     cluster: Option<ObjectRef<FlinkHaCluster>>,
-    /// Seen since the watch last began anew.
+    /// Seen since the watch last restarted.
     seen: bool,
 }
 
@@ -245,7 +245,7 @@ async fn announce<K: Resource>(
     let mut known: HashMap<(Option<String>, Option<String>), LastSeen> = HashMap::new();
     let announce = |cluster: Option<ObjectRef<FlinkHaCluster>>| {
         if let Some(cluster) = cluster {
-            // The receiver is gone only when the process ends.
+            // The receiver is gone only while the process ends.
             let _ = triggers.unbounded_send(cluster);
         }
     };
@@ -259,7 +259,7 @@ async fn announce<K: Resource>(
                 let cluster = cluster_of(metadata).map(|name| ObjectRef::new(&name).within(namespace));
                 let now = LastSeen { interest: interest(&object), cluster: cluster.clone(), seen: true };
                 let mut before = known.insert(key(&object), now);
-                // A label was changed: it is gone from the cluster that it belonged to.
+                // A label has changed: the object has left the cluster to which it belonged.
                 if let Some(before) = before.take_if(|before| before.cluster != cluster) {
                     announce(before.cluster);
                 }

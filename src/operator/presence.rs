@@ -1,6 +1,5 @@
-//! Proving that all pods of a cluster are gone: what [`crate::cluster::presence`] decides by, asked of the API server
-//! itself. Watches show labelled pods only, and may be late; so this is asked when they show none and something is
-//! about to go on.
+//! Proves that all pods of a cluster are gone: asks the API server for what [`crate::cluster::presence`] needs. Watches
+//! show labelled pods only, and may be late. So the operator asks when they show no pod and a next step depends on it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +18,7 @@ use crate::cluster::observed::Observed;
 use crate::cluster::presence::{Election, Found, Presence, presence};
 use crate::lease::record::Record;
 
-/// Proves, and remembers for how long Leases have stood still.
+/// Makes the proof, and remembers how long Leases have stood unchanged.
 pub struct Prover {
     client: Client,
     /// By the resource's UID.
@@ -32,13 +31,13 @@ pub struct Prover {
 struct Stood {
     /// UID and resourceVersion.
     version: String,
-    /// When the last answer that showed it was there.
+    /// When the last answer with this version arrived.
     seen: Instant,
-    /// For how long it has stood until then, at the least.
+    /// Time for which it had stood until then, at least.
     total: Duration,
 }
 
-/// Time between two answers counts only so far: in an outage of the API server no holder can renew.
+/// Longest interval between two answers that counts: during an outage of the API server no holder can renew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Prover {
@@ -49,7 +48,7 @@ impl Prover {
     /// Looks for pods of these components, and for a process that holds the Lease without a pod.
     ///
     /// # Errors
-    /// When a request fails: then nothing is known.
+    /// When a request fails; nothing is known then.
     pub async fn prove(
         &self,
         resource: &FlinkHaCluster,
@@ -79,8 +78,8 @@ impl Prover {
         Ok(presence(found, Election::Lease { record: &Record::of(&lease), stood }))
     }
 
-    /// For how long this version of the Lease has stood, at the least: from each answer that showed it to the next
-    /// question.
+    /// Returns the time for which this version of the Lease has stood, at least: the sum of the intervals from each
+    /// answer that showed it to the next question.
     fn stood(&self, resource: &FlinkHaCluster, lease: &Lease, asked: Instant) -> Duration {
         let version = format!("{}/{}", lease.uid().unwrap_or_default(), lease.resource_version().unwrap_or_default());
         let mut all = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,13 +91,13 @@ impl Prover {
         total
     }
 
-    /// For how long this process has waited for the pods of a resource that is being deleted.
+    /// Returns the time for which this process has waited for the pods of a resource that is being deleted.
     pub fn waited(&self, resource: &FlinkHaCluster) -> Duration {
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         waits.entry(resource.uid().unwrap_or_default()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Forgets a resource that is gone.
+    /// Forgets a removed resource.
     pub fn forget(&self, resource: &FlinkHaCluster) {
         let uid = resource.uid().unwrap_or_default();
         self.stood.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);

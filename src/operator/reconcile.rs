@@ -1,5 +1,5 @@
-//! One resource, from what is asked for to what is there: observe, plan, apply, ask, report. What is done is decided in
-//! [`crate::cluster::plan`]; here it is carried out.
+//! Reconciles one resource: observe, plan, apply, ask, report. [`crate::cluster::plan`] makes the decisions; this
+//! module carries them out.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,10 +18,10 @@ use crate::cluster::plan::{Reconciliation, Rollout, plan};
 use crate::cluster::status::Applied;
 use crate::world::error_text::chain;
 
-/// Brings one cluster closer to what its resource asks for. Whatever it waits for comes back as a watch event.
+/// Brings one cluster closer to its desired state. What it waits for arrives as a watch event.
 ///
 /// # Errors
-/// When a request fails; [`on_error`] tries again.
+/// When a request fails; [`on_error`] retries.
 pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> Result<Action, Error> {
     let begin = Instant::now();
     let result = steps(&resource, &context).await;
@@ -63,7 +63,7 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     }
 }
 
-/// Looks up what the caches do not show until the plan rests on all that it needs, and returns both.
+/// Looks up what the caches do not show until the plan has everything that it needs. Returns both.
 async fn decide(
     resource: &FlinkHaCluster,
     before: &FlinkHaClusterStatus,
@@ -80,7 +80,7 @@ async fn decide(
     }
 }
 
-/// Applies the objects, and tells of pods that are replaced by it.
+/// Applies the objects, and publishes an event if that replaces pods.
 async fn apply(resource: &FlinkHaCluster, rollout: &Rollout, context: &Context) -> Result<Applied, Error> {
     context.applier.apply(&resource.name_any(), rollout, &context.caches).await?;
     if let Some(note) = &rollout.note {
@@ -89,7 +89,7 @@ async fn apply(resource: &FlinkHaCluster, rollout: &Rollout, context: &Context) 
     Ok(Applied { gateway_image: rollout.gateway_image.clone() })
 }
 
-/// Tries again, soon at first and then ever later. What does not go away is in the log, in the metrics and in the
+/// Retries, soon at first and then with growing delay. A failure that lasts is in the log, in the metrics and in the
 /// status.
 pub fn on_error(resource: Arc<FlinkHaCluster>, error: &Error, context: Arc<Context>) -> Action {
     let delay = context.failed(&resource);

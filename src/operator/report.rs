@@ -1,4 +1,4 @@
-//! Reporting: the resource's status and events, and the roles of JobManager pods.
+//! Reports the resource's status and events, and the roles of JobManager pods.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -27,12 +27,12 @@ use crate::world::error_text::chain;
 /// The API server takes notes of up to 1 KiB.
 const LONGEST_NOTE: usize = 500;
 
-/// Writes what has been found, and only what is new.
+/// Writes the status and the events, and only what has changed.
 pub struct Report {
     client: Client,
     /// Name of this operator's pod.
     instance: String,
-    /// The status written last, by the resource's UID: the cache may still show the one before.
+    /// The status written last, by the resource's UID: the cache may still show an older one.
     written: Mutex<HashMap<String, FlinkHaClusterStatus>>,
 }
 
@@ -41,14 +41,14 @@ impl Report {
         Self { client, instance, written: Mutex::default() }
     }
 
-    /// The status until now.
+    /// Returns the status until now.
     pub fn before(&self, resource: &FlinkHaCluster) -> FlinkHaClusterStatus {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let uid = resource.metadata.uid.as_deref().unwrap_or_default();
         written.get(uid).or(resource.status.as_ref()).cloned().unwrap_or_default()
     }
 
-    /// Forgets a resource that is gone.
+    /// Forgets a removed resource.
     pub fn forget(&self, resource: &FlinkHaCluster) {
         let uid = resource.metadata.uid.as_deref().unwrap_or_default();
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
@@ -128,7 +128,7 @@ impl Report {
             Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         match api.patch_metadata(&role.pod, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => Ok(()),
-            // Gone in the meantime.
+            // The pod was removed in the meantime.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(Error::request("mark a pod of", resource)(error)),
         }

@@ -1,5 +1,5 @@
-//! Which run a resource begins with, above which start, and in the place of which runs: by all that is on record of
-//! those before it.
+//! Decides with which run a resource begins, from which start it counts on, and which runs it replaces: from all
+//! records of earlier runs.
 
 use super::job_id;
 use super::lifecycle::Inputs;
@@ -9,24 +9,24 @@ use crate::ha_data::handover::Stored;
 use crate::ledger::application::Progress;
 use crate::ledger::jobs::Job;
 
-/// What is on record before the first decision about a resource.
+/// The records that exist before the first decision about a resource.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct OnRecord {
-    /// The run that goes on: the last one, unless it has ended.
+    /// The run that continues: the last one, unless it has ended.
     pub retained: Option<JobId>,
-    /// It has stored something, as far as is known.
+    /// As far as is known, that run has stored something.
     pub has_state: bool,
-    /// The last start of its pods.
+    /// Number of the last start of its pods.
     pub starts: i64,
-    /// Runs in whose place that run was about to begin.
+    /// Runs that it was about to replace.
     pub replaces: Vec<JobId>,
 }
 
-/// Looks for it in the ledger, and in what the cluster ConfigMap says beside the data: that outlives the ledger.
+/// Reads the ledger, and the marks on the cluster ConfigMap, which survive the loss of the ledger.
 pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -> OnRecord {
     let marked = stored.and_then(Stored::job);
     let marked_start = stored.and_then(|stored| stored.start);
-    // A ledger that was put back from a copy may be behind.
+    // A ledger that was restored from a copy may be behind.
     let behind = marked_start.is_some_and(|start| start > progress.start);
     let last = if behind { marked } else { progress.job.or(marked) };
     let has_ended = |id: JobId| jobs.iter().any(|job| job.id == id && job.has_ended());
@@ -35,8 +35,8 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
         jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(&id))
     });
     let before = progress.before.as_ref().map(|before| before.job).filter(|_| !behind);
-    // The ledger is written before the mark: it tells of a run that was about to take the place of the one that the
-    // mark names.
+    // The ledger is written before the mark. So it may name a run that was about to replace the one that the mark
+    // names.
     let marked = marked.filter(|_| marked_start.is_some_and(|start| start < progress.start));
     let replaces =
         before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(*id));
@@ -45,7 +45,7 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
     OnRecord { has_state, starts: progress.start.max(marked_start.unwrap_or_default()), replaces, retained }
 }
 
-/// Runs in whose place the present one begins: the one with the state, and those after it that did not come up.
+/// Returns the runs that the present one replaces: the one with the state, and later ones that did not come up.
 pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> {
     let Some(previous) = &application.previous_job_id else { return Vec::new() };
     let of_resource = |run: &i64| job_id(uid, *run) == *previous;
@@ -55,8 +55,8 @@ pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> 
     std::iter::once(previous.clone()).chain(after).collect()
 }
 
-/// Puts right what an operator of an earlier version has decided: its starts could fall behind the ledger's, and it
-/// named no predecessors.
+/// Corrects decisions of operators of earlier versions: their starts could fall behind the ledger's, and they named no
+/// predecessors.
 pub(super) fn mend(inputs: &Inputs<'_>, application: &mut Application) {
     if inputs.progress.start > application.starts {
         application.starts = inputs.progress.start + 1;

@@ -11,7 +11,7 @@ pub const FAILED: &str = "Failed";
 /// A condition: its type, whether it holds, the reason and the message.
 pub type Verdict = (&'static str, bool, String, String);
 
-/// The conditions that only applications have.
+/// Returns the conditions that only applications have.
 pub fn ends(application: &Application) -> [Verdict; 2] {
     let ended = application.phase == Phase::Ended;
     let result = application.result.clone().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! What the operator does next with an application: one step, from what is wanted, what was decided before and what is
-//! seen, to what is decided now.
+//! Decides what the operator does next with an application. One step leads from the wanted state, the previous decision
+//! and the observations to the next decision.
 //!
-//! Nothing is remembered but [`Application`] in the status, and a step that was not written down can be made again.
-//! Pods of two versions are never there at the same time. State is never dropped to make progress: what cannot go on
-//! with it is halted.
+//! The only memory is [`Application`] in the status; a step that was not written down can be repeated. Pods of two
+//! versions never exist at the same time. The operator never drops state to make progress: an application that cannot
+//! continue with its state is halted.
 
 use std::time::Duration;
 
@@ -21,45 +21,45 @@ use crate::ledger::jobs;
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
 const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
-/// A cause that does not go by itself is waited for so long.
+/// Time for which the operator waits for such a cause to disappear; it usually does not.
 const LASTING_CAUSE_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 const LASTING: [&str; 3] = ["ImagePullFailed", "ContainerNotStarted", "CrashLooping"];
 
-/// What is seen.
+/// The observations.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// UID of the resource.
     pub uid: &'a str,
     pub generation: i64,
-    /// The directory that is this resource's own in a directory that several share.
+    /// The directory of this resource alone, below one that several resources share.
     pub own_directory: &'a str,
-    /// There are pods, or may be soon.
+    /// Pods exist, or may exist soon.
     pub pods: bool,
     pub progress: &'a Progress,
     pub jobs: &'a [jobs::Job],
-    /// What the cluster ConfigMap holds, if it was looked at.
+    /// The content of the cluster ConfigMap, if the operator has read it.
     pub stored: Option<&'a Stored>,
     pub causes: &'a [Cause],
     pub now: Timestamp,
 }
 
-/// What is decided.
+/// The result of a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
     pub application: Application,
-    /// There are to be no pods.
+    /// The application should have no pods.
     pub stopped: bool,
-    /// The savepoint that the leader is to be asked for.
+    /// The request for a savepoint to pass to the leader.
     pub request: Option<Request>,
-    /// The job has ended and its pods are gone: Flink's ConfigMaps go too.
+    /// The job has ended and its pods are gone, so Flink's ConfigMaps are removed too.
     pub clean: bool,
-    /// The resource is to be deleted.
+    /// The resource should be deleted.
     pub delete: bool,
-    /// Look again after this time at the latest.
+    /// Longest time until the next step.
     pub wake: Option<Duration>,
 }
 
-/// Decides.
+/// Decides one step.
 pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Application>, inputs: &Inputs<'_>) -> Decision {
     let application = before.cloned().unwrap_or_else(|| begin(wanted, job, inputs));
     let mut step = LifecycleStep { wanted, job, inputs, decision: Decision { application, ..Decision::default() } };
@@ -85,7 +85,7 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Applicat
     step.decision
 }
 
-/// A resource that is new, or was created again: then the run goes on whose data was retained.
+/// Begins with a resource that is new or was created again. In the latter case the run with retained data continues.
 fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> Application {
     let again::OnRecord { retained, has_state, starts, replaces } =
         again::find(inputs.progress, inputs.jobs, inputs.stored);
@@ -105,11 +105,11 @@ fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> App
 }
 
 pub(super) fn json(spec: &FlinkHaClusterSpec) -> String {
-    // Serialising a spec cannot fail: its keys are strings.
+    // Serializing a spec cannot fail: its keys are strings.
     serde_json::to_string(spec).unwrap_or_default()
 }
 
-/// A step that is being made.
+/// The step in progress.
 pub(super) struct LifecycleStep<'a> {
     pub wanted: &'a FlinkHaClusterSpec,
     pub job: &'a JobSpec,
@@ -134,8 +134,8 @@ impl LifecycleStep<'_> {
         }
     }
 
-    /// Makes a run that takes the place of the one before. Of several that did not come up, the run before all of them
-    /// has the state.
+    /// Creates a run that replaces the one before. If several did not come up, the state is that of the run before all
+    /// of them.
     pub fn new_run(&mut self, restored_from: Option<String>) {
         let uid = self.inputs.uid;
         let application = self.application_mut();
@@ -145,7 +145,7 @@ impl LifecycleStep<'_> {
         application.restored_from = restored_from;
     }
 
-    /// Puts pods of this spec there.
+    /// Starts pods with this spec.
     fn start(&mut self, spec: FlinkHaClusterSpec) {
         let going_back = self.application().phase == Phase::RollingBack;
         if self.job.state == JobState::Suspended && !going_back {
@@ -174,18 +174,18 @@ impl LifecycleStep<'_> {
         self.application().since.as_ref().map_or(SignedDuration::ZERO, |since| self.inputs.now.duration_since(since.0))
     }
 
-    /// The deployed version of this run has begun, by what its leader says.
+    /// Has the deployed version of this run begun, according to its leader?
     pub fn has_begun(&self) -> bool {
         self.inputs.progress.job.is_some_and(|job| job == self.application().job_id)
             && self.inputs.progress.version == self.application().version
     }
 
-    /// All its tasks have run, since its pods were brought there last.
+    /// Have all its tasks run since the last start of its pods?
     fn is_up(&self) -> bool {
         self.has_begun() && self.inputs.progress.start == self.application().starts && self.inputs.progress.up.is_some()
     }
 
-    /// The main method has failed, since the pods were brought there last.
+    /// Returns the error if the main method has failed since the last start of the pods.
     fn main_failed(&self) -> Option<String> {
         self.inputs
             .progress
@@ -194,7 +194,7 @@ impl LifecycleStep<'_> {
             .filter(|_| self.has_begun() && self.inputs.progress.start == self.application().starts)
     }
 
-    /// A definition that is wanted, is not deployed and has not failed.
+    /// Is the wanted definition neither deployed nor refused after a failure?
     fn wants_upgrade(&self) -> bool {
         let wanted = version(self.wanted);
         wanted != self.application().version && Some(&wanted) != self.application().refused.as_ref()
@@ -271,7 +271,7 @@ impl LifecycleStep<'_> {
         self.enter(Phase::Savepointing);
     }
 
-    /// A savepoint was asked for beside the running job.
+    /// Handles a request for a savepoint of a running job.
     fn answer_nonce(&mut self) {
         let wanted = self.job.savepoint_trigger_nonce.filter(|nonce| *nonce != 0);
         let Some(nonce) = wanted.filter(|nonce| self.application().savepoint_trigger_nonce != Some(*nonce)) else {
@@ -294,7 +294,7 @@ impl LifecycleStep<'_> {
         }
     }
 
-    /// What became of a savepoint; `None` while that is not known.
+    /// Returns the outcome of a savepoint; `None` until it is known.
     fn answer_to(&self, id: &str) -> Option<Result<Savepoint, String>> {
         let answer = self.inputs.progress.savepoint.as_ref().filter(|answer| answer.id == id)?;
         match (&answer.path, &answer.error) {
@@ -319,7 +319,7 @@ impl LifecycleStep<'_> {
                 self.enter(if id.starts_with("suspend-") { Phase::Suspending } else { Phase::Upgrading });
             }
             (Some(Ok(_)), _) => self.wake_after(SignedDuration::from_secs(5)),
-            // It ended by itself, before the savepoint was complete.
+            // The job ended by itself before the savepoint was complete.
             (_, Some(ended)) => {
                 self.application_mut().savepoint_request = None;
                 self.end(&ended);
@@ -335,7 +335,7 @@ impl LifecycleStep<'_> {
         }
     }
 
-    /// When the pods are gone, goes on.
+    /// Continues as soon as all pods are gone.
     fn going(&mut self, on: impl FnOnce(&mut Self)) {
         if let Some(ended) = self.tombstone().cloned().filter(|_| self.application().phase != Phase::RollingBack) {
             return self.end(&ended);
@@ -358,7 +358,7 @@ impl LifecycleStep<'_> {
         self.start(self.wanted.clone());
     }
 
-    /// The job has ended: absorbing.
+    /// Ends the application with its job. This is final.
     fn end(&mut self, ended: &jobs::Job) {
         upgrade::ended(self.application_mut());
         self.application_mut().result = Some(ended.state.clone());
@@ -381,7 +381,7 @@ impl LifecycleStep<'_> {
         }
     }
 
-    /// Nothing is left of its HA data, or it has been waited for long enough.
+    /// Has all HA data of the job been removed, or has the operator waited long enough?
     fn is_collected(&self, ended: &jobs::Job) -> bool {
         let at: Option<Timestamp> = ended.ended.as_ref().and_then(|at| at.parse().ok());
         ended.collected.is_some() || at.is_none_or(|at| self.inputs.now.duration_since(at) > COLLECTION_TIMEOUT)
@@ -397,7 +397,7 @@ impl LifecycleStep<'_> {
         }
     }
 
-    /// Changes that need no new run are taken over as they come.
+    /// Applies changes that need no new run.
     fn follow_wanted(&mut self) {
         let same = version(self.wanted) == self.application().version;
         if same
@@ -411,7 +411,7 @@ impl LifecycleStep<'_> {
         if same && self.application().phase == Phase::Running {
             let application = self.application_mut();
             application.stable = Some(application.deployed.clone());
-            // What failed is no longer asked for.
+            // The definition that failed is no longer wanted.
             if application.refused.take().is_some() {
                 application.error = None;
             }

@@ -1,8 +1,9 @@
-//! Application mode: one cluster runs one application, of which a *run* has one id in Flink and goes on from checkpoint
-//! to checkpoint, and a *version* is everything in the resource that needs a new graph or plan when it changes.
+//! Decides about application mode, in which one cluster runs one application. A *run* has one id in Flink and resumes
+//! from checkpoint to checkpoint. A *version* is the digest of everything in the resource whose change needs a new
+//! graph or plan.
 //!
-//! Decisions: what to do next ([`lifecycle`], the operator), what a new leader does with what another version stored
-//! ([`crate::ha_data::handover`], the gateway).
+//! [`lifecycle`] decides what the operator does next; [`crate::ha_data::handover`] decides what a new leader does with
+//! the HA data of another version.
 
 mod again;
 pub mod conditions;
@@ -25,19 +26,19 @@ use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
 use crate::flink::job_id::JobId;
 use crate::ledger::application::Run;
 
-/// What is to be there: made from the resource, and for an application from what became of it.
+/// The desired state: derived from the resource, and for an application from its progress.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// The spec that the pods are made from. While a definition fails or is being replaced it is an earlier one.
+    /// The spec from which the pods are built: an earlier one while a definition fails or is being replaced.
     pub spec: FlinkHaClusterSpec,
-    /// Of an application.
+    /// The decision about an application.
     pub decision: Option<Decision>,
-    /// Nothing is carried out: the resource cannot be applied.
+    /// The operator applies nothing, because the resource is invalid.
     pub frozen: bool,
 }
 
 impl Desired {
-    /// Of a resource whose status was `before`.
+    /// Derives the desired state of a resource whose status was `before`.
     ///
     /// # Errors
     /// The ledger cannot be read. What is not known is not absent: a run would begin in the place of one that goes on,
@@ -83,8 +84,8 @@ impl Desired {
         self.decision.as_ref().map(|decision| &decision.application)
     }
 
-    /// What was decided is not carried out, because the resource cannot be applied: the application stays what it was,
-    /// and so does what the leader was asked for.
+    /// Carries out nothing of the decision, because the resource is invalid: the application and the request to its
+    /// leader stay as they were.
     pub fn frozen(mut self, before: &FlinkHaClusterStatus) -> Self {
         let stopped = |application: &Application| has_no_pods(application.phase);
         self.decision = before.application.clone().map(|application| Decision {
@@ -96,24 +97,24 @@ impl Desired {
         self
     }
 
-    /// Another run is to take the place of the one that was decided on before.
+    /// Does this decision replace the run of the decision before?
     pub fn changes_run(&self, before: &FlinkHaClusterStatus) -> bool {
         let before = before.application.as_ref().map(|application| &application.job_id);
         self.application().is_some_and(|application| before.is_some_and(|before| *before != application.job_id))
     }
 
-    /// A running job begins to be stopped for another definition.
+    /// Does this decision begin to stop a running job for another definition?
     pub fn begins_stop(&self, before: &FlinkHaClusterStatus) -> bool {
         let stopping = |application: &Application| matches!(application.phase, Phase::Upgrading | Phase::Savepointing);
         self.application().is_some_and(stopping) && !before.application.as_ref().is_some_and(stopping)
     }
 
-    /// There are to be no pods.
+    /// Should there be no pods?
     pub fn is_stopped(&self) -> bool {
         self.decision.as_ref().is_some_and(|decision| decision.stopped)
     }
 
-    /// The run as the pods are told of it.
+    /// Returns the run for the pods.
     pub fn run(&self) -> Option<Run> {
         let Decision { application, stopped, .. } = self.decision.as_ref()?;
         Some(Run {
@@ -139,18 +140,19 @@ pub fn deployed(before: &FlinkHaClusterStatus) -> Option<FlinkHaClusterSpec> {
     serde_json::from_str(&before.application.as_ref()?.deployed).ok()
 }
 
-/// What comes next must not come before all pods are gone.
+/// Must all pods be gone before the next phase?
 pub fn waits_for_pods(application: Option<&Application>) -> bool {
     let waits = |phase| matches!(phase, Phase::Upgrading | Phase::RollingBack | Phase::Suspending | Phase::Ending);
     application.is_some_and(|application| waits(application.phase))
 }
 
-/// In this phase pods are to go, or have gone.
+/// Should pods be gone in this phase?
 fn has_no_pods(phase: Phase) -> bool {
     matches!(phase, Phase::Upgrading | Phase::RollingBack | Phase::Suspending | Phase::Suspended | Phase::Ended)
 }
 
-/// Digest of all that needs a new graph or plan when it changes. What concerns one kind of pod alone does not.
+/// Returns the digest of everything whose change needs a new graph or plan. Settings of one kind of pod are not part of
+/// it.
 pub fn version(spec: &FlinkHaClusterSpec) -> String {
     let job = spec.job.as_ref().map(|job| {
         let JobSpec { jar_uri, sha256, entry_class, args, parallelism, allow_non_restored_state, .. } = job;
@@ -161,18 +163,18 @@ pub fn version(spec: &FlinkHaClusterSpec) -> String {
     digest(&json!([spec.image, job, configuration]).to_string())
 }
 
-/// Keys of Flink's configuration that only one kind of pod reads.
+/// Is this a key of Flink's configuration that only one kind of pod reads?
 fn is_of_one_component(key: &str) -> bool {
     ["jobmanager.", "taskmanager."].iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// The id of a resource's n-th run. Repeating a step that was not written down makes the same one.
+/// Returns the id of a resource's n-th run. A repeated step yields the same id.
 pub fn job_id(uid: &str, run: i64) -> JobId {
     let (high, low) = (hash(&format!("{uid}/{run}")), hash(&format!("{run}/{uid}")));
     JobId::from_number(u128::from(high) << 64 | u128::from(low))
 }
 
-/// The user's directory for savepoints, by Flink's own keys.
+/// Returns the user's directory for savepoints, from Flink's own keys.
 pub fn savepoint_directory(spec: &FlinkHaClusterSpec) -> Option<String> {
     let keys = ["execution.checkpointing.savepoint-dir", "state.savepoints.dir", "state.backend.fs.savepointdir"];
     keys.iter().find_map(|key| spec.flink_configuration.get(*key)).map(ToString::to_string)

@@ -1,8 +1,8 @@
-//! Takes the savepoints that the operator asks the leader for, by an annotation on the Lease, and answers in the
+//! Takes the savepoints that the operator requests from the leader by an annotation, and writes the answer into the
 //! ledger.
 //!
-//! A request survives its leader: each attempt writes into a directory of its own, so that a savepoint that was
-//! complete when a leader died is found by the next. A job that is stopped with a savepoint gets its tombstone only
+//! A request survives its leader. Each attempt writes into its own directory, so the next leader finds a savepoint that
+//! was complete when its predecessor died. The tombstone of a job that is stopped with a savepoint is written only
 //! after the answer: see [`crate::gateway::signals::Signals::is_being_stopped`].
 
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::world::storage::artifact::{is_savepoint, savepoint_in};
 use crate::world::storage::reach::FlinkConfiguration;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// Between the end of a savepoint and the end of its job.
+/// Limit from the end of a savepoint to the end of its job.
 const JOB_END_TIMEOUT: Duration = Duration::from_secs(10);
-/// A failed try of something that is to be tried again.
+/// Pause after a failed attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Answers requests for one run.
@@ -64,7 +64,7 @@ impl SavepointTaker {
     }
 
     /// # Errors
-    /// When nothing is known of the savepoint: it is to be tried again.
+    /// When the outcome of the savepoint is unknown; the caller tries again.
     async fn answer(&self, term: &Term, request: &Request) -> anyhow::Result<()> {
         let before =
             self.ledger.progress().await?.savepoint.filter(|answer| answer.id == request.id).unwrap_or_default();
@@ -77,7 +77,8 @@ impl SavepointTaker {
             self.await_end().await?;
         }
         let found = if self.has_ended().await? {
-            // It ended under this or an earlier leader: with the savepoint, or by itself before it was complete.
+            // The job ended under this or an earlier leader: with the savepoint, or by itself before the savepoint was
+            // complete.
             savepoint_in(&directory(before.attempt), &self.configuration)
                 .await?
                 .ok_or("the job ended before the savepoint was complete".to_owned())
@@ -96,9 +97,9 @@ impl SavepointTaker {
         self.ledger.change_progress(term, |progress| progress.savepoint = Some(answer.clone())).await
     }
 
-    /// This JVM was told to stop the job, by a gateway that has died since or whose question failed. Told twice, Flink
-    /// may drop the savepoint that it is at, and end all the same. Returns when the job has ended, or when Flink has
-    /// not been at a savepoint for a while.
+    /// A gateway that has died since, or a request that failed, has already asked this JVM to stop the job. A second
+    /// request could make Flink drop the savepoint in progress and stop all the same. Returns when the job has ended,
+    /// or when Flink has taken no savepoint for a while.
     async fn await_end(&self) -> anyhow::Result<()> {
         let mut idle = Instant::now();
         while idle.elapsed() < JOB_END_TIMEOUT && !self.has_ended().await? {
@@ -111,7 +112,7 @@ impl SavepointTaker {
         Ok(())
     }
 
-    /// The path, or why there is none and never will be.
+    /// Takes a savepoint. Returns its path, or why there will never be one.
     async fn take(&self, request: &Request, directory: &str) -> anyhow::Result<Result<String, String>> {
         let job = &request.job;
         let triggered = if request.stop {

@@ -1,5 +1,5 @@
-//! The ledger as the leading gateway writes it: read, changed by a pure function, and written if nobody else has
-//! written meanwhile and no newer term has.
+//! Reads and writes the ledger for the leading gateway: a pure function changes it, and the write succeeds only if
+//! nobody has written meanwhile and no newer term has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ use crate::ledger::election::Notes;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
 
-/// Tries when another task of this gateway writes at the same moment.
+/// Number of attempts when another task of this gateway writes at the same moment.
 const TRIES: usize = 5;
 
-/// Between tries to remove a refusal.
+/// Pause between attempts to remove a refusal.
 const LIFT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reads and writes the ledger, and knows the store of what it is about.
+/// Reads and writes the ledger, and gives access to the store of pointers.
 #[derive(Clone)]
 pub struct Ledger {
     pub client: Client,
@@ -49,28 +49,28 @@ impl Ledger {
         self.parsed(&self.read().await?, jobs::HA_DATA_KEY)
     }
 
-    /// The jobs of the ledger.
+    /// Returns the jobs of the ledger.
     pub async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
         self.parsed(&self.read().await?, jobs::JOBS_KEY)
     }
 
-    /// How the application gets on.
+    /// Returns the application's progress.
     pub async fn progress(&self) -> anyhow::Result<Progress> {
         self.parsed(&self.read().await?, crate::ledger::application::LEDGER_KEY)
     }
 
-    /// Changes what is said of the application.
+    /// Changes the application's progress.
     pub async fn change_progress(&self, term: &Term, change: impl Fn(&mut Progress)) -> anyhow::Result<()> {
         self.change(term, crate::ledger::application::LEDGER_KEY, |before| Ok(changed(before, &change))).await
     }
 
-    /// Reads which jobs have ended, before a JVM can ask for one of them anew.
+    /// Reads which jobs have ended, before a JVM can start one of them again.
     pub async fn note_ended(&self) -> anyhow::Result<()> {
         self.signals.note_ended(ended(&self.jobs().await?));
         Ok(())
     }
 
-    /// Changes the jobs. The change may be made several times; it tells whether it changed anything.
+    /// Changes the jobs. `change` may run several times; it returns whether it changed anything.
     pub async fn change_jobs(&self, term: &Term, change: impl Fn(&mut Vec<Job>) -> bool) -> anyhow::Result<()> {
         self.change(term, jobs::JOBS_KEY, |mut jobs: Vec<Job>| {
             let changed = change(&mut jobs);
@@ -80,12 +80,12 @@ impl Ledger {
         .await
     }
 
-    /// Changes what is said of the HA data.
+    /// Changes the report about the HA data.
     pub async fn change_ha_data(&self, term: &Term, change: impl Fn(&mut HaData)) -> anyhow::Result<()> {
         self.change(term, jobs::HA_DATA_KEY, |before| Ok(changed(before, &change))).await
     }
 
-    /// `change` makes the text of what is said from now on; `None` when it stays.
+    /// Changes the value under a key. `change` returns the new text, or `None` to keep the old one.
     async fn change<T: Default + DeserializeOwned>(
         &self,
         term: &Term,
@@ -116,8 +116,7 @@ impl Ledger {
         anyhow::bail!("the ledger is written by others all the time")
     }
 
-    /// Changes what the ledger says of Flink's own election; returns what it says then. A change to nothing changes
-    /// nothing.
+    /// Changes the notes about Flink's own election, and returns the result. With `None` nothing is written.
     pub async fn note_election(&self, change: impl Fn(&Notes) -> Option<Notes>) -> anyhow::Result<Notes> {
         for _ in 0..TRIES {
             let read = self.object().await?;
@@ -143,13 +142,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Signal of the savepoint that an annotation on the ledger asks for.
+    /// Passes on the request for a savepoint in an annotation of the ledger.
     pub fn asked(&self, ledger: &ObjectMeta) {
         let text = ledger.annotations.as_ref().and_then(|annotations| annotations.get(names::SAVEPOINT_ANNOTATION));
         self.signals.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
     }
 
-    /// Says why the quorum is not reached, or that it is. No term is needed: without a quorum there is none.
+    /// Notes why the gateway cannot reach the quorum, or that it can. It needs no term: without a quorum there is none.
     pub async fn note_quorum(&self, trouble: Option<&str>) -> anyhow::Result<()> {
         let patch = json!({ "metadata": { "annotations": { names::QUORUM_ANNOTATION: trouble } } });
         let patched = self
@@ -159,8 +158,8 @@ impl Ledger {
         patched.map(drop).context("failed to write the ledger")
     }
 
-    /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses
-    /// may have none.
+    /// Notes why no JVM may lead, or that one leads now. It writes only changes. It needs no term: a gateway that
+    /// refuses may have none.
     pub async fn note_refusal(&self, refusal: Option<&Refusal>) -> anyhow::Result<()> {
         let ledger = self.object().await?;
         if Refusal::of(&ledger.metadata).as_ref() == refusal {
@@ -178,7 +177,7 @@ impl Ledger {
         patched.map(drop).context("failed to write the ledger")
     }
 
-    /// Removes what a gateway said about refusing, once a JVM leads. Failures are tried again for a while.
+    /// Removes a refusal once a JVM leads. It retries for a while.
     pub fn lift_refusal(&self) {
         let ledger = self.clone();
         tokio::spawn(async move {
@@ -202,8 +201,8 @@ impl Ledger {
         Ok(serde_json::to_value(self.object().await?)?)
     }
 
-    /// What the ledger says under a key; the default when it says nothing. Text that is not understood is an error, and
-    /// is not written over: it may be all that tells of a run.
+    /// Returns the value under a key; the default if there is none. Text that does not parse is an error, and nobody
+    /// overwrites it: it may be the only record of a run.
     fn parsed<T: Default + DeserializeOwned>(&self, ledger: &Value, key: &str) -> anyhow::Result<T> {
         let Some(text) = text_of(ledger, key) else { return Ok(T::default()) };
         serde_json::from_str(text).map_err(|_| Refusal::unreadable(&self.cluster, key).into())
@@ -214,12 +213,12 @@ impl Ledger {
     }
 }
 
-/// What the ledger says under a key.
+/// Returns the text under a key.
 fn text_of<'a>(ledger: &'a Value, key: &str) -> Option<&'a str> {
     ledger.pointer("/data")?.get(key)?.as_str()
 }
 
-/// The text of a changed value; `None` when it is as before.
+/// Returns the text of a changed value; `None` if the value is unchanged.
 fn changed<T: Clone + PartialEq + Serialize>(before: T, change: &impl Fn(&mut T)) -> Option<String> {
     let mut after = before.clone();
     change(&mut after);

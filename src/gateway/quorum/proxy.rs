@@ -28,13 +28,13 @@ use crate::world::quorum::{HANDSHAKE_TIMEOUT, Quorum};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::world::storage::Storage;
 
-/// Between tries to end a session.
+/// Pause between attempts to end a session.
 const END_SESSION_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often the process behind a connection is looked for.
+/// Number of attempts to find the process behind a connection.
 const LOOKS: u32 = 10;
 
-/// What is copied at a time, in bytes.
+/// Bytes that are copied at a time.
 const BUFFER: usize = 16 << 10;
 
 /// Why a job is not stored.
@@ -44,7 +44,7 @@ const UNKNOWN: &str = "the API server does not answer whether it has ended; subm
 /// What is known of the JVM and its sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Sessions that may still live, by id.
+    /// Sessions that may still be alive, by id.
     pub sessions: BTreeMap<i64, Held>,
     /// The Flink JVM that connected last.
     pub jvm: Option<Incarnation>,
@@ -60,7 +60,7 @@ impl Known {
     }
 }
 
-/// A session and whose it is.
+/// A session and its process.
 #[derive(Clone, Debug)]
 pub struct Held {
     pub session: Session,
@@ -75,7 +75,7 @@ pub struct QuorumProxy {
     storage: Option<Storage>,
     gate: Arc<Gate>,
     known: watch::Sender<Known>,
-    /// When the JVM sent something last.
+    /// When the JVM last sent something.
     heard: Mutex<Instant>,
 }
 
@@ -107,7 +107,7 @@ impl QuorumProxy {
         self.known.subscribe()
     }
 
-    /// How long the JVM has sent nothing, not even tried to connect.
+    /// Returns the time for which the JVM has sent nothing and has not tried to connect.
     pub fn silence(&self) -> Duration {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
@@ -145,7 +145,7 @@ impl QuorumProxy {
                 self.gate.wait_for_admission(jvm).await?;
                 Some(jvm)
             }
-            // Such as Flink's command line: it looks up who leads, and nothing rests on its session.
+            // Flink's command line, for example: it looks up the leader, and nothing depends on its session.
             Ok(Owner::Stranger { process, program, .. }) => {
                 tracing::info!(%process, program, "a process that is not the JobManager goes to the quorum");
                 None
@@ -157,17 +157,17 @@ impl QuorumProxy {
             }
         };
         let opened = self.quorum.open(&request).await;
-        // Who waits for an answer is not frozen.
+        // A process that waits for an answer is not frozen.
         self.hear(is_stranger);
         let (far, response) = opened?;
         let session = session_of_response(&response);
         if !is_stranger {
-            // Before the JVM hears of it: whatever it does with the session, we know it.
+            // The session is noted before the JVM learns of it, so the gateway knows it whatever the JVM does.
             self.note(session.clone(), jvm);
         }
         near.write_all(&with_length(&response)).await?;
         let Some(session) = session else { return near.shutdown().await };
-        // A client sends something in each third of its time-out, and the server answers it.
+        // A client sends something in each third of its time-out, and the server answers.
         let silence = Duration::from_millis(session.timeout_millis.unsigned_abs().into()) / 2;
         let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), split(far));
         tokio::select! {
@@ -182,8 +182,8 @@ impl QuorumProxy {
         }
     }
 
-    /// All requests go on, but no job that has ended is stored again, none before the gate is open for that, and
-    /// nothing removes the whole cluster.
+    /// Forwards requests. It does not let an ended job be stored again, lets no job be stored before the gate is open,
+    /// and lets nothing remove the whole cluster.
     async fn pump_requests(
         &self,
         by: (i64, bool),
@@ -209,7 +209,7 @@ impl QuorumProxy {
         }
     }
 
-    /// A request as it goes on, once it may.
+    /// Returns a creating request as it may be forwarded, once it may.
     async fn guard(&self, (session, is_stranger): (i64, bool), mut request: Vec<u8>) -> Vec<u8> {
         let named = named(&request, &self.znodes.paths);
         if let Some(plan) = named.iter().find(|named| named.is_plan)
@@ -227,7 +227,7 @@ impl QuorumProxy {
         request
     }
 
-    /// A removal as it goes on.
+    /// Returns a removing request as it may be forwarded.
     fn keep_all(&self, mut request: Vec<u8>) -> Vec<u8> {
         if refuse_removal_of_all(&mut request, &self.znodes.paths) {
             tracing::warn!(
@@ -255,7 +255,8 @@ impl QuorumProxy {
     async fn await_end_of(self: Arc<Self>, jvm: Incarnation) {
         end_of(jvm).await;
         tracing::info!(%jvm, "the JobManager's process has ended");
-        // Before others hear of it: they forget that it led. Beside another JobManager in the same pod it did not.
+        // This happens before other tasks learn of it, because they forget that it led. With a second JobManager in the
+        // pod it did not lead.
         let others: Vec<Incarnation> =
             self.known.borrow().sessions.values().filter_map(|held| held.jvm.filter(|other| *other != jvm)).collect();
         let led = self.znodes.leads() && others.is_empty();
@@ -272,8 +273,8 @@ impl QuorumProxy {
         self.end_sessions(|held| held.jvm == Some(jvm)).await;
     }
 
-    /// While the dead leader's latch is there, nobody else writes results: what it has left half written is put right
-    /// before the next one reads it, and would end itself.
+    /// Repairs the result stores while the dead leader's latch exists: nobody else writes results then, and the next
+    /// leader would end itself on a torn entry.
     async fn mend(&self) {
         let (Some(storage), Ok(client)) = (&self.storage, self.znodes.client()) else { return };
         match timeout(HANDSHAKE_TIMEOUT, znodes::stored(&client, &self.znodes.paths)).await {
@@ -283,8 +284,8 @@ impl QuorumProxy {
         }
     }
 
-    /// Ends the sessions that are chosen, and returns when they have ended. Tried for as long as they could live
-    /// without us.
+    /// Ends the selected sessions, and returns when they have ended. It retries for as long as they could live without
+    /// it.
     pub async fn end_sessions(&self, which: impl Fn(&Held) -> bool) {
         let chosen: Vec<Session> =
             self.known.borrow().sessions.values().filter(|held| which(held)).map(|held| held.session.clone()).collect();
@@ -318,7 +319,7 @@ impl QuorumProxy {
     }
 }
 
-/// The process behind a connection. One that cannot be looked at is looked for again, for a moment.
+/// Returns the process behind a connection. It retries for a moment if the process cannot be examined.
 async fn look(connection: Connection) -> Result<Owner, String> {
     for _ in 1..LOOKS {
         if let Ok(owner) = connection.owner().await {
@@ -329,7 +330,7 @@ async fn look(connection: Connection) -> Result<Owner, String> {
     connection.owner().await
 }
 
-/// Snapshots bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
+/// Copies bytes until the end; an error of the kind `TimedOut` if nothing arrives for the given time.
 async fn pump_answers(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

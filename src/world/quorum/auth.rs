@@ -1,7 +1,8 @@
-//! Who we are to a ZooKeeper quorum, and how a connection is told so: by ZooKeeper's scheme `digest`, or by SASL's
-//! mechanism DIGEST-MD5 (`ZooKeeperServer.processPacket` and `processSasl`, ZooKeeper 3.5 to 3.9).
+//! Authenticates a connection to a ZooKeeper quorum, by ZooKeeper's scheme `digest` or by SASL with the mechanism
+//! DIGEST-MD5 (`ZooKeeperServer.processPacket` and `processSasl`, ZooKeeper 3.5 to 3.9).
 //!
-//! It is told before anything of a client is passed on, and the answers go no further: the client does not know of it.
+//! The gateway authenticates before it forwards anything of a client and keeps the server's replies for itself, so the
+//! client does not notice.
 
 use std::io;
 
@@ -28,8 +29,8 @@ impl Identity {
     /// session.
     ///
     /// # Errors
-    /// `PermissionDenied`, with the remedy, when the server does not take us for whom we say we are, or does not prove
-    /// that it knows the password.
+    /// `PermissionDenied`, with the remedy, when the server rejects the credentials or does not prove that it knows the
+    /// password.
     pub async fn tell(&self, server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized)) -> io::Result<()> {
         match self.scheme {
             Scheme::Digest => {
@@ -41,7 +42,7 @@ impl Identity {
     }
 
     async fn converse(&self, server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized)) -> io::Result<()> {
-        // DIGEST-MD5 begins with a word of the server; so ours is empty.
+        // In DIGEST-MD5 the server speaks first, so the client's first token is empty.
         let Some(challenge) = self.ask(server, &zookeeper_frames::sasl(b""), REQUEST).await? else {
             return Err(
                 self.refused("the server has no SASL: its JAAS file needs a section Server with DigestLoginModule; or use scheme Digest")
@@ -53,7 +54,7 @@ impl Identity {
                 "the server's challenge is none of DIGEST-MD5, which is all that is spoken here ({why})"
             ))
         })?;
-        // A server that takes those too whom it does not know (`zookeeper.allowSaslFailedClients`) says nothing.
+        // A server that admits unauthenticated clients (`zookeeper.allowSaslFailedClients`) returns no token.
         match self.ask(server, &zookeeper_frames::sasl(&answer.token), REQUEST).await? {
             Some(proof) if answer.is_known_to(&proof) => Ok(()),
             Some(_) => Err(self
@@ -62,7 +63,7 @@ impl Identity {
         }
     }
 
-    /// Sends a request, and gives what the server says to it.
+    /// Sends a request and returns the server's token.
     async fn ask(
         &self,
         server: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),

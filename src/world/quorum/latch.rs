@@ -1,6 +1,5 @@
-//! The znodes of a cluster taken over by another version of its application, while no JobManager leads. Our gateway
-//! holds the place of the leader meanwhile, by a latch node of its own: as long as that is the lowest, Flink elects
-//! nobody.
+//! Hands the znodes of a cluster over to another version of its application while no JobManager leads. Meanwhile the
+//! gateway holds the leadership by a latch node of its own: as long as that node is the lowest, Flink elects nobody.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +16,11 @@ pub struct Stored {
     pub mark: Vec<u8>,
     /// Names of znodes with a graph, plan or application: ids of jobs and applications.
     pub plans: BTreeSet<String>,
-    /// Of the znode with the mark.
+    /// Version of that znode.
     pub version: i32,
 }
 
-/// What is stored, as the quorum has it now.
+/// Reads the HA data that the quorum stores now.
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
@@ -90,7 +89,7 @@ pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, 
     writer.commit().await.map(drop).map_err(Into::into)
 }
 
-/// Says which start of the pods is the last, if nobody else has said whose the rest is since.
+/// Writes `mark`, with the number of the pods' last start, if the znode [`MARKS`] still has the version in `before`.
 ///
 /// # Errors
 /// When no server answers, or when it was said meanwhile. It is safe to try again.
@@ -104,16 +103,16 @@ pub async fn raise(client: &Client, paths: &Paths, mark: &str, before: &Stored) 
 /// When no server answers.
 pub async fn last_checkpoint(client: &Client, paths: &Paths, job: JobId) -> Result<Option<Vec<u8>>> {
     let parent = format!("{}/{CHECKPOINTS}", paths.job(job));
-    // The number in the name has a fixed width.
+    // The names have a fixed width, so their order is that of the numbers.
     let Some(last) = children(client, &parent).await?.into_iter().max() else { return Ok(None) };
     data(client, &format!("{parent}/{last}")).await
 }
 
-/// Removes everything of a run in whose place another one began, its pointers to checkpoints too, if this latch node is
-/// still there. A pointer that a JobManager still has locked makes it fail.
+/// Removes everything of a superseded run, its checkpoint pointers too, if this latch node still exists. It fails if a
+/// JobManager still holds a lock on a pointer.
 ///
 /// # Errors
-/// When no server answers, or when something was written meanwhile. It is safe to try again.
+/// When no server answers, or when another process has written meanwhile. A retry is safe.
 pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<()> {
     let pointers = format!("{}/{CHECKPOINTS}", paths.job(job));
     for pointer in children(client, &pointers).await? {
@@ -125,7 +124,8 @@ pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId)
     remove_remnants(client, paths, latch, job).await
 }
 
-/// The removal of a pointer as it is now. What is below it but the empty parent of locks makes the transaction fail.
+/// Adds the removal of a pointer at its current version. A child other than the empty parent of locks makes the
+/// transaction fail.
 async fn add_removal(client: &Client, writer: &mut MultiWriter<'_>, path: &str) -> Result<()> {
     let Some(stat) = client.check_stat(path).await? else { return Ok(()) };
     let locks = format!("{path}/{LOCKS}");

@@ -1,5 +1,5 @@
-//! The znodes of one cluster: read as a whole, and removed by transactions that succeed only while a certain latch node
-//! is there.
+//! Reads the znodes of one cluster as a whole, and removes them by transactions that succeed only while a given latch
+//! node exists.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ pub async fn candidates(client: &Client, paths: &Paths) -> Result<Vec<Candidate>
     Ok(found)
 }
 
-/// The session that has published the address of the leading dispatcher, which is what Flink does when it has been
+/// Returns the session that has published the address of the leading dispatcher. Flink publishes it once it has been
 /// granted leadership.
 ///
 /// # Errors
@@ -51,7 +51,7 @@ pub async fn publisher(client: &Client, paths: &Paths) -> Result<Option<i64>> {
     Ok(client.check_stat(&paths.dispatcher()).await?.map(|stat| stat.ephemeral_owner))
 }
 
-/// Everything about jobs, as the quorum has it now and not as a server that is behind.
+/// Reads everything about jobs. The `sync` first makes the server catch up with the quorum.
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
@@ -86,7 +86,7 @@ pub async fn read(client: &Client, paths: &Paths) -> Result<Znodes> {
     Ok(znodes)
 }
 
-/// The ids of stored jobs, and of stored applications.
+/// Returns the ids of stored jobs, and the ids of stored applications.
 ///
 /// # Errors
 /// When no server answers.
@@ -100,7 +100,7 @@ pub async fn stored(client: &Client, paths: &Paths) -> Result<(BTreeSet<JobId>, 
     Ok(stored)
 }
 
-/// `None` when it has just gone.
+/// `None` if the znode has just been removed.
 async fn read_job(client: &Client, path: String, id: Option<JobId>) -> Result<Option<JobZnode>> {
     let Some(parts) = children_of(client, &path).await? else { return Ok(None) };
     let mut job = JobZnode { unknown: id.is_none(), id, path, checkpoints: Vec::new() };
@@ -119,12 +119,11 @@ async fn read_job(client: &Client, path: String, id: Option<JobId>) -> Result<Op
     Ok(Some(job))
 }
 
-/// Removes the znodes of a job that point to nothing, if this latch node is still there: then nobody else leads.
-/// Whatever Flink has written in the meantime, and whatever another JobManager has locked, makes the transaction fail
-/// as a whole.
+/// Removes the znodes of a job that hold no data, if this latch node still exists: then nobody else leads. The
+/// transaction fails as a whole if Flink has written meanwhile, or if another JobManager holds a lock.
 ///
 /// # Errors
-/// When no server answers, or when something was written meanwhile. It is safe to try again.
+/// When no server answers, or when Flink has written meanwhile. A retry is safe.
 pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<()> {
     let path = paths.job(job);
     if let Some(parts) = children_of(client, &path).await? {
@@ -132,7 +131,7 @@ pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: J
         writer.add_check_version(latch, ANY)?;
         for part in parts {
             let part = format!("{path}/{part}");
-            // With its version: what is written to it meanwhile stays.
+            // The version makes the transaction fail if somebody writes meanwhile.
             let Some(stat) = client.check_stat(&part).await? else { continue };
             writer.add_delete(&part, Some(stat.version))?;
         }
@@ -149,44 +148,44 @@ pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: J
     Ok(())
 }
 
-/// Any version: that the node is there is all that counts.
+/// Matches any version: only the existence of the node counts.
 pub(super) const ANY: i32 = -1;
 
-/// Makes the cluster's znode, unless it is there: shows whether we may.
+/// Creates the cluster's znode unless it exists, which shows whether the ACLs allow it.
 ///
 /// # Errors
-/// When no server answers, or rights are missing.
+/// When no server answers, or when rights are missing.
 pub async fn prepare(client: &Client, paths: &Paths, acls: Acls<'_>) -> Result<()> {
     client.mkdir(&paths.child(MARKS), &CreateMode::Persistent.with_acls(acls)).await
 }
 
-/// The path of an owner's mark.
+/// Returns the path of an owner's mark.
 pub fn mark_path(paths: &Paths, owner: &str) -> String {
     format!("{}/{owner}", paths.child(MARKS))
 }
 
-/// What the owner's mark says; `None` when there is none.
+/// Returns the text of the owner's mark; `None` if there is none.
 ///
 /// # Errors
-/// When no server answers, or rights are missing.
+/// When no server answers, or when rights are missing.
 pub async fn mark(client: &Client, paths: &Paths, owner: &str) -> Result<Option<String>> {
     Ok(data(client, &mark_path(paths, owner)).await?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Signs the cluster's znode.
+/// Writes the owner's mark on the cluster's znode.
 ///
 /// # Errors
-/// When no server answers, or rights are missing.
+/// When no server answers, or when rights are missing.
 pub async fn sign(client: &Client, paths: &Paths, owner: &str, mark: &str, acls: Acls<'_>) -> Result<()> {
     let path = mark_path(paths, owner);
     client.mkdir(&path, &CreateMode::Persistent.with_acls(acls)).await?;
     client.set_data(&path, mark.as_bytes(), None).await.map(drop)
 }
 
-/// Owners of the other marks.
+/// Returns the owners of the other marks.
 ///
 /// # Errors
-/// When no server answers, or rights are missing.
+/// When no server answers, or when rights are missing.
 pub async fn others(client: &Client, paths: &Paths, owner: &str) -> Result<Vec<String>> {
     Ok(children(client, &paths.child(MARKS)).await?.into_iter().filter(|other| other != owner).collect())
 }
@@ -198,11 +197,11 @@ pub struct Found {
     pub is_signed: bool,
     /// The latch node of the leader, if there are candidates.
     pub leader: Option<String>,
-    /// Something is stored for a job.
+    /// The path holds data of a job.
     pub holds_jobs: bool,
 }
 
-/// Looks whose the znodes are, as the quorum has them now.
+/// Finds out who uses the znodes. The `sync` first makes the server catch up with the quorum.
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
@@ -220,8 +219,7 @@ pub async fn find(client: &Client, paths: &Paths) -> Result<Found> {
 /// Removes all znodes of a cluster whose JobManagers have ended, or only those of its election, if `retain`: those of
 /// jobs stay then.
 ///
-/// # Errors
-/// When no server answers, when another cluster has signed the same path or this one has not, or when a JobManager
+/// When no server answers, when another cluster has marked the same path or this one has not, or when a JobManager
 /// still holds a latch or a lock.
 pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) -> anyhow::Result<usize> {
     client.sync(&paths.cluster).await.or_else(none)?;
@@ -246,7 +244,7 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
     let mut removed = 0;
     for top in tops {
         let mut open = vec![top];
-        // Children before their parents: a node that has got a child since is not removed.
+        // Children come before their parents. ZooKeeper refuses to delete a node that has got a child since.
         let mut all = Vec::new();
         while let Some(path) = open.pop() {
             if let Some(children) = children_of(client, &path).await? {
@@ -254,11 +252,11 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
                 all.push(path);
             }
         }
-        // The marks at the very end: whoever goes on where this one was interrupted still finds the path signed.
+        // The marks come last: after an interruption, a later run still finds the path marked.
         let (marks, others): (Vec<&String>, Vec<&String>) =
             all.iter().rev().partition(|path| **path == paths.cluster || path.starts_with(&paths.child(MARKS)));
         for path in others.into_iter().chain(marks) {
-            // Somebody lives who uses what this belongs to.
+            // An ephemeral node has a live session, so a JobManager still uses this path.
             let held = client.check_stat(path).await?.is_some_and(|stat| stat.ephemeral_owner != 0);
             anyhow::ensure!(!held, "a JobManager still holds {path}; the znodes stay");
             match client.delete(path, None).await {
@@ -273,7 +271,7 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
     Ok(removed)
 }
 
-/// A node that is not there has no children.
+/// Returns the names of a node's children; none if the node does not exist.
 pub(super) async fn children(client: &Client, path: &str) -> Result<Vec<String>> {
     Ok(children_of(client, path).await?.unwrap_or_default())
 }
@@ -286,7 +284,7 @@ pub(super) async fn data(client: &Client, path: &str) -> Result<Option<Vec<u8>>>
     client.get_data(path).await.map(|(bytes, _)| Some(bytes)).or_else(none)
 }
 
-/// What is not there is no error.
+/// Turns the error for a missing node into the default value.
 pub(super) fn none<T: Default>(error: Error) -> Result<T> {
     match error {
         Error::NoNode => Ok(T::default()),

@@ -1,4 +1,4 @@
-//! Versions and runs, and the life of an application step by step.
+//! Tests versions and runs, and the life of an application step by step.
 
 mod again;
 mod upgrades;
@@ -15,7 +15,7 @@ use crate::cluster::cause::Cause;
 use crate::cluster::tests as fixture;
 use crate::ledger::jobs;
 
-/// A resource, what is seen of it, and what was decided last.
+/// A resource, its observations, and the last decision.
 struct World {
     spec: FlinkHaClusterSpec,
     generation: i64,
@@ -50,7 +50,7 @@ impl World {
         world
     }
 
-    /// One that runs.
+    /// An application whose job runs.
     fn running(job: Value) -> Self {
         let mut world = Self::new(job);
         world.comes_up();
@@ -92,7 +92,7 @@ impl World {
         self.spec.job.as_mut().unwrap_or_else(|| panic!("a job"))
     }
 
-    /// Its leader says so.
+    /// The leader reports that this version has begun.
     fn begins(&mut self, before: Option<(&str, Option<&str>)>) {
         let Application { version, starts, .. } = self.application().clone();
         let job = self.job_id();
@@ -126,7 +126,7 @@ impl World {
         self.job().args = vec![argument.to_owned()];
     }
 
-    /// The pods go when they are told to.
+    /// The pods end because the decision stops them.
     fn pods_go(&mut self) -> Phase {
         assert!(self.decision.stopped);
         self.pods = false;

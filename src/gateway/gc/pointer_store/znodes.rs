@@ -1,4 +1,4 @@
-//! Pointers in znodes of a ZooKeeper quorum.
+//! Stores pointers in znodes of a ZooKeeper quorum.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,8 +20,8 @@ pub struct Znodes {
     pub paths: Paths,
     client: watch::Receiver<Option<Client>>,
     pub acls: Acls<'static>,
-    /// The latch node by which our JVM leads, or the gateway itself while none may. Every removal is a transaction that
-    /// wants it to be there.
+    /// The latch node by which our JVM leads, or the gateway itself while no JVM may. Every removal is a transaction
+    /// that requires this node.
     latch: Arc<Mutex<Option<String>>>,
 }
 
@@ -30,17 +30,17 @@ impl Znodes {
         Self { paths, client, acls, latch: Arc::default() }
     }
 
-    /// Makes the cluster's znode, unless it is there.
+    /// Creates the cluster's znode, unless it exists.
     ///
     /// # Errors
-    /// When no server answers, or rights are missing.
+    /// When no server answers, or when rights are missing.
     pub async fn prepare(&self) -> anyhow::Result<()> {
         let prepared = znodes::prepare(&self.client()?, &self.paths, self.acls).await;
         prepared.with_context(|| format!("failed to make the znode {}", self.paths.cluster))
     }
 
-    /// Signs the cluster's znode, unless the mark stands. Returns its path when it was written in another Kubernetes
-    /// cluster; it stays as it is then.
+    /// Writes our mark on the cluster's znode, unless it stands. Returns its path if another Kubernetes cluster wrote
+    /// it; the mark then stays as it is.
     ///
     /// # Errors
     /// When no server answers, or rights are missing.
@@ -66,7 +66,7 @@ impl Znodes {
         format!("{} (a znode)", znodes::mark_path(&self.paths, owner))
     }
 
-    /// Remembers by which node our JVM leads.
+    /// Remembers the node by which our JVM leads.
     pub fn lead_by(&self, latch: Option<String>) {
         *self.latch.lock().unwrap_or_else(PoisonError::into_inner) = latch;
     }
@@ -79,6 +79,8 @@ impl Znodes {
         self.latch.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns the client.
+    ///
     /// # Errors
     /// While there is no session.
     pub fn client(&self) -> anyhow::Result<Client> {
@@ -88,12 +90,12 @@ impl Znodes {
     pub(super) async fn inventory(&self) -> anyhow::Result<Option<Inventory>> {
         let (client, Some(latch)) = (self.client()?, self.latch()) else { return Ok(None) };
         let znodes = znodes::read(&client, &self.paths).await.context("failed to read the znodes")?;
-        // Read in this tenure: the latch is there after everything was read.
+        // The latch still exists after everything was read, so all of it was read in this tenure.
         let leads = client.check_stat(&latch).await.context("failed to read the latch")?.is_some();
         Ok(leads.then(|| Inventory::of_znodes(&znodes)))
     }
 
-    /// Removes all znodes of a run in whose place another one began.
+    /// Removes all znodes of a superseded run.
     pub(super) async fn remove_run(&self, job: JobId) -> anyhow::Result<()> {
         let (client, latch) = self.leading()?;
         let removed = latch::remove_run(&client, &self.paths, &latch, job).await;
