@@ -179,6 +179,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ledger::jobs::RecordedState;
 
     const RUNNING: JobId = JobId::from_number(1);
     const ENDED: JobId = JobId::from_number(2);
@@ -237,7 +238,7 @@ mod tests {
         assert!(
             matches!(decide(PurgeJob::Failed), Purge::Done { warning: true, message } if message.contains("znodes"))
         );
-        let running = Job { state: "Running".to_owned(), ..Job::of(RUNNING) };
+        let running = Job { state: RecordedState::Running, ..Job::of(RUNNING) };
         let keeps = |on_delete, jobs: &[Job]| {
             let ledger = LedgerData { jobs: jobs.to_vec(), ..LedgerData::default() };
             keeps_ledger(on_delete, Provider::ZooKeeper, &Plan::default(), &ledger)

@@ -12,7 +12,7 @@ pub fn job(job: &jobs::Job) -> JobStatus {
     JobStatus {
         id: job.id.to_string(),
         name: job.name.clone(),
-        state: job.state.clone(),
+        state: job.state.to_string(),
         started: time(&job.started),
         ended: time(&job.ended),
         collected: time(&job.collected),

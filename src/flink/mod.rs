@@ -8,6 +8,7 @@ pub mod entry_point;
 pub mod ha_data;
 pub mod ha_file;
 pub mod job_id;
+pub mod job_state;
 pub mod lock;
 pub mod pointer;
 pub mod result;

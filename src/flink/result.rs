@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::job_id::JobId;
+use super::job_state::{End, FlinkState};
 
 /// Which store an entry stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,11 +41,10 @@ pub struct Entry {
 }
 
 /// How a job or application ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub name: String,
-    /// `Finished`, `Canceled` or `Failed`.
-    pub state: &'static str,
+    pub state: End,
     /// Application of the job (Flink ≥ 2.3); in a session it has the job's own id.
     pub application: Option<JobId>,
     /// The exception of a job that failed: its class and message, and that of its first cause.
@@ -54,6 +54,13 @@ pub struct Outcome {
     pub ended: u64,
 }
 
+impl Outcome {
+    /// An end of which nothing else is known.
+    pub fn of(state: End) -> Self {
+        Self { name: String::new(), state, application: None, cause: None, started: 0, ended: 0 }
+    }
+}
+
 /// Characters of an exception that are kept.
 const CAUSE: usize = 500;
 
@@ -61,7 +68,7 @@ const CAUSE: usize = 500;
 pub fn application_entry(id: JobId, of_job: &Outcome) -> String {
     let result = serde_json::json!({
         "application-id": id,
-        "application-state": of_job.state.to_uppercase(),
+        "application-state": of_job.state.as_str().to_uppercase(),
         "application-name": format!("SingleJobApplication({})", of_job.name),
         "start-time": of_job.started,
         "end-time": of_job.ended,
@@ -84,11 +91,10 @@ fn outcome(id: JobId, json: &Value) -> Option<Outcome> {
     if text("id").or_else(|| text("application-id"))? != id.as_str() {
         return None;
     }
+    // A job's entry has an ApplicationStatus, which calls its first state otherwise.
     let state = match text("application-status").or_else(|| text("application-state"))? {
-        "SUCCEEDED" | "FINISHED" => "Finished",
-        "CANCELED" => "Canceled",
-        "FAILED" => "Failed",
-        _ => return None,
+        "SUCCEEDED" => End::Finished,
+        other => FlinkState::from(other).end()?,
     };
     let number = |key: &str| result.get(key).and_then(Value::as_u64).unwrap_or(0);
     Some(Outcome {
@@ -122,14 +128,14 @@ mod tests {
             r#"{{"result":{{"id":"{ID}","application-status":"CANCELED","accumulator-results":{{}},"net-runtime":8215}},"version":1}}"#
         );
         let read = entry(Store::Job, &format!("{ID}.json"), &old).expect("an entry");
-        assert_eq!((read.dirty, read.outcome), (false, Some(Outcome { state: "Canceled", ..Outcome::default() })));
+        assert_eq!((read.dirty, read.outcome), (false, Some(Outcome::of(End::Canceled))));
         let new = format!(
             r#"{{"result":{{"application-id":"{ID}","application-state":"FINISHED","application-name":"a"}},"version":1}}"#
         );
         let read = entry(Store::Application, &format!("{ID}_DIRTY.json"), &new).expect("an entry");
         assert_eq!(
             (read.dirty, read.outcome),
-            (true, Some(Outcome { name: "a".into(), state: "Finished", ..Outcome::default() }))
+            (true, Some(Outcome { name: "a".into(), ..Outcome::of(End::Finished) }))
         );
     }
 

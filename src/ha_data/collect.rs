@@ -61,17 +61,12 @@ pub struct Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flink::job_state::End;
 
     const JOB: JobId = JobId::from_number(1);
 
     fn entry(dirty: bool) -> Entry {
-        Entry {
-            store: Store::Job,
-            id: JOB,
-            dirty,
-            outcome: Some(Outcome { state: "Failed", ..Outcome::default() }),
-            torn: false,
-        }
+        Entry { store: Store::Job, id: JOB, dirty, outcome: Some(Outcome::of(End::Failed)), torn: false }
     }
 
     fn ids(entries: &[Entry], stored: &[JobId], with_config_map: &[JobId]) -> Vec<JobId> {

@@ -236,7 +236,7 @@ pub fn begin(run: &Run, progress: &Progress, before: Option<Before>) -> Progress
         job: Some(run.job_id),
         version: run.version.clone(),
         start: run.start,
-        state: String::new(),
+        state: None,
         up: None,
         error: None,
         before,
@@ -247,6 +247,7 @@ pub fn begin(run: &Run, progress: &Progress, before: Option<Before>) -> Progress
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flink::job_state::End;
 
     const OURS: JobId = JobId::from_number(0xa);
     const FORMER: JobId = JobId::from_number(0xb);
@@ -271,7 +272,7 @@ mod tests {
     }
 
     fn entry(store: Store, id: JobId) -> Entry {
-        let outcome = Outcome { state: "Failed", ..Outcome::default() };
+        let outcome = Outcome::of(End::Failed);
         Entry { store, id, dirty: false, outcome: Some(outcome), torn: false }
     }
 

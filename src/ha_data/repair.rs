@@ -45,12 +45,12 @@ pub fn mend(entries: &[Entry], stored_jobs: &BTreeSet<JobId>, stored_application
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flink::job_state::End;
 
     const JOB: JobId = JobId::from_number(1);
 
     fn entry(store: Store, torn: bool) -> Entry {
-        let outcome =
-            Outcome { state: "Canceled", application: (store == Store::Job).then_some(JOB), ..Outcome::default() };
+        let outcome = Outcome { application: (store == Store::Job).then_some(JOB), ..Outcome::of(End::Canceled) };
         Entry { store, id: JOB, dirty: true, outcome: (!torn).then_some(outcome), torn }
     }
 

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::flink::job_id::{JobId, or_empty};
+use crate::flink::job_state::FlinkState;
 
 /// Key of the ledger ConfigMap that holds JSON of [`Progress`].
 pub const LEDGER_KEY: &str = "application";
@@ -57,9 +58,9 @@ pub struct Progress {
     pub version: String,
     /// The start of the pods to which the other fields refer.
     pub start: i64,
-    /// Flink's state of the job.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub state: String,
+    /// As its JobManager told last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<FlinkState>,
     /// When all tasks first ran at the same time, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up: Option<String>,

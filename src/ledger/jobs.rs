@@ -2,11 +2,13 @@
 //! job begins or ends; the operator reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
 use crate::flink::job_id::JobId;
+use crate::flink::job_state::End;
 use crate::flink::result::Outcome;
 
 /// Key of the ledger ConfigMap that holds JSON of `Vec<Job>`.
@@ -21,12 +23,59 @@ const LIMIT: usize = 1000;
 /// Number of characters of a job's name that are kept. A name made from SQL can be as long as its statement.
 const NAME: usize = 128;
 
-/// State of a job that has not ended.
-const RUNNING: &str = "Running";
-/// State of a job that another run of the application has replaced.
-pub const SUPERSEDED: &str = "Superseded";
-/// State of a job that is no longer stored and has no record of its end.
-const UNKNOWN: &str = "Unknown";
+/// The recorded state of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum RecordedState {
+    /// It has not ended.
+    Running,
+    Ended(End),
+    /// Another run of the application has replaced it.
+    Superseded,
+    /// It is no longer stored and has no record of its end.
+    #[default]
+    Unknown,
+    /// A later version wrote it.
+    Other(String),
+}
+
+impl RecordedState {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Running => "Running",
+            Self::Ended(end) => end.as_str(),
+            Self::Superseded => "Superseded",
+            Self::Unknown => "Unknown",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<&str> for RecordedState {
+    fn from(text: &str) -> Self {
+        let own = [Self::Running, Self::Superseded, Self::Unknown];
+        let known = End::ALL.into_iter().map(Self::Ended).chain(own).find(|known| known.as_str() == text);
+        known.unwrap_or_else(|| Self::Other(text.to_owned()))
+    }
+}
+
+impl From<String> for RecordedState {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<RecordedState> for String {
+    fn from(state: RecordedState) -> Self {
+        state.to_string()
+    }
+}
+
+impl Display for RecordedState {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
 
 /// A job. With an end it is a tombstone: the job never runs again under its id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +83,8 @@ pub struct Job {
     pub id: JobId,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`; `Superseded` when another run of the application has replaced it;
-    /// `Unknown` when it is no longer stored and has no record of its end.
     #[serde(default)]
-    pub state: String,
+    pub state: RecordedState,
     /// When it was submitted, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
@@ -70,7 +117,7 @@ impl Job {
         Self {
             id,
             name: String::new(),
-            state: String::new(),
+            state: RecordedState::default(),
             started: None,
             ended: None,
             collected: None,
@@ -86,7 +133,7 @@ impl Job {
 
     /// Is the job stored? An ended job or one whose state is unknown is not.
     pub fn is_stored(&self) -> bool {
-        !self.has_ended() && self.state == RUNNING
+        !self.has_ended() && self.state == RecordedState::Running
     }
 }
 
@@ -182,7 +229,7 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeS
     let before = jobs.clone();
     for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
         let is_known = stored.contains_key(&job.id) || known.contains(&job.id);
-        job.state = if is_known { RUNNING } else { UNKNOWN }.to_owned();
+        job.state = if is_known { RecordedState::Running } else { RecordedState::Unknown };
     }
     for (id, begun) in stored {
         match jobs.iter_mut().find(|job| job.id == *id) {
@@ -195,7 +242,7 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeS
             }
             None => jobs.push(Job {
                 name: shortened(&begun.name),
-                state: RUNNING.to_owned(),
+                state: RecordedState::Running,
                 started: Some(begun.started.clone()),
                 plans: begun.plan.iter().cloned().collect(),
                 ..Job::of(*id)
@@ -211,16 +258,30 @@ fn shortened(name: &str) -> String {
 
 /// Notes a job's end, unless the ledger already has one.
 pub fn bury(jobs: &mut Vec<Job>, id: JobId, outcome: &Outcome, now: &str) {
+    end(jobs, id, now, |job| {
+        if job.name.is_empty() {
+            job.name = shortened(&outcome.name);
+        }
+        job.state = RecordedState::Ended(outcome.state);
+        job.cause.clone_from(&outcome.cause);
+    });
+}
+
+/// Writes down that another run of the application began in the place of this one, unless it has ended.
+pub fn supersede(jobs: &mut Vec<Job>, id: JobId, now: &str) {
+    end(jobs, id, now, |job| {
+        job.state = RecordedState::Superseded;
+        job.cause = None;
+    });
+}
+
+fn end(jobs: &mut Vec<Job>, id: JobId, now: &str, change: impl FnOnce(&mut Job)) {
     let mut job = match jobs.iter().position(|job| job.id == id) {
         Some(index) if jobs[index].has_ended() => return,
         Some(index) => jobs.remove(index),
         None => Job::of(id),
     };
-    if job.name.is_empty() {
-        job.name = shortened(&outcome.name);
-    }
-    job.state = outcome.state.to_owned();
-    job.cause.clone_from(&outcome.cause);
+    change(&mut job);
     job.ended = Some(now.to_owned());
     jobs.push(job);
     let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(LIMIT);
@@ -259,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_stands_once_and_the_ledger_is_bounded() {
-        let outcome = Outcome { name: "words".into(), state: "Finished", ..Outcome::default() };
+        let outcome = Outcome { name: "words".into(), ..Outcome::of(End::Finished) };
         let mut jobs = Vec::new();
         note(&mut jobs, &stored(id(LIMIT * 2), "plan"), &BTreeSet::new());
         for number in 0..LIMIT + 5 {
@@ -273,6 +334,32 @@ mod tests {
         assert!(!confirm(&mut jobs, &removed, "again"));
         let text = serde_json::to_string(&jobs).expect("JSON");
         assert_eq!(read(Some(&text)).expect("jobs"), jobs);
+    }
+
+    #[test]
+    fn a_state_keeps_its_text_whether_it_is_known_or_not() {
+        for text in ["Running", "Finished", "Canceled", "Failed", "Superseded", "Unknown", "", "New"] {
+            let state: RecordedState = serde_json::from_value(text.into()).expect("a state");
+            assert_eq!((state.as_str(), serde_json::to_value(&state).expect("JSON")), (text, text.into()));
+            let is_other = matches!(state, RecordedState::Other(_));
+            assert_eq!(is_other, text.is_empty() || text == "New", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_superseded_once_and_only_while_it_has_not_ended() {
+        let mut jobs = Vec::new();
+        note(&mut jobs, &stored(id(1), "plan"), &BTreeSet::new());
+        supersede(&mut jobs, id(1), "then");
+        supersede(&mut jobs, id(2), "then");
+        bury(&mut jobs, id(3), &Outcome::of(End::Failed), "then");
+        supersede(&mut jobs, id(3), "later");
+        let told: Vec<_> =
+            jobs.iter().map(|job| (job.name.as_str(), job.state.as_str(), job.ended.as_deref())).collect();
+        assert_eq!(
+            told,
+            [("words", "Superseded", Some("then")), ("", "Superseded", Some("then")), ("", "Failed", Some("then"))]
+        );
     }
 
     /// Somebody has edited it: it is not known which job it was.
@@ -291,15 +378,15 @@ mod tests {
         assert!(!note(&mut jobs, &stored(id(0xa), "plan"), &nothing));
         assert_eq!((jobs[0].state.as_str(), jobs[0].started.as_deref()), ("Running", Some("then")));
         assert!(!note(&mut jobs, &BTreeMap::new(), &BTreeSet::from([id(0xa)])), "Flink is still cleaning up");
-        bury(&mut jobs, id(0xa), &Outcome { state: "Failed", ..Outcome::default() }, "now");
+        bury(&mut jobs, id(0xa), &Outcome::of(End::Failed), "now");
         assert_eq!((jobs[0].state.as_str(), jobs[0].plans.as_slice()), ("Failed", &["plan".to_owned()][..]));
         assert!(!note(&mut jobs, &stored(id(0xa), "plan"), &nothing));
-        assert_eq!(jobs[0].state, "Failed");
+        assert_eq!(jobs[0].state, RecordedState::Ended(End::Failed));
         assert!(!note(&mut jobs, &BTreeMap::new(), &nothing), "a tombstone stays");
         note(&mut jobs, &stored(id(0xb), "plan"), &nothing);
         assert!(note(&mut jobs, &BTreeMap::new(), &nothing));
         assert_eq!((jobs.len(), jobs[1].state.as_str()), (2, "Unknown"), "somebody removed it by hand, perhaps");
         note(&mut jobs, &stored(id(0xb), "plan"), &nothing);
-        assert_eq!(jobs[1].state, "Running");
+        assert_eq!(jobs[1].state, RecordedState::Running);
     }
 }

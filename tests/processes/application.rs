@@ -11,7 +11,7 @@ use crate::support::left::Left;
 use crate::support::{eventually, say, seconds};
 use flinkha::cluster::application::job_id;
 use flinkha::ledger::application::Request;
-use flinkha::ledger::jobs::SUPERSEDED;
+use flinkha::ledger::jobs::RecordedState;
 use flinkha::ledger::refusal::STORED_BY_ANOTHER;
 
 const SEQUENCE: [&str; 6] = ["--output", "OUTPUT", "--rate", "100", "--checkpoint-interval-millis", "500"];
@@ -31,7 +31,7 @@ async fn wait_for_end(cluster: &mut Cluster, job: &str, state: &str) -> Option<S
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    assert_eq!(tombstone.state, state);
+    assert_eq!(tombstone.state.as_str(), state);
     // The entries of Flink's result stores are removed after the tombstone is written.
     let nothing = async || Left::of(cluster).await.is_nothing().then_some(());
     eventually("nothing left", seconds(10), nothing).await;
@@ -125,7 +125,7 @@ async fn another_version_goes_on_from_the_last_checkpoint_and_another_run_begins
     let superseded = eventually("the former run's tombstone", seconds(60), async || {
         cluster.tombstone(&job).await.filter(|one| one.collected.is_some())
     });
-    assert_eq!(superseded.await.state, SUPERSEDED);
+    assert_eq!(superseded.await.state, RecordedState::Superseded);
     assert_eq!(Left::of(&cluster).await.naming(&job), 0);
     wait_for_end(&mut cluster, &next, "Finished").await;
     cluster.verify("1000");

@@ -29,7 +29,7 @@ async fn wait_for_tombstone(cluster: &Cluster, job: &str, state: &str) {
         let data = cluster.config_map(&names::ledger(NAME)).await?.data?;
         let tombstones = jobs::read(data.get(jobs::JOBS_KEY).map(String::as_str)).expect("a ledger that can be read");
         let tombstone = tombstones.into_iter().find(|one| one.id == job && one.collected.is_some())?;
-        assert_eq!(tombstone.state, state);
+        assert_eq!(tombstone.state.as_str(), state);
         Some(())
     };
     eventually(&format!("the tombstone of {job} in the ledger"), seconds(60), confirmed).await;

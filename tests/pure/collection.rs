@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use flinkha::flink::ha_file::Kind;
 use flinkha::flink::job_id::JobId;
+use flinkha::flink::job_state::End;
 use flinkha::flink::result::{Entry, Outcome, Store};
 use flinkha::ha_data::collect::{Collectable, Ended, collectable, is_left_over};
 use flinkha::ha_data::inventory::Inventory;
@@ -110,7 +111,7 @@ impl World {
     }
 
     fn entries(&self) -> Vec<Entry> {
-        let outcome = Outcome { state: "Finished", ..Outcome::default() };
+        let outcome = Outcome::of(End::Finished);
         let entry = |(id, dirty): (&JobId, &bool)| Entry {
             store: Store::Job,
             id: *id,

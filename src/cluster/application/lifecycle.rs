@@ -15,9 +15,10 @@ use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, 
 use crate::api::time::seconds;
 use crate::cluster::cause::Cause;
 use crate::flink::job_id::JobId;
+use crate::flink::job_state::End;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::{Progress, Request};
-use crate::ledger::jobs;
+use crate::ledger::jobs::{self, RecordedState};
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
 const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
@@ -80,8 +81,13 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Applicat
     step.decision.stopped = ended || super::has_no_pods(phase);
     step.decision.request = step.request();
     let own = inputs.progress.job.is_some_and(|job| job == step.application().job_id);
-    step.application_mut().job_state =
-        if own && !step.decision.stopped { inputs.progress.state.clone() } else { String::new() };
+    step.application_mut().job_state = inputs
+        .progress
+        .state
+        .as_ref()
+        .filter(|_| own && !step.decision.stopped)
+        .map(ToString::to_string)
+        .unwrap_or_default();
     step.decision
 }
 
@@ -206,7 +212,7 @@ impl LifecycleStep<'_> {
             && upgrade::is_in_progress(self.application())
             && self.stable().is_some();
         if let Some(ended) = self.tombstone().cloned() {
-            if ended.state == "Failed" && can_go_back && !self.is_up() {
+            if ended.state == RecordedState::Ended(End::Failed) && can_go_back && !self.is_up() {
                 return upgrade::roll_back(self, ended.cause.unwrap_or_else(|| "the job failed".to_owned()));
             }
             return self.end(&ended);
@@ -361,7 +367,7 @@ impl LifecycleStep<'_> {
     /// Ends the application with its job. This is final.
     fn end(&mut self, ended: &jobs::Job) {
         upgrade::ended(self.application_mut());
-        self.application_mut().result = Some(ended.state.clone());
+        self.application_mut().result = Some(ended.state.to_string());
         self.enter(Phase::Ending);
         self.ending();
     }

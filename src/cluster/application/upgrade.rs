@@ -3,7 +3,7 @@
 use super::lifecycle::LifecycleStep;
 use crate::api::application::{Application, Phase, Upgrade, UpgradeMode};
 use crate::api::time::seconds;
-use crate::ledger::jobs::SUPERSEDED;
+use crate::ledger::jobs::RecordedState;
 
 /// Number of upgrades that the status keeps.
 const KEPT: usize = 10;
@@ -112,7 +112,7 @@ pub(super) fn roll_back(step: &mut LifecycleStep<'_>, why: String) {
     let found = step.inputs.progress.before.clone().filter(|_| begun);
     let previous = step.application().previous_job_id.clone();
     // A superseded run has not ended by itself: this one found its last checkpoint.
-    let has_ended = |run: &String| step.tombstone_of(run).is_some_and(|job| job.state != SUPERSEDED);
+    let has_ended = |run: &String| step.tombstone_of(run).is_some_and(|job| job.state != RecordedState::Superseded);
     let previous_ended = previous.as_ref().is_some_and(has_ended);
     let application = step.application_mut();
     application.refused = Some(application.version.clone());

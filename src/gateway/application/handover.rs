@@ -10,12 +10,12 @@ use tokio::time::timeout;
 
 use crate::flink::job_id::JobId;
 use crate::flink::pointer;
-use crate::flink::result::{Entry, Outcome};
+use crate::flink::result::Entry;
 use crate::gateway::gc::ledger::Ledger;
 use crate::ha_data::handover::{Plan, begin, later};
 use crate::lease::term::Term;
 use crate::ledger::application::{Before, Progress, Run};
-use crate::ledger::jobs::{self, Job, SUPERSEDED};
+use crate::ledger::jobs::{self, Job};
 use crate::ledger::refusal::Refusal;
 use crate::world::storage::Storage;
 
@@ -90,13 +90,12 @@ pub async fn begin_version(
     let resumed = progress.job == Some(run.job_id) && progress.version == run.version;
     let before = before.or_else(|| progress.before.clone().filter(|_| resumed));
     let now = Timestamp::now().to_string();
-    let outcome = Outcome { state: SUPERSEDED, ..Outcome::default() };
     // This comes first: the operator rolls back to a run that has begun, and never to one with a tombstone.
     ledger.change_progress(term, |progress| *progress = begin(run, progress, before.clone())).await?;
     if !plan.superseded.is_empty() {
         ledger
             .change_jobs(term, |jobs| {
-                plan.superseded.iter().for_each(|id| jobs::bury(jobs, *id, &outcome, &now));
+                plan.superseded.iter().for_each(|id| jobs::supersede(jobs, *id, &now));
                 true
             })
             .await?;

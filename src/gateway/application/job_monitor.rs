@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::flink::job_state::FlinkState;
 use crate::flink::result::cause_of;
 use crate::gateway::gc::ledger::Ledger;
 use crate::ha_data::handover::begin;
@@ -68,7 +69,7 @@ impl JobMonitor {
                 if progress.start != self.run.start {
                     (progress.start, progress.up) = (self.run.start, None);
                 }
-                progress.state.clone_from(&seen.state);
+                progress.state = Some(seen.state.clone());
                 progress.error.clone_from(&seen.error);
                 progress.up = progress.up.take().or_else(|| up.clone());
             })
@@ -78,11 +79,14 @@ impl JobMonitor {
     async fn look(&self) -> Option<Look> {
         match self.rest.get(&format!("/jobs/{}", self.run.job_id)).await {
             Ok(job) => {
-                let state = job["state"].as_str()?.to_owned();
+                let state = FlinkState::from(job["state"].as_str()?);
                 let vertices = job["vertices"].as_array()?;
                 let is_up = |vertex: &Value| matches!(vertex["status"].as_str(), Some("RUNNING" | "FINISHED"));
-                let all_run =
-                    state == "FINISHED" || (state == "RUNNING" && !vertices.is_empty() && vertices.iter().all(is_up));
+                let all_run = match state {
+                    FlinkState::Finished => true,
+                    FlinkState::Running => !vertices.is_empty() && vertices.iter().all(is_up),
+                    _ => false,
+                };
                 Some(Look { state, all_run, error: None })
             }
             // There is no job: the main method has not submitted it yet, or has failed. From Flink 2.3 on a failure
@@ -90,7 +94,7 @@ impl JobMonitor {
             Err(_) => {
                 let told = self.rest.get(&format!("/applications/{}/exceptions", self.run.job_id)).await.ok()?;
                 let last = told["exceptionHistory"]["entries"].as_array()?.last()?["stacktrace"].as_str()?.to_owned();
-                Some(Look { state: "FAILED".to_owned(), all_run: false, error: Some(cause_of(&last)) })
+                Some(Look { state: FlinkState::Failed, all_run: false, error: Some(cause_of(&last)) })
             }
         }
     }
@@ -99,8 +103,7 @@ impl JobMonitor {
 /// The answers of the JVM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Look {
-    /// Flink's state of the job.
-    state: String,
+    state: FlinkState,
     /// All tasks run or have finished.
     all_run: bool,
     /// Why there is no job.

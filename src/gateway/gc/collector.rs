@@ -22,7 +22,7 @@ use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::LOOK;
 use crate::lease::term::Term;
 use crate::ledger::application::Run;
-use crate::ledger::jobs::{self, SUPERSEDED};
+use crate::ledger::jobs::{self, RecordedState};
 use crate::world::process;
 use crate::world::storage::Storage;
 
@@ -141,7 +141,7 @@ impl Collector {
                 .remove(entry.store, entry.id)
                 .await
                 .with_context(|| format!("failed to remove the result of {}", entry.id))?;
-            tracing::info!(job = %entry.id, state = entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
+            tracing::info!(job = %entry.id, state = %entry.outcome.state, store = ?entry.store, "the job is terminal; nothing of its HA data is left");
         }
         let is_over =
             |run: &Run| removed.contains_key(&run.job_id) && !self.ledger.signals.is_asked_to_stop(run.job_id);
@@ -157,7 +157,7 @@ impl Collector {
     /// Removes what is left of superseded runs; nothing else does.
     async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
-        let left = jobs.iter().filter(|job| job.state == SUPERSEDED && job.collected.is_none());
+        let left = jobs.iter().filter(|job| job.state == RecordedState::Superseded && job.collected.is_none());
         let ids: Vec<JobId> = left.map(|job| job.id).collect();
         if ids.is_empty() {
             return Ok(());
@@ -181,7 +181,8 @@ impl Collector {
     /// nothing else is left. Removes nothing.
     async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
-        let open = jobs.iter().filter(|job| job.has_ended() && job.state != SUPERSEDED && job.collected.is_none());
+        let open = jobs.iter().filter(|job| job.has_ended() && job.collected.is_none());
+        let open = open.filter(|job| job.state != RecordedState::Superseded);
         let open: Vec<JobId> = open.map(|job| job.id).collect();
         if open.is_empty() {
             return Ok(());

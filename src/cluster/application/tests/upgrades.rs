@@ -1,19 +1,19 @@
 //! Tests changes of a running application: in every mode, refused, rolled back, halted.
 
 use crate::cluster::application::tests::*;
-use crate::ledger::jobs::SUPERSEDED;
+use crate::ledger::jobs::RecordedState;
 
 #[test]
 fn an_upgrade_from_the_last_state_keeps_the_run_and_never_has_pods_of_both_versions() {
     let mut world = World::running(json!({}));
     let run = world.application().job_id.clone();
     world.changes("2");
-    assert_eq!(
-        (world.step(), world.decision.stopped, world.deployed_argument().as_str()),
-        (Phase::Upgrading, true, "1")
-    );
-    assert_eq!((world.step(), world.deployed_argument().as_str()), (Phase::Upgrading, "1"));
-    assert_eq!((world.pods_go(), world.deployed_argument().as_str()), (Phase::Starting, "2"));
+    assert_eq!(world.step(), Phase::Upgrading);
+    assert_eq!((world.decision.stopped, world.deployed_argument().as_str()), (true, "1"));
+    assert_eq!(world.step(), Phase::Upgrading);
+    assert_eq!(world.deployed_argument().as_str(), "1");
+    assert_eq!(world.pods_go(), Phase::Starting);
+    assert_eq!(world.deployed_argument().as_str(), "2");
     assert!(!world.decision.stopped);
     world.comes_up();
     assert_eq!((world.application().job_id.as_str(), world.last_upgrade().0), (run.as_str(), "Succeeded"));
@@ -40,10 +40,8 @@ fn a_version_that_does_not_come_up_is_taken_back_once() {
     assert_eq!(world.step(), Phase::Starting);
     world.second += 60;
     assert_eq!(world.step(), Phase::RollingBack);
-    assert_eq!(
-        (world.pods_go(), world.deployed_argument().as_str(), world.application().job_id.as_str()),
-        (Phase::Starting, "1", run.as_str())
-    );
+    assert_eq!(world.pods_go(), Phase::Starting);
+    assert_eq!((world.deployed_argument().as_str(), world.application().job_id.as_str()), ("1", run.as_str()));
     world.comes_up();
     assert_eq!(world.last_upgrade(), ("RolledBack", "not all tasks ran within 60s"));
     assert_eq!(world.step(), Phase::Running, "the same definition is not tried again");
@@ -61,7 +59,8 @@ fn a_main_method_that_throws_is_not_waited_for() {
     world.pods_go();
     world.begins(Some((&run, None)));
     world.progress.error = Some("x.Y: no such argument".to_owned());
-    assert_eq!((world.step(), world.last_upgrade()), (Phase::RollingBack, ("RolledBack", "x.Y: no such argument")));
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(world.last_upgrade(), ("RolledBack", "x.Y: no such argument"));
     assert_eq!(world.application().job_id, run, "its checkpoints are still in its HA data");
     let mut first = World::new(json!({}));
     first.begins(None);
@@ -92,7 +91,8 @@ fn if_going_back_does_not_help_nothing_more_is_tried() {
     world.step();
     world.pods_go();
     world.second += 60;
-    assert_eq!((world.step(), world.last_upgrade().0, world.decision.stopped), (Phase::Halted, "Failed", false));
+    assert_eq!(world.step(), Phase::Halted);
+    assert_eq!((world.last_upgrade().0, world.decision.stopped), ("Failed", false));
     world.comes_up();
 }
 
@@ -105,10 +105,12 @@ fn a_version_whose_job_fails_at_once_is_taken_back_from_the_checkpoint_that_it_f
     world.pods_go();
     world.begins(Some((&run, Some("s3://b/chk-7"))));
     world.ends("Failed");
-    assert_eq!((world.step(), world.last_upgrade()), (Phase::RollingBack, ("RolledBack", "x.Y: why")));
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(world.last_upgrade(), ("RolledBack", "x.Y: why"));
     assert_ne!(world.application().job_id, run, "that run has a tombstone");
     assert_eq!(world.application().restored_from.as_deref(), Some("s3://b/chk-7"));
-    assert_eq!((world.pods_go(), world.deployed_argument().as_str()), (Phase::Starting, "1"));
+    assert_eq!(world.pods_go(), Phase::Starting);
+    assert_eq!(world.deployed_argument().as_str(), "1");
     world.comes_up();
 }
 
@@ -121,7 +123,8 @@ fn state_is_never_dropped_to_go_back() {
     world.pods_go();
     world.begins(Some((&run, None)));
     world.ends("Failed");
-    assert_eq!((world.step(), world.last_upgrade().0), (Phase::Halted, "Failed"));
+    assert_eq!(world.step(), Phase::Halted);
+    assert_eq!(world.last_upgrade().0, "Failed");
 }
 
 #[test]
@@ -129,16 +132,19 @@ fn a_savepoint_is_complete_and_its_job_ended_before_any_pod_goes() {
     let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
     let run = world.application().job_id.clone();
     world.changes("2");
-    assert_eq!((world.step(), world.decision.stopped), (Phase::Savepointing, false));
+    assert_eq!(world.step(), Phase::Savepointing);
+    assert!(!world.decision.stopped);
     let request = world.decision.request.clone().unwrap_or_else(|| panic!("a request"));
     assert_eq!(
         (request.directory.as_str(), request.stop, request.job.as_str()),
         ("s3://b/s/ns.demo/upgrade-2", true, run.as_str())
     );
     world.answers("upgrade-2", Ok("s3://b/s/x"));
-    assert_eq!((world.step(), world.decision.stopped), (Phase::Savepointing, false));
+    assert_eq!(world.step(), Phase::Savepointing);
+    assert!(!world.decision.stopped);
     world.ends("Finished");
-    assert_eq!((world.step(), world.decision.stopped), (Phase::Upgrading, true));
+    assert_eq!(world.step(), Phase::Upgrading);
+    assert!(world.decision.stopped);
     assert_ne!(world.application().job_id, run);
     assert_eq!(world.application().restored_from.as_deref(), Some("s3://b/s/x"));
     assert_eq!(world.pods_go(), Phase::Starting);
@@ -158,7 +164,8 @@ fn of_several_definitions_that_did_not_come_up_the_run_before_all_of_them_comes_
         world.pods = true;
     }
     world.second += 60;
-    assert_eq!((world.step(), world.application().job_id.as_str()), (Phase::RollingBack, run.as_str()));
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(world.application().job_id.as_str(), run.as_str());
 }
 
 #[test]
@@ -167,13 +174,16 @@ fn without_a_savepoint_the_job_runs_on_unchanged() {
     world.changes("2");
     world.step();
     world.answers("upgrade-2", Err("not writable"));
-    assert_eq!((world.step(), world.last_upgrade()), (Phase::Running, ("Refused", "not writable")));
-    assert_eq!((world.step(), world.deployed_argument().as_str()), (Phase::Running, "1"));
+    assert_eq!(world.step(), Phase::Running);
+    assert_eq!(world.last_upgrade(), ("Refused", "not writable"));
+    assert_eq!(world.step(), Phase::Running);
+    assert_eq!(world.deployed_argument().as_str(), "1");
     world.job().state = JobState::Suspended;
     world.generation += 1;
     assert_eq!(world.step(), Phase::Savepointing);
     world.answers("suspend-3", Err("not writable"));
-    assert_eq!((world.step(), world.step()), (Phase::Running, Phase::Running), "not suspended without it");
+    assert_eq!(world.step(), Phase::Running);
+    assert_eq!(world.step(), Phase::Running, "not suspended without it");
 }
 
 #[test]
@@ -195,7 +205,8 @@ fn stateless_is_another_run_and_goes_back_to_the_one_before_if_that_is_still_who
     assert!(world.application().job_id != run && world.application().restored_from.is_none());
     world.pods_go();
     world.second += 60;
-    assert_eq!((world.step(), world.application().job_id.as_str()), (Phase::RollingBack, run.as_str()));
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(world.application().job_id.as_str(), run.as_str());
     world.pods_go();
     world.comes_up();
     world.changes("3");
@@ -203,11 +214,9 @@ fn stateless_is_another_run_and_goes_back_to_the_one_before_if_that_is_still_who
     world.pods_go();
     world.begins(Some((&run, Some("s3://b/chk-9"))));
     let superseded = world.jobs.iter_mut().find(|job| job.id == run).unwrap_or_else(|| panic!("a job"));
-    (superseded.state, superseded.ended) = (SUPERSEDED.to_owned(), Some("then".to_owned()));
+    (superseded.state, superseded.ended) = (RecordedState::Superseded, Some("then".to_owned()));
     world.second += 60;
-    assert_eq!(
-        (world.step(), world.application().restored_from.as_deref()),
-        (Phase::RollingBack, Some("s3://b/chk-9"))
-    );
+    assert_eq!(world.step(), Phase::RollingBack);
+    assert_eq!(world.application().restored_from.as_deref(), Some("s3://b/chk-9"));
     assert_ne!(world.application().job_id, run, "the run before was superseded");
 }
