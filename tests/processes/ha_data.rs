@@ -221,7 +221,7 @@ fn purge(cluster: &Cluster, owner: &str, signers: &[String]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_are_told_of_and_nothing_is_lost() {
     if cluster_version() != "2.3.0" {
-        return say("the S3 file system of other versions is not published");
+        return say("n/a with this version of Flink: its S3 file system is not published");
     }
     let cluster = Cluster::start_on_s3_with(Provider::ours(), 1, 1, "another secret").await;
     let job = cluster.run_sequence(0, 100).await;
@@ -246,7 +246,7 @@ async fn wrong_credentials_are_told_of_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_s3_orphans_go_and_an_ended_job_leaves_nothing() {
     if cluster_version() != "2.3.0" {
-        return say("the S3 file system of other versions is not published");
+        return say("n/a with this version of Flink: its S3 file system is not published");
     }
     let mut cluster = Cluster::start_on_s3(sweeping(), 2, 1).await;
     let living = sweep_and_check(&mut cluster).await;
@@ -279,7 +279,7 @@ async fn sweep_and_check(cluster: &mut Cluster) -> String {
     })
     .await;
     say(format!("the ledger: {known:?}"));
-    assert_eq!(known.state, "Running");
+    assert!(known.is_stored(), "{known:?}");
 
     // Every pointer that this version of Flink writes is read, and its file is there.
     let plan = directory(cluster).join(known.plans.first().expect("the file of the job's plan"));

@@ -8,7 +8,7 @@ use crate::support::failover::fail_over;
 use crate::support::flink::java;
 use crate::support::gateway::{jvm_address, jvm_url};
 use crate::support::identity::token;
-use crate::support::provider::{needs_a_lease, on_zookeeper};
+use crate::support::provider::{needs_a_lease, needs_a_quorum};
 use crate::support::zookeeper::ROOT;
 use crate::support::{eventually, say, seconds};
 use flinkha::api::names;
@@ -124,8 +124,8 @@ async fn a_stranger_that_asks_is_answered_and_never_counts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_the_quorum_beside_the_jvm_keeps_its_session_when_the_jvm_ends() {
-    if !on_zookeeper() {
-        return say("n/a with Kubernetes: sessions with a quorum");
+    if !needs_a_quorum("sessions with a quorum") {
+        return;
     }
     let mut cluster = Cluster::start(Provider::ours(), 2, 1).await;
     let job = cluster.run_sequence(0, 100).await;

@@ -109,10 +109,18 @@ impl ControlPlane {
     }
 
     /// etcd out of space, as its own alarm has it: reads are answered, writes are not.
-    pub async fn refuse_writes(&self, refuse: bool) {
+    pub async fn refuse_writes(&self) {
+        self.alarm("ACTIVATE").await;
+    }
+
+    /// etcd has space again.
+    pub async fn take_writes(&self) {
+        self.alarm("DEACTIVATE").await;
+    }
+
+    async fn alarm(&self, action: &str) {
         let call = async |path: &str, body: Value| self.call_etcd(&format!("maintenance/{path}"), body).await;
         let member = call("status", json!({})).await["header"]["member_id"].clone();
-        let action = if refuse { "ACTIVATE" } else { "DEACTIVATE" };
         call("alarm", json!({"action": action, "memberID": member, "alarm": "NOSPACE"})).await;
     }
 

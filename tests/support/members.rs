@@ -74,9 +74,18 @@ impl Quorum {
         self.servers.swap(0, first);
     }
 
-    /// Pulls the server's line to a switch, or plugs it in again.
-    pub fn plug(&self, server: usize, switch: Switch, plugged: bool) {
-        network::plug(self.members[server].place.expect("a network of the test's own"), switch, plugged);
+    /// Pulls the server's line to a switch.
+    pub fn unplug(&self, server: usize, switch: Switch) {
+        network::unplug(self.place(server), switch);
+    }
+
+    /// Plugs the server's line to a switch in again.
+    pub fn plug(&self, server: usize, switch: Switch) {
+        network::plug(self.place(server), switch);
+    }
+
+    fn place(&self, server: usize) -> u8 {
+        self.members[server].place.expect("a network of the test's own")
     }
 
     /// Each server has its place in the quorum, gives sessions, and takes writes.

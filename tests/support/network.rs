@@ -120,11 +120,15 @@ pub fn at(place: u8, program: Program) -> Program {
     Program { path: "unshare".into(), arguments, ..program }
 }
 
-/// Pulls a server's line to a switch, or plugs it in again. Nobody is told: what is sent gets lost.
-pub fn plug(place: u8, switch: Switch, plugged: bool) {
+/// Pulls a server's line to a switch. Nobody is told: what is sent gets lost.
+pub fn unplug(place: u8, switch: Switch) {
+    run(&format!("ip link set {}-{place} nomaster", switch.name()));
+}
+
+/// Plugs a server's line to a switch in again.
+pub fn plug(place: u8, switch: Switch) {
     let name = switch.name();
-    let to = if plugged { format!("master {name}") } else { "nomaster".to_owned() };
-    run(&format!("ip link set {name}-{place} {to}"));
+    run(&format!("ip link set {name}-{place} master {name}"));
 }
 
 fn run(command: &str) {

@@ -76,6 +76,14 @@ pub fn needs_config_maps(what: &str) -> bool {
     needs_kubernetes("n/a in part", what)
 }
 
+/// For a test of what only a quorum can do: says so in the column of Kubernetes, and tells whether to go on.
+pub fn needs_a_quorum(what: &str) -> bool {
+    if !on_zookeeper() {
+        say(format!("n/a with Kubernetes: {what}"));
+    }
+    on_zookeeper()
+}
+
 fn needs_kubernetes(not_there: &str, what: &str) -> bool {
     if on_zookeeper() {
         say(format!("{not_there} with ZooKeeper: {what}"));

@@ -231,7 +231,7 @@ impl Fault {
                     tokio::spawn(tokio::time::timeout(lasts, keep_busy(server.config(&token).await, token.clone())));
                 }
             }
-            Fault::ReadsOnly => cluster.plane.refuse_writes(true).await,
+            Fault::ReadsOnly => cluster.plane.refuse_writes().await,
             Fault::EtcdFrozen => cluster.plane.etcd.stop(),
             Fault::StandbyCutOff => {
                 let server = one.server;
@@ -307,7 +307,7 @@ impl Fault {
                 let levels: Api<PriorityLevelConfiguration> = Api::all(cluster.client.clone());
                 levels.delete("nobody-of-flink", &params).await.map(drop).expect("failed to delete the priority level");
             }
-            Fault::ReadsOnly => cluster.plane.refuse_writes(false).await,
+            Fault::ReadsOnly => cluster.plane.take_writes().await,
             Fault::ApiServersHang | Fault::ApiServersSlow | Fault::LeaderCutOff => {
                 cluster.plane.servers.iter_mut().for_each(|server| server.process.cont())
             }

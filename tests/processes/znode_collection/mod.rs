@@ -8,7 +8,7 @@ mod leader;
 mod scene;
 mod seam;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::report::number;
@@ -51,12 +51,20 @@ async fn the_collection_is_cut_at_every_write() {
     tell("the latch lost at each write");
     let transactions = (1..).zip(writes.clone()).filter(|(_, write)| write.starts_with("multi"));
     let all = transactions.flat_map(|(number, write)| MEANWHILE.map(|meanwhile| (number, write.clone(), meanwhile)));
-    together(
-        all.map(|one| (of(), one))
-            .map(|(rig, (number, write, meanwhile))| move || written_meanwhile(rig, number, write, meanwhile)),
-    )
+    let written: Arc<Mutex<Vec<Meanwhile>>> = Arc::default();
+    together(all.map(|one| (of(), Arc::clone(&written), one)).map(|(rig, done, (number, write, meanwhile))| {
+        move || async move {
+            if written_meanwhile(rig, number, write, meanwhile).await {
+                done.lock().unwrap().push(meanwhile);
+            }
+        }
+    }))
     .await;
-    tell("another JobManager writes before each transaction");
+    for meanwhile in MEANWHILE {
+        let times = written.lock().unwrap().iter().filter(|done| **done == meanwhile).count();
+        assert!(times > 0, "{meanwhile:?}: no transaction is concerned");
+        tell(&format!("another JobManager writes before a transaction: {meanwhile:?}, {times} times"));
+    }
 }
 
 /// Some at a time, each on a thread of its own, to the end of all.
@@ -203,8 +211,9 @@ enum Meanwhile {
 
 const MEANWHILE: [Meanwhile; 3] = [Meanwhile::Counts, Meanwhile::CompletesACheckpoint, Meanwhile::Leads];
 
-/// Another JobManager writes between our read and our transaction: nothing of the transaction is done.
-async fn written_meanwhile(rig: Arc<Rig>, number: usize, write: String, meanwhile: Meanwhile) {
+/// Another JobManager writes between our read and our transaction: nothing of the transaction is done. False if this
+/// transaction has nothing to do with what it writes.
+async fn written_meanwhile(rig: Arc<Rig>, number: usize, write: String, meanwhile: Meanwhile) -> bool {
     let rig = &*rig;
     let scene = Scene::lay(rig, format!("{meanwhile:?}-{number}").to_lowercase()).await;
     let of = |tail: &&str| write.contains(&scene::id(tail));
@@ -234,7 +243,7 @@ async fn written_meanwhile(rig: Arc<Rig>, number: usize, write: String, meanwhil
         _ => false,
     };
     if !concerned {
-        return;
+        return false;
     }
     let id = scene::id(tail);
     let of_job = async || {
@@ -271,4 +280,5 @@ async fn written_meanwhile(rig: Arc<Rig>, number: usize, write: String, meanwhil
         })
         .await;
     }
+    true
 }

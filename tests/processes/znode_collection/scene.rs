@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use flinkha::api::names;
-use flinkha::flink::znodes::Paths;
+use flinkha::flink::result::Store;
+use flinkha::flink::znodes::{CHECKPOINTS, COUNTER, Paths};
 use flinkha::ledger::jobs::{self, Job};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -100,6 +101,9 @@ pub fn id(tail: &str) -> String {
 }
 
 const ENDED: [&str; 3] = ["e001", "e002", "e003"];
+/// What stands below the znodes of those: Flink leaves it when its JVM dies in the middle of the last steps, each time
+/// at another.
+const REMNANTS_OF_ENDED: [&[&str]; 3] = [&[CHECKPOINTS, COUNTER], &[COUNTER], &[CHECKPOINTS]];
 const LIVING: [&str; 3] = ["a001", "a002", "a003"];
 /// Flink is still cleaning up: before and after it has removed its pointers.
 const DIRTY: [&str; 2] = ["d001", "d002"];
@@ -112,6 +116,15 @@ const TORN: &str = "b001";
 /// No job.
 const NOBODY: &str = "0bad";
 
+/// An entry of a result store.
+#[derive(Clone, Copy)]
+enum Written {
+    /// Flink has cleaned up.
+    Clean,
+    /// Flink is still cleaning up.
+    Dirty,
+}
+
 impl Scene {
     pub async fn lay(rig: &Rig, cluster: String) -> Self {
         let scene = Self { cluster, client: rig.session().await, staged: Mutex::default() };
@@ -119,12 +132,11 @@ impl Scene {
         scene.znode("leader/latch", b"");
         for (index, (kind, file)) in PLANS.into_iter().enumerate() {
             let (ended, living) = (ENDED[index], LIVING[index]);
-            // As Flink leaves them when its JVM dies in the middle of the last steps, each time at another.
-            scene.remnants(ended, index != 1, index != 2);
+            scene.remnants(ended, REMNANTS_OF_ENDED[index]);
             scene.checkpoint_file(rig, ended);
             scene.blob(rig, ended);
-            scene.result(rig, ended, "", index == 2);
-            scene.remnants(living, true, true);
+            scene.result(rig, ended, Written::Clean, if index == 2 { &Store::ALL } else { &[Store::Job] });
+            scene.remnants(living, &[CHECKPOINTS, COUNTER]);
             scene.checkpoint(rig, living);
             scene.pointer(&format!("{kind}/{}", id(living)), &named(file, living));
             scene.ephemeral(&format!("leader/job-{}/connection_info", id(living)));
@@ -136,18 +148,18 @@ impl Scene {
         }
         scene.checkpoint(rig, DIRTY[0]);
         for tail in [DIRTY[0], DIRTY[1], UNKNOWN] {
-            scene.remnants(tail, true, true);
+            scene.remnants(tail, &[CHECKPOINTS, COUNTER]);
             scene.blob(rig, tail);
             scene.checkpoint_file(rig, tail);
             scene.file(rig, &named(PLANS[1].1, tail), tail.as_bytes());
             jobs.push((tail, vec![named(PLANS[1].1, tail)]));
         }
-        DIRTY.iter().for_each(|tail| scene.result(rig, tail, "_DIRTY", true));
-        scene.remnants(LOCKED, true, true);
+        DIRTY.iter().for_each(|tail| scene.result(rig, tail, Written::Dirty, &Store::ALL));
+        scene.remnants(LOCKED, &[CHECKPOINTS, COUNTER]);
         scene.checkpoint(rig, LOCKED);
         scene.blob(rig, LOCKED);
-        scene.result(rig, LOCKED, "", true);
-        scene.remnants(TORN, true, true);
+        scene.result(rig, LOCKED, Written::Clean, &Store::ALL);
+        scene.remnants(TORN, &[CHECKPOINTS, COUNTER]);
         scene.write(
             rig,
             &format!("job-result-store/{}/{}.json", scene.high_availability_id(), id(TORN)),
@@ -253,14 +265,11 @@ impl Scene {
     }
 
     /// The parents that Flink leaves, with or without those of checkpoints and of their number.
-    fn remnants(&self, tail: &str, checkpoints: bool, counter: bool) {
-        let job = format!("jobs/{}", id(tail));
-        if checkpoints {
-            self.znode(&format!("{job}/checkpoints"), b"");
-        }
-        if counter {
+    fn remnants(&self, tail: &str, below_job: &[&str]) {
+        for child in below_job {
             // Curator's `SharedCount`.
-            self.znode(&format!("{job}/checkpoint_id_counter"), &[0, 0, 0, 8]);
+            let content: &[u8] = if *child == COUNTER { &[0, 0, 0, 8] } else { b"" };
+            self.znode(&format!("jobs/{}/{child}", id(tail)), content);
         }
         self.znode(&format!("leader/job-{}", id(tail)), b"");
     }
@@ -317,16 +326,23 @@ impl Scene {
     }
 
     /// As Flink 2.3 writes it, with that of the application if there is one; 1.20 has fewer fields.
-    fn result(&self, rig: &Rig, tail: &str, dirty: &str, of_application: bool) {
+    fn result(&self, rig: &Rig, tail: &str, written: Written, stores: &[Store]) {
         let (own, id) = (self.high_availability_id(), id(tail));
-        let result =
-            json!({ "id": id, "application-status": "CANCELED", "accumulator-results": {}, "net-runtime": 2694 });
-        let content = json!({ "result": result, "version": 1 }).to_string();
-        self.write(rig, &format!("job-result-store/{own}/{id}{dirty}.json"), content.as_bytes());
-        if of_application {
-            let result = json!({ "application-id": id, "application-state": "CANCELED", "application-name": "words", "start-time": 1, "end-time": 2 });
+        let suffix = match written {
+            Written::Clean => "",
+            Written::Dirty => "_DIRTY",
+        };
+        for store in stores {
+            let result = match store {
+                Store::Job => {
+                    json!({ "id": id, "application-status": "CANCELED", "net-runtime": 2694, "accumulator-results": {} })
+                }
+                Store::Application => {
+                    json!({ "application-id": id, "application-state": "CANCELED", "application-name": "words", "start-time": 1, "end-time": 2 })
+                }
+            };
             let content = json!({ "result": result, "version": 1 }).to_string();
-            self.write(rig, &format!("application-result-store/{own}/{id}{dirty}.json"), content.as_bytes());
+            self.write(rig, &format!("{}/{own}/{id}{suffix}.json", store.directory()), content.as_bytes());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::process::Output;
 
 use flinkha::api::names;
+use flinkha::api::v1alpha1::OnDelete;
 use flinkha::ha_data::marks::Mark;
 use flinkha::ledger::jobs::{self, HaData};
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ pub async fn deletion() -> Value {
     let counter = cluster.checkpoint_counter(&job).await;
 
     stop_all(&mut cluster).await;
-    let retained = run(&cluster, &owner, true);
+    let retained = run(&cluster, &owner, OnDelete::Retain);
     assert!(retained.status.success(), "{}", told(&retained));
     let left = Left::of(&cluster).await;
     assert!(left.naming(&job) > 0 && !left.files.is_empty(), "what the job needs was removed: {left:?}");
@@ -58,12 +59,12 @@ pub async fn deletion() -> Value {
     client.create(&foreign, b"", &options).await.expect("a mark");
     // Of jobs: the server itself removes empty parents of its kind `container`.
     let there = Left::of(&cluster).await;
-    let refused = run(&cluster, &owner, false);
+    let refused = run(&cluster, &owner, OnDelete::Delete);
     assert!(!refused.status.success() && told(&refused).contains("another cluster has signed"), "{}", told(&refused));
     assert_eq!(Left::of(&cluster).await, there, "something was removed");
     client.delete(&foreign, None).await.expect("the mark goes");
 
-    let deleted = run(&cluster, &owner, false);
+    let deleted = run(&cluster, &owner, OnDelete::Delete);
     assert!(deleted.status.success(), "{}", told(&deleted));
     say(format!("Delete: {}", told(&deleted)));
     let (znodes, files) = (tree(&client, &paths.cluster).await, files(&cluster.storage()));
@@ -94,14 +95,14 @@ pub async fn stop_all(cluster: &mut Cluster) {
     cluster.task_managers.clear();
 }
 
-pub fn run(cluster: &Cluster, owner: &str, retain: bool) -> Output {
+pub fn run(cluster: &Cluster, owner: &str, on_delete: OnDelete) -> Output {
     let id = names::high_availability_cluster_id(NAMESPACE, NAME);
     let (storage, quorum) = (cluster.storage_uri(), cluster.quorum.as_ref().expect("a quorum"));
     let flags = ["--storage-dir", &storage, "--ha-cluster-id", &id, "--owner", owner];
     // As the ledger names it: the gateway process that has signed last.
     let mark = std::fs::read_to_string(cluster.storage().join(&id).join(".flinkha").join(owner)).unwrap_or_default();
     let signer = Mark::read(&mark).unwrap_or_default().process;
-    let retain = if retain { &["--retain"][..] } else { &[] };
+    let retain = if on_delete == OnDelete::Retain { &["--retain"][..] } else { &[] };
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha"));
     command
         .arg("purge")

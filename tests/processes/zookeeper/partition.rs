@@ -47,7 +47,7 @@ async fn partition(cluster: &Cluster, job: &str, role: &str, switches: &[Switch]
     let from = if switches.contains(&Switch::Clients) { "everybody" } else { "peers" };
 
     let begin = Instant::now();
-    switches.iter().for_each(|switch| quorum.plug(server, *switch, false));
+    switches.iter().for_each(|switch| quorum.unplug(server, *switch));
     let away = async {
         eventually("the session at another server", seconds(AWAY), async || {
             quorum.server_of(session).await.filter(|at| *at != server)
@@ -65,7 +65,7 @@ async fn partition(cluster: &Cluster, job: &str, role: &str, switches: &[Switch]
     };
     let (longest, moved, alone) = tokio::join!(watch(&rest, job, AWAY), away, alone);
     let healed = Instant::now();
-    switches.iter().for_each(|switch| quorum.plug(server, *switch, true));
+    switches.iter().for_each(|switch| quorum.plug(server, *switch));
     eventually("all three servers serve", seconds(60), async || quorum.all_serve().await.then_some(())).await;
     let healed = healed.elapsed().as_secs_f64();
     let longest = longest.max(watch(&rest, job, 5).await);

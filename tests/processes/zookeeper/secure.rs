@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 
+use flinkha::api::v1alpha1::OnDelete;
 use flinkha::api::zookeeper::Scheme;
 use flinkha::flink::zookeeper_frames::{HEADER, Session, attach, session_of_response};
 use flinkha::gateway::quorum::{connect, tunnel_on_loopback};
@@ -52,7 +53,7 @@ pub async fn sasl() -> Value {
     only_who_is_known_ends_a_session(&cluster).await;
 
     cluster.quorum.as_mut().expect("a quorum").password = "a wrong password";
-    let purged = run(&cluster, "us", false);
+    let purged = run(&cluster, "us", OnDelete::Delete);
     assert!(
         !purged.status.success() && said(&purged).contains("the servers reject user \"flink\" with scheme SASL"),
         "{}",
@@ -169,7 +170,7 @@ async fn end(cluster: &mut Cluster, job: &str) {
     eventually("nothing left", seconds(60), async || Left::of(cluster).await.is_nothing().then_some(())).await;
     let owner = eventually("the owner of the directory", seconds(90), async || owner(cluster).await).await;
     stop_all(cluster).await;
-    let deleted = run(cluster, &owner, false);
+    let deleted = run(cluster, &owner, OnDelete::Delete);
     assert!(deleted.status.success(), "{}", said(&deleted));
     let client = cluster.quorum.as_ref().expect("a quorum").client().await.expect("a session");
     let (znodes, files) = (tree(&client, &Quorum::paths().cluster).await, files(&cluster.storage()));
