@@ -5,7 +5,7 @@ use super::cause::Cause;
 use super::observed::Observed;
 use crate::api::FlinkHaClusterSpec;
 use crate::ledger::jobs::Job;
-use crate::ledger::place::Place;
+use crate::ledger::place::HaDataPlace;
 
 /// Number of jobs that a message names.
 const NAMED: usize = 5;
@@ -19,8 +19,8 @@ pub fn left_behind(
 ) -> Option<Cause> {
     let jobs: Vec<&Job> = observed.jobs().iter().filter(|job| job.is_stored()).collect();
     let noted = observed.ha_data().and_then(|ha_data| ha_data.place.clone());
-    let stored_in = noted.or_else(|| deployed.map(|spec| Place::of(&spec.high_availability)))?;
-    let (field, from, to) = stored_in.differs(&Place::of(&wanted.high_availability))?;
+    let stored_in = noted.or_else(|| deployed.map(|spec| HaDataPlace::of(&spec.high_availability)))?;
+    let (field, from, to) = stored_in.differs(&HaDataPlace::of(&wanted.high_availability))?;
     let (first, more) = (jobs.first()?, jobs.len().saturating_sub(NAMED));
     let named: Vec<&str> = jobs.iter().take(NAMED).map(|job| job.id.as_str()).collect();
     let named = format!("{}{}", named.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() });

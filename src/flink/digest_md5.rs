@@ -22,7 +22,7 @@ pub struct Login<'a> {
 
 /// The client's answer to a challenge.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ClientAnswer {
     pub token: Vec<u8>,
     /// The value that the server can compute only if it knows the password too.
     proof: String,
@@ -32,7 +32,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// What is wrong with the challenge.
-pub fn answer(challenge: &[u8], login: Login<'_>, nonce: &str) -> Result<Answer, &'static str> {
+pub fn answer(challenge: &[u8], login: Login<'_>, nonce: &str) -> Result<ClientAnswer, &'static str> {
     let directives = directives(challenge).ok_or("it is not a list of directives")?;
     let named = |name: &str| directives.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let theirs = named("nonce").ok_or("it has no nonce")?;
@@ -62,10 +62,10 @@ pub fn answer(challenge: &[u8], login: Login<'_>, nonce: &str) -> Result<Answer,
         quoted(nonce),
         response("AUTHENTICATE"),
     );
-    Ok(Answer { token: token.into_bytes(), proof: response("") })
+    Ok(ClientAnswer { token: token.into_bytes(), proof: response("") })
 }
 
-impl Answer {
+impl ClientAnswer {
     /// Does the server's last token prove that it knows the password?
     pub fn is_known_to(&self, last_word: &[u8]) -> bool {
         let said = directives(last_word).unwrap_or_default();
@@ -130,11 +130,11 @@ mod tests {
 
     use super::*;
 
-    fn said(answer: &Answer) -> Vec<(String, String)> {
+    fn said(answer: &ClientAnswer) -> Vec<(String, String)> {
         directives(&answer.token).unwrap_or_default()
     }
 
-    fn response(challenge: &str, login: Login<'_>, nonce: &str) -> (String, Answer) {
+    fn response(challenge: &str, login: Login<'_>, nonce: &str) -> (String, ClientAnswer) {
         let answer = answer(challenge.as_bytes(), login, nonce).unwrap_or_else(|why| panic!("{why}"));
         let response = said(&answer).into_iter().find(|(key, _)| key == "response").unwrap_or_default().1;
         (response, answer)

@@ -26,13 +26,13 @@ pub fn holder(annotation: &str) -> Option<String> {
 
 /// A lock with a holder, and its times as they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldLock {
     pub holder: String,
     pub acquired: String,
     pub renewed: String,
 }
 
-impl Held {
+impl HeldLock {
     /// Reads a lock annotation. `None` if the lock is free, or if the text is not a lock record.
     pub fn of(annotation: &str) -> Option<Self> {
         let holder = holder(annotation).filter(|holder| !holder.is_empty())?;

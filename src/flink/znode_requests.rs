@@ -33,12 +33,12 @@ pub enum Part {
 
 /// Takes a stream of frames apart.
 #[derive(Debug, Default)]
-pub struct Requests {
-    state: State,
+pub struct RequestFrames {
+    state: Framing,
 }
 
 #[derive(Debug)]
-enum State {
+enum Framing {
     /// The beginning of a frame, as far as it has come; or the whole of one that is held back until it is complete.
     Gathering { bytes: Vec<u8>, wanted: usize },
     /// The rest of a frame that is not read.
@@ -47,32 +47,32 @@ enum State {
     Blind,
 }
 
-impl Default for State {
+impl Default for Framing {
     fn default() -> Self {
-        State::Gathering { bytes: Vec::new(), wanted: BEGIN }
+        Framing::Gathering { bytes: Vec::new(), wanted: BEGIN }
     }
 }
 
-impl Requests {
+impl RequestFrames {
     /// Takes what has come, and gives what may go on, in the same order.
     pub fn push(&mut self, mut come: &[u8]) -> Vec<Part> {
         let mut out = Vec::new();
         while !come.is_empty() {
             match &mut self.state {
-                State::Blind => {
+                Framing::Blind => {
                     pass_on(&mut out, come);
                     come = &[];
                 }
-                State::Passing { left } => {
+                Framing::Passing { left } => {
                     let (now, later) = come.split_at(come.len().min(*left));
                     pass_on(&mut out, now);
                     come = later;
                     *left -= now.len();
                     if *left == 0 {
-                        self.state = State::default();
+                        self.state = Framing::default();
                     }
                 }
-                State::Gathering { bytes, wanted } => {
+                Framing::Gathering { bytes, wanted } => {
                     let (now, later) = come.split_at(come.len().min(*wanted - bytes.len()));
                     bytes.extend(now);
                     come = later;
@@ -104,22 +104,22 @@ fn operation(request: &[u8]) -> i32 {
 }
 
 /// What follows when as much of a frame has come as was wanted.
-fn next(bytes: Vec<u8>, out: &mut Vec<Part>) -> State {
+fn next(bytes: Vec<u8>, out: &mut Vec<Part>) -> Framing {
     let whole = HEADER + number(&bytes, 0) as usize;
     if bytes.len() == BEGIN {
         if whole < BEGIN {
             pass_on(out, &bytes);
-            return State::Blind;
+            return Framing::Blind;
         }
         let operation = operation(&bytes);
         if (operation == DELETE || CREATING.contains(&operation)) && whole > BEGIN && whole <= LONGEST {
-            return State::Gathering { bytes, wanted: whole };
+            return Framing::Gathering { bytes, wanted: whole };
         }
         pass_on(out, &bytes);
-        return if whole == BEGIN { State::default() } else { State::Passing { left: whole - BEGIN } };
+        return if whole == BEGIN { Framing::default() } else { Framing::Passing { left: whole - BEGIN } };
     }
     out.push(if operation(&bytes) == DELETE { Part::Removing(bytes) } else { Part::Creating(bytes) });
-    State::default()
+    Framing::default()
 }
 
 /// A graph, plan or application that a creating request names, or a lock below it.
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn refused(stream: &[u8], chunk: usize) -> (Vec<u8>, Vec<JobId>) {
-        let (mut requests, mut found) = (Requests::default(), Vec::new());
+        let (mut requests, mut found) = (RequestFrames::default(), Vec::new());
         let mut refuse = |mut part: Part| {
             if let Part::Creating(bytes) = &mut part
                 && let Some(ended) = named(bytes, &paths()).into_iter().find(|named| named.job == ENDED)

@@ -58,7 +58,7 @@ impl Paths {
 
 /// The part of a cluster's znodes that concerns jobs, with pointers as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Znodes {
+pub struct ClusterZnodes {
     pub plans: Vec<PlanZnode>,
     pub jobs: Vec<JobZnode>,
     /// Jobs with a parent for the address of their leader.

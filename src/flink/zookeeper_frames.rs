@@ -88,7 +88,7 @@ pub const SESSION_EXPIRED: i32 = -112;
 
 /// A server's reply (`ReplyHeader`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply<'a> {
+pub struct ServerReply<'a> {
     pub to: i32,
     /// 0 if the server has done what the request asked for.
     pub error: i32,
@@ -96,11 +96,11 @@ pub struct Reply<'a> {
 }
 
 /// Reads the reply in a frame without its length: number of the request, transaction, error, body.
-pub fn reply(frame: &[u8]) -> Option<Reply<'_>> {
+pub fn reply(frame: &[u8]) -> Option<ServerReply<'_>> {
     let mut rest = frame;
     let to = take_i32(&mut rest)?;
     take(&mut rest, 8)?;
-    Some(Reply { to, error: take_i32(&mut rest)?, body: rest })
+    Some(ServerReply { to, error: take_i32(&mut rest)?, body: rest })
 }
 
 /// Returns the server's token in the body of a reply to [`sasl`] (`SetSASLResponse`); `None` if there is none, which
@@ -171,7 +171,7 @@ mod tests {
             [&1_i32.to_be_bytes()[..], &7_i64.to_be_bytes(), &error.to_be_bytes(), body].concat()
         };
         let well = frame(0, &[0, 0, 0, 2, b'y', b'o']);
-        assert_eq!(reply(&well), Some(Reply { to: REQUEST, error: 0, body: &well[16..] }));
+        assert_eq!(reply(&well), Some(ServerReply { to: REQUEST, error: 0, body: &well[16..] }));
         assert_eq!(reply(&well).and_then(|reply| token(reply.body)), Some(&b"yo"[..]));
         let silent = frame(AUTH_REQUIRED, &(-1_i32).to_be_bytes());
         assert_eq!(reply(&silent).map(|reply| (reply.error, token(reply.body))), Some((-124, None)));

@@ -6,11 +6,11 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::ledger::jobs::{Orphans, Size};
+use crate::ledger::jobs::{OrphanCounts, Size};
 
 /// Values of the metrics.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct GatewayMetrics {
     pub leads: bool,
     pub term: u64,
     /// This pod's JobManager could take over.
@@ -18,10 +18,10 @@ pub struct Seen {
     /// HA ConfigMaps that were written in this term.
     pub sizes: Vec<Size>,
     /// Result of this gateway's last sweep.
-    pub swept: Option<Orphans>,
+    pub swept: Option<OrphanCounts>,
 }
 
-impl Seen {
+impl GatewayMetrics {
     pub fn registry(self) -> Registry {
         let mut registry = Registry::with_prefix("flinkha_gateway");
         registry.register_collector(Box::new(self));
@@ -29,7 +29,7 @@ impl Seen {
     }
 }
 
-impl Collector for Seen {
+impl Collector for GatewayMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
         let mut gauge = |name: &str, help: &str, value: u64| {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -38,7 +38,7 @@ impl Collector for Seen {
         gauge("leader", "1 when the JobManager of this pod leads.", u64::from(self.leads))?;
         gauge("term", "Term of the Lease as last seen.", self.term)?;
         gauge("ready", "1 when the JobManager of this pod could take over.", u64::from(self.ready))?;
-        if let Some(Orphans { files, bytes, removed, protected, .. }) = &self.swept {
+        if let Some(OrphanCounts { files, bytes, removed, protected, .. }) = &self.swept {
             let files_help = "Files in the storage directory that nothing needs, at the last sweep.";
             let protected_help = "Files that nothing names, but which a pointer that cannot be read might name.";
             gauge("orphan_files", files_help, *files)?;
@@ -94,16 +94,17 @@ flinkha_gateway_orphans_removed 3
 flinkha_gateway_protected_files 4
 "#;
 
-    fn text(swept: Option<Orphans>) -> String {
+    fn text(swept: Option<OrphanCounts>) -> String {
         let sizes = vec![Size { name: "demo-cluster-config-map".to_owned(), bytes: 512 }];
         let mut text = String::new();
-        encode(&mut text, &Seen { leads: true, term: 7, ready: false, sizes, swept }.registry()).expect("text");
+        encode(&mut text, &GatewayMetrics { leads: true, term: 7, ready: false, sizes, swept }.registry())
+            .expect("text");
         text
     }
 
     #[test]
     fn names_labels_types_and_help_are_those_of_former_versions() {
-        let swept = Orphans { files: 1, bytes: 2, removed: 3, protected: 4, foreign: 5 };
+        let swept = OrphanCounts { files: 1, bytes: 2, removed: 3, protected: 4, foreign: 5 };
         for (swept, former) in [(None, FORMER.to_owned()), (Some(swept), format!("{FORMER}{SWEPT}"))] {
             let (now, former) = (text(swept), format!("{former}# EOF\n"));
             assert_eq!(now.lines().collect::<BTreeSet<_>>(), former.lines().collect::<BTreeSet<_>>());

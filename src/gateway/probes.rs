@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::election::peers::{self, Peers};
 use super::gc::pointer_store::PointerStore;
 use super::health::Health;
-use super::metrics::Seen;
+use super::metrics::GatewayMetrics;
 use super::signals::Signals;
 use crate::telemetry;
 use crate::world::server::{self, Limits};
@@ -57,6 +57,6 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, &'static str) {
 async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
     let Health { unready, leads, term } = probes.health.borrow().clone();
     let (ready, sizes, swept) = (unready.is_none(), probes.pointers.written_sizes(), probes.signals.swept());
-    let seen = Seen { leads, term, ready, sizes, swept };
+    let seen = GatewayMetrics { leads, term, ready, sizes, swept };
     telemetry::probes::encoded(&seen.registry())
 }

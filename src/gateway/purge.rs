@@ -16,7 +16,7 @@ use super::storage_arguments::Place;
 use super::zookeeper_arguments::Access;
 use crate::flink::ha_file::Kind;
 use crate::flink::znodes::Paths;
-use crate::ha_data::marks::{Mark, Records, Sharing, Standing, Watch, is_of_another};
+use crate::ha_data::marks::{Mark, Sharing, SignatureRecords, Standing, Watch, is_of_another};
 use crate::world::quorum::znodes;
 use crate::world::random::nonce;
 use crate::world::storage::{Storage, owned_directories};
@@ -85,7 +85,7 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
         .context("no ZooKeeper server gives us a session; the znodes stay")?;
     let found = znodes::mark(&client, &paths, &arguments.owner).await?;
     anyhow::ensure!(
-        !is_of_another(&arguments.us(String::new()), found.as_deref(), &Records::default()),
+        !is_of_another(&arguments.us(String::new()), found.as_deref(), &SignatureRecords::default()),
         "another Kubernetes cluster has signed the same znode {}; its znodes stay",
         znodes::mark_path(&paths, &arguments.owner)
     );
@@ -125,8 +125,8 @@ impl Arguments {
         Mark { owner: self.owner.clone(), certificates: self.certificates.clone(), process, ..Mark::default() }
     }
 
-    fn records(&self) -> Records {
-        Records { signers: self.signers.clone(), ..Records::default() }
+    fn records(&self) -> SignatureRecords {
+        SignatureRecords { signers: self.signers.clone(), ..SignatureRecords::default() }
     }
 }
 
@@ -134,7 +134,7 @@ impl Arguments {
 struct Ownership<'a> {
     storage: &'a Storage,
     us: Mark,
-    records: Records,
+    records: SignatureRecords,
     begin: Instant,
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::flink::job_id::JobId;
 use crate::ledger::application::Request;
-use crate::ledger::jobs::Orphans;
+use crate::ledger::jobs::OrphanCounts;
 
 /// Shared by reference; no method waits.
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub struct Signals {
     /// Id of the last request with an answer in the ledger.
     answered: Mutex<Option<String>>,
     /// The result of this gateway's last sweep.
-    swept: Mutex<Option<Orphans>>,
+    swept: Mutex<Option<OrphanCounts>>,
 }
 
 impl Signals {
@@ -39,11 +39,11 @@ impl Signals {
         Arc::make_mut(&mut self.ended.lock().unwrap_or_else(PoisonError::into_inner)).extend(ended);
     }
 
-    pub fn swept(&self) -> Option<Orphans> {
+    pub fn swept(&self) -> Option<OrphanCounts> {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn note_sweep(&self, orphans: Orphans) {
+    pub fn note_sweep(&self, orphans: OrphanCounts) {
         *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = Some(orphans);
     }
 

@@ -26,9 +26,9 @@ pub struct Place {
 
 impl Place {
     /// Where the ledger says that the HA data is.
-    pub fn noted(&self, zookeeper: &Access) -> crate::ledger::place::Place {
+    pub fn noted(&self, zookeeper: &Access) -> crate::ledger::place::HaDataPlace {
         let root_path = zookeeper.quorum.is_some().then(|| zookeeper.root.clone());
-        crate::ledger::place::Place {
+        crate::ledger::place::HaDataPlace {
             storage_dir: self.storage_dir.clone(),
             quorum: zookeeper.quorum.clone(),
             root_path,

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::api::zookeeper::Scheme;
 use crate::world::quorum::Quorum;
-use crate::world::quorum::auth::Identity;
+use crate::world::quorum::auth::QuorumIdentity;
 
 /// Where the quorum is. Flags of `flinkha gateway`, `flinkha purge` and `flinkha pass-through`.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,7 +42,7 @@ impl Access {
             None => quorum,
         };
         Ok(match (&self.username, &self.password) {
-            (Some(username), Some(password)) => quorum.with_identity(Identity {
+            (Some(username), Some(password)) => quorum.with_identity(QuorumIdentity {
                 scheme: self.scheme,
                 username: username.clone(),
                 password: password.clone(),

@@ -38,7 +38,7 @@ pub fn collectable(entries: &[Entry], inventory: &Inventory) -> Vec<Collectable>
 
 /// Returns the ended job whose file this is, if nothing needs the file any more. `job` is the job of a checkpoint, once
 /// its metadata has been read. Files of ended jobs need no minimum age: no pointer will ever name them again.
-pub fn is_left_over(path: &str, job: Option<JobId>, ended: &[Ended], inventory: &Inventory) -> Option<JobId> {
+pub fn is_left_over(path: &str, job: Option<JobId>, ended: &[EndedJob], inventory: &Inventory) -> Option<JobId> {
     let of = |id: JobId| ended.iter().find(|job| job.id == id).map(|job| job.id);
     match Kind::of(path) {
         _ if inventory.named.contains(path) => None,
@@ -52,7 +52,7 @@ pub fn is_left_over(path: &str, job: Option<JobId>, ended: &[Ended], inventory: 
 
 /// A job whose tombstone is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedJob {
     pub id: JobId,
     /// Files of its graphs or plans, as the ledger noted them while they were stored.
     pub plans: Vec<String>,

@@ -38,14 +38,14 @@ pub fn has_history(ledger: &Value) -> bool {
 
 /// The HA ConfigMaps of one cluster id, as read before the first stamp of a term.
 #[derive(Clone, Copy, Debug)]
-pub struct HaData<'a> {
+pub struct HaConfigMaps<'a> {
     pub cluster_id: &'a str,
     pub cluster: Option<&'a Value>,
     /// ConfigMaps of jobs, by name.
     pub jobs: &'a BTreeMap<String, Value>,
 }
 
-impl HaData<'_> {
+impl HaConfigMaps<'_> {
     /// Whether the cluster ConfigMap carries a mark of ours. ConfigMaps of jobs that carry none are ours then too:
     /// somebody has edited them.
     pub fn is_ours(&self) -> bool {
@@ -89,7 +89,7 @@ impl HaData<'_> {
 
     /// Who holds the lock and since when, as a clause; empty when nobody does.
     fn holder(&self) -> String {
-        let lock = self.cluster.and_then(lock::of_object).and_then(lock::Held::of);
+        let lock = self.cluster.and_then(lock::of_object).and_then(lock::HeldLock::of);
         lock.map(|lock| format!(": its leader lock is held by {} since {}", lock.holder, lock.acquired))
             .unwrap_or_default()
     }
@@ -102,7 +102,7 @@ const RECENT: i64 = 15;
 /// Whether the lock may be one that another Flink renews in the store, so that it is worth a second look. The gateways
 /// store a lock when it is taken and answer later renewals from memory, except the first one after their own restart.
 pub fn may_be_renewed_elsewhere(cluster: &Value, now: jiff::Timestamp) -> bool {
-    let Some(lock) = lock::of_object(cluster).and_then(lock::Held::of).filter(lock::Held::was_renewed) else {
+    let Some(lock) = lock::of_object(cluster).and_then(lock::HeldLock::of).filter(lock::HeldLock::was_renewed) else {
         return false;
     };
     let age = lock.renewed.parse::<jiff::Timestamp>().map(|renewed| now.duration_since(renewed).abs().as_secs());
@@ -168,7 +168,7 @@ mod tests {
 
     fn refusal(cluster: Option<&Value>, jobs: &[(&str, Value)]) -> Option<String> {
         let jobs = jobs.iter().map(|(name, job)| ((*name).to_owned(), job.clone())).collect();
-        HaData { cluster_id: "demo", cluster, jobs: &jobs }.refusal().map(|refusal| refusal.message)
+        HaConfigMaps { cluster_id: "demo", cluster, jobs: &jobs }.refusal().map(|refusal| refusal.message)
     }
 
     #[test]

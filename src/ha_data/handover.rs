@@ -119,12 +119,12 @@ pub enum StoredState {
     /// replaces.
     Unnamed(BTreeSet<String>),
     /// Another version's.
-    Supersede(Plan),
+    Supersede(HandoverPlan),
 }
 
 /// In this order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct HandoverPlan {
     /// The run whose last checkpoint is to be noted.
     pub from: Option<JobId>,
     /// Runs that are over. Their tombstones stand before anything of theirs goes.
@@ -137,7 +137,7 @@ pub struct Plan {
     pub start: i64,
 }
 
-impl Plan {
+impl HandoverPlan {
     /// Merge patch of the cluster ConfigMap's keys and annotation.
     pub fn patch(&self, cluster: &Value) -> Value {
         let data = cluster["data"].as_object().into_iter().flatten();
@@ -199,7 +199,7 @@ pub fn judge(run: &Run, stored: &Stored, progress: &Progress, jobs: &[Job], entr
     let same_run = jobs.iter().any(|job| job.id == run.job_id) || former == Some(run.job_id);
     let from =
         if same_run { Some(run.job_id) } else { former.filter(is_named).or_else(|| superseded.first().copied()) };
-    StoredState::Supersede(Plan { from, superseded, entries: obstacles, mark, start: run.start })
+    StoredState::Supersede(HandoverPlan { from, superseded, entries: obstacles, mark, start: run.start })
 }
 
 /// Why pods of an earlier start do not lead.
@@ -280,7 +280,7 @@ mod tests {
         judge(&run(), &stored(cluster), &Progress::default(), jobs, entries)
     }
 
-    fn plan(state: StoredState) -> Plan {
+    fn plan(state: StoredState) -> HandoverPlan {
         let StoredState::Supersede(plan) = state else { panic!("{state:?}") };
         plan
     }

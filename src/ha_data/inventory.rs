@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::api::names;
 use crate::flink::job_id::JobId;
 use crate::flink::serialized::Unreadable;
-use crate::flink::znodes::Znodes;
+use crate::flink::znodes::ClusterZnodes;
 use crate::flink::{ha_data, pointer};
 
 /// The HA data in use. It is read in one term: the gateway lists the storage first, then reads the ConfigMaps or
@@ -57,7 +57,7 @@ impl Inventory {
     }
 
     /// Reads all znodes of a cluster.
-    pub fn of_znodes(znodes: &Znodes) -> Self {
+    pub fn of_znodes(znodes: &ClusterZnodes) -> Self {
         let mut inventory = Self { unreadable_plan: !znodes.unknown.is_empty(), ..Self::default() };
         inventory.unreadable_znodes.extend(znodes.unknown.iter().cloned());
         for plan in &znodes.plans {
@@ -203,7 +203,7 @@ mod tests {
         let ended = JobId::from_number(2);
         let job =
             |id, path: &str, checkpoints| JobZnode { id: Some(id), path: path.into(), checkpoints, unknown: false };
-        let mut znodes = Znodes {
+        let mut znodes = ClusterZnodes {
             plans: vec![PlanZnode {
                 path: "/flink/flink.demo/execution-plans/1".into(),
                 id: Some(JOB),
@@ -237,8 +237,8 @@ mod tests {
         assert!(inventory.unreadable_plan && inventory.named.contains("submittedExecutionPlan1"));
         let plan = PlanZnode { path: "/p".into(), id: None, pointer: znode_pointer("submittedExecutionPlan1") };
         let job = JobZnode { path: "/j".into(), ..JobZnode::default() };
-        let of_plan = Inventory::of_znodes(&Znodes { plans: vec![plan], ..Znodes::default() });
-        let of_job = Inventory::of_znodes(&Znodes { jobs: vec![job], ..Znodes::default() });
+        let of_plan = Inventory::of_znodes(&ClusterZnodes { plans: vec![plan], ..ClusterZnodes::default() });
+        let of_job = Inventory::of_znodes(&ClusterZnodes { jobs: vec![job], ..ClusterZnodes::default() });
         assert!(of_plan.unreadable_plan && of_plan.named.contains("submittedExecutionPlan1"));
         assert_eq!(
             (of_plan.unreadable("demo"), of_job.unreadable("demo")),

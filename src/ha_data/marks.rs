@@ -75,7 +75,7 @@ pub fn is_foreign(certificates: &[String], ours: &[String]) -> bool {
 
 /// What this cluster's own records say about marks.
 #[derive(Clone, Debug, Default)]
-pub struct Records {
+pub struct SignatureRecords {
     /// Gateway processes that our own process has seen alive in this cluster.
     pub witnessed: Vec<String>,
     /// Gateway processes that the ledger names.
@@ -145,7 +145,14 @@ pub struct Watch {
 impl Watch {
     /// Decides after one read of the mark. `us`: our own mark; `found`: the text of the stored one; `refresh`: write
     /// the mark even if it is unchanged; `now`: any monotonic clock.
-    pub fn look(&mut self, us: &Mark, found: Option<&str>, records: &Records, now: Duration, refresh: bool) -> Looked {
+    pub fn look(
+        &mut self,
+        us: &Mark,
+        found: Option<&str>,
+        records: &SignatureRecords,
+        now: Duration,
+        refresh: bool,
+    ) -> Looked {
         let mark = found.map(Mark::read);
         if let Some(sharing) = foreign(us, mark.as_ref(), records) {
             *self = Self::default();
@@ -179,7 +186,13 @@ impl Watch {
     }
 
     /// Decides for how long our mark must stand unchanged, from the writer of the mark that was found.
-    fn judge_author(&mut self, us: &Mark, found: Option<&str>, mark: Option<&Option<Mark>>, records: &Records) {
+    fn judge_author(
+        &mut self,
+        us: &Mark,
+        found: Option<&str>,
+        mark: Option<&Option<Mark>>,
+        records: &SignatureRecords,
+    ) {
         let first = self.written.is_none();
         let author = mark.and_then(Option::as_ref);
         let of_this_cluster = author.is_some_and(|author| {
@@ -206,13 +219,13 @@ impl Watch {
 }
 
 /// Does this mark belong to another Kubernetes cluster?
-pub fn is_of_another(us: &Mark, found: Option<&str>, records: &Records) -> bool {
+pub fn is_of_another(us: &Mark, found: Option<&str>, records: &SignatureRecords) -> bool {
     foreign(us, found.map(Mark::read).as_ref(), records).is_some()
 }
 
 /// Does the mark or the ledger belong to another Kubernetes cluster? Without a mark nobody else claims the directory,
 /// whatever the ledger says: a person who removes the mark gives the directory to this cluster.
-fn foreign(us: &Mark, mark: Option<&Option<Mark>>, records: &Records) -> Option<Sharing> {
+fn foreign(us: &Mark, mark: Option<&Option<Mark>>, records: &SignatureRecords) -> Option<Sharing> {
     let certificates = match mark? {
         Some(mark) if !mark.certificates.is_empty() => &mark.certificates,
         _ => &records.certificates,
@@ -251,7 +264,7 @@ mod tests {
             Self(Some(mark.to_text()))
         }
 
-        fn look(&mut self, watch: &mut Watch, us: &Mark, records: &Records, second: u64) -> Standing {
+        fn look(&mut self, watch: &mut Watch, us: &Mark, records: &SignatureRecords, second: u64) -> Standing {
             let looked = watch.look(us, self.0.as_deref(), records, Duration::from_secs(second), false);
             if let Some(mark) = looked.write {
                 self.0 = Some(mark.to_text());
@@ -271,10 +284,10 @@ mod tests {
     #[test]
     fn a_directory_that_nobody_has_signed_is_ours_at_once() {
         let (mut directory, mut watch) = (Directory::default(), Watch::default());
-        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 0), OURS);
-        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 10), OURS);
+        assert_eq!(directory.look(&mut watch, &us("a"), &SignatureRecords::default(), 0), OURS);
+        assert_eq!(directory.look(&mut watch, &us("a"), &SignatureRecords::default(), 10), OURS);
         let refreshed =
-            watch.look(&us("a"), directory.0.as_deref(), &Records::default(), Duration::from_secs(20), true);
+            watch.look(&us("a"), directory.0.as_deref(), &SignatureRecords::default(), Duration::from_secs(20), true);
         assert_eq!(refreshed.write.map(|mark| mark.count), Some(2), "the storage's clock is read from it");
     }
 
@@ -282,12 +295,15 @@ mod tests {
     fn another_certificate_is_another_cluster_at_once_and_its_mark_is_not_written_over() {
         let original = Mark { certificates: strings(&["another"]), ..us("original") };
         let mut directory = Directory::signed_by(&original);
-        let records =
-            Records { signers: strings(&["original"]), witnessed: strings(&["original"]), ..Records::default() };
+        let records = SignatureRecords {
+            signers: strings(&["original"]),
+            witnessed: strings(&["original"]),
+            ..SignatureRecords::default()
+        };
         assert_eq!(directory.look(&mut Watch::default(), &us("copy"), &records, 0), FOREIGN);
         assert_eq!(directory.0, Some(original.to_text()));
         // Marks of the earlier version carry no certificate, so that of the ledger counts.
-        let copied = Records { certificates: strings(&["another"]), ..Records::default() };
+        let copied = SignatureRecords { certificates: strings(&["another"]), ..SignatureRecords::default() };
         let mut old = Directory(Some("owner".to_owned()));
         assert_eq!(old.look(&mut Watch::default(), &us("copy"), &copied, 0), FOREIGN);
         assert_eq!(old.0.as_deref(), Some("owner"));
@@ -304,7 +320,7 @@ mod tests {
     #[test]
     fn a_certificate_is_replaced_in_steps() {
         let mut directory = Directory::signed_by(&us("a"));
-        let records = Records { witnessed: strings(&["a", "b"]), ..Records::default() };
+        let records = SignatureRecords { witnessed: strings(&["a", "b"]), ..SignatureRecords::default() };
         let with = |process: &str, certificates: &[&str]| Mark { certificates: strings(certificates), ..us(process) };
         assert_eq!(directory.look(&mut Watch::default(), &with("b", &["certificate", "new"]), &records, 0), OURS);
         assert_eq!(directory.look(&mut Watch::default(), &with("c", &["new"]), &records, 0), OURS);
@@ -316,19 +332,19 @@ mod tests {
     #[test]
     fn a_failover_is_not_waited_for() {
         let mut directory = Directory::signed_by(&us("a"));
-        let records = Records { witnessed: strings(&["a"]), ..Records::default() };
+        let records = SignatureRecords { witnessed: strings(&["a"]), ..SignatureRecords::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), OURS);
         // Only the gateway restarts.
         let restarted = Mark { process: "c".to_owned(), ..us("b") };
-        assert_eq!(directory.look(&mut Watch::default(), &restarted, &Records::default(), 0), OURS);
+        assert_eq!(directory.look(&mut Watch::default(), &restarted, &SignatureRecords::default(), 0), OURS);
         // The same process leads again.
-        assert_eq!(directory.look(&mut Watch::default(), &restarted, &Records::default(), 0), OURS);
+        assert_eq!(directory.look(&mut Watch::default(), &restarted, &SignatureRecords::default(), 0), OURS);
     }
 
     #[test]
     fn who_was_not_seen_alive_is_waited_for() {
         for (signers, seconds) in [(vec![], 120), (strings(&["a"]), 20)] {
-            let records = Records { signers, ..Records::default() };
+            let records = SignatureRecords { signers, ..SignatureRecords::default() };
             let (mut directory, mut watch) = (Directory::signed_by(&us("a")), Watch::default());
             assert_eq!(directory.look(&mut watch, &us("b"), &records, 0), settling(seconds));
             assert_eq!(directory.look(&mut watch, &us("b"), &records, 10), settling(seconds - 10));
@@ -339,17 +355,17 @@ mod tests {
     #[test]
     fn a_mark_and_a_ledger_of_an_earlier_version_are_accepted_once() {
         let (mut directory, mut watch) = (Directory(Some("owner".to_owned())), Watch::default());
-        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 0), settling(120));
-        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 120), OURS);
+        assert_eq!(directory.look(&mut watch, &us("a"), &SignatureRecords::default(), 0), settling(120));
+        assert_eq!(directory.look(&mut watch, &us("a"), &SignatureRecords::default(), 120), OURS);
         // The gateway of an earlier version still runs.
         directory.0 = Some("owner".to_owned());
-        assert_eq!(directory.look(&mut watch, &us("a"), &Records::default(), 130), CONTESTED);
+        assert_eq!(directory.look(&mut watch, &us("a"), &SignatureRecords::default(), 130), CONTESTED);
     }
 
     #[test]
     fn two_clusters_of_one_certificate_see_each_other_and_neither_removes() {
         // The clusters come from one backup: both ledgers name the process that led when it was made.
-        let records = Records { signers: strings(&["before"]), ..Records::default() };
+        let records = SignatureRecords { signers: strings(&["before"]), ..SignatureRecords::default() };
         let mut directory = Directory::signed_by(&us("before"));
         let (mut first, mut second) = (Watch::default(), Watch::default());
         assert_eq!(directory.look(&mut first, &us("a"), &records, 0), settling(20));
@@ -368,17 +384,18 @@ mod tests {
     #[test]
     fn a_new_leader_does_not_forget_that_another_cluster_signs() {
         let mut directory = Directory::signed_by(&us("a"));
-        let records = Records { witnessed: strings(&["a"]), doubt: UNKNOWN, ..Records::default() };
+        let records = SignatureRecords { witnessed: strings(&["a"]), doubt: UNKNOWN, ..SignatureRecords::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), settling(120));
         // The wait after a gateway that the ledger names starts again, and stays as short.
         let mut directory = Directory::signed_by(&us("a"));
-        let records = Records { signers: strings(&["a"]), doubt: NAMED, ..Records::default() };
+        let records = SignatureRecords { signers: strings(&["a"]), doubt: NAMED, ..SignatureRecords::default() };
         assert_eq!(directory.look(&mut Watch::default(), &us("b"), &records, 0), settling(20));
     }
 
     #[test]
     fn a_mark_that_was_not_written_or_was_removed_makes_nothing_ours() {
-        let (records, before) = (Records { signers: strings(&["a"]), ..Records::default() }, us("a").to_text());
+        let (records, before) =
+            (SignatureRecords { signers: strings(&["a"]), ..SignatureRecords::default() }, us("a").to_text());
         let mut watch = Watch::default();
         watch.look(&us("b"), Some(&before), &records, Duration::ZERO, false);
         let again = watch.look(&us("b"), Some(&before), &records, Duration::from_secs(100), false);

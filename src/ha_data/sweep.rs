@@ -13,7 +13,7 @@ use crate::flink::job_id::JobId;
 
 /// The decision about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FileVerdict {
     InUse,
     /// No readable pointer names it, but something else could.
     Protected,
@@ -38,34 +38,34 @@ pub struct Evidence<'a> {
 }
 
 /// Decides by the file's path. For a checkpoint the job is not known yet; [`of_checkpoint`] completes the decision.
-pub fn verdict(path: &str, age: Duration, known: &Evidence) -> Verdict {
+pub fn verdict(path: &str, age: Duration, known: &Evidence) -> FileVerdict {
     let inventory = known.inventory;
     match Kind::of(path) {
-        Kind::Foreign => Verdict::Foreign,
-        Kind::Marker => Verdict::InUse,
-        Kind::Plan | Kind::Checkpoint if inventory.named.contains(path) => Verdict::InUse,
-        Kind::Plan if inventory.unreadable_plan => Verdict::Protected,
-        Kind::Plan if known.living.values().flatten().any(|plan| plan == path) => Verdict::Protected,
-        Kind::Blob(job) if inventory.may_live(job) => Verdict::InUse,
-        Kind::Blob(job) if known.dirty.contains(&job) || known.living.contains_key(&job) => Verdict::Protected,
-        _ if age < known.age_limit => Verdict::Young,
-        _ => Verdict::Orphan,
+        Kind::Foreign => FileVerdict::Foreign,
+        Kind::Marker => FileVerdict::InUse,
+        Kind::Plan | Kind::Checkpoint if inventory.named.contains(path) => FileVerdict::InUse,
+        Kind::Plan if inventory.unreadable_plan => FileVerdict::Protected,
+        Kind::Plan if known.living.values().flatten().any(|plan| plan == path) => FileVerdict::Protected,
+        Kind::Blob(job) if inventory.may_live(job) => FileVerdict::InUse,
+        Kind::Blob(job) if known.dirty.contains(&job) || known.living.contains_key(&job) => FileVerdict::Protected,
+        _ if age < known.age_limit => FileVerdict::Young,
+        _ => FileVerdict::Orphan,
     }
 }
 
 /// Decides about a checkpoint that [`verdict`] considers an orphan, once its metadata has been read. `job` is `None` if
 /// the metadata cannot be parsed.
-pub fn of_checkpoint(job: Option<JobId>, known: &Evidence) -> Verdict {
-    let Some(job) = job else { return Verdict::Protected };
+pub fn of_checkpoint(job: Option<JobId>, known: &Evidence) -> FileVerdict {
+    let Some(job) = job else { return FileVerdict::Protected };
     let inventory = known.inventory;
     // A live job without a pointer: somebody has removed its ConfigMap, and the one that a new leader creates instead
     // is empty.
     let lives = inventory.stored.contains(&job) || known.living.contains_key(&job);
     let lost = lives && !inventory.with_checkpoint.contains(&job);
     if inventory.unreadable_checkpoint.contains(&job) || known.dirty.contains(&job) || lost {
-        Verdict::Protected
+        FileVerdict::Protected
     } else {
-        Verdict::Orphan
+        FileVerdict::Orphan
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
     const JOB: JobId = JobId::from_number(0x0e45_19cf_f01b_3cb1_d46c_eefb_ba31_d9ae);
     const DAY: Duration = Duration::from_secs(86_400);
 
-    fn judge(path: &str, age: Duration, inventory: &Inventory) -> Verdict {
+    fn judge(path: &str, age: Duration, inventory: &Inventory) -> FileVerdict {
         verdict(path, age, &Evidence { inventory, dirty: &BTreeSet::new(), living: &BTreeMap::new(), age_limit: DAY })
     }
 
@@ -103,38 +103,38 @@ mod tests {
     fn what_nothing_names_is_an_orphan_only_past_the_age() {
         let inventory = Inventory::default();
         for path in ["submittedJobGraphab", "completedCheckpointab", &format!("blob/job_{JOB}/blob_p-1")] {
-            assert_eq!(judge(path, DAY, &inventory), Verdict::Orphan, "{path}");
-            assert_eq!(judge(path, DAY / 2, &inventory), Verdict::Young, "{path}");
+            assert_eq!(judge(path, DAY, &inventory), FileVerdict::Orphan, "{path}");
+            assert_eq!(judge(path, DAY / 2, &inventory), FileVerdict::Young, "{path}");
         }
-        assert_eq!(judge("notes.txt", DAY, &inventory), Verdict::Foreign);
+        assert_eq!(judge("notes.txt", DAY, &inventory), FileVerdict::Foreign);
     }
 
     #[test]
     fn unknown_never_deletes() {
         let live = Inventory { stored: [JOB].into(), ..Inventory::default() };
-        assert_eq!(judge(&format!("blob/job_{JOB}/blob_p-1"), DAY, &live), Verdict::InUse);
+        assert_eq!(judge(&format!("blob/job_{JOB}/blob_p-1"), DAY, &live), FileVerdict::InUse);
         let named = Inventory { named: ["completedCheckpointab".to_owned()].into(), ..Inventory::default() };
-        assert_eq!(judge("completedCheckpointab", DAY, &named), Verdict::InUse);
+        assert_eq!(judge("completedCheckpointab", DAY, &named), FileVerdict::InUse);
         assert_eq!(
             judge("submittedJobGraphab", DAY, &Inventory { unreadable_plan: true, ..Inventory::default() }),
-            Verdict::Protected
+            FileVerdict::Protected
         );
         let (none, nobody) = (BTreeSet::new(), BTreeMap::new());
         let of = |inventory: &Inventory, job| {
             of_checkpoint(job, &Evidence { inventory, dirty: &none, living: &nobody, age_limit: DAY })
         };
-        assert_eq!(of(&live, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed");
-        assert_eq!(of(&Inventory::default(), None), Verdict::Protected, "not understood");
+        assert_eq!(of(&live, Some(JOB)), FileVerdict::Protected, "its ConfigMap has been removed");
+        assert_eq!(of(&Inventory::default(), None), FileVerdict::Protected, "not understood");
         let unreadable = Inventory { unreadable_checkpoint: [JOB].into(), ..Inventory::default() };
-        assert_eq!(of(&unreadable, Some(JOB)), Verdict::Protected);
-        assert_eq!(of(&Inventory::default(), Some(JOB)), Verdict::Orphan);
+        assert_eq!(of(&unreadable, Some(JOB)), FileVerdict::Protected);
+        assert_eq!(of(&Inventory::default(), Some(JOB)), FileVerdict::Orphan);
         let emptied = Inventory { stored: [JOB].into(), with_config_map: [JOB].into(), ..Inventory::default() };
-        assert_eq!(of(&emptied, Some(JOB)), Verdict::Protected, "its ConfigMap has been removed, and made anew");
+        assert_eq!(of(&emptied, Some(JOB)), FileVerdict::Protected, "its ConfigMap has been removed, and made anew");
         // The ledger still has what somebody has removed from all ConfigMaps.
         let living = BTreeMap::from([(JOB, vec!["submittedJobGraphab".to_owned()])]);
         let known = Evidence { inventory: &Inventory::default(), dirty: &none, living: &living, age_limit: DAY };
-        assert_eq!(verdict("submittedJobGraphab", DAY, &known), Verdict::Protected);
-        assert_eq!(verdict(&format!("blob/job_{JOB}/blob_p-1"), DAY, &known), Verdict::Protected);
-        assert_eq!(of_checkpoint(Some(JOB), &known), Verdict::Protected);
+        assert_eq!(verdict("submittedJobGraphab", DAY, &known), FileVerdict::Protected);
+        assert_eq!(verdict(&format!("blob/job_{JOB}/blob_p-1"), DAY, &known), FileVerdict::Protected);
+        assert_eq!(of_checkpoint(Some(JOB), &known), FileVerdict::Protected);
     }
 }

@@ -72,7 +72,7 @@ pub struct Progress {
     pub before: Option<Before>,
     /// The answer to the last request for a savepoint.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub savepoint: Option<Answer>,
+    pub savepoint: Option<SavepointAnswer>,
 }
 
 /// The state that a version found when it began.
@@ -102,7 +102,7 @@ pub struct Request {
 /// The outcome of a [`Request`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Answer {
+pub struct SavepointAnswer {
     /// [`Request::id`].
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
+use super::place::HaDataPlace;
 use crate::flink::job_id::JobId;
 use crate::flink::job_state::End;
 use crate::flink::result::Outcome;
@@ -162,7 +162,7 @@ pub struct HaData {
     pub settling: Option<u64>,
     /// Location of the HA data. Absent in ledgers of earlier versions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<HaDataPlace>,
     /// The largest HA ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest: Option<Size>,
@@ -171,7 +171,7 @@ pub struct HaData {
     pub unreadable: Vec<String>,
     /// Files that nothing needs, as the last sweep found them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub orphans: Option<Orphans>,
+    pub orphans: Option<OrphanCounts>,
 }
 
 /// Name and size of a ConfigMap.
@@ -194,7 +194,7 @@ impl Size {
 /// The result of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Orphans {
+pub struct OrphanCounts {
     /// Files that nothing needs and that still exist.
     pub files: u64,
     pub bytes: u64,

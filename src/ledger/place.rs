@@ -9,7 +9,7 @@ use crate::api::v1alpha1::HighAvailability;
 /// The location of a cluster's HA data: its files, and its pointers if they are znodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Place {
+pub struct HaDataPlace {
     /// Flink's `high-availability.storageDir`.
     pub storage_dir: String,
     /// Servers of the ZooKeeper quorum; `None` with provider Kubernetes.
@@ -20,7 +20,7 @@ pub struct Place {
     pub root_path: Option<String>,
 }
 
-impl Place {
+impl HaDataPlace {
     /// Returns the location that a spec asks for.
     pub fn of(high_availability: &HighAvailability) -> Self {
         let zookeeper = high_availability.zookeeper.as_ref();

@@ -16,7 +16,7 @@ use crate::api::names;
 use crate::cluster::build::Objects;
 use crate::cluster::rejection::Rejection;
 use crate::flink::ha_data;
-use crate::ha_data::foreign::{self, HaData};
+use crate::ha_data::foreign::{self, HaConfigMaps};
 
 /// Number of concurrent requests.
 const PARALLEL: usize = 8;
@@ -85,7 +85,7 @@ impl Owners {
         let jobs: BTreeMap<_, _> =
             jobs.filter(|(name, _)| names::job_of_config_map(&cluster_id, name).is_some()).collect();
         let stored = stored.map(|stored| json!(stored));
-        let ha_data = HaData { cluster_id: &cluster_id, cluster: stored.as_ref(), jobs: &jobs };
+        let ha_data = HaConfigMaps { cluster_id: &cluster_id, cluster: stored.as_ref(), jobs: &jobs };
         let Some(refusal) = ha_data.refusal().filter(|_| !ha_data.is_ours()) else { return Ok(()) };
         let ledger = config_maps.get_opt(&names::ledger(cluster)).await.map_err(failed)?;
         let known = ledger.is_some_and(|ledger| foreign::has_history(&json!(ledger)));

@@ -12,9 +12,9 @@ use flinkha::flink::ha_file::Kind;
 use flinkha::flink::job_id::JobId;
 use flinkha::flink::job_state::End;
 use flinkha::flink::result::{Entry, Outcome, Store};
-use flinkha::ha_data::collect::{Collectable, Ended, collectable, is_left_over};
+use flinkha::ha_data::collect::{Collectable, EndedJob, collectable, is_left_over};
 use flinkha::ha_data::inventory::Inventory;
-use flinkha::ha_data::sweep::{Evidence, Verdict, of_checkpoint, verdict};
+use flinkha::ha_data::sweep::{Evidence, FileVerdict, of_checkpoint, verdict};
 use flinkha::ledger::jobs::{self, Begun, Job};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -272,8 +272,8 @@ impl World {
                     let plans = |id: JobId| {
                         self.ledger.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default()
                     };
-                    let ended: Vec<Ended> =
-                        found.iter().map(|entry| Ended { id: entry.id, plans: plans(entry.id) }).collect();
+                    let ended: Vec<EndedJob> =
+                        found.iter().map(|entry| EndedJob { id: entry.id, plans: plans(entry.id) }).collect();
                     if is_left_over(&file, self.job_of(&file), &ended, &inventory).is_some() {
                         self.delete(&file);
                     }
@@ -298,8 +298,8 @@ impl World {
             let known = Evidence { inventory, dirty, living: &world.living(), age_limit };
             let age = world.files.get(path).map_or(Duration::ZERO, |file| HOUR * (world.hour - file.written));
             let first = verdict(path, age, &known);
-            let checkpoint = first == Verdict::Orphan && Kind::of(path) == Kind::Checkpoint;
-            (if checkpoint { of_checkpoint(world.job_of(path), &known) } else { first }) == Verdict::Orphan
+            let checkpoint = first == FileVerdict::Orphan && Kind::of(path) == Kind::Checkpoint;
+            (if checkpoint { of_checkpoint(world.job_of(path), &known) } else { first }) == FileVerdict::Orphan
         };
         self.sweeper = match std::mem::take(&mut self.sweeper) {
             Sweeper::Idle => Sweeper::Knows(self.inventory(), self.dirty()),

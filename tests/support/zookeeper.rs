@@ -7,7 +7,7 @@ use std::path::Path;
 use flinkha::api::zookeeper::Scheme;
 use flinkha::flink::znodes::{Paths, address as address_in};
 use flinkha::gateway::quorum::{connect, tunnel_on_loopback};
-use flinkha::world::quorum::auth::Identity;
+use flinkha::world::quorum::auth::QuorumIdentity;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
@@ -161,8 +161,11 @@ impl Quorum {
                     connector.with_auth("digest", format!("{USER}:{PASSWORD}").as_bytes()).connect(&servers).await.ok()
                 }
                 Security::Sasl => {
-                    let identity =
-                        Identity { scheme: Scheme::Sasl, username: USER.to_owned(), password: PASSWORD.to_owned() };
+                    let identity = QuorumIdentity {
+                        scheme: Scheme::Sasl,
+                        username: USER.to_owned(),
+                        password: PASSWORD.to_owned(),
+                    };
                     let quorum = flinkha::world::quorum::Quorum::new(&servers).with_identity(identity);
                     let way =
                         self.way.get_or_try_init(|| tunnel_on_loopback(&quorum)).await.expect("a way to the quorum");

@@ -12,7 +12,7 @@ use crate::flink::job_id::JobId;
 use crate::flink::pointer;
 use crate::flink::result::Entry;
 use crate::gateway::gc::ledger::Ledger;
-use crate::ha_data::handover::{Plan, begin, later};
+use crate::ha_data::handover::{HandoverPlan, begin, later};
 use crate::lease::term::Term;
 use crate::ledger::application::{Before, Progress, Run};
 use crate::ledger::jobs::{self, Job};
@@ -77,7 +77,7 @@ pub async fn begin_version(
     storage: Option<&Storage>,
     run: &Run,
     term: &Term,
-    plan: &Plan,
+    plan: &HandoverPlan,
     before: Option<Before>,
 ) -> anyhow::Result<()> {
     tracing::info!(job = %run.job_id, version = run.version, ?before, superseded = ?plan.superseded, "this version of the application begins");

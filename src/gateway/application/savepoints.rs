@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::flink::result::{Store, cause_of};
 use crate::gateway::gc::ledger::Ledger;
 use crate::lease::term::Term;
-use crate::ledger::application::{Answer, Request, Run};
+use crate::ledger::application::{Request, Run, SavepointAnswer};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 use crate::world::storage::artifact::{is_savepoint, savepoint_in};
@@ -83,7 +83,12 @@ impl SavepointTaker {
                 .await?
                 .ok_or("the job ended before the savepoint was complete".to_owned())
         } else {
-            let attempt = Answer { id: request.id.clone(), attempt: term.number, by: by.clone(), ..Answer::default() };
+            let attempt = SavepointAnswer {
+                id: request.id.clone(),
+                attempt: term.number,
+                by: by.clone(),
+                ..SavepointAnswer::default()
+            };
             self.ledger.change_progress(term, |progress| progress.savepoint = Some(attempt.clone())).await?;
             self.take(request, &directory(term.number)).await?
         };
@@ -93,7 +98,7 @@ impl SavepointTaker {
             Err(error) => (None, Some(error)),
         };
         tracing::info!(request.id, ?path, ?error, "the savepoint that was asked for");
-        let answer = Answer { id: request.id.clone(), path, error, at, attempt: term.number, by };
+        let answer = SavepointAnswer { id: request.id.clone(), path, error, at, attempt: term.number, by };
         self.ledger.change_progress(term, |progress| progress.savepoint = Some(answer.clone())).await
     }
 

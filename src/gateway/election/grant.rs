@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use super::stamper::{Holder, Look, Stamped, Stamper};
 use super::take_over::TakeOver;
 use crate::gateway::gc::ledger::Ledger;
-use crate::gateway::gc::result_repair::{Stored, mend_before_grant};
+use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::proxy::jvm_lock::JvmLock;
 use crate::lease::elector::Stamping;
 use crate::lease::term::Term;
@@ -106,7 +106,7 @@ impl Grant {
     /// Does steps 4 and 5. `None` if no JVM may lead.
     async fn prepare(&self, term: &Term, cluster: Value) -> Option<Value> {
         if let Some(storage) = &self.storage {
-            mend_before_grant(storage, &Stored::in_config_map(&cluster)).await;
+            mend_before_grant(storage, &StoredIds::in_config_map(&cluster)).await;
         }
         match &self.take_over {
             Some(take_over) => take_over.before_grant(term, cluster).await,

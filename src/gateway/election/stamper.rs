@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
 use crate::gateway::proxy::request::Names;
-use crate::ha_data::foreign::{self, HaData};
+use crate::ha_data::foreign::{self, HaConfigMaps};
 use crate::lease::elector::Stamping;
 use crate::lease::stamp::version;
 use crate::lease::stamp::{relation, stamp_patch};
@@ -168,7 +168,8 @@ impl Stamper {
     /// Returns the objects if they belong to this cluster. It costs a request only where a mark is missing or somebody
     /// seems to renew the lock.
     async fn examine(&self, look: Look, holder: &Holder) -> Result<Look, Stop> {
-        let found = HaData { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
+        let found =
+            HaConfigMaps { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
         if !found.is_ours()
             && let Some(refusal) = found.refusal()
             && !self.has_history().await?
@@ -205,7 +206,7 @@ impl Stamper {
             let now = self.read(&name).await?;
             let now = now.as_ref().and_then(lock::of_object);
             if now != lock::of_object(cluster) {
-                return Ok(now.and_then(lock::Held::of).is_some());
+                return Ok(now.and_then(lock::HeldLock::of).is_some());
             }
         }
         Ok(false)

@@ -13,7 +13,7 @@ use crate::gateway::gc::final_cleanup;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::ConfigMaps;
-use crate::ha_data::handover::{Plan, Stored, StoredState, judge, later, raising, unnamed};
+use crate::ha_data::handover::{HandoverPlan, Stored, StoredState, judge, later, raising, unnamed};
 use crate::lease::term::Term;
 use crate::ledger::application::Run;
 use crate::world::storage::Storage;
@@ -87,7 +87,7 @@ impl TakeOver {
         }
     }
 
-    async fn carry_out(&self, term: &Term, cluster: &Value, plan: Plan) -> anyhow::Result<Value> {
+    async fn carry_out(&self, term: &Term, cluster: &Value, plan: HandoverPlan) -> anyhow::Result<Value> {
         let storage = self.storage.as_ref();
         let before = match &plan.from {
             Some(job) => last_checkpoint(&self.ledger, storage, *job).await?,

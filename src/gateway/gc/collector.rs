@@ -17,7 +17,7 @@ use super::ledger::Ledger;
 use super::ownership::Ownership;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
-use crate::ha_data::collect::{Ended, collectable, is_left_over};
+use crate::ha_data::collect::{EndedJob, collectable, is_left_over};
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::LOOK;
 use crate::lease::term::Term;
@@ -206,7 +206,7 @@ impl Collector {
     ) -> anyhow::Result<BTreeMap<JobId, usize>> {
         let jobs = self.ledger.jobs().await?;
         let plans = |id: JobId| jobs.iter().find(|job| job.id == id).map(|job| job.plans.clone()).unwrap_or_default();
-        let ended: Vec<Ended> = ids.iter().map(|id| Ended { id: *id, plans: plans(*id) }).collect();
+        let ended: Vec<EndedJob> = ids.iter().map(|id| EndedJob { id: *id, plans: plans(*id) }).collect();
         let mut removed: BTreeMap<JobId, usize> = ids.iter().map(|id| (*id, 0)).collect();
         let mut files = storage.files();
         while let Some(file) = files.try_next().await? {

@@ -11,10 +11,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Records, Sharing, Standing, UNKNOWN, Watch, certificates_of};
+use crate::ha_data::marks::{
+    AUTHORITY, Mark, REFRESH, Sharing, SignatureRecords, Standing, UNKNOWN, Watch, certificates_of,
+};
 use crate::lease::term::Term;
 use crate::ledger::jobs::HaData;
-use crate::ledger::place::Place;
+use crate::ledger::place::HaDataPlace;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::NotCollectable;
 
@@ -29,7 +31,7 @@ pub struct Ownership {
     pub mark: DirectoryMark,
     pub storage: Result<Storage, NotCollectable>,
     /// Location from this gateway's flags.
-    place: Option<Place>,
+    place: Option<HaDataPlace>,
     /// The result of the last refresh. Nothing is removed from a directory that is not known to be ours.
     pub is_ours: bool,
     /// Seconds for which the mark must stand, while the gateway waits for that.
@@ -54,7 +56,7 @@ pub struct DirectoryMark {
 struct State {
     us: Mark,
     /// From the ledger.
-    records: Records,
+    records: SignatureRecords,
     /// Term and time in which the two fields above were read.
     read: Option<(u64, Instant)>,
     watch: Watch,
@@ -72,7 +74,7 @@ impl Ownership {
     }
 
     /// Sets the location that the ledger should name.
-    pub fn at(self, place: Place) -> Self {
+    pub fn at(self, place: HaDataPlace) -> Self {
         Self { place: Some(place), ..self }
     }
 
@@ -315,7 +317,7 @@ async fn certificate(ledger: &Ledger) -> anyhow::Result<Option<String>> {
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, Records)> {
+pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, SignatureRecords)> {
     let noted = ledger.ha_data().await?;
     let certificate = certificate(ledger).await?;
     let owner = match noted.owner {
@@ -323,7 +325,7 @@ pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, Records)> {
         None => chosen_owner(ledger, certificate.as_deref()).await?,
     };
     let certificates = certificate.as_deref().map(certificates_of).unwrap_or_default();
-    let records = Records {
+    let records = SignatureRecords {
         witnessed: Vec::new(),
         signers: noted.signers,
         certificates: noted.certificates,

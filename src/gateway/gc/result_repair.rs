@@ -19,12 +19,12 @@ const STORAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Stored jobs and applications, as read in the next leader's term, or after the last leader has died.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub struct StoredIds {
     pub jobs: BTreeSet<JobId>,
     pub applications: BTreeSet<JobId>,
 }
 
-impl Stored {
+impl StoredIds {
     /// Reads the keys of the cluster ConfigMap with our stamp.
     pub fn in_config_map(cluster: &Value) -> Self {
         Self { jobs: ha_data::stored_jobs(cluster), applications: ha_data::stored_applications(cluster) }
@@ -32,7 +32,7 @@ impl Stored {
 }
 
 /// Repairs the entries. Without anything to repair it takes no time.
-async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> object_store::Result<()> {
+async fn mend_all(storage: &Storage, StoredIds { jobs, applications }: &StoredIds) -> object_store::Result<()> {
     let first = mend(&storage.entries().await?, jobs, applications);
     if first.is_empty() {
         return Ok(());
@@ -59,7 +59,7 @@ async fn mend_all(storage: &Storage, Stored { jobs, applications }: &Stored) -> 
 }
 
 /// Repairs within a time limit. A failure is logged and does not prevent the election.
-pub async fn mend_before_grant(storage: &Storage, stored: &Stored) {
+pub async fn mend_before_grant(storage: &Storage, stored: &StoredIds) {
     match timeout(STORAGE_TIMEOUT, mend_all(storage, stored)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "failed to look through the result stores"),

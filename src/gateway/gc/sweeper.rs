@@ -15,9 +15,9 @@ use super::ownership::DirectoryMark;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
-use crate::ha_data::sweep::{Evidence, Verdict, of_checkpoint, verdict};
+use crate::ha_data::sweep::{Evidence, FileVerdict, of_checkpoint, verdict};
 use crate::lease::term::Term;
-use crate::ledger::jobs::Orphans;
+use crate::ledger::jobs::OrphanCounts;
 use crate::world::storage::{File, Storage};
 
 /// Delay of the first sweep; a new leader is busy at first.
@@ -53,7 +53,7 @@ type Living = BTreeMap<JobId, Vec<String>>;
 /// A file and the decision about it.
 struct Judged {
     file: File,
-    verdict: Verdict,
+    verdict: FileVerdict,
 }
 
 impl Sweeper {
@@ -83,29 +83,29 @@ impl Sweeper {
     ///
     /// # Errors
     /// When something cannot be read, or when the directory is not known to be ours.
-    async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<Orphans>> {
+    async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<OrphanCounts>> {
         let marked = self.mark.confirm(storage, term).await?;
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
         let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
-        let mut orphans = Orphans::default();
+        let mut orphans = OrphanCounts::default();
         let (mut candidates, mut reads) = (Vec::new(), 0);
         let mut files = storage.files();
         while let Some(file) = files.try_next().await? {
             // The content of files beyond the limit is read by a later sweep; here they are only counted.
             let read = reads < BATCH;
             let judged = judge(storage, file, marked, &known, read).await?;
-            reads += usize::from(matches!(judged.verdict, Verdict::Orphan | Verdict::Protected));
+            reads += usize::from(matches!(judged.verdict, FileVerdict::Orphan | FileVerdict::Protected));
             match judged.verdict {
-                Verdict::Orphan => {
+                FileVerdict::Orphan => {
                     orphans.files += 1;
                     orphans.bytes += judged.file.bytes;
                     if read && self.settings.delete {
                         candidates.push(judged.file);
                     }
                 }
-                Verdict::Foreign => orphans.foreign += 1,
-                Verdict::Protected => orphans.protected += 1,
-                Verdict::InUse | Verdict::Young => {}
+                FileVerdict::Foreign => orphans.foreign += 1,
+                FileVerdict::Protected => orphans.protected += 1,
+                FileVerdict::InUse | FileVerdict::Young => {}
             }
         }
         drop(files);
@@ -121,7 +121,7 @@ impl Sweeper {
                     self.mark.confirm(storage, term).await?;
                 }
                 let judged = judge(storage, file, marked, &known, true).await?;
-                if judged.verdict == Verdict::Orphan && self.ledger.tenures.leads(term) {
+                if judged.verdict == FileVerdict::Orphan && self.ledger.tenures.leads(term) {
                     storage.remove_file(&judged.file.path).await?;
                     tracing::info!(file = judged.file.path, "removed a file that nothing needs");
                     removed += 1;
@@ -135,10 +135,10 @@ impl Sweeper {
             .change_ha_data(term, |ha_data| {
                 let before = ha_data.orphans.as_ref().map_or(0, |orphans| orphans.removed);
                 ha_data.unreadable.clone_from(&unreadable);
-                ha_data.orphans = Some(Orphans { removed: before + removed, ..found.clone() });
+                ha_data.orphans = Some(OrphanCounts { removed: before + removed, ..found.clone() });
             })
             .await?;
-        Ok(Some(Orphans { removed, ..orphans }))
+        Ok(Some(OrphanCounts { removed, ..orphans }))
     }
 
     /// Returns what is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` if this
@@ -164,7 +164,7 @@ async fn judge(
     read: bool,
 ) -> anyhow::Result<Judged> {
     let mut verdict = verdict(&file.path, file.age(now), known);
-    if verdict == Verdict::Orphan && Kind::of(&file.path) == Kind::Checkpoint && read {
+    if verdict == FileVerdict::Orphan && Kind::of(&file.path) == Kind::Checkpoint && read {
         verdict = of_checkpoint(storage.job_of_checkpoint(&file.path).await?, known);
     }
     Ok(Judged { file, verdict })

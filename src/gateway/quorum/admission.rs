@@ -17,7 +17,7 @@ use crate::gateway::gc::final_cleanup;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::Znodes;
-use crate::ha_data::handover::{Plan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
+use crate::ha_data::handover::{HandoverPlan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::application::{Before, Progress, Run};
 use crate::ledger::election::Notes;
@@ -175,7 +175,13 @@ impl Admission {
         Ok(Term { number, pod_uid, process, jvm: Incarnation { pid: 0, started: 0 } })
     }
 
-    async fn take_over(&self, latch: &str, term: &Term, plan: Plan, stored: &latch::Stored) -> anyhow::Result<()> {
+    async fn take_over(
+        &self,
+        latch: &str,
+        term: &Term,
+        plan: HandoverPlan,
+        stored: &latch::StoredZnodes,
+    ) -> anyhow::Result<()> {
         let (client, storage) = (self.znodes.client()?, self.storage.as_ref());
         let pointer = match &plan.from {
             Some(job) => latch::last_checkpoint(&client, &self.znodes.paths, *job)
@@ -232,7 +238,7 @@ impl Examiner {
 
 /// What was read and decided.
 struct Examined {
-    stored: latch::Stored,
+    stored: latch::StoredZnodes,
     /// The start on record.
     start: Option<i64>,
     progress: Progress,

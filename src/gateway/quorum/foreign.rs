@@ -18,7 +18,7 @@ use crate::gateway::gc::ownership;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::ha_data::foreign;
 use crate::ledger::refusal::{FOREIGN_HA_DATA, Refusal};
-use crate::world::quorum::znodes::{self, Found};
+use crate::world::quorum::znodes::{self, FoundZnodes};
 
 /// Interval of checks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -74,7 +74,7 @@ async fn refusal(ledger: &Ledger, znodes: &Znodes) -> anyhow::Result<Option<Refu
 
 /// Returns the refusal for znodes without a mark of ours; `None` if there are none. In a cluster with a history they
 /// are its own all the same.
-fn decide(path: &str, found: &Found) -> Option<Refusal> {
+fn decide(path: &str, found: &FoundZnodes) -> Option<Refusal> {
     let what = match (&found.leader, found.holds_jobs) {
         (_, _) if found.is_signed => return None,
         (None, false) => return None,
@@ -95,12 +95,12 @@ mod tests {
 
     #[test]
     fn znodes_that_nobody_of_ours_has_signed_are_refused_with_two_ways_out() {
-        let found = |is_signed, leader: Option<&str>, holds_jobs| Found {
+        let found = |is_signed, leader: Option<&str>, holds_jobs| FoundZnodes {
             is_signed,
             leader: leader.map(str::to_owned),
             holds_jobs,
         };
-        let decide = |found: Found| decide("/flink/ns.demo", &found).map(|refusal| refusal.message);
+        let decide = |found: FoundZnodes| decide("/flink/ns.demo", &found).map(|refusal| refusal.message);
         assert_eq!(decide(found(false, None, false)), None);
         assert_eq!(decide(found(true, Some("/flink/ns.demo/leader/latch/x"), true)), None);
         for found in [found(false, Some("/flink/ns.demo/leader/latch/x"), false), found(false, None, true)] {

@@ -15,10 +15,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::gate::Gate;
-use crate::flink::znode_requests::{Part, Requests, named, refuse, refuse_removal_of_all};
+use crate::flink::znode_requests::{Part, RequestFrames, named, refuse, refuse_removal_of_all};
 use crate::flink::zookeeper_frames::{CONNECT_LIMIT, Session, session_of_response};
 use crate::gateway::gc::pointer_store::Znodes;
-use crate::gateway::gc::result_repair::{Stored, mend_before_grant};
+use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::signals::Signals;
 use crate::lease::term::Incarnation;
 use crate::world::process::{Connection, Owner, end_of};
@@ -190,7 +190,7 @@ impl QuorumProxy {
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
     ) -> io::Result<()> {
-        let (mut requests, mut buffer) = (Requests::default(), vec![0; BUFFER]);
+        let (mut requests, mut buffer) = (RequestFrames::default(), vec![0; BUFFER]);
         loop {
             let read = from.read(&mut buffer).await?;
             if read == 0 {
@@ -278,7 +278,7 @@ impl QuorumProxy {
     async fn mend(&self) {
         let (Some(storage), Ok(client)) = (&self.storage, self.znodes.client()) else { return };
         match timeout(HANDSHAKE_TIMEOUT, znodes::stored(&client, &self.znodes.paths)).await {
-            Ok(Ok((jobs, applications))) => mend_before_grant(storage, &Stored { jobs, applications }).await,
+            Ok(Ok((jobs, applications))) => mend_before_grant(storage, &StoredIds { jobs, applications }).await,
             Ok(Err(error)) => tracing::warn!(%error, "failed to read which jobs are stored"),
             Err(_) => tracing::warn!("failed to read which jobs are stored: no server answers"),
         }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership;
 use crate::gateway::gc::pointer_store::Znodes;
-use crate::ha_data::marks::{Mark, Records, is_of_another};
+use crate::ha_data::marks::{Mark, SignatureRecords, is_of_another};
 use crate::ledger::application::Run;
 use crate::world::quorum::{latch, znodes};
 
@@ -35,7 +35,7 @@ async fn remove_election(ledger: &Ledger, znodes: &Znodes, run: &Run) -> anyhow:
     let found = znodes::mark(&client, &znodes.paths, &owner).await?;
     let us = Mark { owner: owner.clone(), certificates: ownership::certificates(ledger).await?, ..Mark::default() };
     anyhow::ensure!(
-        !is_of_another(&us, found.as_deref(), &Records::default()),
+        !is_of_another(&us, found.as_deref(), &SignatureRecords::default()),
         "another Kubernetes cluster has signed the same znode"
     );
     latch::withdraw(&client, &znodes.paths).await?;

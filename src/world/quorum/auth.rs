@@ -11,20 +11,20 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::frames::read_frame;
 use crate::api::zookeeper::Scheme;
 use crate::flink::digest_md5::{self, Login};
-use crate::flink::zookeeper_frames::{self, AUTH_FAILED, AUTH_REQUIRED, AUTHENTICATION, REQUEST, Reply};
+use crate::flink::zookeeper_frames::{self, AUTH_FAILED, AUTH_REQUIRED, AUTHENTICATION, REQUEST, ServerReply};
 use crate::world::random::nonce;
 
 /// A reply to a word of ours has a header of 16 bytes, and the word of the server.
 const REPLY_LIMIT: usize = 32 + digest_md5::CHALLENGE_LIMIT;
 
 /// Who we are.
-pub struct Identity {
+pub struct QuorumIdentity {
     pub scheme: Scheme,
     pub username: String,
     pub password: String,
 }
 
-impl Identity {
+impl QuorumIdentity {
     /// Says who we are, and returns when the server believes it. It must be said on each connection anew, whatever its
     /// session.
     ///
@@ -74,8 +74,10 @@ impl Identity {
         server.flush().await?;
         let frame = read_frame(server, REPLY_LIMIT).await?;
         match zookeeper_frames::reply(&frame) {
-            Some(Reply { to, error: 0, body }) if to == number => Ok(zookeeper_frames::token(body).map(<[u8]>::to_vec)),
-            Some(Reply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(self.refused(WRONG)),
+            Some(ServerReply { to, error: 0, body }) if to == number => {
+                Ok(zookeeper_frames::token(body).map(<[u8]>::to_vec))
+            }
+            Some(ServerReply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(self.refused(WRONG)),
             other => {
                 let (to, error) = other.map_or((0, 0), |reply| (reply.to, reply.error));
                 Err(io::Error::new(

@@ -11,7 +11,7 @@ use crate::flink::znodes::{CHECKPOINTS, LATCH_PREFIX, LOCKS, PLANS, Paths};
 
 /// What is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredZnodes {
     /// The data of the znode with the mark.
     pub mark: Vec<u8>,
     /// Names of znodes with a graph, plan or application: ids of jobs and applications.
@@ -24,14 +24,14 @@ pub struct Stored {
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
-pub async fn stored(client: &Client, paths: &Paths) -> Result<Stored> {
+pub async fn stored(client: &Client, paths: &Paths) -> Result<StoredZnodes> {
     client.sync(&paths.cluster).await.or_else(none)?;
     let (mark, stat) = client.get_data(&paths.child(MARKS)).await?;
     let mut plans = BTreeSet::new();
     for kind in PLANS {
         plans.extend(children(client, &paths.child(kind)).await?);
     }
-    Ok(Stored { mark, plans, version: stat.version })
+    Ok(StoredZnodes { mark, plans, version: stat.version })
 }
 
 /// Stands for election, as a JVM does it (Curator's `LeaderLatch`); returns the path of our latch node once it is the
@@ -76,7 +76,7 @@ async fn standing(client: &Client, paths: &Paths) -> Result<(Vec<Candidate>, Opt
 ///
 /// # Errors
 /// When no server answers, or one of these conditions does not hold. It is safe to try again.
-pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, before: &Stored) -> Result<()> {
+pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, before: &StoredZnodes) -> Result<()> {
     let mut writer = client.new_multi_writer();
     writer.add_check_version(latch, ANY)?;
     for kind in PLANS {
@@ -93,7 +93,7 @@ pub async fn take_over(client: &Client, paths: &Paths, latch: &str, mark: &str, 
 ///
 /// # Errors
 /// When no server answers, or when it was said meanwhile. It is safe to try again.
-pub async fn raise(client: &Client, paths: &Paths, mark: &str, before: &Stored) -> Result<()> {
+pub async fn raise(client: &Client, paths: &Paths, mark: &str, before: &StoredZnodes) -> Result<()> {
     client.set_data(&paths.child(MARKS), mark.as_bytes(), Some(before.version)).await.map(drop)
 }
 

@@ -22,11 +22,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use self::auth::Identity;
+use self::auth::QuorumIdentity;
 use self::frames::{read_frame, with_length};
 use super::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::flink::zookeeper_frames::{
-    self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, Reply, SESSION_EXPIRED, Session,
+    self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, SESSION_EXPIRED, ServerReply, Session,
 };
 
 /// Limit for a server to accept a connection; after it, the next server is tried.
@@ -47,7 +47,7 @@ pub struct Quorum {
     servers: Arc<Vec<String>>,
     tls: Option<TlsConnector>,
     /// Credentials for each connection; `None` without authentication.
-    identity: Option<Arc<Identity>>,
+    identity: Option<Arc<QuorumIdentity>>,
     /// Index of the server to try first: the one that answered last.
     first: Arc<AtomicUsize>,
     /// Why the last attempt to open a connection failed.
@@ -99,7 +99,7 @@ impl Quorum {
     }
 
     /// Authenticates each connection that is opened.
-    pub fn with_identity(mut self, identity: Identity) -> Self {
+    pub fn with_identity(mut self, identity: QuorumIdentity) -> Self {
         self.identity = Some(Arc::new(identity));
         self
     }
@@ -229,9 +229,9 @@ impl Quorum {
         // The server sends its answer, or ends the connection, only after it has stored the end of the session.
         let answer = read_frame(&mut stream, CONNECT_LIMIT).await?;
         match zookeeper_frames::reply(&answer) {
-            Some(Reply { error: 0, .. }) => Ok(Ended::Now),
-            Some(Reply { error: SESSION_EXPIRED, .. }) => Ok(Ended::Before),
-            Some(Reply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(io::Error::new(
+            Some(ServerReply { error: 0, .. }) => Ok(Ended::Now),
+            Some(ServerReply { error: SESSION_EXPIRED, .. }) => Ok(Ended::Before),
+            Some(ServerReply { error: AUTH_FAILED | AUTH_REQUIRED, .. }) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the server accepts only clients that authenticate by another scheme: see spec.highAvailability.zookeeper.authentication",
             )),

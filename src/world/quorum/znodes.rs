@@ -7,7 +7,7 @@ use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 use crate::flink::job_id::JobId;
 use crate::flink::znodes::{
-    APPLICATIONS, CHECKPOINTS, COUNTER, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, Znodes, job_of_leader,
+    APPLICATIONS, CHECKPOINTS, COUNTER, ClusterZnodes, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, job_of_leader,
     sequence,
 };
 
@@ -55,9 +55,9 @@ pub async fn publisher(client: &Client, paths: &Paths) -> Result<Option<i64>> {
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
-pub async fn read(client: &Client, paths: &Paths) -> Result<Znodes> {
+pub async fn read(client: &Client, paths: &Paths) -> Result<ClusterZnodes> {
     client.sync(&paths.cluster).await.or_else(none)?;
-    let mut znodes = Znodes::default();
+    let mut znodes = ClusterZnodes::default();
     for kind in children(client, &paths.cluster).await? {
         let path = paths.child(&kind);
         match kind.as_str() {
@@ -192,7 +192,7 @@ pub async fn others(client: &Client, paths: &Paths, owner: &str) -> Result<Vec<S
 
 /// What is found under a cluster's path before this cluster lets a JobManager in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundZnodes {
     /// A cluster of ours has signed the path, or has said whose application is stored there.
     pub is_signed: bool,
     /// The latch node of the leader, if there are candidates.
@@ -205,7 +205,7 @@ pub struct Found {
 ///
 /// # Errors
 /// When something cannot be read: then nothing is known.
-pub async fn find(client: &Client, paths: &Paths) -> Result<Found> {
+pub async fn find(client: &Client, paths: &Paths) -> Result<FoundZnodes> {
     client.sync(&paths.cluster).await.or_else(none)?;
     // Before the mark: a gateway of ours signs first and lets its JVM in then.
     let leader = candidates(client, paths).await?.into_iter().next().map(|candidate| candidate.path);
@@ -213,7 +213,7 @@ pub async fn find(client: &Client, paths: &Paths) -> Result<Found> {
     let holds_jobs = !znodes.plans.is_empty() || !znodes.unknown.is_empty() || !znodes.jobs.is_empty();
     let marks = paths.child(MARKS);
     let of_application = data(client, &marks).await?.is_some_and(|mark| !mark.is_empty());
-    Ok(Found { is_signed: of_application || !children(client, &marks).await?.is_empty(), leader, holds_jobs })
+    Ok(FoundZnodes { is_signed: of_application || !children(client, &marks).await?.is_empty(), leader, holds_jobs })
 }
 
 /// Removes all znodes of a cluster whose JobManagers have ended, or only those of its election, if `retain`: those of

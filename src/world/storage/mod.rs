@@ -44,7 +44,7 @@ const REMEMBERED: usize = 10_000;
 
 /// The mark of a cluster that uses a storage directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct MarkFile {
     pub owner: String,
     /// When the owner last wrote it, by the storage's own clock.
     pub beat: SystemTime,
@@ -171,10 +171,10 @@ impl Storage {
     }
 
     /// Returns the marks of all clusters that use this directory or have used it.
-    pub async fn marks(&self) -> Result<Vec<Mark>> {
+    pub async fn marks(&self) -> Result<Vec<MarkFile>> {
         let directory = self.file(MARKS);
         let marks = self.store.list(Some(&directory)).try_filter_map(move |file| {
-            let mark = below(&directory, &file).map(|owner| Mark { owner, beat: file.last_modified.into() });
+            let mark = below(&directory, &file).map(|owner| MarkFile { owner, beat: file.last_modified.into() });
             async move { Ok(mark) }
         });
         marks.try_collect().await
@@ -201,7 +201,7 @@ impl Storage {
     }
 
     /// Returns the directory's mark, if this owner's is the only one.
-    pub async fn mark_of_only(&self, owner: &str) -> Result<Option<Mark>> {
+    pub async fn mark_of_only(&self, owner: &str) -> Result<Option<MarkFile>> {
         let marks = self.marks().await?;
         Ok(if marks.iter().all(|mark| mark.owner == owner) { marks.into_iter().next() } else { None })
     }

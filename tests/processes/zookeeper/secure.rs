@@ -7,7 +7,7 @@ use flinkha::api::v1alpha1::OnDelete;
 use flinkha::api::zookeeper::Scheme;
 use flinkha::flink::zookeeper_frames::{HEADER, Session, attach, session_of_response};
 use flinkha::gateway::quorum::{connect, tunnel_on_loopback};
-use flinkha::world::quorum::auth::Identity;
+use flinkha::world::quorum::auth::QuorumIdentity;
 use flinkha::world::quorum::{self, Ended};
 use serde_json::{Value, json};
 use zookeeper_client::{Client, Error};
@@ -77,8 +77,8 @@ fn known(cluster: &Cluster, scheme: Scheme) -> quorum::Quorum {
     quorum::Quorum::new(&plain(cluster)).with_identity(identity(scheme))
 }
 
-fn identity(scheme: Scheme) -> Identity {
-    Identity { scheme, username: USER.to_owned(), password: PASSWORD.to_owned() }
+fn identity(scheme: Scheme) -> QuorumIdentity {
+    QuorumIdentity { scheme, username: USER.to_owned(), password: PASSWORD.to_owned() }
 }
 
 async fn trouble(quorum: &quorum::Quorum) -> String {

@@ -3,9 +3,9 @@
 mod again;
 mod upgrades;
 
-use crate::ledger::application::Answer;
 use crate::ledger::application::Before;
 use crate::ledger::application::Progress;
+use crate::ledger::application::SavepointAnswer;
 use serde_json::{Value, json};
 
 use crate::api::application::JobState;
@@ -142,7 +142,8 @@ impl World {
 
     fn answers(&mut self, id: &str, answer: Result<&str, &str>) {
         let (path, error) = (answer.ok().map(str::to_owned), answer.err().map(str::to_owned));
-        self.progress.savepoint = Some(Answer { id: id.to_owned(), path, error, ..Answer::default() });
+        self.progress.savepoint =
+            Some(SavepointAnswer { id: id.to_owned(), path, error, ..SavepointAnswer::default() });
     }
 
     fn deployed_argument(&self) -> String {

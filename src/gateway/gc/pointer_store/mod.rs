@@ -12,7 +12,7 @@ mod znodes;
 
 use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
-use crate::ha_data::marks::{Mark, Records};
+use crate::ha_data::marks::{Mark, SignatureRecords};
 use crate::lease::term::Term;
 use crate::ledger::jobs::Size;
 
@@ -119,7 +119,7 @@ impl PointerStore {
     ///
     /// # Errors
     /// When no server answers, or when rights are missing.
-    pub async fn mark(&self, us: &Mark, records: &Records) -> anyhow::Result<Option<String>> {
+    pub async fn mark(&self, us: &Mark, records: &SignatureRecords) -> anyhow::Result<Option<String>> {
         match self {
             Self::ConfigMaps(_) => Ok(None),
             Self::Znodes(znodes) => znodes.sign(us, records).await,
@@ -139,7 +139,7 @@ impl PointerStore {
 
     /// Returns gateway processes that were seen alive in this cluster. Without a Lease they cannot be seen, and those
     /// in the ledger count: clusters that share a quorum elect one leader between them.
-    pub fn witnessed(&self, records: &Records) -> Vec<String> {
+    pub fn witnessed(&self, records: &SignatureRecords) -> Vec<String> {
         match self {
             Self::ConfigMaps(config_maps) => config_maps.witnessed(),
             Self::Znodes(_) => records.signers.clone(),

@@ -11,7 +11,7 @@ use crate::flink::job_id::JobId;
 use crate::flink::pointer;
 use crate::flink::znodes::Paths;
 use crate::ha_data::inventory::Inventory;
-use crate::ha_data::marks::{self, Mark, Records};
+use crate::ha_data::marks::{self, Mark, SignatureRecords};
 use crate::world::quorum::{latch, znodes};
 
 /// The znodes of this cluster.
@@ -44,7 +44,7 @@ impl Znodes {
     ///
     /// # Errors
     /// When no server answers, or rights are missing.
-    pub async fn sign(&self, us: &Mark, records: &Records) -> anyhow::Result<Option<String>> {
+    pub async fn sign(&self, us: &Mark, records: &SignatureRecords) -> anyhow::Result<Option<String>> {
         let (client, failed) = (self.client()?, || format!("failed to sign the znode {}", self.paths.cluster));
         let found = znodes::mark(&client, &self.paths, &us.owner).await.with_context(failed)?;
         if marks::is_of_another(us, found.as_deref(), records) {
@@ -124,7 +124,7 @@ impl Znodes {
     ///
     /// # Errors
     /// When our JVM does not lead any more, or something was written meanwhile. It is to be read anew then.
-    pub async fn take_over(&self, mark: &str, before: &latch::Stored) -> anyhow::Result<()> {
+    pub async fn take_over(&self, mark: &str, before: &latch::StoredZnodes) -> anyhow::Result<()> {
         let (client, latch) = self.leading()?;
         let taken = latch::take_over(&client, &self.paths, &latch, mark, before).await;
         taken.context("failed to take over the znodes of another version")
