@@ -162,7 +162,7 @@ mod tests {
     fn an_id_is_found_by_its_text() {
         let id: JobId = TEXT.parse().expect("an id");
         assert!(BTreeSet::from([id]).contains(TEXT) && HashSet::from([id]).contains(TEXT));
-        assert!(id == *TEXT && id == TEXT && id == TEXT.to_owned());
+        assert!(id == *TEXT && id == TEXT);
     }
 
     #[test]

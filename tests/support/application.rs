@@ -158,7 +158,7 @@ impl Cluster {
         let task_managers = std::mem::take(&mut self.task_managers).len();
         // Nobody writes now.
         let application = self.application.as_mut().expect("an application");
-        let before = application.run.job_id.clone();
+        let before = application.run.job_id;
         change(application);
         let Deployed { spec, run } = application;
         run.replaces = if run.job_id == before { Vec::new() } else { vec![before] };

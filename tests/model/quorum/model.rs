@@ -259,7 +259,7 @@ impl Model {
                 let index = (turn + index) % steps.len();
                 Some((index, self.after(&world, steps[index])?))
             });
-            let Some((index, next)) = next else { return None };
+            let (index, next) = next?;
             (turn, world) = (index + 1, next);
         }
         None

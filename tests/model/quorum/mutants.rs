@@ -60,7 +60,6 @@ pub const CASES: [Case; 9] = [
         upgrade: true,
         faults: &[KillJvm, ExpireGateway],
         budget: 2,
-        ..CASE
     },
     Case { mutant: Mutant::EntersAtOnce, rule: "Q9", breaks: &[S2, L1], upgrade: true, faults: &[KillJvm], ..CASE },
     Case {
@@ -70,7 +69,6 @@ pub const CASES: [Case; 9] = [
         upgrade: true,
         faults: &[FreezeJvm, ExpireJvm],
         budget: 2,
-        ..CASE
     },
 ];
 
