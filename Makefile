@@ -36,7 +36,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,class-data archives) rig/class-archive
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	$(call part,process tests beside the election model) $(MAKE) --no-print-directory --jobs 2 --output-sync=line test-processes test-model
+	$(call part,process tests beside the election model) $(MAKE) --no-print-directory --jobs 2 test-processes test-model
 
 test-format: ## Is everything formatted?
 	cargo fmt --all --check

@@ -23,7 +23,7 @@ const LEADER_KEYS: &str = "org.apache.flink.k8s.leader.";
 
 /// Which of Flink's HA ConfigMaps go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct DeletionPlan {
     /// ConfigMaps to delete.
     pub delete: Vec<String>,
     /// ConfigMaps that stay, for jobs that have not ended or may not have ended.
@@ -33,7 +33,7 @@ pub struct Plan {
     pub foreign: Vec<String>,
 }
 
-impl Plan {
+impl DeletionPlan {
     /// What is said of others' ConfigMaps, to follow another sentence; empty when there are none.
     pub fn of_others(&self) -> String {
         match self.foreign.as_slice() {
@@ -45,7 +45,7 @@ impl Plan {
 
 /// Decides for every ConfigMap that is labelled as HA data of the cluster, given as JSON. `jobs` are those of the
 /// ledger; none when it cannot be read.
-pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: &[Job]) -> Plan {
+pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: &[Job]) -> DeletionPlan {
     let name = |config_map: &Value| config_map["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let keeps = |config_map: &Value| match on_delete {
         OnDelete::Delete => false,
@@ -54,7 +54,7 @@ pub fn plan(on_delete: OnDelete, cluster_id: &str, config_maps: &[Value], jobs: 
     let (ours, foreign) = config_maps.iter().partition::<Vec<_>, _>(|config_map| is_marked(config_map));
     let (keep, delete) = ours.into_iter().partition::<Vec<_>, _>(|config_map| keeps(config_map));
     let names = |config_maps: Vec<&Value>| config_maps.into_iter().map(name).collect();
-    Plan { delete: names(delete), keep: names(keep), foreign: names(foreign) }
+    DeletionPlan { delete: names(delete), keep: names(keep), foreign: names(foreign) }
 }
 
 /// Jobs with a stored graph or plan.
@@ -102,7 +102,7 @@ pub enum Purge {
 /// Does the ledger stay? It explains what is retained: ConfigMaps, or with ZooKeeper the znodes of jobs that have not
 /// ended. The operator does not see those, and the ledger never forgets such a job. One that cannot be read may tell of
 /// such a job.
-pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &Plan, ledger: &LedgerData) -> bool {
+pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &DeletionPlan, ledger: &LedgerData) -> bool {
     let has_ended = |id: JobId| ledger.jobs.iter().any(|job| job.id == id && job.has_ended());
     let goes_on = || ledger.application.as_ref().and_then(|progress| progress.job).is_some_and(|job| !has_ended(job));
     let is_unknown = on_delete == OnDelete::Retain && !ledger.unreadable.is_empty();
@@ -283,19 +283,19 @@ mod tests {
         let running = Job { state: RecordedState::Running, ..Job::of(RUNNING) };
         let keeps = |on_delete, jobs: &[Job]| {
             let ledger = LedgerData { jobs: jobs.to_vec(), ..LedgerData::default() };
-            keeps_ledger(on_delete, Provider::ZooKeeper, &Plan::default(), &ledger)
+            keeps_ledger(on_delete, Provider::ZooKeeper, &DeletionPlan::default(), &ledger)
         };
         assert!(keeps(OnDelete::Retain, std::slice::from_ref(&running)));
         assert!(!keeps(OnDelete::Retain, &[tombstone(ENDED)]) && !keeps(OnDelete::Delete, &[running]));
         for (data, kept) in [(json!({ "jobs": "?" }), true), (json!({ "application": "?" }), true), (json!({}), false)]
         {
             let ledger: LedgerData = serde_json::from_value(data).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &ledger), kept);
+            assert_eq!(keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &DeletionPlan::default(), &ledger), kept);
         }
         let begun = json!({ "application": json!({ "job": RUNNING }).to_string() });
         let begun: LedgerData = serde_json::from_value(begun).unwrap_or_else(|error| panic!("{error}"));
         assert!(
-            keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &Plan::default(), &begun),
+            keeps_ledger(OnDelete::Retain, Provider::ZooKeeper, &DeletionPlan::default(), &begun),
             "not noted among the jobs yet"
         );
     }

@@ -67,7 +67,7 @@ impl Found {
 
 /// What is known of the election.
 #[derive(Clone, Copy, Debug)]
-pub enum Election<'a> {
+pub enum ElectionEvidence<'a> {
     /// There is no Lease: nobody holds one.
     Absent,
     /// The Lease, and for how long it has provably stood unchanged, by the clock of who asks.
@@ -89,19 +89,19 @@ pub enum Presence {
 }
 
 /// Decides.
-pub fn presence(pods: Vec<Found>, election: Election<'_>) -> Presence {
+pub fn presence(pods: Vec<Found>, election: ElectionEvidence<'_>) -> Presence {
     if !pods.is_empty() {
         let part = |pod: &Found| match election {
-            Election::Lease { record, .. } | Election::Quorum(record) => part(pod, record),
-            Election::Absent => None,
+            ElectionEvidence::Lease { record, .. } | ElectionEvidence::Quorum(record) => part(pod, record),
+            ElectionEvidence::Absent => None,
         };
         return Presence::There(pods.into_iter().map(|pod| (pod.clone(), part(&pod))).collect());
     }
     match election {
-        Election::Lease { record, stood } if !is_free(record) && stood <= patience(record) => {
+        ElectionEvidence::Lease { record, stood } if !is_free(record) && stood <= patience(record) => {
             Presence::Unproven { holder: record.last_holder().to_owned(), patience: patience(record) }
         }
-        Election::Lease { .. } | Election::Quorum(_) | Election::Absent => Presence::Gone,
+        ElectionEvidence::Lease { .. } | ElectionEvidence::Quorum(_) | ElectionEvidence::Absent => Presence::Gone,
     }
 }
 
@@ -228,9 +228,10 @@ mod tests {
     #[test]
     fn a_pod_without_labels_is_there_whatever_the_lease_says_and_the_way_out_is_told() {
         let records = [held("a"), held("b"), given_back(), Record::default()];
-        let elections =
-            records.iter().flat_map(|record| [Election::Lease { record, stood: LONG }, Election::Quorum(record)]);
-        for election in elections.chain([Election::Absent]) {
+        let elections = records
+            .iter()
+            .flat_map(|record| [ElectionEvidence::Lease { record, stood: LONG }, ElectionEvidence::Quorum(record)]);
+        for election in elections.chain([ElectionEvidence::Absent]) {
             let found = presence(stray(), election);
             assert!(found.has_stray());
             let sentence = found.sentence().expect("a sentence");
@@ -243,8 +244,9 @@ mod tests {
 
     #[test]
     fn holder_and_members_are_named() {
-        let sentence =
-            |record: &Record| presence(stray(), Election::Lease { record, stood: LONG }).sentence().unwrap_or_default();
+        let sentence = |record: &Record| {
+            presence(stray(), ElectionEvidence::Lease { record, stood: LONG }).sentence().unwrap_or_default()
+        };
         assert!(sentence(&held("a")).contains("pod a (it leads)"));
         assert!(sentence(&held("b")).contains("pod a (the leader rests on its promise)"));
         assert!(!sentence(&given_back()).contains('('));
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn a_process_whose_pod_was_removed_shows_in_the_lease_that_it_renews() {
         let decide = |record: &Record, seconds| {
-            presence(Vec::new(), Election::Lease { record, stood: Duration::from_secs(seconds) })
+            presence(Vec::new(), ElectionEvidence::Lease { record, stood: Duration::from_secs(seconds) })
         };
         let emptied = Record { holder: String::new(), ..held("a") };
         let untold = Record { duration_millis: 0, peers: Peers::default(), ..held("a") };
@@ -265,9 +267,9 @@ mod tests {
         for free in [given_back(), Record::default()] {
             assert_eq!(decide(&free, 0), Presence::Gone, "{free:?}");
         }
-        assert_eq!(presence(Vec::new(), Election::Absent), Presence::Gone);
+        assert_eq!(presence(Vec::new(), ElectionEvidence::Absent), Presence::Gone);
         // The znodes decide.
-        assert_eq!(presence(Vec::new(), Election::Quorum(&held("a"))), Presence::Gone);
+        assert_eq!(presence(Vec::new(), ElectionEvidence::Quorum(&held("a"))), Presence::Gone);
     }
 
     #[test]
@@ -289,7 +291,7 @@ mod tests {
             ..owned.clone()
         };
         let orphan = metadata("b", labels, None);
-        let has_stray = |pod| presence(found(&[pod]), Election::Absent).has_stray();
+        let has_stray = |pod| presence(found(&[pod]), ElectionEvidence::Absent).has_stray();
         assert_eq!((has_stray(owned), has_stray(ends), has_stray(orphan)), (false, false, true));
     }
 }

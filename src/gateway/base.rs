@@ -9,7 +9,7 @@ use kube::{Client, Config};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
-use super::application::Application;
+use super::application::ApplicationTasks;
 use super::arguments::{Arguments, Orphans};
 use super::election::endpoint::Publisher;
 use super::election::peers::Peers;
@@ -43,7 +43,7 @@ pub struct Base {
     pub jvm_port: TcpListener,
     pub tenures: Arc<Tenures>,
     pub signals: Arc<Signals>,
-    pub election: Election,
+    pub election: ElectionChannels,
     /// Flink's settings.
     configuration: FlinkConfiguration,
     storage: Result<Storage, NotCollectable>,
@@ -54,7 +54,7 @@ pub struct Base {
 }
 
 /// The election's ends of its channels.
-pub struct Election {
+pub struct ElectionChannels {
     /// Sender of the events that `heard` receives.
     pub events: Events,
     pub heard: mpsc::UnboundedReceiver<Event>,
@@ -95,7 +95,7 @@ impl Base {
             jvm_port,
             tenures: Arc::new(Tenures::new(shown)),
             signals: Arc::default(),
-            election: Election { events, heard, shown: shown_in, health: health_in },
+            election: ElectionChannels { events, heard, shown: shown_in, health: health_in },
             configuration,
             storage,
             probe_port,
@@ -145,7 +145,7 @@ impl Base {
 
     /// Returns the tasks for either provider, and the parts that the provider's own tasks need. `peers`: the endpoint
     /// of promises between gateways.
-    pub fn into_tasks(self, mark: &DirectoryMark, peers: Option<Arc<Peers>>) -> (Tasks, TcpListener, Election) {
+    pub fn into_tasks(self, mark: &DirectoryMark, peers: Option<Arc<Peers>>) -> (Tasks, TcpListener, ElectionChannels) {
         let (ledger, run, reached) = (mark.ledger.clone(), self.run(), self.reached());
         let rest = Rest::new(&self.arguments.jvm_rest);
         let mut tasks = Tasks::default();
@@ -155,7 +155,7 @@ impl Base {
             tasks.add("hand_over", hand_over::serve(hook, self.election.events.clone()));
         }
         if let Some(run) = &run {
-            let application = Application::new(&ledger, reached.as_ref(), &rest, run, self.configuration);
+            let application = ApplicationTasks::new(&ledger, reached.as_ref(), &rest, run, self.configuration);
             tasks.add("application", application.run());
         }
         let arguments = self.arguments;

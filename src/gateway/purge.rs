@@ -102,7 +102,7 @@ async fn purge_znodes(arguments: &Arguments) -> anyhow::Result<String> {
 async fn purge_files(arguments: &Arguments) -> anyhow::Result<String> {
     let place = &arguments.place;
     let storage = place.storage(&place.configuration()?)?;
-    let claim = Ownership {
+    let claim = OwnedDirectory {
         storage: &storage,
         us: arguments.us(nonce()?),
         records: arguments.records(),
@@ -131,14 +131,14 @@ impl Arguments {
 }
 
 /// The storage directory and our mark.
-struct Ownership<'a> {
+struct OwnedDirectory<'a> {
     storage: &'a Storage,
     us: Mark,
     records: SignatureRecords,
     begin: Instant,
 }
 
-impl Ownership<'_> {
+impl OwnedDirectory<'_> {
     /// Checks all marks, and writes ours unless the directory is another's.
     async fn look(&self, watch: &mut Watch) -> anyhow::Result<Standing> {
         let failed = "failed to read the marks of the storage directory";
@@ -190,7 +190,7 @@ impl Ownership<'_> {
     }
 }
 
-async fn purge(claim: Ownership<'_>) -> anyhow::Result<String> {
+async fn purge(claim: OwnedDirectory<'_>) -> anyhow::Result<String> {
     let (storage, mut watch) = (claim.storage, Watch::default());
     // The mark is new, so a file with a later time was written by a cluster that came after the deleted one.
     let now = claim.ours(&mut watch).await?;

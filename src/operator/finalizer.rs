@@ -14,7 +14,7 @@ use super::report::Report;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::OnDelete;
-use crate::cluster::deletion::{self, Plan};
+use crate::cluster::deletion::{self, DeletionPlan};
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::{LedgerData, Observed};
 use crate::flink::ha_data;
@@ -113,7 +113,7 @@ impl Finalizer {
 
     /// Deletes the ConfigMaps that may go, and the ledger with the last of them: it stays with what it explains, and if
     /// `stays`.
-    pub async fn delete_data(&self, resource: &FlinkHaCluster, stays: bool) -> Result<Plan, Error> {
+    pub async fn delete_data(&self, resource: &FlinkHaCluster, stays: bool) -> Result<DeletionPlan, Error> {
         let spec = &resource.spec;
         let (plan, found, ledger) = self.plan(resource, spec.ha_data.on_delete).await?;
         let keeps = deletion::keeps_ledger(
@@ -145,7 +145,7 @@ impl Finalizer {
         &self,
         resource: &FlinkHaCluster,
         on_delete: OnDelete,
-    ) -> Result<(Plan, Vec<ConfigMap>, Option<ConfigMap>), Error> {
+    ) -> Result<(DeletionPlan, Vec<ConfigMap>, Option<ConfigMap>), Error> {
         let cluster_id = names::kubernetes_cluster_id(&resource.name_any());
         let config_maps = self.config_maps(resource);
         let failed = |error| Error::request("read the HA data of", resource)(error);
@@ -157,7 +157,12 @@ impl Finalizer {
         Ok((deletion::plan(on_delete, &cluster_id, &values, &data(ledger.as_ref()).jobs), found, ledger))
     }
 
-    async fn delete_planned(&self, resource: &FlinkHaCluster, plan: &Plan, found: &[ConfigMap]) -> Result<(), Error> {
+    async fn delete_planned(
+        &self,
+        resource: &FlinkHaCluster,
+        plan: &DeletionPlan,
+        found: &[ConfigMap],
+    ) -> Result<(), Error> {
         for config_map in found.iter().filter(|config_map| plan.delete.contains(&config_map.name_any())) {
             delete(&self.config_maps(resource), config_map)
                 .await

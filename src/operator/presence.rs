@@ -16,7 +16,7 @@ use crate::api::FlinkHaCluster;
 use crate::api::names;
 use crate::api::v1alpha1::Provider;
 use crate::cluster::observed::Observed;
-use crate::cluster::presence::{Election, Found, Presence, presence};
+use crate::cluster::presence::{ElectionEvidence, Found, Presence, presence};
 use crate::lease::record::Record;
 
 /// Proves, and remembers for how long Leases have stood still.
@@ -89,15 +89,15 @@ impl Prover {
         }
         if resource.spec.high_availability.provider == Provider::ZooKeeper {
             let record = observed.lease.as_deref().map(Record::of).unwrap_or_default();
-            return Ok(presence(found, Election::Quorum(&record)));
+            return Ok(presence(found, ElectionEvidence::Quorum(&record)));
         }
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
         let asked = Instant::now();
         let Some(lease) = leases.get_opt(&names::lease(&name)).await.map_err(failed)? else {
-            return Ok(presence(found, Election::Absent));
+            return Ok(presence(found, ElectionEvidence::Absent));
         };
         let stood = self.stood(resource, &lease, asked);
-        Ok(presence(found, Election::Lease { record: &Record::of(&lease), stood }))
+        Ok(presence(found, ElectionEvidence::Lease { record: &Record::of(&lease), stood }))
     }
 
     /// For how long this version of the Lease has stood, at the least: from each answer that showed it to the next

@@ -52,7 +52,7 @@ impl JobMonitor {
         }
     }
 
-    async fn tell(&self, term: &Term, seen: &Look) -> anyhow::Result<()> {
+    async fn tell(&self, term: &Term, seen: &JobView) -> anyhow::Result<()> {
         let up = seen.all_run.then(|| Timestamp::now().to_string());
         let is_ours =
             |progress: &Progress| progress.job == Some(self.run.job_id) && progress.version == self.run.version;
@@ -76,7 +76,7 @@ impl JobMonitor {
             .await
     }
 
-    async fn look(&self) -> Option<Look> {
+    async fn look(&self) -> Option<JobView> {
         match self.rest.get(&format!("/jobs/{}", self.run.job_id)).await {
             Ok(job) => {
                 let state = FlinkState::from(job["state"].as_str()?);
@@ -87,14 +87,14 @@ impl JobMonitor {
                     FlinkState::Running => !vertices.is_empty() && vertices.iter().all(is_up),
                     _ => false,
                 };
-                Some(Look { state, all_run, error: None })
+                Some(JobView { state, all_run, error: None })
             }
             // There is no job: the main method has not submitted it yet, or has failed. From Flink 2.3 on a failure
             // does not end the process.
             Err(_) => {
                 let told = self.rest.get(&format!("/applications/{}/exceptions", self.run.job_id)).await.ok()?;
                 let last = told["exceptionHistory"]["entries"].as_array()?.last()?["stacktrace"].as_str()?.to_owned();
-                Some(Look { state: FlinkState::Failed, all_run: false, error: Some(cause_of(&last)) })
+                Some(JobView { state: FlinkState::Failed, all_run: false, error: Some(cause_of(&last)) })
             }
         }
     }
@@ -102,7 +102,7 @@ impl JobMonitor {
 
 /// The answers of the JVM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Look {
+struct JobView {
     state: FlinkState,
     /// All tasks run or have finished.
     all_run: bool,

@@ -15,12 +15,12 @@ use crate::world::storage::Storage;
 use crate::world::storage::reach::FlinkConfiguration;
 
 /// Serves one run.
-pub struct Application {
+pub struct ApplicationTasks {
     job_monitor: JobMonitor,
     savepoint_taker: SavepointTaker,
 }
 
-impl Application {
+impl ApplicationTasks {
     pub fn new(
         ledger: &Ledger,
         storage: Option<&Storage>,

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::stamper::{Holder, Look, Stamped, Stamper};
+use super::stamper::{Holder, Stamped, Stamper, StoredObjects};
 use super::take_over::TakeOver;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
@@ -41,7 +41,7 @@ use crate::world::storage::Storage;
 const LOOK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A lookup that runs beside the write of the Lease.
-pub type PendingLook = JoinHandle<Option<Look>>;
+pub type PendingLook = JoinHandle<Option<StoredObjects>>;
 
 /// Everything that the sequence needs.
 #[derive(Clone)]

@@ -64,7 +64,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The objects as they were before the Lease was acquired. They only save time: every stamp is a compare-and-swap.
-pub struct Look {
+pub struct StoredObjects {
     cluster: Option<Value>,
     jobs: BTreeMap<String, Value>,
 }
@@ -92,14 +92,14 @@ impl From<kube::Error> for Stop {
 
 impl Stamper {
     /// Reads all objects to stamp. `None` if that fails; stamping then reads them itself.
-    pub async fn look(&self) -> Option<Look> {
+    pub async fn look(&self) -> Option<StoredObjects> {
         self.read_all().await.ok()
     }
 
-    async fn read_all(&self) -> Result<Look, Stop> {
+    async fn read_all(&self) -> Result<StoredObjects, Stop> {
         let name = self.names.cluster_config_map();
         let (cluster, jobs) = tokio::try_join!(self.read(&name), self.jobs())?;
-        Ok(Look { cluster, jobs })
+        Ok(StoredObjects { cluster, jobs })
     }
 
     /// Returns the refusal if the stored objects are still foreign. The election asks before it takes the Lease again,
@@ -119,7 +119,13 @@ impl Stamper {
 
     /// Stamps everything. It retries until it succeeds, finds a stamp that is not lower, or `patience` is over. It
     /// leaves foreign objects as they are.
-    pub async fn stamp(&self, term: &Term, holder: &Holder, patience: Duration, mut look: Option<Look>) -> Stamped {
+    pub async fn stamp(
+        &self,
+        term: &Term,
+        holder: &Holder,
+        patience: Duration,
+        mut look: Option<StoredObjects>,
+    ) -> Stamped {
         let ended = |outcome, refusal| Stamped { outcome, cluster: None, refusal };
         let attempts = async {
             loop {
@@ -139,7 +145,7 @@ impl Stamper {
         tokio::time::timeout(patience, attempts).await.unwrap_or_else(|_| ended(Stamping::Failed, None))
     }
 
-    async fn stamp_once(&self, term: &Term, holder: &Holder, look: Option<Look>) -> Result<Value, Stop> {
+    async fn stamp_once(&self, term: &Term, holder: &Holder, look: Option<StoredObjects>) -> Result<Value, Stop> {
         let mut look = match look {
             Some(look) => look,
             None => self.read_all().await?,
@@ -167,7 +173,7 @@ impl Stamper {
 
     /// Returns the objects if they belong to this cluster. It costs a request only where a mark is missing or somebody
     /// seems to renew the lock.
-    async fn examine(&self, look: Look, holder: &Holder) -> Result<Look, Stop> {
+    async fn examine(&self, look: StoredObjects, holder: &Holder) -> Result<StoredObjects, Stop> {
         let found =
             HaConfigMaps { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
         if !found.is_ours()

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::jvm_lock::JvmLock;
-use super::upstream::{Answer, Upstream, UpstreamError};
+use super::upstream::{Upstream, UpstreamAnswer, UpstreamError};
 use crate::flink::lock;
 use crate::gateway::events::Events;
 use crate::gateway::signals::Signals;
@@ -35,10 +35,10 @@ const ATTEMPTS: usize = 5;
 pub async fn checked(
     fence: &Fence,
     headers: &HeaderMap,
-    answer: Answer,
+    answer: UpstreamAnswer,
     name: &str,
     term: &Term,
-) -> Result<Answer, UpstreamError> {
+) -> Result<UpstreamAnswer, UpstreamError> {
     let path = fence.lock.names.path(name);
     let mut answer = answer;
     for _ in 0..ATTEMPTS {
@@ -53,7 +53,7 @@ pub async fn checked(
             answer = match created.parts.status {
                 StatusCode::CONFLICT => fence.upstream.call(Method::GET, &path, headers, Bytes::new()).await?,
                 StatusCode::CREATED => {
-                    Answer { parts: with_status(created.parts, StatusCode::OK), bytes: created.bytes }
+                    UpstreamAnswer { parts: with_status(created.parts, StatusCode::OK), bytes: created.bytes }
                 }
                 _ => return Ok(answer),
             };
@@ -96,7 +96,12 @@ pub async fn checked(
 }
 
 /// Deletes exactly the object that was read with our stamp. Flink's own DELETE has no precondition.
-pub async fn delete(fence: &Fence, headers: &HeaderMap, name: &str, term: &Term) -> Result<Answer, UpstreamError> {
+pub async fn delete(
+    fence: &Fence,
+    headers: &HeaderMap,
+    name: &str,
+    term: &Term,
+) -> Result<UpstreamAnswer, UpstreamError> {
     let path = fence.lock.names.path(name);
     let mut get_headers = headers.clone();
     get_headers.remove(CONTENT_TYPE);
@@ -131,9 +136,9 @@ pub async fn delete(fence: &Fence, headers: &HeaderMap, name: &str, term: &Term)
     last.ok_or(UpstreamError::Silent)
 }
 
-fn refused(read: Answer) -> Answer {
+fn refused(read: UpstreamAnswer) -> UpstreamAnswer {
     let status = super::translate::status(409, "Conflict", "a newer term has stamped the object");
-    Answer { parts: with_status(read.parts, StatusCode::CONFLICT), bytes: body(&status) }
+    UpstreamAnswer { parts: with_status(read.parts, StatusCode::CONFLICT), bytes: body(&status) }
 }
 
 fn with_status(mut parts: http::response::Parts, status: StatusCode) -> http::response::Parts {

@@ -26,7 +26,7 @@ use super::fence::{self, Fence};
 use super::request::Call;
 use super::strangers::Strangers;
 use super::translate::{Facts, JvmRequest, OnSuccess, Plan, Signal, plan, status};
-use super::upstream::{Answer, BODY_LIMIT, UpstreamError, end_to_end};
+use super::upstream::{BODY_LIMIT, UpstreamAnswer, UpstreamError, end_to_end};
 use crate::flink::job_id::JobId;
 use crate::flink::{ha_data, lock};
 use crate::gateway::events::Clock;
@@ -236,8 +236,8 @@ impl Proxy {
         self.fence.lock.stored().as_ref().map(ha_data::stored).unwrap_or_default()
     }
 
-    fn remember(&self, answer: &Result<Answer, UpstreamError>) {
-        self.fence.lock.store(answer.as_ref().ok().map(Answer::json).filter(Value::is_object));
+    fn remember(&self, answer: &Result<UpstreamAnswer, UpstreamError>) {
+        self.fence.lock.store(answer.as_ref().ok().map(UpstreamAnswer::json).filter(Value::is_object));
     }
 }
 
@@ -248,7 +248,7 @@ fn local(code: u16, body: &Value) -> Response<Body> {
     response
 }
 
-fn whole(answer: Answer) -> Response<Body> {
+fn whole(answer: UpstreamAnswer) -> Response<Body> {
     let mut response = Response::new(Full::new(answer.bytes).map_err(|never| match never {}).boxed());
     *response.status_mut() = answer.parts.status;
     *response.headers_mut() = end_to_end(&answer.parts.headers);

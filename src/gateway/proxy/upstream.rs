@@ -42,12 +42,12 @@ pub struct Upstream {
 }
 
 /// An answer that was read to its end.
-pub struct Answer {
+pub struct UpstreamAnswer {
     pub parts: http::response::Parts,
     pub bytes: Bytes,
 }
 
-impl Answer {
+impl UpstreamAnswer {
     /// Returns the body as JSON; `Null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
@@ -87,13 +87,13 @@ impl Upstream {
         path: &str,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<UpstreamAnswer, UpstreamError> {
         let mut headers = headers.clone();
         headers.remove(ACCEPT_ENCODING);
         let (parts, body) = self.send(method, path, &headers, body).await?.into_parts();
         let read = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
         let bytes = read.await.map_err(|_| UpstreamError::Silent)?.map_err(UpstreamError::Broken)?.to_bytes();
-        Ok(Answer { parts, bytes })
+        Ok(UpstreamAnswer { parts, bytes })
     }
 }
 

@@ -42,7 +42,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         storage.clone(),
         Arc::clone(&gate),
     ));
-    let identity = requests::Identity {
+    let identity = requests::GatewayIdentity {
         pod: base.arguments.pod_name.clone(),
         pod_uid: base.arguments.pod_uid.clone(),
         process: base.process.clone(),

@@ -46,7 +46,7 @@ const UNKNOWN: &str = "the API server does not answer whether it has ended; subm
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// Sessions that may still live, by id.
-    pub sessions: BTreeMap<i64, Held>,
+    pub sessions: BTreeMap<i64, HeldSession>,
     /// The Flink JVM that connected last.
     pub jvm: Option<Incarnation>,
     /// Processes that have ended: the last one, and those whose sessions may still live.
@@ -56,7 +56,7 @@ pub struct Known {
 impl Known {
     /// The same without what a session is attached to with.
     pub fn sessions(&self) -> Sessions {
-        let by_id = self.sessions.iter().map(|(id, Held { session, jvm, .. })| {
+        let by_id = self.sessions.iter().map(|(id, HeldSession { session, jvm, .. })| {
             let timeout = Duration::from_millis(session.timeout_millis.unsigned_abs().into());
             (*id, quorum::Held { jvm: *jvm, timeout })
         });
@@ -72,7 +72,7 @@ impl Known {
 
 /// A session and whose it is.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct HeldSession {
     pub session: Session,
     pub jvm: Option<Incarnation>,
     /// The path by which it stood for election last, without the number that the server appends.
@@ -255,7 +255,7 @@ impl QuorumProxy {
             if let Some(session) = session {
                 tracing::info!(?session, ?jvm, "the JVM has a ZooKeeper session");
                 let latch = known.sessions.get(&session.id).and_then(|held| held.latch.clone());
-                known.sessions.insert(session.id, Held { session, jvm, latch });
+                known.sessions.insert(session.id, HeldSession { session, jvm, latch });
             }
             is_new = jvm.is_some() && known.jvm != jvm;
             known.jvm = jvm.or(known.jvm);
@@ -308,7 +308,7 @@ impl QuorumProxy {
 
     /// Ends the sessions that are chosen, and returns when they have ended. Tried for as long as they could live
     /// without us.
-    pub async fn end_sessions(&self, which: impl Fn(&Held) -> bool) {
+    pub async fn end_sessions(&self, which: impl Fn(&HeldSession) -> bool) {
         let chosen: Vec<Session> =
             self.known.borrow().sessions.values().filter(|held| which(held)).map(|held| held.session.clone()).collect();
         futures::future::join_all(chosen.into_iter().map(|session| self.end_session(session))).await;
@@ -380,7 +380,7 @@ mod tests {
         let held = |id: i64, jvm| {
             (
                 id,
-                Held {
+                HeldSession {
                     session: Session { id, password: Vec::new(), timeout_millis: 20_000 },
                     jvm: Some(jvm),
                     latch: None,

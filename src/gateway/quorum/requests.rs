@@ -29,14 +29,14 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Who this gateway is.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct GatewayIdentity {
     pub pod: String,
     pub pod_uid: String,
     /// Random per process.
     pub process: String,
 }
 
-impl Identity {
+impl GatewayIdentity {
     fn claimant(&self, jvm: Option<Incarnation>) -> Claimant {
         Claimant { pod: self.pod.clone(), pod_uid: self.pod_uid.clone(), process: self.process.clone(), jvm }
     }
@@ -45,7 +45,7 @@ impl Identity {
 /// All that requests need.
 #[derive(Clone)]
 pub struct Hands {
-    pub identity: Identity,
+    pub identity: GatewayIdentity,
     pub ledger: Ledger,
     pub mark: DirectoryMark,
     pub znodes: Znodes,

@@ -1,6 +1,6 @@
 //! What the answer to a request changes.
 
-use super::{By, Intent, Leadership, Tenure};
+use super::{Intent, LatchHolder, Leadership, Tenure};
 use crate::ha_data::handover::StoredState;
 use crate::lease::elector::Time;
 use crate::lease::term::Term;
@@ -14,7 +14,7 @@ impl Leadership {
             (Request::Release { .. }, _) => {}
             (Request::Withdraw, Outcome::Done) => {
                 self.standing = false;
-                if self.tenure.as_ref().is_some_and(|tenure| tenure.by == By::Gateway) {
+                if self.tenure.as_ref().is_some_and(|tenure| tenure.by == LatchHolder::Gateway) {
                     // The intent goes on.
                     (self.tenure, self.finding) = (None, None);
                 }
@@ -41,7 +41,7 @@ impl Leadership {
     /// What was asked for is still to be known or done (Q7).
     fn is_about_now(&self, request: &Request) -> bool {
         let term = self.tenure.as_ref().and_then(|tenure| tenure.term.as_ref());
-        let of_jvm = matches!(&self.tenure, Some(Tenure { by: By::Jvm(_), .. }));
+        let of_jvm = matches!(&self.tenure, Some(Tenure { by: LatchHolder::Jvm(_), .. }));
         match request {
             Request::TakeTerm { latch, .. } | Request::TakeOver { latch, .. } => self.latch() == Some(latch),
             Request::Examine { term: None } => self.tenure.is_none(),
@@ -55,7 +55,7 @@ impl Leadership {
     /// It is tried again for a JVM that leads. Of one that waits, others may reach what this gateway does not: our own
     /// latch goes first.
     fn fail(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if matches!(&self.tenure, Some(Tenure { by: By::Jvm(_), .. })) || self.waiting.is_none() {
+        if matches!(&self.tenure, Some(Tenure { by: LatchHolder::Jvm(_), .. })) || self.waiting.is_none() {
             return self.pause(now, self.settings.retry_interval);
         }
         if self.is_alone() {
@@ -73,7 +73,7 @@ impl Leadership {
     }
 
     fn note_finding(&mut self, now: Time, term: Option<Term>, finding: Finding, actions: &mut Vec<Action>) {
-        let Some(Tenure { by: By::Jvm(jvm), .. }) = self.tenure else {
+        let Some(Tenure { by: LatchHolder::Jvm(jvm), .. }) = self.tenure else {
             self.finding = Some(finding);
             return;
         };

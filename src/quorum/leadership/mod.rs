@@ -13,7 +13,7 @@ use crate::lease::term::{Incarnation, Term};
 
 /// Whose latch is the lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum By {
+enum LatchHolder {
     Jvm(Incarnation),
     /// Our own client: it holds the leader's place while no JVM may lead.
     Gateway,
@@ -23,7 +23,7 @@ enum By {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tenure {
     latch: Candidate,
-    by: By,
+    by: LatchHolder,
     term: Option<Term>,
     /// It is known in this term whose the HA data is.
     examined: bool,
@@ -155,7 +155,7 @@ impl Leadership {
 
     /// The term of our JVM; 0 when it has none.
     pub fn term_number(&self) -> u64 {
-        let of_jvm = self.tenure.as_ref().filter(|tenure| matches!(tenure.by, By::Jvm(_)));
+        let of_jvm = self.tenure.as_ref().filter(|tenure| matches!(tenure.by, LatchHolder::Jvm(_)));
         of_jvm.and_then(|tenure| tenure.term.as_ref()).map_or(0, |term| term.number)
     }
 
@@ -205,7 +205,7 @@ impl Leadership {
         (self.own, self.view, self.standing, self.finding) = (None, None, false, None);
         (self.intent, self.is_outdated) = (Intent::Undecided, self.busy.is_some());
         match &mut self.tenure {
-            Some(Tenure { by: By::Gateway, .. }) => self.tenure = None,
+            Some(Tenure { by: LatchHolder::Gateway, .. }) => self.tenure = None,
             Some(tenure) => tenure.examined = false,
             None => {}
         }
@@ -222,7 +222,7 @@ impl Leadership {
 
     /// Whose the lowest latch is.
     fn judge(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if let Some(Tenure { by: By::Jvm(jvm), .. }) = self.tenure
+        if let Some(Tenure { by: LatchHolder::Jvm(jvm), .. }) = self.tenure
             && self.sessions.ended.contains(&jvm)
         {
             self.end_tenure(now, "JobManagerDied");
@@ -252,18 +252,20 @@ impl Leadership {
         }
     }
 
-    fn holder(&self, session: i64) -> Option<By> {
+    fn holder(&self, session: i64) -> Option<LatchHolder> {
         if self.standing && self.own == Some(session) {
-            return Some(By::Gateway);
+            return Some(LatchHolder::Gateway);
         }
-        self.sessions.holder(session).map(By::Jvm)
+        self.sessions.holder(session).map(LatchHolder::Jvm)
     }
 
     /// A living JVM sends something in each third of its session's time-out, and tries to connect again when nobody
     /// answers. One that has not, and whose latch is gone, would go on as a leader when it wakes up, and its heartbeats
     /// make TaskManagers drop the new leader's job.
     fn end_frozen_jvm(&self, actions: &mut Vec<Action>) {
-        let (Some(Tenure { by: By::Jvm(jvm), latch, .. }), Some(view)) = (&self.tenure, &self.view) else { return };
+        let (Some(Tenure { by: LatchHolder::Jvm(jvm), latch, .. }), Some(view)) = (&self.tenure, &self.view) else {
+            return;
+        };
         let timeout = self.sessions.by_id.get(&latch.session).map(|held| held.timeout);
         if timeout.is_some_and(|timeout| view.silence > timeout / 2) {
             actions.push(Action::EndJvm { jvm: *jvm, why: "it is frozen and its session has expired" });
@@ -273,7 +275,7 @@ impl Leadership {
     fn end_tenure(&mut self, now: Time, why: &'static str) {
         let Some(tenure) = self.tenure.take() else { return };
         (self.finding, self.paused_until, self.intent) = (None, None, Intent::Undecided);
-        if tenure.by == By::Gateway {
+        if tenure.by == LatchHolder::Gateway {
             return;
         }
         let terminates = self.terminating.is_some_and(|since| now < since.after(self.settings.hand_over));
@@ -287,7 +289,7 @@ impl Leadership {
 
     fn grant(&mut self, now: Time, actions: &mut Vec<Action>) {
         let (Some(tenure), Some(view)) = (&mut self.tenure, &self.view) else { return };
-        let leads = matches!(tenure.by, By::Jvm(_)) && view.publisher == Some(tenure.latch.session);
+        let leads = matches!(tenure.by, LatchHolder::Jvm(_)) && view.publisher == Some(tenure.latch.session);
         if let (true, Some(term), true, false) = (leads, &tenure.term, tenure.examined, tenure.granted) {
             tenure.granted = true;
             let leaderless = *tenure.leaderless.get_or_insert(now.since(self.changed));
@@ -309,7 +311,7 @@ impl Leadership {
             Some(Parting { term: Some(term), why, .. }) => Some(Request::Release { term, why }),
             _ if self.own.is_none() || self.view.is_none() => None,
             _ => match &self.tenure {
-                Some(Tenure { by: By::Jvm(jvm), .. }) => self.next_of_jvm(*jvm),
+                Some(Tenure { by: LatchHolder::Jvm(jvm), .. }) => self.next_of_jvm(*jvm),
                 _ => self.next_of_gateway(now, actions),
             },
         };
