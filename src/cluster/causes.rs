@@ -139,7 +139,14 @@ const TOLD: usize = 12;
 
 /// All causes at once: the first one's reason, and what all of them say; `None` when there are none.
 pub fn sentence(causes: &[Cause]) -> Option<(&'static str, String)> {
-    let first = causes.first()?;
+    // The operator and a gateway may have found the same.
+    let mut different: Vec<&Cause> = Vec::new();
+    causes.iter().for_each(|cause| {
+        if !different.contains(&cause) {
+            different.push(cause);
+        }
+    });
+    let (causes, first) = (different.as_slice(), causes.first()?);
     if causes.len() == 1 {
         return Some((first.reason, first.message.clone()));
     }
@@ -323,6 +330,7 @@ mod tests {
             ))
         );
         assert_eq!(sentence(&found[1..]), Some(("CrashLooping", crash.to_owned())));
+        assert_eq!(sentence(&[found[1].clone(), found[1].clone()]), sentence(&found[1..]), "the same is told once");
         assert_eq!(sentence(&[]), None);
     }
 
