@@ -26,10 +26,6 @@ pub fn wait_for_condition(cluster: &Cluster, condition: &str) {
     say(waited.unwrap_or_else(|error| panic!("{error}")));
 }
 
-async fn assert_nothing_remains(cluster: &Cluster) {
-    assert_eq!(cluster.remains().await, Vec::<String>::new());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_survives_its_leaders_and_completes_and_nothing_of_it_is_left() {
     let _share = machine::share().await;
@@ -49,7 +45,7 @@ async fn an_application_survives_its_leaders_and_completes_and_nothing_of_it_is_
         }
     }
     wait_for_condition(&cluster, "Complete");
-    assert_nothing_remains(&cluster).await;
+    cluster.assert_nothing_remains().await;
     assert_eq!(cluster.condition("Complete").await.1, "Finished");
     cluster.namespace.verify("output/whole", &lines);
 }
@@ -65,7 +61,7 @@ async fn a_cancelled_application_completes_and_a_failed_one_tells_its_exception(
     cluster.wait_for_checkpoints(&job, 2).await;
     cluster.leading_rest().await.cancel(&job).await.expect("failed to cancel the job");
     wait_for_condition(&cluster, "Complete");
-    assert_nothing_remains(&cluster).await;
+    cluster.assert_nothing_remains().await;
     assert_eq!(cluster.condition("Complete").await.1, "Canceled");
 
     let namespace = Namespace::fresh("kind-ended-application");
@@ -73,7 +69,7 @@ async fn a_cancelled_application_completes_and_a_failed_one_tells_its_exception(
     resource["spec"]["ttlSecondsAfterFinished"] = 30.into();
     let cluster = ours::apply(namespace, &resource).await;
     wait_for_condition(&cluster, "Failed");
-    assert_nothing_remains(&cluster).await;
+    cluster.assert_nothing_remains().await;
     let (_, _, message) = cluster.condition("Failed").await;
     say(&message);
     assert!(message.contains("IllegalStateException: failed for good"), "{message}");

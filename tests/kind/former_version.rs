@@ -71,7 +71,7 @@ async fn clusters_of_the_former_version_go_on_under_this_one_and_nothing_moves_t
     assert_nothing_remains(&session.cluster).await;
     application.cluster.leading_rest().await.cancel(&application.job).await.expect("failed to cancel the job");
     wait_for_condition(&application.cluster, "Complete");
-    assert_eq!(application.cluster.remains().await, Vec::<String>::new());
+    application.cluster.assert_nothing_remains().await;
     for one in [&session, &application] {
         let ledger = one.ledger().await;
         assert_eq!(ledger.job(&one.job).expect("a tombstone").state.to_string(), "Canceled");

@@ -186,7 +186,7 @@ async fn what_does_not_come_up_is_taken_back_and_nothing_is_lost() {
     let rest = cluster.leading_rest().await;
     rest.stop_with_savepoint(&run, "file:///flink/savepoints").await.expect("a savepoint");
     cluster.wait_for_phase(Phase::Ended).await;
-    assert_eq!(cluster.remains().await, Vec::<String>::new());
+    cluster.assert_nothing_remains().await;
     verify(&cluster);
 }
 

@@ -167,7 +167,7 @@ async fn an_application_on_a_quorum_survives_its_leader_goes_on_as_other_version
     let (application, upgrade) = cluster.wait_for_upgrade_of("savepoint").await;
     assert!(application.job_id != job && upgrade.milliseconds.is_some(), "{application:?}");
     wait_for_condition(&cluster, "Complete");
-    assert_eq!(cluster.remains().await, Vec::<String>::new());
+    cluster.assert_nothing_remains().await;
     let own = || znodes(&namespace).into_iter().filter(|path| path.contains(&cluster.name)).collect::<Vec<_>>();
     eventually("no znode of the cluster", seconds(30), async || own().is_empty().then_some(())).await;
     namespace.verify("output/whole", LINES);

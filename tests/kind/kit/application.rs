@@ -100,6 +100,13 @@ impl Cluster {
         (found.status, found.reason, found.message)
     }
 
+    /// Waits until nothing is left of an application that has ended. Its end does not wait for a pod whose containers
+    /// have ended: the kubelet removes that a moment later.
+    pub async fn assert_nothing_remains(&self) {
+        let what = format!("nothing of {}; there was {:?}", self.name, self.remains().await);
+        eventually(&what, seconds(30), async || self.remains().await.is_empty().then_some(())).await;
+    }
+
     /// Pods, HA ConfigMaps and HA files, marks apart: what should be gone when the job has ended.
     pub async fn remains(&self) -> Vec<String> {
         let mut remains: Vec<String> = Vec::new();
