@@ -5,7 +5,7 @@ use pure::quorum::{Action, Event, Outcome, Request};
 
 use super::model::{Model, Step};
 use super::mutants::Mutant;
-use super::properties::{S3, S4, S5};
+use super::properties::{S3, S4, S5, S9};
 use super::world::{InFlight, Owner, Stage, World, incarnation, number};
 
 /// After every pause.
@@ -75,6 +75,17 @@ impl Model {
                 let flight = world.gateways[g].request.take()?;
                 self.answer(world, g, flight);
             }
+            Step::Collects(g) => {
+                let machine = world.gateways[g].machine.as_ref()?;
+                let LockView::Leader { term, .. } = machine.shown() else { return None };
+                let leads = machine.latch().is_some_and(|latch| world.zk.has_latch(latch));
+                (leads && world.ledger.result && world.zk.plan.is_none()).then_some(())?;
+                let process = world.gateways[g].process;
+                self.may_write(world, g, process, &term).then(|| {
+                    (world.ledger.job, world.ledger.result) = (Some(true), false);
+                    Self::write(world, &term);
+                });
+            }
             _ => return None,
         }
         Some(())
@@ -86,6 +97,11 @@ impl Model {
             && finding.opens()
         {
             world.gateways[g].examined = Some(term.clone());
+        }
+        if let Outcome::Found(finding) = &outcome
+            && finding.opens()
+        {
+            world.gateways[g].opened_at = Some(finding.version);
         }
         self.tell(world, g, Event::Done(outcome));
     }
@@ -107,6 +123,7 @@ impl Model {
 
     fn act(&self, world: &mut World, g: usize, actions: Vec<Action>) {
         for action in actions {
+            let is_offence = self.is_offence(world, g);
             let gateway = &mut world.gateways[g];
             match action {
                 Action::Ask(request) => {
@@ -129,6 +146,9 @@ impl Model {
                     gateway.told_waiting = None;
                 }
                 Action::ShutOut { jvm } => gateway.admitted = gateway.admitted.filter(|one| *one != number(jvm)),
+                Action::EndJvm { .. } if is_offence => {
+                    world.offend(S9);
+                }
                 Action::EndJvm { jvm, .. } if self.mutant != Some(Mutant::NobodyIsEnded) => {
                     gateway.kills = Some(number(jvm));
                 }
@@ -139,5 +159,11 @@ impl Model {
                 Action::EndJvm { .. } | Action::NoteEnding { .. } | Action::ExplainFailure => {}
             }
         }
+    }
+
+    /// Nothing has happened since it was found that a JVM of this pod may lead.
+    fn is_offence(&self, world: &World, g: usize) -> bool {
+        let has_ended = world.ledger.result || world.ledger.job == Some(true);
+        !has_ended && world.gateways[g].opened_at.is_none_or(|version| version == world.zk.version)
     }
 }

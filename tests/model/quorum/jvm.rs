@@ -81,7 +81,8 @@ impl Model {
             Step::DeathIsSeen(g) => {
                 let gateway = &world.gateways[g];
                 let held = gateway.proxy.by_id.values().filter_map(|held| held.jvm).chain(gateway.proxy.jvm);
-                let mut dead = held.filter(|jvm| gateway.is_dead(number(*jvm)) && !gateway.proxy.ended.contains(jvm));
+                let mut dead =
+                    held.filter(|jvm| gateway.is_dead(number(*jvm)) && !gateway.seen_dead.contains(&number(*jvm)));
                 let dead = dead.next()?;
                 self.see_death(&mut world.gateways[g], dead);
             }
@@ -135,6 +136,7 @@ impl Model {
             ended.clear();
         }
         ended.insert(jvm);
+        gateway.seen_dead.insert(number(jvm));
         *current = current.filter(|current| *current != jvm);
         gateway.admitted = gateway.admitted.filter(|admitted| *admitted != number(jvm));
     }

@@ -8,7 +8,7 @@ use stateright::Property;
 use super::faults::Fault;
 use super::mutants::Mutant;
 use super::part::Part;
-use super::world::{Gateway, Ledger, Life, Owner, Stage, World, Zk};
+use super::world::{Gateway, Ledger, Life, Owner, World, Zk};
 
 /// A configuration of the search.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub enum Step {
     JvmStores(usize),
     JvmStored(usize),
     JobEnds(usize),
+    /// The leader's gateway writes the tombstone and removes the result.
+    Collects(usize),
     Thaws(usize),
     /// It does what SIGTERM asks for.
     JvmEnds(usize),
@@ -129,6 +131,13 @@ impl Model {
             };
             world.ghost = Part::new(ghost);
         }
+        if !self.leading {
+            // All JVMs have been let in, and none stands for election yet.
+            let connected = |world: &World| world.gateways.iter().all(|gateway| gateway.jvm.connected);
+            let prelude = Self { mutant: None, ..self.clone() };
+            let may = |step: &Step| !matches!(step, Step::JvmStands(_));
+            world = prelude.settle_by(&world, may, |world| connected(world) && told(world)).expect("all are let in");
+        }
         world.gateways.extend(self.runs[early..].iter().map(|run| Part::new(Gateway::new(*run))));
         if self.late > 0 && self.at_rest {
             let prelude = Self { mutant: None, ends: false, ..self.clone() };
@@ -168,6 +177,7 @@ impl Model {
                 Step::JvmStores(g),
                 Step::JvmStored(g),
                 Step::JobEnds(g),
+                Step::Collects(g),
             ];
             steps.extend(of_gateway.into_iter().chain(of_jvm));
         }
@@ -201,11 +211,9 @@ impl Model {
                 gone.then(|| next.zk.end(session))?;
             }
             Step::LateApply(index) => {
+                // Only what was sent: nobody goes on after that.
                 let (g, mut flight) = next.late.remove(index);
                 self.advance(&mut next, g, &mut flight);
-                if !matches!(flight.stage, Stage::Answered(_)) {
-                    next.late.insert(index, (g, flight));
-                }
             }
             Step::LateDrop(index) => drop(next.late.remove(index)),
             _ => self.step_of_gateway(&mut next, step).or_else(|| self.step_of_jvm(&mut next, step))?,
@@ -246,6 +254,11 @@ impl Model {
 
     /// The world after orderly steps, each taken in its turn, in which this holds; `None` when it does not come.
     pub fn settle(&self, world: &World, holds: impl Fn(&World) -> bool) -> Option<World> {
+        self.settle_by(world, |_| true, holds)
+    }
+
+    /// The same by steps that may be taken.
+    fn settle_by(&self, world: &World, may: impl Fn(&Step) -> bool, holds: impl Fn(&World) -> bool) -> Option<World> {
         let mut world = world.clone();
         let mut turn = 0;
         for _ in 0..400 {
@@ -254,7 +267,7 @@ impl Model {
             }
             let mut steps = Vec::new();
             self.orderly(&world, &mut steps);
-            steps.retain(|step| !matches!(step, Step::JobEnds(_)));
+            steps.retain(|step| !matches!(step, Step::JobEnds(_)) && may(step));
             let next = (0..steps.len()).find_map(|index| {
                 let index = (turn + index) % steps.len();
                 Some((index, self.after(&world, steps[index])?))
@@ -264,6 +277,12 @@ impl Model {
         }
         None
     }
+}
+
+/// All that gateways know of their JVMs has reached the election, and they have looked.
+fn told(world: &World) -> bool {
+    let knows = |gateway: &Gateway| gateway.told == gateway.proxy && gateway.told_waiting == gateway.waiting();
+    world.gateways.iter().all(|gateway| knows(gateway) && gateway.request.is_none() && gateway.seen.is_some())
 }
 
 impl stateright::Model for Model {
@@ -279,7 +298,8 @@ impl stateright::Model for Model {
             let gateways = 0..world.gateways.len();
             let within = |g| {
                 let told = [Step::TellSessions(g), Step::TellWaiting(g), Step::TellOvertaken(g), Step::Answer(g)];
-                told.into_iter().chain(Some(Step::Advance(g)).filter(|_| Self::is_quick(world, g)))
+                let jvm = [Step::JvmIsEnded(g), Step::DeathIsSeen(g), Step::JvmStarts(g), Step::JvmConnects(g)];
+                told.into_iter().chain(jvm).chain(Some(Step::Advance(g)).filter(|_| Self::is_quick(world, g)))
             };
             if let Some(step) = gateways.flat_map(within).find(|step| self.after(world, *step).is_some()) {
                 return steps.push(step);

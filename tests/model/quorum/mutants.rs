@@ -36,21 +36,41 @@ pub struct Case {
     pub faults: &'static [Fault],
     pub budget: u8,
     pub upgrade: bool,
+    pub leading: bool,
+    pub gateways: usize,
 }
 
-const CASE: Case = Case { mutant: Mutant::DeadHolds, rule: "", breaks: &[], faults: &[], budget: 1, upgrade: false };
+const CASE: Case = Case {
+    mutant: Mutant::DeadHolds,
+    rule: "",
+    breaks: &[],
+    faults: &[],
+    budget: 1,
+    upgrade: false,
+    leading: true,
+    gateways: 2,
+};
 
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 8] = [
     Case { mutant: Mutant::DeadHolds, rule: "Q1", breaks: &[S8], faults: &[KillJvm], ..CASE },
-    Case { mutant: Mutant::OnlyLastEnded, rule: "Q1", breaks: &[S8], faults: &[KillJvm], budget: 2, ..CASE },
     Case {
-        mutant: Mutant::TermWithoutLatch,
-        rule: "Q2",
-        breaks: &[S6],
-        faults: &[KillJvm, KillGateway, ExpireGateway, CutJvm],
+        mutant: Mutant::OnlyLastEnded,
+        rule: "Q1",
+        breaks: &[S8],
+        faults: &[KillJvm],
+        budget: 2,
+        gateways: 1,
         ..CASE
     },
-    Case { mutant: Mutant::TermWithoutVersion, rule: "Q2", breaks: &[S3, S6], faults: &[KillJvm], ..CASE },
+    Case { mutant: Mutant::TermWithoutLatch, rule: "Q2", breaks: &[S6], faults: &[KillJvm], leading: false, ..CASE },
+    Case {
+        mutant: Mutant::TermWithoutVersion,
+        rule: "Q2",
+        breaks: &[S3, S6],
+        faults: &[KillJvm],
+        leading: false,
+        ..CASE
+    },
     Case { mutant: Mutant::NotExamined, rule: "Q3", breaks: &[S2], upgrade: true, faults: &[KillJvm], ..CASE },
     Case { mutant: Mutant::StoresByNewLatch, rule: "Q3", breaks: &[S2], upgrade: true, faults: &[StandAnew], ..CASE },
     Case {
@@ -60,8 +80,8 @@ pub const CASES: [Case; 9] = [
         upgrade: true,
         faults: &[KillJvm, ExpireGateway],
         budget: 2,
+        ..CASE
     },
-    Case { mutant: Mutant::EntersAtOnce, rule: "Q9", breaks: &[S2, L1], upgrade: true, faults: &[KillJvm], ..CASE },
     Case {
         mutant: Mutant::NobodyIsEnded,
         rule: "Q6",
@@ -69,14 +89,17 @@ pub const CASES: [Case; 9] = [
         upgrade: true,
         faults: &[FreezeJvm, ExpireJvm],
         budget: 2,
+        ..CASE
     },
 ];
 
 impl Case {
     /// What is searched with the rule.
     pub fn with_rule(&self) -> Model {
-        let model = if self.upgrade { Model::upgrade("") } else { Model::base("") };
-        Model { faults: self.faults.to_vec(), budget: self.budget, checks: self.breaks.to_vec(), ..model }
+        let base = || Model { runs: vec![0; self.gateways], ..Model::base("") };
+        let model = if self.upgrade { Model::upgrade("") } else { base() };
+        let (faults, checks) = (self.faults.to_vec(), self.breaks.to_vec());
+        Model { faults, checks, budget: self.budget, leading: self.leading, prompt: true, ..model }
     }
 
     pub fn without_rule(&self) -> Model {

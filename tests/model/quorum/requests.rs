@@ -18,6 +18,10 @@ use super::world::{InFlight, Stage, World, job, run};
 impl Model {
     /// The next access. Changes nothing once it is answered.
     pub fn advance(&self, world: &mut World, g: usize, flight: &mut InFlight) {
+        // Each access goes by the session of its time.
+        if world.gateways[g].process == flight.process && world.gateways[g].machine.is_some() {
+            flight.session = world.gateways[g].own;
+        }
         let stage = std::mem::replace(&mut flight.stage, Stage::Sent);
         flight.stage = match (flight.request.clone(), stage) {
             (_, answered @ Stage::Answered(_)) => answered,
@@ -189,7 +193,7 @@ impl Model {
     }
 
     /// Writes of a gateway that leads are refused when a newer term stands in the ledger.
-    fn may_write(&self, world: &mut World, g: usize, process: u8, term: &Term) -> bool {
+    pub fn may_write(&self, world: &mut World, g: usize, process: u8, term: &Term) -> bool {
         let stands = world.ledger.notes.term.clone();
         let is_newer = stands.is_some_and(|stands| term.relation_of(&stands) == Relation::Higher);
         if is_newer {
@@ -198,7 +202,7 @@ impl Model {
         !is_newer
     }
 
-    fn write(world: &mut World, term: &Term) {
+    pub fn write(world: &mut World, term: &Term) {
         world.ledger.notes.term = Some(term.clone());
         world.ledger.version += 1;
         world.ghost.last_term = world.ghost.last_term.max(term.number);

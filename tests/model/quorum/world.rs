@@ -90,8 +90,12 @@ pub struct Gateway {
     pub overtaken: bool,
     /// A process that is to be ended.
     pub kills: Option<u8>,
+    /// Processes that the gateway has seen end.
+    pub seen_dead: BTreeSet<u8>,
     /// The term in which it was found that the JVM may lead.
     pub examined: Option<Term>,
+    /// The version of the mark when it was found that a JVM may lead.
+    pub opened_at: Option<i32>,
     pub terminates: bool,
     pub jvm: Jvm,
 }
@@ -120,7 +124,7 @@ pub struct Jvm {
 pub struct InFlight {
     pub request: Request,
     pub stage: Stage,
-    /// Our own session when it began.
+    /// Our own session, as long as the process lives that asked.
     pub session: Option<i64>,
     pub process: u8,
     pub run: usize,
@@ -258,7 +262,9 @@ impl Gateway {
             told_waiting: None,
             overtaken: false,
             kills: None,
+            seen_dead: BTreeSet::new(),
             examined: None,
+            opened_at: None,
             terminates: false,
             jvm: Jvm {
                 life: Life::Dead,
