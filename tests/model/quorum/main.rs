@@ -83,11 +83,16 @@ fn searched() -> Vec<Model> {
     vec![
         base("an application", ALL),
         Model { prompt: true, application: false, ..base("a session cluster", ALL) },
-        Model { prompt: true, leading: false, ..base("from the start", &[KillJvm, FailRequest, OldLook]) },
+        Model { prompt: true, leading: false, ..base("from the start", &[FailRequest, OldLook]) },
         Model {
             prompt: true,
             budget: 2,
             ..base("two faults", &[CutJvm, ExpireJvm, ExpireGateway, OldLook, FailRequest])
+        },
+        Model {
+            prompt: true,
+            ends: true,
+            ..base("a job that ends", &[KillJvm, KillGateway, ExpireGateway, FailRequest])
         },
         upgrade("another version", ALL),
         Model { at_rest: false, prompt: false, budget: 0, ..upgrade("another version begins", &[]) },

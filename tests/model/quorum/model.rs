@@ -70,7 +70,7 @@ pub enum Step {
     /// The kernel says that a process has ended; then its sessions are ended.
     DeathIsSeen(usize),
     SessionsAreEnded(usize),
-    /// A session of a process that is gone expires.
+    /// A session of a process that is gone, or is not let in again, expires.
     Expires(i64),
     /// A request of before is applied, or never will be.
     LateApply(usize),
@@ -206,7 +206,7 @@ impl Model {
                     Owner::Gateway(g, process) => {
                         next.gateways[g].process != process || next.gateways[g].machine.is_none()
                     }
-                    Owner::Jvm(g, jvm) => next.gateways[g].is_dead(jvm),
+                    Owner::Jvm(g, jvm) => next.gateways[g].is_dead(jvm) || next.gateways[g].is_kept_out(),
                 };
                 gone.then(|| next.zk.end(session))?;
             }

@@ -51,7 +51,7 @@ const CASE: Case = Case {
     gateways: 2,
 };
 
-pub const CASES: [Case; 8] = [
+pub const CASES: [Case; 9] = [
     Case { mutant: Mutant::DeadHolds, rule: "Q1", breaks: &[S8], faults: &[KillJvm], ..CASE },
     Case {
         mutant: Mutant::OnlyLastEnded,
@@ -82,6 +82,7 @@ pub const CASES: [Case; 8] = [
         budget: 2,
         ..CASE
     },
+    Case { mutant: Mutant::EntersAtOnce, rule: "Q9", breaks: &[S9], upgrade: true, faults: &[KillJvm], ..CASE },
     Case {
         mutant: Mutant::NobodyIsEnded,
         rule: "Q6",
@@ -99,7 +100,9 @@ impl Case {
         let base = || Model { runs: vec![0; self.gateways], ..Model::base("") };
         let model = if self.upgrade { Model::upgrade("") } else { base() };
         let (faults, checks) = (self.faults.to_vec(), self.breaks.to_vec());
-        Model { faults, checks, budget: self.budget, leading: self.leading, prompt: true, ..model }
+        // A JVM that waits at rest has its gateway's latch before it, whoever lets it in.
+        let at_rest = self.mutant != Mutant::EntersAtOnce;
+        Model { faults, checks, budget: self.budget, leading: self.leading, at_rest, prompt: true, ..model }
     }
 
     pub fn without_rule(&self) -> Model {

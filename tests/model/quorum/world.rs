@@ -290,6 +290,11 @@ impl Gateway {
         self.wanted.filter(|_| self.wanted != self.admitted)
     }
 
+    /// The JVM is not let in again, and has stepped down by its own clock.
+    pub fn is_kept_out(&self) -> bool {
+        !self.jvm.connected && !self.jvm.leads && self.waiting().is_some()
+    }
+
     pub fn is_dead(&self, jvm: u8) -> bool {
         jvm < self.jvm.incarnation || self.jvm.life == Life::Dead
     }
