@@ -1,6 +1,6 @@
-//! What a JVM has to wait for: every one until it is known that the znodes are not another Flink's, one of an
-//! application to be let in to the quorum, and every one to store a job. With the other provider it would not be shown
-//! the lock before that.
+//! Makes a JVM wait: every JVM until the znodes are known not to be another Flink's, the JVM of an application for its
+//! admission to the quorum, and every JVM before it stores a job. With the other provider the JVM would not see a free
+//! lock before that.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::quorum::Candidate;
 /// Flink waits for a connection for some seconds, and then tries again.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Others wait behind a request that is held back, the JVM's heartbeats too.
+/// Other requests, the JVM's heartbeats included, wait behind a request that is held back.
 const STORE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Opened by [`super::foreign`] and [`super::leadership`], passed in [`super::proxy`].
@@ -22,7 +22,7 @@ pub struct Gate {
     is_guarded: bool,
     /// The znodes are known to be this cluster's.
     is_own: watch::Sender<bool>,
-    /// The process that wants to be let in.
+    /// The process that waits for admission.
     wanted: watch::Sender<Option<Incarnation>>,
     /// The process that is let in.
     admitted: watch::Sender<Option<Incarnation>>,
@@ -32,7 +32,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// `is_guarded`: for an application.
+    /// Creates a gate. `is_guarded`: for an application.
     pub fn new(is_guarded: bool) -> Self {
         let (wanted, admitted) = (watch::Sender::default(), watch::Sender::default());
         Self { is_guarded, is_own: watch::Sender::default(), wanted, admitted, may_store: watch::Sender::default() }
@@ -42,10 +42,10 @@ impl Gate {
         self.is_guarded
     }
 
-    /// Waits until this process is let in.
+    /// Waits until this process is admitted.
     ///
     /// # Errors
-    /// When that takes long. It is to try again.
+    /// When that takes too long; the process retries.
     pub async fn wait_for_admission(&self, jvm: Incarnation) -> io::Result<()> {
         let mut is_own = self.is_own.subscribe();
         let known = timeout(ADMISSION_TIMEOUT, is_own.wait_for(|is_own| *is_own)).await;
@@ -94,7 +94,7 @@ impl Gate {
         }
     }
 
-    /// The znodes are this cluster's: it has signed them.
+    /// Notes that the znodes are this cluster's: it has marked them.
     pub fn know_own(&self) {
         self.is_own.send_replace(true);
     }
@@ -103,7 +103,8 @@ impl Gate {
         self.admitted.send_replace(Some(jvm));
     }
 
-    /// This process has to wait until it is known anew whether anything is to be run, should it come again.
+    /// Revokes the admission of this process: if it connects again, it waits until it is known whether anything should
+    /// run.
     pub fn close(&self, jvm: Incarnation) {
         self.admitted.send_if_modified(|admitted| *admitted == Some(jvm) && admitted.take().is_some());
     }

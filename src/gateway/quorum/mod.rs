@@ -1,5 +1,6 @@
-//! The sidecar of a JobManager whose Flink elects by ZooKeeper: the connection of its JVM to the quorum ([`proxy`]),
-//! and the election there ([`leadership`]). Ledger, collector and sweeper are those of the other provider.
+//! Runs the gateway of a JobManager whose Flink elects by ZooKeeper: it forwards its JVM's connection to the quorum
+//! ([`proxy`]) and follows the election there ([`leadership`]). Ledger, collector and sweeper are those of the other
+//! provider.
 
 pub mod access;
 pub mod foreign;
@@ -21,7 +22,7 @@ use super::gc::ownership::DirectoryMark;
 use super::gc::pointer_store::{PointerStore, Znodes};
 use crate::flink::znodes::Paths;
 
-/// Runs the gateway until it is told to end.
+/// Runs the gateway until the process receives a signal to end.
 ///
 /// # Errors
 /// When a certificate cannot be read or a port cannot be opened, or when a task ends.
