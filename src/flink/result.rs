@@ -76,11 +76,22 @@ pub fn application_entry(id: JobId, of_job: &Outcome) -> String {
     serde_json::json!({ "result": result, "version": 1 }).to_string()
 }
 
-/// Reads an entry. `None` for files that are no entries.
-pub fn entry(store: Store, file_name: &str, content: &str) -> Option<Entry> {
+/// Id and whether the entry is dirty, from its file name. `None` for files that are no entries.
+fn named(file_name: &str) -> Option<(JobId, bool)> {
     let stem = file_name.strip_suffix(".json")?;
     let (id, dirty) = stem.strip_suffix("_DIRTY").map_or((stem, false), |id| (id, true));
-    let id = JobId::of(id)?;
+    Some((JobId::of(id)?, dirty))
+}
+
+/// An entry that was listed and could not be read because Flink renames it. It counts as dirty, whatever its name.
+pub fn unread(store: Store, file_name: &str) -> Option<Entry> {
+    let (id, _) = named(file_name)?;
+    Some(Entry { store, id, dirty: true, outcome: None, torn: false })
+}
+
+/// Reads an entry. `None` for files that are no entries.
+pub fn entry(store: Store, file_name: &str, content: &str) -> Option<Entry> {
+    let (id, dirty) = named(file_name)?;
     let json = serde_json::from_str(content);
     Some(Entry { store, id, dirty, torn: json.is_err(), outcome: json.ok().and_then(|json| outcome(id, &json)) })
 }
@@ -155,6 +166,8 @@ mod tests {
         assert_eq!(entry(Store::Job, &format!("{ID}.json"), &unknown).expect("an entry").outcome, None);
         assert!(entry(Store::Job, &format!("{ID}_DIRTY.json"), "").expect("an entry").torn);
         assert!(!entry(Store::Job, &format!("{ID}_DIRTY.json"), "{}").expect("an entry").torn);
+        let renamed = unread(Store::Job, &format!("{ID}.json")).expect("an entry");
+        assert!(renamed.dirty && !renamed.torn && renamed.outcome.is_none());
         assert_eq!(entry(Store::Job, "notes.json", ""), None);
         assert_eq!(entry(Store::Job, &format!("{ID}.tmp"), ""), None);
     }

@@ -256,8 +256,16 @@ fn shortened(name: &str) -> String {
     name.chars().take(NAME).collect()
 }
 
-/// Notes a job's end, unless the ledger already has one.
+/// Notes a job's end. An end that the ledger already has stays; what it does not say yet of the same end is filled in:
+/// the entry of an application, which does not name the exception, may be found before its job's.
 pub fn bury(jobs: &mut Vec<Job>, id: JobId, outcome: &Outcome, now: &str) {
+    let same = |job: &&mut Job| job.id == id && job.state == RecordedState::Ended(outcome.state);
+    if let Some(job) = jobs.iter_mut().find(same) {
+        if job.name.is_empty() {
+            job.name = shortened(&outcome.name);
+        }
+        job.cause = job.cause.take().or_else(|| outcome.cause.clone());
+    }
     end(jobs, id, now, |job| {
         if job.name.is_empty() {
             job.name = shortened(&outcome.name);
@@ -334,6 +342,23 @@ mod tests {
         assert!(!confirm(&mut jobs, &removed, "again"));
         let text = serde_json::to_string(&jobs).expect("JSON");
         assert_eq!(read(Some(&text)).expect("jobs"), jobs);
+    }
+
+    #[test]
+    fn the_exception_of_a_job_is_noted_also_when_its_applications_end_was_noted_first() {
+        let of_job = Outcome { name: "words".into(), cause: Some("why".into()), ..Outcome::of(End::Failed) };
+        let mut jobs = Vec::new();
+        bury(&mut jobs, id(1), &Outcome::of(End::Failed), "then");
+        bury(&mut jobs, id(1), &of_job, "later");
+        assert_eq!((jobs[0].cause.as_deref(), jobs[0].ended.as_deref()), (Some("why"), Some("then")));
+        assert_eq!(jobs[0].name, "words");
+        bury(&mut jobs, id(1), &Outcome { cause: Some("another".into()), ..of_job }, "later");
+        assert_eq!(jobs[0].cause.as_deref(), Some("why"));
+        // Another end than the one that is noted says nothing about it.
+        let mut jobs = Vec::new();
+        bury(&mut jobs, id(1), &Outcome::of(End::Canceled), "then");
+        bury(&mut jobs, id(1), &Outcome { cause: Some("why".into()), ..Outcome::of(End::Failed) }, "later");
+        assert_eq!((jobs[0].cause.as_deref(), &jobs[0].state), (None, &RecordedState::Ended(End::Canceled)));
     }
 
     #[test]

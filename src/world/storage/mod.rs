@@ -87,16 +87,20 @@ impl Storage {
     /// When a directory or a file in it cannot be read; nothing is known then.
     pub async fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for store in Store::ALL {
+        // An application ends after its jobs, so its store is read first: whoever finds its entry finds theirs too.
+        for store in Store::ALL.into_iter().rev() {
             let directory = self.store(store);
             let mut files = self.store.list(Some(&directory));
             while let Some(file) = files.try_next().await? {
                 let Some(name) = below(&directory, &file).filter(|name| !name.contains('/')) else { continue };
-                if let Some(content) = self.read(&file).await? {
-                    entries.extend(result::entry(store, &name, &String::from_utf8_lossy(&content)));
-                }
+                entries.extend(match self.read(&file).await? {
+                    Some(content) => result::entry(store, &name, &String::from_utf8_lossy(&content)),
+                    // Flink has renamed or removed it since it was listed: this job's end is not read yet.
+                    None => result::unread(store, &name),
+                });
             }
         }
+        entries.sort_by_key(|entry| entry.store);
         Ok(entries)
     }
 
