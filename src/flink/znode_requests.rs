@@ -1,11 +1,11 @@
-//! Requests of a JVM to ZooKeeper, as far as two questions need it: does this one store the plan of a job that has
-//! ended, and does it remove the whole cluster? All others are passed on unread
+//! Reads a JVM's requests to ZooKeeper for two questions: does a request store the plan of an ended job, and does it
+//! remove the whole cluster? Others are forwarded unread
 //! (`org.apache.zookeeper.proto.RequestHeader`, `ZooDefs.OpCode`, ZooKeeper 3.5 to 3.9;
 //! `ZooKeeperStateHandleStore.writeStoreHandleTransactionally` and `ZooKeeperLeaderElectionHaServices.internalCleanup`,
 //! Flink 1.20 to 2.3).
 //!
-//! Such a request is not answered here, because answers come in the order of requests. It is passed on with a path that
-//! is none, so that the server itself refuses it (`BADARGUMENTS`), and with it the whole transaction.
+//! Such a request is not answered here, because ZooKeeper answers in the order of requests. It is forwarded with an
+//! invalid path, so that the server refuses it (`BADARGUMENTS`), and with it the whole transaction.
 
 use super::job_id::JobId;
 use super::znodes::{PLANS, Paths};
@@ -14,24 +14,25 @@ use super::zookeeper_frames::HEADER;
 const DELETE: i32 = 2;
 /// Operations that create znodes: create, multi, create2, createContainer, createTTL.
 const CREATING: [i32; 5] = [1, 14, 15, 19, 21];
-/// No path holds it, wherever it stands (`PathUtils.validatePath`, `PrepRequestProcessor.getParentPathAndValidate`).
+/// A byte that is invalid everywhere in a path (`PathUtils.validatePath`,
+/// `PrepRequestProcessor.getParentPathAndValidate`).
 const NO_PATH: u8 = 0;
-/// Length of a frame, and the part of it that says what it is: number of the request and operation.
+/// Bytes of a frame's length, and of the header after it: number of the request, and operation.
 const BEGIN: usize = HEADER + 8;
-/// Servers take no more than 1 MiB by default (`jute.maxbuffer`). A longer frame is passed on unread.
+/// Servers accept at most 1 MiB by default (`jute.maxbuffer`). A longer frame is forwarded unread.
 const LONGEST: usize = 4 << 20;
 
-/// A part of what a client sends. All parts together are what came.
+/// A part of the client's stream. All parts together are the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Part {
     Unread(Vec<u8>),
-    /// A whole request that creates znodes, or does several things, with its length.
+    /// A whole request that creates znodes or is a transaction, with its length.
     Creating(Vec<u8>),
     /// A whole request that removes a znode.
     Removing(Vec<u8>),
 }
 
-/// Takes a stream of frames apart.
+/// Splits a stream into frames.
 #[derive(Debug, Default)]
 pub struct RequestFrames {
     state: Framing,
@@ -39,11 +40,11 @@ pub struct RequestFrames {
 
 #[derive(Debug)]
 enum Framing {
-    /// The beginning of a frame, as far as it has come; or the whole of one that is held back until it is complete.
+    /// The received beginning of a frame; or a frame that is held back until it is complete.
     Gathering { bytes: Vec<u8>, wanted: usize },
-    /// The rest of a frame that is not read.
+    /// Remaining bytes of a frame that is not read.
     Passing { left: usize },
-    /// Not understood: everything is passed on.
+    /// The stream is not understood, so everything is forwarded.
     Blind,
 }
 
@@ -54,7 +55,7 @@ impl Default for Framing {
 }
 
 impl RequestFrames {
-    /// Takes what has come, and gives what may go on, in the same order.
+    /// Accepts received bytes, and returns the parts to forward, in the same order.
     pub fn push(&mut self, mut come: &[u8]) -> Vec<Part> {
         let mut out = Vec::new();
         while !come.is_empty() {
@@ -94,7 +95,7 @@ fn pass_on(out: &mut Vec<Part>, bytes: &[u8]) {
     }
 }
 
-/// Four bytes, the highest first; 0 if they are not there.
+/// Reads four bytes, the highest first; 0 if they are missing.
 fn number(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).map_or(0, |four| four.iter().fold(0, |all, byte| all << 8 | u32::from(*byte)))
 }
@@ -103,7 +104,7 @@ fn operation(request: &[u8]) -> i32 {
     i32::from_be_bytes(number(request, HEADER + 4).to_be_bytes())
 }
 
-/// What follows when as much of a frame has come as was wanted.
+/// The next step once the requested part of a frame has been received.
 fn next(bytes: Vec<u8>, out: &mut Vec<Part>) -> Framing {
     let whole = HEADER + number(&bytes, 0) as usize;
     if bytes.len() == BEGIN {
@@ -122,18 +123,18 @@ fn next(bytes: Vec<u8>, out: &mut Vec<Part>) -> Framing {
     Framing::default()
 }
 
-/// A graph, plan or application that a creating request names, or a lock below it.
+/// A graph, plan or application that a creating request names, or a lock below one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Named {
-    /// By capital digits Flink would read the same id (`JobID.fromHexString`).
+    /// Flink reads capital hexadecimal digits as the same id (`JobID.fromHexString`).
     pub job: JobId,
-    /// Not what is below it: a lock is for who uses it.
+    /// Whether the path is that of the entry itself, not of a lock below it.
     pub is_plan: bool,
-    /// Where its path begins.
+    /// Offset of its path.
     at: usize,
 }
 
-/// All that the request names.
+/// Returns everything that the request names.
 pub fn named(request: &[u8], paths: &Paths) -> Vec<Named> {
     let mut found = Vec::new();
     for kind in PLANS {
@@ -159,16 +160,16 @@ pub fn latch(request: &[u8], paths: &Paths) -> Option<String> {
     std::str::from_utf8(path).ok().map(str::to_owned)
 }
 
-/// Makes a request that names this one that the server refuses.
+/// Changes a request that names this entry so that the server refuses it.
 pub fn refuse(request: &mut [u8], named: &Named) {
     if let Some(first) = request.get_mut(named.at) {
         *first = NO_PATH;
     }
 }
 
-/// If a removing request is for the cluster's znode, makes it one that the server refuses. Flink asks for that when it
-/// ends its own cluster, and removes what is below when it hears that something is; told anything else it leaves all as
-/// it is, and its files too (`AbstractHaServices.cleanupAllData`, `DeleteBuilderImpl.pathInForeground` of Curator 5).
+/// Changes a removal of the cluster's znode so that the server refuses it. Flink requests it when it ends its own
+/// cluster. If the answer is that the znode has children, it removes them; on any other error it leaves everything,
+/// also its files (`AbstractHaServices.cleanupAllData`, `DeleteBuilderImpl.pathInForeground` of Curator 5).
 pub fn refuse_removal_of_all(request: &mut [u8], paths: &Paths) -> bool {
     let (length, path) = (BEGIN, BEGIN + 4);
     let end = path + number(request, length) as usize;

@@ -31,73 +31,74 @@ pub struct Arguments {
     /// Flink's REST endpoint as the gateway reaches it.
     #[arg(long, default_value_t = format!("http://127.0.0.1:{}", names::REST_PORT))]
     pub jvm_rest: String,
-    /// Flink's id of the run that the cluster's application is in; none for a session cluster.
+    /// Flink's id of the application's run; absent for a session cluster.
     #[arg(long, requires = "application_version")]
     pub application: Option<JobId>,
-    /// How often the application's pods were brought there.
+    /// Number of times that the operator has started the application's pods.
     #[arg(long, default_value_t = 1)]
     pub application_start: i64,
-    /// Runs in whose place this one begins, with commas between. Nothing of any other run is touched.
+    /// Job ids of the runs that this one replaces, separated by commas. Data of any other run stays untouched.
     #[arg(long, value_delimiter = ',', requires = "application")]
     pub application_replaces: Vec<JobId>,
     /// Digest of the application's definition.
     #[arg(long, requires = "application")]
     pub application_version: Option<String>,
-    /// What happens to files that crashes of Flink have left in the storage directory.
+    /// What to do with files in the storage directory that nothing refers to, left by crashes of Flink.
     #[arg(long, value_enum, default_value_t = Orphans::Report)]
     pub orphans: Orphans,
-    /// Younger files are no orphans.
+    /// Minimum age of an orphan.
     #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
     pub orphan_age: Duration,
-    /// How often they are looked for.
+    /// Interval of the search for orphans.
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub sweep_period: Duration,
-    /// How long a Lease must be silent before another JobManager may take it.
+    /// A candidate takes the Lease if its holder has not renewed it for this long.
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     pub lease_duration: Duration,
     /// A leader that has not renewed for this long stops leading; shorter than the lease duration.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub renew_deadline: Duration,
-    /// Time between renewals.
+    /// Interval of renewals.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub retry_period: Duration,
-    /// A JobManager that does not ask for its lock for this long is hung.
+    /// A JobManager that does not request its lock for this long counts as hung.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub jvm_timeout: Duration,
     /// File with the key under which the gateways of a cluster trust each other. Without it the election rests on the
     /// Lease alone.
     #[arg(long)]
     pub peer_key: Option<PathBuf>,
-    /// Where its peers reach this gateway, if not at the pod's address and the port of the probes.
+    /// Address at which peers reach this gateway; by default the pod's address and the port of the probes.
     #[arg(long)]
     pub peer_address: Option<SocketAddr>,
-    /// Where the JVM finds its API server.
+    /// Address at which the gateway serves its JVM as API server.
     #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], names::JVM_PORT)))]
     pub jvm_address: SocketAddr,
     /// For tests that write in the name of a leader: a process whose requests are taken for those of the JVM that
     /// leads.
     #[arg(long, hide = true)]
     pub stand_in: Option<i32>,
-    /// Where the kubelet finds probes and metrics.
+    /// Address of probes and metrics.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], names::PROBE_PORT)))]
     pub probe_address: SocketAddr,
-    /// Where `flinkha hand-over` finds this gateway when its pod begins to terminate. Without it nobody can tell.
+    /// Socket at which `flinkha hand-over` tells this gateway that its pod terminates. Without it, the gateway is not
+    /// told.
     #[arg(long)]
     pub hand_over_socket: Option<PathBuf>,
-    /// The pod's terminationGracePeriodSeconds: a gateway that was told that its pod terminates, and that is still
-    /// there some time after that, stands for election again.
+    /// The pod's terminationGracePeriodSeconds. A gateway that was told that its pod terminates, and still runs some
+    /// time after this period, campaigns again.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub termination_grace_period: Duration,
-    /// Flink elects by ZooKeeper.
+    /// Access to the quorum, if Flink elects by ZooKeeper.
     #[command(flatten)]
     pub zookeeper: Access,
 }
 
-/// What happens to orphans.
+/// What the gateway does with orphans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Orphans {
-    /// They are counted.
+    /// Counts them.
     Report,
-    /// They are removed.
+    /// Removes them.
     Delete,
 }

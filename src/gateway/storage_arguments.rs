@@ -19,13 +19,13 @@ pub struct Place {
     /// Flink's high-availability.cluster-id.
     #[arg(long)]
     pub ha_cluster_id: String,
-    /// File with Flink's configuration, of which the settings of its file systems matter here.
+    /// File with Flink's configuration; only the settings of its file systems are used.
     #[arg(long)]
     pub flink_configuration: Option<PathBuf>,
 }
 
 impl Place {
-    /// Where the ledger says that the HA data is.
+    /// Location of the HA data, as the ledger records it.
     pub fn noted(&self, zookeeper: &Access) -> crate::ledger::place::HaDataPlace {
         let root_path = zookeeper.quorum.is_some().then(|| zookeeper.root.clone());
         crate::ledger::place::HaDataPlace {
@@ -35,17 +35,17 @@ impl Place {
         }
     }
 
-    /// Flink's settings; none without a file.
+    /// Reads Flink's settings; empty without a file.
     ///
     /// # Errors
-    /// When the file cannot be read, or is no configuration of Flink.
+    /// When the file cannot be read, or is not a configuration of Flink.
     pub fn configuration(&self) -> anyhow::Result<FlinkConfiguration> {
         let Some(path) = &self.flink_configuration else { return Ok(FlinkConfiguration::new()) };
         let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
         config::parse(&text).with_context(|| format!("{} is not a configuration of Flink", path.display()))
     }
 
-    /// The storage, reached with these settings.
+    /// Opens the storage with these settings.
     ///
     /// # Errors
     /// See [`Storage::new`].

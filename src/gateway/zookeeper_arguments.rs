@@ -8,22 +8,22 @@ use crate::api::zookeeper::Scheme;
 use crate::world::quorum::Quorum;
 use crate::world::quorum::auth::QuorumIdentity;
 
-/// Where the quorum is. Flags of `flinkha gateway`, `flinkha purge` and `flinkha pass-through`.
+/// Access to the quorum: flags of `flinkha gateway`, `flinkha purge` and `flinkha pass-through`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Access {
-    /// Servers of the ZooKeeper quorum, `host:port` with commas between.
+    /// Servers of the ZooKeeper quorum, `host:port`, separated by commas.
     #[arg(long = "zookeeper-quorum")]
     pub quorum: Option<String>,
     /// Flink's high-availability.zookeeper.path.root.
     #[arg(long = "zookeeper-root", default_value = "/flink")]
     pub root: String,
-    /// Directory with ca.crt, and perhaps tls.crt and tls.key: the quorum is reached by TLS.
+    /// Directory with ca.crt and, optionally, tls.crt and tls.key. With it the connection to the quorum uses TLS.
     #[arg(long = "zookeeper-tls")]
     pub tls: Option<PathBuf>,
-    /// What we create is for its creator only, as with Flink's `client.acl: creator`.
+    /// Creates znodes that only their creator may access, as Flink does with `client.acl: creator`.
     #[arg(long = "zookeeper-creator-only")]
     pub creator_only: bool,
-    /// How the quorum is told who comes, if that is known.
+    /// Credentials for the quorum; `None` without any.
     #[arg(long = "zookeeper-scheme", value_enum, default_value_t)]
     pub scheme: Scheme,
     #[arg(long = "zookeeper-username", env = "ZOOKEEPER_USERNAME")]

@@ -1,4 +1,4 @@
-//! The shell of the election in ZooKeeper: feeds the pure [`Leadership`] with events and carries out its actions.
+//! Drives the election in ZooKeeper: passes events to the pure [`Leadership`] and carries out its actions.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,27 +18,27 @@ use crate::lease::term::Term;
 use crate::quorum::{Action, Event, Leadership, Outcome, Request, Settings};
 use crate::world::process;
 
-/// Pauses of the election are multiples of it.
+/// Unit of the election's pauses.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Where others learn what was decided.
+/// Channels to the tasks that follow the election.
 pub struct Outlets {
     pub shown: watch::Sender<LockView>,
     pub health: watch::Sender<Health>,
 }
 
-/// Everything that the actions need.
+/// What the actions need.
 pub struct Driver {
     pub hands: Hands,
     pub proxy: Arc<QuorumProxy>,
     pub gate: Arc<Gate>,
     pub endpoint: Publisher,
     pub outlets: Outlets,
-    /// What was said of the pod's end longer ago than this was said by mistake.
+    /// A report that the pod terminates counts as a mistake after this time.
     pub hand_over: Duration,
 }
 
-/// The same with the election's state.
+/// [`Driver`] with the election's state.
 struct Running {
     driver: Driver,
     leadership: Leadership,
@@ -47,15 +47,15 @@ struct Running {
     error: Option<anyhow::Error>,
 }
 
-/// What tasks of the driver tell it.
+/// Results of the driver's own tasks.
 enum News {
     Event(Event),
-    /// Of the request in flight.
+    /// Result of the request in flight.
     Answer(anyhow::Result<Outcome>),
 }
 
 impl Driver {
-    /// Runs until the process ends. `heard`: what the rest of the gateway tells of the pod.
+    /// Runs until the process ends. `heard`: events of the pod from the rest of the gateway.
     pub async fn run(self, observer: Observer, mut heard: mpsc::UnboundedReceiver<elector::Event>) {
         let (events, mut from_tasks) = mpsc::unbounded_channel();
         let (answers, mut answered) = mpsc::unbounded_channel();
@@ -186,7 +186,7 @@ impl Running {
         }
     }
 
-    /// Makes known that our JVM leads.
+    /// Announces that our JVM leads.
     fn lead(&self, term: Term, leaderless: Duration) {
         tracing::info!(term = term.number, milliseconds = leaderless.as_millis(), "our JVM leads");
         let ledger = &self.driver.hands.ledger;

@@ -1,5 +1,5 @@
-//! Our own session with the quorum, and what it shows of Flink's election. Tells the ledger when the quorum does not do
-//! what it should.
+//! Observes Flink's election by the gateway's own session with the quorum, and reports on the ledger when the quorum
+//! does not work.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,33 +18,33 @@ use crate::quorum::{Event, View};
 use crate::world::quorum::Quorum;
 use crate::world::quorum::znodes::{candidates, publisher};
 
-/// Between tries of whatever has failed, and between looks when nothing happens.
+/// Interval of retries, and of checks while nothing happens.
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
-/// A server that does not show the election within this time does not answer.
+/// Limit for one view of the election.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A write of the ledger that takes longer is tried again; the observation goes on without it.
+/// Limit for a write of the ledger; it is repeated, and the observation continues without it.
 const LEDGER_WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A quorum that does not do what it should for longer is noted in the ledger.
+/// A quorum that does not work for longer is reported on the ledger.
 const OUTAGE_REPORT_DELAY: Duration = Duration::from_secs(10);
 
-/// Looks.
+/// Observes the election.
 pub struct Observer {
     pub proxy: Arc<QuorumProxy>,
     pub znodes: Znodes,
     pub ledger: Ledger,
-    /// Our way to the quorum.
+    /// Access to the quorum.
     pub way: (SocketAddr, Quorum),
-    /// The client of our session, for all who use it.
+    /// Publishes the client of our session.
     pub client: watch::Sender<Option<Client>>,
     pub outage: Outage,
 }
 
-/// What the ledger says of the quorum.
+/// The report on the ledger about the quorum.
 #[derive(Default)]
 pub struct Outage {
-    /// Since when the quorum does not do what it should, without a break.
+    /// Since when the quorum has not worked, without interruption.
     since: Option<Instant>,
-    /// What the ledger says of it, as far as this gateway knows.
+    /// The report that this gateway wrote last.
     noted: Option<Option<String>>,
 }
 
@@ -75,7 +75,7 @@ impl Observer {
         }
     }
 
-    /// Until the session ends.
+    /// Observes until the session ends.
     async fn watch(&mut self, client: &Client, tell: &impl Fn(Event)) -> anyhow::Result<()> {
         self.znodes.prepare().await?;
         let mut changes = client.watch(&self.znodes.paths.cluster, AddWatchMode::PersistentRecursive).await?;
@@ -142,7 +142,7 @@ impl Observer {
         kind == LEADER
     }
 
-    /// Writes into the ledger that the quorum does not do what it should, once that has lasted, or that it does again.
+    /// Reports on the ledger that the quorum has not worked for some time, or that it works again.
     async fn note(&mut self, trouble: Option<String>) {
         if !self.outage.is_news(trouble.as_deref()) {
             return;

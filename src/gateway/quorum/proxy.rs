@@ -1,7 +1,7 @@
-//! The way of the JVM to the quorum: a pass-through on loopback. Of what goes through it, only the first frame of each
-//! direction is read: there the quorum tells the session and its password. (Requests that create or remove znodes are
-//! looked at for two things more: [`crate::flink::znode_requests`].) When the JVM's process has ended, its sessions are
-//! ended too, so that its ephemeral znodes, the latch before all, vanish at once and not when the session expires.
+//! Forwards the JVM's connection to the quorum, on loopback. It reads only the first frame of each direction, which
+//! contains the session and its password, and requests that create or remove znodes
+//! ([`crate::flink::znode_requests`]). When the JVM's process has ended, it closes the JVM's sessions, so that the
+//! ephemeral znodes, above all the latch, vanish at once and not when the session expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,32 +29,32 @@ use crate::world::quorum::{HANDSHAKE_TIMEOUT, Quorum};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::world::storage::Storage;
 
-/// Between tries to end a session.
+/// Interval of attempts to close a session.
 const END_SESSION_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often the process behind a connection is looked for.
+/// Attempts to find the process behind a connection.
 const LOOKS: u32 = 10;
 
-/// What is copied at a time, in bytes.
+/// Size of the copy buffer, in bytes.
 const BUFFER: usize = 16 << 10;
 
-/// Why a job is not stored.
+/// Why the proxy does not let a job be stored.
 const STRANGER: &str = "only the JobManager stores jobs, and this is another process";
 const UNKNOWN: &str = "the API server does not answer whether it has ended; submit it again";
 
-/// What is known of the JVM and its sessions.
+/// The JVM and its sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Sessions that may still live, by id.
+    /// Sessions that may still be alive, by id.
     pub sessions: BTreeMap<i64, HeldSession>,
-    /// The Flink JVM that connected last.
+    /// The Flink JVM that connected most recently.
     pub jvm: Option<Incarnation>,
-    /// Processes that have ended: the last one, and those whose sessions may still live.
+    /// Processes that have ended: the most recent one, and those whose sessions may still be alive.
     pub ended: BTreeSet<Incarnation>,
 }
 
 impl Known {
-    /// The same without what a session is attached to with.
+    /// The same without the sessions' passwords.
     pub fn sessions(&self) -> Sessions {
         let by_id = self.sessions.iter().map(|(id, HeldSession { session, jvm, .. })| {
             let timeout = Duration::from_millis(session.timeout_millis.unsigned_abs().into());
@@ -70,12 +70,12 @@ impl Known {
     }
 }
 
-/// A session and whose it is.
+/// A session and its owner.
 #[derive(Clone, Debug)]
 pub struct HeldSession {
     pub session: Session,
     pub jvm: Option<Incarnation>,
-    /// The path by which it stood for election last, without the number that the server appends.
+    /// Path of its latest latch node, without the number that the server appends.
     pub latch: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub struct QuorumProxy {
     storage: Option<Storage>,
     gate: Arc<Gate>,
     known: watch::Sender<Known>,
-    /// When the JVM sent something last.
+    /// When the JVM last sent something.
     heard: Mutex<Instant>,
 }
 
@@ -114,7 +114,7 @@ impl QuorumProxy {
         self.known.subscribe()
     }
 
-    /// How long the JVM has sent nothing, not even tried to connect.
+    /// Time since the JVM last sent something or tried to connect.
     pub fn silence(&self) -> Duration {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
@@ -189,8 +189,8 @@ impl QuorumProxy {
         }
     }
 
-    /// All requests go on, but no job that has ended is stored again, none before the gate is open for that, and
-    /// nothing removes the whole cluster.
+    /// Forwards all requests except those that would store an ended job again, store any job before the gate is open
+    /// for that, or remove the whole cluster.
     async fn pump_requests(
         &self,
         by: (i64, bool),
@@ -216,7 +216,7 @@ impl QuorumProxy {
         }
     }
 
-    /// A request as it goes on, once it may.
+    /// Returns the request to forward, once it may be forwarded.
     async fn guard(&self, (session, is_stranger): (i64, bool), mut request: Vec<u8>) -> Vec<u8> {
         let named = named(&request, &self.znodes.paths);
         if let Some(latch) = latch(&request, &self.znodes.paths) {
@@ -239,7 +239,7 @@ impl QuorumProxy {
         request
     }
 
-    /// A removal as it goes on.
+    /// Returns the removal to forward.
     fn keep_all(&self, mut request: Vec<u8>) -> Vec<u8> {
         if refuse_removal_of_all(&mut request, &self.znodes.paths) {
             tracing::warn!(
@@ -265,7 +265,7 @@ impl QuorumProxy {
         }
     }
 
-    /// Nobody waits for that to change.
+    /// Refuses at once: no wait would change it.
     fn note_latch(&self, session: i64, latch: String) {
         self.known.send_if_modified(|known| {
             if let Some(held) = known.sessions.get_mut(&session) {
@@ -295,8 +295,8 @@ impl QuorumProxy {
         self.end_sessions(|held| held.jvm == Some(jvm)).await;
     }
 
-    /// While the dead leader's latch is there, nobody else writes results: what it has left half written is put right
-    /// before the next one reads it, and would end itself.
+    /// Repairs half-written results while the dead leader's latch still exists, because nobody else writes results
+    /// then. The next leader's Flink would end itself if it read them.
     async fn mend(&self) {
         let (Some(storage), Ok(client)) = (&self.storage, self.znodes.client()) else { return };
         match timeout(HANDSHAKE_TIMEOUT, znodes::stored(&client, &self.znodes.paths)).await {
@@ -306,8 +306,8 @@ impl QuorumProxy {
         }
     }
 
-    /// Ends the sessions that are chosen, and returns when they have ended. Tried for as long as they could live
-    /// without us.
+    /// Closes the chosen sessions, and returns when they are closed. It tries for as long as they could live by
+    /// themselves.
     pub async fn end_sessions(&self, which: impl Fn(&HeldSession) -> bool) {
         let chosen: Vec<Session> =
             self.known.borrow().sessions.values().filter(|held| which(held)).map(|held| held.session.clone()).collect();
@@ -341,7 +341,7 @@ impl QuorumProxy {
     }
 }
 
-/// The process behind a connection. One that cannot be looked at is looked for again, for a moment.
+/// Finds the process behind a connection; tries several times within a moment.
 async fn look(connection: Connection) -> Result<Owner, String> {
     for _ in 1..LOOKS {
         if let Ok(owner) = connection.owner().await {
@@ -352,7 +352,7 @@ async fn look(connection: Connection) -> Result<Owner, String> {
     connection.owner().await
 }
 
-/// Snapshots bytes until an end; an error of the kind `TimedOut` when nothing comes for so long.
+/// Copies bytes until the end of the stream; fails with `TimedOut` when nothing arrives for this long.
 async fn pump_answers(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! Carries out what the election asks for: reads and writes of the ledger, of the znodes and of the storage directory.
+//! Carries out the election's requests: reads and writes of the ledger, the znodes and the storage directory.
 
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ use crate::quorum::{Finding, Outcome, Request};
 use crate::world::quorum::{latch, znodes};
 use crate::world::storage::Storage;
 
-/// A write of the ledger that takes longer is tried again.
+/// Limit for a write of the ledger; it is repeated.
 const LEDGER_WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// What else takes longer is begun anew, by whichever gateway is the first.
+/// Limit for other requests. After it, the first gateway of the election begins anew.
 const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Who this gateway is.
+/// Identity of this gateway.
 #[derive(Clone, Debug)]
 pub struct GatewayIdentity {
     pub pod: String,
@@ -42,7 +42,7 @@ impl GatewayIdentity {
     }
 }
 
-/// All that requests need.
+/// What requests need.
 #[derive(Clone)]
 pub struct Hands {
     pub identity: GatewayIdentity,
@@ -57,7 +57,7 @@ pub struct Hands {
 
 impl Hands {
     /// # Errors
-    /// When it failed, or took too long: then it is not known whether it was done.
+    /// When it fails or takes too long; whether it took effect is unknown then.
     pub async fn carry_out(&self, request: &Request) -> anyhow::Result<Outcome> {
         let limit = match request {
             Request::TakeTerm { .. } | Request::NoteGrant { .. } | Request::Release { .. } => LEDGER_WRITE_TIMEOUT,
@@ -103,9 +103,9 @@ impl Hands {
         self.run.as_ref().context("this is no application")
     }
 
-    /// With a JVM the term is written at once. Without one it stands in the ledger with the first thing that is written
-    /// in it, which fails if another gateway has written since: a gateway that holds the place only to see that it can
-    /// do nothing does not make terms climb.
+    /// With a JVM, writes the term at once. Without one, the term is written with the first change of the ledger in it,
+    /// which fails if another gateway has written since. So a gateway that becomes the first and has nothing to do does
+    /// not raise the term.
     async fn take_term(&self, latch: &str, jvm: Option<Incarnation>) -> anyhow::Result<Outcome> {
         let claimant = self.identity.claimant(jvm);
         if jvm.is_none() {
@@ -125,10 +125,10 @@ impl Hands {
         }
     }
 
-    /// Reads what is stored and decides whose it is.
+    /// Reads the stored data and decides to which version it belongs.
     ///
     /// # Errors
-    /// When something cannot be read: then nothing is known.
+    /// When something cannot be read; nothing is known then.
     async fn examine(&self, term: Option<&Term>) -> anyhow::Result<Finding> {
         let (ledger, znodes) = (&self.ledger, &self.znodes);
         if term.is_some_and(|term| term.jvm != Incarnation::NONE) {
@@ -165,8 +165,8 @@ impl Hands {
         final_cleanup::collect(&self.mark, storage, self.run()?, term, outcome).await
     }
 
-    /// Says why no JVM is let in: in the log, and on the resource if nobody else leads; what is said there then is not
-    /// about pods that nobody needs.
+    /// Reports why no JVM is admitted: in the log, and on the resource if nobody else leads. If somebody leads, the
+    /// report would be about pods that nobody needs.
     async fn refuse(&self, term: Option<&Term>, state: &StoredState, is_alone: bool) -> anyhow::Result<()> {
         let run = self.run()?;
         let refusal = match (state, term) {
@@ -185,7 +185,7 @@ impl Hands {
     }
 }
 
-/// What a request is for and who has to answer, for people.
+/// Purpose of a request and who has to answer it, for people.
 fn named(request: &Request) -> (&'static str, &'static str) {
     match request {
         Request::TakeTerm { .. } => ("take a term", "the API server"),
@@ -201,7 +201,7 @@ fn named(request: &Request) -> (&'static str, &'static str) {
     }
 }
 
-/// What the znode with the mark holds is not understood.
+/// The content of the znode with the mark is not understood.
 fn unreadable(path: &str) -> Refusal {
     let message = format!(
         "the data of znode {path} does not say whose HA data is stored, so nothing is removed: write there status.application.jobId, version and \
