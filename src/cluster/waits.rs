@@ -8,13 +8,16 @@ use jiff::{SignedDuration, Timestamp};
 use super::cause::Cause;
 use super::causes;
 use super::observed::{ContainerStatus, Observed, ObservedPod, is_true};
+use crate::ledger::unready;
 
 /// A container that has not started for so long is looked at: what Kubernetes' events warn of is said then.
 const LOOK: SignedDuration = SignedDuration::from_secs(30);
+/// A scheduler has looked at a pod by then; gates are removed by then.
+const SCHEDULE_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 /// A container that has not started by then is told of, whatever the events say: images can be large.
 const START_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
-/// A pod whose containers run is ready by then.
-const READY_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
+/// A pod whose containers run is ready by then, unless its gateway says before why it is not.
+const READY_TIMEOUT: SignedDuration = SignedDuration::from_secs(50);
 /// Pods whose events are read at a time.
 const LOOKS: usize = 4;
 /// Between looks at events, which no watch tells of.
@@ -53,8 +56,20 @@ pub fn since(time: Timestamp) -> String {
 pub fn of_pods(observed: &Observed) -> Vec<Wait> {
     let pods = observed.job_manager_pods.iter().map(|pod| (pod, ", so it cannot lead"));
     let pods = pods.chain(observed.task_manager_pods.iter().map(|pod| (pod, "")));
-    pods.filter_map(|(pod, follows)| of_pod(pod, observed.warnings.get(pod.uid()).map(String::as_str), follows))
-        .collect()
+    let ledger = observed.ledger.as_ref();
+    let said = |pod: &ObservedPod| Said {
+        warning: observed.warnings.get(pod.uid()).cloned(),
+        unready: ledger.and_then(|ledger| unready::of(&ledger.metadata, pod.uid())),
+    };
+    pods.filter_map(|(pod, follows)| of_pod(pod, &said(pod), follows)).collect()
+}
+
+/// What others say of a pod that is not ready.
+struct Said {
+    /// Kubernetes, in an event.
+    warning: Option<String>,
+    /// Its gateway, on the ledger.
+    unready: Option<String>,
 }
 
 /// Pods whose events are to be read: their containers have not started for a while.
@@ -72,33 +87,43 @@ fn is_awaited(pod: &ObservedPod) -> bool {
     pod.is_live() && pod.metadata.deletion_timestamp.is_none() && !is_true(&pod.status.conditions, "Ready")
 }
 
-fn of_pod(pod: &ObservedPod, warning: Option<&str>, follows: &str) -> Option<Wait> {
+fn of_pod(pod: &ObservedPod, said: &Said, follows: &str) -> Option<Wait> {
     let created = created(pod).filter(|_| is_awaited(pod) && causes::of_pod(pod).is_none())?;
     let name = pod.name();
     let unstarted = unstarted(pod);
     if let Some(what) = unstarted.first() {
-        let said = match warning {
+        let told = match &said.warning {
             Some(warning) => format!("pod {name} has not started {}: {warning}", since(created)),
             None => format!(
                 "pod {name} has not started {}: {what}; Kubernetes warns of nothing: see kubectl describe pod {name}",
                 since(created)
             ),
         };
-        let limit = if warning.is_some() { LOOK } else { START_TIMEOUT };
-        let cause = Cause { reason: NOT_STARTED, message: format!("{said}{follows}") };
+        let limit = match (&said.warning, is_true(&pod.status.conditions, "PodScheduled")) {
+            (Some(_), _) => LOOK,
+            (None, false) => SCHEDULE_TIMEOUT,
+            (None, true) => START_TIMEOUT,
+        };
+        let cause = Cause { reason: NOT_STARTED, message: format!("{told}{follows}") };
         return Some(Wait { since: created, limit, cause });
     }
     let unready = containers(pod).filter(|container| !container.ready && !has_ended_well(container));
     let unready: Vec<&str> = unready.map(|container| container.name.as_str()).collect();
     let lost = pod.status.conditions.iter().find(|condition| condition.kind == "Ready");
     let since_ready = lost.and_then(|ready| ready.last_transition_time.as_ref()).map_or(created, |time| time.0);
+    let why = match &said.unready {
+        Some(why) => format!("its gateway reports that {why}"),
+        None if unready.is_empty() => "its containers run, and none is not ready".to_owned(),
+        None => format!("its containers run, and {} is not ready", unready.join(", ")),
+    };
     let message = format!(
-        "pod {name} is not ready {}{follows}: its containers run, and {} is not ready; see its log: kubectl logs {name} --container {}",
+        "pod {name} is not ready {}{follows}: {why}; see its log: kubectl logs {name} --container {}",
         since(since_ready),
-        if unready.is_empty() { "none".to_owned() } else { unready.join(", ") },
         unready.first().unwrap_or(&"flink-main-container")
     );
-    Some(Wait { since: since_ready, limit: READY_TIMEOUT, cause: Cause { reason: "PodNotReady", message } })
+    // A gateway reports only what lasts.
+    let limit = if said.unready.is_some() { SignedDuration::ZERO } else { READY_TIMEOUT };
+    Some(Wait { since: since_ready, limit, cause: Cause { reason: "PodNotReady", message } })
 }
 
 fn created(pod: &ObservedPod) -> Option<Timestamp> {
@@ -206,8 +231,8 @@ mod tests {
             "initContainerStatuses": [container("gateway", false)],
             "containerStatuses": [container("flink-main-container", true)],
         });
-        assert_eq!(told(status.clone(), None, 179), None);
-        let (reason, message) = told(status.clone(), None, 180).unwrap_or_default();
+        assert_eq!(told(status.clone(), None, 109), None);
+        let (reason, message) = told(status.clone(), None, 110).unwrap_or_default();
         assert_eq!(reason, "PodNotReady");
         assert!(message.contains("since 1970-01-01T00:01:00Z, so it cannot lead"), "{message}");
         assert!(message.contains("kubectl logs demo-jobmanager-a --container gateway"), "{message}");
@@ -216,13 +241,40 @@ mod tests {
     }
 
     #[test]
+    fn of_a_candidate_that_is_not_ready_the_gateways_own_reason_is_told_at_once() {
+        let status = json!({
+            "phase": "Running",
+            "conditions": [{ "type": "PodScheduled", "status": "True" }],
+            "containerStatuses": [{ "name": "gateway", "ready": false, "state": { "running": {} } }],
+        });
+        let metadata = json!({ "name": "demo-jobmanager-a", "uid": "u", "creationTimestamp": "1970-01-01T00:00:00Z" });
+        let pod = serde_json::from_value(json!({ "metadata": metadata, "status": status }));
+        let annotation =
+            json!({ unready::annotation("u"): unready::text("no ZooKeeper server answers", Timestamp::UNIX_EPOCH) });
+        let ledger = serde_json::from_value(json!({ "metadata": { "annotations": annotation } }));
+        let observed = Observed {
+            job_manager_pods: vec![Arc::new(pod.unwrap_or_else(|error| panic!("{error}")))],
+            ledger: Some(Arc::new(ledger.unwrap_or_else(|error| panic!("{error}")))),
+            ..Observed::default()
+        };
+        let waits = of_pods(&observed);
+        assert!(waits[0].is_overdue(Timestamp::UNIX_EPOCH));
+        let message = &waits[0].cause.message;
+        assert!(
+            message.contains("so it cannot lead: its gateway reports that no ZooKeeper server answers"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn what_no_scheduler_looks_at_is_told_of() {
-        let (reason, message) = told(json!({ "phase": "Pending" }), None, 300).unwrap_or_default();
+        assert_eq!(told(json!({ "phase": "Pending" }), None, 29), None);
+        let (reason, message) = told(json!({ "phase": "Pending" }), None, 30).unwrap_or_default();
         assert_eq!(reason, "PodNotStarted");
         assert!(message.contains("no scheduler has looked at it"), "{message}");
         let gated =
             json!({ "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "gates" });
-        let (_, message) = told(json!({ "phase": "Pending", "conditions": [gated] }), None, 300).unwrap_or_default();
+        let (_, message) = told(json!({ "phase": "Pending", "conditions": [gated] }), None, 30).unwrap_or_default();
         assert!(message.contains("it is not scheduled: SchedulingGated gates"), "{message}");
     }
 }

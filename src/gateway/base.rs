@@ -24,7 +24,7 @@ use super::health::Health;
 use super::signals::Signals;
 use super::tasks::Tasks;
 use super::tenure::Tenures;
-use super::{hand_over, probes};
+use super::{hand_over, probes, unready};
 use crate::api::names;
 use crate::lease::elector::{Event, LockView};
 use crate::ledger::application::Run;
@@ -150,6 +150,7 @@ impl Base {
         let rest = Rest::new(&self.arguments.jvm_rest);
         let mut tasks = Tasks::default();
         let served = (ledger.pointers.clone(), Arc::clone(&self.signals));
+        tasks.add("unready", unready::report(self.health.clone(), ledger.clone(), self.arguments.pod_uid.clone()));
         tasks.add("probes", probes::serve(self.probe_port, self.health, served, peers));
         if let Some(hook) = self.hook {
             tasks.add("hand_over", hand_over::serve(hook, self.election.events.clone()));

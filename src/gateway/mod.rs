@@ -23,6 +23,7 @@ pub mod signals;
 pub mod storage_arguments;
 pub mod tasks;
 pub mod tenure;
+mod unready;
 pub mod zookeeper_arguments;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};

@@ -1,8 +1,9 @@
-//! Defines the data that gateways write and the operator reads: jobs, HA data, the application, the election, refusals.
-//! Pure.
+//! Defines the data that gateways write and the operator reads: jobs, HA data, the application, the election, refusals,
+//! candidates that are not ready. Pure.
 
 pub mod application;
 pub mod election;
 pub mod jobs;
 pub mod place;
 pub mod refusal;
+pub mod unready;

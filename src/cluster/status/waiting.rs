@@ -21,7 +21,7 @@ const FIRST_ELECTION: SignedDuration = SignedDuration::from_secs(120);
 /// A standby that is lost is replaced by then.
 const STANDBY: SignedDuration = SignedDuration::from_secs(60);
 /// Pods have ended by then, or so long after the grace period that they were given.
-const PODS_GOING: SignedDuration = SignedDuration::from_secs(60);
+const PODS_GOING: SignedDuration = SignedDuration::from_secs(30);
 /// The leader's address has been published by then.
 const DISCOVERY: SignedDuration = SignedDuration::from_secs(30);
 /// Pods that a message names.

@@ -1,7 +1,7 @@
 //! The ledger as the leading gateway writes it: read, changed by a pure function, and written if nobody else has
 //! written meanwhile and no newer term has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::ledger::application::Progress;
 use crate::ledger::election::Notes;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
+use crate::ledger::unready;
 
 /// Tries when another task of this gateway writes at the same moment.
 const TRIES: usize = 5;
@@ -179,6 +180,20 @@ impl Ledger {
             "resourceVersion": ledger.metadata.resource_version,
             "annotations": { names::REFUSAL_ANNOTATION: text },
         } });
+        let patched = self
+            .config_maps()
+            .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        patched.map(drop).context("failed to write the ledger")
+    }
+
+    /// Says why this pod's candidate could not take over, or that it could. No term is needed: who is not ready has none.
+    pub async fn note_unready(&self, pod_uid: &str, why: Option<&str>) -> anyhow::Result<()> {
+        let now = jiff::Timestamp::now();
+        let outdated = unready::outdated(&self.object().await?.metadata, now);
+        let mut annotations: BTreeMap<String, Option<String>> = outdated.into_iter().map(|key| (key, None)).collect();
+        annotations.insert(unready::annotation(pod_uid), why.map(|why| unready::text(why, now)));
+        let patch = json!({ "metadata": { "annotations": annotations } });
         let patched = self
             .config_maps()
             .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
