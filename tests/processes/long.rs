@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adversity;
 #[path = "../bench/api_load.rs"]
 mod api_load;
 mod class_archive;
@@ -19,6 +20,7 @@ mod zookeeper;
 #[tokio::main]
 async fn main() {
     match std::env::args().nth(1).as_deref() {
+        Some("adversity") => adversity::run().await,
         Some("api-load") => api_load::run().await,
         Some("class-archive") => class_archive::run().await,
         Some("faults") => faults::run().await,
@@ -27,6 +29,6 @@ async fn main() {
         Some("sweep") => sweep::run().await,
         Some("zookeeper") => zookeeper::run().await,
         // All tests at once are not meant.
-        _ => println!("name one of: api-load class-archive faults gateway-cost gc sweep zookeeper"),
+        _ => println!("name one of: adversity api-load class-archive faults gateway-cost gc sweep zookeeper"),
     }
 }

@@ -24,6 +24,10 @@ use super::seconds;
 pub const OPERATOR_NAMESPACE: &str = "flinkha-system";
 pub const OPERATOR: &str = "system:serviceaccount:flinkha-system:flinkha-operator";
 
+/// The program and the chart of this working tree.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_flinkha");
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
+
 /// Where the tests' resources are.
 pub const NAMESPACE: &str = "flink";
 
@@ -63,17 +67,22 @@ impl Installation {
         Self::start_with(namespace, "").await
     }
 
+    /// The same for another version of the operator: its program, and the directory of its chart.
+    pub async fn start_version(program: &Path, chart: &Path) -> Self {
+        Self::start_as(NAMESPACE, "", &[], program, chart).await
+    }
+
     /// The same for an operator that looks after one namespace only, or after all if that is empty.
     pub async fn start_with(namespace: &str, watched: &str) -> Self {
-        Self::start_as(namespace, watched, &[]).await
+        Self::start_as(namespace, watched, &[], Path::new(PROGRAM), Path::new(CHART)).await
     }
 
     /// The same with further flags of the operator.
     pub async fn start_with_flags(namespace: &str, flags: &[&str]) -> Self {
-        Self::start_as(namespace, "", flags).await
+        Self::start_as(namespace, "", flags, Path::new(PROGRAM), Path::new(CHART)).await
     }
 
-    async fn start_as(namespace: &str, watched: &str, flags: &[&str]) -> Self {
+    async fn start_as(namespace: &str, watched: &str, flags: &[&str], program: &Path, chart: &Path) -> Self {
         let share = machine::share().await;
         let plane = Plane::get().await;
         let admin = plane.admin(0).await;
@@ -83,7 +92,8 @@ impl Installation {
         for namespace in &namespaces {
             create_all(&admin, &namespace.to_string()).await;
         }
-        create_all(&admin, &chart(&["--include-crds", "--set", &format!("watchNamespace={watched}")])).await;
+        let values = ["--include-crds", "--set", &format!("watchNamespace={watched}")];
+        create_all(&admin, &chart_of(chart, &values)).await;
         let token = token(&admin, OPERATOR_NAMESPACE, "flinkha-operator", None).await;
         let write = |name: &str, token: &str| {
             let kubeconfig = plane.servers[0].kubeconfig(token);
@@ -106,7 +116,7 @@ impl Installation {
             watched,
         ];
         let operator = Process::start(Program {
-            path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
+            path: program.into(),
             arguments: arguments.iter().chain(flags).map(Into::into).collect(),
             environment: vec![
                 ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
@@ -169,10 +179,13 @@ impl Installation {
 
 /// The chart's objects.
 pub fn chart(arguments: &[&str]) -> String {
+    chart_of(Path::new(CHART), arguments)
+}
+
+fn chart_of(chart: &Path, arguments: &[&str]) -> String {
     let helm = PathBuf::from(script("rig/tools", &["clients"])).join("helm");
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
     let mut command = Command::new(&helm);
-    command.args(["template", "flinkha", chart, "--namespace", OPERATOR_NAMESPACE]).args(arguments);
+    command.args(["template", "flinkha"]).arg(chart).args(["--namespace", OPERATOR_NAMESPACE]).args(arguments);
     let output = command.output().unwrap_or_else(|error| panic!("failed to run {}: {error}", helm.display()));
     assert!(output.status.success(), "helm template failed: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("helm prints text")
