@@ -1,6 +1,8 @@
 //! Makes requests beyond the objects of a cluster: of the leader, for a switchover or a savepoint, by annotations that
 //! it watches; of the API server, for the removal of what an ended job leaves.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -10,6 +12,7 @@ use serde_json::json;
 use super::error::Error;
 use super::finalizer::Finalizer;
 use super::report::Report;
+use super::resources::Resources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};
 use crate::api::v1alpha1::Provider;
@@ -20,11 +23,12 @@ use crate::cluster::switchover::Switchover;
 /// Makes requests.
 pub struct Asker {
     client: Client,
+    resources: Arc<Resources>,
 }
 
 impl Asker {
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: Client, resources: Arc<Resources>) -> Self {
+        Self { client, resources }
     }
 
     /// Makes all requests in their order.
@@ -55,24 +59,14 @@ impl Asker {
 
     /// Answers the request for a planned switchover, and removes it from the resource, where a person has written it.
     async fn answer(&self, resource: &FlinkHaCluster, answer: &Switchover, report: &Report) -> Result<(), Error> {
-        let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+        let name = resource.name_any();
         // The removal comes first, and only from the version that was read: a request is answered at most once, however
         // old the cache is.
-        let resources: Api<FlinkHaCluster> = self.namespaced(resource);
-        let version = resource.metadata.resource_version.as_deref();
-        match annotate(&resources, &name, SWITCHOVER_ANNOTATION, None, version).await {
-            Ok(()) => {}
-            // The cache is late; its next event causes another reconciliation.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                tracing::debug!(cluster = name, namespace, "the request is not the latest");
-                return Ok(());
-            }
-            Err(error) => return Err(Error::request("remove the request from", resource)(error)),
-        }
+        self.resources.remove_annotation(resource, SWITCHOVER_ANNOTATION).await?;
         let note = match answer {
             Switchover::Ask { to } => {
                 let leases: Api<Lease> = self.namespaced(resource);
-                let asked = annotate(&leases, &names::lease(&name), SWITCHOVER_ANNOTATION, Some(to), None).await;
+                let asked = annotate(&leases, &names::lease(&name), SWITCHOVER_ANNOTATION, Some(to)).await;
                 asked.map_err(Error::request("ask for a switchover of", resource))?;
                 EventNote {
                     warning: false,
@@ -95,11 +89,11 @@ impl Asker {
         let noted = match resource.spec.high_availability.provider {
             Provider::Kubernetes => {
                 let leases: Api<Lease> = self.namespaced(resource);
-                annotate(&leases, &names::lease(&name), SAVEPOINT_ANNOTATION, text, None).await
+                annotate(&leases, &names::lease(&name), SAVEPOINT_ANNOTATION, text).await
             }
             Provider::ZooKeeper => {
                 let ledgers: Api<ConfigMap> = self.namespaced(resource);
-                annotate(&ledgers, &names::ledger(&name), SAVEPOINT_ANNOTATION, text, None).await
+                annotate(&ledgers, &names::ledger(&name), SAVEPOINT_ANNOTATION, text).await
             }
         };
         noted.map_err(Error::request("ask for a savepoint of", resource))
@@ -125,20 +119,11 @@ impl Asker {
     }
 }
 
-/// Sets or removes an annotation; only in this version, if one is given.
-async fn annotate<K>(
-    api: &Api<K>,
-    name: &str,
-    key: &str,
-    value: Option<&str>,
-    version: Option<&str>,
-) -> Result<(), kube::Error>
+/// Sets or removes an annotation.
+async fn annotate<K>(api: &Api<K>, name: &str, key: &str, value: Option<&str>) -> Result<(), kube::Error>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    let mut patch = json!({ "metadata": { "annotations": { key: value } } });
-    if let Some(version) = version {
-        patch["metadata"]["resourceVersion"] = version.into();
-    }
+    let patch = json!({ "metadata": { "annotations": { key: value } } });
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
 }

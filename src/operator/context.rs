@@ -1,7 +1,7 @@
 //! What reconciling needs, made once when the operator starts.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
@@ -15,6 +15,7 @@ use super::metrics::Metrics;
 use super::observe::Caches;
 use super::presence::Prover;
 use super::report::Report;
+use super::resources::Resources;
 use super::warnings::Warnings;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
@@ -25,6 +26,7 @@ const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(300);
 /// What reconciling needs.
 pub struct Context {
     pub caches: Caches,
+    pub resources: Arc<Resources>,
     pub applier: Applier,
     pub report: Report,
     pub finalizer: Finalizer,
@@ -48,13 +50,15 @@ impl Context {
         (pod_name, deletion_deadline): (&str, Duration),
         metrics: Metrics,
     ) -> Self {
+        let resources = Arc::new(Resources::new(client.clone(), caches.clusters.clone()));
         Self {
             caches,
             applier: Applier::new(client.clone()),
-            report: Report::new(client.clone(), pod_name.to_owned()),
-            finalizer: Finalizer::new(client.clone()),
+            report: Report::new(client.clone(), Arc::clone(&resources), pod_name.to_owned()),
+            finalizer: Finalizer::new(client.clone(), Arc::clone(&resources)),
             prover: Prover::new(client.clone()),
-            asker: Asker::new(client.clone()),
+            asker: Asker::new(client.clone(), Arc::clone(&resources)),
+            resources,
             lookups: Lookups::new(client.clone()),
             warnings: Warnings::new(client.clone()),
             environment,
@@ -66,9 +70,18 @@ impl Context {
 
     /// Counts a failure, and returns how long to wait before the next try: longer after each failure in a row.
     pub fn failed(&self, resource: &FlinkHaCluster) -> Duration {
+        self.delay(resource, FIRST_RETRY_DELAY)
+    }
+
+    /// Counts a decision that rested on an old version. The first is made again at once, because others write too.
+    pub fn outdated(&self, resource: &FlinkHaCluster) -> Duration {
+        self.delay(resource, FIRST_RETRY_DELAY / 20)
+    }
+
+    fn delay(&self, resource: &FlinkHaCluster, first: Duration) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = failures.entry(ObjectRef::from_obj(resource)).or_default();
-        let delay = (FIRST_RETRY_DELAY * 2_u32.saturating_pow(*failed)).min(LONGEST_RETRY_DELAY);
+        let delay = (first * 2_u32.saturating_pow(*failed)).min(LONGEST_RETRY_DELAY);
         *failed = (*failed + 1).min(16);
         delay
     }

@@ -23,6 +23,9 @@ pub enum Error {
     },
     #[error("failed to read random bytes for a key: {source}")]
     Random { source: getrandom::Error },
+    /// Nothing has failed: a decision rests on a version that is no longer the latest, so it must be made again.
+    #[error("{object} has changed since it was read")]
+    Outdated { object: String },
     /// Nothing has failed: the resource must not be applied.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -44,7 +47,7 @@ impl Error {
             Self::Request { source: kube::Error::Api(status), .. } => {
                 (400..500).contains(&status.code) && ![409, 429].contains(&status.code)
             }
-            Self::Request { .. } | Self::Random { .. } => false,
+            Self::Request { .. } | Self::Random { .. } | Self::Outdated { .. } => false,
             Self::Malformed { .. } | Self::Rejected(_) => true,
         }
     }

@@ -38,7 +38,7 @@ const POD_END_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
     let finalizer = &context.finalizer;
     if !resource.finalizers().iter().any(|name| name == FINALIZER) {
-        context.report.forget(resource);
+        context.resources.forget(resource);
         return Ok(Action::await_change());
     }
     let asked = resource.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
@@ -131,7 +131,7 @@ async fn tell(
 
 fn forget(resource: &FlinkHaCluster, context: &Context) {
     context.applier.forget(resource);
-    context.report.forget(resource);
+    context.resources.forget(resource);
     context.prover.forget(resource);
 }
 

@@ -1,6 +1,8 @@
 //! The finalizer of a resource, and the requests of a deletion: which of the HA data is deleted, and what is noted of
 //! what stays.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::purge::Purger;
 use super::report::Report;
+use super::resources::Resources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::OnDelete;
@@ -24,12 +27,13 @@ use crate::ledger::jobs;
 /// Makes deletion wait for us, and deletes.
 pub struct Finalizer {
     client: Client,
+    resources: Arc<Resources>,
     pub purger: Purger,
 }
 
 impl Finalizer {
-    pub fn new(client: Client) -> Self {
-        Self { purger: Purger::new(client.clone()), client }
+    pub fn new(client: Client, resources: Arc<Resources>) -> Self {
+        Self { purger: Purger::new(client.clone()), resources, client }
     }
 
     /// Puts our finalizer on the resource before anything is made for it.
@@ -45,24 +49,13 @@ impl Finalizer {
             return Ok(());
         }
         let finalizers: Vec<&str> = resource.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect();
-        self.set(resource, &finalizers).await
+        self.resources.set_finalizers(resource, &finalizers).await
     }
 
     pub async fn release(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
         let finalizers: Vec<&str> =
             resource.finalizers().iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
-        self.set(resource, &finalizers).await
-    }
-
-    async fn set(&self, resource: &FlinkHaCluster, finalizers: &[&str]) -> Result<(), Error> {
-        let patch = json!({ "metadata": { "resourceVersion": resource.resource_version(), "finalizers": finalizers } });
-        let api: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        match api.patch(&resource.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            // Deleted in the meantime, which is what a release wants.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::request("set the finalizer of", resource)(error)),
-        }
+        self.resources.set_finalizers(resource, &finalizers).await
     }
 
     /// Leaves the HA data, because somebody may live who writes it: removes nothing, says so, and lets the resource go.

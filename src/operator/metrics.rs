@@ -41,8 +41,8 @@ impl Metrics {
         metrics
     }
 
-    pub fn reconciled(&self, succeeded: bool, duration: Duration) {
-        let result = if succeeded { "success" } else { "error" };
+    /// `result`: `success`, `error`, or `outdated` for a decision that is made again on a newer version.
+    pub fn reconciled(&self, result: &'static str, duration: Duration) {
         self.reconciles.get_or_create(&Result_ { result }).inc();
         self.duration.observe(duration.as_secs_f64());
     }

@@ -18,6 +18,7 @@ pub mod presence;
 mod purge;
 pub mod reconcile;
 pub mod report;
+pub mod resources;
 pub mod target;
 pub mod warnings;
 

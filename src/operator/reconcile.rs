@@ -2,7 +2,7 @@
 //! [`crate::cluster::plan`]; here it is carried out.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -18,18 +18,44 @@ use crate::cluster::plan::{Reconciliation, Rollout, plan};
 use crate::cluster::status::Applied;
 use crate::world::error_text::chain;
 
+/// After this delay conflicts are logged: by then, six writes in a row have found another version.
+const PERSISTENT_CONFLICT: Duration = Duration::from_millis(1600);
+
 /// Brings one cluster closer to what its resource asks for. Whatever it waits for comes back as a watch event.
 ///
 /// # Errors
 /// When a request fails; [`on_error`] tries again.
 pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> Result<Action, Error> {
     let begin = Instant::now();
+    let resource = context.resources.latest(resource);
     let result = steps(&resource, &context).await;
-    context.metrics.reconciled(result.is_ok(), begin.elapsed());
-    if result.is_ok() {
-        context.succeeded(&resource);
+    let told = match &result {
+        Ok(_) => "success",
+        Err(Error::Outdated { .. }) => "outdated",
+        Err(_) => "error",
+    };
+    context.metrics.reconciled(told, begin.elapsed());
+    match result {
+        Ok(_) => context.succeeded(&resource),
+        Err(Error::Outdated { object }) => return again(&resource, &object, &context).await,
+        Err(_) => {}
     }
     result
+}
+
+/// Reads the resource again after a conflict. Nothing was written, and the next decision rests on what was read.
+async fn again(resource: &FlinkHaCluster, object: &str, context: &Context) -> Result<Action, Error> {
+    if !context.resources.read_again(resource).await? {
+        return Ok(Action::await_change());
+    }
+    let delay = context.outdated(resource);
+    let (cluster, namespace) = (resource.name_any(), resource.namespace());
+    if delay < PERSISTENT_CONFLICT {
+        tracing::debug!(cluster, namespace, ?delay, "{object} has changed since it was read; deciding again");
+    } else {
+        tracing::warn!(cluster, namespace, ?delay, "{object} changes again and again while it is reconciled");
+    }
+    Ok(Action::requeue(delay))
 }
 
 async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, Error> {
@@ -55,9 +81,11 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
             None => return applied.map(|_| Action::await_change()),
         },
     };
-    context.asker.ask(resource, &plan.requests, &context.report, &context.finalizer).await?;
     context.applier.complete(resource, &mut observed);
+    // Requests come after the status that announces them: an operator that has been replaced in the meantime fails to
+    // write the status, and so it does not ask the leader for anything that its successor does not know.
     let look_again = context.report.report(resource, &plan.desired, &observed, &outcome).await?;
+    context.asker.ask(resource, &plan.requests, &context.report, &context.finalizer).await?;
     let look_again = look_again.into_iter().chain(plan.look_again).min();
     match applied {
         Ok(_) | Err(Error::Rejected(_)) => Ok(look_again.map_or_else(Action::await_change, Action::requeue)),

@@ -1,7 +1,6 @@
 //! Reporting: the resource's status and events, and the roles of JobManager pods.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
+use super::resources::Resources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, ROLE_LABEL};
 use crate::api::status::FlinkHaClusterStatus;
@@ -31,34 +31,25 @@ const LONGEST_NOTE: usize = 500;
 /// Writes what has been found, and only what is new.
 pub struct Report {
     client: Client,
+    resources: Arc<Resources>,
     /// Name of this operator's pod.
     instance: String,
-    /// The status written last, by the resource's UID: the cache may still show the one before.
-    written: Mutex<HashMap<String, FlinkHaClusterStatus>>,
 }
 
 impl Report {
-    pub fn new(client: Client, instance: String) -> Self {
-        Self { client, instance, written: Mutex::default() }
+    pub fn new(client: Client, resources: Arc<Resources>, instance: String) -> Self {
+        Self { client, resources, instance }
     }
 
     /// The status until now.
     pub fn before(&self, resource: &FlinkHaCluster) -> FlinkHaClusterStatus {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let uid = resource.metadata.uid.as_deref().unwrap_or_default();
-        written.get(uid).or(resource.status.as_ref()).cloned().unwrap_or_default()
-    }
-
-    /// Forgets a resource that is gone.
-    pub fn forget(&self, resource: &FlinkHaCluster) {
-        let uid = resource.metadata.uid.as_deref().unwrap_or_default();
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        resource.status.clone().unwrap_or_default()
     }
 
     /// Brings pods, status and events up to date. The time after which something else is to be said.
     ///
     /// # Errors
-    /// When a request fails; it is safe to try again.
+    /// When a request fails, also because the resource has changed since it was read; it is safe to try again.
     pub async fn report(
         &self,
         resource: &FlinkHaCluster,
@@ -75,21 +66,10 @@ impl Report {
         if before == after {
             return Ok(look_again);
         }
-        let patch = json!({
-            "apiVersion": FlinkHaCluster::api_version(&()),
-            "kind": FlinkHaCluster::kind(&()),
-            "metadata": { "name": resource.name_any() },
-            "status": after,
-        });
-        let api: Api<FlinkHaCluster> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(patch)).await;
-        patched.map_err(Error::request("write the status of", resource))?;
+        self.resources.write_status(resource, &after).await?;
         for notes in notes(&before, &after) {
             self.publish(resource, &notes).await;
         }
-        let uid = resource.metadata.uid.clone().unwrap_or_default();
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, after);
         Ok(look_again)
     }
 

@@ -1,0 +1,180 @@
+//! Reads and writes the resource itself. Each write is a compare-and-swap: it carries the UID and the resourceVersion
+//! of the resource on which the decision rests. The API server rejects the write of an operator that stood still while
+//! a successor wrote, and a write that was meant for a deleted resource of the same name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use kube_runtime::reflector::{ObjectRef, Store};
+use serde_json::{Value, json};
+
+use super::error::Error;
+use crate::api::FlinkHaCluster;
+use crate::api::names::FIELD_MANAGER;
+use crate::api::status::FlinkHaClusterStatus;
+
+/// Writes resources, and remembers the versions that the cache does not show yet.
+pub struct Resources {
+    client: Client,
+    cache: Store<FlinkHaCluster>,
+    /// Versions that are newer than the cache's, by UID.
+    newer: Mutex<HashMap<String, Arc<FlinkHaCluster>>>,
+}
+
+impl Resources {
+    pub fn new(client: Client, cache: Store<FlinkHaCluster>) -> Self {
+        Self { client, cache, newer: Mutex::default() }
+    }
+
+    /// Returns the latest known version of a resource that the cache shows as `cached`.
+    pub fn latest(&self, cached: Arc<FlinkHaCluster>) -> Arc<FlinkHaCluster> {
+        self.known(&cached).unwrap_or(cached)
+    }
+
+    fn known(&self, resource: &FlinkHaCluster) -> Option<Arc<FlinkHaCluster>> {
+        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = newer.get(resource.metadata.uid.as_deref()?)?;
+        is_older(resource, known).then(|| Arc::clone(known))
+    }
+
+    /// Writes the status. All of it belongs to one field manager, as in all versions of the operator; what others have
+    /// added stays.
+    ///
+    /// # Errors
+    /// [`Error::Outdated`] when the resource has changed since `resource` was read, and when the request fails.
+    pub async fn write_status(&self, resource: &FlinkHaCluster, status: &FlinkHaClusterStatus) -> Result<(), Error> {
+        let patch = json!({
+            "apiVersion": FlinkHaCluster::api_version(&()),
+            "kind": FlinkHaCluster::kind(&()),
+            "metadata": self.precondition(resource),
+            "status": status,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let api = self.api(resource);
+        let patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(patch)).await;
+        self.written(resource, "write the status of", patched)
+    }
+
+    /// Sets the finalizers.
+    ///
+    /// # Errors
+    /// As for [`Self::write_status`].
+    pub async fn set_finalizers(&self, resource: &FlinkHaCluster, finalizers: &[&str]) -> Result<(), Error> {
+        let mut metadata = self.precondition(resource);
+        metadata["finalizers"] = json!(finalizers);
+        let api = self.api(resource);
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        match api.patch(&resource.name_any(), &PatchParams::default(), &patch).await {
+            // Deleted in the meantime, which is what a release wants.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            patched => self.written(resource, "set the finalizer of", patched),
+        }
+    }
+
+    /// Removes an annotation.
+    ///
+    /// # Errors
+    /// As for [`Self::write_status`].
+    pub async fn remove_annotation(&self, resource: &FlinkHaCluster, key: &str) -> Result<(), Error> {
+        let mut metadata = self.precondition(resource);
+        metadata["annotations"] = json!({ key: null });
+        let api = self.api(resource);
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let patched = api.patch(&resource.name_any(), &PatchParams::default(), &patch).await;
+        self.written(resource, "remove the request from", patched)
+    }
+
+    /// Reads a resource of which a write has conflicted. It lists, because the operator may not get resources. Returns
+    /// whether the resource still exists.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub async fn read_again(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
+        let named = ListParams::default().fields(&format!("metadata.name={}", resource.name_any()));
+        // Without a resourceVersion: a quorum read.
+        let found = self.api(resource).list(&named).await.map_err(Error::request("read", resource))?;
+        let found = found.items.into_iter().find(|found| found.metadata.uid == resource.metadata.uid);
+        let exists = found.is_some();
+        match found {
+            Some(found) => self.remember(found),
+            None => self.forget(resource),
+        }
+        Ok(exists)
+    }
+
+    /// Forgets a resource that is gone.
+    pub fn forget(&self, resource: &FlinkHaCluster) {
+        let uid = resource.metadata.uid.as_deref().unwrap_or_default();
+        self.newer.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// The metadata that makes a write a compare-and-swap. Versions that this operator has written since `resource` was
+    /// read rest on it, so they count as the same.
+    fn precondition(&self, resource: &FlinkHaCluster) -> Value {
+        let known = self.known(resource);
+        let version = known.as_deref().unwrap_or(resource).resource_version();
+        json!({ "name": resource.name_any(), "uid": resource.metadata.uid, "resourceVersion": version })
+    }
+
+    fn written(
+        &self,
+        resource: &FlinkHaCluster,
+        action: &'static str,
+        answer: Result<FlinkHaCluster, kube::Error>,
+    ) -> Result<(), Error> {
+        match answer {
+            Ok(written) => {
+                self.remember(written);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(Error::Outdated { object: format!("FlinkHaCluster {}", resource.name_any()) })
+            }
+            Err(error) => Err(Error::request(action, resource)(error)),
+        }
+    }
+
+    fn remember(&self, mut written: FlinkHaCluster) {
+        written.metadata.managed_fields = None;
+        let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        // The cache shows a write a moment later, so few are remembered at a time.
+        newer.retain(|_, known| {
+            let cached = self.cache.get(&ObjectRef::from_obj(known));
+            cached.is_some_and(|cached| cached.metadata.uid == known.metadata.uid && is_older(&cached, known))
+        });
+        newer.insert(written.metadata.uid.clone().unwrap_or_default(), Arc::new(written));
+    }
+
+    fn api(&self, resource: &FlinkHaCluster) -> Api<FlinkHaCluster> {
+        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
+    }
+}
+
+/// Is `one` an older version than `other`? Kubernetes orders the versions of one kind by number. What is not a number
+/// is not compared: then the cache is believed.
+fn is_older(one: &FlinkHaCluster, other: &FlinkHaCluster) -> bool {
+    let number = |resource: &FlinkHaCluster| resource.metadata.resource_version.as_deref()?.parse::<u128>().ok();
+    matches!((number(one), number(other)), (Some(one), Some(other)) if one < other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::tests as fixture;
+
+    fn version(version: &str) -> FlinkHaCluster {
+        let mut resource = fixture::resource();
+        resource.metadata.resource_version = Some(version.to_owned());
+        resource
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers_and_not_as_text() {
+        assert!(is_older(&version("99"), &version("100")));
+        assert!(!is_older(&version("100"), &version("99")));
+        assert!(!is_older(&version("7"), &version("7")));
+        assert!(!is_older(&version("x"), &version("7")) && !is_older(&version("7"), &version("x")));
+    }
+}
