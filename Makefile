@@ -12,8 +12,8 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-kind test-upgrade test-providers test-zookeeper \
-	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep image image-release cluster cluster-down generate clean
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
+	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep adversity image image-release cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -36,7 +36,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,class-data archives) rig/class-archive
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	$(call part,process tests beside the election model) $(MAKE) --no-print-directory --jobs 2 test-processes test-model
+	$(call part,process tests beside the models) $(MAKE) --no-print-directory --jobs 3 test-processes test-model adversity
 
 test-format: ## Is everything formatted?
 	cargo fmt --all --check
@@ -56,6 +56,16 @@ model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB o
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
 	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture
+
+test-adversity: setup ## What goes wrong around a cluster is told on it: case, outcome, seconds, beside the former version (ONLY=...)
+	$(call part,control plane binaries) rig/assets
+	$(call part,the former version) rig/former release
+	$(call part,adversity) env FORMER_PROGRAM="$$(rig/former release)" FORMER_CHART="$$(rig/former chart)" \
+		KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- adversity
+
+# The same without the former version.
+adversity:
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- adversity
 
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
 	$(call part,kind tests) $(TEST) --test kind -- --test-threads 32 --nocapture

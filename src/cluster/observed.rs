@@ -349,6 +349,12 @@ impl ObservedPod {
         self.metadata.deletion_timestamp.as_ref().is_some_and(|ends| now.duration_since(ends.0) < OVERDUE)
     }
 
+    /// When it became ready, or not ready.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        let ready = self.status.conditions.iter().find(|condition| condition.kind == "Ready")?;
+        ready.last_transition_time.as_ref().map(|time| time.0)
+    }
+
     /// Ready, and not on its way out.
     pub fn is_ready(&self) -> bool {
         self.metadata.deletion_timestamp.is_none() && is_true(&self.status.conditions, "Ready")

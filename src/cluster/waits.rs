@@ -17,7 +17,7 @@ const SCHEDULE_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 /// A container that has not started by then is told of, whatever the events say: images can be large.
 const START_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
 /// A pod whose containers run is ready by then, unless its gateway says before why it is not.
-const READY_TIMEOUT: SignedDuration = SignedDuration::from_secs(50);
+const READY_TIMEOUT: SignedDuration = SignedDuration::from_secs(45);
 /// Pods whose events are read at a time.
 const LOOKS: usize = 4;
 /// Between looks at events, which no watch tells of.
@@ -109,8 +109,7 @@ fn of_pod(pod: &ObservedPod, said: &Said, follows: &str) -> Option<Wait> {
     }
     let unready = containers(pod).filter(|container| !container.ready && !has_ended_well(container));
     let unready: Vec<&str> = unready.map(|container| container.name.as_str()).collect();
-    let lost = pod.status.conditions.iter().find(|condition| condition.kind == "Ready");
-    let since_ready = lost.and_then(|ready| ready.last_transition_time.as_ref()).map_or(created, |time| time.0);
+    let since_ready = pod.ready_since().unwrap_or(created);
     let why = match &said.unready {
         Some(why) => format!("its gateway reports that {why}"),
         None if unready.is_empty() => "its containers run, and none is not ready".to_owned(),
@@ -231,8 +230,8 @@ mod tests {
             "initContainerStatuses": [container("gateway", false)],
             "containerStatuses": [container("flink-main-container", true)],
         });
-        assert_eq!(told(status.clone(), None, 109), None);
-        let (reason, message) = told(status.clone(), None, 110).unwrap_or_default();
+        assert_eq!(told(status.clone(), None, 104), None);
+        let (reason, message) = told(status.clone(), None, 105).unwrap_or_default();
         assert_eq!(reason, "PodNotReady");
         assert!(message.contains("since 1970-01-01T00:01:00Z, so it cannot lead"), "{message}");
         assert!(message.contains("kubectl logs demo-jobmanager-a --container gateway"), "{message}");

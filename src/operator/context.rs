@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::Client;
 use kube_runtime::reflector::ObjectRef;
 
@@ -19,9 +20,22 @@ use super::resources::Resources;
 use super::warnings::Warnings;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
+use crate::cluster::status::TOLERANCE;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(300);
+
+/// Failures in a row.
+struct Failures {
+    count: u32,
+    since: Timestamp,
+}
+
+impl Failures {
+    fn begin() -> Self {
+        Self { count: 0, since: Timestamp::now() }
+    }
+}
 
 /// What reconciling needs.
 pub struct Context {
@@ -39,7 +53,7 @@ pub struct Context {
     /// After this time a deletion leaves what it cannot delete safely.
     pub deletion_deadline: Duration,
     /// How often in a row reconciling has failed.
-    failures: Mutex<HashMap<ObjectRef<FlinkHaCluster>, u32>>,
+    failures: Mutex<HashMap<ObjectRef<FlinkHaCluster>, Failures>>,
 }
 
 impl Context {
@@ -80,14 +94,23 @@ impl Context {
 
     fn delay(&self, resource: &FlinkHaCluster, first: Duration) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = failures.entry(ObjectRef::from_obj(resource)).or_default();
-        let delay = (first * 2_u32.saturating_pow(*failed)).min(LONGEST_RETRY_DELAY);
-        *failed = (*failed + 1).min(16);
+        let failed = failures.entry(ObjectRef::from_obj(resource)).or_insert_with(Failures::begin);
+        let delay = (first * 2_u32.saturating_pow(failed.count)).min(LONGEST_RETRY_DELAY);
+        failed.count = (failed.count + 1).min(16);
         delay
     }
 
-    /// Forgets the failures until now.
-    pub fn succeeded(&self, resource: &FlinkHaCluster) {
+    /// Returns the time of the first failure, once the resource shows that it is not reconciled.
+    pub fn failing_since(&self, resource: &FlinkHaCluster) -> Option<Timestamp> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = failures.get(&ObjectRef::from_obj(resource))?.since;
+        (Timestamp::now().duration_since(since) >= TOLERANCE).then_some(since)
+    }
+
+    /// Forgets the failures until now. Returns whether the resource shows them.
+    pub fn succeeded(&self, resource: &FlinkHaCluster) -> bool {
+        let is_shown = self.failing_since(resource).is_some();
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(resource));
+        is_shown
     }
 }

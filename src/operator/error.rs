@@ -26,6 +26,9 @@ pub enum Error {
     /// Nothing has failed: a decision rests on a version that is no longer the latest, so it must be made again.
     #[error("{object} has changed since it was read")]
     Outdated { object: String },
+    /// The resource shows it already; the step is tried again.
+    #[error(transparent)]
+    Shown(Box<Error>),
     /// Nothing has failed: the resource must not be applied.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -47,7 +50,7 @@ impl Error {
             Self::Request { source: kube::Error::Api(status), .. } => {
                 (400..500).contains(&status.code) && ![409, 429].contains(&status.code)
             }
-            Self::Request { .. } | Self::Random { .. } | Self::Outdated { .. } => false,
+            Self::Request { .. } | Self::Random { .. } | Self::Outdated { .. } | Self::Shown(_) => false,
             Self::Malformed { .. } | Self::Rejected(_) => true,
         }
     }

@@ -21,6 +21,9 @@ use crate::world::error_text::chain;
 /// After this delay conflicts are logged: by then, six writes in a row have found another version.
 const PERSISTENT_CONFLICT: Duration = Duration::from_millis(1600);
 
+/// Delay of a report that failures have ended.
+const REPORT_DELAY: Duration = Duration::from_millis(100);
+
 /// Brings one cluster closer to what its resource asks for. Whatever it waits for comes back as a watch event.
 ///
 /// # Errors
@@ -36,11 +39,24 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
     };
     context.metrics.reconciled(told, begin.elapsed());
     match result {
-        Ok(_) => context.succeeded(&resource),
+        // Nothing fails any more, which the resource does not show yet.
+        Ok(_) if context.succeeded(&resource) => return Ok(Action::requeue(REPORT_DELAY)),
+        Ok(_) => {}
         Err(Error::Outdated { object }) => return again(&resource, &object, &context).await,
-        Err(_) => {}
+        Err(Error::Rejected(_) | Error::Shown(_)) => {}
+        Err(ref error) => show_failure(&resource, error, &context).await,
     }
     result
+}
+
+/// Shows a failure on the resource once it has lasted for a while.
+async fn show_failure(resource: &FlinkHaCluster, error: &Error, context: &Context) {
+    let Some(since) = context.failing_since(resource) else { return };
+    let latest = context.resources.latest(Arc::new(resource.clone()));
+    if let Err(error) = context.report.failing(&latest, error, since).await {
+        let (cluster, namespace, error) = (resource.name_any(), resource.namespace(), chain(&error));
+        tracing::warn!(cluster, namespace, error, "failed to show on the resource that it is not reconciled");
+    }
 }
 
 /// Reads the resource again after a conflict. Nothing was written, and the next decision rests on what was read.
@@ -84,13 +100,13 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     context.applier.complete(resource, &mut observed);
     // Requests come after the status that announces them: an operator that has been replaced in the meantime fails to
     // write the status, and so it does not ask the leader for anything that its successor does not know.
-    let look_again = context.report.report(resource, &plan.desired, &observed, &outcome).await?;
+    let look_again =
+        context.report.report(resource, &plan.desired, &observed, &outcome, context.failing_since(resource)).await?;
     context.asker.ask(resource, &plan.requests, &context.report, &context.finalizer).await?;
     let look_again = look_again.into_iter().chain(plan.look_again).min();
     match applied {
         Ok(_) | Err(Error::Rejected(_)) => Ok(look_again.map_or_else(Action::await_change, Action::requeue)),
-        // It is on the resource now, and tried again.
-        Err(failed) => Err(failed),
+        Err(failed) => Err(Error::Shown(Box::new(failed))),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::cluster::events::{EventNote, notes};
 use crate::cluster::observed::Observed;
 use crate::cluster::rejection::Rejection;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
-use crate::cluster::status::{Applied, Told, status};
+use crate::cluster::status::{Applied, Told, failing, status, still_failing};
 use crate::world::error_text::chain;
 
 /// The API server takes notes of up to 1 KiB.
@@ -56,21 +56,48 @@ impl Report {
         desired: &Desired,
         observed: &Observed,
         outcome: &Result<Applied, Rejection>,
+        failing_since: Option<Timestamp>,
     ) -> Result<Option<Duration>, Error> {
+        let mut marked = Ok(());
         for role in roles(observed) {
-            self.mark(resource, &role).await?;
+            marked = marked.and(self.mark(resource, &role).await);
         }
+        let (before, now) = (self.before(resource), Timestamp::now());
+        let Told { status: after, look_again } = status(resource, desired, &before, observed, outcome, now);
+        // The rest of the status is true all the same.
+        let after = match (&marked, failing_since) {
+            (Err(error), Some(since)) => failing(resource, &after, &before.conditions, &chain(error), (since, now)),
+            (Ok(()), Some(_)) => still_failing(after, &before.conditions),
+            (_, None) => after,
+        };
+        self.write(resource, &before, &after).await?;
+        marked.map(|()| look_again)
+    }
+
+    /// Shows that the resource has not been reconciled since this time.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    pub async fn failing(&self, resource: &FlinkHaCluster, error: &Error, since: Timestamp) -> Result<(), Error> {
         let before = self.before(resource);
-        let Told { status: after, look_again } =
-            status(resource, desired, &before, observed, outcome, Timestamp::now());
+        let after = failing(resource, &before, &before.conditions, &chain(error), (since, Timestamp::now()));
+        self.write(resource, &before, &after).await
+    }
+
+    async fn write(
+        &self,
+        resource: &FlinkHaCluster,
+        before: &FlinkHaClusterStatus,
+        after: &FlinkHaClusterStatus,
+    ) -> Result<(), Error> {
         if before == after {
-            return Ok(look_again);
+            return Ok(());
         }
-        self.resources.write_status(resource, &after).await?;
-        for notes in notes(&before, &after) {
+        self.resources.write_status(resource, after).await?;
+        for notes in notes(before, after) {
             self.publish(resource, &notes).await;
         }
-        Ok(look_again)
+        Ok(())
     }
 
     /// Publishes an event. A failure is only logged: events are for people, and the status says the same.

@@ -68,8 +68,8 @@ impl Installation {
     }
 
     /// The same for another version of the operator: its program, and the directory of its chart.
-    pub async fn start_version(program: &Path, chart: &Path) -> Self {
-        Self::start_as(NAMESPACE, "", &[], program, chart).await
+    pub async fn start_version(program: &Path, chart: &Path, flags: &[&str]) -> Self {
+        Self::start_as(NAMESPACE, "", flags, program, chart).await
     }
 
     /// The same for an operator that looks after one namespace only, or after all if that is empty.

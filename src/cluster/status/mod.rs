@@ -3,6 +3,7 @@
 mod conditions;
 mod election;
 mod facts;
+mod failing;
 mod generation;
 mod kinds;
 mod members;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 
 use self::election::Election;
 use self::facts::Facts;
+pub use self::failing::{TOLERANCE, failing, still_failing};
 pub use self::kinds::{Applied, DEGRADED, LEADER_ELECTED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED};
 use self::members::Group;
 use super::application::Desired;

@@ -9,6 +9,7 @@ use super::generation::{self, Generation};
 use super::kinds::{LEADER_ELECTED, READY, find};
 use crate::api::application::{Application, Phase};
 use crate::api::names;
+use crate::api::v1alpha1::Provider;
 use crate::cluster::application::waits_for_pods;
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::ObservedDeployment;
@@ -24,6 +25,8 @@ const STANDBY: SignedDuration = SignedDuration::from_secs(60);
 const PODS_GOING: SignedDuration = SignedDuration::from_secs(30);
 /// The leader's address has been published by then.
 const DISCOVERY: SignedDuration = SignedDuration::from_secs(30);
+/// A standby that is ready has promised the leader by then: the Lease is renewed each 10 s, and says who has.
+const PROMISE: SignedDuration = SignedDuration::from_secs(45);
 /// Pods that a message names.
 const NAMED: usize = 5;
 
@@ -38,6 +41,7 @@ impl Waiting {
         let waits = [
             no_leader(facts),
             no_standby(facts),
+            no_promise(facts),
             pods_going(facts),
             savepoint(facts),
             discovery(facts),
@@ -108,6 +112,31 @@ fn no_standby(facts: &Facts<'_>) -> Option<Wait> {
         facts.job_managers.wanted
     );
     Some(Wait { since: begin, limit: STANDBY, cause: Cause { reason: "NoStandby", message } })
+}
+
+/// Standbys do not promise the leader to leave the Lease alone, so that it would not survive an outage of the API server.
+fn no_promise(facts: &Facts<'_>) -> Option<Wait> {
+    let by_lease = facts.resource.spec.high_availability.provider == Provider::Kubernetes;
+    let record = &facts.election.record;
+    let granted: Timestamp = record.change.as_ref().and_then(|change| change.at.parse().ok())?;
+    let standbys = facts.observed.job_manager_pods.iter().filter(|pod| pod.is_ready() && pod.name() != record.holder);
+    let silent: Vec<_> = standbys.filter(|pod| !record.peers.lists(pod.uid())).collect();
+    if !by_lease || !facts.election.granted() || silent.is_empty() {
+        return None;
+    }
+    let begin = silent.iter().filter_map(|pod| pod.ready_since()).max().map_or(granted, |ready| ready.max(granted));
+    let names: Vec<&str> = silent.iter().take(NAMED).map(|pod| pod.name()).collect();
+    let (names, holder) = (names.join(", "), &record.holder);
+    let key = names::peers(facts.resource.metadata.name.as_deref().unwrap_or_default());
+    let message = format!(
+        "{names} could take over, but has not promised {holder} to wait for it {}, so that {holder} would stop leading in \
+         an outage of the API server: their gateways have no common key, or a NetworkPolicy keeps them from each other's \
+         port {}; if Secret {key} is gone, create it again with 32 random bytes under 'key', and delete the pods of the \
+         JobManagers one after another, {holder} last",
+        since(begin),
+        names::PROBE_PORT
+    );
+    Some(Wait { since: begin, limit: PROMISE, cause: Cause { reason: "NoPromise", message } })
 }
 
 /// An application waits for its pods to be gone, and watches show some.

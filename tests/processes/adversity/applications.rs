@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use super::world::{JOB_MANAGER, Seen, TASK_MANAGER, World, ready};
+use super::world::{JOB_MANAGER, STANDBY, Seen, TASK_MANAGER, World, given_back, ready};
 
 fn version(argument: &str, change: Value) -> Value {
     let mut spec = json!({ "job": { "jarURI": "local:///app.jar", "args": [argument], "upgradeDeadline": "10s" } });
@@ -27,7 +27,10 @@ async fn starts(world: &World) {
 async fn progress(world: &World, change: Value) {
     let application = world.resource().await["status"]["application"].clone();
     let mut progress = json!({
-        "job": application["jobId"], "version": application["version"], "start": application["starts"], "state": "RUNNING",
+        "job": application["jobId"],
+        "version": application["version"],
+        "start": application["starts"],
+        "state": "RUNNING",
     });
     flinkha::cluster::merge::merge(&mut progress, change);
     world.ledger("application", &progress).await;
@@ -44,6 +47,14 @@ async fn runs(world: &World) {
     world.until::<FlinkHaCluster>("demo", phase("Running")).await;
 }
 
+/// The pods end, and the leader gives the Lease back.
+async fn pods_end(world: &World) {
+    for pod in [JOB_MANAGER, STANDBY, TASK_MANAGER] {
+        world.end(pod).await;
+    }
+    world.lease("", given_back(JOB_MANAGER), 600).await;
+}
+
 /// A pod in phase `Failed` stays until somebody deletes it.
 async fn failed(world: &World, pod: &str) {
     let status = json!({ "phase": "Failed", "reason": "Evicted", "message": "the node was low on memory" });
@@ -55,22 +66,22 @@ pub async fn a_task_manager_has_failed_and_the_arguments_change(world: World) ->
     failed(&world, TASK_MANAGER).await;
     world.apply(version("2", json!({}))).await;
     world.scaled_to_zero().await;
-    for pod in [JOB_MANAGER, super::world::STANDBY] {
+    for pod in [JOB_MANAGER, STANDBY] {
         world.end(pod).await;
     }
-    world.lease("", super::world::given_back(JOB_MANAGER), 600).await;
+    world.lease("", given_back(JOB_MANAGER), 600).await;
     world.reaches("the next version starts", phase("Starting")).await
 }
 
 pub async fn a_job_manager_was_evicted_and_the_job_is_suspended(world: World) -> Seen {
     runs(&world).await;
-    failed(&world, super::world::STANDBY).await;
+    failed(&world, STANDBY).await;
     world.apply(version("1", json!({ "state": "suspended" }))).await;
     world.scaled_to_zero().await;
     for pod in [JOB_MANAGER, TASK_MANAGER] {
         world.end(pod).await;
     }
-    world.lease("", super::world::given_back(JOB_MANAGER), 600).await;
+    world.lease("", given_back(JOB_MANAGER), 600).await;
     world.reaches("suspended", phase("Suspended")).await
 }
 
@@ -82,10 +93,7 @@ pub async fn a_pod_stays_on_a_lost_node(world: World) -> Seen {
     world.api::<Pod>().delete(LOST, &DeleteParams::default().grace_period(1)).await.unwrap();
     world.apply(version("2", json!({}))).await;
     world.scaled_to_zero().await;
-    for pod in [JOB_MANAGER, super::world::STANDBY, TASK_MANAGER] {
-        world.end(pod).await;
-    }
-    world.lease("", super::world::given_back(JOB_MANAGER), 600).await;
+    pods_end(&world).await;
     let seen = world.told("PodsRemain", &[LOST]).await;
     world.patch::<Pod>(LOST, json!({ "metadata": { "finalizers": null } })).await;
     world.lifted(seen, "PodsRemain").await
@@ -137,10 +145,7 @@ pub async fn an_upgrade_does_not_come_up(world: World) -> Seen {
     runs(&world).await;
     world.apply(version("2", json!({}))).await;
     world.scaled_to_zero().await;
-    for pod in [JOB_MANAGER, super::world::STANDBY, TASK_MANAGER] {
-        world.end(pod).await;
-    }
-    world.lease("", super::world::given_back(JOB_MANAGER), 600).await;
+    pods_end(&world).await;
     world.until::<FlinkHaCluster>("demo", phase("Starting")).await;
     world.until::<FlinkHaCluster>("demo", phase("RollingBack")).await;
     world.scaled_to_zero().await;
@@ -156,5 +161,7 @@ pub async fn a_job_fails_for_good(world: World) -> Seen {
         "id": job, "name": "words", "state": "Failed", "started": at, "ended": at, "collected": at, "cause": cause,
     });
     world.ledger("jobs", &json!([ended])).await;
+    world.scaled_to_zero().await;
+    pods_end(&world).await;
     world.told("JobFailed", &[cause]).await
 }

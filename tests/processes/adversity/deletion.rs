@@ -80,7 +80,11 @@ pub async fn the_purge_cannot_start(world: World) -> Seen {
     world.delete().await;
     let job = world.until::<Job>("demo-purge", |_| true).await;
     let controller: Value = json!([{
-        "apiVersion": "batch/v1", "kind": "Job", "name": "demo-purge", "uid": job["metadata"]["uid"], "controller": true,
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": "demo-purge",
+        "uid": job["metadata"]["uid"],
+        "controller": true,
     }]);
     let labels = job["spec"]["template"]["metadata"]["labels"].clone();
     let account = job["spec"]["template"]["spec"]["serviceAccountName"].clone();

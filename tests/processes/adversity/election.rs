@@ -6,7 +6,7 @@ use flinkha::ledger::unready;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::world::{JOB_MANAGER, STANDBY, Seen, World, given_back, ready, taken};
+use super::world::{ADDRESS, JOB_MANAGER, STANDBY, Seen, World, given_back, ready, taken};
 use crate::support::operator::condition;
 
 async fn works(world: &World) {
@@ -39,7 +39,7 @@ pub async fn the_address_is_lost(world: World) -> Seen {
     works(&world).await;
     world.addresses(&[]).await;
     let seen = world.told("RestWithoutAddress", &["demo-rest", "has no address", "kubectl logs"]).await;
-    world.addresses(&["127.0.0.1"]).await;
+    world.addresses(&[ADDRESS]).await;
     world.lifted(seen, "RestWithoutAddress").await
 }
 
@@ -74,4 +74,12 @@ pub async fn a_candidate_says_why_it_cannot_lead(world: World) -> Seen {
     world.ledger_annotation(&key, None).await;
     world.patch_status::<Pod>(STANDBY, ready()).await;
     world.lifted(seen, "PodNotReady").await
+}
+
+/// A standby that is made anew finds no key, because somebody has deleted the Secret.
+pub async fn the_peers_key_is_lost(world: World) -> Seen {
+    works(&world).await;
+    world.end(STANDBY).await;
+    world.pod("demo-jobmanager-c", ready()).await;
+    world.told("NoPromise", &["demo-jobmanager-c", "has not promised", "Secret demo-peers"]).await
 }

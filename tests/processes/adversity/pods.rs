@@ -6,7 +6,17 @@ use serde_json::{Value, json};
 
 use super::world::{JOB_MANAGER, STANDBY, Seen, TASK_MANAGER, World, container, pending, ready};
 
-/// What Flink and the user's code leave in the termination message: the cause is neither the first line nor the last.
+/// What Flink and the user's code leave in the termination message, before what Flink logs while it ends: the cause is
+/// neither the first line nor the last.
+fn last_log() -> String {
+    let parts = ["BlobServer", "MetricRegistryImpl", "DispatcherResourceManagerComponent", "PekkoRpcService"];
+    let stops = parts.iter().flat_map(|part| [(part, "Stopping"), (part, "Stopped")]);
+    let line = |(part, what)| {
+        format!("2026-01-01 00:00:00,000 INFO  org.apache.flink.runtime.{part} [] - {what} {part} at 0.0.0.0:6124\n")
+    };
+    TRACE.to_owned() + &stops.map(line).collect::<String>()
+}
+
 const TRACE: &str = "org.apache.flink.util.FlinkException: Could not start the cluster entrypoint.
 \tat org.apache.flink.runtime.entrypoint.ClusterEntrypoint.runClusterEntrypoint(ClusterEntrypoint.java:1)
 Caused by: com.example.Settings$Missing: the setting region is missing
@@ -54,7 +64,7 @@ fn crashed() -> Value {
     container["restartCount"] = json!(3);
     let at = "2026-01-01T00:00:00Z";
     container["lastState"] = json!({ "terminated": {
-        "exitCode": 1, "reason": "Error", "message": TRACE, "startedAt": at, "finishedAt": at, "containerID": "",
+        "exitCode": 1, "reason": "Error", "message": last_log(), "startedAt": at, "finishedAt": at, "containerID": "",
     } });
     json!({
         "phase": "Running",

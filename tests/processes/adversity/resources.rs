@@ -10,19 +10,22 @@ use serde_json::{Value, json};
 use super::deletion::{policy, policy_lifted};
 use super::world::{Seen, World};
 
+fn task_manager(pod_spec: Value) -> Value {
+    json!({ "taskManager": { "podTemplate": { "spec": pod_spec } } })
+}
+
 pub async fn fields_contradict_each_other(world: World) -> Seen {
     world.works().await;
-    world.apply(json!({ "flinkConfiguration": { "kubernetes.cluster-id": "other" } })).await;
-    let seen = world.told("InvalidSpec", &["kubernetes.cluster-id"]).await;
+    world.apply(task_manager(json!({ "volumes": [{ "name": "flinkha-mine", "emptyDir": {} }] }))).await;
+    let seen = world.told("InvalidSpec", &["taskManager.podTemplate.spec.volumes", "flinkha-mine"]).await;
     world.apply(json!({})).await;
     world.lifted(seen, "InvalidSpec").await
 }
 
 pub async fn a_pod_template_is_invalid(world: World) -> Seen {
-    let template = |image: Value| json!({ "taskManager": { "podTemplate": { "spec": { "restartPolicy": image } } } });
-    world.apply(template(json!("Sometimes"))).await;
-    let seen = world.told("InvalidPodTemplate", &["podTemplate", "restartPolicy"]).await;
-    world.apply(json!({ "taskManager": { "podTemplate": { "spec": {} } } })).await;
+    world.apply(task_manager(json!({ "dnsPolicy": "Sometimes" }))).await;
+    let seen = world.told("InvalidPodTemplate", &["taskManager.podTemplate", "dnsPolicy"]).await;
+    world.apply(json!({})).await;
     world.lifted(seen, "InvalidPodTemplate").await
 }
 

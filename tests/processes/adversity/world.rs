@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flinkha::api::FlinkHaCluster;
-use flinkha::api::names::{CHANGE_ANNOTATION, TERM_ANNOTATION};
+use flinkha::api::names::{CHANGE_ANNOTATION, PEERS_ANNOTATION, TERM_ANNOTATION};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod};
@@ -20,6 +20,8 @@ use crate::support::seconds;
 const SILENT: Duration = seconds(60);
 /// Time until a wait of a case that is no result is given up.
 const LIMIT: Duration = seconds(90);
+/// The leader's; an EndpointSlice takes no loopback address.
+pub const ADDRESS: &str = "10.0.0.1";
 pub const JOB_MANAGER: &str = "demo-jobmanager-a";
 pub const STANDBY: &str = "demo-jobmanager-b";
 pub const TASK_MANAGER: &str = "demo-taskmanager-a";
@@ -210,7 +212,7 @@ impl World {
         self.pod(STANDBY, ready()).await;
         self.pod(TASK_MANAGER, ready()).await;
         self.lease(JOB_MANAGER, taken(JOB_MANAGER), 600).await;
-        self.addresses(&["127.0.0.1"]).await;
+        self.addresses(&[ADDRESS]).await;
     }
 
     /// The Deployment's controller has done what the spec says.
@@ -289,9 +291,20 @@ impl World {
     /// Writes the Lease as the gateway of its holder does.
     pub async fn lease(&self, holder: &str, change: Value, duration: u32) {
         let now = jiff::Timestamp::now();
+        let mut members = Vec::new();
+        for pod in [JOB_MANAGER, STANDBY] {
+            members.extend(
+                self.find::<Pod>(pod).await.map(|pod| json!({ "podUid": pod["metadata"]["uid"], "address": "" })),
+            );
+        }
+        let peers = json!({ "address": "127.0.0.1:6181", "promiseMillis": 4000, "members": members });
         let patch = json!({
             "metadata": {
-                "annotations": { TERM_ANNOTATION: "1.uid.process.1-1", CHANGE_ANNOTATION: change.to_string() },
+                "annotations": {
+                    TERM_ANNOTATION: "1.uid.process.1-1",
+                    CHANGE_ANNOTATION: change.to_string(),
+                    PEERS_ANNOTATION: (!holder.is_empty()).then(|| peers.to_string()),
+                },
             },
             "spec": {
                 "holderIdentity": holder,
