@@ -299,6 +299,16 @@ impl Observed {
         !self.makes_pods() && !self.live_pods().any(|pod| pod.ends_in_time(now))
     }
 
+    /// Takes in the ledger as the API server itself says. `is_first`: nothing was decided about the resource yet; one
+    /// that is gone is then in the cache for a moment longer. Later, one that somebody has deleted still says which
+    /// runs have begun.
+    pub fn complete_ledger(&mut self, found: Option<Arc<ObservedConfigMap>>, is_first: bool) {
+        if found.is_some() || is_first {
+            self.ledger = found;
+        }
+        self.ledger_is_current = true;
+    }
+
     /// Jobs that run, and the last that ended.
     pub fn jobs(&self) -> &[Job] {
         self.ledger.as_ref().map_or(&[], |ledger| ledger.data.jobs.as_slice())

@@ -2,6 +2,7 @@
 //! stored. Pure.
 
 pub mod collect;
+pub mod entrance;
 pub mod foreign;
 pub mod handover;
 pub mod inventory;

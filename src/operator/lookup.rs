@@ -48,12 +48,7 @@ impl Lookups {
             }
             Lookup::Ledger => {
                 let found = self.ledger(resource).await?;
-                // Before the first decision, one that is gone is in the cache for a moment longer. Later, one that
-                // somebody has deleted still says which runs have begun.
-                if found.is_some() || decided(before).is_none() {
-                    observed.ledger = found;
-                }
-                observed.ledger_is_current = true;
+                observed.complete_ledger(found, decided(before).is_none());
             }
             Lookup::StoredHaData => observed.stored = self.stored(resource).await?,
         }

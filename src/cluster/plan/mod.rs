@@ -76,6 +76,41 @@ pub fn plan(
     environment: &Environment,
     now: Timestamp,
 ) -> Result<Reconciliation, Lookup> {
+    let Decided { desired, refusal, requests } = decide(resource, before, observed, now)?;
+    let rollout = validate::validate(resource).and_then(|cluster| match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(Rollout::of(resource, cluster, &desired, before, observed, environment)),
+    });
+    let reconciliation = Reconciliation { requests, look_again: look_again(&desired, None), rollout, desired };
+    Ok(match &reconciliation.rollout {
+        Ok(_) => reconciliation,
+        Err(rejection) => {
+            let rejection = rejection.clone();
+            reconciliation.rejected(rejection, before)
+        }
+    })
+}
+
+/// What is decided before objects are built.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub desired: Desired,
+    /// Why nothing of it is carried out.
+    pub refusal: Option<Rejection>,
+    /// The requests to make if it is carried out.
+    pub requests: Requests,
+}
+
+/// Decides, for a resource that is valid.
+///
+/// # Errors
+/// The lookup that must be made first.
+pub fn decide(
+    resource: &FlinkHaCluster,
+    before: &FlinkHaClusterStatus,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<Decided, Lookup> {
     if let Some(lookup) = missing(resource, before, observed, now) {
         return Err(lookup);
     }
@@ -86,27 +121,12 @@ pub fn plan(
     if desired.as_ref().is_ok_and(|desired| desired.changes_run(before)) && !observed.ledger_is_current {
         return Err(Lookup::Ledger);
     }
-    let rollout = validate::validate(resource).and_then(|cluster| {
-        let desired = desired.as_ref().map_err(Clone::clone)?;
-        match stored::left_behind(&resource.spec, deployed(before).as_ref(), observed) {
-            Some(cause) => Err(Rejection::of(cause)),
-            None => Ok(Rollout::of(resource, cluster, desired, before, observed, environment)),
-        }
-    });
-    let desired = desired.unwrap_or_else(|_| Desired::kept(resource, before));
-    let reconciliation = Reconciliation {
-        requests: Requests::of(resource, &desired, observed),
-        look_again: look_again(&desired, None),
-        rollout,
-        desired,
+    let left_behind = || stored::left_behind(&resource.spec, deployed(before).as_ref(), observed).map(Rejection::of);
+    let (desired, refusal) = match desired {
+        Ok(desired) => (desired, left_behind()),
+        Err(rejection) => (Desired::kept(resource, before), Some(rejection)),
     };
-    Ok(match &reconciliation.rollout {
-        Ok(_) => reconciliation,
-        Err(rejection) => {
-            let rejection = rejection.clone();
-            reconciliation.rejected(rejection, before)
-        }
-    })
+    Ok(Decided { requests: Requests::of(resource, &desired, observed), desired, refusal })
 }
 
 /// Returns the lookup that a decision needs. Presence comes first: the last writes of a process are read after its end.

@@ -1,21 +1,21 @@
 //! Reads and writes the ledger and the result stores when a gateway takes over the HA data of another version, with
-//! either provider. [`crate::ha_data::handover`] makes the decisions.
+//! either provider. [`crate::ha_data::entrance`] makes the decisions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::flink::job_id::JobId;
 use crate::flink::pointer;
-use crate::flink::result::Entry;
 use crate::gateway::gc::ledger::Ledger;
-use crate::ha_data::handover::{HandoverPlan, begin, later};
+use crate::ha_data::entrance::{self, BeginWrite, Records, begun};
+use crate::ha_data::handover::HandoverPlan;
 use crate::lease::term::Term;
-use crate::ledger::application::{Before, Progress, Run};
-use crate::ledger::jobs::{self, Job};
+use crate::ledger::application::{Before, Run};
+use crate::ledger::jobs;
 use crate::ledger::refusal::Refusal;
 use crate::world::storage::Storage;
 
@@ -28,13 +28,6 @@ pub async fn tell(ledger: &Ledger, error: &anyhow::Error) {
     if !matches!(timeout(TELLING, ledger.note_refusal(Some(refusal))).await, Ok(Ok(()))) {
         tracing::warn!("failed to write the refusal into the ledger; trying again with the next try to lead");
     }
-}
-
-/// The records of jobs and of the application.
-pub struct Records {
-    pub progress: Progress,
-    pub jobs: Vec<Job>,
-    pub entries: Vec<Entry>,
 }
 
 /// Reads the ledger, and the entries of the result stores. It also notes which savepoint already has its answer.
@@ -81,28 +74,24 @@ pub async fn begin_version(
     before: Option<Before>,
 ) -> anyhow::Result<()> {
     tracing::info!(job = %run.job_id, version = run.version, ?before, superseded = ?plan.superseded, "this version of the application begins");
-    // If this version has already begun, the record of what it found stays.
-    let progress = ledger.progress().await?;
-    // Pods of a later start may have begun since the decision.
-    if progress.start > run.start {
-        bail!(later(run, progress.start));
-    }
-    let resumed = progress.job == Some(run.job_id) && progress.version == run.version;
-    let before = before.or_else(|| progress.before.clone().filter(|_| resumed));
     let now = Timestamp::now().to_string();
-    // This comes first: the operator rolls back to a run that has begun, and never to one with a tombstone.
-    ledger.change_progress(term, |progress| *progress = begin(run, progress, before.clone())).await?;
-    if !plan.superseded.is_empty() {
-        ledger
-            .change_jobs(term, |jobs| {
-                plan.superseded.iter().for_each(|id| jobs::supersede(jobs, *id, &now));
-                true
-            })
-            .await?;
-    }
-    if let Some(storage) = storage {
-        for entry in &plan.entries {
-            storage.remove_entry(entry).await.context("failed to remove the result of a former version")?;
+    for write in entrance::begin_version(plan) {
+        match (write, storage) {
+            (BeginWrite::Progress, _) => {
+                ledger.replace_progress(term, |progress| begun(run, progress, before.clone())).await?;
+            }
+            (BeginWrite::Tombstones(superseded), _) => {
+                ledger
+                    .change_jobs(term, |jobs| {
+                        superseded.iter().for_each(|id| jobs::supersede(jobs, *id, &now));
+                        true
+                    })
+                    .await?;
+            }
+            (BeginWrite::Entry(entry), Some(storage)) => {
+                storage.remove_entry(entry).await.context("failed to remove the result of a former version")?;
+            }
+            (BeginWrite::Entry(_), None) => {}
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::flink::job_state::FlinkState;
 use crate::flink::result::cause_of;
 use crate::gateway::gc::ledger::Ledger;
-use crate::ha_data::handover::begin;
+use crate::ha_data::entrance::note_state;
 use crate::lease::term::Term;
 use crate::ledger::application::{Progress, Run};
 use crate::world::flink_rest::Rest;
@@ -54,26 +54,10 @@ impl JobMonitor {
 
     async fn tell(&self, term: &Term, seen: &JobView) -> anyhow::Result<()> {
         let up = seen.all_run.then(|| Timestamp::now().to_string());
-        let is_ours =
-            |progress: &Progress| progress.job == Some(self.run.job_id) && progress.version == self.run.version;
-        self.ledger
-            .change_progress(term, |progress| {
-                // Pods of a later start have begun, and their gateway notes the progress from now on.
-                if progress.start > self.run.start {
-                    return;
-                }
-                // The stored HA data belongs to this version, even if somebody has edited the ledger.
-                if !is_ours(progress) {
-                    *progress = begin(&self.run, progress, None);
-                }
-                if progress.start != self.run.start {
-                    (progress.start, progress.up) = (self.run.start, None);
-                }
-                progress.state = Some(seen.state.clone());
-                progress.error.clone_from(&seen.error);
-                progress.up = progress.up.take().or_else(|| up.clone());
-            })
-            .await
+        let note = |progress: &mut Progress| {
+            note_state(&self.run, progress, &seen.state, seen.error.as_deref(), up.as_deref());
+        };
+        self.ledger.change_progress(term, note).await
     }
 
     async fn look(&self) -> Option<JobView> {

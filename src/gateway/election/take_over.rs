@@ -1,5 +1,5 @@
 //! Takes over what another version of the application stored, between the stamping and the grant. It carries out what
-//! [`crate::ha_data::handover`] decides.
+//! [`crate::ha_data::entrance`] decides.
 
 use std::time::Duration;
 
@@ -8,12 +8,13 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::api::names;
-use crate::gateway::application::handover::{Records, begin_version, last_checkpoint, records, refuse_foreign, tell};
+use crate::gateway::application::handover::{begin_version, last_checkpoint, records, refuse_foreign, tell};
 use crate::gateway::gc::final_cleanup;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::ConfigMaps;
-use crate::ha_data::handover::{HandoverPlan, Stored, StoredState, judge, later, raising, unnamed};
+use crate::ha_data::entrance::{Entrance, entrance};
+use crate::ha_data::handover::{HandoverPlan, Stored, raising};
 use crate::lease::term::Term;
 use crate::ledger::application::Run;
 use crate::world::storage::Storage;
@@ -55,19 +56,17 @@ impl TakeOver {
 
     async fn take_over(&self, term: &Term, cluster: Value) -> anyhow::Result<Value> {
         let Self { ledger, mark, config_maps, storage, run } = self;
-        let Records { progress, jobs, entries } = records(ledger, storage.as_ref()).await?;
+        let records = records(ledger, storage.as_ref()).await?;
         let stored = Stored::in_config_map(&cluster)?;
-        match judge(run, &stored, &progress, &jobs, &entries) {
-            StoredState::Ours if stored.start < Some(run.start) => config_maps.take_over(&cluster, raising(run)).await,
-            StoredState::Ours => Ok(cluster),
-            StoredState::Later(begun) => bail!(later(run, begun)),
-            StoredState::Unnamed(runs) => bail!(unnamed(run, &runs, &names::ledger(&ledger.cluster))),
-            StoredState::Finished(outcome) => {
-                if ledger.signals.is_being_stopped(run.job_id) {
-                    // Another run continues from the stop of this one, so its last state must be known first.
-                    ledger.tenures.note_ending(term);
-                    return Ok(cluster);
-                }
+        let is_being_stopped = ledger.signals.is_being_stopped(run.job_id);
+        match entrance(run, &stored, &records, is_being_stopped, &names::ledger(&ledger.cluster)) {
+            Entrance::Enter { raises: true } => config_maps.take_over(&cluster, raising(run)).await,
+            Entrance::Enter { raises: false } => Ok(cluster),
+            Entrance::Finish => {
+                ledger.tenures.note_ending(term);
+                Ok(cluster)
+            }
+            Entrance::Collect(outcome) => {
                 if let Some(storage) = storage
                     && let Err(error) = final_cleanup::collect(mark, storage, run, term, outcome).await
                 {
@@ -78,12 +77,9 @@ impl TakeOver {
                 }
                 bail!("the job has ended; its JobManagers are about to go")
             }
-            StoredState::Finishing => {
-                ledger.tenures.note_ending(term);
-                Ok(cluster)
-            }
-            StoredState::Foreign(jobs) => bail!(refuse_foreign(ledger, term, jobs).await?),
-            StoredState::Supersede(plan) => self.carry_out(term, &cluster, plan).await,
+            Entrance::Refuse(refusal) => bail!(refusal),
+            Entrance::Foreign(jobs) => bail!(refuse_foreign(ledger, term, jobs).await?),
+            Entrance::Begin(plan) => self.carry_out(term, &cluster, plan).await,
         }
     }
 

@@ -65,6 +65,19 @@ impl Ledger {
         self.change(term, crate::ledger::application::LEDGER_KEY, |before| Ok(changed(before, &change))).await
     }
 
+    /// Replaces what is said of the application, unless that is refused.
+    pub async fn replace_progress(
+        &self,
+        term: &Term,
+        replace: impl Fn(&Progress) -> Result<Progress, Refusal>,
+    ) -> anyhow::Result<()> {
+        self.change(term, crate::ledger::application::LEDGER_KEY, |before| {
+            let after = replace(&before)?;
+            Ok((after != before).then(|| json!(after).to_string()))
+        })
+        .await
+    }
+
     /// Reads which jobs have ended, before a JVM can ask for one of them anew.
     pub async fn note_ended(&self) -> anyhow::Result<()> {
         self.signals.note_ended(ended(&self.jobs().await?));

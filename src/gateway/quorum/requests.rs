@@ -13,6 +13,7 @@ use crate::gateway::gc::final_cleanup;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::Znodes;
+use crate::ha_data::entrance::Records;
 use crate::ha_data::handover::{HandoverPlan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::application::Run;
@@ -139,7 +140,7 @@ impl Hands {
         znodes.prepare().await?;
         let stored = latch::stored(&znodes.client()?, &znodes.paths).await.context("failed to read what is stored")?;
         ledger.read_asked().await?;
-        let handover::Records { progress, jobs, entries } = handover::records(ledger, self.storage.as_ref()).await?;
+        let Records { progress, jobs, entries } = handover::records(ledger, self.storage.as_ref()).await?;
         let (mark, start) = parse_znode(&stored.mark).ok_or_else(|| unreadable(&znodes.paths.child(znodes::MARKS)))?;
         let found = Stored::in_znodes(mark, start, &stored.plans);
         let state = judge(run, &found, &progress, &jobs, &entries);
