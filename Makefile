@@ -13,7 +13,7 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
-	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-sweep adversity image image-release cluster cluster-down generate clean
+	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-operator bench-sweep adversity image image-release cluster cluster-down generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -145,6 +145,11 @@ bench-gateway: setup ## Memory, processor time and added latency of a gateway, a
 	$(call part,the former version) rig/former release
 	PROGRAM="$$(rig/program release)" FORMER="$$(rig/former release)" KUBEBUILDER_ASSETS="$$(rig/assets)" \
 		$(CARGO) test --profile image --features long-tests --test long -- gateway-cost
+
+bench-operator: setup ## What many clusters cost the operator and the API server, also when the operator restarts (CLUSTERS=1000, STEADY_SECONDS=60)
+	$(call part,control plane binaries) rig/assets
+	$(call part,this version) rig/program release
+	PROGRAM="$$(rig/program release)" KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- operator
 
 bench-sweep: setup ## Memory and time of a sweep of a large bucket (OBJECTS=1000000)
 	$(call part,control plane binaries) rig/assets

@@ -37,10 +37,25 @@ pub struct FlinkHaClusterStatus {
     /// JobManagers take the new image when they are replaced for another reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_image: Option<String>,
+    /// What the operator applied last. By it, an operator that starts sees without a request that nothing is to be applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedObjects>,
     /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, and with `spec.job` `Complete`
     /// and `Failed`, each with its reason.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What the operator applied last.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AppliedObjects {
+    /// Generation of the resource from which the objects were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// Fingerprint of the objects: what they were to be, and their versions after that. It changes when one of them is
+    /// changed, and when another version of the operator makes them differently.
+    pub objects: String,
 }
 
 /// The leading JobManager.

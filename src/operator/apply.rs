@@ -9,7 +9,8 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use super::error::Error;
-use super::observe::{Caches, fingerprint};
+use super::fingerprint::fingerprint;
+use super::observe::Caches;
 use super::owners::Owners;
 use super::target::{Target, key};
 use crate::api::FlinkHaCluster;
@@ -23,8 +24,8 @@ use crate::cluster::rejection::Rejection;
 pub struct Applier {
     client: Client,
     owners: Owners,
-    /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. Lost when the operator
-    /// restarts: then everything is applied once more, which changes nothing.
+    /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. An operator that starts takes
+    /// it over from what the one before has noted in the resource's status.
     applied: Mutex<HashMap<String, Memory>>,
 }
 
@@ -38,6 +39,23 @@ struct Memory {
     owner: String,
 }
 
+impl Memory {
+    fn of(object: &Value, fingerprint: String, written: (String, i64)) -> Self {
+        let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default().to_owned();
+        Self { digest: digest(&object.to_string()), fingerprint, written, owner }
+    }
+}
+
+/// The objects that are repaired when somebody changes them.
+fn repaired(objects: &Objects) -> impl Iterator<Item = &Value> {
+    objects.applied.iter().chain([&objects.job_managers, &objects.task_managers])
+}
+
+fn summary<'a>(memories: impl Iterator<Item = (&'a str, &'a Memory)>) -> String {
+    let lines = memories.map(|(key, memory)| format!("{key} {} {}\n", memory.digest, memory.fingerprint));
+    digest(&lines.collect::<String>())
+}
+
 impl Applier {
     pub fn new(client: Client) -> Self {
         Self { owners: Owners::new(client.clone()), client, applied: Mutex::default() }
@@ -45,10 +63,18 @@ impl Applier {
 
     /// Applies everything that is not as it should be, pods last. Nothing has been changed when the answer is
     /// [`Error::Rejected`]: an object of such a name is another's, or the API server does not take a pod template.
+    /// `noted`: what the resource's status says was applied last. The result is what it should say now.
     ///
     /// # Errors
     /// When that is so, or when a request fails; it is safe to try again.
-    pub async fn apply(&self, cluster: &str, rollout: &Rollout, caches: &Caches) -> Result<(), Error> {
+    pub async fn apply(
+        &self,
+        cluster: &str,
+        rollout: &Rollout,
+        noted: Option<&str>,
+        caches: &Caches,
+    ) -> Result<Option<String>, Error> {
+        self.take_over(noted, &rollout.objects, caches);
         if let Some(first) = &rollout.tried_first {
             self.try_templates(first, caches).await?;
         }
@@ -68,7 +94,35 @@ impl Applier {
             self.create(&job_manager::with_key(objects.peers.clone(), &key), caches).await?;
         }
         self.apply_one(&objects.job_managers, caches).await?;
-        self.apply_one(&objects.task_managers, caches).await
+        self.apply_one(&objects.task_managers, caches).await?;
+        Ok(self.note(objects))
+    }
+
+    /// Remembers the objects as applied, if the resource's status says so and none has been changed since: the digest
+    /// of what is asked for and the fingerprint of what is there are as they were noted. It needs no request.
+    fn take_over(&self, noted: Option<&str>, objects: &Objects, caches: &Caches) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |object: &Value| applied.contains_key(&Target::of(object).key());
+        let Some(noted) = noted.filter(|_| !repaired(objects).any(known)) else { return };
+        let found = repaired(objects).map(|object| {
+            let target = Target::of(object);
+            let fingerprint = caches.fingerprint(target.kind, target.namespace, target.name)?;
+            // The caches have just been filled: no watch is late.
+            Some((target.key(), Memory::of(object, fingerprint, (String::new(), 0))))
+        });
+        let Some(found) = found.collect::<Option<Vec<_>>>() else { return };
+        if summary(found.iter().map(|(key, memory)| (key.as_str(), memory))) == noted {
+            applied.extend(found);
+        }
+    }
+
+    /// What the resource's status is to say of the objects: a digest of what [`Self::take_over`] compares. `None` if
+    /// they are not all as they should be.
+    fn note(&self, objects: &Objects) -> Option<String> {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<String> = repaired(objects).map(|object| Target::of(object).key()).collect();
+        let memories = keys.iter().map(|key| Some((key.as_str(), applied.get(key)?)));
+        Some(summary(memories.collect::<Option<Vec<_>>>()?.into_iter()))
     }
 
     /// Completes what was observed by what has been written since: a watch that is late would show a roll-out that has
@@ -132,10 +186,8 @@ impl Applier {
         let applied = target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(object)).await;
         let metadata: ObjectMeta = applied.map_err(target.failed("apply"))?.metadata;
         tracing::debug!(kind = target.kind, name = target.name, namespace = target.namespace, "applied");
-        let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default().to_owned();
         let written = (metadata.uid.clone().unwrap_or_default(), metadata.generation.unwrap_or_default());
-        let (digest, fingerprint) = (digest(&object.to_string()), fingerprint(&metadata));
-        let memory = Memory { digest, fingerprint, written, owner };
+        let memory = Memory::of(object, fingerprint(&metadata), written);
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(target.key(), memory);
         Ok(())
     }

@@ -10,6 +10,7 @@ use kube_runtime::reflector::ObjectRef;
 
 use super::apply::Applier;
 use super::ask::Asker;
+use super::backlog::Backlog;
 use super::finalizer::Finalizer;
 use super::lookup::Lookups;
 use super::metrics::Metrics;
@@ -50,6 +51,8 @@ pub struct Context {
     pub warnings: Warnings,
     pub environment: Environment,
     pub metrics: Metrics,
+    /// What an operator that starts has not looked at yet.
+    pub backlog: Arc<Backlog>,
     /// After this time a deletion leaves what it cannot delete safely.
     pub deletion_deadline: Duration,
     /// How often in a row reconciling has failed.
@@ -77,6 +80,7 @@ impl Context {
             warnings: Warnings::new(client.clone()),
             environment,
             metrics,
+            backlog: Arc::default(),
             deletion_deadline,
             failures: Mutex::default(),
         }

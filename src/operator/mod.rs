@@ -5,11 +5,13 @@
 
 pub mod apply;
 pub mod ask;
+pub mod backlog;
 pub mod context;
 pub mod election;
 pub mod error;
 pub mod finalize;
 pub mod finalizer;
+pub mod fingerprint;
 pub mod lookup;
 pub mod metrics;
 pub mod observe;
@@ -147,7 +149,7 @@ async fn control(
     let context = Arc::new(Context::new(&client, caches, environment, own, metrics));
     ready.send_replace(true);
     let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
-    let queue = triggered.map(Ok::<_, std::convert::Infallible>);
+    let queue = context.backlog.queue(clusters.clone(), triggered).map(Ok::<_, std::convert::Infallible>);
     let config = Config::default().debounce(DEBOUNCE_WINDOW).concurrency(CONCURRENCY);
     let reconciling = applier(reconciler, reconcile::on_error, context, clusters, queue, config)
         // Errors were logged by `on_error`; that an object is gone is no error.

@@ -21,6 +21,7 @@ use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+use super::fingerprint::{fingerprint, reduce_managed_fields};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{
     self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, SWITCHOVER_ANNOTATION,
@@ -163,14 +164,6 @@ impl Caches {
     }
 }
 
-/// Changes when somebody changes what an object asks for: its generation, where the API server counts one, else its
-/// version.
-pub fn fingerprint(metadata: &ObjectMeta) -> String {
-    let generation = metadata.generation.map(|generation| generation.to_string());
-    let version = generation.or_else(|| metadata.resource_version.clone()).unwrap_or_default();
-    format!("{}/{version}", metadata.uid.as_deref().unwrap_or_default())
-}
-
 fn labelled<'a>(metadata: &'a ObjectMeta, label: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(label).map(String::as_str)
 }
@@ -227,7 +220,7 @@ impl Watches<'_> {
 
 /// Takes away what only costs memory.
 fn trim(metadata: &mut ObjectMeta) {
-    metadata.managed_fields = None;
+    reduce_managed_fields(metadata);
     metadata.owner_references = None;
     metadata.generate_name = None;
     if let Some(annotations) = &mut metadata.annotations {

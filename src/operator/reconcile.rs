@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::Error;
 use super::finalize;
 use crate::api::FlinkHaCluster;
-use crate::api::status::FlinkHaClusterStatus;
+use crate::api::status::{AppliedObjects, FlinkHaClusterStatus};
 use crate::cluster::observed::Observed;
 use crate::cluster::plan::{Reconciliation, Rollout, plan};
 use crate::cluster::status::Applied;
@@ -38,6 +38,7 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
         Err(_) => "error",
     };
     context.metrics.reconciled(told, begin.elapsed());
+    context.backlog.done(&resource);
     match result {
         // Nothing fails any more, which the resource does not show yet.
         Ok(_) if context.succeeded(&resource) => return Ok(Action::requeue(REPORT_DELAY)),
@@ -84,7 +85,7 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let before = context.report.before(resource);
     let (mut observed, mut plan) = decide(resource, &before, observed, context).await?;
     let applied = match &plan.rollout {
-        Ok(rollout) => apply(resource, rollout, context).await,
+        Ok(rollout) => apply(resource, rollout, &before, context).await,
         Err(rejection) => Err(rejection.clone().into()),
     };
     let outcome = match &applied {
@@ -128,12 +129,19 @@ async fn decide(
 }
 
 /// Applies the objects, and tells of pods that are replaced by it.
-async fn apply(resource: &FlinkHaCluster, rollout: &Rollout, context: &Context) -> Result<Applied, Error> {
-    context.applier.apply(&resource.name_any(), rollout, &context.caches).await?;
+async fn apply(
+    resource: &FlinkHaCluster,
+    rollout: &Rollout,
+    before: &FlinkHaClusterStatus,
+    context: &Context,
+) -> Result<Applied, Error> {
+    let noted = before.applied.as_ref().map(|applied| applied.objects.as_str());
+    let noted = context.applier.apply(&resource.name_any(), rollout, noted, &context.caches).await?;
     if let Some(note) = &rollout.note {
         context.report.publish(resource, note).await;
     }
-    Ok(Applied { gateway_image: rollout.gateway_image.clone() })
+    let objects = noted.map(|objects| AppliedObjects { generation: resource.metadata.generation, objects });
+    Ok(Applied { gateway_image: rollout.gateway_image.clone(), objects })
 }
 
 /// Tries again, soon at first and then ever later. What does not go away is in the log, in the metrics and in the

@@ -13,6 +13,8 @@ mod faults;
 #[path = "../bench/gateway_cost.rs"]
 mod gateway_cost;
 mod gc;
+#[path = "../bench/operator.rs"]
+mod operator;
 #[path = "../bench/sweep.rs"]
 mod sweep;
 mod zookeeper;
@@ -26,9 +28,10 @@ async fn main() {
         Some("faults") => faults::run().await,
         Some("gateway-cost") => gateway_cost::run().await,
         Some("gc") => gc::run().await,
+        Some("operator") => operator::run().await,
         Some("sweep") => sweep::run().await,
         Some("zookeeper") => zookeeper::run().await,
         // All tests at once are not meant.
-        _ => println!("name one of: adversity api-load class-archive faults gateway-cost gc sweep zookeeper"),
+        _ => println!("name one of: adversity api-load class-archive faults gateway-cost gc operator sweep zookeeper"),
     }
 }

@@ -18,6 +18,7 @@ mod marks;
 mod native_failover;
 mod operator_api;
 mod operator_names;
+mod operator_restart;
 mod operator_writes;
 mod outage;
 mod presence;

@@ -1,6 +1,6 @@
 //! The recorder of the tests: the kube-apiserver's own audit log, not anything of ours.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -52,6 +52,24 @@ impl Request {
     }
 }
 
+/// A request without its bodies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub user: String,
+    pub verb: String,
+    pub resource: String,
+    pub name: String,
+    /// RFC 3339, with microseconds.
+    pub received: String,
+}
+
+impl From<Brief> for Summary {
+    fn from(event: Brief) -> Self {
+        let ObjectRef { resource, name, .. } = event.object_ref;
+        Self { user: event.user.username, verb: event.verb, resource, name, received: event.request_received_timestamp }
+    }
+}
+
 impl Audit {
     pub fn since(path: PathBuf, begin: u64) -> Self {
         Self { path, begin }
@@ -71,6 +89,16 @@ impl Audit {
         let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let events = lines.map(|line| serde_json::from_str::<Event>(line).expect("a line of the audit log"));
         events.filter(|event| event.stage == "ResponseComplete").map(Request::from).collect()
+    }
+
+    /// The same without bodies, of which a log of many thousand requests has too much: user, verb, resource, name.
+    pub fn summaries(&self) -> Vec<Summary> {
+        let mut file = std::fs::File::open(&self.path).expect("an audit log");
+        file.seek(SeekFrom::Start(self.begin)).expect("an audit log");
+        let lines = std::io::BufReader::new(file).lines().map_while(Result::ok);
+        let events = lines.filter_map(|line| serde_json::from_str::<Brief>(&line).ok());
+        let complete = events.filter(|event| event.stage == "ResponseComplete");
+        complete.map(Summary::from).collect()
     }
 
     /// The requests for one kind of object in a namespace.
@@ -98,6 +126,18 @@ struct Event {
     request_object: Value,
     #[serde(default)]
     response_object: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Brief {
+    stage: String,
+    verb: String,
+    #[serde(default)]
+    user: User,
+    #[serde(default)]
+    object_ref: ObjectRef,
+    request_received_timestamp: String,
 }
 
 /// Without a name when the request ended before it was known.

@@ -25,8 +25,8 @@ pub const OPERATOR_NAMESPACE: &str = "flinkha-system";
 pub const OPERATOR: &str = "system:serviceaccount:flinkha-system:flinkha-operator";
 
 /// The program and the chart of this working tree.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_flinkha");
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_flinkha");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
 
 /// Where the tests' resources are.
 pub const NAMESPACE: &str = "flink";

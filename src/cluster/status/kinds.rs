@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::api::status::AppliedObjects;
 use crate::api::time::seconds;
 
 /// Who leads is elected on a Lease, and there is somebody.
@@ -26,6 +27,8 @@ pub const ROLLING_OUT: &str = "RollingOut";
 pub struct Applied {
     /// The gateway's image that was chosen.
     pub gateway_image: String,
+    /// By what an operator that starts sees that nothing is to be applied; `None` if that cannot be told.
+    pub objects: Option<AppliedObjects>,
 }
 
 /// A condition without its times.

@@ -79,6 +79,10 @@ pub fn status(
             Ok(applied) => Some(applied.gateway_image.clone()),
             Err(_) => before.gateway_image.clone(),
         },
+        applied: match outcome {
+            Ok(applied) => applied.objects.clone(),
+            Err(_) => before.applied.clone(),
+        },
         conditions,
     };
     Told { status, look_again }
