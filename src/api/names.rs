@@ -38,6 +38,8 @@ pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
 pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
 /// Value of [`SWITCHOVER_ANNOTATION`]: whichever standby is ready.
 pub const ANY_POD: &str = "any";
+/// Annotation on the resource: `hold` keeps pods that only the operator wants to replace, `now` replaces them at once.
+pub const ROLL_OUT_ANNOTATION: &str = "flinkha.dev/rollout";
 /// Label on JobManager pods: `leader` or `standby`. The operator writes it for people; no decision uses it.
 pub const ROLE_LABEL: &str = "flinkha.dev/role";
 /// Finalizer of a FlinkHaCluster.

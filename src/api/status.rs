@@ -41,7 +41,8 @@ pub struct FlinkHaClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedObjects>,
     /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, and with `spec.job` `Complete`
-    /// and `Failed`, each with its reason.
+    /// and `Failed`, each with its reason. `OperatorRollOut` while the operator has to replace pods that nobody has
+    /// asked it to replace.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

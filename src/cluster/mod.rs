@@ -24,6 +24,7 @@ pub mod stored;
 pub mod switchover;
 #[cfg(test)]
 pub mod tests;
+pub mod turn;
 pub mod urgency;
 pub mod validate;
 pub mod waits;

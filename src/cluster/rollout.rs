@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use super::build::job_manager::TEMPLATE_ANNOTATION;
-use super::events::EventNote;
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::names::ROLE_LABEL;
-use crate::api::status::FlinkHaClusterStatus;
 
 /// Annotation by which a ReplicaSet selects the pods to remove: those with the lowest cost.
 pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -27,28 +25,6 @@ pub fn gateway_image<'a>(
         .and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION))
         .is_some_and(|digest| digest == template_digest);
     pinned.filter(|_| unchanged).unwrap_or(own)
-}
-
-/// Returns an event if pods are replaced although nobody has changed the resource, because an operator of another
-/// version builds them differently.
-pub fn replaced_by_operator(
-    before: &FlinkHaClusterStatus,
-    generation: Option<i64>,
-    live: Option<&ObservedDeployment>,
-    template_digest: &str,
-    own: &str,
-) -> Option<EventNote> {
-    let built = live?.metadata.annotations.as_ref()?.get(TEMPLATE_ANNOTATION)?;
-    let pinned = before.gateway_image.as_deref().filter(|image| *image != own)?;
-    let unchanged = generation.is_some() && before.observed_generation == generation;
-    (unchanged && built != template_digest).then(|| EventNote {
-        warning: false,
-        reason: "JobManagersReplaced".to_owned(),
-        message: format!(
-            "this version of the operator builds the pods of JobManagers in another way: they are replaced one by one, the leader last, and their \
-             gateway {pinned} with {own}"
-        ),
-    })
 }
 
 /// The role that a JobManager's pod should carry.
@@ -99,26 +75,6 @@ mod tests {
         assert_eq!(gateway_image(Some("old"), Some(&live), "different", "new"), "new");
         assert_eq!(gateway_image(Some("old"), None, "same", "new"), "new");
         assert_eq!(gateway_image(None, Some(&live), "same", "new"), "new");
-    }
-
-    #[test]
-    fn pods_that_only_the_operator_changes_are_told_of() {
-        let before = FlinkHaClusterStatus {
-            observed_generation: Some(3),
-            gateway_image: Some("flinkha:1".to_owned()),
-            ..FlinkHaClusterStatus::default()
-        };
-        let live = deployment("old");
-        let told = |generation, digest, own| replaced_by_operator(&before, Some(generation), Some(&live), digest, own);
-        let news = told(3, "new", "flinkha:2").expect("news");
-        assert!(
-            !news.warning && news.reason == "JobManagersReplaced" && news.message.contains("flinkha:1 with flinkha:2"),
-            "{news:?}"
-        );
-        assert_eq!(told(4, "new", "flinkha:2"), None, "the resource was changed, too");
-        assert_eq!(told(3, "old", "flinkha:2"), None, "they stay");
-        assert_eq!(told(3, "new", "flinkha:1"), None, "the operator is the same");
-        assert_eq!(replaced_by_operator(&before, Some(3), None, "new", "flinkha:2"), None, "there are none");
     }
 
     #[test]

@@ -38,9 +38,11 @@ mod tests {
     use crate::cluster::tests as fixture;
 
     fn urgency_of(change: Value) -> Urgency {
-        let condition = |kind, status| json!({
-            "type": kind, "status": status, "reason": "R", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z",
-        });
+        let condition = |kind, status| {
+            json!({
+                "type": kind, "status": status, "reason": "R", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z",
+            })
+        };
         let status = json!({
             "observedGeneration": 1, "conditions": [condition("Ready", "True"), condition("Reconciling", "False")],
         });

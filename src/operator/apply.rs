@@ -125,6 +125,28 @@ impl Applier {
         Some(summary(memories.collect::<Option<Vec<_>>>()?.into_iter()))
     }
 
+    /// Applies only what is not there: everything else stays as it is.
+    ///
+    /// # Errors
+    /// As for [`Self::apply`].
+    pub async fn complete_missing(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
+        let is_missing = |object: &&Value| {
+            let target = Target::of(object);
+            caches.fingerprint(target.kind, target.namespace, target.name).is_none()
+        };
+        let missing: Vec<&Value> = repaired(objects).filter(is_missing).collect();
+        if !missing.is_empty() || objects.created.iter().any(|object| is_missing(&object)) {
+            self.owners.check(cluster, objects, caches).await?;
+        }
+        for object in &objects.created {
+            self.create(object, caches).await?;
+        }
+        for object in missing {
+            self.apply_one(object, caches).await?;
+        }
+        Ok(())
+    }
+
     /// Completes what was observed by what has been written since: a watch that is late would show a roll-out that has
     /// just begun as one that has ended.
     pub fn complete(&self, resource: &FlinkHaCluster, observed: &mut Observed) {

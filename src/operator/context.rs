@@ -18,6 +18,7 @@ use super::observe::Caches;
 use super::presence::Prover;
 use super::report::Report;
 use super::resources::Resources;
+use super::turns::Turns;
 use super::warnings::Warnings;
 use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
@@ -53,6 +54,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// What an operator that starts has not looked at yet.
     pub backlog: Arc<Backlog>,
+    /// Who is replaced when the operator itself wants to replace pods.
+    pub turns: Turns,
     /// After this time a deletion leaves what it cannot delete safely.
     pub deletion_deadline: Duration,
     /// How often in a row reconciling has failed.
@@ -66,6 +69,7 @@ impl Context {
         environment: Environment,
         (pod_name, deletion_deadline): (&str, Duration),
         metrics: Metrics,
+        turns: Turns,
     ) -> Self {
         let resources = Arc::new(Resources::new(client.clone(), caches.clusters.clone()));
         Self {
@@ -81,6 +85,7 @@ impl Context {
             environment,
             metrics,
             backlog: Arc::default(),
+            turns,
             deletion_deadline,
             failures: Mutex::default(),
         }

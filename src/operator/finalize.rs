@@ -125,7 +125,7 @@ async fn tell(
     let desired = Desired::of(resource, &before, observed, Timestamp::now());
     let desired = desired.map_or_else(|_| Desired::kept(resource, &before), |desired| desired.frozen(&before));
     let gateway_image = before.gateway_image.clone().unwrap_or_else(|| context.environment.gateway_image.clone());
-    let outcome = waits.map_or(Ok(Applied { gateway_image, objects: before.applied.clone() }), Err);
+    let outcome = waits.map_or(Ok(Applied { gateway_image, objects: before.applied.clone(), turn: None }), Err);
     context.report.report(resource, &desired, observed, &outcome, context.failing_since(resource)).await.map(drop)
 }
 

@@ -61,10 +61,12 @@ mod tests {
 
     fn metadata(generation: Option<i64>, version: &str, fields: &Value) -> ObjectMeta {
         let status = json!({ "f:status": {} });
-        let entry = |manager, operation, subresource, fields| json!({
-            "manager": manager, "operation": operation, "subresource": subresource, "fieldsV1": fields,
-            "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "time": "2026-01-02T03:04:05Z",
-        });
+        let entry = |manager, operation, subresource, fields| {
+            json!({
+                "manager": manager, "operation": operation, "subresource": subresource, "fieldsV1": fields,
+                "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "time": "2026-01-02T03:04:05Z",
+            })
+        };
         serde_json::from_value(json!({
             "uid": "4b1d", "generation": generation, "resourceVersion": version,
             "managedFields": [

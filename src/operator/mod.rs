@@ -21,7 +21,9 @@ mod purge;
 pub mod reconcile;
 pub mod report;
 pub mod resources;
+pub mod roll_out;
 pub mod target;
+pub mod turns;
 pub mod warnings;
 
 use std::net::SocketAddr;
@@ -37,8 +39,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cluster::build::Environment;
+use crate::cluster::turn::Limits;
 use crate::operator::context::Context;
 use crate::operator::metrics::{Clusters, Metrics};
+use crate::operator::turns::Turns;
 use crate::telemetry;
 use crate::world::api_server;
 use crate::world::random::nonce;
@@ -72,6 +76,13 @@ pub struct Arguments {
     /// How long a deletion waits for JobManagers to end. What cannot be proven then is left, and told of.
     #[arg(long, hide = true, value_parser = humantime::parse_duration, default_value = "10m")]
     pub deletion_deadline: Duration,
+    /// Clusters whose pods this operator replaces at the same time because it builds them in another way than the
+    /// version before. 0: all at once. Roll-outs that a change of a resource asks for do not wait.
+    #[arg(long, env = "ROLLOUT_MAX_CONCURRENT", default_value_t = 5)]
+    pub rollout_max_concurrent: usize,
+    /// Time between the beginnings of two of these roll-outs.
+    #[arg(long, env = "ROLLOUT_DELAY", value_parser = humantime::parse_duration, default_value = "0s")]
+    pub rollout_delay: Duration,
     /// Where probes and metrics are served.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], 8080)))]
     pub probe_address: SocketAddr,
@@ -146,7 +157,9 @@ async fn control(
     let environment =
         Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
     let own = (arguments.pod_name.as_str(), arguments.deletion_deadline);
-    let context = Arc::new(Context::new(&client, caches, environment, own, metrics));
+    let limits = Limits { max_concurrent: arguments.rollout_max_concurrent, delay: arguments.rollout_delay };
+    let turns = Turns::new(limits, triggers, &clusters);
+    let context = Arc::new(Context::new(&client, caches, environment, own, metrics, turns));
     ready.send_replace(true);
     let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
     let queue = context.backlog.queue(clusters.clone(), triggered).map(Ok::<_, std::convert::Infallible>);

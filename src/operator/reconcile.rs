@@ -11,11 +11,14 @@ use kube_runtime::controller::Action;
 use super::context::Context;
 use super::error::Error;
 use super::finalize;
+use super::roll_out::roll_out;
 use crate::api::FlinkHaCluster;
-use crate::api::status::{AppliedObjects, FlinkHaClusterStatus};
+use crate::api::status::FlinkHaClusterStatus;
 use crate::cluster::observed::Observed;
-use crate::cluster::plan::{Reconciliation, Rollout, plan};
+use crate::cluster::plan::{Reconciliation, plan};
+use crate::cluster::rejection::Rejection;
 use crate::cluster::status::Applied;
+use crate::cluster::turn::Turn;
 use crate::world::error_text::chain;
 
 /// After this delay conflicts are logged: by then, six writes in a row have found another version.
@@ -39,6 +42,9 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
     };
     context.metrics.reconciled(told, begin.elapsed());
     context.backlog.done(&resource);
+    if result.is_ok() {
+        context.turns.settle(&context.resources.latest(Arc::clone(&resource)));
+    }
     match result {
         // Nothing fails any more, which the resource does not show yet.
         Ok(_) if context.succeeded(&resource) => return Ok(Action::requeue(REPORT_DELAY)),
@@ -79,13 +85,14 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let mut observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any());
     context.warnings.complete(resource, &mut observed).await;
     if resource.metadata.deletion_timestamp.is_some() {
+        context.turns.forget(resource);
         return finalize::finalize(resource, &observed, context).await;
     }
     context.finalizer.ensure(resource, &observed).await?;
     let before = context.report.before(resource);
     let (mut observed, mut plan) = decide(resource, &before, observed, context).await?;
     let applied = match &plan.rollout {
-        Ok(rollout) => apply(resource, rollout, &before, context).await,
+        Ok(rollout) => roll_out(resource, rollout, &before, context).await,
         Err(rejection) => Err(rejection.clone().into()),
     };
     let outcome = match &applied {
@@ -104,7 +111,7 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let look_again =
         context.report.report(resource, &plan.desired, &observed, &outcome, context.failing_since(resource)).await?;
     context.asker.ask(resource, &plan.requests, &context.report, &context.finalizer).await?;
-    let look_again = look_again.into_iter().chain(plan.look_again).min();
+    let look_again = look_again.into_iter().chain(plan.look_again).chain(waits(&outcome)).min();
     match applied {
         Ok(_) | Err(Error::Rejected(_)) => Ok(look_again.map_or_else(Action::await_change, Action::requeue)),
         Err(failed) => Err(Error::Shown(Box::new(failed))),
@@ -128,20 +135,12 @@ async fn decide(
     }
 }
 
-/// Applies the objects, and tells of pods that are replaced by it.
-async fn apply(
-    resource: &FlinkHaCluster,
-    rollout: &Rollout,
-    before: &FlinkHaClusterStatus,
-    context: &Context,
-) -> Result<Applied, Error> {
-    let noted = before.applied.as_ref().map(|applied| applied.objects.as_str());
-    let noted = context.applier.apply(&resource.name_any(), rollout, noted, &context.caches).await?;
-    if let Some(note) = &rollout.note {
-        context.report.publish(resource, note).await;
+/// When a roll-out that waits for its turn asks again.
+fn waits(outcome: &Result<Applied, Rejection>) -> Option<Duration> {
+    match outcome.as_ref().ok()?.turn.as_ref()? {
+        Turn::Waits(waits) => Some(waits.look_again),
+        Turn::Begins | Turn::Continues => None,
     }
-    let objects = noted.map(|objects| AppliedObjects { generation: resource.metadata.generation, objects });
-    Ok(Applied { gateway_image: rollout.gateway_image.clone(), objects })
 }
 
 /// Tries again, soon at first and then ever later. What does not go away is in the log, in the metrics and in the

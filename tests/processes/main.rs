@@ -19,6 +19,7 @@ mod native_failover;
 mod operator_api;
 mod operator_names;
 mod operator_restart;
+mod operator_roll_out;
 mod operator_writes;
 mod outage;
 mod presence;

@@ -77,7 +77,12 @@ async fn an_operator_that_restarts_writes_nothing_anew_and_finds_what_was_change
         ("a spec", &deployments, "demo-taskmanager", json!({ "spec": { "replicas": 7 } })),
         ("a file", &config_maps, "demo-flink-config", json!({ "data": { "config.yaml": "a: b" } })),
         ("an owner", &deployments, "demo-jobmanager", json!({ "metadata": { "ownerReferences": [] } })),
-        ("a label", &roles, "demo-jobmanager", json!({ "metadata": { "labels": { "app.kubernetes.io/instance": "b" } } })),
+        (
+            "a label",
+            &roles,
+            "demo-jobmanager",
+            json!({ "metadata": { "labels": { "app.kubernetes.io/instance": "b" } } }),
+        ),
         ("a deleted object", &services, "demo-rest", Value::Null),
     ] {
         stop(&mut installation).await;

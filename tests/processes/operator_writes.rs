@@ -24,7 +24,7 @@ fn operator(installation: &Installation, pod: &str) -> Report {
 
 async fn report(operator: &Report, resource: &FlinkHaCluster, gateway_image: &str) -> Result<(), Error> {
     let desired = Desired::kept(resource, &operator.before(resource));
-    let applied = Applied { gateway_image: gateway_image.to_owned() };
+    let applied = Applied { gateway_image: gateway_image.to_owned(), objects: None, turn: None };
     operator.report(resource, &desired, &Observed::default(), &Ok(applied), None).await.map(drop)
 }
 

@@ -187,7 +187,7 @@ impl Case {
         let desired = Desired { spec: resource.spec.clone(), decision, frozen: self.refused.is_some() };
         let outcome = match self.refused {
             Some(reason) => Err(Rejection::of(Cause { reason, message: "no".to_owned() })),
-            None => Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None }),
+            None => Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None }),
         };
         let now = Timestamp::from_second(NOW).unwrap();
         resource.status = Some(status(&resource, &desired, before, &observed(self.pods), &outcome, now).status);
@@ -366,7 +366,8 @@ fn a_crash_is_no_failure_of_the_roll_out() {
     let container = json!({ "name": "flink-main-container", "restartCount": 9, "lastState": last });
     let crashing = json!({ "metadata": { "name": "a" }, "status": { "containerStatuses": [container] } });
     observed.job_manager_pods = vec![Arc::new(from(crashing))];
-    let (resource, applied) = (Case::default().resource(), Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None }));
+    let (resource, applied) =
+        (Case::default().resource(), Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None }));
     let desired = Desired { spec: resource.spec.clone(), decision: None, frozen: false };
     let mut before = FlinkHaClusterStatus::default();
     for minute in 0..60 {

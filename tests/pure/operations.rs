@@ -40,7 +40,7 @@ const OTHERS: [&str; 27] = [
 ];
 
 /// Reasons of one word. All others are in CamelCase, and found by that.
-const SHORT: [&str; 13] = [
+const SHORT: [&str; 15] = [
     "Complete",
     "Deleted",
     "Deleting",
@@ -49,8 +49,10 @@ const SHORT: [&str; 13] = [
     "Failed",
     "Failover",
     "Halted",
+    "Held",
     "Ready",
     "Refused",
+    "Replacing",
     "Suspended",
     "Suspending",
     "Upgrading",

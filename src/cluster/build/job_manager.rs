@@ -13,8 +13,8 @@ use crate::cluster::Cluster;
 use crate::flink::config;
 use crate::ledger::application::Run;
 
-/// Annotation on the Deployment: digest of the pod template without the gateway's image. See
-/// [`crate::cluster::rollout`].
+/// Annotation on both Deployments: digest of the pod template without the gateway's image. See
+/// [`crate::cluster::rollout`] and [`crate::cluster::turn`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 
 /// Mount path of the peers' key in the gateway.
@@ -136,7 +136,7 @@ fn api_server_of_flink(cluster: &Cluster) -> Vec<Value> {
 }
 
 /// Returns the digest of a pod template without the gateway's image.
-fn template_digest(template: &Value) -> String {
+pub fn template_digest(template: &Value) -> String {
     let mut template = template.clone();
     for container in template["spec"]["initContainers"].as_array_mut().into_iter().flatten() {
         if [GATEWAY_CONTAINER, application::FETCH_CONTAINER].iter().any(|name| container["name"] == *name) {

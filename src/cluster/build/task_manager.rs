@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::job_manager::{TEMPLATE_ANNOTATION, template_digest};
 use super::pod::{self, Component};
 use super::{Environment, object, selector, zookeeper};
 use crate::api::names::{self, TASK_MANAGER};
@@ -29,6 +30,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     let mut template = pod::template(cluster, &component, configuration_digest);
     zookeeper::add_sidecar(&mut template, cluster, environment);
     let body = json!({
+        "metadata": { "annotations": { TEMPLATE_ANNOTATION: template_digest(&template) } },
         "spec": {
             "replicas": cluster.replicas(spec.replicas),
             "selector": { "matchLabels": selector(cluster.name(), TASK_MANAGER) },

@@ -18,7 +18,7 @@ use super::build::{self, Environment, Objects, job_manager};
 use super::events::EventNote;
 use super::observed::{Observed, StoredHaData};
 use super::rejection::Rejection;
-use super::{Cluster, rollout, stored, validate};
+use super::{Cluster, rollout, stored, turn, validate};
 use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
@@ -60,7 +60,7 @@ pub struct Rollout {
     pub objects: Objects,
     /// The selected image of the gateway.
     pub gateway_image: String,
-    /// The event to publish after they have been applied.
+    /// Nobody but the operator wants to replace pods, so it takes turns ([`turn`]): the event that announces it.
     pub note: Option<EventNote>,
 }
 
@@ -190,8 +190,7 @@ impl Rollout {
         } else {
             build::build(&cluster, &Environment { gateway_image: gateway_image.clone(), ..environment.clone() })
         };
-        let digest = job_manager::digest_of(&objects.job_managers);
-        let note = rollout::replaced_by_operator(before, resource.metadata.generation, live, digest, own);
+        let note = turn::by_operator(resource, before, desired, observed, &objects, &gateway_image);
         Self { tried_first, objects, gateway_image, note }
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::facts::Facts;
 use super::generation::Generation;
 use super::kinds::{DEGRADED, LEADER_ELECTED, READY, RECONCILING, STALLED, Verdict};
+use super::operator_roll_out::operator_roll_out;
 use super::waiting::Waiting;
 use crate::cluster::application::conditions;
 use crate::cluster::cause::Cause;
@@ -27,6 +28,7 @@ impl Facts<'_> {
             Verdict { kind: RECONCILING, ..reconciling },
             Verdict { kind: STALLED, ..stalled },
         ];
+        verdicts.extend(operator_roll_out(self));
         let ends = self.application.into_iter().flat_map(conditions::ends);
         verdicts.extend(ends.map(|(kind, holds, reason, message)| Verdict::new(kind, holds, &reason, message)));
         let about = |kind: &str| {

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::status::AppliedObjects;
 use crate::api::time::seconds;
+use crate::cluster::turn::Turn;
 
 /// Who leads is elected on a Lease, and there is somebody.
 pub const LEADER_ELECTED: &str = "LeaderElected";
@@ -29,6 +30,8 @@ pub struct Applied {
     pub gateway_image: String,
     /// By what an operator that starts sees that nothing is to be applied; `None` if that cannot be told.
     pub objects: Option<AppliedObjects>,
+    /// Pods that only the operator wants to replace: whether it does. `None` if there are none.
+    pub turn: Option<Turn>,
 }
 
 /// A condition without its times.

@@ -7,6 +7,7 @@ mod failing;
 mod generation;
 mod kinds;
 mod members;
+mod operator_roll_out;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -20,6 +21,7 @@ use self::facts::Facts;
 pub use self::failing::{TOLERANCE, failing, still_failing};
 pub use self::kinds::{Applied, DEGRADED, LEADER_ELECTED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED};
 use self::members::Group;
+pub use self::operator_roll_out::announced;
 use super::application::Desired;
 use super::ha_status::{ha_data, job};
 use super::observed::Observed;

@@ -46,7 +46,7 @@ fn desired(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &
 }
 
 fn of(observed: &Observed, before: &FlinkHaClusterStatus, second: i64) -> FlinkHaClusterStatus {
-    let outcome = Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None });
+    let outcome = Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None });
     let now = Timestamp::from_second(second).unwrap_or_default();
     let resource = fixture::resource();
     let desired = desired(&resource, before, observed, now);
@@ -172,8 +172,10 @@ fn degraded_at(observed: &Observed, before: FlinkHaClusterStatus, seconds: &[i64
 
 fn waits_of(observed: &Observed, before: &FlinkHaClusterStatus, second: i64) -> Option<u64> {
     let (resource, now) = (fixture::resource(), Timestamp::from_second(second).unwrap_or_default());
-    let (desired, outcome) =
-        (desired(&resource, before, observed, now), Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None }));
+    let (desired, outcome) = (
+        desired(&resource, before, observed, now),
+        Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None }),
+    );
     let told = status(&resource, &desired, before, observed, &outcome, now);
     told.look_again.map(|after| after.as_secs())
 }
@@ -202,7 +204,7 @@ fn a_standby_that_does_not_come_back_is_told_of_except_where_none_is_asked_for()
         for second in [0, 60] {
             let now = Timestamp::from_second(second).unwrap_or_default();
             let desired = desired(&resource, &before, &observed, now);
-            let applied = Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None });
+            let applied = Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None });
             before = status(&resource, &desired, &before, &observed, &applied, now).status;
         }
         before.conditions[3].reason.clone()

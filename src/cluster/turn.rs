@@ -1,0 +1,350 @@
+//! Roll-outs that nobody has asked for: a new version of the operator builds the pods of all clusters in another way.
+//! They take turns, so that not all jobs of a Kubernetes cluster are interrupted at once, and each can be held. A
+//! change of the resource never waits.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
+
+use super::application::Desired;
+use super::build::Objects;
+use super::build::job_manager::{TEMPLATE_ANNOTATION, digest_of};
+use super::events::EventNote;
+use super::observed::{Observed, ObservedDeployment};
+use crate::api::FlinkHaCluster;
+use crate::api::application::{Application, Phase};
+use crate::api::names::ROLL_OUT_ANNOTATION;
+use crate::api::status::FlinkHaClusterStatus;
+
+/// Type of the condition that is there while the operator has to replace pods that nobody has asked it to replace. It
+/// holds when the turn of the cluster has come.
+pub const OPERATOR_ROLL_OUT: &str = "OperatorRollOut";
+/// The reason of a cluster that has its turn; it keeps the turn until it is ready again.
+pub const REPLACING: &str = "Replacing";
+/// The same for a cluster that was not ready before: others do not wait until it is.
+pub const REPLACING_UNREADY: &str = "ReplacingUnready";
+
+/// A cluster that keeps its turn for longer than this is named to those that wait.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(600);
+/// Clusters whose turn does not end that a message names.
+const NAMED: usize = 3;
+/// A cluster that waits looks again after this time, if nobody has woken it.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How many clusters are replaced by the operator at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Number of clusters; 0 for any number.
+    pub max_concurrent: usize,
+    /// Time between the beginnings of two roll-outs.
+    pub delay: Duration,
+}
+
+/// A cluster that has its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// Namespace and name.
+    pub name: String,
+    pub since: Timestamp,
+}
+
+/// What the operator may do with pods that only it wants to replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The turn has come: to be announced, and then carried out.
+    Begins,
+    /// It was announced before.
+    Continues,
+    Waits(Waits),
+}
+
+/// A roll-out that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    pub reason: &'static str,
+    pub message: String,
+    pub look_again: Duration,
+}
+
+/// Decides about one cluster. `wish` is the value of the annotation on the resource; `moving` are the other clusters
+/// that have their turn, and `last` is the time at which the last turn began.
+pub fn turn(
+    wish: Option<&str>,
+    has_turn: bool,
+    moving: &[Moving],
+    last: Option<Timestamp>,
+    limits: &Limits,
+    now: Timestamp,
+) -> Turn {
+    let wish = wish.map(str::trim).filter(|wish| !wish.is_empty());
+    if let Some(wish) = wish.filter(|wish| *wish != NOW) {
+        let unknown = if wish == HOLD { String::new() } else { format!(" (its value {wish:?} counts as {HOLD})") };
+        let message = format!(
+            "this version of the operator builds the pods in another way; they stay as they are, because the annotation \
+             {ROLL_OUT_ANNOTATION} holds them{unknown}. To let them be replaced, remove the annotation, or set it to \
+             {NOW}; a change of the spec replaces them, too"
+        );
+        return Turn::Waits(Waits { reason: "Held", message, look_again: LOOK_AGAIN });
+    }
+    if has_turn {
+        return Turn::Continues;
+    }
+    let pause = last.map(|last| pause(last, limits, now)).unwrap_or_default();
+    let is_full = limits.max_concurrent > 0 && moving.len() >= limits.max_concurrent;
+    if wish == Some(NOW) || !is_full && pause.is_zero() {
+        return Turn::Begins;
+    }
+    let look_again = if is_full { LOOK_AGAIN } else { pause };
+    Turn::Waits(Waits { reason: "WaitsForTurn", message: waits(moving, limits, now), look_again })
+}
+
+/// Values of the annotation.
+const HOLD: &str = "hold";
+const NOW: &str = "now";
+
+/// How long no roll-out may begin.
+pub fn pause(last: Timestamp, limits: &Limits, now: Timestamp) -> Duration {
+    let passed = Duration::try_from(now.duration_since(last)).unwrap_or_default();
+    limits.delay.saturating_sub(passed)
+}
+
+/// It names no cluster that is replaced as it should be: the status of all that wait would change with each.
+fn waits(moving: &[Moving], limits: &Limits, now: Timestamp) -> String {
+    let number = match limits.max_concurrent {
+        0 => String::new(),
+        1 => "one cluster at a time (rollout.maxConcurrent)".to_owned(),
+        many => format!("at most {many} clusters at a time (rollout.maxConcurrent)"),
+    };
+    let delay = (!limits.delay.is_zero())
+        .then(|| format!("{} s after one another (rollout.delay)", limits.delay.as_secs()))
+        .unwrap_or_default();
+    let rule = [number, delay].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+    let mut overdue: Vec<&str> =
+        moving.iter().filter(|one| now.duration_since(one.since) > OVERDUE).map(|one| one.name.as_str()).collect();
+    overdue.sort_unstable();
+    let more = overdue.len().saturating_sub(NAMED);
+    overdue.truncate(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let stuck = if overdue.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " Not ready again for 10 min: FlinkHaCluster {}{more}; see their conditions, since nothing more is replaced \
+             until they are ready, changed or deleted.",
+            overdue.join(", ")
+        )
+    };
+    format!(
+        "this version of the operator builds the pods in another way, and clusters take turns: {rule}.{stuck} To replace \
+         these pods now, set the annotation {ROLL_OUT_ANNOTATION} to {NOW}; to keep them, set it to {HOLD}"
+    )
+}
+
+/// The event that announces a roll-out that only the operator wants: this generation of the resource was applied, an
+/// application is where it was, and yet pods that exist would be replaced.
+pub fn by_operator(
+    resource: &FlinkHaCluster,
+    before: &FlinkHaClusterStatus,
+    desired: &Desired,
+    observed: &Observed,
+    objects: &Objects,
+    gateway_image: &str,
+) -> Option<EventNote> {
+    let generation = resource.metadata.generation;
+    // A status of an earlier version does not say which generation was applied.
+    let applied = before.applied.as_ref().map_or(before.observed_generation, |applied| applied.generation);
+    if generation.is_none() || applied != generation || !is_where_it_was(desired.application(), before) {
+        return None;
+    }
+    let deployments = [
+        ("JobManagers", observed.job_manager_deployment.as_deref(), &objects.job_managers),
+        ("TaskManagers", observed.task_manager_deployment.as_deref(), &objects.task_managers),
+    ];
+    let replaced = deployments.into_iter().filter(|(_, live, wanted)| live.is_some_and(|live| replaces(live, wanted)));
+    let replaced: Vec<&str> = replaced.map(|(name, ..)| name).collect();
+    if replaced.is_empty() {
+        return None;
+    }
+    let pinned = before.gateway_image.as_deref().filter(|pinned| *pinned != gateway_image);
+    let image = pinned.map(|pinned| format!(", and their gateway {pinned} with {gateway_image}")).unwrap_or_default();
+    let message = format!(
+        "this version of the operator builds the pods of {} in another way: it replaces them one by one, the leading \
+         JobManager last{image}",
+        replaced.join(" and ")
+    );
+    Some(EventNote { warning: false, reason: "JobManagersReplaced".to_owned(), message })
+}
+
+fn is_where_it_was(now: Option<&Application>, before: &FlinkHaClusterStatus) -> bool {
+    let (now, before) = match (now, before.application.as_ref()) {
+        (None, None) => return true,
+        (Some(now), Some(before)) => (now, before),
+        _ => return false,
+    };
+    let run = |application: &Application| {
+        let Application { job_id, version, starts, restored_from, replaces, .. } = application.clone();
+        (job_id, version, starts, restored_from, replaces)
+    };
+    let has_pods = matches!(now.phase, Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted);
+    has_pods && now.phase == before.phase && run(now) == run(before)
+}
+
+/// The template's digest is not noted on a Deployment that an earlier version has made: then it counts as the same.
+fn replaces(live: &ObservedDeployment, wanted: &Value) -> bool {
+    let built = live.metadata.annotations.as_ref().and_then(|all| all.get(TEMPLATE_ANNOTATION));
+    let scale = |value: &Value| value["spec"]["replicas"].as_i64().unwrap_or_default();
+    live.status.replicas > 0 && scale(wanted) > 0 && built.is_some_and(|built| built != digest_of(wanted))
+}
+
+/// The cluster has its turn, as its status says. A later generation is rolled out for its own sake.
+pub fn has_turn(status: &FlinkHaClusterStatus, generation: Option<i64>) -> Option<&Condition> {
+    let mut conditions = status.conditions.iter();
+    conditions.find(|condition| {
+        condition.type_ == OPERATOR_ROLL_OUT
+            && [REPLACING, REPLACING_UNREADY].contains(&condition.reason.as_str())
+            && condition.observed_generation == generation
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::status::AppliedObjects;
+    use crate::cluster::build::{Environment, build};
+    use crate::cluster::tests as fixture;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    fn moving(count: usize) -> Vec<Moving> {
+        (0..count).map(|index| Moving { name: format!("flink/c{index}"), since: at(0) }).collect()
+    }
+
+    fn limits(max_concurrent: usize, delay: u64) -> Limits {
+        Limits { max_concurrent, delay: Duration::from_secs(delay) }
+    }
+
+    fn reason(turn: &Turn) -> &'static str {
+        match turn {
+            Turn::Begins => "begins",
+            Turn::Continues => "continues",
+            Turn::Waits(waits) => waits.reason,
+        }
+    }
+
+    #[test]
+    fn clusters_take_turns() {
+        let decide = |wish, has_turn, others, limits: Limits| {
+            reason(&turn(wish, has_turn, &moving(others), Some(at(0)), &limits, at(20)))
+        };
+        for (wish, has_turn, others, limits, expected) in [
+            (None, false, 4, limits(5, 0), "begins"),
+            (None, false, 5, limits(5, 0), "WaitsForTurn"),
+            (None, true, 5, limits(5, 0), "continues"),
+            (None, false, 500, limits(0, 0), "begins"),
+            (None, false, 0, limits(5, 30), "WaitsForTurn"),
+            (None, false, 0, limits(5, 20), "begins"),
+            (None, false, 0, limits(0, 30), "WaitsForTurn"),
+            (Some("now"), false, 5, limits(5, 30), "begins"),
+            (Some("hold"), false, 0, limits(0, 0), "Held"),
+            (Some("hold"), true, 0, limits(0, 0), "Held"),
+            (Some("Hold!"), false, 0, limits(5, 0), "Held"),
+            (Some(""), false, 0, limits(5, 0), "begins"),
+        ] {
+            assert_eq!(decide(wish, has_turn, others, limits), expected, "{wish:?} {has_turn} {others} {limits:?}");
+        }
+    }
+
+    #[test]
+    fn what_waits_says_for_what_and_how_to_let_it_go_and_does_not_change_with_each_turn() {
+        let told = |moving: &[Moving], limits, now| match turn(None, false, moving, Some(at(0)), &limits, at(now)) {
+            Turn::Waits(waits) => waits,
+            other => panic!("{other:?}"),
+        };
+        let waits = told(&moving(5), limits(5, 0), 20);
+        assert!(waits.message.contains("at most 5 clusters at a time (rollout.maxConcurrent)"), "{}", waits.message);
+        assert!(waits.message.contains("set the annotation flinkha.dev/rollout to now"), "{}", waits.message);
+        let others: Vec<Moving> = moving(10).split_off(5);
+        assert_eq!(told(&others, limits(5, 0), 40), waits);
+        let stuck = told(&moving(5), limits(5, 0), 601).message;
+        assert!(stuck.contains("FlinkHaCluster flink/c0, flink/c1, flink/c2 and 2 more; see"), "{stuck}");
+        let delayed = told(&[], limits(0, 30), 20);
+        assert_eq!(delayed.look_again, Duration::from_secs(10));
+        assert!(delayed.message.contains("30 s after one another (rollout.delay)"), "{}", delayed.message);
+    }
+
+    /// Deployments with pods, as another version has built them.
+    fn observed(job_managers: &str, task_managers: Option<&str>) -> Observed {
+        let deployment = |digest: Option<&str>| {
+            let annotations = digest.map(|digest| json!({ TEMPLATE_ANNOTATION: digest }));
+            let deployment = json!({ "metadata": { "annotations": annotations }, "status": { "replicas": 2 } });
+            Some(Arc::new(serde_json::from_value(deployment).unwrap_or_default()))
+        };
+        Observed {
+            job_manager_deployment: deployment(Some(job_managers)),
+            task_manager_deployment: deployment(task_managers),
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn only_what_nobody_has_asked_for_waits() {
+        let resource = fixture::resource();
+        let environment = Environment { gateway_image: "flinkha:2".to_owned(), gateway_log: "info".to_owned() };
+        let objects = build(&fixture::cluster(), &environment);
+        let (job_managers, task_managers) = (digest_of(&objects.job_managers), digest_of(&objects.task_managers));
+        let former = FlinkHaClusterStatus {
+            observed_generation: Some(1),
+            gateway_image: Some("flinkha:1".to_owned()),
+            ..FlinkHaClusterStatus::default()
+        };
+        let applied = |generation| {
+            let applied = AppliedObjects { generation: Some(generation), objects: String::new() };
+            FlinkHaClusterStatus { applied: Some(applied), ..former.clone() }
+        };
+        let told = |before: &FlinkHaClusterStatus, observed: &Observed| {
+            let desired = Desired::of(&resource, before, observed, Timestamp::UNIX_EPOCH).expect("a decision");
+            by_operator(&resource, before, &desired, observed, &objects, "flinkha:2").map(|note| note.message)
+        };
+        let message = told(&former, &observed("old", None)).unwrap_or_default();
+        assert!(message.contains("the pods of JobManagers in another way"), "{message}");
+        assert!(message.contains("flinkha:1 with flinkha:2"), "{message}");
+        let message = told(&applied(1), &observed(job_managers, Some("old"))).unwrap_or_default();
+        assert!(message.contains("the pods of TaskManagers in another way"), "{message}");
+        assert_eq!(told(&former, &observed(job_managers, None)), None, "made by an earlier version, and the same");
+        assert_eq!(told(&former, &observed(job_managers, Some(task_managers))), None);
+        assert_eq!(
+            told(&applied(0), &observed("old", None)),
+            None,
+            "the resource was changed, and was not applied since"
+        );
+        assert_eq!(told(&former, &Observed::default()), None, "there are none");
+        let mut scaled = observed("old", None);
+        let none = json!({ "metadata": { "annotations": { TEMPLATE_ANNOTATION: "old" } }, "status": {} });
+        scaled.job_manager_deployment = Some(Arc::new(serde_json::from_value(none).unwrap_or_default()));
+        assert_eq!(told(&former, &scaled), None, "there are no pods");
+    }
+
+    #[test]
+    fn an_application_that_moves_by_itself_does_not_wait() {
+        let application = |phase, starts| Application { phase, starts, ..Application::default() };
+        let before = |application| FlinkHaClusterStatus { application, ..FlinkHaClusterStatus::default() };
+        for (now, then, expected) in [
+            (Some(application(Phase::Running, 1)), Some(application(Phase::Running, 1)), true),
+            (Some(application(Phase::Running, 2)), Some(application(Phase::Running, 1)), false),
+            (Some(application(Phase::Starting, 1)), Some(application(Phase::Upgrading, 1)), false),
+            (Some(application(Phase::Upgrading, 1)), Some(application(Phase::Upgrading, 1)), false),
+            (Some(application(Phase::Running, 1)), None, false),
+            (None, None, true),
+        ] {
+            assert_eq!(is_where_it_was(now.as_ref(), &before(then.clone())), expected, "{now:?} {then:?}");
+        }
+    }
+}

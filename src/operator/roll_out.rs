@@ -1,0 +1,48 @@
+//! Applies the objects of a plan. Pods that only the operator wants to replace take turns, and are announced before.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::context::Context;
+use super::error::Error;
+use crate::api::FlinkHaCluster;
+use crate::api::status::{AppliedObjects, FlinkHaClusterStatus};
+use crate::cluster::plan::Rollout;
+use crate::cluster::status::{Applied, announced};
+use crate::cluster::turn::Turn;
+
+/// Applies, or leaves the pods as they are until their turn comes. `before`: the status until now.
+///
+/// # Errors
+/// When the resource cannot be applied, or when a request fails; it is safe to try again.
+pub async fn roll_out(
+    resource: &FlinkHaCluster,
+    rollout: &Rollout,
+    before: &FlinkHaClusterStatus,
+    context: &Context,
+) -> Result<Applied, Error> {
+    let (applier, caches) = (&context.applier, &context.caches);
+    let turn = rollout.note.as_ref().map(|_| context.turns.take(resource, before));
+    let kept = |turn| Applied {
+        gateway_image: before.gateway_image.clone().unwrap_or_else(|| rollout.gateway_image.clone()),
+        objects: before.applied.clone(),
+        turn,
+    };
+    match (&turn, &rollout.note) {
+        (Some(Turn::Waits(_)), _) => {
+            // What the pods rest on stays as the version of the operator has made it that made them.
+            applier.complete_missing(&resource.name_any(), &rollout.objects, caches).await?;
+            return Ok(kept(turn));
+        }
+        (Some(Turn::Begins), Some(note)) => {
+            // An operator that dies in between announces it once more, and does not forget that it has begun.
+            context.report.publish(resource, note).await;
+            context.resources.write_status(resource, &announced(resource, before, Timestamp::now())).await?;
+        }
+        _ => {}
+    }
+    let noted = before.applied.as_ref().map(|applied| applied.objects.as_str());
+    let noted = applier.apply(&resource.name_any(), rollout, noted, caches).await?;
+    let objects = noted.map(|objects| AppliedObjects { generation: resource.metadata.generation, objects });
+    Ok(Applied { gateway_image: rollout.gateway_image.clone(), objects, turn })
+}
