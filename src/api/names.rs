@@ -3,6 +3,8 @@
 //!
 //! Namespace and name identify a cluster, never its UID: the same resource applied again finds its data.
 
+/// All our annotations begin with it.
+pub const ANNOTATION_PREFIX: &str = "flinkha.dev/";
 /// Annotation on the Lease, the cluster ConfigMap and every job ConfigMap: the fencing token of the term that wrote
 /// last.
 pub const TERM_ANNOTATION: &str = "flinkha.dev/term";
@@ -36,6 +38,9 @@ pub const START_ANNOTATION: &str = "flinkha.dev/application-start";
 pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
 /// Annotation on the resource, copied to the Lease: the JobManager pod that should lead, or [`ANY_POD`].
 pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
+/// Annotation on the resource: `disabled` pauses the operator's work on it, `enabled` (the default) does not. See
+/// [`crate::cluster::pause`].
+pub const RECONCILE_ANNOTATION: &str = "flinkha.dev/reconcile";
 /// Value of [`SWITCHOVER_ANNOTATION`]: whichever standby is ready.
 pub const ANY_POD: &str = "any";
 /// Annotation on the resource: `hold` keeps pods that only the operator wants to replace, `now` replaces them at once.

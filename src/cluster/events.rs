@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::causes;
 use super::ha_status::is_half_full;
-use super::status::{DEGRADED, READY, ROLLING_OUT};
+use super::status::{DEGRADED, PAUSED, READY, ROLLING_OUT};
 use crate::api::status::FlinkHaClusterStatus;
 
 /// An event to be.
@@ -60,7 +60,22 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
             notes.push(EventNote { warning, reason: condition.reason.clone(), message: condition.message.clone() });
         }
     }
+    notes.extend(pause(before, after));
     notes
+}
+
+/// The beginning or the end of a pause.
+fn pause(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Option<EventNote> {
+    let find =
+        |status: &FlinkHaClusterStatus| status.conditions.iter().find(|condition| condition.type_ == PAUSED).cloned();
+    let (reason, message) = match (find(before), find(after)) {
+        (None, Some(paused)) => ("Paused", paused.message),
+        (Some(_), None) => {
+            ("Resumed", "the resource is not paused any more: the operator works on it again".to_owned())
+        }
+        _ => return None,
+    };
+    Some(EventNote { warning: false, reason: reason.to_owned(), message })
 }
 
 /// The condition, if it holds now and did not before, or did for another reason.

@@ -37,7 +37,7 @@ const POD_END_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 /// When a request fails; it is safe to try again.
 pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
     let finalizer = &context.finalizer;
-    if !resource.finalizers().iter().any(|name| name == FINALIZER) {
+    if !holds(resource) {
         context.resources.forget(resource);
         return Ok(Action::await_change());
     }
@@ -106,6 +106,11 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     finalizer.release(resource).await?;
     forget(resource, context);
     Ok(Action::await_change())
+}
+
+/// Whether the resource carries our finalizer.
+pub fn holds(resource: &FlinkHaCluster) -> bool {
+    resource.finalizers().iter().any(|name| name == FINALIZER)
 }
 
 /// An operator that was away meanwhile looks for some time itself.

@@ -3,6 +3,7 @@
 use std::fmt::{Debug, Formatter};
 use std::time::Duration;
 
+use kube::ResourceExt;
 use kube_runtime::reflector::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -14,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::api::FlinkHaCluster;
+use crate::cluster::pause::Pause;
 use crate::cluster::status::{DEGRADED, READY};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,7 +50,7 @@ impl Metrics {
     }
 }
 
-/// Counts clusters by phase at each scrape.
+/// Counts clusters by phase, and names those that are paused, at each scrape.
 pub struct Clusters(pub Store<FlinkHaCluster>);
 
 impl Debug for Clusters {
@@ -66,6 +68,17 @@ impl Collector for Clusters {
             let count = clusters.iter().filter(|cluster| phase_of(cluster) == phase).count();
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
             gauge.encode(family.encode_family(&[("phase", phase)])?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "flinkha_cluster_paused",
+            "FlinkHaClusters that are paused (flinkha.dev/reconcile); absent for others",
+            None,
+            MetricType::Gauge,
+        )?;
+        for cluster in clusters.iter().filter(|cluster| Pause::of(cluster).is_some()) {
+            let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+            let labels = [("namespace", namespace.as_str()), ("name", name.as_str())];
+            ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

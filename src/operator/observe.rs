@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use super::fingerprint::{fingerprint, reduce_managed_fields};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{
-    self, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE, ROLL_OUT_ANNOTATION,
-    SWITCHOVER_ANNOTATION, TASK_MANAGER,
+    self, ANNOTATION_PREFIX, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE,
+    TASK_MANAGER,
 };
 use crate::cluster::observed::{
     Observed, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod, StoredHaData,
@@ -67,8 +67,8 @@ pub async fn start(
     let ours = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let clusters = watches.start((), all, own_name, |cluster: &FlinkHaCluster| {
         let metadata = &cluster.metadata;
-        let annotation = |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
-        let asked = (annotation(SWITCHOVER_ANNOTATION), annotation(ROLL_OUT_ANNOTATION));
+        let asked = metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX));
+        let asked: Vec<_> = asked.collect();
         digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some(), asked))
     });
     let clusters = clusters.await?;

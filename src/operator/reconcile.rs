@@ -14,7 +14,9 @@ use super::finalize;
 use super::roll_out::roll_out;
 use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
+use crate::cluster::application::Desired;
 use crate::cluster::observed::Observed;
+use crate::cluster::pause::Pause;
 use crate::cluster::plan::{Reconciliation, plan};
 use crate::cluster::rejection::Rejection;
 use crate::cluster::status::Applied;
@@ -84,7 +86,11 @@ async fn again(resource: &FlinkHaCluster, object: &str, context: &Context) -> Re
 async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, Error> {
     let mut observed = context.caches.observe(&resource.namespace().unwrap_or_default(), &resource.name_any());
     context.warnings.complete(resource, &mut observed).await;
-    if resource.metadata.deletion_timestamp.is_some() {
+    let (is_deleted, is_held) = (resource.metadata.deletion_timestamp.is_some(), finalize::holds(resource));
+    if Pause::of(resource).is_some() && (is_held || !is_deleted) {
+        return report_only(resource, &observed, context).await;
+    }
+    if is_deleted {
         context.turns.forget(resource);
         return finalize::finalize(resource, &observed, context).await;
     }
@@ -116,6 +122,15 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         Ok(_) | Err(Error::Rejected(_)) => Ok(look_again.map_or_else(Action::await_change, Action::requeue)),
         Err(failed) => Err(Error::Shown(Box::new(failed))),
     }
+}
+
+/// Reports on a paused resource, whose deletion waits too.
+async fn report_only(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
+    let before = context.report.before(resource);
+    let outcome = Ok(Applied { gateway_image: before.gateway_image.clone().unwrap_or_default() });
+    let desired = Desired::kept(resource, &before);
+    let look_again = context.report.report(resource, &desired, observed, &outcome).await?;
+    Ok(look_again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// Looks up what the caches do not show until the plan rests on all that it needs, and returns both.

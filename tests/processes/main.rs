@@ -14,6 +14,7 @@ mod fetch;
 mod foreign;
 mod gateway_port;
 mod ha_data;
+mod hold;
 mod marks;
 mod native_failover;
 mod operator_api;

@@ -8,6 +8,7 @@ use flinkha::api::status::FlinkHaClusterStatus;
 use flinkha::cluster::application::decision::Decision;
 use flinkha::cluster::application::{Desired, version};
 use flinkha::cluster::cause::Cause;
+use flinkha::cluster::events::notes;
 use flinkha::cluster::merge::merge;
 use flinkha::cluster::observed::{Observed, ObservedDeployment};
 use flinkha::cluster::rejection::Rejection;
@@ -49,6 +50,8 @@ struct Case {
     /// The API server or the operator refuses the resource.
     refused: Option<&'static str>,
     is_deleted: bool,
+    /// Somebody has paused the resource.
+    paused: bool,
     /// Conditions until now: of generation 1, rolled out; the resource's is 2.
     was: Was,
 }
@@ -96,7 +99,8 @@ fn before(was: Was) -> Value {
         Was::RollingForLong => (1, condition("Reconciling", true, 2, 660), condition("Stalled", false, 2, 900)),
         Was::Stalled => (1, condition("Reconciling", false, 2, 60), condition("Stalled", true, 2, 60)),
     };
-    json!({ "conditions": [condition("Ready", true, ready, 900), reconciling, stalled] })
+    let seen = if was == Was::ReadyBefore { 1 } else { 2 };
+    json!({ "observedGeneration": seen, "conditions": [condition("Ready", true, ready, 900), reconciling, stalled] })
 }
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -167,6 +171,9 @@ impl Case {
         if self.is_deleted {
             resource["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         }
+        if self.paused {
+            resource["metadata"]["annotations"] = json!({ "flinkha.dev/reconcile": "disabled" });
+        }
         from(resource)
     }
 
@@ -220,6 +227,7 @@ fn cases() -> Vec<(Case, Kstatus, &'static str, bool)> {
     let application = |name, pods, application| Case { name, pods, application, ..Case::default() };
     let asked = |name, pods, application| Case { name, pods, application, suspended: true, ..Case::default() };
     let refused = |name, was, reason| Case { name, pods: Pods::Up, was, refused: Some(reason), ..Case::default() };
+    let paused = |name, pods, was| Case { name, pods, was, paused: true, ..Case::default() };
     vec![
         // Session clusters.
         (session("new, nothing there", Pods::Down, Was::New), InProgress, "False", false),
@@ -317,6 +325,26 @@ fn cases() -> Vec<(Case, Kstatus, &'static str, bool)> {
             true,
         ),
         (Case { is_deleted: true, ..session("deleted", Pods::Up, Was::RolledOut) }, Terminating, "False", false),
+        // What is paused claims nothing that was not done.
+        (paused("paused, rolled out", Pods::Up, Was::RolledOut), Current, "True", true),
+        (paused("paused, then everything is lost", Pods::Down, Was::RolledOut), InProgress, "False", false),
+        (paused("paused, then changed", Pods::Up, Was::ReadyBefore), InProgress, "True", false),
+        (paused("paused, then changed, nobody leads", Pods::Down, Was::ReadyBefore), InProgress, "False", false),
+        (paused("paused in a roll-out", Pods::Replaced, Was::RollingForLong), InProgress, "True", false),
+        (paused("paused, new", Pods::None, Was::New), InProgress, "False", false),
+        (paused("paused, refused before", Pods::Up, Was::Stalled), Failed, "True", false),
+        (
+            Case { application: phase("Upgrading"), ..paused("paused in an upgrade", Pods::None, Was::RollingForLong) },
+            InProgress,
+            "False",
+            false,
+        ),
+        (
+            Case { is_deleted: true, ..paused("paused, then deleted", Pods::Up, Was::RolledOut) },
+            Terminating,
+            "True",
+            true,
+        ),
     ]
 }
 
@@ -336,6 +364,10 @@ fn every_state_is_read_by_tools_as_it_is_meant() {
             let reason = condition(&object, kind)["reason"].as_str().unwrap_or_default();
             assert!(reason.starts_with(|c: char| c.is_ascii_uppercase()), "{}: {kind} has no reason", case.name);
         }
+        let pause = condition(&object, "Paused");
+        assert_eq!(pause["status"].as_str(), case.paused.then_some("True"), "{}", case.name);
+        let seen = if case.paused { before(case.was)["observedGeneration"].clone() } else { 2.into() };
+        assert_eq!(object["status"]["observedGeneration"], seen, "{}", case.name);
         // A status that was written is not written again.
         let again = case.written(&from(object["status"].clone()));
         if !matches!(case.was, Was::RollingForLong) {
@@ -377,4 +409,37 @@ fn a_crash_is_no_failure_of_the_roll_out() {
         assert_eq!(condition(&object, "Degraded")["reason"], "CrashLooping");
         assert_eq!(kstatus(&object), Kstatus::InProgress, "minute {minute}");
     }
+}
+
+#[test]
+fn a_pause_says_what_waits_and_a_deletion_that_waits_names_its_leader_and_the_way_out() {
+    let paused = |was, is_deleted| {
+        Case { pods: Pods::Up, was, is_deleted, paused: true, ..Case::default() }.written(&from(before(was)))
+    };
+    let changed = paused(Was::ReadyBefore, false);
+    assert_eq!(condition(&changed, "Paused")["reason"], "ReconcileDisabled");
+    for kind in ["Progressing", "Reconciling"] {
+        assert_eq!(condition(&changed, kind)["reason"], "Paused", "{kind}");
+    }
+    assert_eq!(condition(&changed, "Degraded")["status"], "False", "a pause is no problem");
+    let deleted = paused(Was::RolledOut, true);
+    assert_eq!(deleted["status"]["leader"]["pod"], "a", "it leads on");
+    let degraded = condition(&deleted, "Degraded");
+    assert_eq!(degraded["reason"], "DeletionWaits");
+    assert!(degraded["message"].as_str().unwrap().ends_with("flinkha.dev/reconcile-"), "{degraded}");
+}
+
+#[test]
+fn the_beginning_and_the_end_of_a_pause_are_events() {
+    let status = |paused| {
+        let case = Case { pods: Pods::Up, was: Was::RolledOut, paused, ..Case::default() };
+        from::<FlinkHaClusterStatus>(case.written(&from(before(Was::RolledOut)))["status"].clone())
+    };
+    let reasons = |before: bool, after: bool| {
+        let notes = notes(&status(before), &status(after));
+        notes.into_iter().map(|note| note.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(false, true), ["Paused"]);
+    assert_eq!(reasons(true, false), ["Resumed"]);
+    assert_eq!((reasons(true, true), reasons(false, false)), (vec![], vec![]));
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::facts::Facts;
 use super::generation::Generation;
-use super::kinds::{DEGRADED, LEADER_ELECTED, READY, RECONCILING, STALLED, Verdict};
+use super::kinds::{DEGRADED, LEADER_ELECTED, PAUSED, READY, RECONCILING, STALLED, Verdict};
 use super::operator_roll_out::operator_roll_out;
 use super::waiting::Waiting;
 use crate::cluster::application::conditions;
@@ -31,6 +31,8 @@ impl Facts<'_> {
         verdicts.extend(operator_roll_out(self));
         let ends = self.application.into_iter().flat_map(conditions::ends);
         verdicts.extend(ends.map(|(kind, holds, reason, message)| Verdict::new(kind, holds, &reason, message)));
+        let pause = self.pause.as_ref();
+        verdicts.extend(pause.map(|pause| Verdict::new(PAUSED, true, pause.reason(), pause.message(self.resource))));
         let about = |kind: &str| {
             if kind == READY { generation.of_ready(self) } else { self.resource.metadata.generation }
         };
@@ -51,7 +53,8 @@ impl Facts<'_> {
         let told = self.observed.progress().error;
         let of_application = self.application.into_iter();
         let of_application = of_application.flat_map(|application| conditions::causes(application, told.as_deref()));
-        let known = rejected.into_iter().chain(of_application).chain(causes::causes(self.observed));
+        let paused = self.pause.iter().flat_map(|pause| pause.causes(self.resource));
+        let known = rejected.into_iter().chain(paused).chain(of_application).chain(causes::causes(self.observed));
         let causes: Vec<Cause> = known.chain(waiting.overdue(self.now)).collect();
         let found = causes::sentence(&causes);
         let (holds, (reason, message)) =

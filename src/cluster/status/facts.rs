@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 
 use super::election::Election;
-use super::kinds::{Applied, PROGRESSING, READY, Verdict};
+use super::kinds::{Applied, PAUSED, PROGRESSING, READY, Verdict};
 use super::members::Group;
 use crate::api::FlinkHaCluster;
 use crate::api::application::{Application, Phase};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::cluster::application::conditions;
 use crate::cluster::observed::Observed;
+use crate::cluster::pause::Pause;
 use crate::cluster::rejection::Rejection;
 
 /// The reason of all conditions of a resource that is being deleted.
@@ -25,12 +26,20 @@ pub(super) struct Facts<'a> {
     pub election: &'a Election,
     pub job_managers: &'a Group,
     pub task_managers: &'a Group,
+    /// The operator changes nothing.
+    pub pause: Option<Pause>,
     pub now: Timestamp,
 }
 
 impl Facts<'_> {
+    /// The operator removes the cluster. While the resource is paused, the cluster runs on.
     pub fn is_deleted(&self) -> bool {
-        self.resource.metadata.deletion_timestamp.is_some()
+        self.resource.metadata.deletion_timestamp.is_some() && self.pause.is_none()
+    }
+
+    /// The resource is paused, and the operator has not acted on its latest generation.
+    pub fn is_unseen(&self) -> bool {
+        self.pause.is_some() && self.before.observed_generation != self.resource.metadata.generation
     }
 
     /// What is said of a resource that is being deleted; `None` of others.
@@ -90,6 +99,8 @@ impl Facts<'_> {
         let moves = moves.and_then(|moving| conditions::rests(moving, self.resource.spec.job.as_ref()));
         let (holds, reason, message) = if self.outcome.is_err() {
             (false, "Refused", "the resource cannot be applied until it is changed; see Degraded".to_owned())
+        } else if self.is_unseen() || (self.pause.is_some() && moves.is_some()) {
+            (false, PAUSED, "the operator's next step waits, because the resource is paused; see Paused".to_owned())
         } else if let Some((_, reason, message)) = moves {
             (true, reason, message)
         } else if job_managers.is_rolling_out(self.observed.job_manager_deployment.as_deref()) {

@@ -8,7 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::facts::Facts;
-use super::kinds::{PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED, Verdict, find};
+use super::kinds::{PAUSED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED, Verdict, find};
 use crate::api::FlinkHaCluster;
 use crate::api::application::{JobState, Phase};
 use crate::cluster::application::{conditions, version};
@@ -34,6 +34,9 @@ impl Generation {
             let Verdict { reason, message, .. } = facts.progressing();
             return Self::RollingOut { reason, message };
         }
+        if let Some(paused) = paused(facts) {
+            return paused;
+        }
         if let Some((reason, message)) = stalled(facts) {
             return Self::Stalled { reason: reason.to_owned(), message };
         }
@@ -41,7 +44,8 @@ impl Generation {
             return Self::RolledOut;
         }
         let (progressing, ready) = (facts.progressing(), facts.ready());
-        let Verdict { reason, message, .. } = if progressing.holds { progressing } else { ready };
+        let waits = facts.pause.is_some();
+        let Verdict { reason, message, .. } = if progressing.holds || waits { progressing } else { ready };
         Self::RollingOut { reason, message }
     }
 
@@ -82,11 +86,30 @@ impl Generation {
     pub fn keep_ready(&self, facts: &Facts<'_>, now: Verdict) -> Verdict {
         let was = find(&facts.before.conditions, READY).is_some_and(|ready| ready.status == "True");
         let Self::RollingOut { .. } = self else { return now };
-        if now.holds || !was || facts.is_deleted() || rolls_for(facts) >= timeout(facts.resource) {
+        // Nothing is rolled out while the resource is paused, or is being deleted.
+        let rolls = facts.pause.is_none() && !facts.is_deleted();
+        if now.holds || !was || !rolls || rolls_for(facts) >= timeout(facts.resource) {
             return now;
         }
         Verdict::new(READY, true, ROLLING_OUT, format!("it was ready before this roll-out; now: {}", now.message))
     }
+}
+
+/// What a pause leaves of a generation that was refused, or that the operator has not acted on; `None` when what is
+/// there decides.
+fn paused(facts: &Facts<'_>) -> Option<Generation> {
+    facts.pause.as_ref()?;
+    let generation = facts.resource.metadata.generation;
+    let stalled = find(&facts.before.conditions, STALLED)
+        .filter(|condition| condition.status == "True" && condition.observed_generation == generation);
+    if let Some(stalled) = stalled {
+        return Some(Generation::Stalled { reason: stalled.reason.clone(), message: stalled.message.clone() });
+    }
+    let number = generation.unwrap_or_default();
+    facts.is_unseen().then(|| Generation::RollingOut {
+        reason: PAUSED.to_owned(),
+        message: format!("generation {number} is not rolled out, because the resource is paused; see Paused"),
+    })
 }
 
 /// Since when the roll-out has gone on; `None` when it begins now.

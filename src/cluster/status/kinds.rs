@@ -19,6 +19,8 @@ pub const DEGRADED: &str = "Degraded";
 pub const RECONCILING: &str = "Reconciling";
 /// The latest generation of the resource is not rolled out, and nothing more is tried until somebody does something.
 pub const STALLED: &str = "Stalled";
+/// The operator changes nothing of the cluster, because somebody asks for that. Only a paused resource has it.
+pub const PAUSED: &str = "Paused";
 
 /// The reason of `Ready` while it keeps its value during a roll-out.
 pub const ROLLING_OUT: &str = "RollingOut";

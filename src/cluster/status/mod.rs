@@ -19,12 +19,15 @@ use jiff::Timestamp;
 use self::election::Election;
 use self::facts::Facts;
 pub use self::failing::{TOLERANCE, failing, still_failing};
-pub use self::kinds::{Applied, DEGRADED, LEADER_ELECTED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED};
+pub use self::kinds::{
+    Applied, DEGRADED, LEADER_ELECTED, PAUSED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED,
+};
 use self::members::Group;
 pub use self::operator_roll_out::announced;
 use super::application::Desired;
 use super::ha_status::{ha_data, job};
 use super::observed::Observed;
+use super::pause::Pause;
 use super::rejection::Rejection;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{JOB_MANAGER, TASK_MANAGER};
@@ -65,11 +68,13 @@ pub fn status(
         election: &election,
         job_managers: &job_managers,
         task_managers: &task_managers,
+        pause: Pause::of(resource),
         now,
     };
     let ((conditions, look_again), is_deleted) = (facts.conditions(), facts.is_deleted());
+    let is_paused = facts.pause.is_some();
     let status = FlinkHaClusterStatus {
-        observed_generation: generation,
+        observed_generation: if is_paused { before.observed_generation } else { generation },
         leader: election.leader().filter(|_| !is_deleted),
         job_manager: job_managers.members,
         task_manager: task_managers.members,
@@ -78,8 +83,8 @@ pub fn status(
         ha_data: observed.ha_data().map(ha_data),
         application: application.cloned(),
         gateway_image: match outcome {
-            Ok(applied) => Some(applied.gateway_image.clone()),
-            Err(_) => before.gateway_image.clone(),
+            Ok(applied) if !is_paused => Some(applied.gateway_image.clone()),
+            _ => before.gateway_image.clone(),
         },
         applied: match outcome {
             Ok(applied) => applied.objects.clone(),

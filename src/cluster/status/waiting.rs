@@ -35,7 +35,8 @@ pub(super) struct Waiting(Vec<Wait>);
 
 impl Waiting {
     pub fn of(facts: &Facts<'_>, generation: &Generation) -> Self {
-        if facts.is_deleted() {
+        // Nothing was ever made for a resource that is new and paused.
+        if facts.is_deleted() || (facts.is_unseen() && facts.before.observed_generation.is_none()) {
             return Self(Vec::new());
         }
         let waits = [
@@ -215,6 +216,10 @@ fn discovery(facts: &Facts<'_>) -> Option<Wait> {
 
 fn roll_out(facts: &Facts<'_>, generation: &Generation) -> Option<Wait> {
     let Generation::RollingOut { reason, message } = generation else { return None };
+    // The condition `Paused` says it.
+    if facts.pause.is_some() {
+        return None;
+    }
     let begin = generation::rolls_since(facts)?;
     let deployments = [&facts.observed.job_manager_deployment, &facts.observed.task_manager_deployment];
     let late = deployments.into_iter().flatten().filter_map(|deployment| late(deployment));
