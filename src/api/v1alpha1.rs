@@ -76,6 +76,12 @@ pub struct FlinkHaClusterSpec {
     #[schemars(schema_with = "schema::log_configuration")]
     pub log_configuration: BTreeMap<String, String>,
 
+    /// Restarts all pods of the cluster whenever it changes, also when it is set first or removed: JobManagers one by one,
+    /// standbys first and the leader last, and TaskManagers. Jobs resume from their last checkpoint; the version of an
+    /// application stays the same. A suspended cluster has no pods to restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_nonce: Option<i64>,
+
     /// How leaders are elected, and where Flink keeps the data that a new leader needs.
     pub high_availability: HighAvailability,
 

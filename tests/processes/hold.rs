@@ -1,8 +1,8 @@
-//! What somebody asks of the operator for a cluster: to pause. The operator against a real kube-apiserver, with the rights
+//! What somebody asks of the operator for a cluster: to pause, and to restart all pods. The operator against a real kube-apiserver, with the rights
 //! that the chart gives it; there are no kubelets and no controllers, so that pods and Leases are what a test makes of
 //! them.
 
-use crate::presence::{DEMO, delete, end, is_gone, lease, pod, says, taken};
+use crate::presence::{DEMO, delete, end, is_gone, lease, pod, says, scaled_to_zero, taken};
 use crate::support::audit::Request;
 use crate::support::operator::{Installation, NAMESPACE, OPERATOR, cluster, condition};
 use crate::support::{eventually, seconds};
@@ -115,4 +115,54 @@ async fn a_paused_cluster_is_reported_and_nothing_of_it_is_changed_or_deleted_un
     }
     is_gone(&installation, seconds(60)).await;
     assert!(installation.api::<Pod>(NAMESPACE).list(&ListParams::default()).await.unwrap().items.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_nonce_replaces_all_pods_of_the_same_run_and_a_suspended_job_takes_note_of_it() {
+    let installation = Installation::start(NAMESPACE).await;
+    let asked = |nonce: Option<i64>, state: &str| {
+        let mut asked = cluster(json!({ "job": { "jarURI": "local:///app.jar", "state": state } }));
+        if let Some(nonce) = nonce {
+            asked["spec"]["restartNonce"] = nonce.into();
+        }
+        asked
+    };
+    let phase = |phase: &'static str| move |object: &Value| object["status"]["application"]["phase"] == phase;
+    let nonce = |object: &Value| {
+        object["spec"]["template"]["metadata"]["annotations"]["flinkha.dev/restart-nonce"].as_str().map(str::to_owned)
+    };
+    let names = ["demo-jobmanager", "demo-taskmanager"];
+    let identity = |object: &Value| {
+        let application = &object["status"]["application"];
+        ["version", "jobId", "runs", "starts", "upgrades"].map(|field| application[field].clone())
+    };
+    installation.apply(&asked(None, "running"));
+    let before = installation.until::<FlinkHaCluster>("the application", DEMO, phase("Starting")).await;
+    for name in names {
+        let deployment = installation.until::<Deployment>(name, (NAMESPACE, name), |_| true).await;
+        assert_eq!(nonce(&deployment), None, "a field that nobody has set changes the pods");
+    }
+
+    installation.apply(&asked(Some(1), "running"));
+    for name in names {
+        let restarted = |object: &Value| nonce(object).as_deref() == Some("1");
+        let deployment = installation.until::<Deployment>(name, (NAMESPACE, name), restarted).await;
+        assert!(deployment["spec"]["replicas"].as_i64() > Some(0), "the pods of the run are removed");
+    }
+    let seen = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
+    let after = installation.until::<FlinkHaCluster>("the restart to be seen", DEMO, seen).await;
+    assert_eq!(identity(&before), identity(&after), "a restart is no other definition of the job");
+
+    installation.apply(&asked(Some(1), "suspended"));
+    scaled_to_zero(&installation).await;
+    installation.until::<FlinkHaCluster>("the suspension", DEMO, phase("Suspended")).await;
+    installation.apply(&asked(Some(2), "suspended"));
+    let noted = |object: &Value| seen(object) && condition(object, "Reconciling")["reason"] == "RolledOut";
+    let resource = installation.until::<FlinkHaCluster>("the note", DEMO, noted).await;
+    assert_eq!((phase("Suspended"))(&resource), true);
+    installation.apply(&asked(Some(2), "running"));
+    for name in names {
+        let started = |object: &Value| nonce(object).as_deref() == Some("2") && object["spec"]["replicas"] != 0;
+        installation.until::<Deployment>(name, (NAMESPACE, name), started).await;
+    }
 }

@@ -7,3 +7,4 @@ mod conditions;
 mod documents;
 mod kstatus;
 mod operations;
+mod templates;

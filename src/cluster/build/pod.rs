@@ -10,6 +10,10 @@ use crate::cluster::{Cluster, merge};
 /// Annotation on pods: digest of Flink's configuration.
 const CONFIGURATION_ANNOTATION: &str = "flinkha.dev/configuration";
 
+/// Annotation on pods: `spec.restartNonce`. Absent without it, so that pods from before this field existed do not
+/// change.
+const RESTART_ANNOTATION: &str = "flinkha.dev/restart-nonce";
+
 /// Shell script that assembles Flink's configuration and starts Flink, through the image's own entrypoint if it has
 /// one.
 pub const START_FLINK: &str = include_str!("start-flink.sh");
@@ -93,6 +97,9 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
             ],
         },
     });
+    if let Some(nonce) = cluster.spec().restart_nonce {
+        template["metadata"]["annotations"][RESTART_ANNOTATION] = nonce.to_string().into();
+    }
     if !cluster.spec().image_pull_secrets.is_empty() {
         template["spec"]["imagePullSecrets"] = json!(cluster.spec().image_pull_secrets);
     }

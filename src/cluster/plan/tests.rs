@@ -256,3 +256,28 @@ fn the_leader_is_asked_for_what_it_was_not_asked_for_yet_and_a_switchover_is_ans
     let rejected = plan.rejected(Rejection::apply_failed("quota".to_owned()), &none());
     assert!(rejected.requests.switchover.is_some());
 }
+
+#[test]
+fn a_restart_rolls_the_pods_of_the_same_run_and_is_only_noted_for_a_suspended_job() {
+    let nonce = |plan: &Reconciliation| {
+        let objects = plan.rollout.as_ref().expect("it is applied").objects.clone();
+        [objects.job_managers, objects.task_managers].map(|deployment| {
+            let annotations = deployment["spec"]["template"]["metadata"]["annotations"].clone();
+            (deployment["spec"]["replicas"].as_i64(), annotations["flinkha.dev/restart-nonce"].clone())
+        })
+    };
+    let restarted = changed(|spec| spec.restart_nonce = Some(1));
+    let plan = planned(&restarted, &in_phase(Phase::Running), &nothing());
+    assert_eq!(nonce(&plan), [(Some(3), "1".into()), (Some(2), "1".into())]);
+    let (before, after) = (in_phase(Phase::Running).application, plan.desired.application().cloned());
+    let identity = |one: Option<Application>| one.map(|one| (one.phase, one.version, one.job_id, one.runs, one.starts));
+    assert_eq!(identity(before), identity(after.clone()));
+    let stable = after.and_then(|after| (after.upgrades.is_empty()).then_some(after.stable)).flatten();
+    assert!(stable.is_some_and(|stable| stable.contains("\"restartNonce\":1")), "a roll-back restarts nothing again");
+    let suspended = changed(|spec| {
+        spec.restart_nonce = Some(1);
+        spec.job.as_mut().expect("a job").state = crate::api::application::JobState::Suspended;
+    });
+    let plan = planned(&suspended, &in_phase(Phase::Suspended), &nothing());
+    assert_eq!((phase(&plan), nonce(&plan).map(|one| one.0)), (Phase::Suspended, [Some(0), Some(0)]));
+}

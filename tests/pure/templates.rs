@@ -1,0 +1,90 @@
+//! What running pods are made from does not change by an upgrade of the operator: digests of everything that is built
+//! for specs that use no field of a later version. A changed digest replaces the pods of every cluster, which must be
+//! meant and announced.
+
+use flinkha::api::FlinkHaCluster;
+use flinkha::cluster::application::version;
+use flinkha::cluster::build::{Environment, build, digest};
+use flinkha::cluster::validate::validate;
+use flinkha::flink::job_id::JobId;
+use flinkha::ledger::application::Run;
+use serde_json::{Value, json};
+
+fn resource(spec: &Value) -> FlinkHaCluster {
+    let mut resource = json!({
+        "apiVersion": "flinkha.dev/v1alpha1",
+        "kind": "FlinkHaCluster",
+        "metadata": { "name": "demo", "namespace": "flink", "uid": "4b1d", "generation": 1 },
+        "spec": {
+            "image": "flink:2.3.0",
+            "flinkConfiguration": { "parallelism.default": 2, "jobmanager.memory.heap.size": "1g" },
+            "logConfiguration": { "log4j-console.properties": "rootLogger.level = INFO\n" },
+            "highAvailability": { "storageDir": "file:///flink/ha" },
+            "jobManager": { "podTemplate": { "metadata": { "labels": { "team": "a" } } } },
+            "taskManager": { "resources": { "limits": { "memory": "2Gi" } } },
+        },
+    });
+    flinkha::cluster::merge::merge(&mut resource["spec"], spec.clone());
+    serde_json::from_value(resource).unwrap()
+}
+
+/// Digests of the JobManagers' pod template, the TaskManagers', Flink's ConfigMap, the definition of the job, and the
+/// spec as the status remembers it.
+fn digests(spec: &Value) -> [String; 5] {
+    let resource = resource(spec);
+    let cluster = validate(&resource).unwrap();
+    let run = resource.spec.job.is_some().then(|| Run::new(JobId::from_number(1), "v1", 1));
+    let cluster = cluster.deployed(resource.spec.clone(), run);
+    let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+    let objects = build(&cluster, &environment);
+    let of_config_map = objects.applied.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+    [
+        digest(&objects.job_managers["spec"]["template"].to_string()),
+        digest(&objects.task_managers["spec"]["template"].to_string()),
+        digest(&of_config_map.to_string()),
+        version(&resource.spec),
+        digest(&json!(resource.spec).to_string()),
+    ]
+}
+
+fn specs() -> [(&'static str, Value); 4] {
+    let job = json!({ "jarURI": "https://example.org/app.jar", "args": ["--a"], "parallelism": 4 });
+    let quorum = |more: Value| {
+        let mut zookeeper = json!({ "quorum": "zk-0:2181" });
+        flinkha::cluster::merge::merge(&mut zookeeper, more);
+        json!({ "highAvailability": { "provider": "ZooKeeper", "zookeeper": zookeeper } })
+    };
+    [
+        ("session", json!({})),
+        ("application", json!({ "job": job })),
+        ("ZooKeeper", quorum(json!({}))),
+        ("ZooKeeper with TLS", quorum(json!({ "tls": { "name": "tls" }, "authentication": { "name": "user" } }))),
+    ]
+}
+
+#[test]
+fn what_pods_are_made_from_stays_as_it_is() {
+    let expected =
+        [["?", "?", "?", "?", "?"], ["?", "?", "?", "?", "?"], ["?", "?", "?", "?", "?"], ["?", "?", "?", "?", "?"]];
+    let found: Vec<_> = specs().iter().map(|(_, spec)| digests(spec)).collect();
+    println!("{found:#?}");
+    for ((name, spec), expected) in specs().iter().zip(expected) {
+        assert_eq!(digests(spec), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_restart_nonce_replaces_all_pods_and_is_no_other_definition_of_the_job() {
+    for (name, spec) in specs() {
+        let with = |nonce: i64| {
+            let mut spec = spec.clone();
+            spec["restartNonce"] = nonce.into();
+            digests(&spec)
+        };
+        let [absent, first, second] = [digests(&spec), with(1), with(2)];
+        for (before, after) in [(&absent, &first), (&first, &second)] {
+            assert!(before[0] != after[0] && before[1] != after[1], "{name}: pods stay");
+            assert_eq!(before[2..4], after[2..4], "{name}: another configuration or definition");
+        }
+    }
+}
