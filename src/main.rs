@@ -13,10 +13,10 @@ use flinkha::telemetry;
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let command = Arguments::parse().command;
-    telemetry::start_logs();
+    let log_filter = telemetry::logs::start();
     match command {
         Command::Crd => Ok(std::io::stdout().write_all(api::crd::yaml()?.as_bytes())?),
-        Command::Gateway(arguments) => gateway::run(*arguments).await,
+        Command::Gateway(arguments) => gateway::run(*arguments, log_filter).await,
         Command::Purge(arguments) => gateway::purge::run(arguments).await,
         Command::Fetch(arguments) => gateway::application::fetch::run(arguments).await,
         Command::HandOver(arguments) => gateway::hand_over::run(arguments).await,

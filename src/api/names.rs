@@ -73,6 +73,12 @@ pub const FLINK_CONTAINER: &str = "flink-main-container";
 /// The native sidecar (init container with restartPolicy Always).
 pub const GATEWAY_CONTAINER: &str = "gateway";
 
+/// Log filter of gateways, unless the chart or the resource says another one.
+pub const DEFAULT_GATEWAY_LOG: &str = "info";
+/// Key of the ConfigMap with Flink's configuration, and so the name of a file beside it: the log filter of the gateways,
+/// which they follow while they run. Absent for [`DEFAULT_GATEWAY_LOG`].
+pub const GATEWAY_LOG_FILE: &str = "flinkha-gateway-log";
+
 /// Volume with the key by which gateways authenticate each other. Only the gateway mounts it.
 pub const PEERS_VOLUME: &str = "flinkha-peers";
 /// Volume with the socket through which the preStop hook reaches the gateway. Only the gateway mounts it.

@@ -20,6 +20,21 @@ pub fn duration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// `spec.gateway.log`: a filter of `tracing_subscriber`, without spans and fields. It takes a misspelt level for the name
+/// of a module, and shows nothing else then.
+pub fn log_filter(_: &mut SchemaGenerator) -> Schema {
+    let directive = "([a-zA-Z0-9_]+(::[a-zA-Z0-9_]+)*=)?(off|error|warn|info|debug|trace)";
+    let rule = format!("self.matches('^{directive}(,{directive})*$')");
+    json_schema!({
+        "type": "string",
+        "maxLength": 256,
+        "x-kubernetes-validations": rules(&[(
+            rule.as_str(),
+            "spec.gateway.log must be off, error, warn, info, debug or trace, or levels of modules such as info,flinkha=debug",
+        )]),
+    })
+}
+
 /// `spec.haData.orphanAge`.
 pub fn orphan_age(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

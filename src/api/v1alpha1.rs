@@ -314,11 +314,17 @@ pub struct Gateway {
     /// Resources of the gateway's container.
     #[serde(default = "default_gateway_resources")]
     pub resources: Resources,
+    /// Log filter of the JobManagers' gateways: a level (`off`, `error`, `warn`, `info`, `debug` or `trace`), or levels of
+    /// modules such as `info,flinkha=debug`. Default: the chart's `log.gateway`. A change reaches running gateways within
+    /// about two minutes and restarts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::log_filter")]
+    pub log: Option<String>,
 }
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { resources: default_gateway_resources() }
+        Self { resources: default_gateway_resources(), log: None }
     }
 }
 

@@ -24,10 +24,11 @@ use super::health::Health;
 use super::signals::Signals;
 use super::tasks::Tasks;
 use super::tenure::Tenures;
-use super::{hand_over, probes, unready};
+use super::{hand_over, log_filter, probes, unready};
 use crate::api::names;
 use crate::lease::elector::{Event, LockView};
 use crate::ledger::application::Run;
+use crate::telemetry::logs::LogFilter;
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::{FlinkConfiguration, NotCollectable};
@@ -51,6 +52,7 @@ pub struct Base {
     health: watch::Receiver<Health>,
     /// Socket of the preStop hook.
     hook: Option<UnixListener>,
+    log_filter: LogFilter,
 }
 
 /// The election's ends of its channels.
@@ -68,7 +70,7 @@ impl Base {
     ///
     /// # Errors
     /// When a port cannot be opened, the API server's address is unknown, or Flink's settings cannot be read.
-    pub async fn open(arguments: Arguments) -> anyhow::Result<Self> {
+    pub async fn open(arguments: Arguments, log_filter: LogFilter) -> anyhow::Result<Self> {
         let hook = arguments.hand_over_socket.as_deref().map(hand_over::listen).transpose()?;
         let config = Config::infer().await.context("failed to find the API server")?;
         let client = api_server::client(&config)?;
@@ -101,6 +103,7 @@ impl Base {
             probe_port,
             health,
             hook,
+            log_filter,
         })
     }
 
@@ -154,6 +157,9 @@ impl Base {
         tasks.add("probes", probes::serve(self.probe_port, self.health, served, peers));
         if let Some(hook) = self.hook {
             tasks.add("hand_over", hand_over::serve(hook, self.election.events.clone()));
+        }
+        if let Some(file) = self.arguments.place.beside_configuration(names::GATEWAY_LOG_FILE) {
+            tasks.add("log_filter", log_filter::follow(file, self.log_filter));
         }
         if let Some(run) = &run {
             let application = ApplicationTasks::new(&ledger, reached.as_ref(), &rest, run, self.configuration);

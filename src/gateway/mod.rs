@@ -14,6 +14,7 @@ pub mod gc;
 pub mod hand_over;
 pub mod health;
 pub mod kubernetes;
+pub mod log_filter;
 pub mod metrics;
 pub mod probes;
 pub mod proxy;
@@ -30,18 +31,19 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::arguments::Arguments;
 use self::base::Base;
+use crate::telemetry::logs::LogFilter;
 
 /// Runs the gateway until the process receives a signal to end.
 ///
 /// # Errors
 /// When a port cannot be opened, when the API server's address is unknown, or when a task ends.
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub async fn run(arguments: Arguments, log_filter: LogFilter) -> anyhow::Result<()> {
     anyhow::ensure!(
         arguments.jvm_address.ip().is_loopback(),
         "--jvm-address must be on loopback: the JVM's credentials pass through it"
     );
     keep_to_itself();
-    let base = Base::open(arguments).await?;
+    let base = Base::open(arguments, log_filter).await?;
     if base.arguments.zookeeper.quorum.is_some() { quorum::run(base).await } else { kubernetes::run(base).await }
 }
 

@@ -35,6 +35,11 @@ impl Place {
         }
     }
 
+    /// Returns the path of a file beside Flink's configuration, if that is known. The file need not exist.
+    pub fn beside_configuration(&self, name: &str) -> Option<PathBuf> {
+        Some(self.flink_configuration.as_ref()?.with_file_name(name))
+    }
+
     /// Reads Flink's settings; empty without a file.
     ///
     /// # Errors

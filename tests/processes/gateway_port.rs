@@ -145,3 +145,20 @@ async fn a_flood_costs_neither_memory_nor_the_answers_to_others() {
     socket.bind((IpAddr::from(stranger), 0).into()).unwrap();
     drop(socket.connect(gateway.port()).await.unwrap());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_gateway_follows_its_log_filter() {
+    let gateway = Gateway::start("gateway-log").await;
+    let file = gateway.directory.path().join("one").join(names::GATEWAY_LOG_FILE);
+    let says = async |words: &str| {
+        eventually(words, seconds(30), async || gateway.process.log().contains(words).then_some(())).await
+    };
+    // As the kubelet writes a key of the ConfigMap.
+    std::fs::write(&file, "warn,flinkha=trace").unwrap();
+    says("the log filter has changed filter=\"warn,flinkha=trace\"").await;
+    says("TRACE").await;
+    std::fs::write(&file, "flinkha=much").unwrap();
+    says("this log filter is not understood, so the filter stays filter=\"flinkha=much\"").await;
+    std::fs::remove_file(&file).unwrap();
+    says("the log filter has changed filter=\"info,flinkha=debug\"").await;
+}

@@ -93,6 +93,7 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
             json!({ "job": { "jarURI": "local:///app.jar", "upgradeMode": "none" } }),
             "spec.job.upgradeMode: Unsupported value: \"none\"",
         ),
+        (json!({ "gateway": { "log": "debgu" } }), "spec.gateway.log must be off, error, warn, info, debug or trace"),
         (json!({ "ttlSecondsAfterFinished": 5 }), "spec.ttlSecondsAfterFinished is for clusters with spec.job"),
         (
             json!({ "flinkConfiguration": { "execution.shutdown-on-application-finish": "true" } }),

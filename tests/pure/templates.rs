@@ -31,11 +31,16 @@ fn resource(spec: &Value) -> FlinkHaCluster {
 /// Digests of the JobManagers' pod template, the TaskManagers', Flink's ConfigMap, the definition of the job, and the
 /// spec as the status remembers it.
 fn digests(spec: &Value) -> [String; 5] {
+    digests_with(spec, "info")
+}
+
+/// The same with this log filter of the chart.
+fn digests_with(spec: &Value, log: &str) -> [String; 5] {
     let resource = resource(spec);
     let cluster = validate(&resource).unwrap();
     let run = resource.spec.job.is_some().then(|| Run::new(JobId::from_number(1), "v1", 1));
     let cluster = cluster.deployed(resource.spec.clone(), run);
-    let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+    let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: log.to_owned() };
     let objects = build(&cluster, &environment);
     let of_config_map = objects.applied.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
     [
@@ -86,5 +91,21 @@ fn a_restart_nonce_replaces_all_pods_and_is_no_other_definition_of_the_job() {
             assert!(before[0] != after[0] && before[1] != after[1], "{name}: pods stay");
             assert_eq!(before[2..4], after[2..4], "{name}: another configuration or definition");
         }
+    }
+}
+
+#[test]
+fn another_log_filter_changes_only_the_config_map() {
+    for (name, spec) in specs() {
+        let mut own = spec.clone();
+        own["gateway"] = json!({ "log": "info,flinkha=debug" });
+        let before = digests(&spec);
+        for (what, after) in [("the chart", digests_with(&spec, "debug")), ("the resource", digests(&own))] {
+            assert_eq!(before[..2], after[..2], "{name}: {what} restarts pods");
+            assert_ne!(before[2], after[2], "{name}: {what} reaches nobody");
+            assert_eq!(before[3], after[3], "{name}: {what} makes another definition of the job");
+        }
+        let said = digests_with(&own, "trace");
+        assert_eq!(said[2], digests(&own)[2], "{name}: the resource's filter comes before the chart's");
     }
 }

@@ -2,15 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Environment;
 use super::zookeeper::needs_sidecar;
-use crate::api::names;
+use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_LOG_FILE};
 use crate::api::v1alpha1::Resources;
 use crate::api::zookeeper::{Acl, ZooKeeper};
 use crate::cluster::{Cluster, quantity, validate};
 use crate::flink::config::{self, Configuration};
 
-/// Returns the ConfigMap, with one key per file.
-pub fn config_map(cluster: &Cluster) -> Value {
+/// Returns the ConfigMap, with one key per file. JobManagers' gateways mount it too, and follow their log filter in it.
+pub fn config_map(cluster: &Cluster, environment: &Environment) -> Value {
     let mut files: Map<String, Value> = cluster
         .spec()
         .log_configuration
@@ -18,6 +19,10 @@ pub fn config_map(cluster: &Cluster) -> Value {
         .map(|(name, content)| (name.clone(), Value::from(content.as_str())))
         .collect();
     files.insert(config::FILE.to_owned(), config::render(&configuration(cluster)).into());
+    let log = cluster.spec().gateway.log.as_ref().unwrap_or(&environment.gateway_log);
+    if log != DEFAULT_GATEWAY_LOG {
+        files.insert(GATEWAY_LOG_FILE.to_owned(), log.as_str().into());
+    }
     super::object(cluster, "v1", "ConfigMap", &names::flink_config(cluster.name()), json!({ "data": files }))
 }
 

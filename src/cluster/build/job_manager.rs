@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::pod::{self, Component};
 use super::{Environment, application, object, selector, zookeeper};
 use crate::api::names::{
-    self, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT, PEERS_VOLUME, PROBE_PORT,
+    self, DEFAULT_GATEWAY_LOG, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT,
+    PEERS_VOLUME, PROBE_PORT,
 };
 use crate::cluster::Cluster;
 use crate::flink::config;
@@ -215,7 +216,8 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         field("POD_NAME", "metadata.name"),
         field("POD_UID", "metadata.uid"),
         field("POD_IP", "status.podIP"),
-        json!({ "name": "RUST_LOG", "value": environment.gateway_log }),
+        // The same in all pods: a change of the filter reaches running gateways through a file ([`super::config`]).
+        json!({ "name": "RUST_LOG", "value": DEFAULT_GATEWAY_LOG }),
     ];
     let variables: Vec<Value> = own.into_iter().chain(zookeeper::environment(cluster)).collect();
     let mut security = pod::container_security();

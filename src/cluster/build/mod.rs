@@ -23,7 +23,7 @@ use crate::cluster::Cluster;
 pub struct Environment {
     /// Image of the gateway.
     pub gateway_image: String,
-    /// Log filter of the gateway (`RUST_LOG`).
+    /// Log filter of gateways whose resource says no other one. It is no part of a pod template.
     pub gateway_log: String,
 }
 
@@ -45,7 +45,8 @@ pub struct Objects {
 /// Builds all objects of a cluster.
 pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
     Objects {
-        applied: [rbac::build(cluster), service::applied(cluster), vec![config::config_map(cluster)]].concat(),
+        applied: [rbac::build(cluster), service::applied(cluster), vec![config::config_map(cluster, environment)]]
+            .concat(),
         created: service::created(cluster),
         peers: if cluster.zookeeper().is_none() { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),

@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 
 use super::{Environment, pod};
-use crate::api::names::{self, GATEWAY_CONTAINER};
+use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_CONTAINER};
 use crate::api::zookeeper::{Acl, Scheme, ZooKeeper};
 use crate::cluster::Cluster;
 use crate::flink::config::{SIMULATED_EXPIRATION, TASK_MANAGERS_EXPIRATION};
@@ -82,7 +82,7 @@ pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Enviro
     let mut security = pod::container_security();
     security["readOnlyRootFilesystem"] = true.into();
     let arguments: Vec<String> = std::iter::once("pass-through".to_owned()).chain(options(cluster)).collect();
-    let variables: Vec<Value> = std::iter::once(json!({ "name": "RUST_LOG", "value": environment.gateway_log }))
+    let variables: Vec<Value> = std::iter::once(json!({ "name": "RUST_LOG", "value": DEFAULT_GATEWAY_LOG }))
         .chain(self::environment(cluster))
         .collect();
     let sidecar = json!({
