@@ -127,9 +127,10 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
 /// Reports on a paused resource, whose deletion waits too.
 async fn report_only(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
     let before = context.report.before(resource);
-    let outcome = Ok(Applied { gateway_image: before.gateway_image.clone().unwrap_or_default() });
-    let desired = Desired::kept(resource, &before);
-    let look_again = context.report.report(resource, &desired, observed, &outcome).await?;
+    let gateway_image = before.gateway_image.clone().unwrap_or_default();
+    let outcome = Ok(Applied { gateway_image, objects: before.applied.clone(), turn: None });
+    let (desired, failing_since) = (Desired::kept(resource, &before), context.failing_since(resource));
+    let look_again = context.report.report(resource, &desired, observed, &outcome, failing_since).await?;
     Ok(look_again.map_or_else(Action::await_change, Action::requeue))
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::host::Directory;
 use crate::support::script;
-use flinkha::cluster::build::{config, pod};
+use flinkha::cluster::build::{Environment, config, pod};
 use flinkha::cluster::validate::validate;
 use serde_json::json;
 
@@ -57,7 +57,8 @@ impl Image {
             },
         });
         let cluster = validate(&serde_json::from_value(resource).unwrap()).unwrap();
-        let files = config::config_map(&cluster)["data"].clone();
+        let environment = Environment { gateway_image: "flinkha:test".to_owned(), gateway_log: "info".to_owned() };
+        let files = config::config_map(&cluster, &environment)["data"].clone();
         let (ours, conf) = (self.directory.sub("ours"), self.directory.sub("conf"));
         for (name, content) in files.as_object().unwrap() {
             fs::write(ours.join(name), content.as_str().unwrap()).unwrap();

@@ -40,7 +40,7 @@ const OTHERS: [&str; 27] = [
 ];
 
 /// Reasons of one word. All others are in CamelCase, and found by that.
-const SHORT: [&str; 15] = [
+const SHORT: [&str; 17] = [
     "Complete",
     "Deleted",
     "Deleting",

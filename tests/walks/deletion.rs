@@ -160,7 +160,7 @@ impl World {
         let (before, observed) = (resource.status.clone().unwrap_or_default(), self.operator.seen.clone());
         let desired = Desired::of(resource, &before, &observed, time(self.now));
         let desired = desired.map_or_else(|_| Desired::kept(resource, &before), |desired| desired.frozen(&before));
-        let outcome = waits.map_or(Ok(Applied { gateway_image: "g".to_owned() }), Err);
+        let outcome = waits.map_or(Ok(Applied { gateway_image: "g".to_owned(), objects: None, turn: None }), Err);
         let told = status(resource, &desired, &before, &observed, &outcome, time(self.now));
         self.write_status(resource, told.status);
     }

@@ -390,7 +390,7 @@ impl World {
         let Carried { resource, before, desired, observed, refusal, .. } = &*carried;
         let status = if self.is_told {
             let outcome = match refusal {
-                None => Ok(Applied { gateway_image: "g".to_owned() }),
+                None => Ok(Applied { gateway_image: "g".to_owned(), objects: None, turn: None }),
                 Some(refusal) => Err(refusal.clone()),
             };
             let told = status(resource, desired, before, observed, &outcome, time(self.now));
