@@ -1,6 +1,6 @@
 //! What a gateway does with what it finds stored, before its JVM may lead, and the writes with which a version of an
-//! application begins. [`super::handover`] decides whose the stored data is; a gateway carries out what is decided here,
-//! one write after another, and may end between any two of them.
+//! application begins. [`super::handover`] decides whose the stored data is; a gateway carries out what is decided
+//! here, one write after another, and may end between any two of them.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +37,8 @@ pub enum Entrance {
     Begin(HandoverPlan),
 }
 
-/// Decides. `stored` was read in this term. `is_being_stopped`: the operator has asked to stop the run with a savepoint,
-/// and no answer is on record. `ledger`: the name of its ConfigMap.
+/// Decides. `stored` was read in this term. `is_being_stopped`: the operator has asked to stop the run with a
+/// savepoint, and no answer is on record. `ledger`: the name of its ConfigMap.
 pub fn entrance(run: &Run, stored: &Stored, records: &Records, is_being_stopped: bool, ledger: &str) -> Entrance {
     match judge(run, stored, &records.progress, &records.jobs, &records.entries) {
         StoredState::Ours => Entrance::Enter { raises: stored.start < Some(run.start) },

@@ -1,5 +1,5 @@
 //! Makes requests beyond the objects of a cluster: of the leader, for a switchover or a savepoint, by annotations that
-//! it watches; of the API server, for the removal of what an ended job leaves.
+//! it watches; of the API server, for the deletion of a resource whose time has passed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
-use super::finalizer::Finalizer;
 use super::report::Report;
 use super::resources::Resources;
 use crate::api::FlinkHaCluster;
@@ -31,25 +30,16 @@ impl Asker {
         Self { client, resources }
     }
 
-    /// Makes all requests in their order.
+    /// Makes the requests that come after the status, in their order.
     ///
     /// # Errors
     /// When a request to the API server fails; a retry is safe.
-    pub async fn ask(
-        &self,
-        resource: &FlinkHaCluster,
-        requests: &Requests,
-        report: &Report,
-        finalizer: &Finalizer,
-    ) -> Result<(), Error> {
+    pub async fn ask(&self, resource: &FlinkHaCluster, requests: &Requests, report: &Report) -> Result<(), Error> {
         if let Some(switchover) = &requests.switchover {
             self.answer(resource, switchover, report).await?;
         }
         if let Some(note) = &requests.savepoint {
             self.note_savepoint(resource, note).await?;
-        }
-        if requests.remove_ha_data {
-            finalizer.delete_ended(resource).await?;
         }
         if requests.delete_resource {
             self.delete(resource).await?;

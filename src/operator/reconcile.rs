@@ -95,6 +95,9 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         return finalize::finalize(resource, &observed, context).await;
     }
     context.finalizer.ensure(resource, &observed).await?;
+    // A Deployment that has just been written and is about to make pods: a watch that is late shows it without any, and
+    // another version would begin beside them.
+    context.applier.complete(resource, &mut observed);
     let before = context.report.before(resource);
     let (mut observed, mut plan) = decide(resource, &before, observed, context).await?;
     let applied = match &plan.rollout {
@@ -112,11 +115,15 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
         },
     };
     context.applier.complete(resource, &mut observed);
+    // What an ended run has left goes before the status says that the run has ended: nobody looks for it afterwards.
+    if plan.requests.remove_ha_data {
+        context.finalizer.delete_ended(resource).await?;
+    }
     // Requests come after the status that announces them: an operator that has been replaced in the meantime fails to
     // write the status, and so it does not ask the leader for anything that its successor does not know.
     let look_again =
         context.report.report(resource, &plan.desired, &observed, &outcome, context.failing_since(resource)).await?;
-    context.asker.ask(resource, &plan.requests, &context.report, &context.finalizer).await?;
+    context.asker.ask(resource, &plan.requests, &context.report).await?;
     let look_again = look_again.into_iter().chain(plan.look_again).chain(waits(&outcome)).min();
     match applied {
         Ok(_) | Err(Error::Rejected(_)) => Ok(look_again.map_or_else(Action::await_change, Action::requeue)),

@@ -187,13 +187,16 @@ impl LifecycleStep<'_> {
         match self.answer_to(&id) {
             None => self.application_mut().savepoint_request = Some(id),
             Some(answer) => {
+                // Why a definition that is asked for does not run is still to be told.
+                let standing = upgrade::standing_error(self.application());
                 let application = self.application_mut();
                 (application.savepoint_trigger_nonce, application.savepoint_request) = (Some(nonce), None);
                 match answer {
-                    Ok(savepoint) => (application.last_savepoint, application.error) = (Some(savepoint), None),
+                    Ok(savepoint) => (application.last_savepoint, application.error) = (Some(savepoint), standing),
                     Err(error) => {
-                        application.error =
-                            Some(format!("spec.job.savepointTriggerNonce {nonce}: no savepoint: {error}"))
+                        let failed = format!("spec.job.savepointTriggerNonce {nonce}: no savepoint: {error}");
+                        let all = standing.into_iter().chain([failed]).collect::<Vec<_>>();
+                        application.error = Some(all.join("; "));
                     }
                 }
             }
@@ -232,8 +235,7 @@ impl LifecycleStep<'_> {
             }
             (Some(Err(error)), None) => {
                 self.application_mut().savepoint_request = None;
-                self.application_mut().error =
-                    Some(format!("the job runs on unchanged, because no savepoint could be taken: {error}"));
+                self.application_mut().error = Some(upgrade::not_stopped(&error));
                 upgrade::refuse(self, error);
                 self.enter(Phase::Running);
             }

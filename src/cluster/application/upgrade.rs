@@ -106,6 +106,19 @@ pub(super) fn refuse(step: &mut LifecycleStep<'_>, why: String) {
     }
 }
 
+/// What is said of a job that could not be stopped with a savepoint.
+pub(super) fn not_stopped(why: &str) -> String {
+    format!("the job runs on unchanged, because no savepoint could be taken: {why}")
+}
+
+/// Why a definition that was asked for does not run, as long as it is not tried again.
+pub(super) fn standing_error(application: &Application) -> Option<String> {
+    application.refused.as_ref()?;
+    let Upgrade { result, why, .. } = application.upgrades.last()?;
+    let why = why.as_ref()?;
+    Some(if result == REFUSED { not_stopped(why) } else { why.clone() })
+}
+
 /// Returns to the last definition that worked, with the state that the failed one found.
 pub(super) fn roll_back(step: &mut LifecycleStep<'_>, why: String) {
     let (ended, begun) = (step.tombstone().is_some(), step.has_begun());

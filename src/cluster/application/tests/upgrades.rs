@@ -51,6 +51,35 @@ fn a_version_that_does_not_come_up_is_taken_back_once() {
 }
 
 #[test]
+fn a_savepoint_does_not_hide_why_a_definition_was_taken_back() {
+    let mut world = World::running(json!({}));
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    world.second += 60;
+    world.step();
+    world.pods_go();
+    world.comes_up();
+    let told = |world: &World| conditions::cause(world.application(), None).map(|cause| (cause.reason, cause.message));
+    let taken_back = told(&world);
+    assert!(taken_back.as_ref().is_some_and(|(reason, _)| *reason == "UpgradeRolledBack"));
+    world.job().savepoint_trigger_nonce = Some(2);
+    world.step();
+    world.answers("nonce-2", Ok("s3://b/s/y"));
+    world.step();
+    assert_eq!(told(&world), taken_back);
+    world.job().savepoint_trigger_nonce = Some(3);
+    world.step();
+    world.answers("nonce-3", Err("no space"));
+    world.step();
+    let both = told(&world).map(|(_, message)| message).unwrap_or_default();
+    assert!(
+        both.contains("not all tasks ran") && both.ends_with("savepointTriggerNonce 3: no savepoint: no space"),
+        "{both}"
+    );
+}
+
+#[test]
 fn a_main_method_that_throws_is_not_waited_for() {
     let mut world = World::running(json!({}));
     let run = world.application().job_id.clone();
