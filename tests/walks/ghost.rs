@@ -18,6 +18,8 @@ pub struct Ghost {
     pub ended: BTreeSet<JobId>,
     /// Those of them that were stopped with a savepoint.
     pub stopped: BTreeSet<JobId>,
+    /// Runs that have ended, and of whose end the only record was lost with the ledger: nothing can be known of it.
+    pub unproven: BTreeSet<JobId>,
     /// How far the state has come: by the last checkpoint, or the last savepoint that ended the job.
     pub state: u32,
     /// The run that has come so far.
@@ -81,6 +83,17 @@ impl Ghost {
         self.ended.insert(job);
         self.stopped.insert(job);
         self.checkpoint(job, state);
+    }
+
+    /// The ledger was lost, or an older one took its place. `is_on_record`: that a run has ended.
+    pub fn loses_ledger(&mut self, is_on_record: impl Fn(JobId) -> bool) {
+        self.ledger_was_lost = true;
+        let lost: Vec<JobId> = self.ended.iter().copied().filter(|id| !is_on_record(*id)).collect();
+        for id in lost {
+            self.ended.remove(&id);
+            self.stopped.remove(&id);
+            self.unproven.insert(id);
+        }
     }
 
     /// The pointers of a run are removed because the resource is deleted or its job has ended.

@@ -20,6 +20,7 @@ use super::world::{World, config_map, stamp};
 
 /// Of how many steps one can be chosen.
 pub const STEPS: u8 = 8;
+pub const CHECKPOINT: u8 = 2;
 
 impl World {
     /// The leader of this pod, if the API server still takes its writes.
@@ -39,7 +40,7 @@ impl World {
         match step {
             0 if !leading.has_started => self.start_job(at, leading),
             1 => self.come_up(at, leading),
-            2 => self.take_checkpoint(at, leading),
+            CHECKPOINT => self.take_checkpoint(at, leading),
             3 => self.monitor(at, &leading),
             4 => self.record(at, &leading),
             5 => self.answer(at, leading, true),

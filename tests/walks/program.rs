@@ -7,8 +7,8 @@
 //! `deletion.rs`), which may die between any two requests; gateways (`gateway.rs`), which win a Lease, stamp, examine
 //! and write one thing after another; JobManagers that lead (`leader.rs`); a user who changes his mind (`walk.rs`).
 //!
-//! **What must hold** (`ghost.rs`, `settle.rs`): versions never overlap, and no earlier start leads after a later one; no
-//! state is dropped; a run that was retained goes on; an end is final; no data goes under a living process; nothing
+//! **What must hold** (`ghost.rs`, `settle.rs`): versions never overlap, and no earlier start leads after a later one;
+//! no state is dropped; a run that was retained goes on; an end is final; no data goes under a living process; nothing
 //! waits in silence, and what is asked for comes when nothing is in its way.
 //!
 //! **Not in it**: the election (`tests/model`), ZooKeeper, session clusters, the content of objects but for the run.

@@ -12,8 +12,12 @@ use super::leader;
 use super::objects::Pod;
 use super::world::World;
 
-/// Rounds, and their length in seconds.
-const ROUNDS: [(usize, i64); 2] = [(8, 6), (32, 40)];
+/// Rounds at most, and their length in seconds: at first shorter than a Lease's patience, and then longer.
+const ROUNDS: usize = 60;
+const SHORT: usize = 6;
+const LENGTHS: [i64; 2] = [6, 40];
+/// After so many long rounds in which nothing has changed nothing will.
+const QUIET: usize = 3;
 
 impl World {
     /// Everybody does what there is to do, once.
@@ -39,7 +43,10 @@ impl World {
             self.campaign(&uid);
             while self.grant(&uid) {}
             for step in (0..leader::STEPS).chain([6, 6, 7, 7, 5, 7]) {
-                self.leader_step(&uid, step);
+                // Checkpoints would go on for ever.
+                if step != leader::CHECKPOINT || !self.is_told {
+                    self.leader_step(&uid, step);
+                }
             }
         }
         self.renew();
@@ -72,14 +79,20 @@ impl World {
     }
 
     fn comes_to_rest(&mut self) -> Result<(), String> {
-        let mut result = Ok(());
-        for (count, seconds) in ROUNDS {
-            for _ in 0..count {
-                self.round(seconds);
-                result = self.is_as_asked();
-                if self.ghost.violation.is_some() || result.is_ok() {
-                    return result;
-                }
+        let (mut result, mut quiet) = (Ok(()), 0);
+        for round in 0..ROUNDS {
+            let before = self.changes;
+            let next = self.operator.wake.map_or(0, |wake| wake - self.now);
+            let long = if quiet > 0 { LENGTHS[1].max(next) } else { LENGTHS[1] };
+            self.round(if round < SHORT { LENGTHS[0] } else { long });
+            result = self.is_as_asked();
+            if self.ghost.violation.is_some() || result.is_ok() {
+                return result;
+            }
+            let is_deleted = self.resource.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some());
+            quiet = if self.changes != before || round < SHORT || is_deleted { 0 } else { quiet + 1 };
+            if quiet >= QUIET {
+                break;
             }
         }
         result
@@ -98,11 +111,15 @@ impl World {
         let Application { phase, job_id, version: deployed, starts, .. } = application;
         let wanted = version(&resource.spec);
         let told = format!("phase {phase:?}, run {job_id}, version {deployed}, wanted {wanted}");
+        if self.ghost.unproven.iter().any(|id| id.as_str() == job_id) {
+            return Ok(());
+        }
         match phase {
             Phase::Ended => {
                 let by_itself = self.ghost.ended.iter().any(|id| id.as_str() == job_id)
                     && !self.ghost.stopped.iter().any(|id| id.as_str() == job_id);
-                if !by_itself {
+                // A stop that is not on record looks like an end.
+                if !by_itself && !self.ghost.ledger_was_lost {
                     Err(format!("{told}: ended, and the job has not"))
                 } else if self.config_maps.is_empty() {
                     Ok(())
@@ -113,8 +130,8 @@ impl World {
             Phase::Suspended if self.asked.suspended => Ok(()),
             Phase::Running if !self.asked.suspended && *deployed == wanted => {
                 let leads = |pod: &&Pod| {
-                    let runs = matches!(&pod.gateway, Gateway::Leading(leading) if leading.job.as_ref().is_some_and(|job| job.is_up));
-                    runs && self.holds(&pod.uid)
+                    let Gateway::Leading(leading) = &pod.gateway else { return false };
+                    leading.job.as_ref().is_some_and(|job| job.is_up) && self.holds(&pod.uid)
                 };
                 let leader = self.pods.iter().find(leads).ok_or(format!("{told}: nobody leads"))?;
                 let run = leader.run();

@@ -1,5 +1,5 @@
-//! Walks: what the user, Kubernetes, the programs and mishaps do, in random order. A step that cannot be made is none, so
-//! that every part of a walk is a walk.
+//! Walks: what the user, Kubernetes, the programs and mishaps do, in random order. A step that cannot be made is none,
+//! so that every part of a walk is a walk.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::asked::{DEFINITIONS, Mode};
 use super::gateway::{Gateway, end};
 use super::ghost::Violation;
 use super::leader;
-use super::objects::{NAME, NAMESPACE, Pod};
+use super::objects::{Ledger, NAME, NAMESPACE, Pod};
 use super::operator::KINDS;
 use super::rules::Rules;
 use super::world::World;
@@ -73,7 +73,7 @@ impl Step {
             57 => Self::Purge,
             58..62 => Self::Gateway(n),
             62..65 => Self::Leader(n, random.u8(..leader::STEPS)),
-            65..71 => Self::Define(n % DEFINITIONS),
+            65..71 => Self::Define(if n % 16 < 14 { n % 6 } else { 6 + n % (DEFINITIONS - 6) }),
             71..73 => Self::Mode(n),
             73 => Self::Suspend,
             74 => Self::Resume,
@@ -266,16 +266,12 @@ impl World {
                 }
             }
             Step::LedgerLost => {
-                self.ghost.ledger_was_lost |= self.ledger.is_some();
-                self.ledger = None;
-                self.touch();
+                self.replace_ledger(None);
             }
             Step::LedgerCopied => self.copy.clone_from(&self.ledger),
             Step::LedgerPutBack => {
                 if let Some(copy) = self.copy.take() {
-                    self.ghost.ledger_was_lost = true;
-                    self.ledger = Some(copy);
-                    self.touch();
+                    self.replace_ledger(Some(copy));
                 }
             }
             Step::LedgerTorn(n) => {
@@ -292,6 +288,16 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn replace_ledger(&mut self, ledger: Option<Ledger>) {
+        self.ledger = ledger;
+        self.touch();
+        let jobs = self.ledger.as_ref().map(|ledger| ledger.jobs.clone()).unwrap_or_default();
+        let entries = self.entries.clone();
+        self.ghost.loses_ledger(|id| {
+            jobs.iter().any(|job| job.id == id && job.has_ended()) || entries.iter().any(|entry| entry.id == id)
+        });
     }
 
     /// Lost nodes are there again: what was deleted meanwhile, or has failed, ends there.
