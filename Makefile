@@ -44,8 +44,9 @@ test-format: ## Is everything formatted?
 test-lint: ## Lints, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
 
+# The package of the walks compiles files whose unit tests run with the product.
 test-unit: ## Unit tests only
-	$(TEST) --lib --bins --test pure
+	$(TEST) --exclude flinkha-walks --lib --bins --test pure
 
 # It needs one processor, and the tests with JVMs leave enough of it.
 test-model: ## The elections and the life of a resource, searched, and what each rule is needed for (WALKS=100000, SEED=1)

@@ -125,7 +125,7 @@ impl World {
             if self.write_resource(&resource, |_| ()) {
                 (self.operator.newer, self.operator.waited, self.purge, self.resource) = (None, None, None, None);
                 self.tell(|_| "the resource is gone".to_owned());
-                if self.config_maps.is_empty() && self.ledger.is_none() {
+                if self.config_maps.is_empty() && (self.ledger.is_none() || self.ghost.ledger_was_lost) {
                     self.ghost.start = 0;
                 }
             }

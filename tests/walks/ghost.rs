@@ -57,7 +57,8 @@ impl Ghost {
             self.violated("an end is final", || format!("run {job} has ended and runs again"));
         }
         let (expected, by) = (self.state, self.job);
-        if state < expected && !self.is_forgiven && !self.forgiven.contains(&job) {
+        let is_forgiven = self.is_forgiven || self.forgiven.contains(&job) || self.unproven.contains(&job);
+        if state < expected && !is_forgiven {
             self.violated("no state is dropped", || {
                 format!("run {job} begins with state {state}, run {by:?} had come to {expected}")
             });

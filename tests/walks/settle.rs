@@ -57,6 +57,11 @@ impl World {
     pub fn settle(&mut self) {
         self.is_told = true;
         self.tell(|_| "nothing happens any more".to_owned());
+        // Kubernetes replaces pods of nodes that are lost for long.
+        let now = self.now;
+        for pod in self.pods.iter_mut().filter(|pod| pod.cut && pod.exists) {
+            pod.deletion = pod.deletion.or(Some(now));
+        }
         let Err(why) = self.comes_to_rest() else { return };
         if self.ghost.violation.is_some() {
             return;
@@ -66,7 +71,13 @@ impl World {
         }
         self.tell(|_| "all is put right".to_owned());
         self.nodes_return();
-        self.pods.iter_mut().for_each(|pod| pod.labelled = true);
+        let deployments: Vec<&String> = self.deployments.iter().flatten().map(|deployment| &deployment.uid).collect();
+        for pod in &mut self.pods {
+            pod.labelled = true;
+            if !deployments.contains(&&pod.deployment) {
+                pod.deletion = pod.deletion.or(Some(now));
+            }
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.torn = None;
         }
