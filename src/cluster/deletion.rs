@@ -101,15 +101,18 @@ pub enum Purge {
 
 /// Does the ledger stay? It explains what is retained: ConfigMaps, or with ZooKeeper the znodes of jobs that have not
 /// ended. The operator does not see those, and the ledger never forgets such a job. One that cannot be read may tell of
-/// such a job.
+/// such a job. It also names the savepoint with which a job was stopped, from which another run is to go on.
 pub fn keeps_ledger(on_delete: OnDelete, provider: Provider, plan: &DeletionPlan, ledger: &LedgerData) -> bool {
     let has_ended = |id: JobId| ledger.jobs.iter().any(|job| job.id == id && job.has_ended());
     let goes_on = || ledger.application.as_ref().and_then(|progress| progress.job).is_some_and(|job| !has_ended(job));
-    let is_unknown = on_delete == OnDelete::Retain && !ledger.unreadable.is_empty();
+    // The savepoint with which a job was stopped stands nowhere else.
+    let application = ledger.application.as_ref();
+    let is_stopped = application.is_some_and(|one| one.job.is_some_and(|job| one.stopped_with(job).is_some()));
+    let is_needed = on_delete == OnDelete::Retain && (is_stopped || !ledger.unreadable.is_empty());
     match provider {
-        Provider::Kubernetes => !plan.keep.is_empty() || is_unknown,
+        Provider::Kubernetes => !plan.keep.is_empty() || is_needed,
         Provider::ZooKeeper => {
-            on_delete == OnDelete::Retain && (ledger.jobs.iter().any(|job| !job.has_ended()) || goes_on() || is_unknown)
+            on_delete == OnDelete::Retain && (ledger.jobs.iter().any(|job| !job.has_ended()) || goes_on() || is_needed)
         }
     }
 }

@@ -115,4 +115,15 @@ pub struct SavepointAnswer {
     pub attempt: u64,
     /// The JobManager process that received the last attempt.
     pub by: String,
+    /// The run that the savepoint stops. `None` for a savepoint beside the running job, and in ledgers of earlier
+    /// versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stops: Option<JobId>,
+}
+
+impl Progress {
+    /// The path of the savepoint with which this run was stopped: another run is to go on from it.
+    pub fn stopped_with(&self, run: JobId) -> Option<&str> {
+        self.savepoint.as_ref().filter(|answer| answer.stops == Some(run))?.path.as_deref()
+    }
 }

@@ -193,6 +193,7 @@ impl World {
             at: at_text.clone(),
             attempt: term,
             by: String::new(),
+            stops: asked.stop.then_some(asked.job),
         };
         let found = if self.has_result(run) {
             let path = Some(directory(before.attempt)).filter(|path| self.saved.contains_key(path));

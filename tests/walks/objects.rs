@@ -34,7 +34,6 @@ pub fn time(now: i64) -> Timestamp {
 /// The Lease.
 #[derive(Clone, Debug)]
 pub struct LeaseObject {
-    pub uid: String,
     pub owner: String,
     /// Rises with every write but renewals.
     pub version: u64,

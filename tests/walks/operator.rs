@@ -327,7 +327,6 @@ impl World {
         let owner = uid(&carried.resource);
         if carried.observed.lease.is_none() && self.lease.is_none() {
             self.lease = Some(LeaseObject {
-                uid: self.make().to_string(),
                 owner,
                 version: self.make(),
                 holder: String::new(),

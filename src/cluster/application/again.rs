@@ -16,6 +16,8 @@ pub(super) struct OnRecord {
     pub retained: Option<JobId>,
     /// It has stored something, as far as is known.
     pub has_state: bool,
+    /// The savepoint with which the last run was stopped, before the run that was to go on from it had begun.
+    pub savepoint: Option<String>,
     /// The last start of its pods.
     pub starts: i64,
     /// Runs in whose place that run was about to begin.
@@ -30,7 +32,9 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
     let behind = marked_start.is_some_and(|start| start > progress.start);
     let last = if behind { marked } else { progress.job.or(marked) };
     let has_ended = |id: JobId| jobs.iter().any(|job| job.id == id && job.has_ended());
-    let retained = last.filter(|id| !has_ended(*id));
+    // It may have its tombstone or not: its job has ended.
+    let stopped = last.filter(|id| progress.stopped_with(*id).is_some());
+    let retained = last.filter(|id| !has_ended(*id) && stopped.is_none());
     let has_state = retained.is_some_and(|id| {
         jobs.iter().any(|job| job.id == id) || stored.is_some_and(|stored| stored.plans.contains(&id))
     });
@@ -38,11 +42,14 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
     // The ledger is written before the mark: it tells of a run that was about to take the place of the one that the
     // mark names.
     let marked = marked.filter(|_| marked_start.is_some_and(|start| start < progress.start));
-    let replaces =
-        before.into_iter().chain(marked).filter(|id| retained.is_some_and(|run| run != *id) && !has_ended(*id));
+    let is_another = |id: JobId| retained.is_some_and(|run| run != id) || stopped.is_some();
+    let replaces = before.into_iter().chain(marked).chain(stopped).filter(|id| is_another(*id) && !has_ended(*id));
     let mut replaces: Vec<JobId> = replaces.collect();
+    replaces.sort();
     replaces.dedup();
-    OnRecord { has_state, starts: progress.start.max(marked_start.unwrap_or_default()), replaces, retained }
+    let savepoint = stopped.and_then(|id| progress.stopped_with(id)).map(str::to_owned);
+    let starts = progress.start.max(marked_start.unwrap_or_default());
+    OnRecord { has_state, savepoint, starts, replaces, retained }
 }
 
 /// Runs in whose place the present one begins: the one with the state, and those after it that did not come up.

@@ -58,9 +58,10 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Applicat
     step.decision
 }
 
-/// A resource that is new, or was created again: then the run goes on whose data was retained.
+/// A resource that is new, or was created again: then the run goes on whose data was retained, or another one from the
+/// savepoint with which the last run was stopped.
 fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> Application {
-    let again::OnRecord { retained, has_state, starts, replaces } =
+    let again::OnRecord { retained, has_state, savepoint, starts, replaces } =
         again::find(inputs.progress, inputs.jobs, inputs.stored);
     Application {
         phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
@@ -69,7 +70,7 @@ fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> App
         runs: 1,
         starts: starts + 1,
         replaces: replaces.iter().map(ToString::to_string).collect(),
-        restored_from: job.initial_savepoint_path.clone().filter(|_| !has_state),
+        restored_from: savepoint.or_else(|| job.initial_savepoint_path.clone().filter(|_| !has_state)),
         savepoint_trigger_nonce: job.savepoint_trigger_nonce,
         version: version(wanted),
         deployed: json(wanted),

@@ -86,6 +86,7 @@ impl SavepointTaker {
                 id: request.id.clone(),
                 attempt: term.number,
                 by: by.clone(),
+                stops: request.stop.then_some(request.job),
                 ..SavepointAnswer::default()
             };
             self.ledger.change_progress(term, |progress| progress.savepoint = Some(attempt.clone())).await?;
@@ -97,7 +98,8 @@ impl SavepointTaker {
             Err(error) => (None, Some(error)),
         };
         tracing::info!(request.id, ?path, ?error, "the savepoint that was asked for");
-        let answer = SavepointAnswer { id: request.id.clone(), path, error, at, attempt: term.number, by };
+        let stops = request.stop.then_some(request.job);
+        let answer = SavepointAnswer { id: request.id.clone(), path, error, at, attempt: term.number, by, stops };
         self.ledger.change_progress(term, |progress| progress.savepoint = Some(answer.clone())).await
     }
 

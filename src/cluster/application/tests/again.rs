@@ -137,6 +137,42 @@ fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_
 }
 
 #[test]
+fn a_run_that_was_stopped_with_a_savepoint_goes_on_from_it_when_the_resource_is_applied_again() {
+    for has_tombstone in [true, false] {
+        let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
+        let run = world.job_id();
+        world.answers("suspend-2", Ok("s3://b/s/y"));
+        if let Some(answer) = &mut world.progress.savepoint {
+            answer.stops = Some(run);
+        }
+        if has_tombstone {
+            world.ends("Finished");
+        }
+        let again = world.decide(None).application;
+        assert_ne!(again.job_id, run.to_string(), "its job has ended");
+        assert_eq!(again.restored_from.as_deref(), Some("s3://b/s/y"));
+        assert_eq!(again.starts, world.progress.start + 1);
+        assert_eq!(again.replaces.contains(&run.to_string()), !has_tombstone);
+        let ledger = crate::cluster::observed::LedgerData {
+            application: Some(world.progress.clone()),
+            jobs: world.jobs.clone(),
+            ..Default::default()
+        };
+        use crate::api::v1alpha1::{OnDelete, Provider};
+        for (on_delete, kept) in [(OnDelete::Retain, true), (OnDelete::Delete, false)] {
+            let plan = crate::cluster::deletion::DeletionPlan::default();
+            assert_eq!(crate::cluster::deletion::keeps_ledger(on_delete, Provider::Kubernetes, &plan, &ledger), kept);
+        }
+    }
+    let mut later = World::running(json!({}));
+    later.answers("suspend-2", Ok("s3://b/s/y"));
+    if let Some(answer) = &mut later.progress.savepoint {
+        answer.stops = Some(FORMER);
+    }
+    assert_eq!(later.decide(None).application.job_id, later.application().job_id, "another run has begun since");
+}
+
+#[test]
 fn the_runs_in_whose_place_one_begins_are_named_while_its_pods_stay() {
     let mut world = World::running(json!({ "upgradeMode": "stateless" }));
     let first = world.application().job_id.clone();
