@@ -1,5 +1,5 @@
-//! The status of a resource that could not be reconciled for a while, although nothing is known to be wrong with it: the
-//! API server or a webhook fails, or a policy rejects a change other than that of an object.
+//! The status of a resource that could not be reconciled for a while, although nothing is known to be wrong with it:
+//! the API server or a webhook fails, or a policy rejects a change other than that of an object.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -115,7 +115,8 @@ fn no_standby(facts: &Facts<'_>) -> Option<Wait> {
     Some(Wait { since: begin, limit: STANDBY, cause: Cause { reason: "NoStandby", message } })
 }
 
-/// Standbys do not promise the leader to leave the Lease alone, so that it would not survive an outage of the API server.
+/// Standbys do not promise the leader to leave the Lease alone, so that it would not survive an outage of the API
+/// server.
 fn no_promise(facts: &Facts<'_>) -> Option<Wait> {
     let by_lease = facts.resource.spec.high_availability.provider == Provider::Kubernetes;
     let record = &facts.election.record;

@@ -200,7 +200,8 @@ impl Ledger {
         patched.map(drop).context("failed to write the ledger")
     }
 
-    /// Says why this pod's candidate could not take over, or that it could. No term is needed: who is not ready has none.
+    /// Says why this pod's candidate could not take over, or that it could. No term is needed: who is not ready has
+    /// none.
     pub async fn note_unready(&self, pod_uid: &str, why: Option<&str>) -> anyhow::Result<()> {
         let now = jiff::Timestamp::now();
         let outdated = unready::outdated(&self.object().await?.metadata, now);

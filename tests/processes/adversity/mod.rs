@@ -57,7 +57,8 @@ fn cases() -> Vec<Case> {
             a_job_manager_is_unknown data_of_another_run_is_stored a_candidate_says_why_it_cannot_lead
             the_peers_key_is_lost;
         applications: a_task_manager_has_failed_and_the_arguments_change
-            a_job_manager_was_evicted_and_the_job_is_suspended a_pod_stays_on_a_lost_node a_savepoint_is_not_answered a_savepoint_fails the_main_method_throws
+            a_job_manager_was_evicted_and_the_job_is_suspended a_pod_stays_on_a_lost_node
+            a_savepoint_is_not_answered a_savepoint_fails the_main_method_throws
             the_running_definition_is_unreadable an_upgrade_does_not_come_up a_job_fails_for_good;
         deletion: a_quota_refuses_the_purge a_policy_refuses_the_purge the_purge_cannot_start a_job_manager_lives_on;
         ha_data: a_ledger_is_torn the_storage_is_unreachable two_clusters_share_a_directory a_config_map_is_full
