@@ -14,6 +14,7 @@ pub mod events;
 pub mod ha_status;
 pub mod merge;
 pub mod observed;
+pub mod operators;
 pub mod pause;
 pub mod plan;
 pub mod presence;

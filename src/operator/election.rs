@@ -1,9 +1,9 @@
-//! Elects the one operator that works, by a Lease of its own and the same state machine as for JobManagers. The
+//! Elects the one operator that works, by a Lease of its release and the same state machine as for JobManagers. The
 //! operator's own process stands for the JVM: it is alive while it can say so, and it leads as soon as it is offered
-//! the lead. No Flink cluster depends on this election; two operators at once would only repeat each other.
+//! the lead. No Flink cluster depends on this election.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -12,50 +12,81 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
+use super::activity::Activity;
+use super::leadership::Leadership;
+use crate::cluster::operators::{self, DEFAULT_LEASE, Former, Standing};
 use crate::lease::elector::{Action, Elector, Event, Identity, LockView, Read, Settings, Stamping, Time};
+use crate::lease::record::Record;
 use crate::lease::term::Incarnation;
+use crate::world::clock::since_boot;
+use crate::world::error_text::brief;
 use crate::world::lease;
 
-const NAME: &str = "flinkha-operator";
-/// This process, in the place of a JVM.
-const SELF: Incarnation = Incarnation { pid: 1, started: 1 };
+/// This process, in the place of a JVM, until it stands still for too long.
+const FIRST: Incarnation = Incarnation { pid: 1, started: 1 };
 /// Limit for the release of the Lease, which must not delay the end of the process.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Takes part in the election of the operator.
+/// Takes part in the election of the operator, again and again.
 pub struct OperatorCandidate {
     leases: Api<Lease>,
+    /// Name of the Lease.
+    name: String,
+    pod: String,
     elector: Elector,
     settings: Settings,
-    begin: Instant,
+    /// This process, in the place of a JVM. After it has stood still it is another one: its term is over.
+    itself: Incarnation,
+    /// The tenure, while there is one.
+    tenure: Option<Leadership>,
+    said: Activity,
     tell: mpsc::UnboundedSender<Event>,
     told: mpsc::UnboundedReceiver<Event>,
 }
 
 impl OperatorCandidate {
-    /// Creates a candidate. `process`: random per process.
-    pub fn new(client: Client, namespace: &str, pod: &str, process: String) -> Self {
+    /// Creates a candidate for the Lease of this name. `process`: random per process.
+    pub fn new(client: Client, (namespace, name): (&str, &str), pod: &str, process: String, said: Activity) -> Self {
         let settings = Settings::default();
         // No part of a term contains a dot.
         let identity =
             Identity { pod: pod.to_owned(), pod_uid: pod.replace('.', "-"), process, address: String::new() };
         let (tell, told) = mpsc::unbounded_channel();
-        let leases = Api::namespaced(client, namespace);
-        Self { leases, elector: Elector::new(identity, settings.clone()), settings, begin: Instant::now(), tell, told }
+        Self {
+            leases: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            pod: pod.to_owned(),
+            elector: Elector::new(identity, settings.clone()),
+            settings,
+            itself: FIRST,
+            tenure: None,
+            said,
+            tell,
+            told,
+        }
     }
 
-    /// Waits until this operator is elected. It waits through outages of the API server.
-    pub async fn elected(&mut self) {
-        self.run_until(|shown| matches!(shown, LockView::Leader { .. })).await;
+    /// Waits until this operator is elected, and returns its right to write. It waits through outages of the API
+    /// server, and while an operator of this release works under the Lease of former versions.
+    pub async fn elected(&mut self) -> Leadership {
+        self.await_former().await;
+        self.run_until(|candidate| candidate.tenure.is_some()).await;
+        self.said.works(&format!("elected: this pod holds Lease {}", self.name));
+        self.tenure.clone().unwrap_or_else(|| Leadership::begin(Duration::ZERO))
     }
 
-    /// Renews until that has failed for too long, or until another operator is elected. The process must end then.
+    /// Renews until that has failed for too long, or until another operator is elected. The right to write has ended
+    /// then.
     pub async fn lost(&mut self) {
-        self.run_until(|shown| matches!(shown, LockView::Standby { .. })).await;
+        self.run_until(|candidate| candidate.tenure.is_none()).await;
     }
 
     /// Releases the Lease, so that a successor need not wait until it expires.
     pub async fn release(&mut self) {
+        // Nothing is written any more, whatever still runs.
+        if let Some(tenure) = &self.tenure {
+            tenure.end();
+        }
         if self.elector.shown() != (LockView::Standby { acknowledged: true }) {
             let _ = self.tell.send(Event::PodTerminating);
             let _ = tokio::time::timeout(RELEASE_TIMEOUT, async {
@@ -67,11 +98,57 @@ impl OperatorCandidate {
         }
     }
 
-    async fn run_until(&mut self, done: impl Fn(&LockView) -> bool) {
+    /// Waits while a pod of this release may work under the Lease of former versions: it does not know the new Lease.
+    async fn await_former(&self) {
+        if self.name == DEFAULT_LEASE {
+            return;
+        }
+        let deployment = operators::deployment_of(&self.pod).unwrap_or(&self.name);
+        let mut standing = Standing::default();
+        let mut noted = false;
+        loop {
+            let asked = since_boot();
+            match tokio::time::timeout(self.settings.retry_period, self.leases.get_opt(DEFAULT_LEASE)).await {
+                Ok(Ok(found)) => {
+                    let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.as_deref());
+                    let stood = standing.read(asked, since_boot(), version);
+                    let record = found.as_ref().filter(|lease| !is_long_released(lease)).map(Record::of);
+                    match operators::former(record.as_ref(), stood, deployment) {
+                        Former::Free => return,
+                        Former::Held(pod) => {
+                            self.said.waits(&format!(
+                                "waiting for pod {pod} of a former version of this release, which works under Lease \
+                                 {DEFAULT_LEASE}"
+                            ));
+                            noted = true;
+                        }
+                    }
+                }
+                // Somebody has written the rights by hand, and knows the flag that names the Lease.
+                Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                    tracing::warn!(
+                        lease = DEFAULT_LEASE,
+                        "may not read the Lease of former versions: an operator of a former version may still work"
+                    );
+                    return;
+                }
+                Ok(Err(error)) => tracing::warn!(error = brief(&error), "failed to read the Lease of former versions"),
+                Err(_) => tracing::warn!("no answer to a read of the Lease of former versions"),
+            }
+            let pause = if noted { self.settings.retry_period } else { self.settings.retry_period / 2 };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
         let (leases, tell) = (self.leases.clone(), self.tell.clone());
-        let watch = lease::watch(leases, NAME.to_owned(), move |event, _, _| drop(tell.send(event)));
+        let watch = lease::watch(leases, self.name.clone(), move |event, _, _| drop(tell.send(event)));
         let mut watch = std::pin::pin!(watch);
-        while !done(&self.elector.shown()) {
+        loop {
+            self.follow();
+            if done(self) {
+                return;
+            }
             tokio::select! {
                 () = &mut watch => return,
                 () = self.next() => {}
@@ -79,34 +156,55 @@ impl OperatorCandidate {
         }
     }
 
+    /// Follows the election with the right to write. While it is uncertain whether a Lease that was not renewed in time
+    /// is still ours, the right has run out, and a renewal extends it.
+    fn follow(&mut self) {
+        match (self.elector.shown(), &self.tenure) {
+            (LockView::Leader { until, .. }, Some(tenure)) => tenure.extend(Duration::from_millis(until.0)),
+            (LockView::Leader { until, .. }, None) => {
+                self.tenure = Some(Leadership::begin(Duration::from_millis(until.0)));
+            }
+            (LockView::Undecided, _) => {}
+            (LockView::Standby { .. } | LockView::Free { .. }, tenure) => {
+                if let Some(tenure) = tenure {
+                    tenure.end();
+                }
+                self.tenure = None;
+                self.said.stands_by(self.elector.holder(), &self.pod, &self.name);
+            }
+        }
+    }
+
     /// Handles one event, or the passage of time.
     async fn next(&mut self) {
         let wait = tokio::time::timeout(self.settings.retry_period / 8, self.told.recv()).await;
-        let mut events = VecDeque::from([wait.ok().flatten().unwrap_or(Event::Tick), Event::JvmHeard { jvm: SELF }]);
+        // A process that stood still is alive: it says so before anything is decided.
+        let mut events = VecDeque::from([Event::JvmHeard { jvm: self.itself }]);
+        events.push_back(wait.ok().flatten().unwrap_or(Event::Tick));
         while let Some(event) = events.pop_front() {
-            for action in self.elector.step(Time(self.begin.elapsed().as_millis() as u64), event) {
+            for action in self.elector.step(now(), event) {
                 self.carry_out(action, &mut events);
             }
             match self.elector.shown() {
                 LockView::Free { term, .. } => {
                     events.push_back(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: String::new() })
                 }
-                LockView::Standby { acknowledged: false } => events.push_back(Event::JvmTold { jvm: SELF }),
+                LockView::Standby { acknowledged: false } => events.push_back(Event::JvmTold { jvm: self.itself }),
                 _ => {}
             }
         }
     }
 
-    fn carry_out(&self, action: Action, events: &mut VecDeque<Event>) {
-        let (leases, tell, limit, begin) =
-            (self.leases.clone(), self.tell.clone(), self.settings.retry_period, self.begin);
+    fn carry_out(&mut self, action: Action, events: &mut VecDeque<Event>) {
+        let (leases, name, tell, limit) =
+            (self.leases.clone(), self.name.clone(), self.tell.clone(), self.settings.retry_period);
         match action {
             Action::ReadLease => {
                 tokio::spawn(async move {
-                    let started = Time(begin.elapsed().as_millis() as u64);
-                    let outcome = lease::read(&leases, NAME, limit).await;
+                    let started = now();
+                    let outcome = lease::read(&leases, &name, limit).await;
                     if outcome == Read::Absent {
-                        create(&leases).await;
+                        create(&leases, &name).await;
                     }
                     let _ = tell.send(Event::LeaseRead { started, outcome });
                 });
@@ -114,17 +212,22 @@ impl OperatorCandidate {
             Action::WriteLease { attempt, version, record } => {
                 let acquired = !self.elector.leads();
                 tokio::spawn(async move {
-                    let outcome = lease::write(&leases, NAME, &version, &record, acquired, limit).await;
+                    let outcome = lease::write(&leases, &name, &version, &record, acquired, limit).await;
                     let _ = tell.send(Event::LeaseWritten { attempt, outcome });
                 });
             }
-            // Nothing is fenced: an operator may write everything twice.
+            // No object carries the operator's term: each of its writes is safe by itself.
             Action::Stamp { term, .. } => events.push_back(Event::Stamped { term, outcome: Stamping::Done }),
-            Action::FindJvm { jvm } if jvm != SELF => events.push_back(Event::JvmDied { jvm }),
+            Action::FindJvm { jvm } if jvm != self.itself => events.push_back(Event::JvmDied { jvm }),
             // A process of this pod that ran earlier under the same name.
             Action::FindJvm { jvm } => events.push_back(Event::JvmFound { jvm }),
-            Action::EndJvm { .. }
-            | Action::Publish { .. }
+            // It stood still between two events.
+            Action::EndJvm { jvm, why } => {
+                tracing::warn!("this process stood still: {why}");
+                self.itself = Incarnation { started: jvm.started + 1, ..jvm };
+                events.extend([Event::JvmDied { jvm }, Event::JvmHeard { jvm: self.itself }]);
+            }
+            Action::Publish { .. }
             | Action::AwaitJobs { .. }
             | Action::AskPromises { .. }
             | Action::AnswerPromise { .. }
@@ -135,17 +238,30 @@ impl OperatorCandidate {
     }
 }
 
-async fn create(leases: &Api<Lease>) {
+fn now() -> Time {
+    Time(since_boot().as_millis() as u64)
+}
+
+/// Was this Lease released so long ago that a live standby would have taken it? By the wall clocks of two machines, so
+/// this only saves an operator that starts the wait for a Lease that nobody uses any more.
+fn is_long_released(lease: &Lease) -> bool {
+    let spec = lease.spec.as_ref();
+    let is_free = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default().is_empty();
+    let renewed = spec.and_then(|spec| spec.renew_time.as_ref());
+    is_free && renewed.is_some_and(|renewed| Timestamp::now().duration_since(renewed.0) > LONG)
+}
+
+/// See [`is_long_released`].
+const LONG: jiff::SignedDuration = jiff::SignedDuration::from_secs(600);
+
+async fn create(leases: &Api<Lease>, name: &str) {
     let lease =
-        Lease { metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }, ..Lease::default() };
+        Lease { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Lease::default() };
     match leases.create(&PostParams::default(), &lease).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         Err(error) => {
-            tracing::warn!(
-                error = crate::world::error_text::brief(&error),
-                "failed to create the operators' Lease; trying again"
-            )
+            tracing::warn!(error = brief(&error), "failed to create the operators' Lease; trying again")
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Defines the operator's metrics.
 
 use std::fmt::{Debug, Formatter};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -50,8 +51,26 @@ impl Metrics {
     }
 }
 
-/// Counts clusters by phase, and names those that are paused, at each scrape.
-pub struct Clusters(pub Store<FlinkHaCluster>);
+/// Counts clusters by phase, and names those that are paused, at each scrape, while this operator watches them.
+#[derive(Clone, Default)]
+pub struct Clusters(Arc<Mutex<Option<Store<FlinkHaCluster>>>>);
+
+impl Clusters {
+    /// Counts the clusters of this cache until the answer is dropped.
+    pub fn show(&self, cache: Store<FlinkHaCluster>) -> Shown {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cache);
+        Shown(self.clone())
+    }
+}
+
+/// Clusters are counted.
+pub struct Shown(Clusters);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
 
 impl Debug for Clusters {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
@@ -61,7 +80,8 @@ impl Debug for Clusters {
 
 impl Collector for Clusters {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
-        let clusters = self.0.state();
+        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(clusters) = cache.map(|cache| cache.state()) else { return Ok(()) };
         let mut family =
             encoder.encode_descriptor("flinkha_clusters", "FlinkHaClusters, by phase", None, MetricType::Gauge)?;
         for phase in ["deleting", "degraded", "ready", "not_ready"] {

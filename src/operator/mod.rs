@@ -3,6 +3,7 @@
 //!
 //! Clusters do not need the operator to live: elections, failovers and REST discovery are the gateways' business.
 
+pub mod activity;
 pub mod apply;
 pub mod ask;
 pub mod backlog;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod finalize;
 pub mod finalizer;
 pub mod fingerprint;
+pub mod leadership;
 pub mod lookup;
 pub mod metrics;
 pub mod observe;
@@ -32,15 +34,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt;
-use kube::Client;
+use kube::Config as ApiServer;
 use kube_runtime::controller::{Config, applier};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 use crate::cluster::build::Environment;
+use crate::cluster::operators::DEFAULT_LEASE;
 use crate::cluster::turn::Limits;
+use crate::operator::activity::Activity;
 use crate::operator::context::Context;
+use crate::operator::leadership::Leadership;
 use crate::operator::metrics::{Clusters, Metrics};
 use crate::operator::turns::Turns;
 use crate::telemetry;
@@ -64,6 +68,9 @@ pub struct Arguments {
     /// Watch only this namespace; all when empty.
     #[arg(long, env = "WATCH_NAMESPACE", default_value = "")]
     pub watch_namespace: String,
+    /// Name of the Lease by which the operator's pods elect the one that works. Each release of the chart has its own.
+    #[arg(long, env = "LEASE_NAME", default_value = DEFAULT_LEASE)]
+    pub lease_name: String,
     /// Whether to work only when elected. Without it there must be no second operator.
     #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_election: bool,
@@ -91,21 +98,27 @@ pub struct Arguments {
 /// Runs the operator until it is told to end.
 ///
 /// # Errors
-/// When the API server cannot be found, a port cannot be opened, or the election is lost: the process must end then.
+/// When the API server cannot be found, a port cannot be opened, or a watch ends by itself: the process must end then.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let config = kube::Config::infer().await.context("failed to find the API server")?;
-    let client = api_server::client_without_retries(config).context("failed to read the access to the API server")?;
-    let (ready, is_ready) = watch::channel(false);
+    let config = ApiServer::infer().await.context("failed to find the API server")?;
+    let client = api_server::client_without_retries(config.clone());
+    let client = client.context("failed to read the access to the API server")?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let clusters = Clusters::default();
+    registry.register_collector(Box::new(clusters.clone()));
+    // A standby is ready: it can take over.
+    let (activity, readiness) = Activity::new(&mut registry, arguments.leader_election);
     let registry = Arc::new(std::sync::Mutex::new(registry));
+    let lease = (arguments.pod_namespace.as_str(), arguments.lease_name.as_str());
     let mut candidate =
-        election::OperatorCandidate::new(client.clone(), &arguments.pod_namespace, &arguments.pod_name, nonce()?);
+        election::OperatorCandidate::new(client, lease, &arguments.pod_name, nonce()?, activity.clone());
+    let operator = Operator { arguments: &arguments, config, metrics, clusters, activity };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        served = telemetry::probes::serve(arguments.probe_address, is_ready, Arc::clone(&registry)) => served,
-        worked = work(&arguments, client, &mut candidate, metrics, &registry, ready) => worked,
+        served = telemetry::probes::serve(arguments.probe_address, readiness, registry) => served,
+        worked = operator.work(&mut candidate) => worked,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }?;
@@ -116,59 +129,66 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn work(
-    arguments: &Arguments,
-    client: Client,
-    candidate: &mut election::OperatorCandidate,
+/// What all tenures of this process share.
+struct Operator<'a> {
+    arguments: &'a Arguments,
+    config: ApiServer,
     metrics: Metrics,
-    registry: &std::sync::Mutex<Registry>,
-    ready: watch::Sender<bool>,
-) -> anyhow::Result<()> {
-    if !arguments.leader_election {
-        return control(arguments, client, metrics, registry, ready).await;
-    }
-    // A standby is ready: it can take over.
-    ready.send_replace(true);
-    tracing::info!("waiting to be elected");
-    candidate.elected().await;
-    tracing::info!("elected");
-    tokio::select! {
-        () = candidate.lost() => anyhow::bail!("another operator was elected, or the Lease could not be renewed in time"),
-        controlled = control(arguments, client, metrics, registry, ready.clone()) => controlled,
-    }
+    clusters: Clusters,
+    activity: Activity,
 }
 
-/// Watches and reconciles.
-async fn control(
-    arguments: &Arguments,
-    client: Client,
-    metrics: Metrics,
-    registry: &std::sync::Mutex<Registry>,
-    ready: watch::Sender<bool>,
-) -> anyhow::Result<()> {
-    let (triggers, triggered) = futures::channel::mpsc::unbounded();
-    let namespace = Some(arguments.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty());
-    let (caches, mut watches) = observe::start(&client, namespace, &triggers).await?;
-    tracing::info!(clusters = caches.clusters.len(), namespace = namespace.unwrap_or("all"), "the caches are filled");
-    let clusters = caches.clusters.clone();
-    if let Ok(mut registry) = registry.lock() {
-        registry.register_collector(Box::new(Clusters(clusters.clone())));
+impl Operator<'_> {
+    /// Works whenever it is elected. Nothing of a tenure outlives it: caches, memories and tasks are made anew.
+    async fn work(&self, candidate: &mut election::OperatorCandidate) -> anyhow::Result<()> {
+        if !self.arguments.leader_election {
+            self.activity.works("working without an election");
+            return self.control(&Leadership::unlimited()).await;
+        }
+        loop {
+            let tenure = candidate.elected().await;
+            tokio::select! {
+                () = candidate.lost() => tracing::warn!(
+                    "another operator was elected, or the Lease could not be renewed in time: all work has stopped, and \
+                     this pod stands for election again"
+                ),
+                controlled = self.control(&tenure) => return controlled,
+            }
+        }
     }
-    let environment =
-        Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
-    let own = (arguments.pod_name.as_str(), arguments.deletion_deadline);
-    let limits = Limits { max_concurrent: arguments.rollout_max_concurrent, delay: arguments.rollout_delay };
-    let turns = Turns::new(limits, triggers, &clusters);
-    let context = Arc::new(Context::new(&client, caches, environment, own, metrics, turns));
-    ready.send_replace(true);
-    let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
-    let queue = context.backlog.queue(clusters.clone(), triggered).map(Ok::<_, std::convert::Infallible>);
-    let config = Config::default().debounce(DEBOUNCE_WINDOW).concurrency(CONCURRENCY);
-    let reconciling = applier(reconciler, reconcile::on_error, context, clusters, queue, config)
-        // Errors were logged by `on_error`; that an object is gone is no error.
-        .for_each(|result| async move { drop(result.inspect_err(|error| tracing::debug!(%error, "not reconciled"))) });
-    tokio::select! {
-        () = reconciling => anyhow::bail!("reconciling ended by itself"),
-        ended = watches.join_next() => anyhow::bail!("a watch ended by itself: {ended:?}"),
+
+    /// Watches and reconciles.
+    async fn control(&self, tenure: &Leadership) -> anyhow::Result<()> {
+        let arguments = self.arguments;
+        let client = tenure.client(self.config.clone()).context("failed to read the access to the API server")?;
+        let (triggers, triggered) = futures::channel::mpsc::unbounded();
+        let namespace = Some(arguments.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        let (caches, mut watches) = observe::start(&client, namespace, &triggers).await?;
+        tracing::info!(
+            clusters = caches.clusters.len(),
+            namespace = namespace.unwrap_or("all"),
+            "the caches are filled"
+        );
+        let clusters = caches.clusters.clone();
+        let _shown = self.clusters.show(clusters.clone());
+        let environment =
+            Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
+        let own = (arguments.pod_name.as_str(), arguments.deletion_deadline);
+        let limits = Limits { max_concurrent: arguments.rollout_max_concurrent, delay: arguments.rollout_delay };
+        let turns = Turns::new(limits, triggers, &clusters);
+        let context = Arc::new(Context::new(&client, caches, environment, own, self.metrics.clone(), turns));
+        self.activity.is_ready();
+        let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
+        let queue = context.backlog.queue(clusters.clone(), triggered).map(Ok::<_, std::convert::Infallible>);
+        let config = Config::default().debounce(DEBOUNCE_WINDOW).concurrency(CONCURRENCY);
+        let reconciling = applier(reconciler, reconcile::on_error, context, clusters, queue, config)
+            // Errors were logged by `on_error`; that an object is gone is no error.
+            .for_each(|result| async move {
+                drop(result.inspect_err(|error| tracing::debug!(%error, "not reconciled")));
+            });
+        tokio::select! {
+            () = reconciling => anyhow::bail!("reconciling ended by itself"),
+            ended = watches.join_next() => anyhow::bail!("a watch ended by itself: {ended:?}"),
+        }
     }
 }

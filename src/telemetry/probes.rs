@@ -13,21 +13,29 @@ use tokio::sync::watch;
 
 use crate::world::server::{self, Limits};
 
+/// Whether the process is ready, and what it does: the answer of `/readyz`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    pub ready: bool,
+    pub text: String,
+}
+
 /// Serves `/livez`, `/readyz` and `/metrics` until the process ends.
 ///
 /// # Errors
 /// When the port cannot be opened.
 pub async fn serve(
     address: SocketAddr,
-    ready: watch::Receiver<bool>,
+    ready: watch::Receiver<Readiness>,
     registry: Arc<Mutex<Registry>>,
 ) -> anyhow::Result<()> {
     let listener = server::listen(address).with_context(|| format!("failed to open {address}"))?;
     let readyz = move || {
-        let answer = if *ready.borrow() {
-            (StatusCode::OK, "ok")
+        let Readiness { ready, text } = ready.borrow().clone();
+        let answer = if ready {
+            (StatusCode::OK, format!("ok: {text}"))
         } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "the caches are being filled")
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the caches are being filled: {text}"))
         };
         async move { answer }
     };

@@ -2,15 +2,19 @@
 //! established, so a failover waits for no TLS handshake. With HTTP/1.1 it would need three: a watch occupies its
 //! connection, and the server closes idle ones after 90 s.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::{Either, Ready, ready};
+use http::Request;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Builder};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::{Body, ConfigExt};
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
-use tower::ServiceBuilder;
+use tower::layer::layer_fn;
+use tower::{BoxError, Service, ServiceBuilder};
 
 /// The client pings an idle connection after this time, and drops it without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,6 +59,47 @@ pub fn client(config: &Config) -> Result<Client, kube::Error> {
 pub fn client_without_retries(mut config: Config) -> Result<Client, kube::Error> {
     config.default_retry = false;
     Client::try_from(config)
+}
+
+/// Makes a client as [`client_without_retries`] does. It calls `check` for each request at the moment of sending, and
+/// does not send what that rejects.
+///
+/// # Errors
+/// When certificates or credentials of the configuration cannot be read.
+pub fn checked_client<C>(mut config: Config, check: C) -> Result<Client, kube::Error>
+where
+    C: Fn(&Request<Body>) -> Result<(), BoxError> + Clone + Send + Sync + 'static,
+{
+    config.default_retry = false;
+    let layer = layer_fn(move |service| Checked { service, check: check.clone() });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+}
+
+/// Checks requests before it sends them.
+struct Checked<S, C> {
+    service: S,
+    check: C,
+}
+
+impl<S, C> Service<Request<Body>> for Checked<S, C>
+where
+    S: Service<Request<Body>, Error = BoxError>,
+    C: Fn(&Request<Body>) -> Result<(), BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match (self.check)(&request) {
+            Ok(()) => Either::Left(self.service.call(request)),
+            Err(error) => Either::Right(ready(Err(error))),
+        }
+    }
 }
 
 fn builder() -> Builder {
@@ -120,6 +165,20 @@ mod tests {
         let patched = leases.patch("demo", &parameters, &patch);
         assert!(!tokio::time::timeout(Duration::from_millis(500), patched).await.is_ok_and(|patched| patched.is_ok()));
         asked.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn a_request_that_the_check_rejects_is_not_sent() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (config, asked) = refusing(429).await;
+        let check = |request: &Request<Body>| {
+            if request.method() == http::Method::GET { Ok(()) } else { Err("not now".into()) }
+        };
+        let client = checked_client(config, check).expect("a client");
+        assert_eq!(sent(Ok(client.clone()), &asked).await, 0);
+        let leases: Api<Lease> = Api::namespaced(client, "flink");
+        leases.get("demo").await.expect_err("429");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 pub mod api_server;
 pub mod backoff;
+pub mod clock;
 pub mod error_text;
 pub mod flink_rest;
 pub mod http;

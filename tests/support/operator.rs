@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use kube::api::{Api, DynamicObject};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
@@ -93,7 +94,7 @@ impl Installation {
             create_all(&admin, &namespace.to_string()).await;
         }
         let values = ["--include-crds", "--set", &format!("watchNamespace={watched}")];
-        create_all(&admin, &chart_of(chart, &values)).await;
+        create_all(&admin, &chart_of(chart, ("flinkha", OPERATOR_NAMESPACE), &values)).await;
         let token = token(&admin, OPERATOR_NAMESPACE, "flinkha-operator", None).await;
         let write = |name: &str, token: &str| {
             let kubeconfig = plane.servers[0].kubeconfig(token);
@@ -101,30 +102,31 @@ impl Installation {
         };
         write("admin.kubeconfig", "admin");
         let kubeconfig = write("operator.kubeconfig", &token);
-        let probes = format!("{}:8080", address());
-        let arguments = [
-            "operator",
-            "--gateway-image",
-            "flinkha:test",
-            "--pod-name",
-            "operator-0",
-            "--pod-namespace",
-            OPERATOR_NAMESPACE,
-            "--probe-address",
-            &probes,
-            "--watch-namespace",
-            watched,
-        ];
-        let operator = Process::start(Program {
-            path: program.into(),
-            arguments: arguments.iter().chain(flags).map(Into::into).collect(),
-            environment: vec![
-                ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
-                ("RUST_LOG".to_owned(), "info,flinkha=debug".to_owned()),
-            ],
-            log: directory.path().join("operator.log"),
+        let place = ["--pod-name", "operator-0", "--pod-namespace", OPERATOR_NAMESPACE, "--watch-namespace", watched];
+        let flags: Vec<&str> = place.iter().chain(flags).copied().collect();
+        let log = directory.path().join("operator.log");
+        let (operator, probe_url) = run(program, &kubeconfig, &flags, log);
+        Self { plane, admin, operator, probe_url, directory, _share: share }
+    }
+
+    /// Starts a further operator as this ServiceAccount, in a pod of this name, with further flags. Returns its process
+    /// and where it serves its probes.
+    pub async fn start_another(&self, namespace: &str, account: &str, pod: &str, flags: &[&str]) -> (Process, String) {
+        let pods: Api<Pod> = Api::namespaced(self.admin.clone(), namespace);
+        let containers = json!([{ "name": "operator", "image": "flinkha" }]);
+        let object = json!({
+            "metadata": { "name": pod },
+            "spec": { "containers": containers, "serviceAccountName": account },
         });
-        Self { plane, admin, operator, probe_url: format!("http://{probes}"), directory, _share: share }
+        let object = serde_json::from_value(object).expect("a pod");
+        let created = pods.create(&PostParams::default(), &object).await.expect("failed to create a pod");
+        let uid = created.metadata.uid.expect("the API server gives a UID");
+        let token = token(&self.admin, namespace, account, Some((pod, &uid))).await;
+        let kubeconfig = serde_yaml::to_string(&self.plane.servers[0].kubeconfig(&token));
+        let kubeconfig = self.directory.write(&format!("{pod}.kubeconfig"), kubeconfig.expect("a kubeconfig in YAML"));
+        let place = ["--pod-name", pod, "--pod-namespace", namespace];
+        let flags: Vec<&str> = place.iter().chain(flags).copied().collect();
+        run(Path::new(PROGRAM), &kubeconfig, &flags, self.directory.path().join(format!("{pod}.log")))
     }
 
     /// Runs kubectl as a user with all rights.
@@ -177,15 +179,42 @@ impl Installation {
     }
 }
 
-/// The chart's objects.
-pub fn chart(arguments: &[&str]) -> String {
-    chart_of(Path::new(CHART), arguments)
+/// Starts an operator; its process, and where it serves its probes.
+fn run(program: &Path, kubeconfig: &Path, flags: &[&str], log: PathBuf) -> (Process, String) {
+    let probes = format!("{}:8080", address());
+    let arguments = ["operator", "--gateway-image", "flinkha:test", "--probe-address", &probes];
+    let operator = Process::start(Program {
+        path: program.into(),
+        arguments: arguments.iter().chain(flags).map(Into::into).collect(),
+        environment: vec![
+            ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
+            ("RUST_LOG".to_owned(), "info,flinkha=debug".to_owned()),
+        ],
+        log,
+    });
+    (operator, format!("http://{probes}"))
 }
 
-fn chart_of(chart: &Path, arguments: &[&str]) -> String {
+/// What a process answers to `/readyz`; empty while it does not answer.
+pub async fn readyz(probe_url: &str) -> String {
+    let Ok(answer) = reqwest::get(format!("{probe_url}/readyz")).await else { return String::new() };
+    answer.text().await.unwrap_or_default()
+}
+
+/// The chart's objects.
+pub fn chart(arguments: &[&str]) -> String {
+    chart_of(Path::new(CHART), ("flinkha", OPERATOR_NAMESPACE), arguments)
+}
+
+/// The objects of a release of the chart.
+pub fn release(name: &str, namespace: &str, arguments: &[&str]) -> String {
+    chart_of(Path::new(CHART), (name, namespace), arguments)
+}
+
+fn chart_of(chart: &Path, (name, namespace): (&str, &str), arguments: &[&str]) -> String {
     let helm = PathBuf::from(script("rig/tools", &["clients"])).join("helm");
     let mut command = Command::new(&helm);
-    command.args(["template", "flinkha"]).arg(chart).args(["--namespace", OPERATOR_NAMESPACE]).args(arguments);
+    command.args(["template", name]).arg(chart).args(["--namespace", namespace]).args(arguments);
     let output = command.output().unwrap_or_else(|error| panic!("failed to run {}: {error}", helm.display()));
     assert!(output.status.success(), "helm template failed: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("helm prints text")

@@ -1,0 +1,136 @@
+//! Decides about other operators: which pods belong to one release of the chart, and whether the operator of a Lease is
+//! gone.
+
+use std::time::Duration;
+
+use crate::lease::record::Record;
+
+/// Name of the operators' Lease without a flag, and in all versions before there was one.
+pub const DEFAULT_LEASE: &str = "flinkha-operator";
+
+/// Kubernetes shortens the name of a Deployment's pod to this before it adds a random end.
+const LONGEST_PREFIX: usize = 58;
+/// After a pod of this release has released the Lease of former versions, another one may still take it.
+const SETTLES: Duration = Duration::from_secs(5);
+/// Time between two reads counts only so far: while the API server is away, nobody can renew.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// For how long a Lease has stood unchanged, by consecutive successful reads and this machine's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// `None` of an absent Lease.
+    version: Option<String>,
+    /// When the last answer was there; `None` before the first.
+    seen: Option<Duration>,
+    total: Duration,
+}
+
+impl Standing {
+    /// Records an answer with this version of the Lease, and returns for how long it has stood at the least. `asked`
+    /// and `answered`: since the machine's start.
+    pub fn read(&mut self, asked: Duration, answered: Duration, version: Option<&str>) -> Duration {
+        let same = self.version.as_deref() == version;
+        let more = self.seen.filter(|_| same).map(|seen| asked.saturating_sub(seen).min(LONGEST_PAUSE));
+        self.total = more.map_or(Duration::ZERO, |more| self.total + more);
+        (self.version, self.seen) = (version.map(str::to_owned), Some(answered));
+        self.total
+    }
+}
+
+/// Does this pod belong to the Deployment of this name? A pod is named `<deployment>-<hash>-<random>`.
+pub fn is_of_deployment(pod: &str, deployment: &str) -> bool {
+    let prefix = format!("{deployment}-");
+    if let Some(shortened) = prefix.get(..LONGEST_PREFIX) {
+        return pod.starts_with(shortened);
+    }
+    let ends: Option<Vec<&str>> = pod.strip_prefix(&prefix).map(|end| end.split('-').collect());
+    ends.is_some_and(|ends| ends.len() == 2 && ends.iter().all(|end| !end.is_empty()))
+}
+
+/// The Deployment of a pod, by the pod's name.
+pub fn deployment_of(pod: &str) -> Option<&str> {
+    let (replica_set, _) = pod.rsplit_once('-')?;
+    replica_set.rsplit_once('-').map(|(deployment, _)| deployment)
+}
+
+/// What the Lease of former versions means for an operator that has a Lease of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// No operator of this release works under it.
+    Free,
+    /// The pod of this name may still work under it.
+    Held(String),
+}
+
+/// Judges the Lease of former versions. `stood`: for how long it has stood unchanged; `deployment`: of this release.
+pub fn former(record: Option<&Record>, stood: Duration, deployment: &str) -> Former {
+    let Some(record) = record else { return Former::Free };
+    let (last, ends) = if record.holder.is_empty() {
+        let released = record.change.as_ref().map(|change| change.from.as_str()).unwrap_or_default();
+        (released, SETTLES)
+    } else {
+        let duration = Duration::from_millis(record.duration_millis).max(Duration::from_secs(15));
+        (record.holder.as_str(), duration + duration / 20)
+    };
+    if !is_of_deployment(last, deployment) || stood >= ends { Former::Free } else { Former::Held(last.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::record::Change;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn held(holder: &str) -> Record {
+        Record { holder: holder.to_owned(), duration_millis: 15_000, ..Record::default() }
+    }
+
+    fn released(from: &str) -> Record {
+        Record { change: Some(Change { from: from.to_owned(), ..Change::default() }), ..held("") }
+    }
+
+    #[test]
+    fn a_pod_belongs_to_the_release_whose_deployment_made_it() {
+        for (pod, deployment, expected) in [
+            ("flinkha-operator-7d9c5b-x2x4z", "flinkha-operator", true),
+            ("flinkha-operator-b-operator-7d9c5b-x2x4z", "flinkha-operator", false),
+            ("flinkha-operator", "flinkha-operator", false),
+            ("other-operator-7d9c5b-x2x4z", "flinkha-operator", false),
+            ("", "flinkha-operator", false),
+        ] {
+            assert_eq!(is_of_deployment(pod, deployment), expected, "{pod} {deployment}");
+        }
+        let long = "a".repeat(53) + "-operator";
+        assert!(is_of_deployment(&format!("{}x2x4z", &long[..58]), &long), "Kubernetes shortens the name of its pods");
+        assert_eq!(deployment_of("flinkha-operator-7d9c5b-x2x4z"), Some("flinkha-operator"));
+        assert_eq!(deployment_of("pod"), None);
+    }
+
+    #[test]
+    fn a_former_operator_of_this_release_is_waited_for_until_its_lease_is_silent_or_settled() {
+        let (ours, theirs) = ("a-operator-1-1", "b-operator-1-1");
+        let judge = |record: &Record, stood: u32| former(Some(record), SECOND * stood, "a-operator");
+        assert_eq!(former(None, Duration::ZERO, "a-operator"), Former::Free, "nobody ever held it");
+        assert_eq!(judge(&held(ours), 15), Former::Held(ours.to_owned()));
+        assert_eq!(judge(&held(ours), 16), Former::Free, "it is silent");
+        assert_eq!(judge(&held(theirs), 0), Former::Free, "another release");
+        assert_eq!(judge(&released(ours), 0), Former::Held(ours.to_owned()), "its standby may take it");
+        assert_eq!(judge(&released(ours), 5), Former::Free);
+        assert_eq!(judge(&released(theirs), 0), Former::Free);
+        assert_eq!(judge(&held(""), 0), Former::Free, "nobody ever held it");
+    }
+
+    #[test]
+    fn a_lease_stands_only_between_reads_that_show_the_same_version() {
+        let mut standing = Standing::default();
+        let mut read = |second: u32, version: Option<&str>| standing.read(SECOND * second, SECOND * second, version);
+        assert_eq!(read(100, Some("1")), Duration::ZERO);
+        assert_eq!(read(110, Some("1")), SECOND * 10);
+        assert_eq!(read(120, Some("2")), Duration::ZERO, "it was written");
+        assert_eq!(read(130, Some("2")), SECOND * 10);
+        assert_eq!(read(1000, Some("2")), SECOND * 25, "an outage proves nothing");
+        assert_eq!(read(1010, None), Duration::ZERO);
+        assert_eq!(read(1020, None), SECOND * 10, "it is absent");
+    }
+}
