@@ -41,6 +41,8 @@ pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
 /// Annotation on the resource: `disabled` pauses the operator's work on it, `enabled` (the default) does not. See
 /// [`crate::cluster::pause`].
 pub const RECONCILE_ANNOTATION: &str = "flinkha.dev/reconcile";
+/// Annotation on the resource: the operator that reconciles it, as `<namespace>/<Lease>` of the operators' election.
+pub const OPERATOR_ANNOTATION: &str = "flinkha.dev/operator";
 /// Value of [`SWITCHOVER_ANNOTATION`]: whichever standby is ready.
 pub const ANY_POD: &str = "any";
 /// Annotation on the resource: `hold` keeps pods that only the operator wants to replace, `now` replaces them at once.

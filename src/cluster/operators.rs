@@ -1,17 +1,30 @@
-//! Decides about other operators: which pods belong to one release of the chart, and whether the operator of a Lease is
-//! gone.
+//! Decides about other operators: which pods belong to one release of the chart, whether the operator of a Lease is
+//! gone, and who reconciles a resource.
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::status::CONTESTED;
+use crate::api::FlinkHaCluster;
+use crate::api::names::OPERATOR_ANNOTATION;
+use crate::api::time::seconds;
 use crate::lease::record::Record;
 
 /// Name of the operators' Lease without a flag, and in all versions before there was one.
 pub const DEFAULT_LEASE: &str = "flinkha-operator";
 
+/// The reason of a condition and of an event: another operator reconciles the resource.
+pub const MANAGED_BY_ANOTHER: &str = "ManagedByAnother";
+
 /// Kubernetes shortens the name of a Deployment's pod to this before it adds a random end.
 const LONGEST_PREFIX: usize = 58;
 /// After a pod of this release has released the Lease of former versions, another one may still take it.
 const SETTLES: Duration = Duration::from_secs(5);
+/// An operator whose Lease has not been written for this long is gone. A live one writes every 2 s; an update of its
+/// Deployment takes less.
+pub const GONE: Duration = Duration::from_secs(60);
 /// Time between two reads counts only so far: while the API server is away, nobody can renew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -34,6 +47,11 @@ impl Standing {
         self.total = more.map_or(Duration::ZERO, |more| self.total + more);
         (self.version, self.seen) = (version.map(str::to_owned), Some(answered));
         self.total
+    }
+
+    /// When the Lease was read last, since the machine's start.
+    pub fn seen(&self) -> Option<Duration> {
+        self.seen
     }
 }
 
@@ -73,6 +91,89 @@ pub fn former(record: Option<&Record>, stood: Duration, deployment: &str) -> For
         (record.holder.as_str(), duration + duration / 20)
     };
     if !is_of_deployment(last, deployment) || stood >= ends { Former::Free } else { Former::Held(last.to_owned()) }
+}
+
+/// What is known of the operator that a resource names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// Its Lease was written less than [`GONE`] ago, as far as this operator knows.
+    Alive,
+    Gone,
+    /// This operator may not read its Lease.
+    Unknown,
+}
+
+/// Judges an operator by the time for which its Lease has stood, or has been absent.
+pub fn other(stood: Duration) -> Other {
+    if stood >= GONE { Other::Gone } else { Other::Alive }
+}
+
+/// Who reconciles a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// This operator.
+    Ours,
+    /// Nobody yet, or a version that did not say so.
+    Nobody,
+    Others(String),
+}
+
+/// The operator that a resource names.
+pub fn noted(resource: &FlinkHaCluster) -> Option<&str> {
+    resource.metadata.annotations.as_ref()?.get(OPERATOR_ANNOTATION).map(String::as_str)
+}
+
+/// Reads the claim on a resource. `own`: `<namespace>/<Lease>` of this operator; `None` without an election: then there
+/// is no second operator, by contract.
+pub fn claim(own: Option<&str>, noted: Option<&str>) -> Claim {
+    match (own, noted.filter(|noted| !noted.is_empty())) {
+        (None, _) => Claim::Ours,
+        (Some(own), Some(noted)) if own == noted => Claim::Ours,
+        (Some(_), None) => Claim::Nobody,
+        (Some(_), Some(noted)) => Claim::Others(noted.to_owned()),
+    }
+}
+
+/// The condition that says so, on a resource of another operator.
+pub fn contested(resource: &FlinkHaCluster) -> Option<&Condition> {
+    let conditions = &resource.status.as_ref()?.conditions;
+    conditions.iter().find(|condition| condition.type_ == CONTESTED)
+}
+
+/// Has that condition stood for so long that its writer may be gone? One that is there writes it again.
+pub fn is_old(contested: &Condition, now: Timestamp) -> bool {
+    now.duration_since(contested.last_transition_time.0) >= SignedDuration::from_mins(10)
+}
+
+/// Makes that condition.
+pub fn contested_by(message: &str, now: Timestamp) -> Condition {
+    Condition {
+        type_: CONTESTED.to_owned(),
+        status: "True".to_owned(),
+        reason: MANAGED_BY_ANOTHER.to_owned(),
+        message: message.to_owned(),
+        observed_generation: None,
+        last_transition_time: seconds(now),
+    }
+}
+
+/// The sentence about a resource of another operator, for its condition and for the log.
+pub fn left_to(own: &str, another: &str, resource: (&str, &str), known: Other) -> String {
+    let (namespace, name) = resource;
+    let then = match known {
+        Other::Alive | Other::Gone => format!(
+            "If {another} is gone for good, {own} takes over {} s after the last write of its Lease",
+            GONE.as_secs()
+        ),
+        Other::Unknown => format!(
+            "{own} may not read Lease {another}, so it never takes over by itself: if {another} is gone for good, run \
+             kubectl --namespace {namespace} annotate flinkhacluster {name} {OPERATOR_ANNOTATION}-"
+        ),
+    };
+    format!(
+        "operator {another} (namespace/Lease) reconciles this resource; operator {own} watches the same namespace and \
+         changes nothing. Give the releases different namespaces (watchNamespace), or uninstall one. {then}"
+    )
 }
 
 #[cfg(test)]
@@ -132,5 +233,29 @@ mod tests {
         assert_eq!(read(1000, Some("2")), SECOND * 25, "an outage proves nothing");
         assert_eq!(read(1010, None), Duration::ZERO);
         assert_eq!(read(1020, None), SECOND * 10, "it is absent");
+        assert_eq!((other(SECOND * 59), other(SECOND * 60)), (Other::Alive, Other::Gone));
+    }
+
+    #[test]
+    fn a_resource_belongs_to_the_operator_that_it_names_and_without_a_name_to_the_first() {
+        let other = || Claim::Others("b/b-operator".to_owned());
+        for (own, noted, expected) in [
+            (Some("a/a-operator"), None, Claim::Nobody),
+            (Some("a/a-operator"), Some(""), Claim::Nobody),
+            (Some("a/a-operator"), Some("a/a-operator"), Claim::Ours),
+            (Some("a/a-operator"), Some("b/b-operator"), other()),
+            (None, Some("b/b-operator"), Claim::Ours),
+            (None, None, Claim::Ours),
+        ] {
+            assert_eq!(claim(own, noted), expected, "{own:?} {noted:?}");
+        }
+    }
+
+    #[test]
+    fn a_resource_of_another_operator_tells_the_way_out() {
+        let of = |known| left_to("a/a-operator", "b/b-operator", ("flink", "demo"), known);
+        assert!(of(Other::Alive).contains("60 s after the last write of its Lease"), "{}", of(Other::Alive));
+        let command = "kubectl --namespace flink annotate flinkhacluster demo flinkha.dev/operator-";
+        assert!(of(Other::Unknown).contains(command), "{}", of(Other::Unknown));
     }
 }

@@ -11,6 +11,7 @@ use kube_runtime::reflector::ObjectRef;
 use super::apply::Applier;
 use super::ask::Asker;
 use super::backlog::Backlog;
+use super::claims::Claims;
 use super::finalizer::Finalizer;
 use super::lookup::Lookups;
 use super::metrics::Metrics;
@@ -39,10 +40,19 @@ impl Failures {
     }
 }
 
+/// What this operator is.
+pub struct Own {
+    /// `<namespace>/<Lease>`; `None` without an election.
+    pub operator: Option<String>,
+    pub pod: String,
+    pub deletion_deadline: Duration,
+}
+
 /// What reconciling needs.
 pub struct Context {
     pub caches: Caches,
     pub resources: Arc<Resources>,
+    pub claims: Claims,
     pub applier: Applier,
     pub report: Report,
     pub finalizer: Finalizer,
@@ -67,7 +77,7 @@ impl Context {
         client: &Client,
         caches: Caches,
         environment: Environment,
-        (pod_name, deletion_deadline): (&str, Duration),
+        own: Own,
         metrics: Metrics,
         turns: Turns,
     ) -> Self {
@@ -75,10 +85,11 @@ impl Context {
         Self {
             caches,
             applier: Applier::new(client.clone()),
-            report: Report::new(client.clone(), Arc::clone(&resources), pod_name.to_owned()),
+            report: Report::new(client.clone(), Arc::clone(&resources), own.pod),
             finalizer: Finalizer::new(client.clone(), Arc::clone(&resources)),
             prover: Prover::new(client.clone()),
             asker: Asker::new(client.clone(), Arc::clone(&resources)),
+            claims: Claims::new(client.clone(), Arc::clone(&resources), own.operator),
             resources,
             lookups: Lookups::new(client.clone()),
             warnings: Warnings::new(client.clone()),
@@ -86,7 +97,7 @@ impl Context {
             metrics,
             backlog: Arc::default(),
             turns,
-            deletion_deadline,
+            deletion_deadline: own.deletion_deadline,
             failures: Mutex::default(),
         }
     }

@@ -67,6 +67,11 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         tell(resource, observed, told.then(|| Rejection::deletion_waits(message)), context).await?;
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
+    // Another operator may have finished this deletion, and somebody may have created the resource again.
+    if !context.resources.read_again(resource).await? {
+        forget(resource, context);
+        return Ok(Action::await_change());
+    }
     let purging = finalizer.purger.purge(resource, observed, &context.environment, &context.warnings);
     let files = match purging.await? {
         Purging::Done(files) => files,

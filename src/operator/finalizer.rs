@@ -97,8 +97,14 @@ impl Finalizer {
             // Another's of the same name, for which the resource was refused.
             Some(deployment) if !foreign::is_own(&deployment.metadata, &resource.name_any()) => Ok(true),
             Some(deployment) if deployment.metadata.deletion_timestamp.is_some() => Ok(false),
-            Some(_) => {
-                deployments.delete(&name, &DeleteParams::foreground()).await.map_err(failed)?;
+            Some(deployment) => {
+                // Exactly this one, of exactly this resource: another operator may have finished this deletion, and
+                // somebody may have created the resource again.
+                let preconditions = Preconditions { uid: deployment.uid(), resource_version: None };
+                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::foreground() };
+                if self.resources.read_again(resource).await? {
+                    deployments.delete(&name, &parameters).await.map_err(failed)?;
+                }
                 Ok(false)
             }
         }

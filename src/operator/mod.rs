@@ -7,6 +7,7 @@ pub mod activity;
 pub mod apply;
 pub mod ask;
 pub mod backlog;
+pub mod claims;
 pub mod context;
 pub mod election;
 pub mod error;
@@ -43,7 +44,7 @@ use crate::cluster::build::Environment;
 use crate::cluster::operators::DEFAULT_LEASE;
 use crate::cluster::turn::Limits;
 use crate::operator::activity::Activity;
-use crate::operator::context::Context;
+use crate::operator::context::{Context, Own};
 use crate::operator::leadership::Leadership;
 use crate::operator::metrics::{Clusters, Metrics};
 use crate::operator::turns::Turns;
@@ -173,7 +174,12 @@ impl Operator<'_> {
         let _shown = self.clusters.show(clusters.clone());
         let environment =
             Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
-        let own = (arguments.pod_name.as_str(), arguments.deletion_deadline);
+        let named = format!("{}/{}", arguments.pod_namespace, arguments.lease_name);
+        let own = Own {
+            operator: arguments.leader_election.then_some(named),
+            pod: arguments.pod_name.clone(),
+            deletion_deadline: arguments.deletion_deadline,
+        };
         let limits = Limits { max_concurrent: arguments.rollout_max_concurrent, delay: arguments.rollout_delay };
         let turns = Turns::new(limits, triggers, &clusters);
         let context = Arc::new(Context::new(&client, caches, environment, own, self.metrics.clone(), turns));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube_runtime::controller::Action;
 
+use super::claims::Claimed;
 use super::context::Context;
 use super::error::Error;
 use super::finalize;
@@ -36,7 +37,7 @@ const REPORT_DELAY: Duration = Duration::from_millis(100);
 pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> Result<Action, Error> {
     let begin = Instant::now();
     let resource = context.resources.latest(resource);
-    let result = steps(&resource, &context).await;
+    let result = claimed(&resource, &context).await;
     let told = match &result {
         Ok(_) => "success",
         Err(Error::Outdated { .. }) => "outdated",
@@ -53,7 +54,8 @@ pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> 
         Ok(_) => {}
         Err(Error::Outdated { object }) => return again(&resource, &object, &context).await,
         Err(Error::Rejected(_) | Error::Shown(_)) => {}
-        Err(ref error) => show_failure(&resource, error, &context).await,
+        Err(ref error) if context.claims.is_ours(&resource) => show_failure(&resource, error, &context).await,
+        Err(_) => {}
     }
     result
 }
@@ -81,6 +83,15 @@ async fn again(resource: &FlinkHaCluster, object: &str, context: &Context) -> Re
         tracing::warn!(cluster, namespace, ?delay, "{object} changes again and again while it is reconciled");
     }
     Ok(Action::requeue(delay))
+}
+
+/// Takes the steps for a resource of this operator, and none for that of another.
+async fn claimed(resource: &Arc<FlinkHaCluster>, context: &Context) -> Result<Action, Error> {
+    match context.claims.ensure(resource, &context.report).await? {
+        // The claim may have changed it.
+        Claimed::Ours => steps(&context.resources.latest(Arc::clone(resource)), context).await,
+        Claimed::Others(look_again) => Ok(Action::requeue(look_again)),
+    }
 }
 
 async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, Error> {

@@ -22,7 +22,7 @@ use crate::cluster::events::{EventNote, notes};
 use crate::cluster::observed::Observed;
 use crate::cluster::rejection::Rejection;
 use crate::cluster::rollout::{DELETION_COST_ANNOTATION, Role, roles};
-use crate::cluster::status::{Applied, Told, failing, status, still_failing};
+use crate::cluster::status::{Applied, CONTESTED, Told, failing, status, still_failing};
 use crate::world::error_text::chain;
 
 /// The API server takes notes of up to 1 KiB.
@@ -41,9 +41,11 @@ impl Report {
         Self { client, resources, instance }
     }
 
-    /// The status until now.
+    /// The status until now, without what another operator says in it.
     pub fn before(&self, resource: &FlinkHaCluster) -> FlinkHaClusterStatus {
-        resource.status.clone().unwrap_or_default()
+        let mut before = resource.status.clone().unwrap_or_default();
+        before.conditions.retain(|condition| condition.type_ != CONTESTED);
+        before
     }
 
     /// Brings pods, status and events up to date. The time after which something else is to be said.

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use kube_runtime::reflector::{ObjectRef, Store};
@@ -12,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use crate::api::FlinkHaCluster;
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{FIELD_MANAGER, FINALIZER, OPERATOR_ANNOTATION};
 use crate::api::status::FlinkHaClusterStatus;
+use crate::cluster::status::CONTESTED;
 
 /// Writes resources, and remembers the versions that the cache does not show yet.
 pub struct Resources {
@@ -54,6 +56,60 @@ impl Resources {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.api(resource);
         let patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(patch)).await;
+        self.written(resource, "write the status of", patched)
+    }
+
+    /// Writes into the resource that `own` reconciles it. It gets our finalizer with that, unless it is being deleted.
+    ///
+    /// # Errors
+    /// As for [`Self::write_status`].
+    pub async fn claim(&self, resource: &FlinkHaCluster, own: &str) -> Result<(), Error> {
+        let mut metadata = self.precondition(resource);
+        metadata["annotations"] = json!({ OPERATOR_ANNOTATION: own });
+        let finalizers = resource.finalizers();
+        if resource.metadata.deletion_timestamp.is_none() && !finalizers.iter().any(|name| name == FINALIZER) {
+            let with_ours: Vec<&str> = finalizers.iter().map(String::as_str).chain([FINALIZER]).collect();
+            metadata["finalizers"] = json!(with_ours);
+        }
+        let api = self.api(resource);
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let patched = api.patch(&resource.name_any(), &PatchParams::default(), &patch).await;
+        self.written(resource, "claim", patched)
+    }
+
+    /// Says on a resource of another operator that `own` leaves it alone, beside the status of that one.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub async fn contest(&self, resource: &FlinkHaCluster, own: &str, condition: &Condition) -> Result<(), Error> {
+        let patch = json!({
+            "apiVersion": FlinkHaCluster::api_version(&()),
+            "kind": FlinkHaCluster::kind(&()),
+            "metadata": { "name": resource.name_any(), "uid": resource.metadata.uid },
+            "status": { "conditions": [condition] },
+        });
+        // A name of at most 128 characters.
+        let manager: String = format!("{FIELD_MANAGER}.{own}").chars().take(128).collect();
+        let parameters = PatchParams::apply(&manager).force();
+        let api = self.api(resource);
+        let patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(patch)).await;
+        self.written(resource, "write the status of", patched)
+    }
+
+    /// Removes what another operator said about leaving the resource alone, whoever wrote it.
+    ///
+    /// # Errors
+    /// As for [`Self::write_status`].
+    pub async fn retract(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
+        let known = self.known(resource);
+        let conditions = known.as_deref().unwrap_or(resource).status.iter().flat_map(|status| &status.conditions);
+        let left: Vec<&Condition> = conditions.clone().filter(|condition| condition.type_ != CONTESTED).collect();
+        if left.len() == conditions.count() {
+            return Ok(());
+        }
+        let api = self.api(resource);
+        let patch = json!({ "metadata": self.precondition(resource), "status": { "conditions": left } });
+        let patched = api.patch_status(&resource.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
         self.written(resource, "write the status of", patched)
     }
 

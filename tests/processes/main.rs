@@ -18,6 +18,7 @@ mod hold;
 mod marks;
 mod native_failover;
 mod operator_api;
+mod operator_claims;
 mod operator_election;
 mod operator_names;
 mod operator_restart;

@@ -22,6 +22,10 @@ pub const STALLED: &str = "Stalled";
 /// The operator changes nothing of the cluster, because somebody asks for that. Only a paused resource has it.
 pub const PAUSED: &str = "Paused";
 
+/// Another operator watches the resource too, and leaves it alone. That one writes it, and not the one that reconciles
+/// the resource.
+pub const CONTESTED: &str = "Contested";
+
 /// The reason of `Ready` while it keeps its value during a roll-out.
 pub const ROLLING_OUT: &str = "RollingOut";
 

@@ -20,7 +20,7 @@ use self::election::Election;
 use self::facts::Facts;
 pub use self::failing::{TOLERANCE, failing, still_failing};
 pub use self::kinds::{
-    Applied, DEGRADED, LEADER_ELECTED, PAUSED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED,
+    Applied, CONTESTED, DEGRADED, LEADER_ELECTED, PAUSED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED,
 };
 use self::members::Group;
 pub use self::operator_roll_out::announced;
