@@ -43,6 +43,11 @@ pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
 pub const RECONCILE_ANNOTATION: &str = "flinkha.dev/reconcile";
 /// Annotation on the resource: the operator that reconciles it, as `<namespace>/<Lease>` of the operators' election.
 pub const OPERATOR_ANNOTATION: &str = "flinkha.dev/operator";
+/// Annotation on the resource: [`UPGRADE_NOW`] replaces the image of the cluster's gateways with the operator's own.
+/// The operator removes it when that is done. See [`crate::cluster::gateway_image`].
+pub const UPGRADE_GATEWAYS_ANNOTATION: &str = "flinkha.dev/upgrade-gateways";
+/// Value of [`UPGRADE_GATEWAYS_ANNOTATION`].
+pub const UPGRADE_NOW: &str = "now";
 /// Value of [`SWITCHOVER_ANNOTATION`]: whichever standby is ready.
 pub const ANY_POD: &str = "any";
 /// Annotation on the resource: `hold` keeps pods that only the operator wants to replace, `now` replaces them at once.
@@ -77,8 +82,8 @@ pub const GATEWAY_CONTAINER: &str = "gateway";
 
 /// Log filter of gateways, unless the chart or the resource says another one.
 pub const DEFAULT_GATEWAY_LOG: &str = "info";
-/// Key of the ConfigMap with Flink's configuration, and so the name of a file beside it: the log filter of the gateways,
-/// which they follow while they run. Absent for [`DEFAULT_GATEWAY_LOG`].
+/// Key of the ConfigMap with Flink's configuration, and so the name of a file beside it: the log filter of the
+/// gateways, which they follow while they run. Absent for [`DEFAULT_GATEWAY_LOG`].
 pub const GATEWAY_LOG_FILE: &str = "flinkha-gateway-log";
 
 /// Volume with the key by which gateways authenticate each other. Only the gateway mounts it.

@@ -20,8 +20,8 @@ pub fn duration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// `spec.gateway.log`: a filter of `tracing_subscriber`, without spans and fields. It takes a misspelt level for the name
-/// of a module, and shows nothing else then.
+/// `spec.gateway.log`: a filter of `tracing_subscriber`, without spans and fields. It takes a misspelt level for the
+/// name of a module, and shows nothing else then.
 pub fn log_filter(_: &mut SchemaGenerator) -> Schema {
     let directive = "([a-zA-Z0-9_]+(::[a-zA-Z0-9_]+)*=)?(off|error|warn|info|debug|trace)";
     let rule = format!("self.matches('^{directive}(,{directive})*$')");

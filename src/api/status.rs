@@ -34,7 +34,8 @@ pub struct FlinkHaClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Application>,
     /// Image of the gateway that this cluster's JobManagers run. An upgrade of the operator alone does not change it:
-    /// JobManagers take the new image when they are replaced for another reason.
+    /// JobManagers take the new image when they are replaced for another reason, when the annotation
+    /// `flinkha.dev/upgrade-gateways: now` asks for it, and when the present one cannot be pulled for a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_image: Option<String>,
     /// What the operator applied last. By it, an operator that starts sees without a request that nothing is to be applied.

@@ -76,9 +76,9 @@ pub struct FlinkHaClusterSpec {
     #[schemars(schema_with = "schema::log_configuration")]
     pub log_configuration: BTreeMap<String, String>,
 
-    /// Restarts all pods of the cluster whenever it changes, also when it is set first or removed: JobManagers one by one,
-    /// standbys first and the leader last, and TaskManagers. Jobs resume from their last checkpoint; the version of an
-    /// application stays the same. A suspended cluster has no pods to restart.
+    /// Restarts all pods of the cluster whenever it changes, also when it is set first or removed: JobManagers one by
+    /// one, standbys first and the leader last, and TaskManagers. Jobs resume from their last checkpoint; the version
+    /// of an application stays the same. A suspended cluster has no pods to restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_nonce: Option<i64>,
 
@@ -314,9 +314,9 @@ pub struct Gateway {
     /// Resources of the gateway's container.
     #[serde(default = "default_gateway_resources")]
     pub resources: Resources,
-    /// Log filter of the JobManagers' gateways: a level (`off`, `error`, `warn`, `info`, `debug` or `trace`), or levels of
-    /// modules such as `info,flinkha=debug`. Default: the chart's `log.gateway`. A change reaches running gateways within
-    /// about two minutes and restarts nothing.
+    /// Log filter of the JobManagers' gateways: a level (`off`, `error`, `warn`, `info`, `debug` or `trace`), or levels
+    /// of modules such as `info,flinkha=debug`. Default: the chart's `log.gateway`. A change reaches running gateways
+    /// within about two minutes and restarts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::log_filter")]
     pub log: Option<String>,

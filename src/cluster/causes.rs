@@ -176,20 +176,26 @@ fn unschedulable(pod: &ObservedPod) -> Option<Cause> {
     })
 }
 
+/// Whether a container that waits for this reason has no image.
+pub fn is_pull_failure(reason: &str) -> bool {
+    matches!(
+        reason,
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable"
+    )
+}
+
 fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause> {
     let waiting = container.state.waiting.clone().unwrap_or_default();
     let (pod, name) = (pod.name(), &container.name);
     match waiting.reason.as_str() {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => {
-            Some(Cause {
-                reason: "ImagePullFailed",
-                message: format!(
-                    "pod {pod} cannot pull image {} of container {name}: {}",
-                    container.image,
-                    crash::tail(&waiting.message)
-                ),
-            })
-        }
+        reason if is_pull_failure(reason) => Some(Cause {
+            reason: "ImagePullFailed",
+            message: format!(
+                "pod {pod} cannot pull image {} of container {name}: {}",
+                container.image,
+                crash::tail(&waiting.message)
+            ),
+        }),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Cause {
             reason: "ContainerNotStarted",
             message: format!("container {name} of pod {pod} cannot start: {}", crash::tail(&waiting.message)),

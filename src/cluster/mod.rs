@@ -11,6 +11,7 @@ pub mod causes;
 pub mod crash;
 pub mod deletion;
 pub mod events;
+pub mod gateway_image;
 pub mod ha_status;
 pub mod merge;
 pub mod observed;

@@ -1,11 +1,11 @@
-//! A paused resource: the operator changes nothing of the cluster, and only reports. Gateways are not affected: JobManagers
-//! fail over as always.
+//! A paused resource: the operator changes nothing of the cluster, and only reports. Gateways are not affected:
+//! JobManagers fail over as always.
 //!
 //! A deletion waits too, because its steps cannot be taken back: they end JobManagers and may remove HA data.
 
 use super::cause::Cause;
 use crate::api::FlinkHaCluster;
-use crate::api::names::{RECONCILE_ANNOTATION, SWITCHOVER_ANNOTATION};
+use crate::api::names::{RECONCILE_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION};
 
 const ENABLED: &str = "enabled";
 const DISABLED: &str = "disabled";
@@ -47,7 +47,10 @@ impl Pause {
         };
         let deletion = resource.metadata.deletion_timestamp.as_ref().map(|_| "its deletion waits");
         let switchover = annotation(resource, SWITCHOVER_ANNOTATION).map(|_| "the requested switchover waits");
-        let waits: String = deletion.into_iter().chain(switchover).map(|waits| format!("; {waits}")).collect();
+        let upgrade =
+            annotation(resource, UPGRADE_GATEWAYS_ANNOTATION).map(|_| "the requested upgrade of gateways waits");
+        let waits = deletion.into_iter().chain(switchover).chain(upgrade);
+        let waits: String = waits.map(|waits| format!("; {waits}")).collect();
         format!(
             "the operator changes nothing of this cluster, because the annotation {why}; JobManagers fail over as \
              always{waits}; to go on: {}",

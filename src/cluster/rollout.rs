@@ -1,31 +1,14 @@
-//! Decides which image of the gateway a cluster runs, and which JobManager is replaced last.
+//! Decides which JobManager is replaced last.
 
 use std::sync::Arc;
 
-use super::build::job_manager::TEMPLATE_ANNOTATION;
-use super::observed::{Observed, ObservedDeployment, ObservedPod};
+use super::observed::{Observed, ObservedPod};
 use crate::api::names::ROLE_LABEL;
 
 /// Annotation by which a ReplicaSet selects the pods to remove: those with the lowest cost.
 pub const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Higher than the cost of any other pod, which is 0.
 const LEADER_COST: &str = "100";
-
-/// Returns the gateway's image for this cluster. It is the pinned one as long as nothing else of the JobManagers' pods
-/// changes, so an upgrade of the operator does not restart them; it is the operator's own when they are replaced
-/// anyway.
-pub fn gateway_image<'a>(
-    pinned: Option<&'a str>,
-    live: Option<&ObservedDeployment>,
-    template_digest: &str,
-    own: &'a str,
-) -> &'a str {
-    let annotations = live.and_then(|deployment| deployment.metadata.annotations.as_ref());
-    let unchanged = annotations
-        .and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION))
-        .is_some_and(|digest| digest == template_digest);
-    pinned.filter(|_| unchanged).unwrap_or(own)
-}
 
 /// The role that a JobManager's pod should carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,20 +45,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn deployment(digest: &str) -> ObservedDeployment {
-        serde_json::from_value(json!({ "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } } }))
-            .unwrap_or_default()
-    }
-
-    #[test]
-    fn a_new_operator_brings_its_gateway_only_when_the_pods_are_replaced_anyway() {
-        let live = deployment("same");
-        assert_eq!(gateway_image(Some("old"), Some(&live), "same", "new"), "old");
-        assert_eq!(gateway_image(Some("old"), Some(&live), "different", "new"), "new");
-        assert_eq!(gateway_image(Some("old"), None, "same", "new"), "new");
-        assert_eq!(gateway_image(None, Some(&live), "same", "new"), "new");
-    }
 
     #[test]
     fn a_new_leader_is_marked_before_the_old_one_is_unmarked_and_the_rest_is_left_alone() {

@@ -13,7 +13,7 @@ use super::error::Error;
 use super::report::Report;
 use super::resources::Resources;
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};
+use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION};
 use crate::api::v1alpha1::Provider;
 use crate::cluster::events::EventNote;
 use crate::cluster::plan::requests::{Requests, SavepointNote};
@@ -37,6 +37,10 @@ impl Asker {
     pub async fn ask(&self, resource: &FlinkHaCluster, requests: &Requests, report: &Report) -> Result<(), Error> {
         if let Some(switchover) = &requests.switchover {
             self.answer(resource, switchover, report).await?;
+        }
+        if let Some(note) = &requests.upgrade_gateways {
+            self.resources.remove_annotation(resource, UPGRADE_GATEWAYS_ANNOTATION).await?;
+            report.publish(resource, note).await;
         }
         if let Some(note) = &requests.savepoint {
             self.note_savepoint(resource, note).await?;

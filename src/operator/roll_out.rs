@@ -24,7 +24,7 @@ pub async fn roll_out(
     let (applier, caches) = (&context.applier, &context.caches);
     let turn = rollout.note.as_ref().map(|_| context.turns.take(resource, before));
     let kept = |turn| Applied {
-        gateway_image: before.gateway_image.clone().unwrap_or_else(|| rollout.gateway_image.clone()),
+        gateway_image: before.gateway_image.clone().unwrap_or_else(|| rollout.gateway_image.image.clone()),
         objects: before.applied.clone(),
         turn,
     };
@@ -41,8 +41,12 @@ pub async fn roll_out(
         }
         _ => {}
     }
+    // Somebody has asked for it, or the image cannot be pulled: nobody else waits for that.
+    if let (None, Some(note)) = (&turn, &rollout.gateway_image.note) {
+        context.report.publish(resource, note).await;
+    }
     let noted = before.applied.as_ref().map(|applied| applied.objects.as_str());
     let noted = applier.apply(&resource.name_any(), rollout, noted, caches).await?;
     let objects = noted.map(|objects| AppliedObjects { generation: resource.metadata.generation, objects });
-    Ok(Applied { gateway_image: rollout.gateway_image.clone(), objects, turn })
+    Ok(Applied { gateway_image: rollout.gateway_image.image.clone(), objects, turn })
 }

@@ -27,7 +27,8 @@ pub fn start() -> LogFilter {
 }
 
 impl LogFilter {
-    /// Changes the filter; `None` for the one that the process started with. One that is not understood changes nothing.
+    /// Changes the filter; `None` for the one that the process started with. One that is not understood changes
+    /// nothing.
     pub fn change(&self, wanted: Option<&str>) {
         let text = wanted.unwrap_or(&self.first);
         let changed = EnvFilter::try_new(text).map_err(|error| error.to_string());

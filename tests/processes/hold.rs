@@ -1,6 +1,6 @@
-//! What somebody asks of the operator for a cluster: to pause, and to restart all pods. The operator against a real kube-apiserver, with the rights
-//! that the chart gives it; there are no kubelets and no controllers, so that pods and Leases are what a test makes of
-//! them.
+//! What somebody asks of the operator for a cluster: to pause, and to restart all pods. The operator against a real
+//! kube-apiserver, with the rights that the chart gives it; there are no kubelets and no controllers, so that pods and
+//! Leases are what a test makes of them.
 
 use crate::presence::{DEMO, delete, end, is_gone, lease, pod, says, scaled_to_zero, taken};
 use crate::support::audit::Request;

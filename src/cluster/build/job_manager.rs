@@ -15,7 +15,7 @@ use crate::flink::config;
 use crate::ledger::application::Run;
 
 /// Annotation on both Deployments: digest of the pod template without the gateway's image. See
-/// [`crate::cluster::rollout`] and [`crate::cluster::turn`].
+/// [`crate::cluster::gateway_image`] and [`crate::cluster::turn`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
 
 /// Mount path of the peers' key in the gateway.

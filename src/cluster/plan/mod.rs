@@ -16,9 +16,10 @@ use self::requests::Requests;
 use super::application::{Desired, decided, deployed, waits_for_pods};
 use super::build::{self, Environment, Objects, job_manager};
 use super::events::EventNote;
+use super::gateway_image::{self, GatewayImage};
 use super::observed::{Observed, StoredHaData};
 use super::rejection::Rejection;
-use super::{Cluster, rollout, stored, turn, validate};
+use super::{Cluster, stored, turn, validate};
 use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
@@ -58,8 +59,8 @@ pub struct Rollout {
     /// refuses them, the job continues.
     pub tried_first: Option<Objects>,
     pub objects: Objects,
-    /// The selected image of the gateway.
-    pub gateway_image: String,
+    /// The chosen image of the gateway.
+    pub gateway_image: GatewayImage,
     /// Nobody but the operator wants to replace pods, so it takes turns ([`turn`]): the event that announces it.
     pub note: Option<EventNote>,
 }
@@ -79,9 +80,17 @@ pub fn plan(
     let Decided { desired, refusal, requests } = decide(resource, before, observed, now)?;
     let rollout = validate::validate(resource).and_then(|cluster| match refusal {
         Some(refusal) => Err(refusal),
-        None => Ok(Rollout::of(resource, cluster, &desired, before, observed, environment)),
+        None => Ok(Rollout::of(resource, cluster, &desired, before, observed, environment, now)),
     });
-    let reconciliation = Reconciliation { requests, look_again: look_again(&desired, None), rollout, desired };
+    let image = rollout.as_ref().ok().map(|rollout| &rollout.gateway_image);
+    let pull_timeout = image.and_then(|image| Duration::try_from(image.look_again?).ok());
+    let upgrade_gateways = image.and_then(|image| gateway_image::answer(resource, &image.image));
+    let reconciliation = Reconciliation {
+        requests: Requests { upgrade_gateways, ..requests },
+        look_again: look_again(&desired, None).into_iter().chain(pull_timeout).min(),
+        rollout,
+        desired,
+    };
     Ok(match &reconciliation.rollout {
         Ok(_) => reconciliation,
         Err(rejection) => {
@@ -177,20 +186,21 @@ impl Rollout {
         before: &FlinkHaClusterStatus,
         observed: &Observed,
         environment: &Environment,
+        now: Timestamp,
     ) -> Self {
         let wanted = || build::build(&cluster.clone().deployed(resource.spec.clone(), desired.run()), environment);
         let tried_first = desired.begins_stop(before).then(wanted);
         let cluster = cluster.deployed(desired.spec.clone(), desired.run());
         let objects = build::build(&cluster, environment);
         let digest = job_manager::digest_of(&objects.job_managers).to_owned();
-        let (own, live) = (&environment.gateway_image, observed.job_manager_deployment.as_deref());
-        let gateway_image = rollout::gateway_image(before.gateway_image.as_deref(), live, &digest, own).to_owned();
-        let objects = if gateway_image == *own {
+        let own = &environment.gateway_image;
+        let gateway_image = gateway_image::choose(resource, before, observed, &digest, own, now);
+        let objects = if gateway_image.image == *own {
             objects
         } else {
-            build::build(&cluster, &Environment { gateway_image: gateway_image.clone(), ..environment.clone() })
+            build::build(&cluster, &Environment { gateway_image: gateway_image.image.clone(), ..environment.clone() })
         };
-        let note = turn::by_operator(resource, before, desired, observed, &objects, &gateway_image);
+        let note = turn::by_operator(resource, before, desired, observed, &objects, &gateway_image.image);
         Self { tried_first, objects, gateway_image, note }
     }
 }

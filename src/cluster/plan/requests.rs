@@ -7,6 +7,7 @@ use crate::api::FlinkHaCluster;
 use crate::api::names::{SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};
 use crate::api::v1alpha1::Provider;
 use crate::cluster::application::Desired;
+use crate::cluster::events::EventNote;
 use crate::cluster::observed::Observed;
 use crate::cluster::switchover::{Switchover, switchover};
 
@@ -17,6 +18,8 @@ pub struct Requests {
     pub switchover: Option<Switchover>,
     /// The new request to the leader, if it differs from the present one.
     pub savepoint: Option<SavepointNote>,
+    /// The answer to a request for the operator's image of the gateway.
+    pub upgrade_gateways: Option<EventNote>,
     /// The job has ended and its pods are gone, so Flink's ConfigMaps are removed too.
     pub remove_ha_data: bool,
     /// The time to live after the job's end has passed.
@@ -41,6 +44,7 @@ impl Requests {
                 let text = decision.request.as_ref().map(|request| json!(request).to_string());
                 (asked(provider, observed)? != text).then_some(SavepointNote { text })
             }),
+            upgrade_gateways: None,
             remove_ha_data: decision.is_some_and(|decision| decision.clean),
             delete_resource: decision.is_some_and(|decision| decision.delete),
         }

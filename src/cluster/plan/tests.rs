@@ -93,7 +93,7 @@ fn phase(plan: &Reconciliation) -> Phase {
 fn a_session_cluster_is_planned_from_the_caches_alone() {
     let plan = planned(&fixture::resource(), &none(), &Observed::default());
     let rollout = plan.rollout.expect("it is applied");
-    assert_eq!((rollout.gateway_image.as_str(), rollout.tried_first.is_none()), ("flinkha:2", true));
+    assert_eq!((rollout.gateway_image.image.as_str(), rollout.tried_first.is_none()), ("flinkha:2", true));
     assert_eq!(rollout.objects.job_managers["spec"]["replicas"], 3);
     assert_eq!((plan.requests, plan.look_again), (Requests::default(), None));
 }
@@ -205,11 +205,19 @@ fn the_gateways_image_stays_until_the_pods_are_replaced_anyway() {
         let pod = &rollout.objects.job_managers["spec"]["template"]["spec"];
         pod["initContainers"][0]["image"].as_str().map(str::to_owned)
     };
-    assert_eq!((pinned.gateway_image.as_str(), image(&pinned).as_deref()), ("flinkha:1", Some("flinkha:1")));
+    let chosen = |rollout: &Rollout| (rollout.gateway_image.image.clone(), image(rollout).unwrap_or_default());
+    assert_eq!(chosen(&pinned), ("flinkha:1".to_owned(), "flinkha:1".to_owned()));
     let mut other = resource.clone();
     other.spec.image = "flink:2.3.1".to_owned();
     let replaced = rollout(&other);
-    assert_eq!((replaced.gateway_image.as_str(), image(&replaced).as_deref()), ("flinkha:2", Some("flinkha:2")));
+    assert_eq!(chosen(&replaced), ("flinkha:2".to_owned(), "flinkha:2".to_owned()));
+    let mut asked = resource.clone();
+    asked.metadata.annotations = Some([("flinkha.dev/upgrade-gateways".to_owned(), "now".to_owned())].into());
+    let plan = planned(&asked, &before, &observed);
+    let upgraded = plan.rollout.expect("it is applied");
+    assert_eq!(chosen(&upgraded), ("flinkha:2".to_owned(), "flinkha:2".to_owned()));
+    let events = [upgraded.note, plan.requests.upgrade_gateways].map(|note| note.map(|note| note.reason));
+    assert_eq!(events, [Some("GatewayImageReplaced".to_owned()), Some("GatewayImageCurrent".to_owned())]);
 }
 
 #[test]
