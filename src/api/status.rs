@@ -38,7 +38,7 @@ pub struct FlinkHaClusterStatus {
     /// `flinkha.dev/upgrade-gateways: now` asks for it, and when the present one cannot be pulled for a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_image: Option<String>,
-    /// What the operator applied last. By it, an operator that starts sees without a request that nothing is to be applied.
+    /// What the operator applied last. By it, an operator that starts sees that nothing is to be applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedObjects>,
     /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, with `spec.job` `Complete` and

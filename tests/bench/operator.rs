@@ -1,8 +1,9 @@
 //! What many clusters cost the operator and the API server: to create them, at rest, and when the operator restarts.
 //!
 //! Usage: `make bench-operator`; CLUSTERS (1000) resources, on an etcd and a kube-apiserver of its own. There are no
-//! controllers and no kubelets, so no cluster has pods and none is ready. Requests are counted in the API server's audit
-//! log; PROGRAM is the operator to measure (by default as this test is built). Writes `target/bench/operator.json`.
+//! controllers and no kubelets, so no cluster has pods and none is ready. Requests are counted in the API server's
+//! audit log; PROGRAM is the operator to measure (by default as this test is built). STEADY_SECONDS (60) is how long
+//! requests at rest are counted. Writes `target/bench/operator.json`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub async fn run() {
     let steady = seconds(number("STEADY_SECONDS", 60));
     let program = std::env::var("PROGRAM").ok().filter(|path| !path.is_empty());
     let program = program.unwrap_or_else(|| PROGRAM.to_owned());
-    let mut installation = Installation::start_version(Path::new(&program), Path::new(CHART)).await;
+    let mut installation = Installation::start_version(Path::new(&program), Path::new(CHART), &[]).await;
     let resources: Api<FlinkHaCluster> = Api::namespaced(installation.admin.clone(), NAMESPACE);
 
     let begin = Instant::now();

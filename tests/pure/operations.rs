@@ -9,7 +9,7 @@ const PLACES: [&str; 4] = ["src/cluster", "src/operator", "src/ledger/refusal.rs
 
 /// Words in CamelCase of these places that are no reasons: kinds, phases, reasons and policies of Kubernetes, and
 /// results that stand in the status.
-const OTHERS: [&str; 27] = [
+const OTHERS: [&str; 28] = [
     "ConfigMap",
     "ConfigMaps",
     "CrashLoopBackOff",
@@ -25,6 +25,7 @@ const OTHERS: [&str; 27] = [
     "InvalidImageName",
     "OnFailure",
     "OnRootMismatch",
+    "OperatorRollOut",
     "PodDisruptionBudget",
     "PodInitializing",
     "PodScheduled",

@@ -19,7 +19,7 @@ use super::events::EventNote;
 use super::gateway_image::{self, GatewayImage};
 use super::observed::{Observed, StoredHaData};
 use super::rejection::Rejection;
-use super::{Cluster, stored, turn, validate};
+use super::{Cluster, rollout, stored, validate};
 use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
@@ -61,7 +61,8 @@ pub struct Rollout {
     pub objects: Objects,
     /// The chosen image of the gateway.
     pub gateway_image: GatewayImage,
-    /// Nobody but the operator wants to replace pods, so it takes turns ([`turn`]): the event that announces it.
+    /// Nobody but the operator wants to replace pods, so clusters take turns ([`crate::cluster::turn`]): the event that
+    /// announces it.
     pub note: Option<EventNote>,
 }
 
@@ -200,7 +201,7 @@ impl Rollout {
         } else {
             build::build(&cluster, &Environment { gateway_image: gateway_image.image.clone(), ..environment.clone() })
         };
-        let note = turn::by_operator(resource, before, desired, observed, &objects, &gateway_image.image);
+        let note = rollout::replaced_by_operator(resource, before, desired, observed, &objects, &gateway_image.image);
         Self { tried_first, objects, gateway_image, note }
     }
 }

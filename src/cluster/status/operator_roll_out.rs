@@ -1,5 +1,5 @@
-//! The condition that is there while the operator has to replace pods that nobody has asked it to replace. It holds when
-//! the turn of the cluster has come.
+//! The condition that is there while the operator has to replace pods that nobody has asked it to replace. It holds
+//! when the turn of the cluster has come.
 
 use jiff::Timestamp;
 
