@@ -41,9 +41,9 @@ pub struct FlinkHaClusterStatus {
     /// What the operator applied last. By it, an operator that starts sees that nothing is to be applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedObjects>,
-    /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, with `spec.job` `Complete` and
-    /// `Failed`, while the resource is paused `Paused`, and `OperatorRollOut` while the operator has to replace pods that
-    /// nobody has asked it to replace; each with its reason.
+    /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, and with `spec.job` `Complete`
+    /// and `Failed`, each with its reason. `Paused` while the resource is paused, `OperatorRollOut` while the operator
+    /// has to replace pods that nobody has asked it to replace, `Contested` while another operator watches it too.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

@@ -109,9 +109,11 @@ fn waits(moving: &[Moving], limits: &Limits, now: Timestamp) -> String {
         1 => "one cluster at a time (rollout.maxConcurrent)".to_owned(),
         many => format!("at most {many} clusters at a time (rollout.maxConcurrent)"),
     };
-    let delay = (!limits.delay.is_zero())
-        .then(|| format!("{} s after one another (rollout.delay)", limits.delay.as_secs()))
-        .unwrap_or_default();
+    let delay = if limits.delay.is_zero() {
+        String::new()
+    } else {
+        format!("{} s after one another (rollout.delay)", limits.delay.as_secs())
+    };
     let rule = [number, delay].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     let mut overdue: Vec<&str> =
         moving.iter().filter(|one| now.duration_since(one.since) > OVERDUE).map(|one| one.name.as_str()).collect();

@@ -216,7 +216,8 @@ fn the_gateways_image_stays_until_the_pods_are_replaced_anyway() {
     let plan = planned(&asked, &before, &observed);
     let upgraded = plan.rollout.expect("it is applied");
     assert_eq!(chosen(&upgraded), ("flinkha:2".to_owned(), "flinkha:2".to_owned()));
-    let events = [upgraded.note, plan.requests.upgrade_gateways].map(|note| note.map(|note| note.reason));
+    assert!(upgraded.note.is_none(), "nobody else waits for it");
+    let events = [upgraded.gateway_image.note, plan.requests.upgrade_gateways].map(|note| note.map(|note| note.reason));
     assert_eq!(events, [Some("GatewayImageReplaced".to_owned()), Some("GatewayImageCurrent".to_owned())]);
 }
 
