@@ -258,6 +258,10 @@ impl LifecycleStep<'_> {
         if self.job.state == JobState::Suspended {
             return;
         }
+        // There are pods if a start was begun and could not be written down: they may be of another definition.
+        if self.inputs.pods {
+            return self.wake_after(SignedDuration::from_secs(5));
+        }
         if self.application().stable.is_some() && self.job.upgrade_mode == UpgradeMode::Stateless {
             self.new_run(None);
         }

@@ -22,7 +22,7 @@ pub use self::versions::{job_id, savepoint_directory, version};
 use super::causes;
 use super::observed::Observed;
 use super::rejection::Rejection;
-use crate::api::application::{Application, Phase};
+use crate::api::application::{Application, JobState, Phase};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
 use crate::flink::job_id::JobId;
@@ -145,6 +145,12 @@ pub fn decided(before: &FlinkHaClusterStatus) -> Option<&Application> {
 /// What an application's pods were made from last.
 pub fn deployed(before: &FlinkHaClusterStatus) -> Option<FlinkHaClusterSpec> {
     serde_json::from_str(&before.application.as_ref()?.deployed).ok()
+}
+
+/// The pods of a suspended application are to start.
+pub fn resumes(application: Option<&Application>, wanted: &FlinkHaClusterSpec) -> bool {
+    let is_suspended = application.is_some_and(|application| application.phase == Phase::Suspended);
+    is_suspended && wanted.job.as_ref().is_some_and(|job| job.state == JobState::Running)
 }
 
 /// What comes next must not come before all pods are gone.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::requests::Requests;
-use super::application::{Desired, decided, deployed, waits_for_pods};
+use super::application::{Desired, decided, deployed, resumes, waits_for_pods};
 use super::build::{self, Environment, Objects, job_manager};
 use super::events::EventNote;
 use super::gateway_image::{self, GatewayImage};
@@ -147,7 +147,8 @@ fn missing(
     now: Timestamp,
 ) -> Option<Lookup> {
     let (application, spec) = (before.application.as_ref(), &resource.spec);
-    if waits_for_pods(application) && observed.presence.is_none() && observed.is_still(now) {
+    let waits = waits_for_pods(application) || resumes(application, spec);
+    if waits && observed.presence.is_none() && observed.is_still(now) {
         return Some(Lookup::Presence);
     }
     let first = decided(before).is_none();

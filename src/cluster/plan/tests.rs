@@ -170,11 +170,24 @@ fn what_waits_for_pods_to_be_gone_has_it_proven_before_the_ledger_is_read() {
 #[test]
 fn another_run_takes_the_place_of_the_present_one_only_by_the_ledger_as_it_is() {
     let resource = changed(|spec| spec.job.as_mut().expect("a job").upgrade_mode = UpgradeMode::Stateless);
-    let (suspended, cached) = (in_phase(Phase::Suspended), ledger(json!({})));
+    let suspended = in_phase(Phase::Suspended);
+    let cached = Observed { presence: Some(Presence::Gone), ..ledger(json!({})) };
     assert_eq!(decide(&resource, &suspended, &cached).err(), Some(Lookup::Ledger));
     let current = Observed { ledger_is_current: true, ..cached };
     let run = planned(&resource, &suspended, &current).desired.run().expect("a run");
     assert!(run.job_id.as_str() != RUN && run.replaces[0].as_str() == RUN, "{run:?}");
+}
+
+#[test]
+fn a_suspended_application_starts_when_no_pods_are_left_of_a_start_that_was_not_written_down() {
+    let (resource, suspended) = (fixture::application_resource(), in_phase(Phase::Suspended));
+    assert_eq!(decide(&resource, &suspended, &ledger(json!({}))).err(), Some(Lookup::Presence));
+    let there = Observed { presence: Some(Presence::There(Vec::new())), ..ledger(json!({})) };
+    let waiting = planned(&resource, &suspended, &there);
+    assert_eq!((phase(&waiting), waiting.look_again), (Phase::Suspended, Some(PODS_INTERVAL)));
+    assert!(waiting.desired.is_stopped());
+    let gone = Observed { presence: Some(Presence::Gone), ..ledger(json!({})) };
+    assert_eq!(phase(&planned(&resource, &suspended, &gone)), Phase::Starting);
 }
 
 #[test]
