@@ -140,14 +140,15 @@ fn the_run_of_the_later_start_is_the_last_one_and_it_names_what_it_was_about_to_
 fn a_run_that_was_stopped_with_a_savepoint_goes_on_from_it_when_the_resource_is_applied_again() {
     for has_tombstone in [true, false] {
         let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
-        let run = world.job_id();
+        // Of the resource before, which had another UID.
+        let run = FORMER;
+        world.progress.job = Some(run);
         world.answers("suspend-2", Ok("s3://b/s/y"));
         if let Some(answer) = &mut world.progress.savepoint {
             answer.stops = Some(run);
         }
-        if has_tombstone {
-            world.ends("Finished");
-        }
+        let ended = has_tombstone.then(|| "then".to_owned());
+        world.jobs = vec![crate::ledger::jobs::Job { ended, ..crate::ledger::jobs::Job::of(run) }];
         let again = world.decide(None).application;
         assert_ne!(again.job_id, run.to_string(), "its job has ended");
         assert_eq!(again.restored_from.as_deref(), Some("s3://b/s/y"));
