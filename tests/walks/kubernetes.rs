@@ -68,8 +68,10 @@ impl World {
         let run = &deployment.template.run;
         let version = |pod: &Pod| (pod.run().job_id, pod.run().version.clone());
         let own = (run.job_id, run.version.clone());
+        let lease = self.lease.as_ref().filter(|_| !self.is_lease_free()).map(|lease| lease.holder_uid.clone());
         let other = self.pods.iter().find(|pod| {
-            component == 0 && pod.component == 0 && pod.alive && pod.exists && !pod.failed && version(pod) != own
+            let may_lead = (pod.exists && !pod.failed) || lease.as_ref() == Some(&pod.uid);
+            component == 0 && pod.component == 0 && pod.alive && may_lead && version(pod) != own
         });
         if let Some(other) = other {
             let (other, of) = (other.uid.clone(), other.run().version.clone());
@@ -104,10 +106,10 @@ impl World {
     /// back.
     pub fn kubelet(&mut self, uid: &str) {
         let Some(pod) = self.pod(uid) else { return };
-        if pod.cut || !pod.exists || (pod.deletion.is_none() && !(pod.failed && pod.alive)) {
+        let deleted = pod.deletion.is_some() || !pod.exists;
+        if pod.cut || !(deleted || (pod.failed && pod.alive)) {
             return;
         }
-        let deleted = pod.deletion.is_some();
         if pod.alive {
             self.release(uid);
         }

@@ -13,7 +13,7 @@
 //!
 //! **Not in it**: the election (`tests/model`), ZooKeeper, session clusters, the content of objects but for the run.
 //!
-//! `WALKS`: how many; `SEED`: of the first one; `STORY=1` tells the walk of that seed.
+//! `WALKS`: how many; `SEED`: of the first one; `MUTANT`: only this one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod asked;
@@ -34,7 +34,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use rules::{Mutant, Rules};
-use walk::{Step, run, shrink};
+use walk::{Step, Way, run, shrink};
 use world::World;
 
 const WALKS: u64 = 100_000;
@@ -48,8 +48,9 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// What a failure says.
 fn tell(rules: Rules, seed: u64, rule: &'static str) -> String {
-    let shortest = shrink(rules, &Step::walk(seed), rule);
-    let world = run(rules, &shortest, true, |_| ());
+    let way = Way::of(rules, seed);
+    let shortest = shrink(way, &Step::walk(seed), rule);
+    let world = run(Way { is_told: true, ..way }, &shortest, |_| ());
     let violation = world.ghost.violation.unwrap();
     let story = world.story.unwrap_or_default().join("\n");
     format!("SEED={seed}: {}: {}\n  {shortest:?}\n{story}", violation.rule, violation.what)
@@ -84,7 +85,7 @@ fn operator_ledger_and_gateways_hold_together() {
     let (mut seen, mut steps) = (HashSet::new(), 0_u64);
     for seed in first..first + walks {
         let walk = Step::walk(seed);
-        let world = run(Rules::default(), &walk, false, |world| {
+        let world = run(Way::of(Rules::default(), seed), &walk, |world| {
             steps += 1;
             seen.insert(glance(world));
         });
@@ -125,15 +126,18 @@ const MUTANTS: [Mutant; 22] = [
 #[test]
 fn every_rule_is_needed_and_walks_find_out() {
     let (first, mut failed) = (number("SEED", SEED), Vec::new());
-    for mutant in MUTANTS {
+    let only = std::env::var("MUTANT").ok();
+    let chosen = |mutant: &Mutant| only.as_ref().is_none_or(|only| format!("{mutant:?}") == *only);
+    for mutant in MUTANTS.into_iter().filter(chosen) {
         let rules = Rules(Some(mutant));
         let found = (first..first + PATIENCE).find_map(|seed| {
-            let violation = run(rules, &Step::walk(seed), false, |_| ()).ghost.violation?;
+            let violation = run(Way::of(rules, seed), &Step::walk(seed), |_| ()).ghost.violation?;
             Some((seed, violation))
         });
         match found {
             Some((seed, violation)) => {
-                let (walks, steps) = (seed - first + 1, shrink(rules, &Step::walk(seed), violation.rule).len());
+                let (walks, steps) =
+                    (seed - first + 1, shrink(Way::of(rules, seed), &Step::walk(seed), violation.rule).len());
                 println!("{mutant:?}: found by walk {walks}, in {steps} steps: {}", violation.rule);
             }
             None => failed.push(format!("{mutant:?}: not found in {PATIENCE} walks")),

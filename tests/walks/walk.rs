@@ -102,7 +102,7 @@ impl Step {
     /// A walk, reproducible by its seed. It begins with a resource.
     pub fn walk(seed: u64) -> Vec<Self> {
         let mut random = fastrand::Rng::with_seed(seed);
-        let length = random.usize(4..28);
+        let length = if random.u8(..4) == 0 { random.usize(14..28) } else { random.usize(4..14) };
         let first = [Self::Define(random.u8(..3)), Self::Round, Self::Round];
         first.into_iter().chain(std::iter::repeat_with(move || Self::random(&mut random)).take(length)).collect()
     }
@@ -145,7 +145,7 @@ impl World {
             Step::OperatorDies => self.restart_operator(),
             Step::Control(component) => self.control(usize::from(component)),
             Step::Kubelet(n) => {
-                if let Some(uid) = self.chosen(n, |pod| pod.deletion.is_some() || pod.failed) {
+                if let Some(uid) = self.chosen(n, |pod| pod.deletion.is_some() || pod.failed || !pod.exists) {
                     self.kubelet(&uid);
                 }
             }
@@ -300,23 +300,32 @@ impl World {
         });
     }
 
-    /// Lost nodes are there again: what was deleted meanwhile, or has failed, ends there.
+    /// Lost nodes are there again: what was deleted meanwhile, or has failed, is ended by their kubelets.
     pub fn nodes_return(&mut self) {
-        let uids: Vec<String> = self.pods.iter().filter(|pod| pod.cut).map(|pod| pod.uid.clone()).collect();
-        for uid in uids {
-            let Some(pod) = self.pod_mut(Some(uid.clone())) else { continue };
-            pod.cut = false;
-            if !pod.exists || pod.failed {
-                self.end_process(&uid);
-            }
-        }
+        self.pods.iter_mut().for_each(|pod| pod.cut = false);
         self.touch();
     }
 }
 
+/// How to walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    pub rules: Rules,
+    /// Somebody waits in the end until nothing changes any more, which takes as long as the walk.
+    pub settles: bool,
+    pub is_told: bool,
+}
+
+impl Way {
+    /// Of the walk with this seed.
+    pub fn of(rules: Rules, seed: u64) -> Self {
+        Self { rules, settles: seed % 3 == 0, is_told: false }
+    }
+}
+
 /// Walks, and then waits. The world in the end.
-pub fn run(rules: Rules, steps: &[Step], story: bool, mut visit: impl FnMut(&World)) -> World {
-    let mut world = World { story: story.then(Vec::new), ..World::new(rules) };
+pub fn run(way: Way, steps: &[Step], mut visit: impl FnMut(&World)) -> World {
+    let mut world = World { story: way.is_told.then(Vec::new), ..World::new(way.rules) };
     for step in steps {
         world.step(*step);
         visit(&world);
@@ -324,15 +333,17 @@ pub fn run(rules: Rules, steps: &[Step], story: bool, mut visit: impl FnMut(&Wor
             return world;
         }
     }
-    world.settle();
-    visit(&world);
+    if way.settles {
+        world.settle();
+        visit(&world);
+    }
     world
 }
 
 /// The shortest part of a walk that violates the same rule.
-pub fn shrink(rules: Rules, steps: &[Step], rule: &'static str) -> Vec<Step> {
+pub fn shrink(way: Way, steps: &[Step], rule: &'static str) -> Vec<Step> {
     let fails = |steps: &[Step]| {
-        run(rules, steps, false, |_| ()).ghost.violation.is_some_and(|Violation { rule: other, .. }| other == rule)
+        run(way, steps, |_| ()).ghost.violation.is_some_and(|Violation { rule: other, .. }| other == rule)
     };
     let (mut walk, mut chunk) = (steps.to_vec(), steps.len() / 2);
     while chunk > 0 {
