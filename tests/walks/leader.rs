@@ -63,7 +63,7 @@ impl World {
             .filter(|(id, _)| !JobId::of(id).is_some_and(|id| self.has_result(id)))
             .collect();
         for (id, version) in &plans {
-            if *id != job.to_string() || *version != run.version {
+            if id.as_str() != job.as_str() || *version != run.version {
                 self.ghost.violated("one version", || {
                     format!("{uid} of run {job} and version {} recovers run {id} of version {version}", run.version)
                 });

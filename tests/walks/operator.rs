@@ -27,6 +27,9 @@ use super::world::World;
 /// Kinds of objects that are watched.
 pub const KINDS: u8 = 5;
 
+/// What was applied, its replicas, and the UID and generation of the object then.
+type Memory = (Arc<Template>, i32, String, i64);
+
 /// The operator's memory: what its watches have shown, and what it has written.
 #[derive(Clone, Debug, Default)]
 pub struct Operator {
@@ -40,7 +43,7 @@ pub struct Operator {
     /// Since when it has waited for the pods of a resource that is being deleted.
     pub waited: Option<(String, i64)>,
     /// What was applied, and the fingerprint of the object then.
-    applied: [Option<(Arc<Template>, i32, String, i64)>; 2],
+    applied: [Option<Memory>; 2],
     /// The world's changes at the last reconciliation, and when to look again.
     pub rested: u64,
     pub wake: Option<i64>,
@@ -292,11 +295,8 @@ impl World {
             1 | 2 if !is_refused => self.apply(&carried, usize::from(step) - 1),
             3 if is_removed_first => self.remove_ended(&carried),
             // Requests come after the status that announces them.
-            4 => {
-                if !self.report(&mut carried) {
-                    return;
-                }
-            }
+            4 if !self.report(&mut carried) => return,
+            4 => {}
             5 => {
                 if let Some(note) = carried.requests.savepoint.as_ref().filter(|_| !is_refused) {
                     if self.lease.is_none() {

@@ -319,7 +319,7 @@ pub struct Way {
 impl Way {
     /// Of the walk with this seed.
     pub fn of(rules: Rules, seed: u64) -> Self {
-        Self { rules, settles: seed % 3 == 0, is_told: false }
+        Self { rules, settles: seed.is_multiple_of(3), is_told: false }
     }
 }
 

@@ -63,11 +63,15 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Applicat
 fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> Application {
     let again::OnRecord { retained, has_state, savepoint, starts, replaces } =
         again::find(inputs.progress, inputs.jobs, inputs.stored);
+    // What was stopped with a savepoint goes on as another run, also when only the status was lost.
+    let is_over =
+        |id: JobId| inputs.progress.job == Some(id) || inputs.jobs.iter().any(|job| job.id == id && job.has_ended());
+    let run = (1..).find(|run| savepoint.is_none() || !is_over(job_id(inputs.uid, *run))).unwrap_or(1);
     Application {
         phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
         since: Some(seconds(inputs.now)),
-        job_id: retained.unwrap_or_else(|| job_id(inputs.uid, 1)).to_string(),
-        runs: 1,
+        job_id: retained.unwrap_or_else(|| job_id(inputs.uid, run)).to_string(),
+        runs: run,
         starts: starts + 1,
         replaces: replaces.iter().map(ToString::to_string).collect(),
         restored_from: savepoint.or_else(|| job.initial_savepoint_path.clone().filter(|_| !has_state)),
