@@ -159,7 +159,7 @@ async fn a_restart_nonce_replaces_all_pods_of_the_same_run_and_a_suspended_job_t
     installation.apply(&asked(Some(2), "suspended"));
     let noted = |object: &Value| seen(object) && condition(object, "Reconciling")["reason"] == "RolledOut";
     let resource = installation.until::<FlinkHaCluster>("the note", DEMO, noted).await;
-    assert_eq!((phase("Suspended"))(&resource), true);
+    assert!((phase("Suspended"))(&resource));
     installation.apply(&asked(Some(2), "running"));
     for name in names {
         let started = |object: &Value| nonce(object).as_deref() == Some("2") && object["spec"]["replicas"] != 0;

@@ -110,7 +110,7 @@ pub async fn run() {
     say("this operator");
     let rows = all(Installation::start_with_flags("adversity", &ALONE).await, true).await;
     let of_former = |case: &str| former.iter().find(|row| row.case == case);
-    println!("{:64} {:10} {:44} {:>7}  {}", "case", "kind", "outcome", "seconds", "the former operator");
+    println!("{:64} {:10} {:44} {:>7}  the former operator", "case", "kind", "outcome", "seconds");
     let (mut report, mut contradictions) = (Vec::new(), 0);
     for row in &rows {
         let before = of_former(row.case);
