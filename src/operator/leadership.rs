@@ -102,6 +102,13 @@ struct NotElected;
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Api;
+    use kube::api::{Patch, PatchParams};
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -144,5 +151,40 @@ mod tests {
         let mut always = Until::Always;
         always.extend(SECOND, SECOND, wall(0));
         assert!(always.holds(SECOND * 1000, wall(1000)));
+    }
+
+    /// Answers every request with an empty object.
+    async fn server() -> Config {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let _ = connection.read(&mut [0; 4096]).await;
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n";
+                let _ = connection.write_all(format!("{head}connection: close\r\n\r\n{{}}").as_bytes()).await;
+            }
+        });
+        Config::new(url)
+    }
+
+    #[tokio::test]
+    async fn a_client_sends_writes_only_in_its_tenure_and_reads_always() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = server().await;
+        let may_write = async |tenure: &Leadership| {
+            let client = tenure.client(config.clone()).expect("a client");
+            let config_maps: Api<ConfigMap> = Api::namespaced(client, "flink");
+            config_maps.get("demo").await.expect("a read needs no right");
+            let written = config_maps.patch("demo", &PatchParams::default(), &Patch::Merge(json!({}))).await;
+            written.is_ok()
+        };
+        let tenure = Leadership::begin(since_boot() + 3600 * SECOND);
+        assert!(may_write(&tenure).await);
+        tenure.end();
+        assert!(!may_write(&tenure).await, "the tenure is over");
+        tenure.extend(since_boot() + 7200 * SECOND);
+        assert!(!may_write(&tenure).await, "the election goes on, but that is another tenure");
+        assert!(!may_write(&Leadership::begin(since_boot())).await, "it was not renewed in time");
+        assert!(may_write(&Leadership::unlimited()).await);
     }
 }
