@@ -138,6 +138,8 @@ pub async fn the_main_method_throws(world: World) -> Seen {
 pub async fn the_running_definition_is_unreadable(world: World) -> Seen {
     runs(&world).await;
     world.patch_status::<FlinkHaCluster>("demo", json!({ "application": { "deployed": "{ torn" } })).await;
+    // It matters when another one is asked for.
+    world.apply(version("2", json!({}))).await;
     world.told("DefinitionUnreadable", &["status.application.deployed"]).await
 }
 
