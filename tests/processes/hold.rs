@@ -38,8 +38,9 @@ async fn event(installation: &Installation, reason: &str) {
 fn changes(installation: &Installation) -> Vec<Request> {
     let requests = installation.plane.servers[0].audit().requests().into_iter();
     let reports = |request: &Request| {
-        let is_status = request.resource == "flinkhaclusters" && request.body["status"].is_object();
-        is_status || ["events", "pods"].contains(&request.resource.as_str()) || request.name == "flinkha-operator"
+        request.subresource == "status"
+            || ["events", "pods"].contains(&request.resource.as_str())
+            || request.name == "flinkha-operator"
     };
     requests.filter(|request| request.user == OPERATOR && request.is_write() && !reports(request)).collect()
 }
@@ -95,7 +96,8 @@ async fn a_paused_cluster_is_reported_and_nothing_of_it_is_changed_or_deleted_un
     };
     installation.until::<FlinkHaCluster>("the end of the pause", DEMO, resumed).await;
     event(&installation, "Resumed").await;
-    event(&installation, "SwitchoverAsked").await;
+    // No pod here is ready.
+    event(&installation, "SwitchoverRefused").await;
 
     // A deletion waits, and says so.
     annotate(&installation, RECONCILE_ANNOTATION, Some("disabled")).await;

@@ -22,6 +22,8 @@ pub struct Request {
     pub user_agent: String,
     pub verb: String,
     pub resource: String,
+    /// Such as `status`; empty for the object itself.
+    pub subresource: String,
     pub namespace: String,
     /// Empty for lists and collection deletes.
     pub name: String,
@@ -152,6 +154,7 @@ struct User {
 #[serde(default)]
 struct ObjectRef {
     resource: String,
+    subresource: String,
     namespace: String,
     name: String,
 }
@@ -171,6 +174,7 @@ impl From<Event> for Request {
             user_agent: event.user_agent,
             verb: event.verb,
             resource: event.object_ref.resource,
+            subresource: event.object_ref.subresource,
             namespace: event.object_ref.namespace,
             name: event.object_ref.name,
             code: event.response_status.code,
