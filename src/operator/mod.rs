@@ -27,6 +27,7 @@ pub mod resources;
 pub mod roll_out;
 pub mod target;
 pub mod turns;
+pub mod undeclared;
 pub mod warnings;
 
 use std::net::SocketAddr;

@@ -12,6 +12,7 @@ use kube_runtime::reflector::{ObjectRef, Store};
 use serde_json::{Value, json};
 
 use super::error::Error;
+use super::undeclared::Undeclared;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, FINALIZER, OPERATOR_ANNOTATION};
 use crate::api::status::FlinkHaClusterStatus;
@@ -23,11 +24,12 @@ pub struct Resources {
     cache: Store<FlinkHaCluster>,
     /// Versions that are newer than the cache's, by UID.
     newer: Mutex<HashMap<String, Arc<FlinkHaCluster>>>,
+    undeclared: Undeclared,
 }
 
 impl Resources {
     pub fn new(client: Client, cache: Store<FlinkHaCluster>) -> Self {
-        Self { client, cache, newer: Mutex::default() }
+        Self { client, cache, newer: Mutex::default(), undeclared: Undeclared::default() }
     }
 
     /// Returns the latest known version of a resource that the cache shows as `cached`.
@@ -47,15 +49,21 @@ impl Resources {
     /// # Errors
     /// [`Error::Outdated`] when the resource has changed since `resource` was read, and when the request fails.
     pub async fn write_status(&self, resource: &FlinkHaCluster, status: &FlinkHaClusterStatus) -> Result<(), Error> {
-        let patch = json!({
+        let mut patch = json!({
             "apiVersion": FlinkHaCluster::api_version(&()),
             "kind": FlinkHaCluster::kind(&()),
             "metadata": self.precondition(resource),
             "status": status,
         });
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let api = self.api(resource);
-        let patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(patch)).await;
+        self.undeclared.remove_from(&mut patch);
+        let (api, parameters) = (self.api(resource), PatchParams::apply(FIELD_MANAGER).force());
+        let mut patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(&patch)).await;
+        if let Err(kube::Error::Api(refusal)) = &patched
+            && self.undeclared.learn(&refusal.message)
+        {
+            self.undeclared.remove_from(&mut patch);
+            patched = api.patch_status(&resource.name_any(), &parameters, &Patch::Apply(&patch)).await;
+        }
         self.written(resource, "write the status of", patched)
     }
 

@@ -217,7 +217,7 @@ impl Upgraded {
         let announced = of(&|what| matches!(what, What::Event { reason, .. } if reason == "JobManagersReplaced"));
         let moved: Vec<&Entry> = of(&|what| what.moved().is_some());
         assert_eq!(announced.len(), 1, "announcements");
-        // The event follows the change of the Deployment in the same breath.
+        // The event comes before the change of the Deployment; the clocks of two observers differ a little.
         assert!(moved[0].at + SOON > announced[0].at, "{} before {}", moved[0], announced[0]);
         let warnings = of(&|what| matches!(what, What::Event { warning: true, .. }));
         assert!(warnings.is_empty(), "{warnings:?}");

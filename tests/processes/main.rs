@@ -12,6 +12,7 @@ mod failover;
 mod fencing;
 mod fetch;
 mod foreign;
+mod former_definition;
 mod gateway_port;
 mod ha_data;
 mod hold;
