@@ -83,7 +83,7 @@ async fn state_survives_every_kind_of_upgrade_and_a_minute_of_suspension() {
     let replaced = async || (!pods(&cluster, names::TASK_MANAGER).await.contains(&task_managers[0])).then_some(());
     eventually("another TaskManager", seconds(120), replaced).await;
     cluster.wait_until_ready().await;
-    cluster.wait_for_checkpoints(&job, 2).await;
+    cluster.wait_for_more_checkpoints(&job, 2).await;
     assert_eq!(pods(&cluster, names::JOB_MANAGER).await, job_managers);
     // A savepoint beside the job.
     resource["spec"]["job"]["savepointTriggerNonce"] = 1.into();

@@ -87,6 +87,13 @@ impl Cluster {
         eventually(&format!("{completed} checkpoints of {job}"), PATIENCE, enough).await;
     }
 
+    /// So many more checkpoints than now. The count goes on when only the tasks are restarted.
+    pub async fn wait_for_more_checkpoints(&self, job: &str, more: u64) {
+        let now = async || self.rest(&self.leader().await?.name_any()).checkpoints(job).await.ok();
+        let now = eventually("the checkpoints", PATIENCE, now).await.completed;
+        self.wait_for_checkpoints(job, now + more).await;
+    }
+
     /// How often the tasks were restarted since the JobManager has the job.
     pub async fn restarts(&self, job: &str) -> String {
         let rest = self.leading_rest().await;
