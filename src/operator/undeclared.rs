@@ -1,5 +1,6 @@
-//! Fields of the status that the installed CustomResourceDefinition does not declare. Helm does not upgrade definitions,
-//! and server-side apply rejects a patch with an undeclared field as a whole. The operator then writes everything else.
+//! Fields of the status that the installed CustomResourceDefinition does not declare. Helm does not upgrade
+//! definitions, and server-side apply rejects a patch with an undeclared field as a whole. The operator then writes
+//! everything else.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Helm does not upgrade the CustomResourceDefinition: an operator works with the one of an earlier version too, without
-//! what that does not declare. On a real kube-apiserver.
+//! Helm does not upgrade the CustomResourceDefinition: an operator works with the one of an earlier version too,
+//! without what that does not declare. On a real kube-apiserver.
 
 use flinkha::api::FlinkHaCluster;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
