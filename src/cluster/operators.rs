@@ -26,34 +26,7 @@ const SETTLES: Duration = Duration::from_secs(5);
 /// Deployment takes less.
 pub const GONE: Duration = Duration::from_secs(60);
 /// Time between two reads counts only so far: while the API server is away, nobody can renew.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-
-/// For how long a Lease has stood unchanged, by consecutive successful reads and this machine's clock.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// `None` of an absent Lease.
-    version: Option<String>,
-    /// When the last answer was there; `None` before the first.
-    seen: Option<Duration>,
-    total: Duration,
-}
-
-impl Standing {
-    /// Records an answer with this version of the Lease, and returns for how long it has stood at the least. `asked`
-    /// and `answered`: since the machine's start.
-    pub fn read(&mut self, asked: Duration, answered: Duration, version: Option<&str>) -> Duration {
-        let same = self.version.as_deref() == version;
-        let more = self.seen.filter(|_| same).map(|seen| asked.saturating_sub(seen).min(LONGEST_PAUSE));
-        self.total = more.map_or(Duration::ZERO, |more| self.total + more);
-        (self.version, self.seen) = (version.map(str::to_owned), Some(answered));
-        self.total
-    }
-
-    /// When the Lease was read last, since the machine's start.
-    pub fn seen(&self) -> Option<Duration> {
-        self.seen
-    }
-}
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Does this pod belong to the Deployment of this name? A pod is named `<deployment>-<hash>-<random>`.
 pub fn is_of_deployment(pod: &str, deployment: &str) -> bool {
@@ -120,7 +93,7 @@ pub enum Claim {
 
 /// The operator that a resource names.
 pub fn noted(resource: &FlinkHaCluster) -> Option<&str> {
-    resource.metadata.annotations.as_ref()?.get(OPERATOR_ANNOTATION).map(String::as_str)
+    resource.annotation(OPERATOR_ANNOTATION)
 }
 
 /// Reads the claim on a resource. `own`: `<namespace>/<Lease>` of this operator; `None` without an election: then there
@@ -223,16 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_stands_only_between_reads_that_show_the_same_version() {
-        let mut standing = Standing::default();
-        let mut read = |second: u32, version: Option<&str>| standing.read(SECOND * second, SECOND * second, version);
-        assert_eq!(read(100, Some("1")), Duration::ZERO);
-        assert_eq!(read(110, Some("1")), SECOND * 10);
-        assert_eq!(read(120, Some("2")), Duration::ZERO, "it was written");
-        assert_eq!(read(130, Some("2")), SECOND * 10);
-        assert_eq!(read(1000, Some("2")), SECOND * 25, "an outage proves nothing");
-        assert_eq!(read(1010, None), Duration::ZERO);
-        assert_eq!(read(1020, None), SECOND * 10, "it is absent");
+    fn an_operator_is_gone_when_its_lease_has_stood_for_a_minute() {
         assert_eq!((other(SECOND * 59), other(SECOND * 60)), (Other::Alive, Other::Gone));
     }
 

@@ -37,3 +37,4 @@ pub mod elector;
 pub mod record;
 pub mod stamp;
 pub mod term;
+pub mod unchanged;

@@ -16,7 +16,8 @@ use super::resources::Resources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::FINALIZER;
 use crate::cluster::events::EventNote;
-use crate::cluster::operators::{self, Claim, Other, Standing};
+use crate::cluster::operators::{self, Claim, LONGEST_PAUSE, Other};
+use crate::lease::unchanged::Unchanged;
 use crate::world::clock::since_boot;
 use crate::world::error_text::brief;
 
@@ -30,7 +31,7 @@ pub struct Claims {
     /// `<namespace>/<Lease>` of this operator; `None` without an election.
     own: Option<String>,
     /// What is known of other operators, by their names.
-    others: Mutex<HashMap<String, (Standing, Other)>>,
+    others: Mutex<HashMap<String, (Unchanged, Other)>>,
 }
 
 /// Whether this operator reconciles a resource.
@@ -89,9 +90,9 @@ impl Claims {
 
     /// Finds out whether another operator is alive. All its resources share one look.
     async fn look(&self, another: &str) -> Other {
-        let known = |others: &HashMap<String, (Standing, Other)>| {
-            let (standing, other) = others.get(another)?;
-            let fresh = standing.seen().is_some_and(|seen| since_boot().saturating_sub(seen) < LOOK_INTERVAL / 2);
+        let known = |others: &HashMap<String, (Unchanged, Other)>| {
+            let (unchanged, other) = others.get(another)?;
+            let fresh = unchanged.seen().is_some_and(|seen| since_boot().saturating_sub(seen) < LOOK_INTERVAL / 2);
             fresh.then_some(*other)
         };
         if let Some(other) = known(&self.others.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -102,14 +103,15 @@ impl Claims {
         let asked = since_boot();
         let found = leases.get_opt(name).await;
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let (standing, other) = others.entry(another.to_owned()).or_insert((Standing::default(), Other::Alive));
+        let (unchanged, other) =
+            others.entry(another.to_owned()).or_insert((Unchanged::new(LONGEST_PAUSE), Other::Alive));
         *other = match found {
             Ok(lease) => {
                 let version = lease.as_ref().and_then(ResourceExt::resource_version);
-                operators::other(standing.read(asked, since_boot(), version.as_deref()))
+                operators::other(unchanged.read(asked, since_boot(), version.as_deref()))
             }
             Err(kube::Error::Api(status)) if status.code == 403 => {
-                standing.read(asked, since_boot(), Some("unreadable"));
+                unchanged.read(asked, since_boot(), Some("unreadable"));
                 Other::Unknown
             }
             Err(error) => {

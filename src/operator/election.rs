@@ -14,10 +14,11 @@ use tokio::sync::mpsc;
 
 use super::activity::Activity;
 use super::leadership::Leadership;
-use crate::cluster::operators::{self, DEFAULT_LEASE, Former, Standing};
+use crate::cluster::operators::{self, DEFAULT_LEASE, Former, LONGEST_PAUSE};
 use crate::lease::elector::{Action, Elector, Event, Identity, LockView, Read, Settings, Stamping, Time};
 use crate::lease::record::Record;
 use crate::lease::term::Incarnation;
+use crate::lease::unchanged::Unchanged;
 use crate::world::clock::since_boot;
 use crate::world::error_text::brief;
 use crate::world::lease;
@@ -104,14 +105,14 @@ impl OperatorCandidate {
             return;
         }
         let deployment = operators::deployment_of(&self.pod).unwrap_or(&self.name);
-        let mut standing = Standing::default();
+        let mut unchanged = Unchanged::new(LONGEST_PAUSE);
         let mut noted = false;
         loop {
             let asked = since_boot();
             match tokio::time::timeout(self.settings.retry_period, self.leases.get_opt(DEFAULT_LEASE)).await {
                 Ok(Ok(found)) => {
                     let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.as_deref());
-                    let stood = standing.read(asked, since_boot(), version);
+                    let stood = unchanged.read(asked, since_boot(), version);
                     let record = found.as_ref().filter(|lease| !is_long_released(lease)).map(Record::of);
                     match operators::former(record.as_ref(), stood, deployment) {
                         Former::Free => return,

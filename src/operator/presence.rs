@@ -18,24 +18,17 @@ use crate::api::v1alpha1::Provider;
 use crate::cluster::observed::Observed;
 use crate::cluster::presence::{ElectionEvidence, Found, Presence, presence};
 use crate::lease::record::Record;
+use crate::lease::unchanged::Unchanged;
 
 /// Proves, and remembers for how long Leases have stood still.
 pub struct Prover {
     client: Client,
+    /// Times of `stood` count from here.
+    begin: Instant,
     /// By the resource's UID.
-    stood: Mutex<HashMap<String, Stood>>,
+    stood: Mutex<HashMap<String, Unchanged>>,
     /// Since when this process has waited, by the resource's UID.
     waits: Mutex<HashMap<String, Instant>>,
-}
-
-/// A version of a Lease that was read.
-struct Stood {
-    /// UID and resourceVersion.
-    version: String,
-    /// When the last answer that showed it was there.
-    seen: Instant,
-    /// For how long it has stood until then, at the least.
-    total: Duration,
 }
 
 /// Time between two answers counts only so far: in an outage of the API server no holder can renew.
@@ -63,7 +56,7 @@ impl Which {
 
 impl Prover {
     pub fn new(client: Client) -> Self {
-        Self { client, stood: Mutex::default(), waits: Mutex::default() }
+        Self { client, begin: Instant::now(), stood: Mutex::default(), waits: Mutex::default() }
     }
 
     /// Looks for pods of these components, and for a process that holds the Lease without a pod.
@@ -100,17 +93,13 @@ impl Prover {
         Ok(presence(found, ElectionEvidence::Lease { record: &Record::of(&lease), stood }))
     }
 
-    /// For how long this version of the Lease has stood, at the least: from each answer that showed it to the next
-    /// question.
+    /// For how long this version of the Lease has stood, at the least.
     fn stood(&self, resource: &FlinkHaCluster, lease: &Lease, asked: Instant) -> Duration {
         let version = format!("{}/{}", lease.uid().unwrap_or_default(), lease.resource_version().unwrap_or_default());
+        let asked = asked.saturating_duration_since(self.begin);
         let mut all = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = resource.uid().unwrap_or_default();
-        let before = all.get(&key).filter(|before| before.version == version);
-        let more = |before: &Stood| before.total + asked.saturating_duration_since(before.seen).min(LONGEST_PAUSE);
-        let total = before.map_or(Duration::ZERO, more);
-        all.insert(key, Stood { version, seen: Instant::now(), total });
-        total
+        let unchanged = all.entry(resource.uid().unwrap_or_default()).or_insert_with(|| Unchanged::new(LONGEST_PAUSE));
+        unchanged.read(asked, self.begin.elapsed(), Some(&version))
     }
 
     /// For how long this process has waited for the pods of a resource that is being deleted.
