@@ -377,3 +377,9 @@ fn default_gateway_resources() -> Resources {
         limits: BTreeMap::from([quantity("memory", "128Mi")]),
     }
 }
+impl FlinkHaCluster {
+    /// Returns the value of an annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}

@@ -48,7 +48,7 @@ pub fn choose(
         );
         Some(EventNote { warning: false, reason: "GatewayImageReplaced".to_owned(), message })
     };
-    if request(resource) == Some(UPGRADE_NOW) {
+    if resource.annotation(UPGRADE_GATEWAYS_ANNOTATION) == Some(UPGRADE_NOW) {
         return chosen(own, replaced(format!("{UPGRADE_GATEWAYS_ANNOTATION} asks for it")));
     }
     let Some(failure) = PullFailure::of(observed, pinned) else { return chosen(pinned, None) };
@@ -97,14 +97,10 @@ impl PullFailure {
     }
 }
 
-fn request(resource: &FlinkHaCluster) -> Option<&str> {
-    resource.metadata.annotations.as_ref()?.get(UPGRADE_GATEWAYS_ANNOTATION).map(String::as_str)
-}
-
 /// Returns the answer to [`UPGRADE_GATEWAYS_ANNOTATION`], with which it is removed after the status says which image
 /// was `chosen`; `None` without a request.
 pub fn answer(resource: &FlinkHaCluster, chosen: &str) -> Option<EventNote> {
-    let asked = request(resource)?;
+    let asked = resource.annotation(UPGRADE_GATEWAYS_ANNOTATION)?;
     let (warning, reason, message) = if asked == UPGRADE_NOW {
         (false, "GatewayImageCurrent", format!("the gateway's image is {chosen}; pods with another one are replaced"))
     } else {

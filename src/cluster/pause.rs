@@ -22,7 +22,7 @@ pub enum Pause {
 impl Pause {
     /// Returns the pause that the resource asks for; `None` if the operator works on it.
     pub fn of(resource: &FlinkHaCluster) -> Option<Self> {
-        match annotation(resource, RECONCILE_ANNOTATION)? {
+        match resource.annotation(RECONCILE_ANNOTATION)? {
             ENABLED => None,
             DISABLED => Some(Self::Disabled),
             other => Some(Self::Unknown(other.to_owned())),
@@ -46,9 +46,9 @@ impl Pause {
             }
         };
         let deletion = resource.metadata.deletion_timestamp.as_ref().map(|_| "its deletion waits");
-        let switchover = annotation(resource, SWITCHOVER_ANNOTATION).map(|_| "the requested switchover waits");
+        let switchover = resource.annotation(SWITCHOVER_ANNOTATION).map(|_| "the requested switchover waits");
         let upgrade =
-            annotation(resource, UPGRADE_GATEWAYS_ANNOTATION).map(|_| "the requested upgrade of gateways waits");
+            resource.annotation(UPGRADE_GATEWAYS_ANNOTATION).map(|_| "the requested upgrade of gateways waits");
         let waits = deletion.into_iter().chain(switchover).chain(upgrade);
         let waits: String = waits.map(|waits| format!("; {waits}")).collect();
         format!(
@@ -87,10 +87,6 @@ fn remedy(resource: &FlinkHaCluster) -> String {
         name.unwrap_or_default(),
         namespace.unwrap_or_default()
     )
-}
-
-fn annotation<'a>(resource: &'a FlinkHaCluster, key: &str) -> Option<&'a str> {
-    resource.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How many clusters are replaced by the operator at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct TurnLimits {
     /// Number of clusters; 0 for any number.
     pub max_concurrent: usize,
     /// Time between the beginnings of two roll-outs.
@@ -67,7 +67,7 @@ pub fn turn(
     has_turn: bool,
     moving: &[Moving],
     last: Option<Timestamp>,
-    limits: &Limits,
+    limits: &TurnLimits,
     now: Timestamp,
 ) -> Turn {
     let wish = wish.map(str::trim).filter(|wish| !wish.is_empty());
@@ -97,13 +97,13 @@ const HOLD: &str = "hold";
 const NOW: &str = "now";
 
 /// How long no roll-out may begin.
-pub fn pause(last: Timestamp, limits: &Limits, now: Timestamp) -> Duration {
+pub fn pause(last: Timestamp, limits: &TurnLimits, now: Timestamp) -> Duration {
     let passed = Duration::try_from(now.duration_since(last)).unwrap_or_default();
     limits.delay.saturating_sub(passed)
 }
 
 /// It names no cluster that is replaced as it should be: the status of all that wait would change with each.
-fn waits(moving: &[Moving], limits: &Limits, now: Timestamp) -> String {
+fn waits(moving: &[Moving], limits: &TurnLimits, now: Timestamp) -> String {
     let number = match limits.max_concurrent {
         0 => String::new(),
         1 => "one cluster at a time (rollout.maxConcurrent)".to_owned(),
@@ -158,8 +158,8 @@ mod tests {
         (0..count).map(|index| Moving { name: format!("flink/c{index}"), since: at(0) }).collect()
     }
 
-    fn limits(max_concurrent: usize, delay: u64) -> Limits {
-        Limits { max_concurrent, delay: Duration::from_secs(delay) }
+    fn limits(max_concurrent: usize, delay: u64) -> TurnLimits {
+        TurnLimits { max_concurrent, delay: Duration::from_secs(delay) }
     }
 
     fn reason(turn: &Turn) -> &'static str {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn clusters_take_turns() {
-        let decide = |wish, has_turn, others, limits: Limits| {
+        let decide = |wish, has_turn, others, limits: TurnLimits| {
             reason(&turn(wish, has_turn, &moving(others), Some(at(0)), &limits, at(20)))
         };
         for (wish, has_turn, others, limits, expected) in [

@@ -18,7 +18,7 @@ pub enum Urgency {
 /// Tells it from the resource alone.
 pub fn urgency(resource: &FlinkHaCluster) -> Urgency {
     let (metadata, status) = (&resource.metadata, resource.status.as_ref());
-    let asked = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SWITCHOVER_ANNOTATION));
+    let asked = resource.annotation(SWITCHOVER_ANNOTATION).is_some();
     let acted_on = status.is_some_and(|status| status.observed_generation == metadata.generation);
     if !acted_on || asked || metadata.deletion_timestamp.is_some() {
         return Urgency::Changed;

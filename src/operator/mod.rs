@@ -43,7 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::build::Environment;
 use crate::cluster::operators::DEFAULT_LEASE;
-use crate::cluster::turn::Limits;
+use crate::cluster::turn::TurnLimits;
 use crate::operator::activity::Activity;
 use crate::operator::context::{Context, Own};
 use crate::operator::leadership::Leadership;
@@ -181,7 +181,7 @@ impl Operator<'_> {
             pod: arguments.pod_name.clone(),
             deletion_deadline: arguments.deletion_deadline,
         };
-        let limits = Limits { max_concurrent: arguments.rollout_max_concurrent, delay: arguments.rollout_delay };
+        let limits = TurnLimits { max_concurrent: arguments.rollout_max_concurrent, delay: arguments.rollout_delay };
         let turns = Turns::new(limits, triggers, &clusters);
         let context = Arc::new(Context::new(&client, caches, environment, own, self.metrics.clone(), turns));
         self.activity.is_ready();

@@ -12,11 +12,11 @@ use super::observe::Triggers;
 use crate::api::FlinkHaCluster;
 use crate::api::names::ROLL_OUT_ANNOTATION;
 use crate::api::status::FlinkHaClusterStatus;
-use crate::cluster::turn::{self, Limits, Moving, Turn, has_turn};
+use crate::cluster::turn::{self, Moving, Turn, TurnLimits, has_turn};
 
 /// The turns of all clusters.
 pub struct Turns {
-    limits: Limits,
+    limits: TurnLimits,
     triggers: Triggers,
     state: Mutex<State>,
 }
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Turns {
-    pub fn new(limits: Limits, triggers: Triggers, clusters: &Store<FlinkHaCluster>) -> Self {
+    pub fn new(limits: TurnLimits, triggers: Triggers, clusters: &Store<FlinkHaCluster>) -> Self {
         let mut state = State::default();
         for resource in clusters.state() {
             let status = resource.status.as_ref();
@@ -53,7 +53,7 @@ impl Turns {
         let has_turn = state.moving.contains_key(&uid) || has_turn(before, resource.metadata.generation).is_some();
         let others = state.moving.iter().filter(|(other, _)| **other != uid).map(|(_, moving)| moving.clone());
         let others: Vec<Moving> = others.collect();
-        let wish = resource.annotations().get(ROLL_OUT_ANNOTATION).map(String::as_str);
+        let wish = resource.annotation(ROLL_OUT_ANNOTATION);
         let turn = turn::turn(wish, has_turn, &others, state.last, &self.limits, now);
         if let Turn::Waits(waits) = &turn {
             state.moving.remove(&uid);
@@ -147,7 +147,7 @@ mod tests {
         let (cache, mut writer) = store::store();
         writer.apply_watcher_event(&kube_runtime::watcher::Event::Apply(moving("a")));
         let (triggers, mut woken) = futures::channel::mpsc::unbounded();
-        let turns = Turns::new(Limits { max_concurrent: 1, delay: Duration::ZERO }, triggers, &cache);
+        let turns = Turns::new(TurnLimits { max_concurrent: 1, delay: Duration::ZERO }, triggers, &cache);
         let before = FlinkHaClusterStatus::default();
         let waits = |name| matches!(turns.take(&resource(name), &before), Turn::Waits(_));
         assert!(waits("c") && waits("b"), "the one before the restart has its turn");

@@ -36,7 +36,7 @@ pub struct SavepointNote {
 impl Requests {
     pub(super) fn of(resource: &FlinkHaCluster, desired: &Desired, observed: &Observed) -> Self {
         let provider = resource.spec.high_availability.provider;
-        let wanted = resource.metadata.annotations.as_ref().and_then(|all| all.get(SWITCHOVER_ANNOTATION));
+        let wanted = resource.annotation(SWITCHOVER_ANNOTATION);
         let decision = desired.decision.as_ref().filter(|_| !desired.frozen);
         Self {
             switchover: wanted.map(|wanted| switchover(wanted, provider, observed)),

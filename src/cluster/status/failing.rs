@@ -23,9 +23,10 @@ pub fn failing(
     error: &str,
     (begin, now): (Timestamp, Timestamp),
 ) -> FlinkHaClusterStatus {
+    let unchanged =
+        if resource.metadata.deletion_timestamp.is_none() { ", and the cluster runs on unchanged" } else { "" };
     let message = format!(
-        "the resource has not been reconciled {}: {error}; the operator tries again, at least every 5 minutes, and the \
-         cluster runs on unchanged",
+        "the resource has not been reconciled {}: {error}; the operator tries again, at least every 5 minutes{unchanged}",
         since(begin)
     );
     let verdict = Verdict::new(DEGRADED, true, REASON, message);
