@@ -171,14 +171,16 @@ impl Ledger {
         self.signals.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
     }
 
+    /// Merges this into the ledger's metadata.
+    async fn annotate(&self, metadata: Value) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &patch).await;
+        patched.map(drop).context("failed to write the ledger")
+    }
+
     /// Says why the quorum is not reached, or that it is. No term is needed: without a quorum there is none.
     pub async fn note_quorum(&self, trouble: Option<&str>) -> anyhow::Result<()> {
-        let patch = json!({ "metadata": { "annotations": { names::QUORUM_ANNOTATION: trouble } } });
-        let patched = self
-            .config_maps()
-            .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        patched.map(drop).context("failed to write the ledger")
+        self.annotate(json!({ "annotations": { names::QUORUM_ANNOTATION: trouble } })).await
     }
 
     /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses
@@ -189,15 +191,11 @@ impl Ledger {
             return Ok(());
         }
         let text = refusal.map(|refusal| json!(refusal).to_string());
-        let patch = json!({ "metadata": {
+        self.annotate(json!({
             "resourceVersion": ledger.metadata.resource_version,
             "annotations": { names::REFUSAL_ANNOTATION: text },
-        } });
-        let patched = self
-            .config_maps()
-            .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        patched.map(drop).context("failed to write the ledger")
+        }))
+        .await
     }
 
     /// Says why this pod's candidate could not take over, or that it could. No term is needed: who is not ready has
@@ -207,12 +205,7 @@ impl Ledger {
         let outdated = unready::outdated(&self.object().await?.metadata, now);
         let mut annotations: BTreeMap<String, Option<String>> = outdated.into_iter().map(|key| (key, None)).collect();
         annotations.insert(unready::annotation(pod_uid), why.map(|why| unready::text(why, now)));
-        let patch = json!({ "metadata": { "annotations": annotations } });
-        let patched = self
-            .config_maps()
-            .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        patched.map(drop).context("failed to write the ledger")
+        self.annotate(json!({ "annotations": annotations })).await
     }
 
     /// Removes what a gateway said about refusing, once a JVM leads. Failures are tried again for a while.
