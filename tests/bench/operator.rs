@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::audit::Summary;
-use crate::support::operator::{CHART, Installation, NAMESPACE, OPERATOR, PROGRAM, cluster};
+use crate::support::operator::{CHART, Installation, NAMESPACE, PROGRAM, cluster};
 use crate::support::report::{self, number};
 use crate::support::{eventually, measured, say, seconds};
 use flinkha::api::FlinkHaCluster;
@@ -41,20 +41,20 @@ pub async fn run() {
     created.into_iter().for_each(|result| result.expect("failed to create a resource"));
     all_acted_on(&resources, count).await;
     let created_s = begin.elapsed().as_secs_f64();
-    quiet(&installation).await;
-    let requests_each = requests(&installation).len() as f64 / count as f64;
+    installation.quiet(QUIET, seconds(1800)).await;
+    let requests_each = installation.operator_requests().len() as f64 / count as f64;
     say(format!("{count} clusters after {created_s:.1} s, with {requests_each:.1} requests each"));
 
-    let before = requests(&installation).len();
+    let before = installation.operator_requests().len();
     tokio::time::sleep(steady).await;
-    let steady_per_min = (requests(&installation).len() - before) as f64 * 60.0 / steady.as_secs_f64();
+    let steady_per_min = (installation.operator_requests().len() - before) as f64 * 60.0 / steady.as_secs_f64();
     let (rss_mib, peak_mib) = (memory(&installation, "VmRSS"), memory(&installation, "VmHWM"));
 
     // One of them is changed while there is no operator.
     installation.operator.terminate();
     installation.operator.wait(seconds(30)).await.expect("an operator that ends when it is told to");
-    quiet(&installation).await;
-    let before = requests(&installation).len();
+    installation.quiet(QUIET, seconds(1800)).await;
+    let before = installation.operator_requests().len();
     let changed = name(count / 2);
     let patch = json!({ "spec": { "taskManager": { "replicas": 2 } } });
     let patched = resources.patch(&changed, &PatchParams::default(), &Patch::Merge(patch)).await;
@@ -70,8 +70,8 @@ pub async fn run() {
     let restart_s = begin.elapsed().as_secs_f64();
     all_looked_at(&installation, count).await;
     let all_looked_at_s = begin.elapsed().as_secs_f64();
-    quiet(&installation).await;
-    let after = requests(&installation).split_off(before);
+    installation.quiet(QUIET, seconds(1800)).await;
+    let after = installation.operator_requests().split_off(before);
     let of_changed = |request: &&Summary| request.name.starts_with(&changed);
     let restart_requests = after.iter().filter(|request| !of_changed(request)).count();
     // The last request for the changed resource is that for its status.
@@ -108,29 +108,6 @@ fn name(index: usize) -> String {
 
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
-}
-
-/// The operator's requests, except lists and watches, and those of its own election.
-fn requests(installation: &Installation) -> Vec<Summary> {
-    let all = installation.plane.servers[0].audit().summaries().into_iter();
-    let counts = |one: &Summary| {
-        one.user == OPERATOR && !["list", "watch"].contains(&one.verb.as_str()) && one.name != "flinkha-operator"
-    };
-    all.filter(counts).collect()
-}
-
-/// Waits until the operator has made no request for a while.
-async fn quiet(installation: &Installation) {
-    let (mut last, mut rests) = (usize::MAX, Instant::now());
-    eventually("an operator without work", seconds(1800), async || {
-        tokio::time::sleep(seconds(1)).await;
-        let now = requests(installation).len();
-        if now != std::mem::replace(&mut last, now) {
-            rests = Instant::now();
-        }
-        (rests.elapsed() > QUIET).then_some(())
-    })
-    .await;
 }
 
 async fn all_acted_on(resources: &Api<FlinkHaCluster>, count: usize) {

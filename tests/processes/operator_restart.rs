@@ -1,9 +1,8 @@
 //! An operator that starts again: it writes nothing that is as it should be, and finds what was changed meanwhile.
 
-use std::time::Instant;
+use std::time::Duration;
 
-use crate::support::audit::Summary;
-use crate::support::operator::{Installation, NAMESPACE, OPERATOR, cluster, condition};
+use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
 use crate::support::{eventually, seconds};
 use flinkha::api::FlinkHaCluster;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -12,27 +11,8 @@ use k8s_openapi::api::rbac::v1::Role;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-/// The operator's requests, except lists, watches and those of its election.
-fn requests(installation: &Installation) -> Vec<Summary> {
-    let all = installation.plane.servers[0].audit().summaries().into_iter();
-    let counts = |one: &Summary| {
-        one.user == OPERATOR && !["list", "watch"].contains(&one.verb.as_str()) && one.name != "flinkha-operator"
-    };
-    all.filter(counts).collect()
-}
-
-/// Waits until the operator has made no request for three seconds.
-async fn quiet(installation: &Installation) {
-    let (mut last, mut rests) = (usize::MAX, Instant::now());
-    eventually("an operator without work", seconds(60), async || {
-        let now = requests(installation).len();
-        if now != std::mem::replace(&mut last, now) {
-            rests = Instant::now();
-        }
-        (rests.elapsed() > seconds(3)).then_some(())
-    })
-    .await;
-}
+/// Rest after which the operator has nothing to do.
+const QUIET: Duration = seconds(3);
 
 async fn stop(installation: &mut Installation) {
     installation.operator.terminate();
@@ -48,7 +28,7 @@ async fn start(installation: &mut Installation) {
         metrics.contains("flinkha_reconciles_total{result=\"success\"}").then_some(())
     })
     .await;
-    quiet(installation).await;
+    installation.quiet(QUIET, seconds(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,12 +40,12 @@ async fn an_operator_that_restarts_writes_nothing_anew_and_finds_what_was_change
             condition(resource, "LeaderElected")["reason"] == "NoLeader"
         })
         .await;
-    quiet(&installation).await;
+    installation.quiet(QUIET, seconds(60)).await;
 
     stop(&mut installation).await;
-    let before = requests(&installation).len();
+    let before = installation.operator_requests().len();
     start(&mut installation).await;
-    let made = requests(&installation).split_off(before);
+    let made = installation.operator_requests().split_off(before);
     assert!(made.is_empty(), "nothing was changed: {made:?}");
 
     // Each of these is found by itself: an operator that finds one applies everything.

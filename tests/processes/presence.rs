@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::support::by_hand;
 use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
 use crate::support::{eventually, seconds};
 use flinkha::api::FlinkHaCluster;
@@ -26,23 +27,9 @@ pub fn says(object: &Value, reason: &str, words: &[&str]) -> bool {
     degraded["reason"] == reason && words.iter().all(|word| message.contains(word))
 }
 
-/// A pod under this ServiceAccount that says that it is of this cluster, or of none.
+/// See [`by_hand::pod`].
 pub async fn pod(installation: &Installation, name: &str, service_account: &str, instance: Option<&str>) {
-    let labels = json!({
-        "app.kubernetes.io/managed-by": "flinkha",
-        "app.kubernetes.io/instance": instance,
-        "app.kubernetes.io/component": if name.contains("taskmanager") { "taskmanager" } else { "jobmanager" },
-    });
-    let mut pod = json!({
-        "metadata": { "name": name },
-        "spec": {
-            "containers": [{ "name": "flink-main-container", "image": "flink:2.3.0" }],
-            "serviceAccountName": service_account,
-            "automountServiceAccountToken": false,
-        },
-    });
-    pod["metadata"]["labels"] =
-        labels.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
+    let pod = by_hand::pod(name, service_account, instance);
     let pods: Api<Pod> = Api::namespaced(installation.admin.clone(), NAMESPACE);
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
 }
@@ -62,11 +49,11 @@ pub async fn lease(installation: &Installation, holder: &str, change: Value) {
 }
 
 pub fn taken() -> Value {
-    json!({ "term": 1, "from": "", "to": "demo-jobmanager-a", "why": "FirstLeader", "leaderlessMillis": 0 })
+    by_hand::taken("demo-jobmanager-a")
 }
 
 fn given_back() -> Value {
-    json!({ "term": 0, "from": "demo-jobmanager-a", "to": "", "why": "PodTerminating", "leaderlessMillis": 0 })
+    by_hand::given_back("demo-jobmanager-a")
 }
 
 /// A cluster whose HA data goes with it, and one pod of it whose label somebody has removed.

@@ -7,6 +7,7 @@
 
 pub mod application;
 pub mod audit;
+pub mod by_hand;
 pub mod classes;
 pub mod cluster;
 pub mod control_plane;

@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
+use super::audit::Summary;
 use super::eventually;
 use super::host::Directory;
 use super::host::address;
@@ -127,6 +129,29 @@ impl Installation {
         let place = ["--pod-name", pod, "--pod-namespace", namespace];
         let flags: Vec<&str> = place.iter().chain(flags).copied().collect();
         run(Path::new(PROGRAM), &kubeconfig, &flags, self.directory.path().join(format!("{pod}.log")))
+    }
+
+    /// The operator's requests, except lists and watches, and those of its own election.
+    pub fn operator_requests(&self) -> Vec<Summary> {
+        let all = self.plane.servers[0].audit().summaries().into_iter();
+        let counts = |one: &Summary| {
+            one.user == OPERATOR && !["list", "watch"].contains(&one.verb.as_str()) && one.name != "flinkha-operator"
+        };
+        all.filter(counts).collect()
+    }
+
+    /// Waits until the operator has made no request for this `rest`. The audit log is read once in a third of it.
+    pub async fn quiet(&self, rest: Duration, limit: Duration) {
+        let (mut last, mut rests) = (usize::MAX, Instant::now());
+        eventually("an operator without work", limit, async || {
+            tokio::time::sleep(rest / 3).await;
+            let now = self.operator_requests().len();
+            if now != std::mem::replace(&mut last, now) {
+                rests = Instant::now();
+            }
+            (rests.elapsed() > rest).then_some(())
+        })
+        .await;
     }
 
     /// Runs kubectl as a user with all rights.

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use super::world::{JOB_MANAGER, STANDBY, Seen, TASK_MANAGER, World, given_back, ready};
+use super::world::{JOB_MANAGER, STANDBY, Seen, TASK_MANAGER, World, ready};
+use crate::support::by_hand::given_back;
 
 fn version(argument: &str, change: Value) -> Value {
     let mut spec = json!({ "job": { "jarURI": "local:///app.jar", "args": [argument], "upgradeDeadline": "10s" } });

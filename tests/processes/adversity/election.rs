@@ -6,7 +6,8 @@ use flinkha::ledger::unready;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::world::{ADDRESS, JOB_MANAGER, STANDBY, Seen, World, given_back, ready, taken};
+use super::world::{ADDRESS, JOB_MANAGER, STANDBY, Seen, World, ready, taken};
+use crate::support::by_hand::given_back;
 use crate::support::operator::condition;
 
 async fn works(world: &World) {

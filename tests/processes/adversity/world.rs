@@ -13,6 +13,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::support::by_hand;
 use crate::support::operator::{Installation, condition};
 use crate::support::seconds;
 
@@ -245,20 +246,7 @@ impl World {
     pub async fn pod_with(&self, name: &str, change: Value, status: Value) {
         let component = if name.contains("taskmanager") { "taskmanager" } else { "jobmanager" };
         let account = format!("demo-{component}");
-        let labels = json!({
-            "app.kubernetes.io/name": "flink",
-            "app.kubernetes.io/managed-by": "flinkha",
-            "app.kubernetes.io/instance": "demo",
-            "app.kubernetes.io/component": component,
-        });
-        let mut pod = json!({
-            "metadata": { "name": name, "labels": labels },
-            "spec": {
-                "containers": [{ "name": "flink-main-container", "image": "flink:2.3.0" }],
-                "serviceAccountName": account,
-                "automountServiceAccountToken": false,
-            },
-        });
+        let mut pod = by_hand::pod(name, &account, Some("demo"));
         flinkha::cluster::merge::merge(&mut pod, change);
         let pod = serde_json::from_value(pod).unwrap();
         self.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
@@ -387,13 +375,9 @@ pub fn container(state: Value, ready: bool) -> Value {
     })
 }
 
-/// The record of a leader's election.
+/// The record of a leader's election, now.
 pub fn taken(pod: &str) -> Value {
-    let at = format!("{:.3}", jiff::Timestamp::now());
-    json!({ "term": 1, "from": "", "to": pod, "why": "FirstLeader", "leaderlessMillis": 0, "at": at })
-}
-
-/// The record of a leader that gave its Lease back.
-pub fn given_back(pod: &str) -> Value {
-    json!({ "term": 0, "from": pod, "to": "", "why": "PodTerminating", "leaderlessMillis": 0 })
+    let mut record = by_hand::taken(pod);
+    record["at"] = format!("{:.3}", jiff::Timestamp::now()).into();
+    record
 }
