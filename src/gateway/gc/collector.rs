@@ -129,13 +129,16 @@ impl Collector {
             })
             .await?;
         let ids: Vec<JobId> = found.iter().map(|entry| entry.id).collect();
-        let removed = self
+        let mut removed = self
             .remove_left_over(storage, term, &ids, &inventory)
             .await
             .context("failed to remove files that Flink left")?;
         // These jobs have just got their tombstone. The result still exists, so a crash here is finished by the next
-        // scan.
-        self.ledger.pointers.remove_empty(inventory.remnants.iter().copied().filter(|id| ids.contains(id))).await?;
+        // scan, and so is what a JobManager still leads.
+        let remnants = inventory.remnants.iter().copied().filter(|id| ids.contains(id));
+        let led = self.ledger.pointers.remove_empty(remnants).await?;
+        found.retain(|entry| !led.contains(&entry.id));
+        removed.retain(|id, _| !led.contains(id));
         for entry in &found {
             storage
                 .remove(entry.store, entry.id)

@@ -43,7 +43,8 @@ pub async fn collect(
     let inventory = ledger.pointers.inventory(term).await?.context(TERM_IS_OVER)?;
     let in_use = !inventory.stored.is_empty() || !inventory.with_config_map.is_empty() || inventory.unreadable_plan;
     anyhow::ensure!(!in_use, "something is still stored: {:?} {:?}", inventory.stored, inventory.with_config_map);
-    ledger.pointers.remove_empty(inventory.remnants.iter().copied().filter(|id| *id == run.job_id)).await?;
+    let led = ledger.pointers.remove_empty(inventory.remnants.iter().copied().filter(|id| *id == run.job_id)).await?;
+    anyhow::ensure!(led.is_empty(), "a JobManager still leads {}", run.job_id);
     let mut removed = 0;
     let mut files = storage.files();
     while let Some(file) = files.try_next().await.context("failed to list the storage directory")? {

@@ -126,7 +126,7 @@ pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId)
         add_removal(client, &mut writer, &format!("{pointers}/{pointer}")).await?;
         writer.commit().await?;
     }
-    remove_remnants(client, paths, latch, job).await
+    remove_remnants(client, paths, latch, job).await.map(drop)
 }
 
 /// The removal of a pointer as it is now. What is below it but the empty parent of locks makes the transaction fail.

@@ -114,11 +114,11 @@ async fn read_job(client: &Client, path: String, id: Option<JobId>) -> Result<Op
 
 /// Removes the znodes of a job that point to nothing, if this latch node is still there: then nobody else leads.
 /// Whatever Flink has written in the meantime, and whatever another JobManager has locked, makes the transaction fail
-/// as a whole.
+/// as a whole. Returns false while a JobManager leads the job: its address stays.
 ///
 /// # Errors
 /// When no server answers, or when something was written meanwhile. It is safe to try again.
-pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<()> {
+pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<bool> {
     let path = paths.job(job);
     if let Some(parts) = children_of(client, &path).await? {
         let mut writer = client.new_multi_writer();
@@ -133,13 +133,14 @@ pub async fn remove_remnants(client: &Client, paths: &Paths, latch: &str, job: J
         writer.commit().await?;
     }
     let leader = paths.leader_of_job(job);
-    if children_of(client, &leader).await?.is_some_and(|children| children.is_empty()) {
+    let Some(addresses) = children_of(client, &leader).await? else { return Ok(true) };
+    if addresses.is_empty() {
         let mut writer = client.new_multi_writer();
         writer.add_check_version(latch, ANY)?;
         writer.add_delete(&leader, None)?;
         writer.commit().await?;
     }
-    Ok(())
+    Ok(addresses.is_empty())
 }
 
 /// Any version: that the node is there is all that counts.

@@ -123,7 +123,7 @@ impl Leader {
         Sweeper { ledger, mark, storage, settings }.run().await;
     }
 
-    async fn until_collected(&self, scene: &Scene, rig: &Rig) {
+    pub async fn until_collected(&self, scene: &Scene, rig: &Rig) {
         let begin = Instant::now();
         loop {
             let jobs = rig.jobs(scene).await;

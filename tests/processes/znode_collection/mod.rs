@@ -259,6 +259,19 @@ async fn written_meanwhile(rig: Arc<Rig>, number: usize, write: String, meanwhil
         () = gate.answered_since(answered) => {}
     }
     assert_eq!(of_job().await, written, "{meanwhile:?} before {write}: something of the transaction was done");
+    if meanwhile == Meanwhile::Leads {
+        // Longer than two scans.
+        let _ = tokio::time::timeout(2 * WATCHED, &mut works).await;
+        assert_eq!(of_job().await, written, "the address of a JobManager that leads was touched");
+        let led = rig.jobs(&scene).await.into_iter().find(|job| job.id == *id);
+        assert_eq!(led.and_then(|job| job.collected), None, "noted as collected while a JobManager leads it");
+        scene.close_job(tail).await;
+        tokio::select! {
+            () = &mut works => {}
+            () = leader.until_collected(&scene, rig) => {}
+        }
+        return true;
+    }
     let _ = tokio::time::timeout(WATCHED, &mut works).await;
     if meanwhile == Meanwhile::CompletesACheckpoint {
         assert_eq!(of_job().await, written, "a job with a pointer that somebody has locked was touched");

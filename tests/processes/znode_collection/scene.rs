@@ -264,6 +264,12 @@ impl Scene {
         self.create().await;
     }
 
+    /// That JobManager closes this job.
+    pub async fn close_job(&self, tail: &str) {
+        let path = self.paths().child(&format!("leader/job-{}/connection_info", id(tail)));
+        self.client.delete(&path, None).await.expect("the address of a leader");
+    }
+
     /// The parents that Flink leaves, with or without those of checkpoints and of their number.
     fn remnants(&self, tail: &str, below_job: &[&str]) {
         for child in below_job {

@@ -10,6 +10,8 @@ mod config_maps;
 mod snapshots;
 mod znodes;
 
+use std::collections::BTreeSet;
+
 use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::{Mark, SignatureRecords};
@@ -86,16 +88,17 @@ impl PointerStore {
         }
     }
 
-    /// Removes the znodes of ended jobs that hold no pointer ([`Inventory::remnants`]).
+    /// Removes the znodes of ended jobs that hold no pointer ([`Inventory::remnants`]). Returns the jobs that a
+    /// JobManager leads: its address stays in ZooKeeper until it closes the job or its session ends.
     ///
     /// Safe, because it does not remove a pointer that Flink writes meanwhile. ConfigMaps: there are none. Znodes: each
     /// job's in one transaction that requires the latch and an empty znode.
     ///
     /// # Errors
     /// When this term is over, or when somebody has written meanwhile. A retry is safe.
-    pub async fn remove_empty(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<()> {
+    pub async fn remove_empty(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<BTreeSet<JobId>> {
         match self {
-            Self::ConfigMaps(_) => Ok(()),
+            Self::ConfigMaps(_) => Ok(BTreeSet::new()),
             Self::Znodes(znodes) => znodes.remove_empty(jobs).await,
         }
     }

@@ -1,5 +1,6 @@
 //! Pointers in znodes of a ZooKeeper quorum.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
@@ -100,14 +101,19 @@ impl Znodes {
         removed.with_context(|| format!("failed to remove the znodes of {job}"))
     }
 
-    pub(super) async fn remove_empty(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<()> {
+    pub(super) async fn remove_empty(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<BTreeSet<JobId>> {
+        let mut led = BTreeSet::new();
         for job in jobs {
             let (client, latch) = self.leading()?;
             let removed = znodes::remove_remnants(&client, &self.paths, &latch, job).await;
-            removed.with_context(|| format!("failed to remove the znodes of {job}"))?;
-            tracing::info!(%job, "removed znodes of an ended job that pointed to nothing");
+            if removed.with_context(|| format!("failed to remove the znodes of {job}"))? {
+                tracing::info!(%job, "removed znodes of an ended job that pointed to nothing");
+            } else {
+                tracing::warn!(%job, "a JobManager leads this ended job; its address stays until it is gone");
+                led.insert(job);
+            }
         }
-        Ok(())
+        Ok(led)
     }
 
     pub(super) async fn last_checkpoint(&self, job: JobId) -> anyhow::Result<Option<LastCheckpoint>> {
