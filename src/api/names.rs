@@ -33,8 +33,8 @@ pub const APPLICATION_ANNOTATION: &str = "flinkha.dev/application";
 /// Annotation on the cluster ConfigMap beside [`APPLICATION_ANNOTATION`]: the start of the pods that took it over last,
 /// a number. Pods of an earlier start never lead. (With ZooKeeper the third part of the data of the znode `flinkha`.)
 pub const START_ANNOTATION: &str = "flinkha.dev/application-start";
-/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of [`crate::ledger::application::Request`], the
-/// savepoint that the operator requests from the leader.
+/// Annotation on the Lease, or with ZooKeeper on the ledger: JSON of
+/// [`crate::ledger::application::SavepointRequest`], the savepoint that the operator requests from the leader.
 pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
 /// Annotation on the resource, copied to the Lease: the JobManager pod that should lead, or [`ANY_POD`].
 pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";

@@ -112,14 +112,14 @@ pub struct ContainerStatus {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default)]
 pub struct ContainerState {
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<ContainerWaiting>,
     pub terminated: Option<Terminated>,
 }
 
 /// Why a container does not run yet.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default)]
-pub struct Waiting {
+pub struct ContainerWaiting {
     pub reason: String,
     pub message: String,
 }

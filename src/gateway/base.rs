@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::application::ApplicationTasks;
 use super::arguments::{Arguments, Orphans};
 use super::election::endpoint::Publisher;
-use super::election::peers::Peers;
+use super::election::peers::PeerExchange;
 use super::events::Events;
 use super::gc::collector::Collector;
 use super::gc::job_recorder::JobRecorder;
@@ -148,7 +148,11 @@ impl Base {
 
     /// Returns the tasks for either provider, and the parts that the provider's own tasks need. `peers`: the endpoint
     /// of promises between gateways.
-    pub fn into_tasks(self, mark: &DirectoryMark, peers: Option<Arc<Peers>>) -> (Tasks, TcpListener, ElectionChannels) {
+    pub fn into_tasks(
+        self,
+        mark: &DirectoryMark,
+        peers: Option<Arc<PeerExchange>>,
+    ) -> (Tasks, TcpListener, ElectionChannels) {
         let (ledger, run, reached) = (mark.ledger.clone(), self.run(), self.reached());
         let rest = Rest::new(&self.arguments.jvm_rest);
         let mut tasks = Tasks::default();

@@ -8,7 +8,7 @@ use super::arguments::Arguments;
 use super::base::Base;
 use super::election::driver::Driver;
 use super::election::grant::Grant;
-use super::election::peers::Peers;
+use super::election::peers::PeerExchange;
 use super::election::stamper::Stamper;
 use super::election::take_over::TakeOver;
 use super::events::Clock;
@@ -46,8 +46,13 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     let mark = DirectoryMark::new(ledger.clone());
     let events = base.election.events.clone();
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
-    let peers =
-        Arc::new(Peers::new(events.clone(), clock, cluster, arguments.pod_uid.clone(), arguments.peer_key.clone()));
+    let peers = Arc::new(PeerExchange::new(
+        events.clone(),
+        clock,
+        cluster,
+        arguments.pod_uid.clone(),
+        arguments.peer_key.clone(),
+    ));
     let proxy = Arc::new(Proxy {
         fence: Fence {
             lock: Arc::clone(&lock),

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::election::peers::{self, Peers};
+use super::election::peers::{self, PeerExchange};
 use super::gc::pointer_store::PointerStore;
 use super::health::Health;
 use super::metrics::GatewayMetrics;
@@ -31,7 +31,7 @@ pub async fn serve(
     listener: TcpListener,
     health: watch::Receiver<Health>,
     (pointers, signals): (PointerStore, Arc<Signals>),
-    peers: Option<Arc<Peers>>,
+    peers: Option<Arc<PeerExchange>>,
 ) {
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))

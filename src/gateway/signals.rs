@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::flink::job_id::JobId;
-use crate::ledger::application::Request;
+use crate::ledger::application::SavepointRequest;
 use crate::ledger::jobs::OrphanCounts;
 
 /// Shared by reference; no method waits.
@@ -21,7 +21,7 @@ pub struct Signals {
     /// Jobs with a tombstone.
     ended: Mutex<Arc<BTreeSet<JobId>>>,
     /// The savepoint that the operator requests.
-    savepoint: watch::Sender<Option<Request>>,
+    savepoint: watch::Sender<Option<SavepointRequest>>,
     /// Id of the last request with an answer in the ledger.
     answered: Mutex<Option<String>>,
     /// The result of this gateway's last sweep.
@@ -48,7 +48,7 @@ impl Signals {
     }
 
     /// Notes the operator's current request.
-    pub fn ask_savepoint(&self, request: Option<Request>) {
+    pub fn ask_savepoint(&self, request: Option<SavepointRequest>) {
         self.savepoint.send_if_modified(|before| {
             let changed = *before != request;
             *before = request;
@@ -56,7 +56,7 @@ impl Signals {
         });
     }
 
-    pub fn savepoint_requests(&self) -> watch::Receiver<Option<Request>> {
+    pub fn savepoint_requests(&self) -> watch::Receiver<Option<SavepointRequest>> {
         self.savepoint.subscribe()
     }
 

@@ -89,7 +89,7 @@ pub struct Before {
 /// A request for a savepoint, which the operator writes into an annotation on the Lease for the leading JobManager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct SavepointRequest {
     /// Id of this request.
     pub id: String,
     pub job: JobId,
@@ -99,11 +99,11 @@ pub struct Request {
     pub stop: bool,
 }
 
-/// The outcome of a [`Request`].
+/// The outcome of a [`SavepointRequest`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SavepointAnswer {
-    /// [`Request::id`].
+    /// [`SavepointRequest::id`].
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,

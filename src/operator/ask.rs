@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::error::Error;
 use super::report::Report;
-use super::resources::Resources;
+use super::resources::ClusterResources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION};
 use crate::api::v1alpha1::Provider;
@@ -22,11 +22,11 @@ use crate::cluster::switchover::Switchover;
 /// Makes requests.
 pub struct Asker {
     client: Client,
-    resources: Arc<Resources>,
+    resources: Arc<ClusterResources>,
 }
 
 impl Asker {
-    pub fn new(client: Client, resources: Arc<Resources>) -> Self {
+    pub fn new(client: Client, resources: Arc<ClusterResources>) -> Self {
         Self { client, resources }
     }
 

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::error::Error;
 use super::report::Report;
-use super::resources::Resources;
+use super::resources::ClusterResources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::FINALIZER;
 use crate::cluster::events::EventNote;
@@ -27,7 +27,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Claims resources.
 pub struct Claims {
     client: Client,
-    resources: Arc<Resources>,
+    resources: Arc<ClusterResources>,
     /// `<namespace>/<Lease>` of this operator; `None` without an election.
     own: Option<String>,
     /// What is known of other operators, by their names.
@@ -42,7 +42,7 @@ pub enum Claimed {
 }
 
 impl Claims {
-    pub fn new(client: Client, resources: Arc<Resources>, own: Option<String>) -> Self {
+    pub fn new(client: Client, resources: Arc<ClusterResources>, own: Option<String>) -> Self {
         Self { client, resources, own, others: Mutex::default() }
     }
 

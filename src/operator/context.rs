@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::observe::Caches;
 use super::presence::Prover;
 use super::report::Report;
-use super::resources::Resources;
+use super::resources::ClusterResources;
 use super::turns::Turns;
 use super::warnings::Warnings;
 use crate::api::FlinkHaCluster;
@@ -51,7 +51,7 @@ pub struct Own {
 /// What reconciling needs.
 pub struct Context {
     pub caches: Caches,
-    pub resources: Arc<Resources>,
+    pub resources: Arc<ClusterResources>,
     pub claims: Claims,
     pub applier: Applier,
     pub report: Report,
@@ -81,7 +81,7 @@ impl Context {
         metrics: Metrics,
         turns: Turns,
     ) -> Self {
-        let resources = Arc::new(Resources::new(client.clone(), caches.clusters.clone()));
+        let resources = Arc::new(ClusterResources::new(client.clone(), caches.clusters.clone()));
         Self {
             caches,
             applier: Applier::new(client.clone()),

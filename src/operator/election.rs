@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use super::activity::Activity;
-use super::leadership::Leadership;
+use super::leadership::WriteRight;
 use crate::cluster::operators::{self, DEFAULT_LEASE, Former, LONGEST_PAUSE};
 use crate::lease::elector::{Action, Elector, Event, Identity, LockView, Read, Settings, Stamping, Time};
 use crate::lease::record::Record;
@@ -39,7 +39,7 @@ pub struct OperatorCandidate {
     /// This process, in the place of a JVM. After it has stood still it is another one: its term is over.
     itself: Incarnation,
     /// The tenure, while there is one.
-    tenure: Option<Leadership>,
+    tenure: Option<WriteRight>,
     said: Activity,
     tell: mpsc::UnboundedSender<Event>,
     told: mpsc::UnboundedReceiver<Event>,
@@ -69,11 +69,11 @@ impl OperatorCandidate {
 
     /// Waits until this operator is elected, and returns its right to write. It waits through outages of the API
     /// server, and while an operator of this release works under the Lease of former versions.
-    pub async fn elected(&mut self) -> Leadership {
+    pub async fn elected(&mut self) -> WriteRight {
         self.await_former().await;
         self.run_until(|candidate| candidate.tenure.is_some()).await;
         self.said.works(&format!("elected: this pod holds Lease {}", self.name));
-        self.tenure.clone().unwrap_or_else(|| Leadership::begin(Duration::ZERO))
+        self.tenure.clone().unwrap_or_else(|| WriteRight::begin(Duration::ZERO))
     }
 
     /// Renews until that has failed for too long, or until another operator is elected. The right to write has ended
@@ -163,7 +163,7 @@ impl OperatorCandidate {
         match (self.elector.shown(), &self.tenure) {
             (LockView::Leader { until, .. }, Some(tenure)) => tenure.extend(Duration::from_millis(until.0)),
             (LockView::Leader { until, .. }, None) => {
-                self.tenure = Some(Leadership::begin(Duration::from_millis(until.0)));
+                self.tenure = Some(WriteRight::begin(Duration::from_millis(until.0)));
             }
             (LockView::Undecided, _) => {}
             (LockView::Standby { .. } | LockView::Free { .. }, tenure) => {

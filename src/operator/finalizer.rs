@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::purge::Purger;
 use super::report::Report;
-use super::resources::Resources;
+use super::resources::ClusterResources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::OnDelete;
@@ -27,12 +27,12 @@ use crate::ledger::jobs;
 /// Makes deletion wait for us, and deletes.
 pub struct Finalizer {
     client: Client,
-    resources: Arc<Resources>,
+    resources: Arc<ClusterResources>,
     pub purger: Purger,
 }
 
 impl Finalizer {
-    pub fn new(client: Client, resources: Arc<Resources>) -> Self {
+    pub fn new(client: Client, resources: Arc<ClusterResources>) -> Self {
         Self { purger: Purger::new(client.clone()), resources, client }
     }
 

@@ -14,7 +14,7 @@ use crate::world::clock::since_boot;
 
 /// One tenure of this operator, or the right of one that needs no election.
 #[derive(Clone, Debug)]
-pub struct Leadership(Arc<Mutex<Until>>);
+pub struct WriteRight(Arc<Mutex<Until>>);
 
 /// Until when writes are sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ impl Until {
     }
 }
 
-impl Leadership {
+impl WriteRight {
     /// The right of an operator without an election.
     pub fn unlimited() -> Self {
         Self(Arc::new(Mutex::new(Until::Always)))
@@ -171,20 +171,20 @@ mod tests {
     async fn a_client_sends_writes_only_in_its_tenure_and_reads_always() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = server().await;
-        let may_write = async |tenure: &Leadership| {
+        let may_write = async |tenure: &WriteRight| {
             let client = tenure.client(config.clone()).expect("a client");
             let config_maps: Api<ConfigMap> = Api::namespaced(client, "flink");
             config_maps.get("demo").await.expect("a read needs no right");
             let written = config_maps.patch("demo", &PatchParams::default(), &Patch::Merge(json!({}))).await;
             written.is_ok()
         };
-        let tenure = Leadership::begin(since_boot() + 3600 * SECOND);
+        let tenure = WriteRight::begin(since_boot() + 3600 * SECOND);
         assert!(may_write(&tenure).await);
         tenure.end();
         assert!(!may_write(&tenure).await, "the tenure is over");
         tenure.extend(since_boot() + 7200 * SECOND);
         assert!(!may_write(&tenure).await, "the election goes on, but that is another tenure");
-        assert!(!may_write(&Leadership::begin(since_boot())).await, "it was not renewed in time");
-        assert!(may_write(&Leadership::unlimited()).await);
+        assert!(!may_write(&WriteRight::begin(since_boot())).await, "it was not renewed in time");
+        assert!(may_write(&WriteRight::unlimited()).await);
     }
 }

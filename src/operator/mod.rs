@@ -46,7 +46,7 @@ use crate::cluster::operators::DEFAULT_LEASE;
 use crate::cluster::turn::TurnLimits;
 use crate::operator::activity::Activity;
 use crate::operator::context::{Context, Own};
-use crate::operator::leadership::Leadership;
+use crate::operator::leadership::WriteRight;
 use crate::operator::metrics::{Clusters, Metrics};
 use crate::operator::turns::Turns;
 use crate::telemetry;
@@ -145,7 +145,7 @@ impl Operator<'_> {
     async fn work(&self, candidate: &mut election::OperatorCandidate) -> anyhow::Result<()> {
         if !self.arguments.leader_election {
             self.activity.works("working without an election");
-            return self.control(&Leadership::unlimited()).await;
+            return self.control(&WriteRight::unlimited()).await;
         }
         loop {
             let tenure = candidate.elected().await;
@@ -160,7 +160,7 @@ impl Operator<'_> {
     }
 
     /// Watches and reconciles.
-    async fn control(&self, tenure: &Leadership) -> anyhow::Result<()> {
+    async fn control(&self, tenure: &WriteRight) -> anyhow::Result<()> {
         let arguments = self.arguments;
         let client = tenure.client(self.config.clone()).context("failed to read the access to the API server")?;
         let (triggers, triggered) = futures::channel::mpsc::unbounded();

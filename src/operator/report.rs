@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
-use super::resources::Resources;
+use super::resources::ClusterResources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, ROLE_LABEL};
 use crate::api::status::FlinkHaClusterStatus;
@@ -31,13 +31,13 @@ const LONGEST_NOTE: usize = 500;
 /// Writes what has been found, and only what is new.
 pub struct Report {
     client: Client,
-    resources: Arc<Resources>,
+    resources: Arc<ClusterResources>,
     /// Name of this operator's pod.
     instance: String,
 }
 
 impl Report {
-    pub fn new(client: Client, resources: Arc<Resources>, instance: String) -> Self {
+    pub fn new(client: Client, resources: Arc<ClusterResources>, instance: String) -> Self {
         Self { client, resources, instance }
     }
 

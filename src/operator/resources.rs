@@ -19,7 +19,7 @@ use crate::api::status::FlinkHaClusterStatus;
 use crate::cluster::status::CONTESTED;
 
 /// Writes resources, and remembers the versions that the cache does not show yet.
-pub struct Resources {
+pub struct ClusterResources {
     client: Client,
     cache: Store<FlinkHaCluster>,
     /// Versions that are newer than the cache's, by UID.
@@ -27,7 +27,7 @@ pub struct Resources {
     undeclared: Undeclared,
 }
 
-impl Resources {
+impl ClusterResources {
     pub fn new(client: Client, cache: Store<FlinkHaCluster>) -> Self {
         Self { client, cache, newer: Mutex::default(), undeclared: Undeclared::default() }
     }

@@ -27,7 +27,7 @@ pub enum Event {
     /// The pod terminates, and its JVM is told so.
     Terminating,
     /// What became of the request in flight. Each request gets one answer.
-    Done(Outcome),
+    Done(RequestOutcome),
 }
 
 /// What one look at the election shows.
@@ -43,7 +43,7 @@ pub struct View {
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// It was done, or there was nothing to do.
     Done,
     /// Of [`Request::TakeTerm`].

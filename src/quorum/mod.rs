@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::lease::term::Incarnation;
 pub use leadership::Leadership;
-pub use messages::{Action, Event, Finding, Outcome, Request, View};
+pub use messages::{Action, Event, Finding, Request, RequestOutcome, View};
 
 /// Timings; none decides about safety.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

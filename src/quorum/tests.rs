@@ -65,12 +65,12 @@ impl Gateway {
         self.tell(Event::Viewed(View { candidates, publisher, silence }))
     }
 
-    fn done(&mut self, outcome: Outcome) -> Vec<Action> {
+    fn done(&mut self, outcome: RequestOutcome) -> Vec<Action> {
         self.tell(Event::Done(outcome))
     }
 
     fn found(&mut self, state: StoredState) -> Vec<Action> {
-        self.done(Outcome::Found(finding(state)))
+        self.done(RequestOutcome::Found(finding(state)))
     }
 
     fn after(&mut self, millis: u64) -> Vec<Action> {
@@ -82,7 +82,7 @@ impl Gateway {
     fn leading() -> Self {
         let mut gateway = Self::new();
         assert_eq!(gateway.look(&[OURS, OTHER], None), take(OURS, Some(JVM)));
-        assert_eq!(gateway.done(Outcome::Term(term(1, JVM))), examine(Some(term(1, JVM))));
+        assert_eq!(gateway.done(RequestOutcome::Term(term(1, JVM))), examine(Some(term(1, JVM))));
         assert_eq!(gateway.may_store(), None, "nothing is stored before it was examined");
         assert_eq!(gateway.found(StoredState::Ours), []);
         assert_eq!(gateway.may_store(), Some(OURS));
@@ -93,7 +93,7 @@ impl Gateway {
             actions,
             [Action::Lead { term: term.clone(), leaderless }, Action::Ask(Request::NoteGrant { term, leaderless })]
         );
-        assert_eq!(gateway.done(Outcome::Done), []);
+        assert_eq!(gateway.done(RequestOutcome::Done), []);
         gateway
     }
 
@@ -104,8 +104,11 @@ impl Gateway {
         assert_eq!(gateway.tell(Event::Waiting(Some(JVM))), examine(None));
         assert_eq!(gateway.found(state), [Action::Ask(Request::Stand)]);
         assert_eq!(gateway.look(&[OWN], None), [], "one request at a time");
-        assert_eq!(gateway.done(Outcome::Done), take(OWN, None));
-        assert_eq!(gateway.done(Outcome::Term(term(4, Incarnation::NONE))), examine(Some(term(4, Incarnation::NONE))));
+        assert_eq!(gateway.done(RequestOutcome::Done), take(OWN, None));
+        assert_eq!(
+            gateway.done(RequestOutcome::Term(term(4, Incarnation::NONE))),
+            examine(Some(term(4, Incarnation::NONE)))
+        );
         gateway
     }
 }
@@ -136,7 +139,7 @@ fn q1_q8_a_dead_jvm_leads_no_more_although_its_latch_is_there() {
     assert_eq!(gateway.sessions(&[(OURS, JVM)], &[JVM]), release(term(1, JVM), "JobManagerDied"));
     assert_eq!((gateway.leadership.latch(), gateway.may_store()), (None, None));
     assert!(!gateway.leadership.leads());
-    gateway.done(Outcome::Done);
+    gateway.done(RequestOutcome::Done);
     assert_eq!(gateway.look(&[OURS], Some(OURS)), [], "it is still there");
 }
 
@@ -146,7 +149,7 @@ fn q8_who_has_lost_the_latch_releases_before_the_next_term_is_taken() {
     assert_eq!(gateway.look(&[OTHER, 9], None), release(term(1, JVM), "JobManagerResigned"));
     gateway.sessions(&[(9, NEXT_JVM)], &[]);
     assert_eq!(gateway.look(&[9], None), [], "the release is under way");
-    assert_eq!(gateway.done(Outcome::Done), take(9, Some(NEXT_JVM)));
+    assert_eq!(gateway.done(RequestOutcome::Done), take(9, Some(NEXT_JVM)));
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn q7_a_term_that_comes_after_the_end_is_released_and_not_used() {
     let mut gateway = Gateway::new();
     gateway.look(&[OURS], Some(OURS));
     assert_eq!(gateway.sessions(&[(OURS, JVM)], &[JVM]), []);
-    assert_eq!(gateway.done(Outcome::Term(term(1, JVM))), release(term(1, JVM), "JobManagerDied"));
+    assert_eq!(gateway.done(RequestOutcome::Term(term(1, JVM))), release(term(1, JVM), "JobManagerDied"));
     assert!(!gateway.leadership.leads());
 }
 
@@ -189,7 +192,7 @@ fn q2_a_leader_that_was_overtaken_takes_another_term_and_examines_in_it() {
     let mut gateway = Gateway::leading();
     assert_eq!(gateway.tell(Event::Overtaken), take(OURS, Some(JVM)));
     assert_eq!((gateway.leadership.leads(), gateway.may_store()), (false, None));
-    gateway.done(Outcome::Term(term(3, JVM)));
+    gateway.done(RequestOutcome::Term(term(3, JVM)));
     let actions = gateway.found(StoredState::Ours);
     assert!(matches!(&actions[0], Action::Lead { term, leaderless } if term.number == 3 && leaderless.as_secs() == 1));
 }
@@ -198,7 +201,7 @@ fn q2_a_leader_that_was_overtaken_takes_another_term_and_examines_in_it() {
 fn q6_a_jvm_that_leads_where_it_must_not_is_shut_out_and_ended_until_it_is_gone() {
     let mut gateway = Gateway::new();
     gateway.look(&[OURS], Some(OURS));
-    gateway.done(Outcome::Term(term(1, JVM)));
+    gateway.done(RequestOutcome::Term(term(1, JVM)));
     let ended = [Action::ShutOut { jvm: JVM }, Action::EndJvm { jvm: JVM, why: "it leads where it must not" }];
     assert_eq!(gateway.found(StoredState::Later(3)), ended);
     assert_eq!((gateway.leadership.leads(), gateway.may_store()), (false, None));
@@ -220,7 +223,7 @@ fn q6_a_frozen_jvm_is_ended_when_its_latch_is_gone_and_a_quick_one_is_not() {
 fn a_run_whose_end_is_on_record_is_led_to_clean_up_and_stores_nothing() {
     let mut gateway = Gateway::new();
     gateway.look(&[OURS], Some(OURS));
-    gateway.done(Outcome::Term(term(1, JVM)));
+    gateway.done(RequestOutcome::Term(term(1, JVM)));
     let actions = gateway.found(StoredState::Finishing);
     assert_eq!(actions[0], Action::NoteEnding { term: term(1, JVM) });
     assert!(gateway.leadership.leads());
@@ -233,8 +236,8 @@ fn q9_a_jvm_whose_version_has_stored_what_is_there_is_let_in() {
     gateway.look(&[OTHER], Some(OTHER));
     assert_eq!(gateway.tell(Event::Waiting(Some(JVM))), examine(None));
     let raised = Finding { is_to_be_raised: true, version: 5, ..finding(StoredState::Ours) };
-    assert_eq!(gateway.done(Outcome::Found(raised)), [Action::Ask(Request::Raise { version: 5 })]);
-    assert_eq!(gateway.done(Outcome::Done), [Action::Admit { jvm: JVM }]);
+    assert_eq!(gateway.done(RequestOutcome::Found(raised)), [Action::Ask(Request::Raise { version: 5 })]);
+    assert_eq!(gateway.done(RequestOutcome::Done), [Action::Admit { jvm: JVM }]);
     assert_eq!(gateway.after(5000), [], "nobody waits");
 }
 
@@ -246,10 +249,10 @@ fn q5_q9_what_another_version_stored_is_taken_over_in_the_leaders_place_which_is
     let take_over = Request::TakeOver { latch: "/latch-100".into(), term: in_term.clone(), plan: plan(), version: 0 };
     assert_eq!(gateway.found(supersede()), [Action::Ask(take_over)]);
     assert_eq!((gateway.leadership.leads(), gateway.leadership.term_number()), (false, 0), "no JVM leads");
-    assert_eq!(gateway.done(Outcome::Done), []);
+    assert_eq!(gateway.done(RequestOutcome::Done), []);
     assert_eq!(gateway.after(200), examine(Some(in_term)));
     assert_eq!(gateway.found(StoredState::Ours), [Action::Ask(Request::Withdraw)]);
-    assert_eq!(gateway.done(Outcome::Done), [Action::Admit { jvm: JVM }]);
+    assert_eq!(gateway.done(RequestOutcome::Done), [Action::Admit { jvm: JVM }]);
     assert_eq!(gateway.leadership.latch(), None);
     assert_eq!(gateway.look(&[OWN], None), [], "a look from before");
 }
@@ -261,7 +264,7 @@ fn q5_while_another_latch_is_lower_nothing_is_taken_over() {
     gateway.tell(Event::Waiting(Some(JVM)));
     assert_eq!(gateway.found(StoredState::Supersede(plan())), [Action::Ask(Request::Stand)]);
     gateway.look(&[OTHER, OWN], Some(OTHER));
-    assert_eq!(gateway.done(Outcome::Done), []);
+    assert_eq!(gateway.done(RequestOutcome::Done), []);
     assert_eq!(gateway.leadership.latch(), None);
     assert_eq!(gateway.after(200), examine(None), "others may do it");
     assert_eq!(gateway.found(StoredState::Ours), [Action::Ask(Request::Withdraw)]);
@@ -273,21 +276,25 @@ fn a_run_that_has_ended_is_cleaned_up_again_and_again_and_no_jvm_enters() {
     let in_term = term(4, Incarnation::NONE);
     let clean_up = [Action::Ask(Request::CleanUp { term: in_term.clone(), outcome: None })];
     assert_eq!(gateway.found(StoredState::Finished(None)), clean_up);
-    assert_eq!(gateway.done(Outcome::Done), []);
+    assert_eq!(gateway.done(RequestOutcome::Done), []);
     assert_eq!(gateway.after(1999), []);
     assert_eq!(gateway.after(1), examine(Some(in_term)));
     let stopped = Finding { is_being_stopped: true, ..finding(StoredState::Finished(None)) };
-    assert_eq!(gateway.done(Outcome::Found(stopped)), [Action::Ask(Request::Withdraw)], "a run goes on where it is");
+    assert_eq!(
+        gateway.done(RequestOutcome::Found(stopped)),
+        [Action::Ask(Request::Withdraw)],
+        "a run goes on where it is"
+    );
 }
 
 #[test]
 fn what_fails_in_the_leaders_place_is_left_to_others_and_tried_again() {
     let mut gateway = Gateway::in_place(StoredState::Supersede(plan()));
     gateway.found(StoredState::Supersede(plan()));
-    assert_eq!(gateway.done(Outcome::Failed), [Action::ExplainFailure, Action::Ask(Request::Withdraw)]);
-    assert_eq!(gateway.done(Outcome::Failed), [], "neither the one nor the other");
+    assert_eq!(gateway.done(RequestOutcome::Failed), [Action::ExplainFailure, Action::Ask(Request::Withdraw)]);
+    assert_eq!(gateway.done(RequestOutcome::Failed), [], "neither the one nor the other");
     assert_eq!(gateway.after(1000), [Action::Ask(Request::Withdraw)]);
-    assert_eq!(gateway.done(Outcome::Done), []);
+    assert_eq!(gateway.done(RequestOutcome::Done), []);
     assert_eq!(gateway.after(1000), examine(None));
 }
 
@@ -299,7 +306,7 @@ fn pods_of_an_earlier_start_are_refused_and_take_no_place() {
     let state = StoredState::Later(3);
     let refused = [Action::Ask(Request::Refuse { term: None, state: state.clone(), is_alone: false })];
     assert_eq!(gateway.found(state), refused);
-    assert_eq!(gateway.done(Outcome::Done), []);
+    assert_eq!(gateway.done(RequestOutcome::Done), []);
     assert_eq!(gateway.after(1000), examine(None));
 }
 

@@ -9,10 +9,10 @@ use pure::flink::lock;
 use pure::gateway::proxy::asker::By;
 use pure::gateway::proxy::request::Call as Asks;
 use pure::gateway::proxy::request::Names;
-use pure::gateway::proxy::translate::Facts;
 use pure::gateway::proxy::translate::JvmRequest;
 use pure::gateway::proxy::translate::OnSuccess;
 use pure::gateway::proxy::translate::Plan;
+use pure::gateway::proxy::translate::ProxyState;
 use pure::gateway::proxy::translate::Signal;
 use pure::gateway::proxy::translate::plan;
 use pure::lease::elector::Event;
@@ -93,7 +93,8 @@ impl Model {
         // No job of the model ends.
         let ended = BTreeSet::new();
         let (now, wall_clock) = (candidate.time(), Timestamp::UNIX_EPOCH);
-        let known = Facts { names: &names, shown: &shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
+        let known =
+            ProxyState { names: &names, shown: &shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
         plan(&JvmRequest { by, call, body }, &known)
     }
 

@@ -10,7 +10,7 @@ use crate::support::failover::fail_over;
 use crate::support::left::Left;
 use crate::support::{eventually, say, seconds};
 use flinkha::cluster::application::job_id;
-use flinkha::ledger::application::Request;
+use flinkha::ledger::application::SavepointRequest;
 use flinkha::ledger::jobs::RecordedState;
 use flinkha::ledger::refusal::STORED_BY_ANOTHER;
 
@@ -200,7 +200,7 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
     let job = cluster.job();
     let directory = format!("file://{}/savepoints", cluster.path().display());
     let ask = async |id: &str, stop: bool, directory: &str| {
-        let request = Request {
+        let request = SavepointRequest {
             id: id.to_owned(),
             job: job.parse().expect("an id"),
             directory: format!("{directory}/{id}"),
@@ -242,7 +242,7 @@ async fn a_savepoint_that_a_job_is_stopped_with_survives_its_gateway() {
     cluster.task_managers[0].stop();
     let directory = format!("file://{}/savepoints/upgrade-2", cluster.path().display());
     cluster
-        .ask_for_savepoint(&Request {
+        .ask_for_savepoint(&SavepointRequest {
             id: "upgrade-2".to_owned(),
             job: job.parse().expect("an id"),
             directory,

@@ -10,7 +10,7 @@ use flinkha::cluster::observed::Observed;
 use flinkha::cluster::status::Applied;
 use flinkha::operator::error::Error;
 use flinkha::operator::report::Report;
-use flinkha::operator::resources::Resources;
+use flinkha::operator::resources::ClusterResources;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 /// The part of an operator that writes the status. Its cache stays as it was at first.
 fn operator(installation: &Installation, pod: &str) -> Report {
     let (cache, _) = kube_runtime::reflector::store();
-    let resources = Arc::new(Resources::new(installation.admin.clone(), cache));
+    let resources = Arc::new(ClusterResources::new(installation.admin.clone(), cache));
     Report::new(installation.admin.clone(), resources, pod.to_owned())
 }
 

@@ -286,6 +286,45 @@ fn files_do_not_use_each_other_in_circles() {
     assert_none("files that use each other", &offences);
 }
 
+/// Type names that are defined more than once, each with why they mean the same thing or cannot be confused.
+const SAME_NAMES: [(&str, &str); 9] = [
+    ("Action", "what an election wants to be done: with a Lease, with ZooKeeper"),
+    ("Event", "what an election is told, likewise"),
+    ("Intent", "what an election is about to do, likewise"),
+    ("Tenure", "the leadership of one JVM, likewise"),
+    ("Driver", "carries out what an election wants, likewise"),
+    ("Settings", "durations of the module in which they stand"),
+    ("Arguments", "of one command each"),
+    ("State", "private: behind the lock of the one type in its file"),
+    ("Result", "the standard library's, with the module's own error"),
+];
+
+#[test]
+fn a_type_name_has_one_meaning() {
+    let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources("src") {
+        for (_, line) in source.code() {
+            // Types inside of functions and traits are indented.
+            let words: Vec<&str> =
+                line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+            let is_definition = |word: &&str| ["struct", "enum", "trait", "type"].contains(word);
+            let Some(at) = words.iter().take(3).position(is_definition) else { continue };
+            if !line.starts_with(char::is_whitespace) && words.len() > at + 1 {
+                places.entry(words[at + 1].to_owned()).or_default().insert(source.path.clone());
+            }
+        }
+    }
+    assert!(places.len() > 200, "{} types", places.len());
+    let is_defended = |name: &str| SAME_NAMES.iter().any(|(defended, _)| *defended == name);
+    let offences = places.iter().filter(|(name, files)| files.len() > 1 && !is_defended(name));
+    assert_none(
+        "a type name stands for two things",
+        &offences.map(|(name, files)| format!("{name}: {files:?}")).collect::<Vec<_>>(),
+    );
+    let forgotten = SAME_NAMES.iter().filter(|(name, _)| places.get(*name).is_none_or(|files| files.len() < 2));
+    assert_none("defended and not needed", &forgotten.map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>());
+}
+
 #[test]
 fn grouped_and_relative_imports_are_understood() {
     let source = |text: &str| Source {

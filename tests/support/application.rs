@@ -5,7 +5,7 @@ use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
 use flinkha::api::{FlinkHaCluster, FlinkHaClusterSpec};
 use flinkha::cluster::application::{job_id, version};
 use flinkha::cluster::validate::validate;
-use flinkha::ledger::application::{Progress, Request, Run};
+use flinkha::ledger::application::{Progress, Run, SavepointRequest};
 use flinkha::ledger::jobs;
 use flinkha::ledger::refusal::Refusal;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -114,7 +114,7 @@ impl Cluster {
     }
 
     /// What the operator does to ask for a savepoint: on the Lease, or where there is none on the ledger.
-    pub async fn ask_for_savepoint(&self, request: &Request) {
+    pub async fn ask_for_savepoint(&self, request: &SavepointRequest) {
         let patch = Patch::Merge(
             json!({ "metadata": { "annotations": { SAVEPOINT_ANNOTATION: json!(request).to_string() } } }),
         );

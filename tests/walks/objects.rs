@@ -16,7 +16,7 @@ use product::cluster::observed::{
 };
 use product::flink::job_id::JobId;
 use product::lease::record::Change;
-use product::ledger::application::{Progress, Request, Run};
+use product::ledger::application::{Progress, Run, SavepointRequest};
 use product::ledger::jobs::{HaData, Job};
 use product::ledger::refusal::Refusal;
 use serde_json::json;
@@ -176,7 +176,7 @@ pub struct Pod {
     pub cut: bool,
     pub gateway: Gateway,
     /// What the gateway has seen of the Lease's request for a savepoint.
-    pub asked: Option<Request>,
+    pub asked: Option<SavepointRequest>,
     /// The last request with an answer on record.
     pub answered: Option<String>,
     /// Jobs with a tombstone, as the gateway has read.

@@ -10,10 +10,10 @@ pub const COMPLETE: &str = "Complete";
 pub const FAILED: &str = "Failed";
 
 /// A condition: its type, whether it holds, the reason and the message.
-pub type Verdict = (&'static str, bool, String, String);
+pub type ApplicationCondition = (&'static str, bool, String, String);
 
 /// The conditions that only applications have.
-pub fn ends(application: &Application) -> [Verdict; 2] {
+pub fn ends(application: &Application) -> [ApplicationCondition; 2] {
     let ended = application.phase == Phase::Ended;
     let result = application.result.clone().unwrap_or_default();
     let failed = ended && result == "Failed";

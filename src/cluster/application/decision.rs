@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::api::application::{Application, Phase};
 use crate::cluster::cause::Cause;
 use crate::ha_data::handover::Stored;
-use crate::ledger::application::{Progress, Request};
+use crate::ledger::application::{Progress, SavepointRequest};
 use crate::ledger::jobs;
 
 /// What is seen.
@@ -35,7 +35,7 @@ pub struct Decision {
     /// There are to be no pods.
     pub stopped: bool,
     /// The savepoint that the leader is to be asked for.
-    pub request: Option<Request>,
+    pub request: Option<SavepointRequest>,
     /// The job has ended and its pods are gone: Flink's ConfigMaps go too.
     pub clean: bool,
     /// The resource is to be deleted.

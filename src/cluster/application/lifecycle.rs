@@ -18,7 +18,7 @@ use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, 
 use crate::api::time::seconds;
 use crate::flink::job_id::JobId;
 use crate::flink::job_state::End;
-use crate::ledger::application::Request;
+use crate::ledger::application::SavepointRequest;
 use crate::ledger::jobs::{self, RecordedState};
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
@@ -339,10 +339,10 @@ impl LifecycleStep<'_> {
         self.decision.wake = Some(left.try_into().unwrap_or(Duration::from_secs(1)));
     }
 
-    fn request(&self) -> Option<Request> {
+    fn request(&self) -> Option<SavepointRequest> {
         let id = self.application().savepoint_request.clone()?;
         let directory = savepoint_directory(self.wanted)?;
-        Some(Request {
+        Some(SavepointRequest {
             job: JobId::of(&self.application().job_id)?,
             directory: format!("{}/{}/{id}", directory.trim_end_matches('/'), self.inputs.own_directory),
             stop: self.application().phase == Phase::Savepointing,

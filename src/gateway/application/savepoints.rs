@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::flink::result::{Store, cause_of};
 use crate::gateway::gc::ledger::Ledger;
 use crate::lease::term::Term;
-use crate::ledger::application::{Request, Run, SavepointAnswer};
+use crate::ledger::application::{Run, SavepointAnswer, SavepointRequest};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 use crate::world::storage::artifact::{is_savepoint, savepoint_in};
@@ -65,7 +65,7 @@ impl SavepointTaker {
 
     /// # Errors
     /// When nothing is known of the savepoint: it is to be tried again.
-    async fn answer(&self, term: &Term, request: &Request) -> anyhow::Result<()> {
+    async fn answer(&self, term: &Term, request: &SavepointRequest) -> anyhow::Result<()> {
         let before =
             self.ledger.progress().await?.savepoint.filter(|answer| answer.id == request.id).unwrap_or_default();
         if before.path.is_some() || before.error.is_some() {
@@ -119,7 +119,7 @@ impl SavepointTaker {
     }
 
     /// The path, or why there is none and never will be.
-    async fn take(&self, request: &Request, directory: &str) -> anyhow::Result<Result<String, String>> {
+    async fn take(&self, request: &SavepointRequest, directory: &str) -> anyhow::Result<Result<String, String>> {
         let job = &request.job;
         let triggered = if request.stop {
             self.rest.post(&format!("/jobs/{job}/stop"), &json!({ "targetDirectory": directory, "drain": false })).await

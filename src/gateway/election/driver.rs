@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::endpoint;
 use super::grant::{Grant, PendingLook};
-use super::peers::Peers;
+use super::peers::PeerExchange;
 use super::stamper::Holder;
 use crate::api::names::PROBE_ANNOTATION;
 use crate::gateway::events::{Clock, Events};
@@ -53,7 +53,7 @@ pub struct Driver {
     /// The lookup of the objects to stamp, which runs while the Lease is written.
     pub look: Option<PendingLook>,
     pub endpoint: endpoint::Publisher,
-    pub peers: Arc<Peers>,
+    pub peers: Arc<PeerExchange>,
     pub ledger_name: String,
     pub lease_name: String,
     pub namespace: String,

@@ -76,7 +76,7 @@ enum PeerError {
 }
 
 /// Asks and answers. Without a key it does neither, and the election rests on the Lease alone.
-pub struct Peers {
+pub struct PeerExchange {
     events: Events,
     clock: Clock,
     /// Namespace and name.
@@ -91,7 +91,7 @@ pub struct Peers {
     last: Mutex<Option<(Term, u64)>>,
 }
 
-impl Peers {
+impl PeerExchange {
     pub fn new(events: Events, clock: Clock, cluster: String, pod_uid: String, key: Option<PathBuf>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -218,7 +218,7 @@ impl Peers {
 
 /// Handles `POST /peer`. It refuses requests without a well-formed code before it reads their body.
 pub async fn handle(
-    State(peers): State<Arc<Peers>>,
+    State(peers): State<Arc<PeerExchange>>,
     question: Asked,
 ) -> Result<([(&'static str, String); 1], Bytes), StatusCode> {
     let (parts, body) = question.into_parts();

@@ -70,7 +70,7 @@ mod tests {
     use crate::api::names::TERM_ANNOTATION;
     use crate::flink::lock;
     use crate::gateway::proxy::request::{Call, Names};
-    use crate::gateway::proxy::translate::{Facts, JvmRequest, OnSuccess, Plan, Signal, plan};
+    use crate::gateway::proxy::translate::{JvmRequest, OnSuccess, Plan, ProxyState, Signal, plan};
 
     const JVM: Incarnation = Incarnation { pid: 7, started: 70 };
     const OTHER: By = By::Jvm(Incarnation { pid: 7, started: 71 });
@@ -88,7 +88,7 @@ mod tests {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let ended = BTreeSet::new();
         let (now, wall_clock) = (Time(10), Timestamp::UNIX_EPOCH);
-        let facts = Facts { names: &names, shown, now, wall_clock, stored: Some(&body), ended: &ended };
+        let facts = ProxyState { names: &names, shown, now, wall_clock, stored: Some(&body), ended: &ended };
         plan(&JvmRequest { by, call: &call, body: &body }, &facts)
     }
 

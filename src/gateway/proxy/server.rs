@@ -25,7 +25,7 @@ use super::asker::By;
 use super::fence::{self, Fence};
 use super::request::Call;
 use super::strangers::Strangers;
-use super::translate::{Facts, JvmRequest, OnSuccess, Plan, Signal, plan, status};
+use super::translate::{JvmRequest, OnSuccess, Plan, ProxyState, Signal, plan, status};
 use super::upstream::{BODY_LIMIT, UpstreamAnswer, UpstreamError, end_to_end};
 use crate::flink::job_id::JobId;
 use crate::flink::{ha_data, lock};
@@ -158,7 +158,7 @@ impl Proxy {
         let stored = self.fence.lock.stored();
         let (names, ended) = (&self.fence.lock.names, self.fence.signals.ended());
         let (now, wall_clock) = (self.clock.now(), Timestamp::now());
-        let known = Facts { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
+        let known = ProxyState { names, shown, now, wall_clock, stored: stored.as_ref(), ended: &ended };
         plan(&JvmRequest { by: exchange.by, call: &exchange.call, body: &exchange.json }, &known)
     }
 

@@ -71,7 +71,7 @@ pub struct JvmRequest<'a> {
 }
 
 /// What this gateway knows now.
-pub struct Facts<'a> {
+pub struct ProxyState<'a> {
     pub names: &'a Names,
     pub shown: &'a LockView,
     pub now: Time,
@@ -84,7 +84,7 @@ pub struct Facts<'a> {
 }
 
 /// Decides.
-pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
+pub fn plan(asked: &JvmRequest, facts: &ProxyState) -> Plan {
     match asked.call {
         Call::Other => Plan::Pass,
         // The status 200 instead of 101 makes Flink's client fall back to a plain HTTP watch at once; an error would
@@ -126,12 +126,12 @@ pub fn plan(asked: &JvmRequest, facts: &Facts) -> Plan {
 }
 
 /// Returns the stored cluster ConfigMap if it was stored in the current term.
-fn stored_now<'a>(facts: &Facts<'a>) -> Option<&'a Value> {
+fn stored_now<'a>(facts: &ProxyState<'a>) -> Option<&'a Value> {
     let term = leading(facts.shown, facts.now).ok()?;
     facts.stored.filter(|stored| stamp(stored).is_some_and(|stamp| stamp.as_ref() == Ok(term)))
 }
 
-fn read_lock(by: By, facts: &Facts) -> Plan {
+fn read_lock(by: By, facts: &ProxyState) -> Plan {
     match (leading_by(by, facts.shown, facts.now), stored_now(facts)) {
         (Err(NotLeading::Undecided), _) | (Err(NotLeading::Unseen), None) => undecided(),
         // A free lock is shown only to a process that can take it.
@@ -154,7 +154,7 @@ fn read_lock(by: By, facts: &Facts) -> Plan {
     }
 }
 
-fn write_lock(asked: &JvmRequest, facts: &Facts) -> Plan {
+fn write_lock(asked: &JvmRequest, facts: &ProxyState) -> Plan {
     let patch = asked.body;
     let Some(holder) = lock::of_object(patch).and_then(lock::holder) else {
         return refuse(403, "Forbidden", "a patch of the cluster ConfigMap must carry Flink's lock annotation");
@@ -180,7 +180,7 @@ fn write_lock(asked: &JvmRequest, facts: &Facts) -> Plan {
     }
 }
 
-fn write(asked: &JvmRequest, facts: &Facts, term: &Term) -> Plan {
+fn write(asked: &JvmRequest, facts: &ProxyState, term: &Term) -> Plan {
     match asked.call {
         Call::Replace(name) => {
             let real_version = version(asked.body).is_some_and(|version| !version.is_empty() && version != "0");
@@ -209,7 +209,7 @@ fn write(asked: &JvmRequest, facts: &Facts, term: &Term) -> Plan {
 }
 
 /// Returns an ended job that this cluster ConfigMap would store again.
-fn revived(body: &Value, facts: &Facts) -> Option<JobId> {
+fn revived(body: &Value, facts: &ProxyState) -> Option<JobId> {
     if facts.ended.is_empty() {
         return None;
     }
@@ -221,7 +221,7 @@ fn revived(body: &Value, facts: &Facts) -> Option<JobId> {
 
 /// Decides about a create. A new ConfigMap of a job is empty, so a late create of an older term stores nothing that
 /// could be restored.
-fn create(body: &Value, facts: &Facts, term: &Term) -> Plan {
+fn create(body: &Value, facts: &ProxyState, term: &Term) -> Plan {
     if body["metadata"]["name"] == facts.names.cluster_config_map().as_str() {
         return refuse(409, "AlreadyExists", "the gateway itself creates the cluster ConfigMap");
     }
@@ -245,7 +245,7 @@ fn is_ha_object(names: &Names, body: &Value) -> bool {
     name == names.cluster_config_map() || names::job_of_config_map(&names.cluster_id, name).is_some()
 }
 
-fn with_foreign_lock(facts: &Facts) -> Value {
+fn with_foreign_lock(facts: &ProxyState) -> Value {
     let mut object = facts.stored.cloned().unwrap_or_else(|| {
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
             "name": facts.names.cluster_config_map(), "namespace": facts.names.namespace, "resourceVersion": "1" } })
@@ -293,8 +293,14 @@ mod tests {
     fn decide(call: Call, body: Value, shown: &LockView, stored: Option<&Value>) -> Plan {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let ended = BTreeSet::from([OVER]);
-        let facts =
-            Facts { names: &names, shown, now: Time(10), wall_clock: Timestamp::UNIX_EPOCH, stored, ended: &ended };
+        let facts = ProxyState {
+            names: &names,
+            shown,
+            now: Time(10),
+            wall_clock: Timestamp::UNIX_EPOCH,
+            stored,
+            ended: &ended,
+        };
         plan(&JvmRequest { by: By::Jvm(term(1).jvm), call: &call, body: &body }, &facts)
     }
 

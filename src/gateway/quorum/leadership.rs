@@ -15,7 +15,7 @@ use crate::gateway::election::endpoint::Publisher;
 use crate::gateway::health::Health;
 use crate::lease::elector::{self, LockView, Time};
 use crate::lease::term::Term;
-use crate::quorum::{Action, Event, Leadership, Outcome, Request, Settings};
+use crate::quorum::{Action, Event, Leadership, Request, RequestOutcome, Settings};
 use crate::world::process;
 
 /// Unit of the election's pauses.
@@ -51,7 +51,7 @@ struct Running {
 enum News {
     Event(Event),
     /// Result of the request in flight.
-    Answer(anyhow::Result<Outcome>),
+    Answer(anyhow::Result<RequestOutcome>),
 }
 
 impl Driver {
@@ -91,14 +91,14 @@ impl Driver {
 }
 
 impl Running {
-    fn step(&mut self, news: News, answers: &mpsc::UnboundedSender<anyhow::Result<Outcome>>) {
+    fn step(&mut self, news: News, answers: &mpsc::UnboundedSender<anyhow::Result<RequestOutcome>>) {
         let event = match news {
             News::Event(event) => event,
             News::Answer(Ok(outcome)) => Event::Done(outcome),
             News::Answer(Err(error)) => {
                 tracing::warn!(error = format!("{error:#}"), "a step of the election failed; trying again");
                 self.error = Some(error);
-                Event::Done(Outcome::Failed)
+                Event::Done(RequestOutcome::Failed)
             }
         };
         match &event {
@@ -147,7 +147,7 @@ impl Running {
         });
     }
 
-    fn carry_out(&mut self, action: Action, answers: &mpsc::UnboundedSender<anyhow::Result<Outcome>>) {
+    fn carry_out(&mut self, action: Action, answers: &mpsc::UnboundedSender<anyhow::Result<RequestOutcome>>) {
         match action {
             Action::Ask(request) => {
                 if let Request::TakeOver { .. } | Request::CleanUp { .. } | Request::Stand = request {

@@ -19,7 +19,7 @@ use crate::lease::term::{Incarnation, Term};
 use crate::ledger::application::Run;
 use crate::ledger::election::{Claimant, Notes};
 use crate::ledger::refusal::{Refusal, STORED_BY_ANOTHER};
-use crate::quorum::{Finding, Outcome, Request};
+use crate::quorum::{Finding, Request, RequestOutcome};
 use crate::world::quorum::{latch, znodes};
 use crate::world::storage::Storage;
 
@@ -59,7 +59,7 @@ pub struct Hands {
 impl Hands {
     /// # Errors
     /// When it fails or takes too long; whether it took effect is unknown then.
-    pub async fn carry_out(&self, request: &Request) -> anyhow::Result<Outcome> {
+    pub async fn carry_out(&self, request: &Request) -> anyhow::Result<RequestOutcome> {
         let limit = match request {
             Request::TakeTerm { .. } | Request::NoteGrant { .. } | Request::Release { .. } => LEDGER_WRITE_TIMEOUT,
             _ => STEP_TIMEOUT,
@@ -71,10 +71,10 @@ impl Hands {
             .with_context(|| format!("failed to {what}"))
     }
 
-    async fn try_to(&self, request: &Request) -> anyhow::Result<Outcome> {
+    async fn try_to(&self, request: &Request) -> anyhow::Result<RequestOutcome> {
         match request {
             Request::TakeTerm { latch, jvm } => return self.take_term(latch, *jvm).await,
-            Request::Examine { term } => return self.examine(term.as_ref()).await.map(Outcome::Found),
+            Request::Examine { term } => return self.examine(term.as_ref()).await.map(RequestOutcome::Found),
             Request::NoteGrant { term, leaderless } => {
                 let (millis, now) = (u64::try_from(leaderless.as_millis()).unwrap_or(u64::MAX), Timestamp::now());
                 let granted = |notes: &Notes| (notes.term.as_ref() == Some(term)).then(|| notes.granted(millis, now));
@@ -97,7 +97,7 @@ impl Hands {
             Request::CleanUp { term, outcome } => self.clean_up(term, outcome.clone()).await?,
             Request::Refuse { term, state, is_alone } => self.refuse(term.as_ref(), state, *is_alone).await?,
         }
-        Ok(Outcome::Done)
+        Ok(RequestOutcome::Done)
     }
 
     fn run(&self) -> anyhow::Result<&Run> {
@@ -107,10 +107,10 @@ impl Hands {
     /// With a JVM, writes the term at once. Without one, the term is written with the first change of the ledger in it,
     /// which fails if another gateway has written since. So a gateway that becomes the first and has nothing to do does
     /// not raise the term.
-    async fn take_term(&self, latch: &str, jvm: Option<Incarnation>) -> anyhow::Result<Outcome> {
+    async fn take_term(&self, latch: &str, jvm: Option<Incarnation>) -> anyhow::Result<RequestOutcome> {
         let claimant = self.identity.claimant(jvm);
         if jvm.is_none() {
-            return Ok(Outcome::Term(self.ledger.election().await?.0.next_term(&claimant)));
+            return Ok(RequestOutcome::Term(self.ledger.election().await?.0.next_term(&claimant)));
         }
         let now = Timestamp::now();
         loop {
@@ -121,7 +121,7 @@ impl Hands {
             ensure!(is_there, "the latch is gone: the JobManager does not lead any more");
             let taken = before.taken(&claimant, now);
             if self.ledger.write_election(&taken, &version).await? {
-                return taken.term.map(Outcome::Term).context("the ledger names no term");
+                return taken.term.map(RequestOutcome::Term).context("the ledger names no term");
             }
         }
     }

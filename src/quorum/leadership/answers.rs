@@ -4,15 +4,15 @@ use super::{Intent, LatchHolder, Leadership, Tenure};
 use crate::ha_data::handover::StoredState;
 use crate::lease::elector::Time;
 use crate::lease::term::Term;
-use crate::quorum::messages::{Action, Finding, Outcome, Request};
+use crate::quorum::messages::{Action, Finding, Request, RequestOutcome};
 
 impl Leadership {
-    pub(super) fn finish(&mut self, now: Time, request: Request, outcome: Outcome, actions: &mut Vec<Action>) {
+    pub(super) fn finish(&mut self, now: Time, request: Request, outcome: RequestOutcome, actions: &mut Vec<Action>) {
         match (request, outcome) {
-            (Request::TakeTerm { latch, .. }, Outcome::Term(term)) => self.note_term(&latch, term),
+            (Request::TakeTerm { latch, .. }, RequestOutcome::Term(term)) => self.note_term(&latch, term),
             // One that is not written is told by the next leader.
             (Request::Release { .. }, _) => {}
-            (Request::Withdraw, Outcome::Done) => {
+            (Request::Withdraw, RequestOutcome::Done) => {
                 self.standing = false;
                 if self.tenure.as_ref().is_some_and(|tenure| tenure.by == LatchHolder::Gateway) {
                     // The intent goes on.
@@ -20,18 +20,20 @@ impl Leadership {
                 }
             }
             (request, _) if !self.is_about_now(&request) => {}
-            (Request::Examine { term }, Outcome::Found(finding)) => self.note_finding(now, term, finding, actions),
-            (Request::NoteGrant { .. }, Outcome::Done) => {
+            (Request::Examine { term }, RequestOutcome::Found(finding)) => {
+                self.note_finding(now, term, finding, actions)
+            }
+            (Request::NoteGrant { .. }, RequestOutcome::Done) => {
                 if let Some(tenure) = &mut self.tenure {
                     tenure.noted = true;
                 }
             }
-            (Request::Stand, Outcome::Done) if self.tenure.is_some() => {}
-            (Request::Stand | Request::TakeOver { .. }, Outcome::Done) => {
+            (Request::Stand, RequestOutcome::Done) if self.tenure.is_some() => {}
+            (Request::Stand | Request::TakeOver { .. }, RequestOutcome::Done) => {
                 self.pause(now, self.settings.poll_interval);
             }
-            (Request::CleanUp { .. }, Outcome::Done) => self.pause(now, self.settings.ended_interval),
-            (Request::Raise { .. }, Outcome::Done) => {}
+            (Request::CleanUp { .. }, RequestOutcome::Done) => self.pause(now, self.settings.ended_interval),
+            (Request::Raise { .. }, RequestOutcome::Done) => {}
             (Request::Refuse { .. }, _) => self.intent = Intent::GiveUp,
             (Request::Withdraw, _) => self.pause(now, self.settings.retry_interval),
             (_, _) => self.fail(now, actions),

@@ -1,6 +1,6 @@
 //! What may go wrong.
 
-use pure::quorum::{Event, Outcome};
+use pure::quorum::{Event, RequestOutcome};
 
 use super::model::Model;
 use super::world::{Gateway, Jvm, Life, Stage, World};
@@ -81,7 +81,7 @@ impl Model {
                 if !matches!(flight.stage, Stage::Answered(_)) {
                     world.late.push((g, flight));
                 }
-                self.tell(world, g, Event::Done(Outcome::Failed));
+                self.tell(world, g, Event::Done(RequestOutcome::Failed));
             }
             Fault::OldLook => {
                 let fresh = gateway.seen.is_none() && gateway.look.is_none();

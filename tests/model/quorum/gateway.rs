@@ -1,7 +1,7 @@
 //! What gateways do: the state machine is told something, and what it says is done.
 
 use pure::lease::elector::{LockView, Time};
-use pure::quorum::{Action, Event, Outcome, Request};
+use pure::quorum::{Action, Event, Request, RequestOutcome};
 
 use super::model::{Model, Step};
 use super::mutants::Mutant;
@@ -93,12 +93,12 @@ impl Model {
 
     fn answer(&self, world: &mut World, g: usize, flight: InFlight) {
         let Stage::Answered(outcome) = flight.stage else { return };
-        if let (Request::Examine { term: Some(term) }, Outcome::Found(finding)) = (&flight.request, &outcome)
+        if let (Request::Examine { term: Some(term) }, RequestOutcome::Found(finding)) = (&flight.request, &outcome)
             && finding.opens()
         {
             world.gateways[g].examined = Some(term.clone());
         }
-        if let Outcome::Found(finding) = &outcome
+        if let RequestOutcome::Found(finding) = &outcome
             && finding.opens()
         {
             world.gateways[g].opened_at = Some(finding.version);

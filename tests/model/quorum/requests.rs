@@ -6,7 +6,7 @@ use pure::ha_data::handover::{Stored, judge};
 use pure::lease::term::{Relation, Term};
 use pure::ledger::application::Progress;
 use pure::ledger::jobs::Job;
-use pure::quorum::{Finding, Outcome, Request};
+use pure::quorum::{Finding, Request, RequestOutcome};
 
 use jiff::Timestamp;
 
@@ -27,18 +27,18 @@ impl Model {
             (_, answered @ Stage::Answered(_)) => answered,
             (Request::TakeTerm { jvm: None, .. }, _) => {
                 let claimant = world.claimant(g, flight.process, None);
-                Stage::Answered(Outcome::Term(world.ledger.notes.next_term(&claimant)))
+                Stage::Answered(RequestOutcome::Term(world.ledger.notes.next_term(&claimant)))
             }
             (Request::TakeTerm { latch, jvm }, stage) => {
                 self.take_term(world, (g, flight.process), &latch, jvm, (flight.session, stage))
             }
             (Request::Examine { .. }, Stage::Read { mark, version, plan, .. }) => {
-                Stage::Answered(Outcome::Found(self.examine(world, flight.run, mark, version, plan)))
+                Stage::Answered(RequestOutcome::Found(self.examine(world, flight.run, mark, version, plan)))
             }
             (Request::Examine { .. }, _) => {
                 let (zk, latch) = (&world.zk, world.gateways[g].machine.as_ref().and_then(|machine| machine.latch()));
                 if !zk.lives(flight.session) {
-                    Stage::Answered(Outcome::Failed)
+                    Stage::Answered(RequestOutcome::Failed)
                 } else {
                     let in_place = latch.is_some_and(|latch| zk.is_lowest(latch));
                     Stage::Read { mark: zk.mark, version: zk.version, plan: zk.plan.is_some(), in_place }
@@ -52,14 +52,14 @@ impl Model {
                 } else if notes.term.as_ref().is_some_and(|now| now.number > term.number) {
                     Self::overtake(world, g, flight.process);
                 }
-                Stage::Answered(Outcome::Done)
+                Stage::Answered(RequestOutcome::Done)
             }
             (Request::Release { term, why }, _) => {
                 if world.ledger.notes.term.as_ref() == Some(&term) {
                     world.ledger.notes = world.ledger.notes.released(why);
                     world.ledger.version += 1;
                 }
-                Stage::Answered(Outcome::Done)
+                Stage::Answered(RequestOutcome::Done)
             }
             (Request::Raise { version }, _) => {
                 let raised = world.zk.lives(flight.session) && world.zk.version == version;
@@ -97,7 +97,7 @@ impl Model {
             }
             (Request::TakeOver { term, .. }, _) => {
                 if world.ledger.begun > flight.run || !self.may_write(world, g, flight.process, &term) {
-                    Stage::Answered(Outcome::Failed)
+                    Stage::Answered(RequestOutcome::Failed)
                 } else {
                     if world.ledger.begun != flight.run {
                         world.ledger.begun = flight.run;
@@ -119,7 +119,7 @@ impl Model {
             }
             (Request::CleanUp { term, outcome }, _) => {
                 if !self.may_write(world, g, flight.process, &term) {
-                    Stage::Answered(Outcome::Failed)
+                    Stage::Answered(RequestOutcome::Failed)
                 } else {
                     if outcome.is_some() && world.ledger.job != Some(true) {
                         world.ledger.job = Some(true);
@@ -128,7 +128,7 @@ impl Model {
                     Stage::Written
                 }
             }
-            (Request::Refuse { .. }, _) => Stage::Answered(Outcome::Done),
+            (Request::Refuse { .. }, _) => Stage::Answered(RequestOutcome::Done),
         };
     }
 
@@ -146,7 +146,7 @@ impl Model {
                 if is_there || self.mutant == Some(Mutant::TermWithoutLatch) {
                     Stage::Checked { notes, version }
                 } else {
-                    Stage::Answered(Outcome::Failed)
+                    Stage::Answered(RequestOutcome::Failed)
                 }
             }
             Stage::Checked { notes, version } => {
@@ -154,7 +154,7 @@ impl Model {
                     return Stage::Noted { notes: world.ledger.notes.clone(), version: world.ledger.version };
                 }
                 let taken = notes.taken(&world.claimant(g, process, jvm), Timestamp::UNIX_EPOCH);
-                let Some(term) = taken.term.clone() else { return Stage::Answered(Outcome::Failed) };
+                let Some(term) = taken.term.clone() else { return Stage::Answered(RequestOutcome::Failed) };
                 let number: u32 = latch.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or_default();
                 if number < world.ghost.last_latch {
                     world.offend(S6);
@@ -166,7 +166,7 @@ impl Model {
                 world.ghost.last_term = term.number.max(world.ghost.last_term);
                 world.ledger.notes = taken;
                 world.ledger.version += 1;
-                Stage::Answered(Outcome::Term(term))
+                Stage::Answered(RequestOutcome::Term(term))
             }
             _ => Stage::Noted { notes: world.ledger.notes.clone(), version: world.ledger.version },
         }
@@ -216,5 +216,5 @@ impl Model {
 }
 
 fn done_if(done: bool) -> Stage {
-    Stage::Answered(if done { Outcome::Done } else { Outcome::Failed })
+    Stage::Answered(if done { RequestOutcome::Done } else { RequestOutcome::Failed })
 }

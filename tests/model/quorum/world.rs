@@ -152,7 +152,7 @@ pub enum Stage {
     },
     /// The ledger was written.
     Written,
-    Answered(pure::quorum::Outcome),
+    Answered(pure::quorum::RequestOutcome),
 }
 
 /// What no part of the world knows, for the properties.
