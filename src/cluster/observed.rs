@@ -277,8 +277,12 @@ impl Observed {
 
     /// There are pods of Flink, or Deployments that are about to make some, or nobody has proven that there are none.
     pub fn has_pods(&self) -> bool {
-        let shown = self.live_pods().next().is_some();
-        shown || self.makes_pods() || self.presence != Some(Presence::Gone)
+        self.shows_pods() || self.presence != Some(Presence::Gone)
+    }
+
+    /// A watch shows pods of Flink, or a Deployment that makes some.
+    pub fn shows_pods(&self) -> bool {
+        self.live_pods().next().is_some() || self.makes_pods()
     }
 
     /// Pods of Flink that a watch shows and whose containers may run.

@@ -20,9 +20,6 @@ pub struct Ghost {
     pub stopped: BTreeSet<JobId>,
     /// Runs that have ended, and of whose end the only record was lost with the ledger: nothing can be known of it.
     pub unproven: BTreeSet<JobId>,
-    /// Pods of a first start that is not written down yet. If the resource changes at this moment, pods of the other
-    /// definition come beside them: known, and not mended.
-    pub undecided: BTreeSet<String>,
     /// How far the state has come: by the last checkpoint, or the last savepoint that ended the job.
     pub state: u32,
     /// The run that has come so far.

@@ -71,7 +71,6 @@ impl World {
         let lease = self.lease.as_ref().filter(|_| !self.is_lease_free()).map(|lease| lease.holder_uid.clone());
         let other = self.pods.iter().find(|pod| {
             let may_lead = (pod.exists && !pod.failed) || lease.as_ref() == Some(&pod.uid);
-            let may_lead = may_lead && !self.ghost.undecided.contains(&pod.uid);
             component == 0 && pod.component == 0 && pod.alive && may_lead && version(pod) != own
         });
         if let Some(other) = other {
@@ -80,10 +79,6 @@ impl World {
             self.ghost.violated("one version", || {
                 format!("JobManager {uid} of version {version} comes while {other} of version {of} lives")
             });
-        }
-        let status = self.resource.as_ref().and_then(|live| live.status.as_ref());
-        if status.is_none_or(|status| status.application.is_none()) {
-            self.ghost.undecided.insert(uid.clone());
         }
         self.tell(|_| format!("pod {uid} comes, of start {} of run {}", run.start, run.job_id));
         self.pods.push(Pod {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use product::api::FlinkHaCluster;
-use product::api::application::UpgradeMode;
+use product::api::application::{Phase, UpgradeMode};
 use product::api::names::FINALIZER;
 use product::api::status::FlinkHaClusterStatus;
 use product::api::v1alpha1::OnDelete;
@@ -207,6 +207,13 @@ impl World {
                     && let (Some(decision), Some(application)) = (&mut desired.decision, &before.application)
                 {
                     decision.application.starts = application.starts;
+                }
+                if self.rules.lack(Mutant::FirstStartForgotten)
+                    && before.application.is_none()
+                    && let Some(decision) = &mut desired.decision
+                    && decision.application.phase == Phase::Upgrading
+                {
+                    (decision.application.phase, decision.stopped) = (Phase::Starting, false);
                 }
                 if self.rules.lack(Mutant::NoRunNamed)
                     && let Some(decision) = &mut desired.decision

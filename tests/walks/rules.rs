@@ -6,6 +6,8 @@
 pub enum Mutant {
     /// The operator does not wait for the pods of the former version.
     PodsNotAwaited,
+    /// Pods of a first start that is not written down are not waited for.
+    FirstStartForgotten,
     /// Pods without the labels of the cluster count as gone.
     LabelsProvePresence,
     /// A deletion does not wait for pods in phase `Failed`.

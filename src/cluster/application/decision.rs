@@ -20,6 +20,8 @@ pub struct Inputs<'a> {
     pub own_directory: &'a str,
     /// There are pods, or may be soon.
     pub pods: bool,
+    /// A watch shows pods, or a Deployment that makes some.
+    pub shows_pods: bool,
     pub progress: &'a Progress,
     pub jobs: &'a [jobs::Job],
     /// What the cluster ConfigMap holds, if it was looked at.

@@ -67,8 +67,15 @@ fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> App
     let is_over =
         |id: JobId| inputs.progress.job == Some(id) || inputs.jobs.iter().any(|job| job.id == id && job.has_ended());
     let run = (1..).find(|run| savepoint.is_none() || !is_over(job_id(inputs.uid, *run))).unwrap_or(1);
+    let phase = match job.state {
+        JobState::Suspended => Phase::Suspended,
+        // A start that was begun and could not be written down, or a status that is lost: the pods may be of another
+        // definition, so they go first.
+        JobState::Running if inputs.shows_pods => Phase::Upgrading,
+        JobState::Running => Phase::Starting,
+    };
     Application {
-        phase: if job.state == JobState::Suspended { Phase::Suspended } else { Phase::Starting },
+        phase,
         since: Some(seconds(inputs.now)),
         job_id: retained.unwrap_or_else(|| job_id(inputs.uid, run)).to_string(),
         runs: run,
@@ -92,7 +99,10 @@ impl LifecycleStep<'_> {
         self.application_mut().version = version(&spec);
         self.application_mut().deployed = json(&spec);
         self.application_mut().starts = self.application().starts.max(self.inputs.progress.start) + 1;
-        self.application_mut().replaces = again::predecessors(self.inputs.uid, self.application());
+        // Until something of this resource has come up, it still takes the place of what was on record before it.
+        if self.application().previous_job_id.is_some() || self.application().stable.is_some() {
+            self.application_mut().replaces = again::predecessors(self.inputs.uid, self.application());
+        }
         self.enter(Phase::Starting);
     }
 

@@ -70,6 +70,7 @@ impl Desired {
             generation: metadata.generation.unwrap_or_default(),
             own_directory: &names::high_availability_cluster_id(&text(&metadata.namespace), &name),
             pods: observed.has_pods(),
+            shows_pods: observed.shows_pods(),
             progress: &observed.progress(),
             jobs: observed.jobs(),
             stored: observed.stored.found(),

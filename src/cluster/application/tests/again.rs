@@ -154,6 +154,11 @@ fn a_run_that_was_stopped_with_a_savepoint_goes_on_from_it_when_the_resource_is_
         assert_eq!(again.restored_from.as_deref(), Some("s3://b/s/y"));
         assert_eq!(again.starts, world.progress.start + 1);
         assert_eq!(again.replaces.contains(&run.to_string()), !has_tombstone);
+        let mut beside_pods = World { shows_pods: true, ..World::new(json!({})) };
+        (beside_pods.progress, beside_pods.jobs) = (world.progress.clone(), world.jobs.clone());
+        beside_pods.decision = beside_pods.decide(None);
+        assert_eq!((beside_pods.phase(), beside_pods.pods_go()), (Phase::Upgrading, Phase::Starting));
+        assert_eq!(beside_pods.application().replaces, again.replaces, "also when it waits for pods that go");
         let ledger = crate::cluster::observed::LedgerData {
             application: Some(world.progress.clone()),
             jobs: world.jobs.clone(),

@@ -21,6 +21,7 @@ struct World {
     generation: i64,
     second: i64,
     pods: bool,
+    shows_pods: bool,
     progress: Progress,
     jobs: Vec<jobs::Job>,
     causes: Vec<Cause>,
@@ -41,6 +42,7 @@ impl World {
             generation: 1,
             second: 0,
             pods: true,
+            shows_pods: false,
             progress,
             jobs: Vec::new(),
             causes: Vec::new(),
@@ -63,6 +65,7 @@ impl World {
             generation: self.generation,
             own_directory: "ns.demo",
             pods: self.pods,
+            shows_pods: self.shows_pods,
             progress: &self.progress,
             jobs: &self.jobs,
             stored: None,
@@ -250,6 +253,19 @@ fn a_resource_applied_again_goes_on_with_the_run_whose_data_was_retained() {
     ended.ends("Finished");
     ended.progress.job = Some(ended.job_id());
     assert_eq!(id(&ended.decide(None).application.job_id), job_id("uid", 1), "an ended one does not");
+}
+
+/// The first start was begun and could not be written down, and the definition may have changed since.
+#[test]
+fn pods_of_a_start_that_is_on_no_record_go_before_another_one() {
+    let mut world = World::new(json!({}));
+    world.shows_pods = true;
+    world.decision = world.decide(None);
+    assert_eq!((world.phase(), world.decision.stopped), (Phase::Upgrading, true));
+    assert_eq!(world.step(), Phase::Upgrading);
+    let first = world.application().starts;
+    assert_eq!(world.pods_go(), Phase::Starting);
+    assert!(world.application().starts > first, "what is left of that start never leads again");
 }
 
 #[test]
