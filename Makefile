@@ -49,7 +49,7 @@ test-unit: ## Unit tests only
 	$(TEST) --exclude flinkha-walks --lib --bins --test pure
 
 # It needs one processor, and the tests with JVMs leave enough of it.
-test-model: ## The elections and the life of a resource, searched, and what each rule is needed for (WALKS=16000, SEED=1)
+test-model: ## The elections and the life of a resource, searched, and what each rule is needed for (WALKS=100000, SEED=1)
 	nice -n 19 $(TEST) --test model --test quorum --test walks -- --nocapture --test-threads 1
 
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
