@@ -33,8 +33,10 @@ use crate::cluster::observed::{
 use crate::ledger::election;
 use crate::world::error_text::chain;
 
-/// Objects in one answer to a list.
-const PAGE: u32 = 50;
+/// Objects in one answer to a list: of kinds of which a user or Flink decides how large one is, and of the others.
+/// With 1,000 clusters an operator that starts waits for the pages.
+const PAGE_OF_LARGE: u32 = 50;
+const PAGE: u32 = 250;
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
@@ -63,8 +65,9 @@ pub async fn start(
     triggers: &Triggers,
 ) -> anyhow::Result<(Caches, JoinSet<()>)> {
     let mut watches = Watches { client, namespace, triggers, running: JoinSet::new() };
-    let all = watcher::Config::default().page_size(PAGE);
-    let ours = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let all = watcher::Config::default().page_size(PAGE_OF_LARGE);
+    let ours_large = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let ours = ours_large.clone().page_size(PAGE);
     let clusters = watches.start((), all, own_name, |cluster: &FlinkHaCluster| {
         let metadata = &cluster.metadata;
         let asked = metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX));
@@ -82,7 +85,7 @@ pub async fn start(
     let deployments =
         watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata)).await?;
     let config_maps =
-        watches.start((), ours.clone(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata)).await?;
+        watches.start((), ours_large, label, |config_map: &ObservedConfigMap| version(&config_map.metadata)).await?;
     let slices =
         watches.start((), ours.clone(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata)).await?;
     let mut others = HashMap::new();
