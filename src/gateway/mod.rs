@@ -27,11 +27,10 @@ pub mod tenure;
 mod unready;
 pub mod zookeeper_arguments;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-
 use self::arguments::Arguments;
 use self::base::Base;
 use crate::telemetry::logs::LogFilter;
+use crate::world::process;
 
 /// Runs the gateway until the process receives a signal to end.
 ///
@@ -42,16 +41,7 @@ pub async fn run(arguments: Arguments, log_filter: LogFilter) -> anyhow::Result<
         arguments.jvm_address.ip().is_loopback(),
         "--jvm-address must be on loopback: the JVM's credentials pass through it"
     );
-    keep_to_itself();
+    process::keep_to_itself();
     let base = Base::open(arguments, log_filter).await?;
     if base.arguments.zookeeper.quorum.is_some() { quorum::run(base).await } else { kubernetes::run(base).await }
-}
-
-/// Denies other processes of this user access to this one. Containers of the pod share a process namespace, and Flink
-/// runs as the same user. Otherwise a job could read, through `/proc/<pid>/root`, what only the gateway mounts (its
-/// key, the socket of the preStop hook), and the gateway's environment.
-fn keep_to_itself() {
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "failed to close this process to others of its user");
-    }
 }

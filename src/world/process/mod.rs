@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
+};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -100,6 +102,15 @@ impl Process {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Denies other processes of this user access to this one. Containers of a JobManager's pod share a process namespace,
+/// and Flink runs as the same user. Otherwise a job could read, through `/proc/<pid>/root`, what only this container
+/// mounts (the peers' key, the socket of the preStop hook), and its environment with the password of a quorum.
+pub fn keep_to_itself() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "failed to close this process to others of its user");
     }
 }
 
