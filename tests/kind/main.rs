@@ -8,6 +8,7 @@ mod kit;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adversity;
 mod applications;
 mod authority;
 mod bad_input;
