@@ -5,6 +5,7 @@
 
 pub mod application;
 pub mod crd;
+pub mod metadata;
 pub mod names;
 pub mod owned;
 pub mod schema;

@@ -4,6 +4,7 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use super::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY_LABEL};
 use super::owned::{self, OwnedKeys};
 
 /// CEL rules with their messages. A message names the field and the remedy, because it is all that a user sees.
@@ -88,6 +89,49 @@ pub fn log_configuration(_: &mut SchemaGenerator) -> Schema {
              Flink's own options belong in spec.flinkConfiguration",
         )]),
     })
+}
+
+/// Annotations by key. Those of the operator are not for users.
+pub fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": { "type": "string", "maxLength": 4096 },
+        "x-kubernetes-validations": metadata_rules("an annotation"),
+    })
+}
+
+/// Labels by key. Those of the operator are not for users.
+pub fn labels(_: &mut SchemaGenerator) -> Schema {
+    let mut rules = metadata_rules("a label");
+    if let Value::Array(all) = &mut rules {
+        all.push(json!({
+            "rule": "self.all(key, self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
+            "message": "the value of a label has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or a digit",
+        }));
+    }
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+        "x-kubernetes-validations": rules,
+    })
+}
+
+fn metadata_rules(what: &str) -> Value {
+    let ours = format!("'{MANAGED_BY_LABEL}', '{CLUSTER_LABEL}', '{COMPONENT_LABEL}'");
+    let is_ours = format!("key.startsWith('flinkha.dev/') || key.contains('.flinkha.dev/') || key in [{ours}]");
+    let name = "([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?";
+    json!([
+        {
+            "rule": format!("!self.exists(key, {is_ours})"),
+            "message": format!("{what} with a key of flinkha.dev, or {ours}, is the operator's own: choose another key"),
+        },
+        {
+            "rule": format!("self.all(key, key.matches('^{name}$'))"),
+            "message": format!("the key of {what} is a name such as team, with a domain before it if it has one: example.org/team"),
+        },
+    ])
 }
 
 /// Amounts of resources by name: `cpu: 2`, `memory: 4Gi`.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::application::JobSpec;
+use super::metadata::{CommonMetadata, ServiceAccounts};
 use super::schema;
 use super::secret::SecretReference;
 use super::status::FlinkHaClusterStatus;
@@ -81,6 +82,14 @@ pub struct FlinkHaClusterSpec {
     /// of an application stays the same. A suspended cluster has no pods to restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_nonce: Option<i64>,
+
+    /// The ServiceAccounts of the cluster's pods.
+    #[serde(default, skip_serializing_if = "ServiceAccounts::is_default")]
+    pub service_account: ServiceAccounts,
+
+    /// Labels and annotations of all objects that the operator makes for this cluster, except its pods.
+    #[serde(default, skip_serializing_if = "CommonMetadata::is_default")]
+    pub common_metadata: CommonMetadata,
 
     /// How leaders are elected, and where Flink keeps the data that a new leader needs.
     pub high_availability: HighAvailability,

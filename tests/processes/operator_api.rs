@@ -94,6 +94,18 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
             "spec.job.upgradeMode: Unsupported value: \"none\"",
         ),
         (json!({ "gateway": { "log": "debgu" } }), "spec.gateway.log must be off, error, warn, info, debug or trace"),
+        (
+            json!({ "commonMetadata": { "labels": { "app.kubernetes.io/instance": "mine" } } }),
+            "spec.commonMetadata.labels: Invalid value: \"object\": a label with a key of flinkha.dev, or 'app.kubernetes.io/managed-by'",
+        ),
+        (
+            json!({ "commonMetadata": { "labels": { "team": "a b" } } }),
+            "the value of a label has at most 63 letters, digits",
+        ),
+        (
+            json!({ "serviceAccount": { "annotations": { "role of flink": "a" } } }),
+            "spec.serviceAccount.annotations: Invalid value: \"object\": the key of an annotation is a name such as team",
+        ),
         (json!({ "ttlSecondsAfterFinished": 5 }), "spec.ttlSecondsAfterFinished is for clusters with spec.job"),
         (
             json!({ "flinkConfiguration": { "execution.shutdown-on-application-finish": "true" } }),

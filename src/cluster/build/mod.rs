@@ -15,6 +15,7 @@ pub mod zookeeper;
 
 use serde_json::{Map, Value, json};
 
+use crate::api::metadata::CommonMetadata;
 use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::cluster::Cluster;
 
@@ -83,6 +84,16 @@ fn object(cluster: &Cluster, api_version: &str, kind: &str, name: &str, body: Va
         },
     });
     super::merge::merge(&mut object, body);
+    // What the user wants on all objects, unless we need that key ourselves.
+    let CommonMetadata { labels, annotations } = &cluster.spec().common_metadata;
+    for (field, wanted) in [("labels", labels), ("annotations", annotations)] {
+        for (key, value) in wanted {
+            let there = &mut object["metadata"][field][key];
+            if there.is_null() {
+                *there = value.as_str().into();
+            }
+        }
+    }
     object
 }
 
@@ -163,6 +174,31 @@ mod tests {
                 "Deployment/demo-taskmanager",
             ]
         );
+    }
+
+    #[test]
+    fn what_the_user_wants_on_all_objects_is_there_and_in_no_pod() {
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let cluster = fixture::cluster_with(|spec| {
+            let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+            spec.common_metadata.labels = [text("team", "a"), text(MANAGED_BY_LABEL, "somebody")].into();
+            spec.common_metadata.annotations = [text("example.org/cost", "7")].into();
+            spec.service_account.annotations = [text("example.org/role", "reader")].into();
+        });
+        let (wanted, before) = (build(&cluster, &environment), objects());
+        for object in wanted.applied.iter().chain(&wanted.created).chain([&wanted.peers, &wanted.job_managers]) {
+            let metadata = &object["metadata"];
+            assert_eq!(metadata["labels"]["team"], "a", "{object:#}");
+            assert_eq!(metadata["labels"][MANAGED_BY_LABEL], MANAGED_BY);
+            assert_eq!(metadata["annotations"]["example.org/cost"], "7");
+            let is_account = object["kind"] == "ServiceAccount";
+            assert_eq!(metadata["annotations"]["example.org/role"] == "reader", is_account);
+        }
+        for (now, then) in
+            [(&wanted.job_managers, &before.job_managers), (&wanted.task_managers, &before.task_managers)]
+        {
+            assert_eq!(now["spec"], then["spec"], "a change of them restarts nothing");
+        }
     }
 
     #[test]

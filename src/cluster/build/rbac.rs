@@ -54,8 +54,13 @@ fn identity(cluster: &Cluster, name: &str, rules: Value) -> [Value; 3] {
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
         "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": cluster.namespace() }],
     });
+    let annotations = &cluster.spec().service_account.annotations;
+    let account = match annotations.is_empty() {
+        true => json!({}),
+        false => json!({ "metadata": { "annotations": annotations } }),
+    };
     [
-        object(cluster, "v1", "ServiceAccount", name, json!({})),
+        object(cluster, "v1", "ServiceAccount", name, account),
         object(cluster, "rbac.authorization.k8s.io/v1", "Role", name, json!({ "rules": rules })),
         object(cluster, "rbac.authorization.k8s.io/v1", "RoleBinding", name, binding),
     ]
