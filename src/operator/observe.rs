@@ -10,12 +10,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedSender;
+use futures::future::{BoxFuture, try_join_all};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::{core, policy, rbac};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, NamespaceScope, ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client, Resource};
+use kube_runtime::reflector::store::WriterDropped;
 use kube_runtime::reflector::{self, ObjectRef, Store};
 use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
@@ -64,7 +66,7 @@ pub async fn start(
     namespace: Option<&str>,
     triggers: &Triggers,
 ) -> anyhow::Result<(Caches, JoinSet<()>)> {
-    let mut watches = Watches { client, namespace, triggers, running: JoinSet::new() };
+    let mut watches = Watches { client, namespace, triggers, running: JoinSet::new(), filling: Vec::new() };
     let all = watcher::Config::default().page_size(PAGE_OF_LARGE);
     let ours_large = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let ours = ours_large.clone().page_size(PAGE);
@@ -74,27 +76,24 @@ pub async fn start(
         let asked: Vec<_> = asked.collect();
         digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some(), asked))
     });
-    let clusters = clusters.await?;
     let leases = watches.start((), ours.clone(), label, |lease: &Lease| {
         // Not its renewals.
         let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
         digest((holder, lease.metadata.annotations.as_ref(), lease.metadata.deletion_timestamp.is_some()))
     });
-    let leases = leases.await?;
-    let pods = watches.start((), ours.clone(), label, |pod: &ObservedPod| version(&pod.metadata)).await?;
+    let pods = watches.start((), ours.clone(), label, |pod: &ObservedPod| version(&pod.metadata));
     let deployments =
-        watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata)).await?;
+        watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata));
     let config_maps =
-        watches.start((), ours_large, label, |config_map: &ObservedConfigMap| version(&config_map.metadata)).await?;
-    let slices =
-        watches.start((), ours.clone(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata)).await?;
+        watches.start((), ours_large, label, |config_map: &ObservedConfigMap| version(&config_map.metadata));
+    let slices = watches.start((), ours.clone(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata));
     let mut others = HashMap::new();
     for kind in other_kinds() {
-        let store = watches
-            .start(kind.clone(), ours.clone(), label, |object: &Metadata| digest(fingerprint(&object.metadata)))
-            .await?;
+        let interest = |object: &Metadata| digest(fingerprint(&object.metadata));
+        let store = watches.start(kind.clone(), ours.clone(), label, interest);
         others.insert(kind.kind.clone(), (kind, store));
     }
+    try_join_all(watches.filling).await?;
     Ok((Caches { clusters, leases, pods, deployments, config_maps, slices, others }, watches.running))
 }
 
@@ -195,19 +194,19 @@ struct Watches<'a> {
     namespace: Option<&'a str>,
     triggers: &'a Triggers,
     running: JoinSet<()>,
+    /// Each ends when all that there is of a kind is known.
+    filling: Vec<BoxFuture<'static, Result<(), WriterDropped>>>,
 }
 
 impl Watches<'_> {
-    /// Watches a kind, and returns when all that there is of it is known: one kind after another, so that what is read
-    /// at first does not need all its memory at once. `cluster_of` tells whose an object is; a change of `interest`
-    /// makes that cluster reconcile.
-    async fn start<K>(
+    /// Watches a kind. `cluster_of` tells whose an object is; a change of `interest` makes that cluster reconcile.
+    fn start<K>(
         &mut self,
         kind: K::DynamicType,
         config: watcher::Config,
         cluster_of: fn(&ObjectMeta) -> Option<String>,
         interest: fn(&K) -> u64,
-    ) -> anyhow::Result<Store<K>>
+    ) -> Store<K>
     where
         K: Resource<Scope: NamespaceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         K::DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync,
@@ -217,8 +216,9 @@ impl Watches<'_> {
         let store = writer.as_reader();
         let stream = watcher(api, config).default_backoff().modify(|object| trim(object.meta_mut())).reflect(writer);
         self.running.spawn(announce(stream, kind, cluster_of, interest, self.triggers.clone()));
-        store.wait_until_ready().await?;
-        Ok(store)
+        let filling = store.clone();
+        self.filling.push(Box::pin(async move { filling.wait_until_ready().await }));
+        store
     }
 }
 

@@ -146,7 +146,7 @@ impl ApiServer {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", file("service-account.key")),
             format!("--service-account-signing-key-file={}", file("service-account.key")),
-            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
             // No pod reaches this server by the Service `kubernetes`, and loopback is no valid endpoint.
             "--endpoint-reconciler-type=none".to_owned(),
             format!("--audit-policy-file={}", file("audit-policy.yaml")),
