@@ -35,8 +35,8 @@ use crate::cluster::observed::{
 use crate::ledger::election;
 use crate::world::error_text::chain;
 
-/// Objects in one answer to a list: of kinds of which a user or Flink decides how large one is, and of the others.
-/// With 1,000 clusters an operator that starts waits for the pages.
+/// Objects in one answer to a list: of kinds whose objects may be large, and of the others. With 1,000 clusters an
+/// operator that starts waits for the pages, and keeps the memory that it needed for those in flight.
 const PAGE_OF_LARGE: u32 = 50;
 const PAGE: u32 = 250;
 
@@ -81,9 +81,9 @@ pub async fn start(
         let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
         digest((holder, lease.metadata.annotations.as_ref(), lease.metadata.deletion_timestamp.is_some()))
     });
-    let pods = watches.start((), ours.clone(), label, |pod: &ObservedPod| version(&pod.metadata));
+    let pods = watches.start((), ours_large.clone(), label, |pod: &ObservedPod| version(&pod.metadata));
     let deployments =
-        watches.start((), ours.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata));
+        watches.start((), ours_large.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata));
     let config_maps =
         watches.start((), ours_large, label, |config_map: &ObservedConfigMap| version(&config_map.metadata));
     let slices = watches.start((), ours.clone(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata));
