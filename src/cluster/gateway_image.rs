@@ -38,9 +38,11 @@ pub fn choose(
     own: &str,
     now: Timestamp,
 ) -> GatewayImage {
-    let live = observed.job_manager_deployment.as_deref();
     let chosen = |image: &str, note| GatewayImage { image: image.to_owned(), note, look_again: None };
-    let pinned = before.gateway_image.as_deref().filter(|_| is_unchanged(live, template_digest));
+    // Digest and image are of one object. A status may be older than the Deployment that was written before it: with
+    // the image of then, a template of now would make pods that cannot start.
+    let live = observed.job_manager_deployment.as_deref().filter(|live| is_unchanged(live, template_digest));
+    let pinned = live.and_then(|live| live.gateway_image().or(before.gateway_image.as_deref()));
     let Some(pinned) = pinned.filter(|pinned| *pinned != own) else { return chosen(own, None) };
     let replaced = |why: String| {
         let message = format!(
@@ -60,8 +62,8 @@ pub fn choose(
 }
 
 /// Whether the pods' template is as it was built last, apart from the gateway's image.
-fn is_unchanged(live: Option<&ObservedDeployment>, template_digest: &str) -> bool {
-    let annotations = live.and_then(|deployment| deployment.metadata.annotations.as_ref());
+fn is_unchanged(live: &ObservedDeployment, template_digest: &str) -> bool {
+    let annotations = live.metadata.annotations.as_ref();
     annotations
         .and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION))
         .is_some_and(|digest| digest == template_digest)
@@ -150,6 +152,24 @@ mod tests {
         assert_eq!(chosen(&pinned("old"), &deployment("same"), "different"), "new");
         assert_eq!(chosen(&pinned("old"), &Observed::default(), "same"), "new");
         assert_eq!(chosen(&FlinkHaClusterStatus::default(), &deployment("same"), "same"), "new");
+    }
+
+    /// The operator died, or found another version of the resource, between the Deployment and the status.
+    #[test]
+    fn pods_keep_the_image_with_which_their_template_was_written_whatever_the_status_says() {
+        let image_of = |status: &str, image: &str, digest: &str| {
+            let spec = json!({ "template": { "spec": { "initContainers": [
+                { "name": "users", "image": "other" }, { "name": "gateway", "image": image },
+            ] } } });
+            let mut live = deployment("same");
+            if let Some(deployment) = &mut live.job_manager_deployment {
+                Arc::make_mut(deployment).spec = serde_json::from_value(spec).unwrap_or_default();
+            }
+            choose(&fixture::resource(), &pinned(status), &live, digest, "new", at(0)).image
+        };
+        assert_eq!(image_of("old", "new", "same"), "new");
+        assert_eq!(image_of("new", "old", "same"), "old");
+        assert_eq!(image_of("old", "old", "different"), "new");
     }
 
     #[test]

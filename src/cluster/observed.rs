@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cause::Cause;
 use super::presence::Presence;
+use crate::api::names::GATEWAY_CONTAINER;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::Progress;
 use crate::ledger::jobs::{self, HaData, Job};
@@ -152,7 +153,38 @@ pub struct ObservedCondition {
 pub struct ObservedDeployment {
     pub metadata: ObjectMeta,
     #[serde(default)]
+    pub spec: DeploymentSpec,
+    #[serde(default)]
     pub status: DeploymentStatus,
+}
+
+/// The spec of a Deployment.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct DeploymentSpec {
+    pub template: PodTemplate,
+}
+
+/// The template of a Deployment's pods.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct PodTemplate {
+    pub spec: TemplateSpec,
+}
+
+/// What a template says of its pods.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TemplateSpec {
+    pub init_containers: Vec<TemplateContainer>,
+}
+
+/// A container of a template.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct TemplateContainer {
+    pub name: String,
+    pub image: String,
 }
 
 /// The status of a Deployment.
@@ -325,6 +357,13 @@ impl ObservedDeployment {
         let status = &self.status;
         status.observed_generation < self.metadata.generation.unwrap_or_default()
             || status.replicas > status.updated_replicas
+    }
+
+    /// The image of the gateway in the template of its pods.
+    pub fn gateway_image(&self) -> Option<&str> {
+        let containers = &self.spec.template.spec.init_containers;
+        let gateway = containers.iter().find(|container| container.name == GATEWAY_CONTAINER)?;
+        Some(gateway.image.as_str())
     }
 
     /// The same when this version of it was written, which the watch may not show yet.

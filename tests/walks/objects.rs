@@ -149,7 +149,7 @@ impl Deployment {
             ready_replicas: self.active,
             conditions: Vec::new(),
         };
-        Arc::new(ObservedDeployment { metadata, status })
+        Arc::new(ObservedDeployment { metadata, status, ..ObservedDeployment::default() })
     }
 }
 
