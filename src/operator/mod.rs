@@ -28,6 +28,7 @@ pub mod roll_out;
 pub mod target;
 pub mod turns;
 pub mod undeclared;
+pub mod versions;
 pub mod warnings;
 
 use std::net::SocketAddr;

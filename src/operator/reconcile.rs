@@ -37,6 +37,7 @@ const REPORT_DELAY: Duration = Duration::from_millis(100);
 pub async fn reconcile(resource: Arc<FlinkHaCluster>, context: Arc<Context>) -> Result<Action, Error> {
     let begin = Instant::now();
     let resource = context.resources.latest(resource);
+    let _held = context.resources.hold(&resource);
     let result = claimed(&resource, &context).await;
     let told = match &result {
         Ok(_) => "success",

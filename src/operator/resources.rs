@@ -2,17 +2,17 @@
 //! of the resource on which the decision rests. The API server rejects the write of an operator that stood still while
 //! a successor wrote, and a write that was meant for a deleted resource of the same name.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
-use kube_runtime::reflector::{ObjectRef, Store};
+use kube_runtime::reflector::Store;
 use serde_json::{Value, json};
 
 use super::error::Error;
 use super::undeclared::Undeclared;
+use super::versions::{Held, Versions};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, FINALIZER, OPERATOR_ANNOTATION};
 use crate::api::status::FlinkHaClusterStatus;
@@ -21,26 +21,23 @@ use crate::cluster::status::CONTESTED;
 /// Writes resources, and remembers the versions that the cache does not show yet.
 pub struct ClusterResources {
     client: Client,
-    cache: Store<FlinkHaCluster>,
-    /// Versions that are newer than the cache's, by UID.
-    newer: Mutex<HashMap<String, Arc<FlinkHaCluster>>>,
+    versions: Versions,
     undeclared: Undeclared,
 }
 
 impl ClusterResources {
     pub fn new(client: Client, cache: Store<FlinkHaCluster>) -> Self {
-        Self { client, cache, newer: Mutex::default(), undeclared: Undeclared::default() }
+        Self { client, versions: Versions::new(cache), undeclared: Undeclared::default() }
     }
 
     /// Returns the latest known version of a resource that the cache shows as `cached`.
     pub fn latest(&self, cached: Arc<FlinkHaCluster>) -> Arc<FlinkHaCluster> {
-        self.known(&cached).unwrap_or(cached)
+        self.versions.after(&cached).unwrap_or(cached)
     }
 
-    fn known(&self, resource: &FlinkHaCluster) -> Option<Arc<FlinkHaCluster>> {
-        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = newer.get(resource.metadata.uid.as_deref()?)?;
-        is_older(resource, known).then(|| Arc::clone(known))
+    /// Makes all writes rest on each other until the answer is dropped.
+    pub fn hold(&self, resource: &FlinkHaCluster) -> Held<'_> {
+        self.versions.hold(resource)
     }
 
     /// Writes the status. All of it belongs to one field manager, as in all versions of the operator; what others have
@@ -109,7 +106,7 @@ impl ClusterResources {
     /// # Errors
     /// As for [`Self::write_status`].
     pub async fn retract(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
-        let known = self.known(resource);
+        let known = self.versions.after(resource);
         let conditions = known.as_deref().unwrap_or(resource).status.iter().flat_map(|status| &status.conditions);
         let left: Vec<&Condition> = conditions.clone().filter(|condition| condition.type_ != CONTESTED).collect();
         if left.len() == conditions.count() {
@@ -162,7 +159,7 @@ impl ClusterResources {
         let found = found.items.into_iter().find(|found| found.metadata.uid == resource.metadata.uid);
         let exists = found.is_some();
         match found {
-            Some(found) => self.remember(found),
+            Some(found) => self.versions.remember(found),
             None => self.forget(resource),
         }
         Ok(exists)
@@ -170,14 +167,13 @@ impl ClusterResources {
 
     /// Forgets a resource that is gone.
     pub fn forget(&self, resource: &FlinkHaCluster) {
-        let uid = resource.metadata.uid.as_deref().unwrap_or_default();
-        self.newer.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.versions.forget(resource);
     }
 
     /// The metadata that makes a write a compare-and-swap. Versions that this operator has written since `resource` was
     /// read rest on it, so they count as the same.
     fn precondition(&self, resource: &FlinkHaCluster) -> Value {
-        let known = self.known(resource);
+        let known = self.versions.after(resource);
         let version = known.as_deref().unwrap_or(resource).resource_version();
         json!({ "name": resource.name_any(), "uid": resource.metadata.uid, "resourceVersion": version })
     }
@@ -190,7 +186,7 @@ impl ClusterResources {
     ) -> Result<(), Error> {
         match answer {
             Ok(written) => {
-                self.remember(written);
+                self.versions.remember(written);
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -200,45 +196,7 @@ impl ClusterResources {
         }
     }
 
-    fn remember(&self, mut written: FlinkHaCluster) {
-        written.metadata.managed_fields = None;
-        let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
-        // The cache shows a write a moment later, so few are remembered at a time.
-        newer.retain(|_, known| {
-            let cached = self.cache.get(&ObjectRef::from_obj(known));
-            cached.is_some_and(|cached| cached.metadata.uid == known.metadata.uid && is_older(&cached, known))
-        });
-        newer.insert(written.metadata.uid.clone().unwrap_or_default(), Arc::new(written));
-    }
-
     fn api(&self, resource: &FlinkHaCluster) -> Api<FlinkHaCluster> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
-    }
-}
-
-/// Is `one` an older version than `other`? Kubernetes orders the versions of one kind by number. What is not a number
-/// is not compared: then the cache is believed.
-fn is_older(one: &FlinkHaCluster, other: &FlinkHaCluster) -> bool {
-    let number = |resource: &FlinkHaCluster| resource.metadata.resource_version.as_deref()?.parse::<u128>().ok();
-    matches!((number(one), number(other)), (Some(one), Some(other)) if one < other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::tests as fixture;
-
-    fn version(version: &str) -> FlinkHaCluster {
-        let mut resource = fixture::resource();
-        resource.metadata.resource_version = Some(version.to_owned());
-        resource
-    }
-
-    #[test]
-    fn versions_are_compared_as_numbers_and_not_as_text() {
-        assert!(is_older(&version("99"), &version("100")));
-        assert!(!is_older(&version("100"), &version("99")));
-        assert!(!is_older(&version("7"), &version("7")));
-        assert!(!is_older(&version("x"), &version("7")) && !is_older(&version("7"), &version("x")));
     }
 }
