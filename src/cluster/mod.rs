@@ -10,6 +10,7 @@ pub mod cause;
 pub mod causes;
 pub mod crash;
 pub mod deletion;
+pub mod deployment;
 pub mod events;
 pub mod gateway_image;
 pub mod ha_status;

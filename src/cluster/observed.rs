@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cause::Cause;
+use super::deployment::DeploymentSpec;
 use super::presence::Presence;
 use crate::api::names::GATEWAY_CONTAINER;
 use crate::ha_data::handover::Stored;
@@ -156,35 +157,6 @@ pub struct ObservedDeployment {
     pub spec: DeploymentSpec,
     #[serde(default)]
     pub status: DeploymentStatus,
-}
-
-/// The spec of a Deployment.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(default)]
-pub struct DeploymentSpec {
-    pub template: PodTemplate,
-}
-
-/// The template of a Deployment's pods.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(default)]
-pub struct PodTemplate {
-    pub spec: TemplateSpec,
-}
-
-/// What a template says of its pods.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TemplateSpec {
-    pub init_containers: Vec<TemplateContainer>,
-}
-
-/// A container of a template.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(default)]
-pub struct TemplateContainer {
-    pub name: String,
-    pub image: String,
 }
 
 /// The status of a Deployment.
@@ -361,9 +333,7 @@ impl ObservedDeployment {
 
     /// The image of the gateway in the template of its pods.
     pub fn gateway_image(&self) -> Option<&str> {
-        let containers = &self.spec.template.spec.init_containers;
-        let gateway = containers.iter().find(|container| container.name == GATEWAY_CONTAINER)?;
-        Some(gateway.image.as_str())
+        self.spec.init_container(GATEWAY_CONTAINER).map(|gateway| gateway.image.as_str())
     }
 
     /// The same when this version of it was written, which the watch may not show yet.

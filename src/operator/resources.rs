@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::undeclared::Undeclared;
-use super::versions::{Held, Versions};
+use super::versions::{Hold, Versions};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, FINALIZER, OPERATOR_ANNOTATION};
 use crate::api::status::FlinkHaClusterStatus;
@@ -36,7 +36,7 @@ impl ClusterResources {
     }
 
     /// Makes all writes rest on each other until the answer is dropped.
-    pub fn hold(&self, resource: &FlinkHaCluster) -> Held<'_> {
+    pub fn hold(&self, resource: &FlinkHaCluster) -> Hold<'_> {
         self.versions.hold(resource)
     }
 

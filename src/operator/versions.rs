@@ -10,12 +10,12 @@ use crate::api::FlinkHaCluster;
 /// Remembers what was written last.
 pub struct Versions {
     cache: Store<FlinkHaCluster>,
-    memory: Mutex<Memory>,
+    memory: Mutex<Written>,
 }
 
 /// By UID.
 #[derive(Default)]
-struct Memory {
+struct Written {
     /// The last version that was written.
     newer: HashMap<String, Arc<FlinkHaCluster>>,
     /// Resources of which somebody may hold a version from before a write.
@@ -36,17 +36,17 @@ impl Versions {
 
     /// Keeps what is written until this is dropped, also once the cache shows it: a reconciliation goes on with the
     /// version that it began with, and its writes rest on each other.
-    pub fn hold(&self, resource: &FlinkHaCluster) -> Held<'_> {
+    pub fn hold(&self, resource: &FlinkHaCluster) -> Hold<'_> {
         let uid = uid(resource).to_owned();
         self.memory().held.insert(uid.clone());
-        Held { versions: self, uid }
+        Hold { versions: self, uid }
     }
 
     /// Takes note of a write. The cache shows a write a moment later, so few are remembered at a time.
     pub fn remember(&self, mut written: FlinkHaCluster) {
         written.metadata.managed_fields = None;
         let mut memory = self.memory();
-        let Memory { newer, held } = &mut *memory;
+        let Written { newer, held } = &mut *memory;
         newer.retain(|uid, known| {
             let cached = self.cache.get(&ObjectRef::from_obj(known));
             let is_late =
@@ -61,18 +61,18 @@ impl Versions {
         self.memory().newer.remove(uid(resource));
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, Written> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Somebody works with a version of this resource.
-pub struct Held<'a> {
+pub struct Hold<'a> {
     versions: &'a Versions,
     uid: String,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.versions.memory().held.remove(&self.uid);
     }
