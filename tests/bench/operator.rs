@@ -2,8 +2,8 @@
 //!
 //! Usage: `make bench-operator`; CLUSTERS (1000) resources, on an etcd and a kube-apiserver of its own. There are no
 //! controllers and no kubelets, so the clusters are suspended applications: all objects are there, and nothing is
-//! waited for that never comes. Requests are counted in the API server's audit log; PROGRAM is the operator to measure (by
-//! default as this test is built). STEADY_SECONDS (60) is how long requests at rest are counted. Writes
+//! waited for that never comes. Requests are counted in the API server's audit log; PROGRAM is the operator to measure
+//! (by default as this test is built). STEADY_SECONDS (60) is how long requests at rest are counted. Writes
 //! `target/bench/operator.json`.
 
 use std::path::Path;
