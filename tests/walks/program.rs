@@ -32,6 +32,8 @@ mod world;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter::StepBy;
+use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -83,12 +85,18 @@ fn glance(world: &World) -> u64 {
     hasher.finish()
 }
 
-fn cores() -> u64 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
+/// Runs this on every core, each with its share of the seeds from `first` until `end`.
+fn on_all_cores<T: Send>(first: u64, end: u64, run: impl Fn(StepBy<Range<u64>>) -> T + Sync) -> Vec<T> {
+    let (cores, run) = (std::thread::available_parallelism().map_or(1, usize::from), &run);
+    let seeds = |core: usize| (first + core as u64..end).step_by(cores);
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..cores).map(|core| scope.spawn(move || run(seeds(core)))).collect();
+        shares.into_iter().map(|share| share.join().unwrap()).collect()
+    })
 }
 
 /// Walks from these seeds. Returns which states were seen, and the number of steps.
-fn search(seeds: impl Iterator<Item = u64>) -> (HashSet<u64>, u64) {
+fn search(seeds: StepBy<Range<u64>>) -> (HashSet<u64>, u64) {
     let (mut seen, mut steps) = (HashSet::new(), 0);
     for seed in seeds {
         let world = run(Way::of(Rules::default(), seed), &Step::walk(seed), |world| {
@@ -105,17 +113,8 @@ fn search(seeds: impl Iterator<Item = u64>) -> (HashSet<u64>, u64) {
 #[test]
 fn operator_ledger_and_gateways_hold_together() {
     let (walks, first, began) = (number("WALKS", WALKS), number("SEED", SEED), Instant::now());
-    let cores = cores();
-    let (seen, steps) = std::thread::scope(|scope| {
-        let shares: Vec<_> = (0..cores)
-            .map(|core| scope.spawn(move || search((first + core..first + walks).step_by(cores as usize))))
-            .collect();
-        shares.into_iter().fold((HashSet::new(), 0), |(mut seen, steps), share| {
-            let (others, more) = share.join().unwrap();
-            seen.extend(others);
-            (seen, steps + more)
-        })
-    });
+    let (seen, steps): (Vec<_>, Vec<_>) = on_all_cores(first, first + walks, search).into_iter().unzip();
+    let (seen, steps): (HashSet<u64>, u64) = (seen.into_iter().flatten().collect(), steps.into_iter().sum());
     let seconds = began.elapsed().as_secs_f64();
     println!("test result: {walks} walks from seed {first}, {steps} steps, {} states, {seconds:.1} s", seen.len());
 }
@@ -154,19 +153,15 @@ const RARE: [Mutant; 14] = [
 /// Returns the first walk that violates a rule, and how.
 fn first_violation(rules: Rules, first: u64, end: u64) -> Option<(u64, Violation)> {
     let best = &AtomicU64::new(end);
-    let share = |core: u64| {
-        let mut seeds = (first + core..end).step_by(cores() as usize).take_while(|seed| *seed < best.load(Relaxed));
-        let found = seeds.find_map(|seed| {
+    let share = |seeds: StepBy<Range<u64>>| {
+        let found = seeds.take_while(|seed| *seed < best.load(Relaxed)).find_map(|seed| {
             let violation = run(Way::of(rules, seed), &Step::walk(seed), |_| ()).ghost.violation?;
             Some((seed, violation))
         })?;
         best.fetch_min(found.0, Relaxed);
         Some(found)
     };
-    std::thread::scope(|scope| {
-        let shares: Vec<_> = (0..cores()).map(|core| scope.spawn(move || share(core))).collect();
-        shares.into_iter().filter_map(|share| share.join().unwrap()).min_by_key(|(seed, _)| *seed)
-    })
+    on_all_cores(first, end, share).into_iter().flatten().min_by_key(|(seed, _)| *seed)
 }
 
 #[test]
