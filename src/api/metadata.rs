@@ -33,14 +33,7 @@ pub struct CommonMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
-impl ServiceAccounts {
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl CommonMetadata {
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
+/// Whether the user says nothing of it. Then it is not written, so that the JSON of a spec stays what it was.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

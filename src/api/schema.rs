@@ -103,13 +103,11 @@ pub fn annotations(_: &mut SchemaGenerator) -> Schema {
 
 /// Labels by key. Those of the operator are not for users.
 pub fn labels(_: &mut SchemaGenerator) -> Schema {
-    let mut rules = metadata_rules("a label");
-    if let Value::Array(all) = &mut rules {
-        all.push(json!({
-            "rule": "self.all(key, self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
-            "message": "the value of a label has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or a digit",
-        }));
-    }
+    let value = json!({
+        "rule": "self.all(key, self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
+        "message": "the value of a label has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or a digit",
+    });
+    let rules: Vec<Value> = metadata_rules("a label").into_iter().chain([value]).collect();
     json_schema!({
         "type": "object",
         "maxProperties": 64,
@@ -118,20 +116,20 @@ pub fn labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-fn metadata_rules(what: &str) -> Value {
+fn metadata_rules(what: &str) -> [Value; 2] {
     let ours = format!("'{MANAGED_BY_LABEL}', '{CLUSTER_LABEL}', '{COMPONENT_LABEL}'");
     let is_ours = format!("key.startsWith('flinkha.dev/') || key.contains('.flinkha.dev/') || key in [{ours}]");
     let name = "([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?";
-    json!([
-        {
+    [
+        json!({
             "rule": format!("!self.exists(key, {is_ours})"),
             "message": format!("{what} with a key of flinkha.dev, or {ours}, is the operator's own: choose another key"),
-        },
-        {
+        }),
+        json!({
             "rule": format!("self.all(key, key.matches('^{name}$'))"),
             "message": format!("the key of {what} is a name such as team, with a domain before it if it has one: example.org/team"),
-        },
-    ])
+        }),
+    ]
 }
 
 /// Amounts of resources by name: `cpu: 2`, `memory: 4Gi`.

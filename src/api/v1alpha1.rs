@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::application::JobSpec;
-use super::metadata::{CommonMetadata, ServiceAccounts};
+use super::metadata::{self, CommonMetadata, ServiceAccounts};
 use super::schema;
 use super::secret::SecretReference;
 use super::status::FlinkHaClusterStatus;
@@ -84,11 +84,11 @@ pub struct FlinkHaClusterSpec {
     pub restart_nonce: Option<i64>,
 
     /// The ServiceAccounts of the cluster's pods.
-    #[serde(default, skip_serializing_if = "ServiceAccounts::is_default")]
+    #[serde(default, skip_serializing_if = "metadata::is_default")]
     pub service_account: ServiceAccounts,
 
     /// Labels and annotations of all objects that the operator makes for this cluster, except its pods.
-    #[serde(default, skip_serializing_if = "CommonMetadata::is_default")]
+    #[serde(default, skip_serializing_if = "metadata::is_default")]
     pub common_metadata: CommonMetadata,
 
     /// How leaders are elected, and where Flink keeps the data that a new leader needs.
