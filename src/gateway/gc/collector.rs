@@ -71,14 +71,16 @@ impl Collector {
             let is_due = Instant::now() >= next_scan;
             if let (Ok(storage), true, true) = (&self.ownership.storage, self.ownership.is_ours, is_due) {
                 let collected = async {
+                    let mut is_complete = true;
                     if inherited {
-                        self.collect_superseded(storage, term).await?;
+                        is_complete = self.collect_superseded(storage, term).await?;
                         self.confirm_inherited(storage, term).await?;
                     }
-                    self.scan(storage, term).await
+                    self.scan(storage, term).await?;
+                    anyhow::Ok(is_complete)
                 };
                 match collected.await {
-                    Ok(()) => inherited = false,
+                    Ok(is_complete) => inherited = inherited && !is_complete,
                     Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to collect; trying again"),
                 }
             }
@@ -157,27 +159,35 @@ impl Collector {
         Ok(())
     }
 
-    /// Removes what is left of superseded runs; nothing else does.
-    async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
+    /// Removes what is left of superseded runs; nothing else does. Returns false while another JobManager still leads one
+    /// of them: its address goes with its session.
+    async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<bool> {
         let jobs = self.ledger.jobs().await?;
         let left = jobs.iter().filter(|job| job.state == RecordedState::Superseded && job.collected.is_none());
         let ids: Vec<JobId> = left.map(|job| job.id).collect();
         if ids.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         self.ownership.mark.confirm(storage, term).await?;
+        let mut removed_runs = Vec::new();
         for id in &ids {
-            self.ledger.pointers.remove_run(*id, term).await?;
+            if self.ledger.pointers.remove_run(*id, term).await? {
+                removed_runs.push(*id);
+            }
         }
-        let Some(inventory) = self.ledger.pointers.inventory(term).await? else { return Ok(()) };
-        let gone: Vec<JobId> = ids.into_iter().filter(|id| !inventory.may_live(*id)).collect();
+        let is_complete = removed_runs.len() == ids.len();
+        let Some(inventory) = self.ledger.pointers.inventory(term).await? else { return Ok(true) };
+        let gone: Vec<JobId> = removed_runs.into_iter().filter(|id| !inventory.may_live(*id)).collect();
         let removed = self
             .remove_left_over(storage, term, &gone, &inventory)
             .await
             .context("failed to remove files of a former run")?;
-        tracing::info!(runs = ?gone, "nothing is left of the HA data of former runs");
+        if !gone.is_empty() {
+            tracing::info!(runs = ?gone, "nothing is left of the HA data of former runs");
+        }
         let now = Timestamp::now().to_string();
-        self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await
+        self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await?;
+        Ok(is_complete)
     }
 
     /// Confirms what a former leader has finished and not confirmed. A job's result is removed last, so without it

@@ -114,11 +114,12 @@ pub async fn last_checkpoint(client: &Client, paths: &Paths, job: JobId) -> Resu
 }
 
 /// Removes everything of a run in whose place another one began, its pointers to checkpoints too, if this latch node is
-/// still there. A pointer that a JobManager still has locked makes it fail.
+/// still there. Returns false if the address of a JobManager that leads it stays. A pointer that a JobManager still has
+/// locked makes it fail.
 ///
 /// # Errors
 /// When no server answers, or when something was written meanwhile. It is safe to try again.
-pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<()> {
+pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId) -> Result<bool> {
     let pointers = format!("{}/{CHECKPOINTS}", paths.job(job));
     for pointer in children(client, &pointers).await? {
         let mut writer = client.new_multi_writer();
@@ -126,7 +127,7 @@ pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId)
         add_removal(client, &mut writer, &format!("{pointers}/{pointer}")).await?;
         writer.commit().await?;
     }
-    remove_remnants(client, paths, latch, job).await.map(drop)
+    remove_remnants(client, paths, latch, job).await
 }
 
 /// The removal of a pointer as it is now. What is below it but the empty parent of locks makes the transaction fail.

@@ -15,7 +15,7 @@ use crate::support::report::number;
 use crate::support::{eventually, say, seconds};
 use futures::StreamExt;
 use leader::Leader;
-use scene::{Rig, Scene};
+use scene::{Rig, Scene, UNKNOWN};
 use seam::{Cut, Gate};
 use tokio::runtime::Handle;
 
@@ -64,6 +64,39 @@ async fn the_collection_is_cut_at_every_write() {
         let times = written.lock().unwrap().iter().filter(|done| **done == meanwhile).count();
         assert!(times > 0, "{meanwhile:?}: no transaction is concerned");
         tell(&format!("another JobManager writes before a transaction: {meanwhile:?}, {times} times"));
+    }
+}
+
+/// A JobManager that has lost the latch still leads a run in whose place another one began: the run is noted as
+/// collected only when its address is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_superseded_run_is_not_noted_as_collected_while_it_is_led() {
+    let rig = Rig::start().await;
+    let scene = Scene::lay(&rig, "superseded".to_owned()).await;
+    let run = scene::id(UNKNOWN);
+    scene.supersede(&rig, UNKNOWN).await;
+    scene.lead_job(UNKNOWN).await;
+    let leader = Leader::elect(&rig, &scene, Gate::new(None)).await;
+    leader.take_term().await;
+    let of_run = async || {
+        let found = scene.znodes().await.into_keys();
+        found.filter(|path| path.contains(&run)).collect::<Vec<_>>()
+    };
+    let noted = async || rig.jobs(&scene).await.into_iter().any(|job| job.id == *run && job.collected.is_some());
+    let checks = async {
+        let path = format!("/jobs/{run}");
+        let removed = async || (!of_run().await.iter().any(|found| found.ends_with(&path))).then_some(());
+        eventually("the run's own znode gone", seconds(20), removed).await;
+        // Longer than two scans.
+        tokio::time::sleep(2 * WATCHED).await;
+        assert!(!noted().await, "noted as collected while a JobManager leads it: {:?}", of_run().await);
+        scene.close_job(UNKNOWN).await;
+        eventually("noted as collected", seconds(20), async || noted().await.then_some(())).await;
+        assert_eq!(of_run().await, Vec::<String>::new());
+    };
+    tokio::select! {
+        () = leader.collect() => panic!("the collector ended"),
+        () = checks => {}
     }
 }
 

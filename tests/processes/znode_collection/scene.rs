@@ -10,6 +10,7 @@ use flinkha::flink::result::Store;
 use flinkha::flink::znodes::{CHECKPOINTS, COUNTER, Paths};
 use flinkha::ledger::jobs::{self, Job};
 use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::PostParams;
@@ -110,7 +111,7 @@ const DIRTY: [&str; 2] = ["d001", "d002"];
 /// It has a clean result, and another session has locked a pointer to one of its checkpoints.
 const LOCKED: &str = "c001";
 /// Nothing points to it, there is no result, and the ledger knows of no end.
-const UNKNOWN: &str = "f001";
+pub const UNKNOWN: &str = "f001";
 /// Its result was not written to its end.
 const TORN: &str = "b001";
 /// No job.
@@ -256,6 +257,16 @@ impl Scene {
     pub async fn count(&self, tail: &str) -> bool {
         let path = format!("{}/checkpoint_id_counter", self.paths().job(id(tail).parse().expect("an id")));
         self.client.set_data(&path, &[0, 0, 0, 9], None).await.is_ok()
+    }
+
+    /// The operator has begun another run in place of this one.
+    pub async fn supersede(&self, rig: &Rig, tail: &str) {
+        let mut ledger = rig.read_ledger(self).await;
+        let data = ledger.data.as_mut().expect("a ledger's data");
+        let mut jobs = jobs::read(data.get(jobs::JOBS_KEY).map(String::as_str)).expect("jobs");
+        jobs::supersede(&mut jobs, id(tail).parse().expect("an id"), &Timestamp::now().to_string());
+        data.insert(jobs::JOBS_KEY.to_owned(), json!(jobs).to_string());
+        rig.ledgers().replace(&names::ledger(&self.cluster), &PostParams::default(), &ledger).await.expect("a ledger");
     }
 
     /// Another JobManager leads this job.

@@ -73,7 +73,8 @@ impl PointerStore {
         matches!(self, Self::Znodes(_))
     }
 
-    /// Removes the pointers of a superseded run.
+    /// Removes the pointers of a superseded run. Returns false while another JobManager leads it: its address stays in
+    /// ZooKeeper until that session ends.
     ///
     /// Safe, because it removes nothing that another term may have written. ConfigMaps: exactly the object that was
     /// read with this term's stamp (UID and resourceVersion). Znodes: each in a transaction that requires the latch and
@@ -81,9 +82,9 @@ impl PointerStore {
     ///
     /// # Errors
     /// When this term is over, or when somebody has written meanwhile. A retry is safe.
-    pub async fn remove_run(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
+    pub async fn remove_run(&self, job: JobId, term: &Term) -> anyhow::Result<bool> {
         match self {
-            Self::ConfigMaps(config_maps) => config_maps.remove_run(job, term).await,
+            Self::ConfigMaps(config_maps) => config_maps.remove_run(job, term).await.map(|()| true),
             Self::Znodes(znodes) => znodes.remove_run(job).await,
         }
     }

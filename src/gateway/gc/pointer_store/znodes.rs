@@ -94,8 +94,8 @@ impl Znodes {
         Ok(leads.then(|| Inventory::of_znodes(&znodes)))
     }
 
-    /// Removes all znodes of a run in whose place another one began.
-    pub(super) async fn remove_run(&self, job: JobId) -> anyhow::Result<()> {
+    /// Removes all znodes of a run in whose place another one began. Returns false if its address stays.
+    pub(super) async fn remove_run(&self, job: JobId) -> anyhow::Result<bool> {
         let (client, latch) = self.leading()?;
         let removed = latch::remove_run(&client, &self.paths, &latch, job).await;
         removed.with_context(|| format!("failed to remove the znodes of {job}"))
