@@ -1,8 +1,6 @@
 //! What goes wrong where a kubelet and Kubernetes' own controllers matter: it is told on the resource, and nothing
 //! waits for it longer than it must. `make test-adversity` has the other cases, without kubelets.
 
-use std::time::Instant;
-
 use flinkha::api::application::Phase;
 use flinkha::api::names;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,28 +9,12 @@ use serde_json::{Value, json};
 
 use crate::kit::application::{change, resource};
 use crate::kit::cluster::{self, Cluster};
-use crate::kit::machine::kubectl_with;
 use crate::kit::namespace::Namespace;
 use crate::kit::ours;
 use crate::support::eventually;
 use crate::support::machine;
 use crate::support::say;
 use crate::support::seconds;
-
-/// Waits until the condition Degraded has this reason and names this.
-async fn told(cluster: &Cluster, reason: &str, words: &[&str]) {
-    let begin = Instant::now();
-    let told = async || {
-        let (found, message) = cluster.degraded().await?;
-        (found == reason && words.iter().all(|word| message.contains(word))).then_some(message)
-    };
-    let message = eventually(&format!("{reason} with {words:?}"), seconds(90), told).await;
-    say(format!("{reason} after {:.1} s: {message}", begin.elapsed().as_secs_f32()));
-}
-
-fn create(cluster: &Cluster, object: &Value) {
-    kubectl_with(&["--namespace", &cluster.namespace.0, "create", "--filename", "-"], &object.to_string());
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_secret_and_a_quota_that_refuses_the_purge_are_told_and_waited_out() {
@@ -47,8 +29,8 @@ async fn a_missing_secret_and_a_quota_that_refuses_the_purge_are_told_and_waited
     // A kubelet does not look at volumes that nobody mounts.
     add("/containers/0/volumeMounts", json!({ "name": "keys", "mountPath": "/keys" }));
     let cluster = ours::apply(Namespace::fresh("kind-adversity"), &resource).await;
-    told(&cluster, "PodNotStarted", &["FailedMount", "secret \"keys\" not found"]).await;
-    create(&cluster, &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "keys" } }));
+    cluster.wait_for_degraded("PodNotStarted", &["FailedMount", "secret \"keys\" not found"]).await;
+    change(&cluster, &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "keys" } }));
     // The kubelet tries to mount it again after as much as two minutes.
     cluster.wait_until_ready().await;
 
@@ -56,7 +38,7 @@ async fn a_missing_secret_and_a_quota_that_refuses_the_purge_are_told_and_waited
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "no-jobs" }, "spec": quota,
     });
-    create(&cluster, &quota);
+    change(&cluster, &quota);
     // The controller of quotas fills it in.
     eventually("the quota", seconds(30), async || {
         let hard = ["get", "resourcequota", "no-jobs", "--output", "jsonpath={.status.hard}"];
@@ -64,7 +46,7 @@ async fn a_missing_secret_and_a_quota_that_refuses_the_purge_are_told_and_waited
     })
     .await;
     cluster.namespace.kubectl(&["delete", "flinkhacluster", &cluster.name, "--wait=false"]);
-    told(&cluster, "PurgeRefused", &["Job", "quota"]).await;
+    cluster.wait_for_degraded("PurgeRefused", &["Job", "quota"]).await;
     cluster.namespace.kubectl(&["delete", "resourcequota", "no-jobs"]);
     cluster.namespace.kubectl(&["wait", "--for=delete", &format!("fhc/{}", cluster.name), "--timeout=120s"]);
     assert_eq!(cluster.namespace.files("ha"), Vec::<String>::new());

@@ -7,7 +7,6 @@ use crate::kit::namespace::Namespace;
 use crate::kit::ours;
 use crate::support::eventually;
 use crate::support::machine;
-use crate::support::say;
 use crate::support::seconds;
 
 /// One pod of each kind is enough to go wrong.
@@ -47,9 +46,7 @@ async fn the_last_words_of_a_job_manager_that_crashes_again_and_again_are_told()
 
 /// The cause is in the condition Degraded and in an event.
 async fn expect(cluster: &Cluster, reason: &str, words: &[&str]) {
-    let degraded = async || cluster.degraded().await.filter(|found| found.0 == reason);
-    let (_, message) = eventually(&format!("condition Degraded with reason {reason}"), seconds(120), degraded).await;
-    say(&message);
+    cluster.wait_for_degraded(reason, words).await;
     let selector = format!("involvedObject.kind=FlinkHaCluster,reason={reason}");
     let events = async || {
         let events = cluster.namespace.kubectl(&[
@@ -64,7 +61,6 @@ async fn expect(cluster: &Cluster, reason: &str, words: &[&str]) {
     };
     let event = eventually(&format!("an event with reason {reason}"), seconds(20), events).await;
     for word in words {
-        assert!(message.contains(word), "{word} is not in the condition: {message}");
         assert!(event.contains(word), "{word} is not in the event: {event}");
     }
 }

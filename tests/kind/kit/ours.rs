@@ -1,5 +1,7 @@
 //! Our cluster in kind: the example of the repository, applied as a user would.
 
+use std::time::Instant;
+
 use flinkha::api::FlinkHaCluster;
 use flinkha::api::names;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -14,6 +16,9 @@ use super::namespace::Namespace;
 use super::operator;
 use crate::JAVA_OPTIONS;
 use crate::support::answered;
+use crate::support::eventually;
+use crate::support::say;
+use crate::support::seconds;
 
 /// The FlinkHaCluster of `examples/session.yaml`, with the version of Flink under test.
 pub fn example() -> Value {
@@ -76,6 +81,17 @@ impl Cluster {
         let degraded =
             conditions.into_iter().find(|condition| condition.type_ == "Degraded" && condition.status == "True")?;
         Some((degraded.reason, degraded.message))
+    }
+
+    /// Waits until the condition Degraded has this reason and names all this.
+    pub async fn wait_for_degraded(&self, reason: &str, words: &[&str]) {
+        let begin = Instant::now();
+        let told = async || {
+            let (found, message) = self.degraded().await?;
+            (found == reason && words.iter().all(|word| message.contains(word))).then_some(message)
+        };
+        let message = eventually(&format!("{reason} with {words:?}"), seconds(120), told).await;
+        say(format!("{reason} after {:.1} s: {message}", begin.elapsed().as_secs_f32()));
     }
 
     pub async fn lease(&self) -> Lease {
