@@ -13,7 +13,7 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
-	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-operator bench-sweep adversity image image-release cluster cluster-down generate clean
+	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -172,6 +172,20 @@ image: ## The operator's image for tests and the demo (a light profile), loaded 
 
 image-release: ## The operator's image as it is released, not loaded: to be pushed to where nodes pull from
 	$(call part,operator image) env RELEASE=1 rig/image
+
+lint-workflows: ## Check .github/workflows with actionlint
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+check-dependencies: ## Licences, sources and versions of dependencies, by cargo-deny (advisories: in the workflow)
+	cargo deny --all-features check bans licenses sources
+
+licences: ## The licences of all libraries in the program, in target/licences.txt
+	rig/licences
+
+sbom: ## A list of all components of the program (CycloneDX), in target/flinkha.cdx.json, by cargo-cyclonedx
+	cargo cyclonedx --format json --spec-version 1.5 --override-filename flinkha.cdx
+	mv flinkha.cdx.json target/
+	rm -f tests/*/flinkha.cdx.json
 
 generate: ## Write generated files: the CRD
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml

@@ -9,10 +9,24 @@ use serde_json::Value;
 
 use crate::architecture::assert_none;
 
-const DOCUMENTS: [&str; 5] = ["README.md", "docs", "rig/README.md", "jobs/README.md", "tests/README.md"];
+const DOCUMENTS: [&str; 11] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "charts",
+    "docs",
+    "gitops",
+    "jobs/README.md",
+    "rig/README.md",
+    "tests/README.md",
+];
 
 /// A path in a document begins with one of these, and is relative to the root.
-const TOP: [&str; 10] = ["src/", "tests/", "rig/", "jobs/", "demo/", "docs/", "examples/", "charts/", "crds/", ".ci/"];
+const TOP: [&str; 12] = [
+    "src/", "tests/", "rig/", "jobs/", "demo/", "docs/", "examples/", "charts/", "crds/", "gitops/", ".ci/", ".github/",
+];
 
 struct Document {
     /// Relative to the root of the repository.
