@@ -12,7 +12,7 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-chart test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
 	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean
 
 help: ## List the targets
@@ -31,6 +31,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,format) $(MAKE) --no-print-directory test-format
 	$(call part,build and lint) $(MAKE) --no-print-directory test-lint
 	$(call part,unit tests) $(MAKE) --no-print-directory test-unit
+	$(MAKE) --no-print-directory test-chart
 	$(call part,control plane binaries) rig/assets
 	$(call part,jobs) jobs/build
 	$(call part,class-data archives) rig/class-archive
@@ -47,6 +48,11 @@ test-lint: ## Lints, warnings are errors
 # The package of the walks compiles files whose unit tests run with the product.
 test-unit: ## Unit tests only
 	$(TEST) --exclude flinkha-walks --lib --bins --test pure
+
+test-chart: ## The chart over sets of values, and the scripts for Argo CD
+	$(call part,helm) rig/tools clients
+	$(call part,Lua interpreter) rig/argo-cd-lua
+	$(call part,chart tests) env HELM="$$(rig/tools clients)/helm" LUA="$$(rig/argo-cd-lua)" $(TEST) --test chart
 
 # It needs one processor, and the tests with JVMs leave enough of it.
 test-model: ## The elections and the life of a resource, searched, and what each rule is needed for (WALKS=100000, SEED=1)
@@ -187,9 +193,10 @@ sbom: ## A list of all components of the program (CycloneDX), in target/flinkha.
 	mv flinkha.cdx.json target/
 	rm -f tests/*/flinkha.cdx.json
 
-generate: ## Write generated files: the CRD
+generate: ## Write generated files: the CRD, the reference of its fields, the table of the chart's values
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml
 	cp crds/flinkhaclusters.flinkha.dev.yaml charts/flinkha/crds/
+	GENERATE=1 $(TEST) --test pure generated::
 
 clean: ## Remove what was built here
 	rm -rf target

@@ -28,8 +28,10 @@ pub enum Command {
     HandOver(gateway::hand_over::Arguments),
     /// Forward connections to a ZooKeeper quorum with TLS or authentication: the sidecar of a TaskManager.
     PassThrough(gateway::quorum::PassThrough),
-    /// Print the CustomResourceDefinition.
-    Crd,
+    /// Print the CustomResourceDefinition, or apply it.
+    Crd(operator::definition::Definition),
+    /// Check that an operator works, for `helm test`.
+    Check(operator::check::Check),
 }
 
 #[cfg(test)]

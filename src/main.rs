@@ -1,9 +1,6 @@
 //! Parse, start, dispatch.
 
-use std::io::Write;
-
 use clap::Parser;
-use flinkha::api;
 use flinkha::cli::{Arguments, Command};
 use flinkha::gateway;
 use flinkha::operator;
@@ -15,7 +12,8 @@ async fn main() -> anyhow::Result<()> {
     let command = Arguments::parse().command;
     let log_filter = telemetry::logs::start();
     match command {
-        Command::Crd => Ok(std::io::stdout().write_all(api::crd::yaml()?.as_bytes())?),
+        Command::Crd(arguments) => operator::definition::run(arguments).await,
+        Command::Check(arguments) => operator::check::run(arguments).await,
         Command::Gateway(arguments) => gateway::run(*arguments, log_filter).await,
         Command::Purge(arguments) => gateway::purge::run(arguments).await,
         Command::Fetch(arguments) => gateway::application::fetch::run(arguments).await,

@@ -1,6 +1,9 @@
 //! The CustomResourceDefinition as YAML. `crds/` and the chart hold it; a test fails when they differ from this.
 
+use std::collections::BTreeMap;
+
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 use crate::api::FlinkHaCluster;
 
@@ -15,9 +18,68 @@ pub fn yaml() -> Result<String, serde_yaml::Error> {
     Ok(format!("{HEADER}{}", serde_yaml::to_string(&definition)?))
 }
 
+/// Versions and fields that one definition's spec has and the other's lacks, such as `v1alpha1: spec.job`. Stored
+/// resources would lose what such a field contains.
+pub fn only_in(one: &Value, other: &Value) -> Vec<String> {
+    let versions = |definition: &Value| -> BTreeMap<String, Value> {
+        let all = definition["versions"].as_array().into_iter().flatten();
+        all.map(|version| (version["name"].as_str().unwrap_or_default().to_owned(), version.clone())).collect()
+    };
+    let others = versions(other);
+    let mut found = Vec::new();
+    for (name, version) in versions(one) {
+        let Some(known) = others.get(&name) else {
+            found.push(name);
+            continue;
+        };
+        let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
+        missing(&format!("{name}: "), &schema(&version), &schema(known), &mut found);
+    }
+    found
+}
+
+/// Fields of a schema that another one does not declare, with this before their names.
+fn missing(path: &str, schema: &Value, other: &Value, found: &mut Vec<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        match other["properties"].get(name) {
+            Some(known) => missing(&format!("{path}{name}."), field, known, found),
+            None if other["x-kubernetes-preserve-unknown-fields"] == true => {}
+            None => found.push(format!("{path}{name}")),
+        }
+    }
+    for part in ["items", "additionalProperties"] {
+        if schema[part].is_object() {
+            missing(path, &schema[part], &other[part], found);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_another_definition_lacks_is_named() {
+        let own = serde_json::to_value(FlinkHaCluster::crd().spec).unwrap_or_default();
+        assert!(only_in(&own, &own).is_empty());
+        let mut former = own.clone();
+        let schema = &mut former["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for (part, field) in [("spec", "restartNonce"), ("status", "applied")] {
+            if let Some(fields) = schema[part]["properties"].as_object_mut() {
+                fields.remove(field);
+            }
+        }
+        if let Some(fields) = schema["status"]["properties"]["jobs"]["items"]["properties"].as_object_mut() {
+            fields.remove("name");
+        }
+        assert!(only_in(&former, &own).is_empty(), "an upgrade removes nothing");
+        let lost = ["v1alpha1: spec.restartNonce", "v1alpha1: status.applied", "v1alpha1: status.jobs.name"];
+        assert_eq!(only_in(&own, &former), lost);
+        let later = json!({ "versions": [{ "name": "v1beta1" }, own["versions"][0]] });
+        assert_eq!(only_in(&later, &own), ["v1beta1"]);
+    }
 
     /// Plain `kubectl apply` keeps a copy of the object in an annotation, which may have 256 KiB.
     #[test]

@@ -229,7 +229,6 @@ fn cases() -> Vec<(Case, Kstatus, &'static str, bool)> {
     let refused = |name, was, reason| Case { name, pods: Pods::Up, was, refused: Some(reason), ..Case::default() };
     let paused = |name, pods, was| Case { name, pods, was, paused: true, ..Case::default() };
     vec![
-        // Session clusters.
         (session("new, nothing there", Pods::Down, Was::New), InProgress, "False", false),
         (session("new, it works and a pod is missing", Pods::OneLost, Was::New), InProgress, "True", true),
         (session("new, all there", Pods::Up, Was::New), Current, "True", true),
@@ -346,6 +345,12 @@ fn cases() -> Vec<(Case, Kstatus, &'static str, bool)> {
             true,
         ),
     ]
+}
+
+/// Name, resource as it is written, and kstatus of all states.
+#[allow(dead_code)] // Argo CD's scripts are tested with them, in another program.
+pub fn written_cases() -> Vec<(&'static str, Value, Kstatus)> {
+    cases().into_iter().map(|(case, read, ..)| (case.name, case.written(&from(before(case.was))), read)).collect()
 }
 
 #[test]

@@ -239,7 +239,7 @@ pub fn release(name: &str, namespace: &str, arguments: &[&str]) -> String {
 fn chart_of(chart: &Path, (name, namespace): (&str, &str), arguments: &[&str]) -> String {
     let helm = PathBuf::from(script("rig/tools", &["clients"])).join("helm");
     let mut command = Command::new(&helm);
-    command.args(["template", name]).arg(chart).args(["--namespace", namespace]).args(arguments);
+    command.args(["template", name]).arg(chart).args(["--namespace", namespace, "--skip-tests"]).args(arguments);
     let output = command.output().unwrap_or_else(|error| panic!("failed to run {}: {error}", helm.display()));
     assert!(output.status.success(), "helm template failed: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("helm prints text")

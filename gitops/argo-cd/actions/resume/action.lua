@@ -1,0 +1,3 @@
+-- Runs a suspended application again.
+obj.spec.job.state = "running"
+return obj

@@ -1,0 +1,16 @@
+//! The chart as Helm renders it, over sets of values, and the scripts for Argo CD in the interpreter that Argo CD uses.
+//!
+//! Usage: `make test-chart`. HELM and LUA are the programs (`rig/tools clients`, `rig/argo-cd-lua`).
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod argo_cd;
+mod crd_upgrade;
+mod helm;
+mod names;
+mod values;
+
+// The states of a resource that the scripts have to read, with what kstatus makes of them.
+#[path = "../pure/conditions.rs"]
+mod conditions;
+#[path = "../pure/kstatus.rs"]
+mod kstatus;
