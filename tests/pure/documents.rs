@@ -25,7 +25,18 @@ const DOCUMENTS: [&str; 11] = [
 
 /// A path in a document begins with one of these, and is relative to the root.
 const TOP: [&str; 12] = [
-    "src/", "tests/", "rig/", "jobs/", "demo/", "docs/", "examples/", "charts/", "crds/", "gitops/", ".ci/", ".github/",
+    "src/",
+    "tests/",
+    "rig/",
+    "jobs/",
+    "demo/",
+    "docs/",
+    "examples/",
+    "charts/",
+    "crds/",
+    "gitops/",
+    ".ci/",
+    ".github/",
 ];
 
 struct Document {

@@ -111,3 +111,24 @@ fn another_log_filter_changes_only_the_config_map() {
         assert_eq!(said[2], digests(&own)[2], "{name}: the resource's filter comes before the chart's");
     }
 }
+
+/// Argo CD prunes what carries its label and neither an owner nor this annotation. Its label is by default
+/// `app.kubernetes.io/instance` with the name of its application, which may be that of a cluster.
+#[test]
+fn argo_cd_prunes_nothing_of_a_cluster() {
+    for (name, spec) in specs() {
+        let resource = resource(&spec);
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let run = resource.spec.job.is_some().then(|| Run::new(JobId::from_number(1), "v1", 1));
+        let cluster = validate(&resource).unwrap().deployed(resource.spec.clone(), run);
+        let objects = build(&cluster, &environment);
+        let deployments = [objects.job_managers, objects.task_managers, objects.peers];
+        let all = objects.applied.into_iter().chain(objects.created).chain(deployments);
+        for object in all.filter(|object| !object.is_null()) {
+            let metadata = &object["metadata"];
+            let options = metadata["annotations"]["argocd.argoproj.io/sync-options"].as_str().unwrap_or_default();
+            let is_owned = metadata["ownerReferences"].as_array().is_some_and(|owners| !owners.is_empty());
+            assert!(is_owned || options.contains("Prune=false"), "{name}: {} {}", object["kind"], metadata["name"]);
+        }
+    }
+}

@@ -47,7 +47,13 @@ pub fn created(cluster: &Cluster) -> Vec<Value> {
     });
     let mut ledger = object(cluster, "v1", "ConfigMap", &names::ledger(name), json!({}));
     // The ledger may outlive the resource, together with the data of jobs that have not ended; the finalizer decides.
-    crate::cluster::merge::merge(&mut ledger, json!({ "metadata": { "ownerReferences": null } }));
+    // Without an owner, Argo CD takes it for its own if it tracks by label and its application has the cluster's name.
+    let not_of_argo_cd = json!({
+        "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    });
+    let metadata = json!({ "metadata": { "ownerReferences": null, "annotations": not_of_argo_cd } });
+    crate::cluster::merge::merge(&mut ledger, metadata);
     // With ZooKeeper, Flink elects and there is no Lease: the ledger names the leader.
     let lease = cluster
         .zookeeper()
