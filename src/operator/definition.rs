@@ -25,9 +25,9 @@ pub struct Definition {
 
 /// What has been done with the installed definition.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Applied {
+pub enum DefinitionChange {
     /// It has been changed.
-    Changed,
+    Applied,
     /// It was this one already.
     Current,
     /// It declares these fields, which this one lacks, so it stays.
@@ -45,9 +45,9 @@ pub async fn run(arguments: Definition) -> anyhow::Result<()> {
     let config = Config::infer().await.context("failed to find the API server")?;
     let client = api_server::client_without_retries(config).context("failed to read the access to the API server")?;
     match apply(&client).await? {
-        Applied::Changed => tracing::info!("the CustomResourceDefinition is now that of this version"),
-        Applied::Current => tracing::info!("the CustomResourceDefinition is that of this version already"),
-        Applied::Later(fields) => tracing::warn!(
+        DefinitionChange::Applied => tracing::info!("the CustomResourceDefinition is now that of this version"),
+        DefinitionChange::Current => tracing::info!("the CustomResourceDefinition is that of this version already"),
+        DefinitionChange::Later(fields) => tracing::warn!(
             fields = fields.join(", "),
             "the CustomResourceDefinition stays as it is, because it is of a later version and declares these fields"
         ),
@@ -59,7 +59,7 @@ pub async fn run(arguments: Definition) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the definition is not installed, or the API server rejects the change.
-pub async fn apply(client: &Client) -> anyhow::Result<Applied> {
+pub async fn apply(client: &Client) -> anyhow::Result<DefinitionChange> {
     let name = FlinkHaCluster::crd_name();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let installed = definitions.get(name).await.map_err(|error| match error {
@@ -71,7 +71,7 @@ pub async fn apply(client: &Client) -> anyhow::Result<Applied> {
     let own = FlinkHaCluster::crd();
     let lost = crd::only_in(&json!(installed.spec), &json!(own.spec));
     if !lost.is_empty() {
-        return Ok(Applied::Later(lost));
+        return Ok(DefinitionChange::Later(lost));
     }
     let before = installed.resource_version();
     let mut patch: Value = json!(own);
@@ -81,5 +81,5 @@ pub async fn apply(client: &Client) -> anyhow::Result<Applied> {
         .patch(name, &parameters, &Patch::Apply(patch))
         .await
         .map_err(|error| anyhow::anyhow!("failed to apply the CustomResourceDefinition {name}: {}", brief(&error)))?;
-    Ok(if after.resource_version() == before { Applied::Current } else { Applied::Changed })
+    Ok(if after.resource_version() == before { DefinitionChange::Current } else { DefinitionChange::Applied })
 }

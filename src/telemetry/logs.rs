@@ -3,7 +3,7 @@
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 const DEFAULT: &str = "info";
 
@@ -14,7 +14,7 @@ pub struct LogFilter {
     first: String,
 }
 
-/// Starts the log on standard error; `RUST_LOG` sets its filter.
+/// Starts the log on standard error; `RUST_LOG` sets its filter, and `LOG_FORMAT=json` makes each line an object.
 pub fn start() -> LogFilter {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let (first, filter) = wanted
@@ -22,6 +22,8 @@ pub fn start() -> LogFilter {
         .unwrap_or_else(|| (DEFAULT.to_owned(), EnvFilter::new(DEFAULT)));
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    let is_json = std::env::var("LOG_FORMAT").is_ok_and(|format| format == "json");
+    let lines = if is_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(filter).with(lines).init();
     LogFilter { handle, first }
 }

@@ -32,6 +32,7 @@ fn cases() -> Vec<(Value, (&'static str, &'static str), &'static str, Value)> {
         (json!({ "watchNamespace": "a" }), OPERATOR, "WATCH_NAMESPACE", json!("a")),
         (json!({ "log": { "gateway": "debug" } }), OPERATOR, "GATEWAY_LOG", json!("debug")),
         (json!({ "log": { "operator": "debug" } }), OPERATOR, "RUST_LOG", json!("debug")),
+        (json!({ "log": { "format": "json" } }), OPERATOR, "LOG_FORMAT", json!("json")),
         (json!({ "rollout": { "maxConcurrent": 0 } }), OPERATOR, "ROLLOUT_MAX_CONCURRENT", json!("0")),
         (json!({ "rollout": { "delay": 60 } }), OPERATOR, "ROLLOUT_DELAY", json!("60s")),
         (json!({ "serviceAccount": { "annotations": { "a": "b" } } }), ACCOUNT, "/metadata/annotations/a", json!("b")),
@@ -195,6 +196,7 @@ fn helm_finds_nothing_to_complain_about() {
 fn what_is_wrong_is_rejected_by_its_name() {
     let cases = [
         (json!({ "replica": 2 }), "replica"),
+        (json!({ "log": { "format": "xml" } }), "format"),
         (json!({ "replicas": 0 }), "replicas"),
         (json!({ "image": { "digest": "sha256:1" } }), "digest"),
         (json!({ "image": { "tag": 1 } }), "tag"),
@@ -207,6 +209,9 @@ fn what_is_wrong_is_rejected_by_its_name() {
         (json!({ "extraEnv": [{ "value": "x" }] }), "extraEnv"),
         (json!({ "watchNamespace": "A" }), "watchNamespace"),
         (json!({ "imageRegistry": "a b" }), "imageRegistry"),
+        // As `helm upgrade --reuse-values` leaves out what an earlier chart did not have.
+        (json!({ "crds": null }), "crds"),
+        (json!({ "podSecurityContext": null }), "podSecurityContext"),
     ];
     for (values, name) in cases {
         let error = helm(&["template", "flinkha", CHART], &values).expect_err(&format!("{values} is accepted"));
