@@ -7,6 +7,7 @@ pub mod application;
 pub mod crd;
 pub mod metadata;
 pub mod names;
+pub mod network_policy;
 pub mod owned;
 pub mod schema;
 pub mod secret;

@@ -176,6 +176,11 @@ pub fn task_manager(name: &str) -> String {
     format!("{name}-taskmanager")
 }
 
+/// NetworkPolicy of the cluster's pods. A policy that a user made before the operator made any hardly has this name.
+pub fn network_policy(name: &str) -> String {
+    format!("{name}-flinkha")
+}
+
 /// Job that removes the files of a cluster that is being deleted.
 pub fn purge(name: &str) -> String {
     format!("{name}-purge")

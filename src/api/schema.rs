@@ -132,6 +132,23 @@ fn metadata_rules(what: &str) -> [Value; 2] {
     ]
 }
 
+/// Names of namespaces.
+pub fn namespaces(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "maxLength": 63,
+            "x-kubernetes-validations": rules(&[(
+                "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "must be the name of a namespace, such as monitoring; for other selections write a NetworkPolicy of your own, which adds to the operator's",
+            )]),
+        },
+    })
+}
+
 /// Amounts of resources by name: `cpu: 2`, `memory: 4Gi`.
 pub fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

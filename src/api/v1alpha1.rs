@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::application::JobSpec;
 use super::metadata::{self, CommonMetadata, ServiceAccounts};
+use super::network_policy::NetworkPolicy;
 use super::schema;
 use super::secret::SecretReference;
 use super::status::FlinkHaClusterStatus;
@@ -90,6 +91,13 @@ pub struct FlinkHaClusterSpec {
     /// Labels and annotations of all objects that the operator makes for this cluster, except its pods.
     #[serde(default, skip_serializing_if = "metadata::is_default")]
     pub common_metadata: CommonMetadata,
+
+    /// Who may open connections to the cluster's pods. The operator makes the NetworkPolicy `<name>-flinkha`, which
+    /// closes to all others the ports that only the cluster's own pods need: Flink's RPC, blob, data and dynamic ports,
+    /// and the gateways' port. Other ports stay open, and so do those that a podTemplate names as `containerPort`. It
+    /// takes effect where the network plugin enforces NetworkPolicies; your own ones add to it.
+    #[serde(default, skip_serializing_if = "metadata::is_default")]
+    pub network_policy: NetworkPolicy,
 
     /// How leaders are elected, and where Flink keeps the data that a new leader needs.
     pub high_availability: HighAvailability,

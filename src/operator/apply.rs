@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::owners::Owners;
 use super::target::{Target, key};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FIELD_MANAGER};
-use crate::cluster::build::{Objects, digest, job_manager};
+use crate::cluster::build::{Objects, digest, job_manager, network_policy};
 use crate::cluster::observed::Observed;
 use crate::cluster::plan::Rollout;
 use crate::cluster::rejection::Rejection;
@@ -95,6 +95,9 @@ impl Applier {
         }
         self.apply_one(&objects.job_managers, caches).await?;
         self.apply_one(&objects.task_managers, caches).await?;
+        for object in &objects.unwanted {
+            self.remove(object, caches).await?;
+        }
         Ok(self.note(objects))
     }
 
@@ -125,7 +128,7 @@ impl Applier {
         Some(summary(memories.collect::<Option<Vec<_>>>()?.into_iter()))
     }
 
-    /// Applies only what is not there: everything else stays as it is.
+    /// Applies only what is not there, and the NetworkPolicy: everything else stays as it is.
     ///
     /// # Errors
     /// As for [`Self::apply`].
@@ -134,17 +137,25 @@ impl Applier {
             let target = Target::of(object);
             caches.fingerprint(target.kind, target.namespace, target.name).is_none()
         };
-        let missing: Vec<&Value> = repaired(objects).filter(is_missing).collect();
-        if !missing.is_empty() || objects.created.iter().any(|object| is_missing(&object)) {
+        // No pod rests on who may reach it.
+        let is_due = |object: &&Value| is_missing(object) || object["kind"] == network_policy::KIND;
+        let due: Vec<&Value> = repaired(objects).filter(is_due).collect();
+        if !due.is_empty() || objects.created.iter().any(|object| is_missing(&object)) {
             self.owners.check(cluster, objects, caches).await?;
         }
         for object in &objects.created {
             self.create(object, caches).await?;
         }
-        for object in missing {
+        for object in due {
             self.apply_one(object, caches).await?;
         }
         Ok(())
+    }
+
+    /// Whether this operator has applied the object.
+    pub fn has_applied(&self, object: &Value) -> bool {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.contains_key(&Target::of(object).key())
     }
 
     /// Completes what was observed by what has been written since: a watch that is late would show a roll-out that has
@@ -212,6 +223,27 @@ impl Applier {
         let memory = Memory::of(object, fingerprint(&metadata), written);
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(target.key(), memory);
         Ok(())
+    }
+
+    /// Removes an object that the resource does not want any more. It stays if it is not this resource's own.
+    async fn remove(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
+        let target = Target::of(object);
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(&target.key());
+        if caches.fingerprint(target.kind, target.namespace, target.name).is_none() {
+            return Ok(());
+        }
+        let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default();
+        let Some(version) = self.owners.owned(&target, owner).await? else { return Ok(()) };
+        let parameters = DeleteParams { preconditions: Some(version), ..DeleteParams::default() };
+        match target.api(&self.client).delete(target.name, &parameters).await {
+            Ok(_) => {
+                tracing::info!(kind = target.kind, name = target.name, namespace = target.namespace, "removed");
+                Ok(())
+            }
+            // Gone in the meantime.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(target.failed("remove")(error)),
+        }
     }
 
     /// Creates an object whose contents belong to somebody else from then on.

@@ -13,7 +13,7 @@ use futures::channel::mpsc::UnboundedSender;
 use futures::future::{BoxFuture, try_join_all};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::{core, policy, rbac};
+use k8s_openapi::api::{core, networking, policy, rbac};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, NamespaceScope, ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client, Resource};
@@ -105,6 +105,7 @@ fn other_kinds() -> Vec<ApiResource> {
         ApiResource::erase::<rbac::v1::Role>(&()),
         ApiResource::erase::<rbac::v1::RoleBinding>(&()),
         ApiResource::erase::<policy::v1::PodDisruptionBudget>(&()),
+        ApiResource::erase::<networking::v1::NetworkPolicy>(&()),
     ]
 }
 

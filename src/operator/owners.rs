@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::ListParams;
+use kube::api::{ListParams, Preconditions};
+use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
@@ -58,13 +59,28 @@ impl Owners {
         self.check_ha_data(cluster, namespace).await
     }
 
-    /// Returns the foreign object of this name, if there is one. It lists, because the operator may list more kinds
-    /// than it may get.
+    /// Returns the foreign object of this name, if there is one.
     async fn taken(&self, cluster: &str, target: &Target<'_>) -> Result<Option<String>, Error> {
+        let found = self.find(target).await?;
+        let is_taken = found.is_some_and(|metadata| !foreign::is_own(&metadata, cluster));
+        Ok(is_taken.then(|| format!("{} {}", target.kind, target.name)))
+    }
+
+    /// Returns the present version of an object, if the resource of this UID owns it.
+    ///
+    /// # Errors
+    /// When a request fails; a retry is safe.
+    pub async fn owned(&self, target: &Target<'_>, owner: &str) -> Result<Option<Preconditions>, Error> {
+        let found = self.find(target).await?;
+        let owned = found.filter(|found| found.owner_references.iter().flatten().any(|one| one.uid == owner));
+        Ok(owned.map(|found| Preconditions { uid: found.uid, resource_version: found.resource_version }))
+    }
+
+    /// It lists, because the operator may list more kinds than it may get.
+    async fn find(&self, target: &Target<'_>) -> Result<Option<ObjectMeta>, Error> {
         let named = ListParams::default().fields(&format!("metadata.name={}", target.name));
         let found = target.api(&self.client).list_metadata(&named).await.map_err(target.failed("look for"))?;
-        let is_taken = found.iter().any(|object| !foreign::is_own(&object.metadata, cluster));
-        Ok(is_taken.then(|| format!("{} {}", target.kind, target.name)))
+        Ok(found.into_iter().next().map(|object| object.metadata))
     }
 
     /// Returns an error for HA data under the cluster's name that no JobManager of this cluster has written. The

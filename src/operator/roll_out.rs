@@ -2,11 +2,14 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::Value;
 
 use super::context::Context;
 use super::error::Error;
+use super::target::Target;
 use crate::api::FlinkHaCluster;
 use crate::api::status::{AppliedObjects, FlinkHaClusterStatus};
+use crate::cluster::build::network_policy;
 use crate::cluster::plan::Rollout;
 use crate::cluster::status::{Applied, announced};
 use crate::cluster::turn::Turn;
@@ -16,6 +19,29 @@ use crate::cluster::turn::Turn;
 /// # Errors
 /// When the resource cannot be applied, or when a request fails; it is safe to try again.
 pub async fn roll_out(
+    resource: &FlinkHaCluster,
+    rollout: &Rollout,
+    before: &FlinkHaClusterStatus,
+    context: &Context,
+) -> Result<Applied, Error> {
+    let new_policy = rollout.objects.network_policy().filter(|policy| is_absent(policy, context));
+    let applied = apply_in_turn(resource, rollout, before, context).await;
+    if let Some(policy) = new_policy.filter(|policy| context.applier.has_applied(policy))
+        && let Some(note) = network_policy::announcement(policy, before)
+    {
+        context.report.publish(resource, &note).await;
+    }
+    applied
+}
+
+/// Neither this operator nor a former one has made it.
+fn is_absent(object: &Value, context: &Context) -> bool {
+    let target = Target::of(object);
+    let live = context.caches.fingerprint(target.kind, target.namespace, target.name);
+    live.is_none() && !context.applier.has_applied(object)
+}
+
+async fn apply_in_turn(
     resource: &FlinkHaCluster,
     rollout: &Rollout,
     before: &FlinkHaClusterStatus,

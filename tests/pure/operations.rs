@@ -9,7 +9,7 @@ const PLACES: [&str; 4] = ["src/cluster", "src/operator", "src/ledger/refusal.rs
 
 /// Words in CamelCase of these places that are no reasons: kinds, phases, reasons and policies of Kubernetes, and
 /// results that stand in the status.
-const OTHERS: [&str; 28] = [
+const OTHERS: [&str; 29] = [
     "ConfigMap",
     "ConfigMaps",
     "CrashLoopBackOff",
@@ -23,6 +23,7 @@ const OTHERS: [&str; 28] = [
     "ImagePullBackOff",
     "InProgress",
     "InvalidImageName",
+    "NetworkPolicy",
     "OnFailure",
     "OnRootMismatch",
     "OperatorRollOut",

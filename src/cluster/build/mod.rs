@@ -6,6 +6,7 @@
 pub mod application;
 pub mod config;
 pub mod job_manager;
+pub mod network_policy;
 pub mod pod;
 pub mod purge;
 pub mod rbac;
@@ -35,6 +36,9 @@ pub struct Objects {
     pub applied: Vec<Value>,
     /// Objects that the operator creates if they are absent. Afterwards the leading gateway owns their contents.
     pub created: Vec<Value>,
+    /// Objects that the resource does not want, with nothing but what identifies them: the operator removes those that
+    /// it has made for this resource.
+    pub unwanted: Vec<Value>,
     /// Secret for the gateways' key, created if absent. The operator cannot read it, so only the API server knows.
     pub peers: Value,
     /// The Deployment of the JobManagers. Deployments are applied last, so that the pods find all other objects.
@@ -43,12 +47,25 @@ pub struct Objects {
     pub task_managers: Value,
 }
 
+impl Objects {
+    /// The NetworkPolicy, if the resource wants one.
+    pub fn network_policy(&self) -> Option<&Value> {
+        self.applied.iter().find(|object| object["kind"] == network_policy::KIND)
+    }
+}
+
 /// Builds all objects of a cluster.
 pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
     Objects {
-        applied: [rbac::build(cluster), service::applied(cluster), vec![config::config_map(cluster, environment)]]
-            .concat(),
+        applied: [
+            rbac::build(cluster),
+            service::applied(cluster),
+            vec![config::config_map(cluster, environment)],
+            network_policy::wanted(cluster).into_iter().collect(),
+        ]
+        .concat(),
         created: service::created(cluster),
+        unwanted: network_policy::unwanted(cluster).into_iter().collect(),
         peers: if cluster.zookeeper().is_none() { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),
         task_managers: task_manager::deployment(cluster, environment, &config::digest(cluster, "jobmanager.")),
@@ -109,7 +126,7 @@ pub fn hash(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::{apps, coordination, core, discovery, policy, rbac};
+    use k8s_openapi::api::{apps, coordination, core, discovery, networking, policy, rbac};
     use serde::{Serialize, de::DeserializeOwned};
 
     use super::*;
@@ -144,6 +161,7 @@ mod tests {
                 "Role" => typed::<rbac::v1::Role>(object),
                 "RoleBinding" => typed::<rbac::v1::RoleBinding>(object),
                 "PodDisruptionBudget" => typed::<policy::v1::PodDisruptionBudget>(object),
+                "NetworkPolicy" => typed::<networking::v1::NetworkPolicy>(object),
                 "Secret" => typed::<core::v1::Secret>(object),
                 "Lease" => typed::<coordination::v1::Lease>(object),
                 "EndpointSlice" => typed::<discovery::v1::EndpointSlice>(object),
@@ -166,6 +184,7 @@ mod tests {
                 "Service/demo-jobmanagers",
                 "PodDisruptionBudget/demo-jobmanager",
                 "ConfigMap/demo-flink-config",
+                "NetworkPolicy/demo-flinkha",
                 "Lease/demo",
                 "ConfigMap/demo-ledger",
                 "EndpointSlice/demo-rest",

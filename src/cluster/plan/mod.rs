@@ -20,9 +20,9 @@ use super::gateway_image::{self, GatewayImage};
 use super::observed::{Observed, StoredHaData};
 use super::rejection::Rejection;
 use super::{Cluster, rollout, stored, validate};
-use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
+use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
 
 /// Interval of lookups of pods that no watch shows, while the application waits for their end.
 const PODS_INTERVAL: Duration = Duration::from_secs(5);
@@ -192,7 +192,10 @@ impl Rollout {
     ) -> Self {
         let wanted = || build::build(&cluster.clone().deployed(resource.spec.clone(), desired.run()), environment);
         let tried_first = desired.begins_stop(before).then(wanted);
-        let cluster = cluster.deployed(desired.spec.clone(), desired.run());
+        // Who may reach the pods does not depend on what they run.
+        let network_policy = resource.spec.network_policy.clone();
+        let spec = FlinkHaClusterSpec { network_policy, ..desired.spec.clone() };
+        let cluster = cluster.deployed(spec, desired.run());
         let objects = build::build(&cluster, environment);
         let digest = job_manager::digest_of(&objects.job_managers).to_owned();
         let own = &environment.gateway_image;
