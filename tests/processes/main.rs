@@ -23,6 +23,7 @@ mod operator_api;
 mod operator_claims;
 mod operator_election;
 mod operator_names;
+mod operator_network_policy;
 mod operator_restart;
 mod operator_roll_out;
 mod operator_writes;

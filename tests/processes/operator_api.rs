@@ -106,6 +106,14 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
             json!({ "serviceAccount": { "annotations": { "role of flink": "a" } } }),
             "spec.serviceAccount.annotations: Invalid value: \"object\": the key of an annotation is a name such as team",
         ),
+        (
+            json!({ "networkPolicy": { "metricsFrom": ["team: a"] } }),
+            "spec.networkPolicy.metricsFrom[0]: Invalid value: \"string\": must be the name of a namespace, such as monitoring",
+        ),
+        (
+            json!({ "networkPolicy": { "restFrom": ["a", "a"] } }),
+            "spec.networkPolicy.restFrom[1]: Duplicate value: \"a\"",
+        ),
         (json!({ "ttlSecondsAfterFinished": 5 }), "spec.ttlSecondsAfterFinished is for clusters with spec.job"),
         (
             json!({ "flinkConfiguration": { "execution.shutdown-on-application-finish": "true" } }),
