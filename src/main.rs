@@ -5,12 +5,18 @@ use flinkha::cli::{Arguments, Command};
 use flinkha::gateway;
 use flinkha::operator;
 use flinkha::telemetry;
+use flinkha::world::process;
 
 /// Two threads on any machine: the work is waiting, and every thread costs memory in every JobManager's pod.
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
+    // Before anything else. What runs before this line is closed by the image, whose program nobody may read.
+    let closed = process::keep_to_itself();
     let command = Arguments::parse().command;
     let log_filter = telemetry::logs::start();
+    if let Err(error) = closed {
+        tracing::warn!(%error, "failed to close this process to others of its user");
+    }
     match command {
         Command::Crd(arguments) => operator::definition::run(arguments).await,
         Command::Check(arguments) => operator::check::run(arguments).await,

@@ -30,7 +30,6 @@ pub mod zookeeper_arguments;
 use self::arguments::Arguments;
 use self::base::Base;
 use crate::telemetry::logs::LogFilter;
-use crate::world::process;
 
 /// Runs the gateway until the process receives a signal to end.
 ///
@@ -41,7 +40,6 @@ pub async fn run(arguments: Arguments, log_filter: LogFilter) -> anyhow::Result<
         arguments.jvm_address.ip().is_loopback(),
         "--jvm-address must be on loopback: the JVM's credentials pass through it"
     );
-    process::keep_to_itself();
     let base = Base::open(arguments, log_filter).await?;
     if base.arguments.zookeeper.quorum.is_some() { quorum::run(base).await } else { kubernetes::run(base).await }
 }

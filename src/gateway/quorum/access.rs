@@ -10,7 +10,6 @@ use zookeeper_client::Client;
 use crate::api::names;
 use crate::gateway::tasks::told_to_end;
 use crate::gateway::zookeeper_arguments::Access;
-use crate::world::process;
 use crate::world::quorum::{Quorum, tunnel};
 
 /// Session time-out of the gateway's own client. It has no ephemeral znodes, so an expired session costs only a new
@@ -64,7 +63,6 @@ pub struct PassThrough {
 /// # Errors
 /// When the port cannot be opened or a certificate cannot be read.
 pub async fn pass_through(PassThrough { access, jvm_address: address }: PassThrough) -> anyhow::Result<()> {
-    process::keep_to_itself();
     let listener = TcpListener::bind(address).await.with_context(|| format!("failed to open {address}"))?;
     tokio::select! {
         () = tunnel(listener, access.quorum()?) => anyhow::bail!("the pass-through ended"),

@@ -107,11 +107,12 @@ impl Process {
 
 /// Denies other processes of this user access to this one. Containers of a JobManager's pod share a process namespace,
 /// and Flink runs as the same user. Otherwise a job could read, through `/proc/<pid>/root`, what only this container
-/// mounts (the peers' key, the socket of the preStop hook), and its environment with the password of a quorum.
-pub fn keep_to_itself() {
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "failed to close this process to others of its user");
-    }
+/// mounts (the peers' key, the socket of the preStop hook), and its memory and environment.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn keep_to_itself() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Returns when the process has ended, and not before. If the wait fails, it examines the process and waits again.
