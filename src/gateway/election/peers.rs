@@ -45,7 +45,8 @@ const MAC_DIGITS: usize = 64;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Question {
-    /// Do not take the Lease of this term for `millis`. `asked` rises within a term, so nobody can replay a question.
+    /// Do not take the Lease of this term for `millis`. Terms rise, and `asked` rises within a term, so nobody can replay
+    /// a question.
     Promise { cluster: String, to: String, term: String, millis: u64, asked: u64 },
     /// List me as a member.
     Join { cluster: String, member: Member },
@@ -191,8 +192,11 @@ impl PeerExchange {
             }
             Question::Promise { cluster, to, term, millis, asked } if cluster == self.cluster && to == self.pod_uid => {
                 let term: Term = term.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
-                if !self.is_new(&term, asked) {
-                    return Err(StatusCode::CONFLICT);
+                match self.novelty_of(&term, asked) {
+                    Novelty::New => {}
+                    Novelty::Replayed => return Err(StatusCode::CONFLICT),
+                    // The election refuses it too. It must not make questions of the later term new again.
+                    Novelty::OfEarlierTerm => return Ok(Reply::Promise(Answer::Refused)),
                 }
                 let (answer, answered) = oneshot::channel();
                 let ask = self.next.fetch_add(1, Ordering::Relaxed);
@@ -206,14 +210,27 @@ impl PeerExchange {
         }
     }
 
-    fn is_new(&self, term: &Term, asked: u64) -> bool {
+    /// Compares a question with the last one, and remembers it if it is new.
+    fn novelty_of(&self, term: &Term, asked: u64) -> Novelty {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = last.as_ref().is_none_or(|(known, before)| known != term || *before < asked);
-        if new {
+        let novelty = match last.as_ref() {
+            Some((known, before)) if known == term && asked <= *before => Novelty::Replayed,
+            Some((known, _)) if term.number < known.number => Novelty::OfEarlierTerm,
+            _ => Novelty::New,
+        };
+        if novelty == Novelty::New {
             *last = Some((term.clone(), asked));
         }
-        new
+        novelty
     }
+}
+
+/// Where a question stands among those that were asked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Novelty {
+    New,
+    Replayed,
+    OfEarlierTerm,
 }
 
 /// Handles `POST /peer`. It refuses requests without a well-formed code before it reads their body.
@@ -251,6 +268,25 @@ fn is_authentic(key: &hmac::Key, headers: &HeaderMap, parts: &[&[u8]]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::term::Incarnation;
+
+    #[test]
+    fn a_question_of_an_earlier_term_makes_no_later_one_new_again() {
+        let (events, _told) = Events::channel();
+        let peers = PeerExchange::new(events, Clock::new(), "ns/demo".to_owned(), "uid".to_owned(), None);
+        let term = |number| Term {
+            number,
+            pod_uid: "u".to_owned(),
+            process: "p".to_owned(),
+            jvm: Incarnation { pid: 1, started: 1 },
+        };
+        assert_eq!(peers.novelty_of(&term(1), 5), Novelty::New);
+        assert_eq!(peers.novelty_of(&term(2), 3), Novelty::New, "another term has a clock of its own");
+        assert_eq!(peers.novelty_of(&term(2), 3), Novelty::Replayed);
+        assert_eq!(peers.novelty_of(&term(1), 6), Novelty::OfEarlierTerm);
+        assert_eq!(peers.novelty_of(&term(2), 3), Novelty::Replayed);
+        assert_eq!(peers.novelty_of(&term(2), 4), Novelty::New);
+    }
 
     #[test]
     fn a_reply_is_authentic_only_beside_its_question_and_under_the_same_key() {
