@@ -8,10 +8,11 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
+
+use super::local::LocalFiles;
 
 /// Limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,7 +41,7 @@ pub fn reach(
         let path = rest.strip_prefix("//").unwrap_or(rest);
         let path = path.strip_prefix('/').ok_or_else(|| failed("a path of a file: URI must be absolute".to_owned()))?;
         let path = Path::parse(path.trim_end_matches('/')).map_err(|error| failed(error.to_string()))?;
-        return Ok((Arc::new(LocalFileSystem::new()), path));
+        return Ok((Arc::new(LocalFiles::new(path.clone())), path));
     }
     let url = Url::parse(storage_dir).map_err(|error| failed(error.to_string()))?;
     let path = Path::from_url_path(url.path()).map_err(|error| failed(error.to_string()))?;
