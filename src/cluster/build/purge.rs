@@ -39,6 +39,8 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
     let spec = &mut template["spec"];
     spec["containers"] = json!([container]);
     spec["restartPolicy"] = "OnFailure".into();
+    // It asks nothing of the API server. An identity for the storage comes as a volume of its own.
+    spec["automountServiceAccountToken"] = false.into();
     if let Some(spec) = spec.as_object_mut() {
         // These fields are for Flink's pods and do not fit this one.
         for key in ["initContainers", "shareProcessNamespace", "topologySpreadConstraints", "affinity"] {
@@ -80,6 +82,7 @@ mod tests {
         assert!(words.contains(&"a,b".into()) && !words.contains(&"--certificates".into()), "{words:?}");
         let pod = &job["spec"]["template"]["spec"];
         assert_eq!(pod["serviceAccountName"], "demo-jobmanager");
+        assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));
         assert_eq!(pod["containers"][0]["volumeMounts"][0], json!({ "name": "ha", "mountPath": "/flink/ha" }));
         assert!(!pod["containers"][0]["volumeMounts"].to_string().contains(HAND_OVER_VOLUME), "it is the gateway's");
