@@ -19,6 +19,9 @@ pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
 /// Annotation on the ledger: JSON of [`crate::ledger::refusal::Refusal`], why a gateway does not let its JobManager
 /// lead. Absent otherwise.
 pub const REFUSAL_ANNOTATION: &str = "flinkha.dev/refusal";
+/// Annotation on the ledger: since when the leading gateway finds no key in the Secret [`peers`], RFC 3339. Absent
+/// otherwise.
+pub const NO_KEY_ANNOTATION: &str = "flinkha.dev/no-peers-key";
 /// Annotation on the ledger: a sentence that says which HA data the deletion of a resource has left, and why: the
 /// operator could not prove that no JobManager lives.
 pub const LEFT_ANNOTATION: &str = "flinkha.dev/ha-data-left";
@@ -52,6 +55,9 @@ pub const UPGRADE_NOW: &str = "now";
 pub const ANY_POD: &str = "any";
 /// Annotation on the resource: `hold` keeps pods that only the operator wants to replace, `now` replaces them at once.
 pub const ROLL_OUT_ANNOTATION: &str = "flinkha.dev/rollout";
+/// Annotation on the template of pods: UID of their ServiceAccount, which was made again after older pods. Their tokens
+/// are no longer valid, so they are replaced.
+pub const ACCOUNT_ANNOTATION: &str = "flinkha.dev/service-account";
 /// Label on JobManager pods: `leader` or `standby`. The operator writes it for people; no decision uses it.
 pub const ROLE_LABEL: &str = "flinkha.dev/role";
 /// Finalizer of a FlinkHaCluster.

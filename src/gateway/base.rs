@@ -133,6 +133,7 @@ impl Base {
             pointers,
             tenures: Arc::clone(&self.tenures),
             signals: Arc::clone(&self.signals),
+            copy: Arc::default(),
         }
     }
 
@@ -140,7 +141,7 @@ impl Base {
         Publisher {
             client: self.client.clone(),
             namespace: self.arguments.namespace.clone(),
-            name: names::rest(&self.arguments.cluster),
+            cluster: self.arguments.cluster.clone(),
             pod: self.arguments.pod_name.clone(),
             address: self.arguments.pod_ip.to_string(),
         }
@@ -178,6 +179,7 @@ impl Base {
         let sweeper = Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: reached.clone(), settings };
         tasks.add("gc::sweeper", sweeper.run());
         let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
+        tasks.add("gc::ledger_repair", ledger.clone().keep());
         tasks.add("gc::job_recorder", job_recorder.run());
         let place = arguments.place.noted(&arguments.zookeeper);
         let collector = Collector { ledger, ownership: Ownership::new(mark.clone(), self.storage).at(place), run };

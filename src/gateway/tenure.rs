@@ -36,6 +36,11 @@ impl Tenures {
         }
     }
 
+    /// Runs `lead` until the JVM no longer leads in this term.
+    pub async fn while_leading(&self, term: &Term, lead: impl Future<Output = ()>) {
+        tokio::select! { () = lead => {}, () = self.end_of(term) => {} }
+    }
+
     /// Waits until the JVM leads, and returns the term; `None` when the process ends.
     async fn next(&self) -> Option<Term> {
         let mut shown = self.shown.clone();
@@ -50,6 +55,14 @@ impl Tenures {
         let mut shown = self.shown.clone();
         // An error means that the process ends.
         let _ = shown.wait_for(|shown| !matches!(shown, LockView::Leader { term: now, .. } if now == term)).await;
+    }
+
+    /// The term in which the JVM leads, as far as this gateway knows.
+    pub fn term(&self) -> Option<Term> {
+        match &*self.shown.borrow() {
+            LockView::Leader { term, .. } => Some(term.clone()),
+            _ => None,
+        }
     }
 
     /// Does the JVM lead in this term, as far as this gateway knows?

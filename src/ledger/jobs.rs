@@ -18,7 +18,7 @@ pub const HA_DATA_KEY: &str = "haData";
 
 /// Number of ended jobs that are kept; the oldest are dropped first. Each has at most about 400 bytes, so the ledger
 /// stays far below the limit of 1 MiB.
-const LIMIT: usize = 1000;
+pub const LIMIT: usize = 1000;
 
 /// Number of characters of a job's name that are kept. A name made from SQL can be as long as its statement.
 const NAME: usize = 128;

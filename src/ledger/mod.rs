@@ -2,6 +2,7 @@
 //! candidates that are not ready. Pure.
 
 pub mod application;
+pub mod copy;
 pub mod election;
 pub mod jobs;
 pub mod place;

@@ -25,6 +25,11 @@ pub fn annotation(pod_uid: &str) -> String {
     format!("{PREFIX}{pod_uid}")
 }
 
+/// Whether this is a pod's annotation.
+pub fn is_annotation(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
 /// Text of an annotation.
 pub fn text(why: &str, at: Timestamp) -> String {
     serde_json::json!(Unready { why: why.to_owned(), at }).to_string()

@@ -86,6 +86,7 @@ impl Cluster {
             pointers: PointerStore::ConfigMaps(config_maps),
             tenures,
             signals: Arc::default(),
+            copy: Arc::default(),
         };
         let mark = DirectoryMark::new(ledger.clone());
         let storage = Storage::new(&storage_dir.display().to_string(), DIRECTORY, &FlinkConfiguration::new()).unwrap();

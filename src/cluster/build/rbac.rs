@@ -22,13 +22,7 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
             "resourceNames": [names::lease(cluster.name())],
             "verbs": ["get", "list", "watch", "update", "patch"],
         },
-        // The leading gateway: the address of the leader's REST endpoint.
-        {
-            "apiGroups": ["discovery.k8s.io"],
-            "resources": ["endpointslices"],
-            "resourceNames": [names::rest(cluster.name())],
-            "verbs": ["get", "update", "patch"],
-        },
+        rest_endpoint(cluster),
     ]);
     let task_manager = json!([
         // Flink: the leader's addresses.
@@ -47,6 +41,16 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
         .into_iter()
         .flat_map(|(name, rules)| identity(cluster, &name, rules))
         .collect()
+}
+
+/// The leading gateway: the address of the leader's REST endpoint, which it writes, watches and puts back.
+pub fn rest_endpoint(cluster: &Cluster) -> Value {
+    json!({
+        "apiGroups": ["discovery.k8s.io"],
+        "resources": ["endpointslices"],
+        "resourceNames": [names::rest(cluster.name())],
+        "verbs": ["get", "list", "watch", "update", "patch"],
+    })
 }
 
 fn identity(cluster: &Cluster, name: &str, rules: Value) -> [Value; 3] {

@@ -40,10 +40,10 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
 pub fn created(cluster: &Cluster) -> Vec<Value> {
     let name = cluster.name();
     let slice = json!({
-        "metadata": { "labels": { "kubernetes.io/service-name": names::rest(name), "endpointslice.kubernetes.io/managed-by": "flinkha" } },
+        "metadata": { "labels": slice_labels(name) },
         "addressType": "IPv4",
         "endpoints": [],
-        "ports": [{ "name": "rest", "port": REST_PORT, "protocol": "TCP" }],
+        "ports": slice_ports(),
     });
     let mut ledger = object(cluster, "v1", "ConfigMap", &names::ledger(name), json!({}));
     // The ledger may outlive the resource, together with the data of jobs that have not ended; the finalizer decides.
@@ -61,4 +61,15 @@ pub fn created(cluster: &Cluster) -> Vec<Value> {
         .then(|| object(cluster, "coordination.k8s.io/v1", "Lease", &names::lease(name), json!({ "spec": {} })));
     let others = [ledger, object(cluster, "discovery.k8s.io/v1", "EndpointSlice", &names::rest(name), slice)];
     lease.into_iter().chain(others).collect()
+}
+
+/// Returns the labels by which Kubernetes finds the EndpointSlice of the leader's Service. The leading gateway keeps
+/// them there.
+pub fn slice_labels(cluster: &str) -> Value {
+    json!({ "kubernetes.io/service-name": names::rest(cluster), "endpointslice.kubernetes.io/managed-by": "flinkha" })
+}
+
+/// Returns the ports of that EndpointSlice.
+pub fn slice_ports() -> Value {
+    json!([{ "name": "rest", "port": REST_PORT, "protocol": "TCP" }])
 }

@@ -112,21 +112,14 @@ pub fn rules(cluster: &Cluster) -> Value {
     json!([
         // The gateway: the certificate that its mark of the storage directory carries.
         { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["kube-root-ca.crt"], "verbs": ["get"] },
-        // The ledger.
+        // The ledger, which gateways watch: it carries requests for savepoints, and the leader's puts back what is lost.
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
             "resourceNames": [names::ledger(cluster.name())],
-            // An application's gateway watches the ledger, which carries requests for savepoints.
-            "verbs": if cluster.run().is_some() { json!(["get", "list", "watch", "patch"]) } else { json!(["get", "patch"]) },
+            "verbs": ["get", "list", "watch", "patch"],
         },
-        // The leading gateway: the address of the leader's REST endpoint.
-        {
-            "apiGroups": ["discovery.k8s.io"],
-            "resources": ["endpointslices"],
-            "resourceNames": [names::rest(cluster.name())],
-            "verbs": ["get", "update", "patch"],
-        },
+        super::rbac::rest_endpoint(cluster),
     ])
 }
 

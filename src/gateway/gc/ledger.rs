@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::ledger_repair::KnownLedger;
 use super::pointer_store::PointerStore;
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::job_id::JobId;
@@ -43,6 +44,8 @@ pub struct Ledger {
     pub pointers: PointerStore,
     pub tenures: Arc<Tenures>,
     pub signals: Arc<Signals>,
+    /// What of it would be put back.
+    pub copy: Arc<KnownLedger>,
 }
 
 impl Ledger {
@@ -122,7 +125,7 @@ impl Ledger {
                 .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
                 .await
             {
-                Ok(_) => return Ok(()),
+                Ok(written) => return Ok(self.copy.follow(&written, term)),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error).context("failed to write the ledger"),
             }
@@ -198,6 +201,16 @@ impl Ledger {
         .await
     }
 
+    /// Says that there is no key for promises between gateways, or that there is one again. Writes only what is new.
+    pub async fn note_key(&self, is_missing: bool) -> anyhow::Result<()> {
+        let annotations = self.object().await?.metadata.annotations;
+        if annotations.is_some_and(|annotations| annotations.contains_key(names::NO_KEY_ANNOTATION)) == is_missing {
+            return Ok(());
+        }
+        let since = is_missing.then(|| jiff::Timestamp::now().to_string());
+        self.annotate(json!({ "annotations": { names::NO_KEY_ANNOTATION: since } })).await
+    }
+
     /// Says why this pod's candidate could not take over, or that it could. No term is needed: who is not ready has
     /// none.
     pub async fn note_unready(&self, pod_uid: &str, why: Option<&str>) -> anyhow::Result<()> {
@@ -224,8 +237,23 @@ impl Ledger {
         });
     }
 
+    /// Reads it by quorum. While this gateway's JVM leads, what somebody has taken away is put back before.
     pub async fn object(&self) -> anyhow::Result<ConfigMap> {
-        self.config_maps().get(&names::ledger(&self.cluster)).await.context("failed to read the ledger")
+        let name = names::ledger(&self.cluster);
+        for _ in 0..TRIES {
+            let found = self.config_maps().get_opt(&name).await.context("failed to read the ledger")?;
+            let injury = self.tenures.term().and_then(|term| self.copy.injury(found.as_ref(), &term));
+            match (injury, found) {
+                (None, Some(found)) => return Ok(found),
+                (None, None) => anyhow::bail!("failed to read the ledger: there is no ConfigMap {name}"),
+                (Some(injury), _) => {
+                    if let Some(repaired) = self.put_back(&injury).await? {
+                        return Ok(repaired);
+                    }
+                }
+            }
+        }
+        anyhow::bail!("the ledger is written by others all the time")
     }
 
     async fn read(&self) -> anyhow::Result<Value> {

@@ -5,6 +5,7 @@ pub mod collector;
 pub mod final_cleanup;
 pub mod job_recorder;
 pub mod ledger;
+pub mod ledger_repair;
 pub mod ownership;
 pub mod pointer_store;
 pub mod result_repair;

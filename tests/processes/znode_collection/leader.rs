@@ -63,6 +63,7 @@ impl Leader {
             pointers: PointerStore::Znodes(znodes),
             tenures: Arc::new(Tenures::new(seen)),
             signals: Arc::default(),
+            copy: Arc::default(),
         };
         let mut configuration = rig.s3.configuration();
         configuration.insert("s3.endpoint".to_owned(), format!("http://{}", to_bucket.address));
