@@ -4,6 +4,7 @@
 //! Invariant: no client, no runtime, no clock. What goes in has been observed by [`crate::operator`]; what comes out is
 //! applied by it.
 
+pub mod account;
 pub mod application;
 pub mod build;
 pub mod cause;
@@ -18,6 +19,7 @@ pub mod merge;
 pub mod observed;
 pub mod operators;
 pub mod pause;
+pub mod peer_key;
 pub mod plan;
 pub mod presence;
 pub mod quantity;

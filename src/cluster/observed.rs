@@ -15,6 +15,7 @@ use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::account::Account;
 use super::cause::Cause;
 use super::deployment::DeploymentSpec;
 use super::presence::Presence;
@@ -34,6 +35,8 @@ pub struct Observed {
     pub purge_pods: Vec<Arc<ObservedPod>>,
     pub job_manager_deployment: Option<Arc<ObservedDeployment>>,
     pub task_manager_deployment: Option<Arc<ObservedDeployment>>,
+    pub job_manager_account: Option<Account>,
+    pub task_manager_account: Option<Account>,
     pub ledger: Option<Arc<ObservedConfigMap>>,
     /// The ledger is as the API server itself says, after presence was proven, and not as a cache shows it.
     pub ledger_is_current: bool,

@@ -8,6 +8,7 @@ use super::arguments::Arguments;
 use super::base::Base;
 use super::election::driver::Driver;
 use super::election::grant::Grant;
+use super::election::peer_keys::PeerKeys;
 use super::election::peers::PeerExchange;
 use super::election::stamper::Stamper;
 use super::election::take_over::TakeOver;
@@ -46,13 +47,9 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     let mark = DirectoryMark::new(ledger.clone());
     let events = base.election.events.clone();
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
-    let peers = Arc::new(PeerExchange::new(
-        events.clone(),
-        clock,
-        cluster,
-        arguments.pod_uid.clone(),
-        arguments.peer_key.clone(),
-    ));
+    let keys = Arc::new(PeerKeys::new(arguments.peer_key.clone()));
+    let pod_uid = arguments.pod_uid.clone();
+    let peers = Arc::new(PeerExchange::new(events.clone(), clock, cluster, pod_uid, Arc::clone(&keys)));
     let proxy = Arc::new(Proxy {
         fence: Fence {
             lock: Arc::clone(&lock),
@@ -83,6 +80,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     let identity = identity(&arguments, base.process.clone());
     let stamper =
         Stamper { client: client.clone(), names, ledger_name: names::ledger(&arguments.cluster), last_leader: None };
+    let key_told = keys.tell(ledger.clone());
     let grant = Grant {
         stamper,
         stamp_deadline: settings.stamp_deadline,
@@ -117,6 +115,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     };
     tasks.add("proxy::server", proxy.serve(jvm_port));
     tasks.add("proxy::drift_repair", drift_repair.run());
+    tasks.add("election::peer_keys", key_told);
     tasks.add("election::driver", driver.run());
     tasks.run().await
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use kube::core::ObjectMeta;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::api::names::{
     self, APPLICATION_ANNOTATION, CLUSTER_LABEL, FIELD_MANAGER, LEADER_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
@@ -110,13 +110,42 @@ pub fn may_be_renewed_elsewhere(cluster: &Value, now: jiff::Timestamp) -> bool {
     !is_marked(cluster) || age.is_ok_and(|age| age <= RECENT)
 }
 
+/// Kind of the resource that owns a cluster's objects.
+pub const OWNER: &str = "FlinkHaCluster";
+
 /// Whether an object of the API server is this cluster's: by our labels, by an owner reference to a FlinkHaCluster of
 /// this name, or because we have written it and somebody has removed the labels.
 pub fn is_own(metadata: &ObjectMeta, cluster: &str) -> bool {
-    let owned =
-        metadata.owner_references.iter().flatten().any(|owner| owner.kind == "FlinkHaCluster" && owner.name == cluster);
+    let owned = metadata.owner_references.iter().flatten().any(|owner| owner.kind == OWNER && owner.name == cluster);
     let unlabelled = label(metadata, CLUSTER_LABEL).is_none();
     is_labelled(metadata, cluster) || owned || (unlabelled && was_written(metadata))
+}
+
+/// The merge patch that gives an object of this cluster the labels and the owner that it is to have, in the place of
+/// another resource of that name, such as the one of a backup; `None` if it has them.
+pub fn owning(metadata: &ObjectMeta, wanted: &Value) -> Option<Value> {
+    let empty = Map::new();
+    let (wanted_labels, owner) = (&wanted["metadata"]["labels"], &wanted["metadata"]["ownerReferences"][0]);
+    let labels = wanted_labels.as_object().unwrap_or(&empty).iter();
+    let labels: Map<String, Value> = labels
+        .filter(|(key, value)| {
+            [MANAGED_BY_LABEL, CLUSTER_LABEL].contains(&key.as_str()) && label(metadata, key) != value.as_str()
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let found: Vec<Value> = metadata.owner_references.iter().flatten().map(|owner| json!(owner)).collect();
+    let is_former =
+        |found: &Value| found["kind"] == OWNER && found["name"] == owner["name"] && found["uid"] != owner["uid"];
+    let mut owners: Vec<Value> = found.iter().filter(|found| owner.is_null() || !is_former(found)).cloned().collect();
+    if !owner.is_null() && owners.iter().all(|found| found["uid"] != owner["uid"]) {
+        owners.push(owner.clone());
+    }
+    if labels.is_empty() && owners == found {
+        return None;
+    }
+    Some(json!({
+        "metadata": { "resourceVersion": metadata.resource_version, "labels": labels, "ownerReferences": owners },
+    }))
 }
 
 /// Whether an object carries this cluster's labels, by which the operator's watches find it.
@@ -234,6 +263,24 @@ mod tests {
         assert!(!own(json!({ "labels": { MANAGED_BY_LABEL: "Helm", CLUSTER_LABEL: "demo" } })));
         assert!(!own(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: "other" } })));
         assert!(!own(json!({})));
+    }
+
+    #[test]
+    fn an_object_of_ours_gets_its_labels_and_its_owner_in_the_place_of_a_former_one() {
+        let owner = |name: &str, uid: &str| json!({ "apiVersion": "flinkha.dev/v1alpha1", "kind": OWNER, "name": name, "uid": uid });
+        let labels = json!({ MANAGED_BY_LABEL: MANAGED_BY, CLUSTER_LABEL: "demo" });
+        let wanted = json!({ "metadata": { "labels": labels, "ownerReferences": [owner("demo", "now")] } });
+        let owning = |labels: &Value, owners: Value, wanted: &Value| {
+            let found = json!({ "resourceVersion": "7", "labels": labels, "ownerReferences": owners });
+            owning(&serde_json::from_value(found).unwrap_or_default(), wanted).map(|patch| patch["metadata"].clone())
+        };
+        assert_eq!(owning(&labels, json!([owner("demo", "now")]), &wanted), None);
+        let other = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "o" });
+        let patch = owning(&json!({}), json!([other, owner("demo", "then")]), &wanted).unwrap_or_default();
+        assert_eq!(patch["ownerReferences"], json!([other, owner("demo", "now")]), "what others have added stays");
+        assert_eq!((&patch["labels"], &patch["resourceVersion"]), (&labels, &json!("7")));
+        let ledger = json!({ "metadata": { "labels": labels } });
+        assert_eq!(owning(&labels, json!([]), &ledger), None, "the ledger has no owner");
     }
 
     #[test]

@@ -87,11 +87,9 @@ impl Applier {
         for object in &objects.created {
             self.create(object, caches).await?;
         }
-        // Not looked up, since the operator may not read Secrets: tried whenever the JobManagers change.
-        if !objects.peers.is_null() && !self.is_applied(&Target::of(&objects.job_managers), caches) {
-            let mut key = [0; 32];
-            getrandom::fill(&mut key).map_err(|source| Error::Random { source })?;
-            self.create(&job_manager::with_key(objects.peers.clone(), &key), caches).await?;
+        // Not looked up, since the operator may not read Secrets: tried whenever the JobManagers change, too.
+        if rollout.creates_key || !self.is_applied(&Target::of(&objects.job_managers), caches) {
+            self.create_key(objects).await?;
         }
         self.apply_one(&objects.job_managers, caches).await?;
         self.apply_one(&objects.task_managers, caches).await?;
@@ -132,7 +130,8 @@ impl Applier {
     ///
     /// # Errors
     /// As for [`Self::apply`].
-    pub async fn complete_missing(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
+    pub async fn complete_missing(&self, cluster: &str, rollout: &Rollout, caches: &Caches) -> Result<(), Error> {
+        let objects = &rollout.objects;
         let is_missing = |object: &&Value| {
             let target = Target::of(object);
             caches.fingerprint(target.kind, target.namespace, target.name).is_none()
@@ -149,6 +148,9 @@ impl Applier {
         for object in due {
             self.apply_one(object, caches).await?;
         }
+        if rollout.creates_key {
+            self.create_key(objects).await?;
+        }
         Ok(())
     }
 
@@ -156,6 +158,16 @@ impl Applier {
     pub fn has_applied(&self, object: &Value) -> bool {
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         applied.contains_key(&Target::of(object).key())
+    }
+
+    /// Creates the Secret with a key for the gateways, unless there is one.
+    async fn create_key(&self, objects: &Objects) -> Result<(), Error> {
+        if objects.peers.is_null() {
+            return Ok(());
+        }
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|source| Error::Random { source })?;
+        self.create_new(&Target::of(&job_manager::with_key(objects.peers.clone(), &key))).await.map(drop)
     }
 
     /// Completes what was observed by what has been written since: a watch that is late would show a roll-out that has
@@ -215,8 +227,12 @@ impl Applier {
         if self.is_applied(&target, caches) {
             return Ok(());
         }
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(object)).await;
+        let (parameters, api) = (PatchParams::apply(FIELD_MANAGER).force(), target.api(&self.client));
+        let mut applied = api.patch(target.name, &parameters, &Patch::Apply(object)).await;
+        // An object has one controller: one that was restored from a backup still names the resource of that time.
+        if matches!(&applied, Err(kube::Error::Api(status)) if status.code == 422) && self.owners.own(&target).await? {
+            applied = api.patch(target.name, &parameters, &Patch::Apply(object)).await;
+        }
         let metadata: ObjectMeta = applied.map_err(target.failed("apply"))?.metadata;
         tracing::debug!(kind = target.kind, name = target.name, namespace = target.namespace, "applied");
         let written = (metadata.uid.clone().unwrap_or_default(), metadata.generation.unwrap_or_default());
@@ -246,19 +262,27 @@ impl Applier {
         }
     }
 
-    /// Creates an object whose contents belong to somebody else from then on.
+    /// Creates an object whose contents belong to the gateways from then on. One that exists keeps them, and gets the
+    /// labels by which the watches find it and the owner with which it is removed.
     async fn create(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
         let target = Target::of(object);
-        if caches.fingerprint(target.kind, target.namespace, target.name).is_some() {
-            return Ok(());
+        let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str();
+        match caches.owners(target.kind, target.namespace, target.name) {
+            Some(found) if owner.is_none_or(|owner| found == [owner]) => Ok(()),
+            None if self.create_new(&target).await? => Ok(()),
+            _ => self.owners.own(&target).await.map(drop),
         }
+    }
+
+    /// Creates an object; `false` if there is one.
+    async fn create_new(&self, target: &Target<'_>) -> Result<bool, Error> {
         let parsed: DynamicObject =
-            serde_json::from_value(object.clone()).map_err(|source| Error::Malformed { source })?;
+            serde_json::from_value(target.object.clone()).map_err(|source| Error::Malformed { source })?;
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match target.api(&self.client).create(&parameters, &parsed).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             // Somebody was faster, or our cache is late.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(target.failed("create")(error)),
         }
     }

@@ -29,9 +29,11 @@ use crate::api::names::{
     self, ANNOTATION_PREFIX, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE,
     TASK_MANAGER,
 };
+use crate::cluster::account::Account;
 use crate::cluster::observed::{
     Observed, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod, StoredHaData,
 };
+use crate::ha_data::foreign;
 use crate::ledger::election;
 use crate::world::error_text::chain;
 
@@ -79,7 +81,8 @@ pub async fn start(
     let leases = watches.start((), ours.clone(), label, |lease: &Lease| {
         // Not its renewals.
         let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
-        digest((holder, lease.metadata.annotations.as_ref(), lease.metadata.deletion_timestamp.is_some()))
+        let metadata = &lease.metadata;
+        digest((holder, metadata.annotations.as_ref(), metadata.deletion_timestamp.is_some(), owners(metadata)))
     });
     let pods = watches.start((), ours_large.clone(), label, |pod: &ObservedPod| version(&pod.metadata));
     let deployments =
@@ -139,6 +142,28 @@ impl Caches {
             task_manager_deployment: self
                 .deployments
                 .get(&ObjectRef::new(&names::task_manager(name)).within(namespace)),
+            job_manager_account: self.account(namespace, &names::service_account(name, JOB_MANAGER)),
+            task_manager_account: self.account(namespace, &names::service_account(name, TASK_MANAGER)),
+        }
+    }
+
+    fn account(&self, namespace: &str, name: &str) -> Option<Account> {
+        let (resource, store) = self.others.get("ServiceAccount")?;
+        let reference = ObjectRef::new_with(name, resource.clone()).within(namespace);
+        store.get(&reference).and_then(|account| Account::of(&account.metadata))
+    }
+
+    /// UIDs of the resources that own an object whose contents are the gateways', if it exists.
+    pub fn owners(&self, kind: &str, namespace: &str, name: &str) -> Option<Vec<String>> {
+        match kind {
+            "Lease" => self.leases.get(&ObjectRef::new(name).within(namespace)).map(|lease| owners(&lease.metadata)),
+            "EndpointSlice" => {
+                self.slices.get(&ObjectRef::new(name).within(namespace)).map(|slice| owners(&slice.metadata))
+            }
+            _ => self
+                .config_maps
+                .get(&ObjectRef::new(name).within(namespace))
+                .map(|config_map| owners(&config_map.metadata)),
         }
     }
 
@@ -166,6 +191,12 @@ impl Caches {
             }
         }
     }
+}
+
+/// UIDs of the resources that own an object.
+fn owners(metadata: &ObjectMeta) -> Vec<String> {
+    let owners = metadata.owner_references.iter().flatten().filter(|owner| owner.kind == foreign::OWNER);
+    owners.map(|owner| owner.uid.clone()).collect()
 }
 
 fn labelled<'a>(metadata: &'a ObjectMeta, label: &str) -> Option<&'a str> {
@@ -226,7 +257,10 @@ impl Watches<'_> {
 /// Takes away what only costs memory.
 fn trim(metadata: &mut ObjectMeta) {
     reduce_managed_fields(metadata);
-    metadata.owner_references = None;
+    if let Some(owners) = &mut metadata.owner_references {
+        owners.retain(|owner| owner.kind == foreign::OWNER);
+        owners.shrink_to_fit();
+    }
     metadata.generate_name = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ListParams, Preconditions};
+use kube::api::{ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -57,6 +57,23 @@ impl Owners {
         // TaskManagers would offer their slots to any leader there.
         let namespace = Target::of(&objects.job_managers).namespace;
         self.check_ha_data(cluster, namespace).await
+    }
+
+    /// Gives an object our labels and our resource as the only one that owns it, where it has others; returns whether it
+    /// had. Everything else stays, other owners too. [`Self::check`] comes before: the object is ours.
+    pub async fn own(&self, target: &Target<'_>) -> Result<bool, Error> {
+        let named = ListParams::default().fields(&format!("metadata.name={}", target.name));
+        let found = target.api(&self.client).list_metadata(&named).await.map_err(target.failed("look for"))?;
+        let Some(patch) = found.iter().next().and_then(|found| foreign::owning(&found.metadata, target.object)) else {
+            return Ok(false);
+        };
+        match target.api(&self.client).patch_metadata(target.name, &PatchParams::default(), &Patch::Merge(patch)).await
+        {
+            Ok(_) => Ok(true),
+            // Changed or gone meanwhile, which the watches show.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(false),
+            Err(error) => Err(target.failed("take over")(error)),
+        }
     }
 
     /// Returns the foreign object of this name, if there is one.

@@ -57,7 +57,7 @@ async fn apply_in_turn(
     match (&turn, &rollout.note) {
         (Some(Turn::Waits(_)), _) => {
             // What the pods rest on stays as the version of the operator has made it that made them.
-            applier.complete_missing(&resource.name_any(), &rollout.objects, caches).await?;
+            applier.complete_missing(&resource.name_any(), rollout, caches).await?;
             return Ok(kept(turn));
         }
         (Some(Turn::Begins), Some(note)) => {

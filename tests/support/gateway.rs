@@ -124,8 +124,8 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     let published = published(pod.address);
     let jvm_address = jvm_address(pod.address);
     let probe_address = format!("{}:{}", pod.address, names::PROBE_PORT);
-    // One key for all gateways of a test, as the Secret is one for all of a cluster.
-    let key = pod.directory.with_file_name("peer-key");
+    // The same key for all gateways of a test, in a file of each, as kubelets deliver the Secret of a cluster.
+    let key = pod.directory.join("peer-key");
     std::fs::write(&key, "the key of this test's gateways").expect("failed to write the gateways' key");
     let key = key.display().to_string();
     let socket = hand_over_socket(&pod.directory).display().to_string();

@@ -273,11 +273,11 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
     std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
 }
 
-/// Returns the Secret for the gateways' key. The operator creates it once and never reads it, so it needs no right to
-/// read Secrets. [`with_key`] inserts the random key at its creation.
+/// Returns the Secret for the gateways' key. The operator creates it and never reads it, so it needs no right to read
+/// Secrets. [`with_key`] inserts the random key at its creation. It is not immutable: a kubelet would never deliver
+/// another key to a pod that has seen one.
 pub fn peers_secret(cluster: &Cluster) -> Value {
-    let body = json!({ "type": "Opaque", "immutable": true });
-    object(cluster, "v1", "Secret", &names::peers(cluster.name()), body)
+    object(cluster, "v1", "Secret", &names::peers(cluster.name()), json!({ "type": "Opaque" }))
 }
 
 /// Returns a Secret of [`peers_secret`] with this key.

@@ -19,7 +19,7 @@ use super::events::EventNote;
 use super::gateway_image::{self, GatewayImage};
 use super::observed::{Observed, StoredHaData};
 use super::rejection::Rejection;
-use super::{Cluster, rollout, stored, validate};
+use super::{Cluster, account, peer_key, rollout, stored, validate};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
@@ -61,6 +61,8 @@ pub struct Rollout {
     pub objects: Objects,
     /// The chosen image of the gateway.
     pub gateway_image: GatewayImage,
+    /// The Secret with the gateways' key may be gone: it is created, if it is.
+    pub creates_key: bool,
     /// Nobody but the operator wants to replace pods, so clusters take turns ([`crate::cluster::turn`]): the event that
     /// announces it.
     pub note: Option<EventNote>,
@@ -200,12 +202,14 @@ impl Rollout {
         let digest = job_manager::digest_of(&objects.job_managers).to_owned();
         let own = &environment.gateway_image;
         let gateway_image = gateway_image::choose(resource, before, observed, &digest, own, now);
-        let objects = if gateway_image.image == *own {
+        let mut objects = if gateway_image.image == *own {
             objects
         } else {
             build::build(&cluster, &Environment { gateway_image: gateway_image.image.clone(), ..environment.clone() })
         };
+        account::name_accounts(&mut objects, observed);
         let note = rollout::replaced_by_operator(resource, before, desired, observed, &objects, &gateway_image.image);
-        Self { tried_first, objects, gateway_image, note }
+        let creates_key = peer_key::may_be_gone(observed, now);
+        Self { tried_first, objects, gateway_image, creates_key, note }
     }
 }

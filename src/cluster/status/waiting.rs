@@ -13,6 +13,7 @@ use crate::api::v1alpha1::Provider;
 use crate::cluster::application::waits_for_pods;
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::ObservedDeployment;
+use crate::cluster::peer_key::{self, PROMISE};
 use crate::cluster::waits::{self, Wait, since};
 
 /// Somebody leads again by then.
@@ -25,8 +26,8 @@ const STANDBY: SignedDuration = SignedDuration::from_secs(60);
 const PODS_GOING: SignedDuration = SignedDuration::from_secs(30);
 /// The leader's address has been published by then.
 const DISCOVERY: SignedDuration = SignedDuration::from_secs(30);
-/// A standby that is ready has promised the leader by then: the Lease is renewed each 10 s, and says who has.
-const PROMISE: SignedDuration = SignedDuration::from_secs(45);
+/// A Secret that was made again has reached all pods by then.
+const KEY: SignedDuration = SignedDuration::from_secs(180);
 /// Pods that a message names.
 const NAMED: usize = 5;
 
@@ -43,6 +44,7 @@ impl Waiting {
             no_leader(facts),
             no_standby(facts),
             no_promise(facts),
+            no_key(facts),
             pods_going(facts),
             savepoint(facts),
             discovery(facts),
@@ -121,8 +123,7 @@ fn no_promise(facts: &Facts<'_>) -> Option<Wait> {
     let by_lease = facts.resource.spec.high_availability.provider == Provider::Kubernetes;
     let record = &facts.election.record;
     let granted: Timestamp = record.change.as_ref().and_then(|change| change.at.parse().ok())?;
-    let standbys = facts.observed.job_manager_pods.iter().filter(|pod| pod.is_ready() && pod.name() != record.holder);
-    let silent: Vec<_> = standbys.filter(|pod| !record.peers.lists(pod.uid())).collect();
+    let silent: Vec<_> = peer_key::silent(facts.observed, record).collect();
     if !by_lease || !facts.election.granted() || silent.is_empty() {
         return None;
     }
@@ -133,12 +134,27 @@ fn no_promise(facts: &Facts<'_>) -> Option<Wait> {
     let message = format!(
         "{names} could take over, but has not promised {holder} to wait for it {}, so that {holder} would stop leading in \
          an outage of the API server: their gateways have no common key, or a NetworkPolicy keeps them from each other's \
-         port {}; if Secret {key} is gone, create it again with 32 random bytes under 'key', and delete the pods of the \
-         JobManagers one after another, {holder} last",
+         port {}; a Secret {key} that is gone is made again, and reaches all pods within two minutes, unless an earlier \
+         version made the one before: then delete the pods of the JobManagers one after another, {holder} last",
         since(begin),
         names::PROBE_PORT
     );
     Some(Wait { since: begin, limit: PROMISE, cause: Cause { reason: "NoPromise", message } })
+}
+
+/// The Secret with the gateways' key is gone, and does not come back.
+fn no_key(facts: &Facts<'_>) -> Option<Wait> {
+    let begin = peer_key::missing_since(facts.observed).filter(|_| facts.election.granted())?;
+    let key = names::peers(facts.resource.metadata.name.as_deref().unwrap_or_default());
+    let holder = &facts.election.record.holder;
+    let message = format!(
+        "the gateway of {holder} finds no key in Secret {key} {}: gateways that run keep the one that they have read, and \
+         those that start have none, so that {holder} would stop leading in an outage of the API server; the operator has \
+         made the Secret again: look whether it is there, and whether its key 'key' has at least 16 bytes; if it has \
+         fewer, delete it",
+        since(begin)
+    );
+    Some(Wait { since: begin, limit: KEY, cause: Cause { reason: "NoKey", message } })
 }
 
 /// An application waits for its pods to be gone, and watches show some.
@@ -208,8 +224,7 @@ fn discovery(facts: &Facts<'_>) -> Option<Wait> {
     let holder = &facts.election.record.holder;
     let message = format!(
         "{holder} leads, and EndpointSlice {name} has no address {}, so that Service {name} reaches nobody: its gateway \
-         could not write it (kubectl logs {holder} --container gateway), or somebody has removed it; the next leader \
-         writes it anew",
+         cannot write it (kubectl logs {holder} --container gateway), and tries again",
         since(begin)
     );
     Some(Wait { since: begin, limit: DISCOVERY, cause: Cause { reason: "RestWithoutAddress", message } })

@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::peer_keys::PeerKeys;
 use crate::gateway::events::{Clock, Events};
 use crate::lease::elector::{Answer, Event};
 use crate::lease::record::Member;
@@ -83,7 +83,7 @@ pub struct PeerExchange {
     /// Namespace and name.
     cluster: String,
     pod_uid: String,
-    key: Option<PathBuf>,
+    keys: Arc<PeerKeys>,
     client: Client<HttpConnector, Full<Bytes>>,
     /// Questions that the election has not answered yet.
     open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
@@ -93,7 +93,7 @@ pub struct PeerExchange {
 }
 
 impl PeerExchange {
-    pub fn new(events: Events, clock: Clock, cluster: String, pod_uid: String, key: Option<PathBuf>) -> Self {
+    pub fn new(events: Events, clock: Clock, cluster: String, pod_uid: String, keys: Arc<PeerKeys>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(PING_TIMEOUT));
@@ -103,7 +103,7 @@ impl PeerExchange {
             clock,
             cluster,
             pod_uid,
-            key,
+            keys,
             client,
             open: Mutex::default(),
             next: AtomicU64::new(1),
@@ -155,17 +155,22 @@ impl PeerExchange {
         }
     }
 
-    async fn key(&self) -> Result<hmac::Key, std::io::Error> {
-        let Some(path) = &self.key else { return Err(std::io::ErrorKind::NotFound.into()) };
-        // The key is read each time, because the Secret may be replaced.
-        Ok(hmac::Key::new(hmac::HMAC_SHA256, &tokio::fs::read(path).await?))
+    /// A peer that does not know the present key yet knows the former one.
+    async fn send(&self, address: &str, question: &Question) -> Result<Reply, PeerError> {
+        let body = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
+        let mut sent = Err(PeerError::Refused(StatusCode::UNAUTHORIZED));
+        for key in self.keys.all().await? {
+            sent = self.send_under(&key, address, &body).await;
+            if !matches!(sent, Err(PeerError::Refused(StatusCode::UNAUTHORIZED))) {
+                break;
+            }
+        }
+        sent
     }
 
-    async fn send(&self, address: &str, question: &Question) -> Result<Reply, PeerError> {
-        let key = self.key().await?;
-        let body = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
+    async fn send_under(&self, key: &hmac::Key, address: &str, body: &Bytes) -> Result<Reply, PeerError> {
         let request = Request::post(format!("http://{address}/peer"))
-            .header(MAC, mac(&key, &[&body]))
+            .header(MAC, mac(key, &[body]))
             .body(Full::new(body.clone()))?;
         let exchange = async {
             let (parts, reply) = self.client.request(request).await?.into_parts();
@@ -176,7 +181,7 @@ impl PeerExchange {
         if parts.status != StatusCode::OK {
             return Err(PeerError::Refused(parts.status));
         }
-        if !is_authentic(&key, &parts.headers, &[&body, &reply]) {
+        if !is_authentic(key, &parts.headers, &[body, &reply]) {
             return Err(PeerError::NotAuthentic);
         }
         serde_json::from_slice(&reply).map_err(|_| PeerError::NotAuthentic)
@@ -243,13 +248,12 @@ pub async fn handle(
         return Err(StatusCode::UNAUTHORIZED);
     }
     let body = axum::body::to_bytes(body, LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
-    let key = peers.key().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    if !is_authentic(&key, &parts.headers, &[&body]) {
-        return Err(StatusCode::UNAUTHORIZED);
-    }
+    let keys = peers.keys.all().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let of_sender = keys.iter().find(|key| is_authentic(key, &parts.headers, &[&body]));
+    let key = of_sender.ok_or(StatusCode::UNAUTHORIZED)?;
     let question = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let reply = Bytes::from(serde_json::to_vec(&peers.reply(question).await?).unwrap_or_default());
-    Ok(([(MAC, mac(&key, &[&body, &reply]))], reply))
+    Ok(([(MAC, mac(key, &[&body, &reply]))], reply))
 }
 
 /// Computes the code of a question, or of a question and its reply. A zero byte separates them; JSON contains none.
