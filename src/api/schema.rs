@@ -14,11 +14,30 @@ pub fn rules(rules: &[(&str, &str)]) -> Value {
 
 /// A duration such as `15s`, `1500ms` or `1m30s`: the format that both CEL and the gateway parse.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "string",
-        "maxLength": 16,
-        "x-kubernetes-validations": rules(&[("self.matches('^([0-9]+(ms|s|m))+$')", "must be a duration such as 15s, 1500ms or 1m30s")]),
-    })
+    duration_that(&[])
+}
+
+/// `spec.highAvailability.jvmTimeout`: the gateway holds a standby's request for 5 s, and the JVM sends no other one
+/// meanwhile.
+pub fn jvm_timeout(_: &mut SchemaGenerator) -> Schema {
+    duration_that(&[(
+        "!self.matches('^([0-9]+(ms|s|m))+$') || duration(self) >= duration('6s')",
+        "must be at least 6s, because a standby's JVM that waits for the leader's lock is silent for up to 5s: for example 10s",
+    )])
+}
+
+/// `spec.highAvailability.lease.retryPeriod`: a request that gets no longer than that often fails.
+pub fn retry_period(_: &mut SchemaGenerator) -> Schema {
+    duration_that(&[(
+        "!self.matches('^([0-9]+(ms|s|m))+$') || duration(self) >= duration('500ms')",
+        "must be at least 500ms, because it is also the timeout of each request for the Lease: for example 2s",
+    )])
+}
+
+fn duration_that(further: &[(&str, &str)]) -> Schema {
+    let format = ("self.matches('^([0-9]+(ms|s|m))+$')", "must be a duration such as 15s, 1500ms or 1m30s");
+    let all: Vec<(&str, &str)> = std::iter::once(format).chain(further.iter().copied()).collect();
+    json_schema!({ "type": "string", "maxLength": 16, "x-kubernetes-validations": rules(&all) })
 }
 
 /// `spec.gateway.log`: a filter of `tracing_subscriber`, without spans and fields. It takes a misspelt level for the

@@ -164,9 +164,9 @@ pub struct HighAvailability {
     pub lease: Lease,
 
     /// Time for which a JobManager's JVM may be silent towards its gateway. After it the gateway takes the JVM for hung
-    /// and restarts it.
+    /// and restarts it. At least 6s.
     #[serde(default = "default_jvm_timeout")]
-    #[schemars(schema_with = "schema::duration")]
+    #[schemars(schema_with = "schema::jvm_timeout")]
     pub jvm_timeout: String,
 
     /// The ZooKeeper quorum. Required with provider ZooKeeper.
@@ -196,7 +196,6 @@ pub enum Provider {
         "duration(self.retryPeriod) < duration(self.renewDeadline)",
         "spec.highAvailability.lease.retryPeriod must be shorter than lease.renewDeadline, so that a leader has more than one try: for example retryPeriod 2s and renewDeadline 10s",
     ),
-    ("duration(self.retryPeriod) > duration('0s')", "spec.highAvailability.lease.retryPeriod must be longer than zero: for example 2s"),
 ])))]
 pub struct Lease {
     /// Time without a renewal after which a standby takes over. Applies when the leader's machine answers but its
@@ -211,9 +210,9 @@ pub struct Lease {
     #[schemars(schema_with = "schema::duration")]
     pub renew_deadline: String,
     /// Interval at which a leader without standbys renews the Lease, and timeout of each request for the Lease. Must be
-    /// shorter than `renewDeadline`.
+    /// shorter than `renewDeadline`, and at least 500ms.
     #[serde(default = "default_retry_period")]
-    #[schemars(schema_with = "schema::duration")]
+    #[schemars(schema_with = "schema::retry_period")]
     pub retry_period: String,
 }
 

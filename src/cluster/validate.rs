@@ -151,12 +151,27 @@ pub fn memory(resources: &Resources) -> Option<String> {
     resources.limits.get("memory").or_else(|| resources.requests.get("memory")).map(ToString::to_string)
 }
 
+/// Variable whose lines the entrypoint of Flink's image appends to Flink's configuration.
+const PROPERTIES: &str = "FLINK_PROPERTIES";
+/// Where the operator mounts its volumes into Flink's container.
+const RESERVED_DIRECTORY: &str = "/flinkha";
+
 #[derive(Default)]
 struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add(&mut self, field: String, problem: String) {
         self.0.push(Problem { field, problem });
+    }
+
+    /// A `null` in a template removes what the operator has there.
+    fn removals(&mut self, field: &str, parent: &Value, needed: &[&str]) {
+        for name in needed.iter().filter(|name| parent.get(**name).is_some_and(Value::is_null)) {
+            self.add(
+                format!("{field}.{name}"),
+                "null would remove what the operator needs there; leave it out".to_owned(),
+            );
+        }
     }
 
     fn application(&mut self, spec: &FlinkHaClusterSpec) {
@@ -192,8 +207,12 @@ impl Problems {
                 }
             }
         }
+        for (path, of) in [("metadata", &["labels", "annotations"][..]), ("spec", &["containers", "volumes"])] {
+            self.removals(&format!("{field}.{path}"), &template[path], of);
+        }
+        self.removals(field, template, &["metadata", "spec"]);
         let spec = &template["spec"];
-        for owned in owned::POD_SPEC.iter().filter(|owned| !spec[owned.field].is_null()) {
+        for owned in owned::POD_SPEC.iter().filter(|owned| spec.get(owned.field).is_some()) {
             self.add(format!("{field}.spec.{}", owned.field), owned.reason.to_owned());
         }
         for volume in named(&spec["volumes"]).filter(|volume| volume.0.starts_with(RESERVED_PREFIX)) {
@@ -226,8 +245,26 @@ impl Problems {
     }
 
     fn flink_container(&mut self, field: &str, container: &Value) {
-        for owned in owned::FLINK_CONTAINER.iter().filter(|owned| !container[owned.field].is_null()) {
+        for owned in owned::FLINK_CONTAINER.iter().filter(|owned| container.get(owned.field).is_some()) {
             self.add(format!("{field}.{}", owned.field), owned.reason.to_owned());
+        }
+        self.removals(field, container, &["env", "volumeMounts"]);
+        let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+        let paths = mounts.filter_map(|mount| mount["mountPath"].as_str());
+        for path in
+            paths.filter(|path| *path == RESERVED_DIRECTORY || path.starts_with(&format!("{RESERVED_DIRECTORY}/")))
+        {
+            self.add(
+                format!("{field}.volumeMounts"),
+                format!("{path} is in the operator's directory {RESERVED_DIRECTORY}; mount the volume elsewhere"),
+            );
+        }
+        let properties = named(&container["env"]).find(|variable| variable.0 == PROPERTIES);
+        let properties = properties.and_then(|(_, variable)| variable["value"].as_str()).unwrap_or_default();
+        for key in keys_of(properties) {
+            for group in owned::FLINK_CONFIGURATION.iter().filter(|group| group.contains(&key)) {
+                self.add(format!("{field}.env[{PROPERTIES}]"), format!("the key {key} {}", group.reason));
+            }
         }
         for (name, _) in named(&container["env"]).filter(|variable| owned::FLINK_ENVIRONMENT.contains(&variable.0)) {
             self.add(format!("{field}.env"), format!("{name} is owned by the operator; remove it"));
@@ -238,6 +275,19 @@ impl Problems {
             self.add(format!("{field}.securityContext.{user}"), reason.to_owned());
         }
     }
+}
+
+/// Keys of a configuration in YAML: flat, or nested by indentation.
+fn keys_of(text: &str) -> Vec<String> {
+    let (mut keys, mut parents): (Vec<String>, Vec<(usize, String)>) = (Vec::new(), Vec::new());
+    for line in text.lines().filter(|line| !line.trim_start().starts_with(['#', '-'])) {
+        let Some((key, _)) = line.split_once(':') else { continue };
+        let indent = key.len() - key.trim_start().len();
+        parents.retain(|(outer, _)| *outer < indent);
+        parents.push((indent, key.trim().trim_matches(['\'', '"']).to_owned()));
+        keys.push(parents.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join("."));
+    }
+    keys
 }
 
 /// Returns the elements of a list with their names.
@@ -295,6 +345,40 @@ mod tests {
             assert!(found.iter().any(|problem| problem.contains(expected)), "{expected} not in {found:#?}");
         }
         assert_eq!(found.len(), 7);
+    }
+
+    #[test]
+    fn nothing_in_a_template_takes_away_what_the_operator_needs() {
+        let found = |template: Value| problems(|resource| resource.spec.task_manager.pod_template = template);
+        let flink = |container: Value| {
+            let mut container = container;
+            container["name"] = "flink-main-container".into();
+            json!({ "spec": { "containers": [container] } })
+        };
+        let properties = |text: &str| flink(json!({ "env": [{ "name": "FLINK_PROPERTIES", "value": text }] }));
+        for (template, expected) in [
+            (json!({ "metadata": null }), "podTemplate.metadata: null would remove"),
+            (json!({ "metadata": { "labels": null } }), "podTemplate.metadata.labels: null would remove"),
+            (json!({ "spec": { "containers": null } }), "podTemplate.spec.containers: null would remove"),
+            (json!({ "spec": { "serviceAccountName": null } }), "podTemplate.spec.serviceAccountName: is owned"),
+            (flink(json!({ "env": null })), "containers[flink-main-container].env: null would remove"),
+            (flink(json!({ "args": null })), "containers[flink-main-container].args: is owned"),
+            (
+                flink(json!({ "volumeMounts": [{ "name": "a", "mountPath": "/flinkha/conf" }] })),
+                "mount the volume elsewhere",
+            ),
+            (properties("a: b\nrest.port: 9"), "env[FLINK_PROPERTIES]: the key rest.port is an address"),
+            (properties("rest:\n  flamegraph:\n    enabled: true\n  port: 9"), "the key rest.port is an address"),
+        ] {
+            let found = found(template);
+            assert!(found.len() == 1 && found[0].contains(expected), "{expected} in {found:#?}");
+        }
+        for template in [
+            json!({ "spec": { "affinity": null, "securityContext": { "fsGroup": null } } }),
+            properties("parallelism:\n  default: 2\n# rest.port: 9\nrest:\n  flamegraph.enabled: true"),
+        ] {
+            assert_eq!(found(template), Vec::<String>::new());
+        }
     }
 
     #[test]

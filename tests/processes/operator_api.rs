@@ -76,6 +76,14 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
             "retryPeriod must be shorter than lease.renewDeadline",
         ),
         (
+            json!({ "highAvailability": { "jvmTimeout": "5s" } }),
+            "must be at least 6s, because a standby's JVM that waits for the leader's lock is silent",
+        ),
+        (
+            json!({ "highAvailability": { "lease": { "retryPeriod": "20ms" } } }),
+            "must be at least 500ms, because it is also the timeout of each request",
+        ),
+        (
             json!({ "highAvailability": { "jvmTimeout": "10" } }),
             "spec.highAvailability.jvmTimeout: Invalid value: \"string\": must be a duration such as 15s",
         ),
@@ -409,6 +417,8 @@ async fn pods_may_do_no_more_than_their_work() {
         ("demo-jobmanager", "update", "leases", "demo", true),
         ("demo-jobmanager", "update", "leases", "other", false),
         ("demo-jobmanager", "update", "endpointslices", "demo-rest", true),
+        ("demo-jobmanager", "watch", "endpointslices", "demo-rest", true),
+        ("demo-jobmanager", "watch", "endpointslices", "other", false),
         ("demo-jobmanager", "delete", "endpointslices", "demo-rest", false),
         ("demo-jobmanager", "get", "pods", "demo-jobmanager-a", false),
         ("demo-jobmanager", "get", "secrets", "any", false),
