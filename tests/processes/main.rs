@@ -29,6 +29,8 @@ mod operator_roll_out;
 mod operator_writes;
 mod outage;
 mod presence;
+mod repair;
+mod repaired_by_leader;
 mod start_flink;
 mod stored_jobs;
 mod strangers;
