@@ -12,7 +12,7 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 pub struct JobSpec {
     /// URI of the application's jar: `local:///path/in/the/image.jar`, `https://…`, or a file in a storage that Flink
-    /// is configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`. An init container fetches a jar
+    /// is configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`, without credentials. An init container fetches a jar
     /// that is not local once and keeps it with the HA data until the job ends. It does not look for a newer jar while
     /// the URI and `sha256` stay the same.
     #[serde(rename = "jarURI")]
@@ -157,9 +157,10 @@ pub struct Application {
     /// others, when it takes over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,
-    /// JSON of the spec from which the pods are made.
+    /// JSON of the spec from which the pods are made. Values of keys that look like credentials are null.
     pub deployed: String,
-    /// JSON of the last spec with which all tasks ran.
+    /// JSON of the last spec with which all tasks ran, as in `deployed`. A roll-back takes the values that are null from
+    /// the present spec.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! cluster.
 
 pub mod application;
+pub mod configuration_source;
 pub mod crd;
 pub mod metadata;
 pub mod names;

@@ -92,8 +92,12 @@ pub const DEFAULT_GATEWAY_LOG: &str = "info";
 /// gateways, which they follow while they run. Absent for [`DEFAULT_GATEWAY_LOG`].
 pub const GATEWAY_LOG_FILE: &str = "flinkha-gateway-log";
 
+/// Beginning of the names of volumes with Secrets of `spec.flinkConfigurationFrom`; their place in the order follows.
+pub const CONFIGURATION_SECRET_VOLUME: &str = "flinkha-secret-";
 /// Volume with the key by which gateways authenticate each other. Only the gateway mounts it.
 pub const PEERS_VOLUME: &str = "flinkha-peers";
+/// Volume with the name and the password for a ZooKeeper quorum. Only gateways mount it.
+pub const ZOOKEEPER_USER_VOLUME: &str = "flinkha-zookeeper-user";
 /// Volume with the socket through which the preStop hook reaches the gateway. Only the gateway mounts it.
 pub const HAND_OVER_VOLUME: &str = "flinkha-hand-over";
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::application::JobSpec;
+use super::configuration_source::ConfigurationSource;
 use super::metadata::{self, CommonMetadata, ServiceAccounts};
 use super::network_policy::NetworkPolicy;
 use super::schema;
@@ -67,10 +68,19 @@ pub struct FlinkHaClusterSpec {
 
     /// Flink's configuration: any key that Flink knows, except those that high availability owns. Values are strings or
     /// whole numbers; quote others, such as `"true"` and `"0.4"`, as in a ConfigMap. A key here overrides the image's
-    /// own configuration, whose other keys stay.
+    /// own configuration, whose other keys stay. Credentials belong into `flinkConfigurationFrom`: here everybody can
+    /// read them who may read the resource or its ConfigMap.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::flink_configuration")]
     pub flink_configuration: BTreeMap<String, Scalar>,
+
+    /// Secrets in the resource's namespace whose keys are keys of Flink's configuration: the place for credentials, which
+    /// then stand in no other object. Pods mount them. A key of `flinkConfiguration` has precedence over that of a
+    /// Secret, and a later Secret over an earlier one. A changed Secret replaces the pods one by one, and is no other
+    /// version of an application. Newlines at the end of a value do not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub flink_configuration_from: Vec<ConfigurationSource>,
 
     /// Log configuration files that replace those of the image, by file name: for example `log4j-console.properties` or
     /// `logback-console.xml`.

@@ -25,6 +25,7 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
         .chain(refusal(observed))
         .chain(grouped(pods))
         .chain(ha_data(observed))
+        .chain(secrets(observed))
         .collect()
 }
 
@@ -56,6 +57,13 @@ fn refused(deployment: &ObservedDeployment) -> Option<Cause> {
 fn quorum(observed: &Observed) -> Option<Cause> {
     let said = observed.ledger.as_ref()?.metadata.annotations.as_ref()?.get(QUORUM_ANNOTATION)?;
     Some(Cause { reason: "ZooKeeperUnreachable", message: format!("spec.highAvailability.zookeeper: {said}") })
+}
+
+/// What is wrong with a Secret of `spec.flinkConfigurationFrom`, by the leader's gateway.
+fn secrets(observed: &Observed) -> Option<Cause> {
+    let problem = observed.secrets()?.problem.as_ref()?;
+    let message = format!("{problem}. Pods that run stay as they are; new ones may not start until that is mended");
+    Some(Cause { reason: "SecretRefused", message })
 }
 
 /// Why a gateway does not let its JobManager lead.

@@ -32,6 +32,7 @@ pub mod switchover;
 pub mod tests;
 pub mod turn;
 pub mod urgency;
+pub mod uri_credentials;
 pub mod validate;
 pub mod waits;
 pub mod warnings;

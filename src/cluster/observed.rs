@@ -24,6 +24,7 @@ use crate::ha_data::handover::Stored;
 use crate::ledger::application::Progress;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
+use crate::ledger::secrets::{self, SecretsNote};
 
 /// Everything observed of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -217,6 +218,7 @@ pub struct LedgerData {
     pub jobs: Vec<Job>,
     pub ha_data: Option<HaData>,
     pub application: Option<Progress>,
+    pub secrets: Option<SecretsNote>,
     /// Keys whose text is not understood: what they say is not known, which is not the same as nothing.
     pub unreadable: Vec<String>,
 }
@@ -228,6 +230,7 @@ struct Texts {
     jobs: Option<String>,
     ha_data: Option<String>,
     application: Option<String>,
+    secrets: Option<String>,
 }
 
 impl From<Texts> for LedgerData {
@@ -236,7 +239,8 @@ impl From<Texts> for LedgerData {
         let jobs = read(texts.jobs, jobs::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
         let ha_data = read(texts.ha_data, jobs::HA_DATA_KEY, &mut unreadable);
         let application = read(texts.application, crate::ledger::application::LEDGER_KEY, &mut unreadable);
-        Self { jobs, ha_data, application, unreadable }
+        let secrets = read(texts.secrets, secrets::LEDGER_KEY, &mut unreadable);
+        Self { jobs, ha_data, application, secrets, unreadable }
     }
 }
 
@@ -274,6 +278,11 @@ impl Observed {
     /// How the application gets on, by its leading gateway.
     pub fn progress(&self) -> Progress {
         self.ledger.as_ref().and_then(|ledger| ledger.data.application.clone()).unwrap_or_default()
+    }
+
+    /// What the leading gateway says of the Secrets of `spec.flinkConfigurationFrom`.
+    pub fn secrets(&self) -> Option<&SecretsNote> {
+        self.ledger.as_ref()?.data.secrets.as_ref()
     }
 
     /// Why nothing can be decided about what is stored: a key of the ledger of this cluster cannot be read.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::application::Desired;
 use super::build::Objects;
+use super::build::configuration_secrets::CHANGES_ANNOTATION;
 use super::build::job_manager::{TEMPLATE_ANNOTATION, digest_of};
 use super::events::EventNote;
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
@@ -46,12 +47,18 @@ pub fn replaced_by_operator(
     }
     let pinned = before.gateway_image.as_deref().filter(|pinned| *pinned != gateway_image);
     let image = pinned.map(|pinned| format!(", and their gateway {pinned} with {gateway_image}")).unwrap_or_default();
-    let message = format!(
-        "this version of the operator builds the {} in another way: it replaces them one by one, the leading \
-         JobManager last{image}",
-        replaced.join(" and ")
-    );
-    Some(EventNote { warning: false, reason: "JobManagersReplaced".to_owned(), message })
+    let replaced = replaced.join(" and ");
+    let (reason, why) = if secret_changed(resource, observed) {
+        (
+            "SecretChanged",
+            format!("a Secret of spec.flinkConfigurationFrom has changed: the operator replaces the {replaced}"),
+        )
+    } else {
+        let why = format!("this version of the operator builds the {replaced} in another way: it replaces them");
+        ("JobManagersReplaced", why)
+    };
+    let message = format!("{why} one by one, the leading JobManager last{image}");
+    Some(EventNote { warning: false, reason: reason.to_owned(), message })
 }
 
 fn is_where_it_was(now: Option<&Application>, before: &FlinkHaClusterStatus) -> bool {
@@ -66,6 +73,24 @@ fn is_where_it_was(now: Option<&Application>, before: &FlinkHaClusterStatus) -> 
     };
     let has_pods = matches!(now.phase, Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted);
     has_pods && now.phase == before.phase && run(now) == run(before)
+}
+
+/// Why pods are replaced although nobody has changed the resource, as a clause.
+pub fn why(resource: &FlinkHaCluster, observed: &Observed) -> &'static str {
+    if secret_changed(resource, observed) {
+        "a Secret of spec.flinkConfigurationFrom has changed"
+    } else {
+        "this version of the operator builds the pods in another way"
+    }
+}
+
+/// Whether pods were made before the last change of a Secret that Flink's configuration comes from.
+fn secret_changed(resource: &FlinkHaCluster, observed: &Observed) -> bool {
+    let is_used = !resource.spec.flink_configuration_from.is_empty();
+    let changes = observed.secrets().map(|secrets| secrets.changes).filter(|changes| is_used && *changes > 0);
+    let Some(live) = &observed.job_manager_deployment else { return false };
+    let live = live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CHANGES_ANNOTATION));
+    changes.is_some_and(|changes| live.is_none_or(|live| *live != changes.to_string()))
 }
 
 /// The template's digest is not noted on a Deployment that an earlier version has made: then it counts as the same.
@@ -165,6 +190,44 @@ mod tests {
         let none = json!({ "metadata": { "annotations": { TEMPLATE_ANNOTATION: "old" } }, "status": {} });
         scaled.job_manager_deployment = Some(Arc::new(serde_json::from_value(none).unwrap_or_default()));
         assert_eq!(told(&former, &scaled), None, "there are no pods");
+    }
+
+    #[test]
+    fn a_changed_secret_replaces_pods_in_turn_and_is_told() {
+        let mut resource = fixture::resource();
+        resource.spec.flink_configuration_from =
+            serde_json::from_value(json!([{ "secretRef": { "name": "s3" } }])).expect("a source");
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let made = |changes| {
+            let cluster = crate::cluster::validate::validate(&resource).expect("a cluster");
+            build(&cluster.with_secret_changes(changes), &environment)
+        };
+        let live = |changes| {
+            let (objects, note) = (made(changes), json!({ "names": ["s3"], "digest": "d", "changes": 1 }));
+            let deployment = |built: &Value| {
+                let deployment = json!({ "metadata": built["metadata"], "status": { "replicas": 2 } });
+                serde_json::from_value(deployment).ok().map(Arc::new)
+            };
+            let ledger = json!({ "metadata": {}, "data": { "secrets": note.to_string() } });
+            Observed {
+                job_manager_deployment: deployment(&objects.job_managers),
+                task_manager_deployment: deployment(&objects.task_managers),
+                ledger: serde_json::from_value(ledger).ok().map(Arc::new),
+                ..Observed::default()
+            }
+        };
+        let before = FlinkHaClusterStatus { observed_generation: Some(1), ..FlinkHaClusterStatus::default() };
+        let note = |observed: &Observed| {
+            let desired = Desired::of(&resource, &before, observed, Timestamp::UNIX_EPOCH).expect("a decision");
+            replaced_by_operator(&resource, &before, &desired, observed, &made(1), "flinkha:1")
+        };
+        let told = note(&live(0)).expect("an event");
+        assert_eq!(told.reason, "SecretChanged");
+        let expected = "a Secret of spec.flinkConfigurationFrom has changed: the operator replaces the pods of JobManagers \
+                        and pods of TaskManagers one by one, the leading JobManager last";
+        assert_eq!(told.message, expected);
+        assert!(why(&resource, &live(0)).contains("Secret") && why(&resource, &live(1)).contains("operator"));
+        assert_eq!(note(&live(1)), None, "the pods have it");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Roll-outs that nobody has asked for: a new version of the operator builds the pods of all clusters in another way.
-//! They take turns, so that not all jobs of a Kubernetes cluster are interrupted at once, and each can be held. A
+//! Roll-outs that nobody has asked for: a new version of the operator builds the pods of all clusters in another way, or
+//! a Secret has changed that many clusters read. They take turns, so that not all jobs of a Kubernetes cluster are interrupted at once, and each can be held. A
 //! change of the resource never waits.
 
 use std::time::Duration;
@@ -60,10 +60,10 @@ pub struct Waits {
     pub look_again: Duration,
 }
 
-/// Decides about one cluster. `wish` is the value of the annotation on the resource; `moving` are the other clusters
-/// that have their turn, and `last` is the time at which the last turn began.
+/// Decides about one cluster. `wish` is the value of the annotation on the resource, and `why` says why its pods are to be
+/// replaced. `moving` are the other clusters that have their turn, and `last` is the time at which the last turn began.
 pub fn turn(
-    wish: Option<&str>,
+    (wish, why): (Option<&str>, &str),
     has_turn: bool,
     moving: &[Moving],
     last: Option<Timestamp>,
@@ -74,8 +74,7 @@ pub fn turn(
     if let Some(wish) = wish.filter(|wish| *wish != NOW) {
         let unknown = if wish == HOLD { String::new() } else { format!(" (its value {wish:?} counts as {HOLD})") };
         let message = format!(
-            "this version of the operator builds the pods in another way; they stay as they are, because the annotation \
-             {ROLL_OUT_ANNOTATION} holds them{unknown}. To let them be replaced, remove the annotation, or set it to \
+            "{why}; the pods stay as they are, because the annotation {ROLL_OUT_ANNOTATION} holds them{unknown}. To let them be replaced, remove the annotation, or set it to \
              {NOW}; a change of the spec replaces them, too"
         );
         return Turn::Waits(Waits { reason: "Held", message, look_again: LOOK_AGAIN });
@@ -89,7 +88,7 @@ pub fn turn(
         return Turn::Begins;
     }
     let look_again = if is_full { LOOK_AGAIN } else { pause };
-    Turn::Waits(Waits { reason: "WaitsForTurn", message: waits(moving, limits, now), look_again })
+    Turn::Waits(Waits { reason: "WaitsForTurn", message: waits(why, moving, limits, now), look_again })
 }
 
 /// Values of the annotation.
@@ -103,7 +102,7 @@ pub fn pause(last: Timestamp, limits: &TurnLimits, now: Timestamp) -> Duration {
 }
 
 /// It names no cluster that is replaced as it should be: the status of all that wait would change with each.
-fn waits(moving: &[Moving], limits: &TurnLimits, now: Timestamp) -> String {
+fn waits(why: &str, moving: &[Moving], limits: &TurnLimits, now: Timestamp) -> String {
     let number = match limits.max_concurrent {
         0 => String::new(),
         1 => "one cluster at a time (rollout.maxConcurrent)".to_owned(),
@@ -131,7 +130,7 @@ fn waits(moving: &[Moving], limits: &TurnLimits, now: Timestamp) -> String {
         )
     };
     format!(
-        "this version of the operator builds the pods in another way, and clusters take turns: {rule}.{stuck} To replace \
+        "{why}, and clusters take turns: {rule}.{stuck} To replace \
          these pods now, set the annotation {ROLL_OUT_ANNOTATION} to {NOW}; to keep them, set it to {HOLD}"
     )
 }
@@ -173,7 +172,7 @@ mod tests {
     #[test]
     fn clusters_take_turns() {
         let decide = |wish, has_turn, others, limits: TurnLimits| {
-            reason(&turn(wish, has_turn, &moving(others), Some(at(0)), &limits, at(20)))
+            reason(&turn((wish, "why"), has_turn, &moving(others), Some(at(0)), &limits, at(20)))
         };
         for (wish, has_turn, others, limits, expected) in [
             (None, false, 4, limits(5, 0), "begins"),
@@ -195,11 +194,19 @@ mod tests {
 
     #[test]
     fn what_waits_says_for_what_and_how_to_let_it_go_and_does_not_change_with_each_turn() {
-        let told = |moving: &[Moving], limits, now| match turn(None, false, moving, Some(at(0)), &limits, at(now)) {
+        let told = |moving: &[Moving], limits, now| match turn(
+            (None, "a Secret has changed"),
+            false,
+            moving,
+            Some(at(0)),
+            &limits,
+            at(now),
+        ) {
             Turn::Waits(waits) => waits,
             other => panic!("{other:?}"),
         };
         let waits = told(&moving(5), limits(5, 0), 20);
+        assert!(waits.message.starts_with("a Secret has changed, and clusters take turns"), "{}", waits.message);
         assert!(waits.message.contains("at most 5 clusters at a time (rollout.maxConcurrent)"), "{}", waits.message);
         assert!(waits.message.contains("set the annotation flinkha.dev/rollout to now"), "{}", waits.message);
         let others: Vec<Moving> = moving(10).split_off(5);

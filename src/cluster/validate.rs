@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::api::application::UpgradeMode;
 use crate::api::names::{
     CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, MANAGED_BY_LABEL,
-    PEERS_VOLUME,
+    PEERS_VOLUME, ZOOKEEPER_USER_VOLUME,
 };
 use crate::api::owned::{self, RESERVED_PREFIX};
 use crate::api::v1alpha1::{Provider, Resources};
@@ -14,9 +14,10 @@ use crate::api::zookeeper::ZooKeeper;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
 use crate::ledger::application::Run;
 
-use super::application::savepoint_directory;
+use super::application::{deployed, savepoint_directory};
 use super::quantity;
 use super::rejection::Rejection;
+use super::uri_credentials;
 
 /// A cluster whose resource [`validate`] has found valid.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Cluster {
     uid: String,
     spec: FlinkHaClusterSpec,
     run: Option<Run>,
+    /// How often the contents of the Secrets of `spec.flinkConfigurationFrom` have changed, by the ledger.
+    secret_changes: u64,
 }
 
 impl Cluster {
@@ -55,6 +58,15 @@ impl Cluster {
     /// is deployed, nothing is written down of it.
     pub fn deployed(self, spec: FlinkHaClusterSpec, run: Option<Run>) -> Self {
         Self { spec, run, ..self }
+    }
+
+    pub fn secret_changes(&self) -> u64 {
+        self.secret_changes
+    }
+
+    /// The same cluster after so many changes of its Secrets.
+    pub fn with_secret_changes(self, secret_changes: u64) -> Self {
+        Self { secret_changes, ..self }
     }
 
     /// The same cluster with its HA files in another directory.
@@ -108,6 +120,7 @@ pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Rejection> {
             uid: uid.clone(),
             spec: resource.spec.clone(),
             run: None,
+            secret_changes: 0,
         }),
         _ => Err(Rejection::invalid_spec(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))),
     }
@@ -132,6 +145,7 @@ pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
         problems.pod_template(&format!("{field}.podTemplate"), template);
     }
     problems.application(spec);
+    problems.jar_credentials(resource);
     let high_availability = &spec.high_availability;
     if (high_availability.provider == Provider::ZooKeeper) != high_availability.zookeeper.is_some() {
         problems.add(
@@ -194,6 +208,22 @@ impl Problems {
         }
     }
 
+    /// An application that runs from such a URI goes on.
+    fn jar_credentials(&mut self, resource: &FlinkHaCluster) {
+        let Some(job) = &resource.spec.job else { return };
+        let Some(credential) = uri_credentials::credential(&job.jar_uri) else { return };
+        let deployed = resource.status.as_ref().and_then(|status| deployed(status, &resource.spec));
+        if deployed.and_then(|spec| spec.job).is_some_and(|deployed| deployed.jar_uri == job.jar_uri) {
+            return;
+        }
+        let problem = format!(
+            "{credential} is a credential, which stands in the resource, in its events and in the pods' arguments; remove \
+             it, and put the jar into the image (local:) or into a storage (s3:, gs:, abfss:) that the pods reach by \
+             their identity or by keys of spec.flinkConfigurationFrom"
+        );
+        self.add("spec.job.jarURI".to_owned(), problem);
+    }
+
     fn pod_template(&mut self, field: &str, template: &Value) {
         for kind in ["labels", "annotations"] {
             for key in template["metadata"][kind].as_object().into_iter().flatten().map(|(key, _)| key) {
@@ -231,10 +261,10 @@ impl Problems {
             for (container, mount) in named(&spec[list])
                 .flat_map(|(name, container)| named(&container["volumeMounts"]).map(move |mount| (name, mount.0)))
             {
-                if [PEERS_VOLUME, HAND_OVER_VOLUME].contains(&mount) {
+                if let Some(why) = why_for_the_gateway_alone(mount) {
                     self.add(
                         format!("{field}.spec.{list}[{container}].volumeMounts"),
-                        format!("the volume {mount} is for the gateway alone, because whoever mounts it can take part in the election; remove the mount"),
+                        format!("the volume {mount} is for the gateway alone, because {why}; remove the mount"),
                     );
                 }
             }
@@ -288,6 +318,15 @@ fn keys_of(text: &str) -> Vec<String> {
         keys.push(parents.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join("."));
     }
     keys
+}
+
+/// Why no other container may mount a volume; `None` if it may.
+fn why_for_the_gateway_alone(volume: &str) -> Option<&'static str> {
+    match volume {
+        PEERS_VOLUME | HAND_OVER_VOLUME => Some("whoever mounts it can take part in the election"),
+        ZOOKEEPER_USER_VOLUME => Some("it holds the password for the quorum"),
+        _ => None,
+    }
 }
 
 /// Returns the elements of a list with their names.
@@ -402,6 +441,29 @@ mod tests {
                  mounts it can take part in the election; remove the mount",
             ]
         );
+    }
+
+    #[test]
+    fn a_credential_in_a_jars_uri_is_refused_unless_the_application_runs_with_it() {
+        let uri = "https://b.s3.amazonaws.com/app.jar?X-Amz-Signature=hidden";
+        let change = |resource: &mut FlinkHaCluster| {
+            *resource = fixture::application_resource();
+            resource.spec.job.iter_mut().for_each(|job| job.jar_uri = uri.to_owned());
+        };
+        let found = problems(change);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with("spec.job.jarURI: the query parameter X-Amz-Signature is a credential"),
+            "{found:?}"
+        );
+        assert!(!found[0].contains("hidden") && found[0].contains("spec.flinkConfigurationFrom"), "{found:?}");
+        let running = problems(|resource| {
+            change(resource);
+            let deployed = crate::cluster::application::definitions::text(&resource.spec);
+            let status = json!({ "application": { "deployed": deployed } });
+            resource.status = serde_json::from_value(status).unwrap_or_else(|error| panic!("{error}"));
+        });
+        assert_eq!(running, Vec::<String>::new());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::gc::job_recorder::JobRecorder;
 use super::gc::ledger::Ledger;
 use super::gc::ownership::{DirectoryMark, Ownership};
 use super::gc::pointer_store::PointerStore;
+use super::gc::secret_recorder::SecretRecorder;
 use super::gc::sweeper::{self, Sweeper};
 use super::health::Health;
 use super::signals::Signals;
@@ -181,6 +182,10 @@ impl Base {
         let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
         tasks.add("gc::ledger_repair", ledger.clone().keep());
         tasks.add("gc::job_recorder", job_recorder.run());
+        if let Some(directory) = arguments.place.flink_configuration_from.clone() {
+            let recorder = SecretRecorder { ledger: ledger.clone(), directory, key: arguments.peer_key.clone() };
+            tasks.add("gc::secret_recorder", recorder.run());
+        }
         let place = arguments.place.noted(&arguments.zookeeper);
         let collector = Collector { ledger, ownership: Ownership::new(mark.clone(), self.storage).at(place), run };
         tasks.add("gc::collector", collector.run());

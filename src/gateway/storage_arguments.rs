@@ -7,6 +7,8 @@ use anyhow::Context;
 
 use super::zookeeper_arguments::Access;
 use crate::flink::config;
+use crate::flink::mounted_secrets::readable;
+use crate::world::mounted_secrets;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::{FlinkConfiguration, NotCollectable};
 
@@ -22,6 +24,9 @@ pub struct Place {
     /// File with Flink's configuration; only the settings of its file systems are used.
     #[arg(long)]
     pub flink_configuration: Option<PathBuf>,
+    /// Directory with the mounted Secrets of spec.flinkConfigurationFrom.
+    #[arg(long)]
+    pub flink_configuration_from: Option<PathBuf>,
 }
 
 impl Place {
@@ -40,14 +45,22 @@ impl Place {
         Some(self.flink_configuration.as_ref()?.with_file_name(name))
     }
 
-    /// Reads Flink's settings; empty without a file.
+    /// Reads Flink's settings: those of the file, and below them those of the Secrets. Empty without either.
     ///
     /// # Errors
-    /// When the file cannot be read, or is not a configuration of Flink.
+    /// When a file cannot be read, or is not a configuration of Flink.
     pub fn configuration(&self) -> anyhow::Result<FlinkConfiguration> {
-        let Some(path) = &self.flink_configuration else { return Ok(FlinkConfiguration::new()) };
-        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-        config::parse(&text).with_context(|| format!("{} is not a configuration of Flink", path.display()))
+        let mut configuration = match &self.flink_configuration_from {
+            // Only what file systems need counts here; what Flink must not get is told elsewhere.
+            Some(directory) => readable(&mounted_secrets::read(directory)?),
+            None => FlinkConfiguration::new(),
+        };
+        if let Some(path) = &self.flink_configuration {
+            let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+            let file = config::parse(&text);
+            configuration.extend(file.with_context(|| format!("{} is not a configuration of Flink", path.display()))?);
+        }
+        Ok(configuration)
     }
 
     /// Opens the storage with these settings.
@@ -56,5 +69,31 @@ impl Place {
     /// See [`Storage::new`].
     pub fn storage(&self, configuration: &FlinkConfiguration) -> Result<Storage, NotCollectable> {
         Storage::new(&self.storage_dir, &self.ha_cluster_id, configuration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_from_secrets_and_from_the_file_which_has_precedence() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let secret = directory.path().join("secrets/0.s3");
+        std::fs::create_dir_all(&secret).expect("a directory");
+        for (key, value) in [("s3.secret-key", "from the Secret\n"), ("s3.endpoint", "wrong"), ("rest.port", "1")] {
+            std::fs::write(secret.join(key), value).expect("a file");
+        }
+        let file = directory.path().join("config.yaml");
+        std::fs::write(&file, "s3.endpoint: \"right\"\n").expect("a file");
+        let place = Place {
+            storage_dir: "s3://bucket/ha".to_owned(),
+            ha_cluster_id: "ns.demo".to_owned(),
+            flink_configuration: Some(file),
+            flink_configuration_from: Some(directory.path().join("secrets")),
+        };
+        let found = place.configuration().expect("a configuration");
+        let found: Vec<(&str, &str)> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(found, [("s3.endpoint", "right"), ("s3.secret-key", "from the Secret")]);
     }
 }

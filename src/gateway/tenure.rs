@@ -70,6 +70,14 @@ impl Tenures {
         matches!(&*self.shown.borrow(), LockView::Leader { term: now, .. } if now == term)
     }
 
+    /// Returns the term in which the JVM leads, if it does.
+    pub fn current(&self) -> Option<Term> {
+        match &*self.shown.borrow() {
+            LockView::Leader { term, .. } => Some(term.clone()),
+            _ => None,
+        }
+    }
+
     /// Notes that the end of the application's run is on record from the beginning of this term.
     pub fn note_ending(&self, term: &Term) {
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(term.clone());

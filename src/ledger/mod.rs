@@ -7,4 +7,5 @@ pub mod election;
 pub mod jobs;
 pub mod place;
 pub mod refusal;
+pub mod secrets;
 pub mod unready;

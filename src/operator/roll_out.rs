@@ -48,13 +48,18 @@ async fn apply_in_turn(
     context: &Context,
 ) -> Result<Applied, Error> {
     let (applier, caches) = (&context.applier, &context.caches);
-    let turn = rollout.note.as_ref().map(|_| context.turns.take(resource, before));
+    let note = rollout.note.as_ref().filter(|_| !rollout.keeps_pods);
+    let turn = note.map(|_| context.turns.take(resource, before, rollout.why));
     let kept = |turn| Applied {
         gateway_image: before.gateway_image.clone().unwrap_or_else(|| rollout.gateway_image.image.clone()),
         objects: before.applied.clone(),
         turn,
     };
-    match (&turn, &rollout.note) {
+    match (&turn, note) {
+        _ if rollout.keeps_pods => {
+            applier.complete_missing(&resource.name_any(), &rollout.objects, caches).await?;
+            return Ok(kept(None));
+        }
         (Some(Turn::Waits(_)), _) => {
             // What the pods rest on stays as the version of the operator has made it that made them.
             applier.complete_missing(&resource.name_any(), rollout, caches).await?;
@@ -63,7 +68,10 @@ async fn apply_in_turn(
         (Some(Turn::Begins), Some(note)) => {
             // An operator that dies in between announces it once more, and does not forget that it has begun.
             context.report.publish(resource, note).await;
-            context.resources.write_status(resource, &announced(resource, before, Timestamp::now())).await?;
+            context
+                .resources
+                .write_status(resource, &announced(resource, before, rollout.why, Timestamp::now()))
+                .await?;
         }
         _ => {}
     }

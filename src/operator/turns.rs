@@ -47,14 +47,15 @@ impl Turns {
     }
 
     /// Decides whether the operator replaces pods of this cluster now, and takes the turn if it does.
-    pub fn take(&self, resource: &FlinkHaCluster, before: &FlinkHaClusterStatus) -> Turn {
+    /// `why`: why they are to be replaced.
+    pub fn take(&self, resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, why: &str) -> Turn {
         let (now, uid) = (Timestamp::now(), uid(resource));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let has_turn = state.moving.contains_key(&uid) || has_turn(before, resource.metadata.generation).is_some();
         let others = state.moving.iter().filter(|(other, _)| **other != uid).map(|(_, moving)| moving.clone());
         let others: Vec<Moving> = others.collect();
         let wish = resource.annotation(ROLL_OUT_ANNOTATION);
-        let turn = turn::turn(wish, has_turn, &others, state.last, &self.limits, now);
+        let turn = turn::turn((wish, why), has_turn, &others, state.last, &self.limits, now);
         if let Turn::Waits(waits) = &turn {
             state.moving.remove(&uid);
             if waits.reason != "Held" {
@@ -137,7 +138,7 @@ mod tests {
     /// The same with the status of one whose pods are being replaced.
     fn moving(name: &str) -> FlinkHaCluster {
         let mut resource = resource(name);
-        let status = announced(&resource, &FlinkHaClusterStatus::default(), Timestamp::now());
+        let status = announced(&resource, &FlinkHaClusterStatus::default(), "", Timestamp::now());
         resource.status = Some(status);
         resource
     }
@@ -149,15 +150,15 @@ mod tests {
         let (triggers, mut woken) = futures::channel::mpsc::unbounded();
         let turns = Turns::new(TurnLimits { max_concurrent: 1, delay: Duration::ZERO }, triggers, &cache);
         let before = FlinkHaClusterStatus::default();
-        let waits = |name| matches!(turns.take(&resource(name), &before), Turn::Waits(_));
+        let waits = |name| matches!(turns.take(&resource(name), &before, ""), Turn::Waits(_));
         assert!(waits("c") && waits("b"), "the one before the restart has its turn");
-        assert_eq!(turns.take(&moving("a"), &moving("a").status.unwrap_or_default()), Turn::Continues);
+        assert_eq!(turns.take(&moving("a"), &moving("a").status.unwrap_or_default(), ""), Turn::Continues);
         turns.settle(&moving("a"));
         turns.settle(&resource("a"));
         assert_eq!(woken.next().await.map(|woken| woken.name), Some("b".to_owned()));
-        assert_eq!(turns.take(&resource("b"), &before), Turn::Begins);
+        assert_eq!(turns.take(&resource("b"), &before, ""), Turn::Begins);
         assert!(waits("c"));
-        assert_eq!(turns.take(&resource("b"), &before), Turn::Continues, "its status was not written");
+        assert_eq!(turns.take(&resource("b"), &before, ""), Turn::Continues, "its status was not written");
         turns.forget(&resource("b"));
         assert_eq!(woken.next().await.map(|woken| woken.name), Some("c".to_owned()));
     }

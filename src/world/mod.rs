@@ -8,6 +8,7 @@ pub mod error_text;
 pub mod flink_rest;
 pub mod http;
 pub mod lease;
+pub mod mounted_secrets;
 pub mod process;
 pub mod quorum;
 pub mod random;

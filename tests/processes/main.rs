@@ -31,6 +31,7 @@ mod outage;
 mod presence;
 mod repair;
 mod repaired_by_leader;
+mod secrets;
 mod start_flink;
 mod stored_jobs;
 mod strangers;

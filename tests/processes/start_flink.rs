@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::host::Directory;
 use crate::support::script;
-use flinkha::cluster::build::{Environment, config, pod};
+use flinkha::cluster::build::{Environment, config, configuration_secrets, pod};
 use flinkha::cluster::validate::validate;
 use serde_json::json;
 
@@ -44,6 +44,20 @@ impl Image {
 
     /// Starts the report with the ConfigMap that the operator makes, and returns its lines by key.
     fn start(&self) -> BTreeMap<String, String> {
+        self.run(pod::START_FLINK).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same with mounted Secrets.
+    fn start_with_secrets(&self) -> Result<BTreeMap<String, String>, String> {
+        self.run(&format!("{}{}", configuration_secrets::ADD_SECRETS, pod::START_FLINK))
+    }
+
+    fn secret(&self, place: &str, key: &str, value: &str) {
+        fs::write(self.directory.sub(&format!("secrets/{place}")).join(key), value).unwrap();
+    }
+
+    /// What the script made of it, or what it said on its way to fail.
+    fn run(&self, script: &str) -> Result<BTreeMap<String, String>, String> {
         let resource = json!({
             "apiVersion": "flinkha.dev/v1alpha1",
             "kind": "FlinkHaCluster",
@@ -66,19 +80,20 @@ impl Image {
         // As a container that is restarted finds it.
         fs::write(conf.join("left-over.yaml"), "").unwrap();
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", pod::START_FLINK, "start-flink", "report", "-D", "rest.address=10.0.0.1"]);
+        command.args(["-c", script, "start-flink", "report", "-D", "rest.address=10.0.0.1"]);
         command.env("FLINK_HOME", &self.home).env("FLINK_CONF_DIR", &conf).env("FLINKHA_CONFIGURATION", &ours);
+        command.env("FLINKHA_SECRETS", self.directory.path().join("secrets"));
+        command.env("FLINKHA_OWNED_KEYS", configuration_secrets::owned_keys());
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
         assert!(!conf.join("left-over.yaml").exists());
         assert_eq!(fs::read_to_string(conf.join("log4j-console.properties")).unwrap(), "ours");
         assert!(conf.join("log4j-cli.properties").exists(), "the image's other files stay");
         let lines = String::from_utf8(output.stdout).unwrap();
-        lines
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
+        let lines = lines.lines().filter_map(|line| line.split_once(": "));
+        Ok(lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 }
 
@@ -135,4 +150,59 @@ fn an_older_configuration_file_becomes_yaml() {
     let report = image.start();
     assert_ours(&report);
     assert!(report["web.title"].contains("old"), "{report:#?}");
+}
+
+#[test]
+fn keys_of_secrets_are_below_ours() {
+    for version in ["2.3.0", "1.20.5"] {
+        let image = Image::of(version, |_| ());
+        for (place, key, value) in [
+            ("0.s3", "s3.secret-key", "hidden\n"),
+            ("0.s3", "parallelism.default", "3"),
+            ("0.s3", "some.token", "a\"b\\c 'd' $(x) `y` %s #1: z\n\n"),
+            ("0.s3", "lines", "one\r\ntwo"),
+            ("0.s3", "jobmanager.execution.failover-strategy", "full"),
+            ("0.s3", "both", "first"),
+            ("1.other", "both", "second"),
+        ] {
+            image.secret(place, key, value);
+        }
+        let report = image.start_with_secrets().unwrap();
+        assert_ours(&report);
+        for (key, value) in [
+            ("s3.secret-key", "hidden"),
+            ("some.token", r#"'a"b\c ''d'' $(x) `y` %s #1: z'"#),
+            ("lines", r#""one\r\ntwo""#),
+            ("jobmanager.execution.failover-strategy", "full"),
+            ("both", "second"),
+        ] {
+            assert_eq!(report.get(key).map(String::as_str), Some(value), "{key} in {report:#?}");
+        }
+        image.secret("0.s3", "s3.secret-key", "changed");
+        let again = image.start_with_secrets().unwrap();
+        assert_eq!(again["s3.secret-key"], "changed", "a container that starts again");
+        image.secret("0.s3", "s3.secret-key", "changed again");
+        image.secret("0.s3", "rest.port", "1");
+        let again = image.start_with_secrets().unwrap();
+        assert_eq!(
+            again["s3.secret-key"], "changed",
+            "a Secret that is wrong does not stop a pod that had a right one"
+        );
+        assert_ours(&again);
+    }
+}
+
+#[test]
+fn a_key_of_a_secret_that_is_ours_is_refused_with_a_sentence() {
+    for (key, told) in [
+        ("rest.port", "the key rest.port of Secret other.one is owned by the operator; remove it from the Secret"),
+        ("high-availability.type", "the key high-availability.type of Secret other.one is owned"),
+        ("taskmanager.memory.process.size", "is owned by the operator"),
+        ("1key", "the key 1key of Secret other.one is no key of Flink's configuration"),
+    ] {
+        let image = Image::of("2.3.0", |_| ());
+        image.secret("0.other.one", key, "hidden");
+        let refused = image.start_with_secrets().unwrap_err();
+        assert!(refused.contains(told) && !refused.contains("hidden"), "{refused}");
+    }
 }

@@ -191,7 +191,8 @@ impl Case {
         });
         let stopped = self.pods == Pods::None;
         let decision = application.map(|application| Decision { application, stopped, ..Decision::default() });
-        let desired = Desired { spec: resource.spec.clone(), decision, frozen: self.refused.is_some() };
+        let desired =
+            Desired { spec: resource.spec.clone(), decision, frozen: self.refused.is_some(), keeps_pods: false };
         let outcome = match self.refused {
             Some(reason) => Err(Rejection::of(Cause { reason, message: "no".to_owned() })),
             None => Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None }),
@@ -405,7 +406,7 @@ fn a_crash_is_no_failure_of_the_roll_out() {
     observed.job_manager_pods = vec![Arc::new(from(crashing))];
     let (resource, applied) =
         (Case::default().resource(), Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None }));
-    let desired = Desired { spec: resource.spec.clone(), decision: None, frozen: false };
+    let desired = Desired { spec: resource.spec.clone(), decision: None, frozen: false, keeps_pods: false };
     let mut before = FlinkHaClusterStatus::default();
     for minute in 0..60 {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);

@@ -269,7 +269,8 @@ impl Cluster {
         let gateway = match self.provider.timings() {
             Some(timings) => {
                 let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", None).await);
-                let flags = self.application.as_ref().map(super::application::gateway_flags).unwrap_or_default();
+                let of_run = self.application.as_ref().map(super::application::gateway_flags).unwrap_or_default();
+                let flags = of_run.into_iter().chain(self.s3.iter().flat_map(S3::flags)).collect();
                 let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone(), flags };
                 let settings = gateway::Settings {
                     build: &self.build,

@@ -173,10 +173,7 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
                 "RUST_LOG".to_owned(),
                 std::env::var("FLINKHA_TEST_LOG").unwrap_or_else(|_| "info,flinkha=debug".to_owned()),
             ),
-        ]
-        .into_iter()
-        .chain(quorum.map(Quorum::environment).unwrap_or_default())
-        .collect(),
+        ],
         log: pod.directory.join("gateway.log"),
     })
 }

@@ -11,6 +11,7 @@ pub mod by_hand;
 pub mod classes;
 pub mod cluster;
 pub mod control_plane;
+pub mod everything;
 pub mod failover;
 pub mod flink;
 pub mod flood;

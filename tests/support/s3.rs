@@ -14,6 +14,8 @@ use super::seconds;
 
 const BUCKET: &str = "bucket";
 const ACCESS_KEY: &str = "flink";
+const ACCESS_KEY_SETTING: &str = "s3.access-key";
+const SECRET_KEY_SETTING: &str = "s3.secret-key";
 pub const SECRET_KEY: &str = "a secret of this test";
 
 pub struct S3 {
@@ -21,6 +23,8 @@ pub struct S3 {
     directory: PathBuf,
     plugins: PathBuf,
     secret_of_gateways: &'static str,
+    /// Gateways have the keys from a mounted Secret, in this directory.
+    secrets: Option<PathBuf>,
     pub process: Process,
 }
 
@@ -43,7 +47,31 @@ impl S3 {
         let client = reqwest::Client::builder().no_proxy().timeout(seconds(2)).build().expect("a client");
         let endpoint = format!("http://{address}");
         eventually("an answer of the S3 server", seconds(20), async || client.get(&endpoint).send().await.ok()).await;
-        Self { endpoint, directory: bucket, plugins: directory.join("plugins"), secret_of_gateways, process }
+        let plugins = directory.join("plugins");
+        Self { endpoint, directory: bucket, plugins, secret_of_gateways, secrets: None, process }
+    }
+
+    /// Gives gateways the keys as the kubelet mounts a Secret of `spec.flinkConfigurationFrom`, and in no other way.
+    pub fn with_keys_in_a_secret(mut self) -> Self {
+        let secrets = self.plugins.with_file_name("secrets");
+        let secret = secrets.join("0.flink-s3");
+        std::fs::create_dir_all(&secret).expect("failed to make a directory");
+        for (key, value) in [(ACCESS_KEY_SETTING, ACCESS_KEY), (SECRET_KEY_SETTING, SECRET_KEY)] {
+            std::fs::write(secret.join(key), format!("{value}\n")).expect("failed to write a Secret");
+        }
+        self.secrets = Some(secrets);
+        self
+    }
+
+    /// The directory of the Secret.
+    pub fn secret(&self) -> Option<PathBuf> {
+        Some(self.secrets.as_ref()?.join("0.flink-s3"))
+    }
+
+    /// What gateways are told of it.
+    pub fn flags(&self) -> Vec<String> {
+        let from = |secrets: &PathBuf| ["--flink-configuration-from".to_owned(), secrets.display().to_string()];
+        self.secrets.iter().flat_map(from).collect()
     }
 
     /// The environment by which Flink finds its S3 file system, which it loads only from a directory of plugins.
@@ -66,17 +94,21 @@ impl S3 {
         format!("s3://{BUCKET}")
     }
 
-    /// What differs between Flink's settings and its gateways'.
-    pub fn gateways_secret(&self) -> (String, String) {
-        ("s3.secret-key".to_owned(), self.secret_of_gateways.to_owned())
+    /// Makes the settings of gateways out of Flink's.
+    fn of_gateways(&self, configuration: &mut Configuration) {
+        if self.secrets.is_some() {
+            configuration.retain(|key, _| ![ACCESS_KEY_SETTING, SECRET_KEY_SETTING].contains(&key.as_str()));
+        } else {
+            configuration.insert(SECRET_KEY_SETTING.to_owned(), self.secret_of_gateways.to_owned());
+        }
     }
 
     /// Flink's settings for it.
     pub fn configuration(&self) -> Configuration {
         let settings = [
             ("s3.endpoint", self.endpoint.as_str()),
-            ("s3.access-key", ACCESS_KEY),
-            ("s3.secret-key", SECRET_KEY),
+            (ACCESS_KEY_SETTING, ACCESS_KEY),
+            (SECRET_KEY_SETTING, SECRET_KEY),
             ("s3.path.style.access", "true"),
             // Hadoop removes markers of parent directories, which a server over directories refuses while there is
             // something in them.
@@ -106,7 +138,7 @@ impl Cluster {
 
     pub(super) fn gateway_configuration(&self) -> Configuration {
         let mut configuration = self.configuration();
-        configuration.extend(self.s3.iter().map(S3::gateways_secret));
+        self.s3.iter().for_each(|s3| s3.of_gateways(&mut configuration));
         configuration
     }
 

@@ -120,6 +120,7 @@ impl Quorum {
         if self.is_secure() {
             let tls = self.directory.path().display().to_string();
             flags.extend(["--zookeeper-tls".to_owned(), tls, "--zookeeper-creator-only".to_owned()]);
+            flags.extend(["--zookeeper-credentials".to_owned(), self.credentials()]);
         }
         if self.security == Security::Sasl {
             flags.extend(["--zookeeper-scheme".to_owned(), "sasl".to_owned()]);
@@ -127,14 +128,13 @@ impl Quorum {
         flags
     }
 
-    /// The same.
-    pub fn environment(&self) -> Vec<(String, String)> {
-        let variables = [("ZOOKEEPER_USERNAME", USER), ("ZOOKEEPER_PASSWORD", self.password)];
-        variables
-            .into_iter()
-            .filter(|_| self.is_secure())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+    /// A Secret with name and password as the kubelet mounts it.
+    fn credentials(&self) -> String {
+        let directory = self.directory.sub(&format!("user {}", self.password));
+        for (name, content) in [("username", USER), ("password", self.password)] {
+            std::fs::write(directory.join(name), content).expect("failed to write the credentials");
+        }
+        directory.display().to_string()
     }
 
     /// The sidecar of a TaskManager, and where it is found.
@@ -144,7 +144,7 @@ impl Quorum {
         let process = Process::start(Program {
             path: Path::new(env!("CARGO_BIN_EXE_flinkha")).into(),
             arguments: own.into_iter().chain(self.flags()).map(Into::into).collect(),
-            environment: self.environment(),
+            environment: Vec::new(),
             log: directory.join("pass-through.log"),
         });
         (way, process)

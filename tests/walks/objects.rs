@@ -94,6 +94,7 @@ impl Ledger {
             ha_data: self.ha_data.clone(),
             application: self.progress.clone(),
             unreadable: self.torn.iter().map(|key| (*key).to_owned()).collect(),
+            secrets: None,
         };
         match self.torn {
             Some("jobs") => data.jobs.clear(),

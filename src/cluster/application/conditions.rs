@@ -1,5 +1,6 @@
 //! What the conditions say of an application.
 
+use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, JobState, Phase};
 use crate::cluster::application::definitions;
 use crate::cluster::cause::Cause;
@@ -75,8 +76,12 @@ pub fn rests(application: &Application, wanted: Option<&JobSpec>) -> Option<(boo
 }
 
 /// All that is wrong with the application itself. `told`: what its leader says is wrong.
-pub fn causes(application: &Application, told: Option<&str>) -> impl Iterator<Item = Cause> {
-    cause(application, told).into_iter().chain(definitions::unreadable_stable(application))
+pub fn causes(
+    application: &Application,
+    wanted: &FlinkHaClusterSpec,
+    told: Option<&str>,
+) -> impl Iterator<Item = Cause> + use<> {
+    cause(application, told).into_iter().chain(definitions::unusable_stable(application, wanted))
 }
 
 /// What is wrong most. `told`: what its leader says is wrong.

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::decision::{Decision, Inputs, has_no_pods};
 use super::step::LifecycleStep;
 use super::versions::{job_id, savepoint_directory, version};
-use super::{again, upgrade};
+use super::{again, definitions, upgrade};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, UpgradeMode};
 use crate::api::time::seconds;
@@ -84,7 +84,7 @@ fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> App
         restored_from: savepoint.or_else(|| job.initial_savepoint_path.clone().filter(|_| !has_state)),
         savepoint_trigger_nonce: job.savepoint_trigger_nonce,
         version: version(wanted),
-        deployed: json(wanted),
+        deployed: definitions::text(wanted),
         ..Application::default()
     }
 }
@@ -97,7 +97,7 @@ impl LifecycleStep<'_> {
             return self.enter(Phase::Suspended);
         }
         self.application_mut().version = version(&spec);
-        self.application_mut().deployed = json(&spec);
+        self.application_mut().deployed = definitions::text(&spec);
         self.application_mut().starts = self.application().starts.max(self.inputs.progress.start) + 1;
         // Until something of this resource has come up, it still takes the place of what was on record before it.
         if self.application().previous_job_id.is_some() || self.application().stable.is_some() {
@@ -333,7 +333,7 @@ impl LifecycleStep<'_> {
                 Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted
             )
         {
-            self.application_mut().deployed = json(self.wanted);
+            self.application_mut().deployed = definitions::text(self.wanted);
         }
         if same && self.application().phase == Phase::Running {
             let application = self.application_mut();
@@ -359,9 +359,4 @@ impl LifecycleStep<'_> {
             id,
         })
     }
-}
-
-pub(super) fn json(spec: &FlinkHaClusterSpec) -> String {
-    // Serialising a spec cannot fail: its keys are strings.
-    serde_json::to_string(spec).unwrap_or_default()
 }

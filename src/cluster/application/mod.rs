@@ -18,6 +18,7 @@ pub mod versions;
 use jiff::Timestamp;
 
 use self::decision::{Decision, Inputs, has_no_pods};
+use self::definitions::Definition;
 pub use self::versions::{job_id, savepoint_directory, version};
 use super::causes;
 use super::observed::Observed;
@@ -37,6 +38,9 @@ pub struct Desired {
     pub decision: Option<Decision>,
     /// Nothing is carried out: the resource cannot be applied.
     pub frozen: bool,
+    /// Pods stay as they are: they were made with credentials that the present spec has changed, which are written down
+    /// nowhere else.
+    pub keeps_pods: bool,
 }
 
 impl Desired {
@@ -59,7 +63,7 @@ impl Desired {
             return Err(Rejection::unwatched(cause));
         }
         let Some(job) = &wanted.job else {
-            return Ok(Self { spec: wanted.clone(), decision: None, frozen: false });
+            return Ok(Self { spec: wanted.clone(), decision: None, frozen: false, keeps_pods: false });
         };
         let refusal = before.application.as_ref().and_then(|application| definitions::refusal(wanted, application));
         if let Some(cause) = refusal {
@@ -78,14 +82,18 @@ impl Desired {
             now,
         };
         let decision = lifecycle::step(wanted, job, decided(before), &inputs);
-        let spec = serde_json::from_str(&decision.application.deployed).unwrap_or_else(|_| wanted.clone());
-        Ok(Self { spec, decision: Some(decision), frozen: false })
+        let application = &decision.application;
+        let deployed = Definition::read(&application.deployed, wanted).ok();
+        let is_known = deployed.as_ref().is_none_or(|deployed| deployed.is_that_of_pods(&application.version, wanted));
+        let keeps_pods = !is_known && !decision.stopped;
+        let spec = deployed.map_or_else(|| wanted.clone(), |deployed| deployed.spec);
+        Ok(Self { spec, decision: Some(decision), frozen: false, keeps_pods })
     }
 
     /// What was decided before, when nothing can be decided now.
     pub fn kept(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus) -> Self {
-        let spec = deployed(before).unwrap_or_else(|| resource.spec.clone());
-        Self { spec, decision: None, frozen: true }.frozen(before)
+        let spec = deployed(before, &resource.spec).unwrap_or_else(|| resource.spec.clone());
+        Self { spec, decision: None, frozen: true, keeps_pods: false }.frozen(before)
     }
 
     pub fn application(&self) -> Option<&Application> {
@@ -143,9 +151,9 @@ pub fn decided(before: &FlinkHaClusterStatus) -> Option<&Application> {
     before.application.as_ref().filter(|application| JobId::of(&application.job_id).is_some())
 }
 
-/// What an application's pods were made from last.
-pub fn deployed(before: &FlinkHaClusterStatus) -> Option<FlinkHaClusterSpec> {
-    serde_json::from_str(&before.application.as_ref()?.deployed).ok()
+/// What an application's pods were made from last, with credentials of the `present` spec.
+pub fn deployed(before: &FlinkHaClusterStatus, present: &FlinkHaClusterSpec) -> Option<FlinkHaClusterSpec> {
+    Some(Definition::read(&before.application.as_ref()?.deployed, present).ok()?.spec)
 }
 
 /// The pods of a suspended application are to start.

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use super::decision::{Decision, Inputs};
+use super::definitions::Definition;
 use super::versions::job_id;
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, Phase};
@@ -45,8 +46,9 @@ impl LifecycleStep<'_> {
         application.restored_from = restored_from;
     }
 
+    /// The last definition that worked, if all of it is known.
     pub fn stable(&self) -> Option<FlinkHaClusterSpec> {
-        serde_json::from_str(self.application().stable.as_ref()?).ok()
+        Definition::read(self.application().stable.as_ref()?, self.wanted).ok()?.complete()
     }
 
     pub fn tombstone(&self) -> Option<&jobs::Job> {

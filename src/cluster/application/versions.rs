@@ -19,7 +19,7 @@ pub fn version(spec: &FlinkHaClusterSpec) -> String {
 }
 
 /// Keys of Flink's configuration that only one kind of pod reads.
-fn is_of_one_component(key: &str) -> bool {
+pub(super) fn is_of_one_component(key: &str) -> bool {
     ["jobmanager.", "taskmanager."].iter().any(|prefix| key.starts_with(prefix))
 }
 

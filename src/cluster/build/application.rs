@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::digest;
-use super::pod;
+use super::{configuration_secrets, digest, pod};
 use crate::api::names::FLINK_CONTAINER;
 use crate::cluster::Cluster;
 use crate::flink::config;
@@ -54,8 +53,8 @@ pub fn fetch_container(cluster: &Cluster, gateway: &Value) -> Option<Value> {
         ("--flink-configuration", format!("{}/{}", pod::GATEWAY_CONFIGURATION_DIRECTORY, config::FILE)),
     ];
     let options = options.into_iter().chain(job.sha256.clone().map(|sha256| ("--sha256", sha256)));
-    let arguments =
-        std::iter::once("fetch".to_owned()).chain(options.flat_map(|(name, value)| [name.to_owned(), value]));
+    let options = options.flat_map(|(name, value)| [name.to_owned(), value]);
+    let arguments = std::iter::once("fetch".to_owned()).chain(options).chain(configuration_secrets::options(cluster));
     let mut container = json!({ "name": FETCH_CONTAINER, "args": arguments.collect::<Vec<_>>(), "terminationMessagePolicy": "FallbackToLogsOnError" });
     for field in ["image", "env", "envFrom", "volumeMounts", "securityContext", "resources"] {
         if !gateway[field].is_null() {

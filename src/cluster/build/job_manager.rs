@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Value, json};
 
 use super::pod::{self, Component};
-use super::{Environment, application, object, selector, zookeeper};
+use super::{Environment, application, configuration_secrets, object, selector, zookeeper};
 use crate::api::names::{
     self, DEFAULT_GATEWAY_LOG, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT,
     PEERS_VOLUME, PROBE_PORT,
@@ -75,12 +75,13 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         // The gateway needs the settings and credentials of Flink's file systems.
         mounts
             .push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": pod::GATEWAY_CONFIGURATION_DIRECTORY, "readOnly": true }));
-        if cluster.zookeeper().is_none() {
+        mounts.extend(configuration_secrets::mounts(cluster, configuration_secrets::GATEWAY_DIRECTORY));
+        if has_key(cluster) {
             mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
         }
     }
     let mut volumes = vec![json!({ "name": HAND_OVER_VOLUME, "emptyDir": {} })];
-    if cluster.zookeeper().is_none() {
+    if has_key(cluster) {
         // The Secret is optional: without it the election rests on the Lease alone, which is better than no JobManager.
         volumes.push(
             json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(cluster.name()), "optional": true } }),
@@ -92,17 +93,19 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     }
     gateway["volumeMounts"] = mounts;
     storage_environment.add_to(&mut gateway);
-    // Other containers are copies of the gateway's. The copies are made before the socket is mounted, so they do not
-    // get it.
+    // Other containers are copies of the gateway's. The copies are made before the socket and the password for a quorum
+    // are mounted, so they do not get them.
     let fetch = application::fetch_container(cluster, &gateway);
+    let user = zookeeper::user(cluster);
     if let Some(mounts) = gateway["volumeMounts"].as_array_mut() {
+        mounts.extend(user.iter().map(|(_, mount)| mount.clone()));
         mounts.push(json!({ "name": HAND_OVER_VOLUME, "mountPath": HAND_OVER_DIRECTORY }));
     }
     if fetch.is_some() {
         application::mount_jar(&mut template);
     }
     if let Some(all) = template["spec"]["volumes"].as_array_mut() {
-        all.extend(volumes);
+        all.extend(volumes.into_iter().chain(user.map(|(volume, _)| volume)));
     }
     // The gateway is the first one, so it runs before the user's own init containers and before Flink.
     match template["spec"]["initContainers"].as_array_mut() {
@@ -110,7 +113,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         None => template["spec"]["initContainers"] = [gateway].into_iter().chain(fetch).collect(),
     }
     let digest = template_digest(&template);
-    let body = json!({
+    let mut body = json!({
         "metadata": { "annotations": { TEMPLATE_ANNOTATION: digest } },
         "spec": {
             "replicas": cluster.replicas(spec.replicas),
@@ -121,7 +124,13 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
             "template": template,
         },
     });
+    configuration_secrets::annotate(&mut body, cluster);
     object(cluster, "apps/v1", "Deployment", &name, body)
+}
+
+/// Whether the gateways share a key: for their promises, or to say that a Secret has changed without saying to what.
+pub fn has_key(cluster: &Cluster) -> bool {
+    cluster.zookeeper().is_none() || configuration_secrets::is_used(cluster)
 }
 
 /// Returns the environment by which Flink finds its gateway as an API server. With ZooKeeper the gateway is a server of
@@ -219,7 +228,6 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         // The same in all pods: a change of the filter reaches running gateways through a file ([`super::config`]).
         json!({ "name": "RUST_LOG", "value": DEFAULT_GATEWAY_LOG }),
     ];
-    let variables: Vec<Value> = own.into_iter().chain(zookeeper::environment(cluster)).collect();
     let mut security = pod::container_security();
     security["readOnlyRootFilesystem"] = true.into();
     json!({
@@ -227,7 +235,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         "image": environment.gateway_image,
         "restartPolicy": "Always",
         "args": gateway_arguments(cluster, grace),
-        "env": variables,
+        "env": own,
         "ports": [{ "name": "gateway", "containerPort": PROBE_PORT, "protocol": "TCP" }],
         "resources": pod::resources(&cluster.spec().gateway.resources),
         "startupProbe": probe("/livez", 1, 60),
@@ -265,11 +273,14 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
             ("--renew-deadline", high_availability.lease.renew_deadline.clone()),
             ("--retry-period", high_availability.lease.retry_period.clone()),
             ("--jvm-timeout", high_availability.jvm_timeout.clone()),
-            ("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")),
         ]);
+    }
+    if has_key(cluster) {
+        options.push(("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")));
     }
     options.extend(cluster.run().into_iter().flat_map(Run::gateway_options));
     let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let options = options.chain(configuration_secrets::options(cluster));
     std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
 }
 

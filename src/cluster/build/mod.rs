@@ -5,6 +5,7 @@
 
 pub mod application;
 pub mod config;
+pub mod configuration_secrets;
 pub mod job_manager;
 pub mod network_policy;
 pub mod pod;
@@ -66,7 +67,7 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
         .concat(),
         created: service::created(cluster),
         unwanted: network_policy::unwanted(cluster).into_iter().collect(),
-        peers: if cluster.zookeeper().is_none() { job_manager::peers_secret(cluster) } else { Value::Null },
+        peers: if job_manager::has_key(cluster) { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),
         task_managers: task_manager::deployment(cluster, environment, &config::digest(cluster, "jobmanager.")),
     }

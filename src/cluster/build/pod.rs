@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::configuration_secrets;
 use crate::api::names::{self, FLINK_CONTAINER};
 use crate::api::v1alpha1::Resources;
 use crate::cluster::{Cluster, merge};
@@ -17,6 +18,9 @@ const RESTART_ANNOTATION: &str = "flinkha.dev/restart-nonce";
 /// Shell script that assembles Flink's configuration and starts Flink, through the image's own entrypoint if it has
 /// one.
 pub const START_FLINK: &str = include_str!("start-flink.sh");
+
+/// Name of the volume with the configuration that Flink is started with.
+pub const CONF_VOLUME: &str = "flinkha-conf";
 
 /// Name of the volume with Flink's configuration.
 pub const CONFIGURATION_VOLUME: &str = "flinkha-configuration";
@@ -91,7 +95,7 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
             "containers": [flink_container(cluster, component)],
             "volumes": [
                 { "name": CONFIGURATION_VOLUME, "configMap": { "name": names::flink_config(cluster.name()) } },
-                { "name": "flinkha-conf", "emptyDir": {} },
+                { "name": CONF_VOLUME, "emptyDir": {} },
                 { "name": "flinkha-log", "emptyDir": {} },
                 { "name": "flinkha-tmp", "emptyDir": {} },
             ],
@@ -103,6 +107,7 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
     if !cluster.spec().image_pull_secrets.is_empty() {
         template["spec"]["imagePullSecrets"] = json!(cluster.spec().image_pull_secrets);
     }
+    configuration_secrets::add(&mut template, cluster);
     if !component.template.is_null() {
         merge::merge(&mut template, component.template.clone());
     }
@@ -141,7 +146,7 @@ fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             { "name": CONFIGURATION_VOLUME, "mountPath": CONFIGURATION_DIRECTORY, "readOnly": true },
-            { "name": "flinkha-conf", "mountPath": CONF_DIRECTORY },
+            { "name": CONF_VOLUME, "mountPath": CONF_DIRECTORY },
             { "name": "flinkha-log", "mountPath": LOG_DIRECTORY },
             { "name": "flinkha-tmp", "mountPath": "/tmp" },
         ],

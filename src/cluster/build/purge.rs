@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Environment, job_manager, object, pod, selector, zookeeper};
+use super::{Environment, configuration_secrets, job_manager, object, pod, selector, zookeeper};
 use crate::api::names::{self, HAND_OVER_VOLUME, PURGE};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::Cluster;
@@ -64,6 +64,7 @@ fn arguments(cluster: &Cluster, signature: &Signature) -> Vec<String> {
     let lists = lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name, list.join(",")));
     let retain = (cluster.spec().ha_data.on_delete == OnDelete::Retain).then(|| "--retain".to_owned());
     let options = options.into_iter().chain(lists).flat_map(|(name, value)| [name.to_owned(), value]);
+    let options = options.chain(configuration_secrets::options(cluster));
     std::iter::once("purge".to_owned()).chain(options).chain(zookeeper::options(cluster)).chain(retain).collect()
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::job_manager::{TEMPLATE_ANNOTATION, template_digest};
 use super::pod::{self, Component};
-use super::{Environment, object, selector, zookeeper};
+use super::{Environment, configuration_secrets, object, selector, zookeeper};
 use crate::api::names::{self, TASK_MANAGER};
 use crate::cluster::Cluster;
 
@@ -29,7 +29,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     };
     let mut template = pod::template(cluster, &component, configuration_digest);
     zookeeper::add_sidecar(&mut template, cluster, environment);
-    let body = json!({
+    let mut body = json!({
         "metadata": { "annotations": { TEMPLATE_ANNOTATION: template_digest(&template) } },
         "spec": {
             "replicas": cluster.replicas(spec.replicas),
@@ -37,5 +37,6 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
             "template": template,
         },
     });
+    configuration_secrets::annotate(&mut body, cluster);
     object(cluster, "apps/v1", "Deployment", &name, body)
 }

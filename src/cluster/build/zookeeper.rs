@@ -9,13 +9,14 @@
 use serde_json::{Value, json};
 
 use super::{Environment, pod};
-use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_CONTAINER};
+use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_CONTAINER, ZOOKEEPER_USER_VOLUME};
 use crate::api::zookeeper::{Acl, Scheme, ZooKeeper};
 use crate::cluster::Cluster;
 use crate::flink::config::{SIMULATED_EXPIRATION, TASK_MANAGERS_EXPIRATION};
 
 const TLS_VOLUME: &str = "flinkha-zookeeper-tls";
 const TLS_DIRECTORY: &str = "/etc/flinkha/zookeeper";
+const USER_DIRECTORY: &str = "/etc/flinkha/zookeeper-user";
 
 /// Returns the gateway's options; none without ZooKeeper.
 pub fn options(cluster: &Cluster) -> Vec<String> {
@@ -28,6 +29,9 @@ pub fn options(cluster: &Cluster) -> Vec<String> {
     ];
     if zookeeper.tls.is_some() {
         options.extend(["--zookeeper-tls".to_owned(), TLS_DIRECTORY.to_owned()]);
+    }
+    if zookeeper.authentication.is_some() {
+        options.extend(["--zookeeper-credentials".to_owned(), USER_DIRECTORY.to_owned()]);
     }
     if zookeeper.acl == Acl::Creator {
         options.push("--zookeeper-creator-only".to_owned());
@@ -51,14 +55,14 @@ pub fn task_manager_arguments(cluster: &Cluster) -> Vec<String> {
     vec!["-D".to_owned(), format!("{SIMULATED_EXPIRATION}={TASK_MANAGERS_EXPIRATION}")]
 }
 
-/// Returns the environment variables with the credentials for the quorum. Only sidecars get them: Flink would show them
-/// in its log and in its web interface.
-pub fn environment(cluster: &Cluster) -> Vec<Value> {
-    let Some(secret) = cluster.zookeeper().and_then(|zookeeper| zookeeper.authentication.as_ref()) else {
-        return Vec::new();
-    };
-    let variable = |name: &str, key: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": secret.name, "key": key } } });
-    vec![variable("ZOOKEEPER_USERNAME", "username"), variable("ZOOKEEPER_PASSWORD", "password")]
+/// Returns the volume with name and password for the quorum, and its mount in a gateway. Only sidecars get them, because
+/// Flink would show them in its log and in its web interface; and as files, because a process of the same user can read
+/// an environment.
+pub fn user(cluster: &Cluster) -> Option<(Value, Value)> {
+    let secret = cluster.zookeeper()?.authentication.as_ref()?;
+    let items = ["username", "password"].map(|key| json!({ "key": key, "path": key }));
+    let volume = json!({ "name": ZOOKEEPER_USER_VOLUME, "secret": { "secretName": secret.name, "items": items } });
+    Some((volume, json!({ "name": ZOOKEEPER_USER_VOLUME, "mountPath": USER_DIRECTORY, "readOnly": true })))
 }
 
 /// Returns the volume with the certificates, and its mount in a gateway.
@@ -78,19 +82,16 @@ pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Enviro
     if !cluster.zookeeper().is_some_and(needs_sidecar) {
         return;
     }
-    let (volumes, mounts): (Vec<Value>, Vec<Value>) = tls(cluster).into_iter().unzip();
+    let (volumes, mounts): (Vec<Value>, Vec<Value>) = tls(cluster).into_iter().chain(user(cluster)).unzip();
     let mut security = pod::container_security();
     security["readOnlyRootFilesystem"] = true.into();
     let arguments: Vec<String> = std::iter::once("pass-through".to_owned()).chain(options(cluster)).collect();
-    let variables: Vec<Value> = std::iter::once(json!({ "name": "RUST_LOG", "value": DEFAULT_GATEWAY_LOG }))
-        .chain(self::environment(cluster))
-        .collect();
     let sidecar = json!({
         "name": GATEWAY_CONTAINER,
         "image": environment.gateway_image,
         "restartPolicy": "Always",
         "args": arguments,
-        "env": variables,
+        "env": [{ "name": "RUST_LOG", "value": DEFAULT_GATEWAY_LOG }],
         "resources": pod::resources(&cluster.spec().gateway.resources),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security,
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn by_tls_all_go_through_a_sidecar_and_secrets_stay_in_the_environment() {
+    fn by_tls_all_go_through_a_sidecar_and_only_it_has_the_password() {
         let tls = SecretReference { name: "zk-tls".to_owned() };
         let user = |scheme| Some(Authentication { name: "zk-user".to_owned(), scheme });
         let objects = objects(|zookeeper| {
@@ -195,10 +196,12 @@ mod tests {
                 .into_iter()
                 .flatten()
                 .find(|container| container["name"] == FLINK_CONTAINER);
-            assert!(
-                gateway["env"].to_string().contains("\"zk-user\"")
-                    && !flink.is_some_and(|flink| flink.to_string().contains("zk-user"))
-            );
+            let mounts = |container: &Value| container["volumeMounts"].to_string().contains(ZOOKEEPER_USER_VOLUME);
+            assert!(pod["volumes"].to_string().contains("\"zk-user\"") && mounts(gateway), "{pod:#}");
+            assert!(!flink.is_some_and(mounts), "Flink has the password");
+            assert!(!gateway["env"].to_string().contains("ZOOKEEPER"), "{}", gateway["env"]);
+            let pair = ["--zookeeper-credentials", "/etc/flinkha/zookeeper-user"];
+            assert!(words(&gateway["args"]).windows(2).any(|words| words == pair));
         }
     }
 

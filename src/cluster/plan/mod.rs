@@ -66,6 +66,10 @@ pub struct Rollout {
     /// Nobody but the operator wants to replace pods, so clusters take turns ([`crate::cluster::turn`]): the event that
     /// announces it.
     pub note: Option<EventNote>,
+    /// Why the operator wants to, as a clause.
+    pub why: &'static str,
+    /// Only missing objects are made ([`Desired::keeps_pods`]).
+    pub keeps_pods: bool,
 }
 
 /// Makes the plan.
@@ -133,7 +137,10 @@ pub fn decide(
     if desired.as_ref().is_ok_and(|desired| desired.changes_run(before)) && !observed.ledger_is_current {
         return Err(Lookup::Ledger);
     }
-    let left_behind = || stored::left_behind(&resource.spec, deployed(before).as_ref(), observed).map(Rejection::of);
+    let left_behind = || {
+        let deployed = deployed(before, &resource.spec);
+        stored::left_behind(&resource.spec, deployed.as_ref(), observed).map(Rejection::of)
+    };
     let (desired, refusal) = match desired {
         Ok(desired) => (desired, left_behind()),
         Err(rejection) => (Desired::kept(resource, before), Some(rejection)),
@@ -192,6 +199,8 @@ impl Rollout {
         environment: &Environment,
         now: Timestamp,
     ) -> Self {
+        let changes = observed.secrets().map_or(0, |secrets| secrets.changes);
+        let cluster = cluster.with_secret_changes(changes);
         let wanted = || build::build(&cluster.clone().deployed(resource.spec.clone(), desired.run()), environment);
         let tried_first = desired.begins_stop(before).then(wanted);
         // Who may reach the pods does not depend on what they run.
@@ -210,6 +219,7 @@ impl Rollout {
         account::name_accounts(&mut objects, observed);
         let note = rollout::replaced_by_operator(resource, before, desired, observed, &objects, &gateway_image.image);
         let creates_key = peer_key::may_be_gone(observed, now);
-        Self { tried_first, objects, gateway_image, creates_key, note }
+        let why = rollout::why(resource, observed);
+        Self { tried_first, objects, gateway_image, creates_key, note, why, keeps_pods: desired.keeps_pods }
     }
 }

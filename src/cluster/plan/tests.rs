@@ -303,3 +303,34 @@ fn a_restart_rolls_the_pods_of_the_same_run_and_is_only_noted_for_a_suspended_jo
     let plan = planned(&suspended, &in_phase(Phase::Suspended), &nothing());
     assert_eq!((phase(&plan), nonce(&plan).map(|one| one.0)), (Phase::Suspended, [Some(0), Some(0)]));
 }
+
+#[test]
+fn pods_that_were_made_with_a_credential_that_has_changed_stay_until_they_are_replaced() {
+    let with_key = |spec: &mut FlinkHaClusterSpec, value: &str| {
+        spec.flink_configuration.insert("s3.secret-key".to_owned(), Scalar::Text(value.to_owned()));
+        spec.flink_configuration
+            .insert("execution.checkpointing.savepoint-dir".to_owned(), Scalar::Text("s3://b/s".to_owned()));
+    };
+    let deployed = changed(|spec| with_key(spec, "old")).spec;
+    let (text, version) = (crate::cluster::application::definitions::text(&deployed), version(&deployed));
+    let plan = |phase, value: &str| {
+        let resource = changed(|spec| {
+            with_key(spec, value);
+            spec.job.iter_mut().for_each(|job| job.args = vec!["--other".to_owned()]);
+        });
+        let mut before = in_phase(phase);
+        before.application.iter_mut().for_each(|application| {
+            (application.deployed, application.stable) = (text.clone(), Some(text.clone()));
+            application.version = version.clone();
+            application.savepoint_request = Some("upgrade-1".to_owned());
+        });
+        planned(&resource, &before, &nothing())
+    };
+    let kept = |plan: &Reconciliation| plan.rollout.as_ref().map(|rollout| rollout.keeps_pods).ok();
+    let (same, rotated) = (plan(Phase::Savepointing, "old"), plan(Phase::Savepointing, "new"));
+    assert_eq!((phase(&same), kept(&same)), (Phase::Savepointing, Some(false)));
+    assert_eq!(same.desired.spec, deployed, "they are built as they were");
+    assert_eq!((phase(&rotated), kept(&rotated)), (Phase::Savepointing, Some(true)));
+    let going = plan(Phase::Upgrading, "new");
+    assert_eq!((phase(&going), kept(&going)), (Phase::Upgrading, Some(false)), "none are to be there");
+}

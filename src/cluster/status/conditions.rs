@@ -51,8 +51,10 @@ impl Facts<'_> {
     fn degraded(&self, waiting: &Waiting) -> Verdict {
         let rejected = self.outcome.as_ref().err().map(|rejection| rejection.cause.clone());
         let told = self.observed.progress().error;
+        let wanted = &self.resource.spec;
         let of_application = self.application.into_iter();
-        let of_application = of_application.flat_map(|application| conditions::causes(application, told.as_deref()));
+        let of_application =
+            of_application.flat_map(|application| conditions::causes(application, wanted, told.as_deref()));
         let paused = self.pause.iter().flat_map(|pause| pause.causes(self.resource));
         let known = rejected.into_iter().chain(paused).chain(of_application).chain(causes::causes(self.observed));
         let causes: Vec<Cause> = known.chain(waiting.overdue(self.now)).collect();

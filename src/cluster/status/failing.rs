@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::kinds::{DEGRADED, Verdict, find};
 use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
+use crate::cluster::application::definitions::redacted;
 use crate::cluster::waits::since;
 
 /// A failure that lasts for this long is shown. Requests fail for seconds when an API server is replaced.
@@ -31,7 +32,7 @@ pub fn failing(
     );
     let verdict = Verdict::new(DEGRADED, true, REASON, message);
     let degraded = verdict.condition(before, resource.metadata.generation, now);
-    let mut after = status.clone();
+    let mut after = redacted(status.clone());
     match after.conditions.iter_mut().find(|condition| condition.type_ == DEGRADED) {
         Some(condition) => *condition = degraded,
         None => after.conditions.push(degraded),

@@ -25,6 +25,7 @@ pub use self::kinds::{
 use self::members::Group;
 pub use self::operator_roll_out::announced;
 use super::application::Desired;
+use super::application::definitions::redacted;
 use super::ha_status::{ha_data, job};
 use super::observed::Observed;
 use super::pause::Pause;
@@ -92,5 +93,5 @@ pub fn status(
         },
         conditions,
     };
-    Told { status, look_again }
+    Told { status: redacted(status), look_again }
 }

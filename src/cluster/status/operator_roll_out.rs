@@ -7,6 +7,8 @@ use super::facts::Facts;
 use super::kinds::{READY, Verdict, find};
 use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
+use crate::cluster::application::definitions::redacted;
+use crate::cluster::rollout;
 use crate::cluster::turn::{OPERATOR_ROLL_OUT, REPLACING, REPLACING_UNREADY, Turn, has_turn};
 
 pub(super) fn operator_roll_out(facts: &Facts<'_>) -> Option<Verdict> {
@@ -18,31 +20,43 @@ pub(super) fn operator_roll_out(facts: &Facts<'_>) -> Option<Verdict> {
         Ok(Some(Turn::Waits(waits))) => {
             Some(Verdict::new(OPERATOR_ROLL_OUT, false, waits.reason, waits.message.clone()))
         }
-        Ok(Some(Turn::Begins | Turn::Continues)) => Some(replacing(facts.resource, facts.before)),
+        Ok(Some(Turn::Begins | Turn::Continues)) => Some(replacing(facts.resource, facts.before, why(facts))),
         Ok(None) if facts.ready().holds && !facts.progressing().holds => None,
-        Ok(None) => before.filter(|before| before.reason == REPLACING).map(|_| replacing(facts.resource, facts.before)),
+        Ok(None) => before
+            .filter(|before| before.reason == REPLACING)
+            .map(|_| replacing(facts.resource, facts.before, why(facts))),
         // It keeps its turn, so that no other cluster is brought into the same trouble.
-        Err(_) => before.map(|_| replacing(facts.resource, facts.before)),
+        Err(_) => before.map(|_| replacing(facts.resource, facts.before, why(facts))),
     }
 }
 
 /// The status of a cluster whose turn has come, before any of its pods is replaced.
-pub fn announced(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, now: Timestamp) -> FlinkHaClusterStatus {
-    let verdict = replacing(resource, before);
+pub fn announced(
+    resource: &FlinkHaCluster,
+    before: &FlinkHaClusterStatus,
+    why: &str,
+    now: Timestamp,
+) -> FlinkHaClusterStatus {
+    let verdict = replacing(resource, before, why);
     let condition = verdict.condition(&before.conditions, resource.metadata.generation, now);
-    let mut status = before.clone();
+    let mut status = redacted(before.clone());
     status.conditions.retain(|known| known.type_ != condition.type_);
     status.conditions.push(condition);
     status
 }
 
-/// What is said of a cluster that has its turn. Whether it was ready before is what it was when the turn began.
-fn replacing(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus) -> Verdict {
+fn why(facts: &Facts<'_>) -> &'static str {
+    rollout::why(facts.resource, facts.observed)
+}
+
+/// What is said of a cluster that has its turn. Why, and whether it was ready before, is what it was when the turn began.
+fn replacing(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, why: &str) -> Verdict {
     let was_ready = find(&before.conditions, READY).is_some_and(|ready| ready.status == "True");
-    let since = has_turn(before, resource.metadata.generation).map(|condition| condition.reason.as_str());
-    let reason = since.unwrap_or(if was_ready { REPLACING } else { REPLACING_UNREADY });
-    let message = "pods are replaced, because this version of the operator builds them in another way";
-    Verdict::new(OPERATOR_ROLL_OUT, true, reason, message.to_owned())
+    if let Some(begun) = has_turn(before, resource.metadata.generation) {
+        return Verdict::new(OPERATOR_ROLL_OUT, true, &begun.reason, begun.message.clone());
+    }
+    let reason = if was_ready { REPLACING } else { REPLACING_UNREADY };
+    Verdict::new(OPERATOR_ROLL_OUT, true, reason, format!("pods are replaced, because {why}"))
 }
 
 #[cfg(test)]
@@ -109,9 +123,11 @@ mod tests {
         let waits = Waits { reason: "WaitsForTurn", message: String::new(), look_again: Duration::ZERO };
         let waits = told(&ready, 3, Some(Turn::Waits(waits)), 1);
         assert_eq!(reason(&waits), Some("WaitsForTurn"));
-        let announced = announced(&fixture::resource(), &waits, Timestamp::UNIX_EPOCH);
+        let announced = announced(&fixture::resource(), &waits, "a Secret has changed", Timestamp::UNIX_EPOCH);
         assert_eq!(reason(&announced), Some("Replacing"));
         assert_eq!(announced.conditions.len(), waits.conditions.len());
+        let moves = find(&told(&announced, 2, None, 1).conditions, OPERATOR_ROLL_OUT).cloned().expect("a condition");
+        assert_eq!(moves.message, "pods are replaced, because a Secret has changed");
         let begun = told(&waits, 3, Some(Turn::Begins), 1);
         assert_eq!(reason(&begun), Some("Replacing"));
         let moves = told(&begun, 2, None, 1);

@@ -2,7 +2,7 @@
 //! written meanwhile and no newer term has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -26,6 +26,7 @@ use crate::ledger::application::Progress;
 use crate::ledger::election::Notes;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
+use crate::ledger::secrets::{self, SecretsNote};
 use crate::ledger::unready;
 
 /// Tries when another task of this gateway writes at the same moment.
@@ -100,6 +101,23 @@ impl Ledger {
     /// Changes what is said of the HA data.
     pub async fn change_ha_data(&self, term: &Term, change: impl Fn(&mut HaData)) -> anyhow::Result<()> {
         self.change(term, jobs::HA_DATA_KEY, |before| Ok(changed(before, &change))).await
+    }
+
+    /// Changes what is said of the Secrets, unless it stays; returns what is said then.
+    pub async fn change_secrets(
+        &self,
+        term: &Term,
+        change: impl Fn(&SecretsNote) -> Option<SecretsNote>,
+    ) -> anyhow::Result<SecretsNote> {
+        let said = Mutex::new(SecretsNote::default());
+        self.change(term, secrets::LEDGER_KEY, |before: SecretsNote| {
+            let after = change(&before);
+            let text = after.as_ref().map(|after| json!(after).to_string());
+            *said.lock().unwrap_or_else(PoisonError::into_inner) = after.unwrap_or(before);
+            Ok(text)
+        })
+        .await?;
+        Ok(said.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// `change` makes the text of what is said from now on; `None` when it stays.

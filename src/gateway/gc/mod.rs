@@ -9,4 +9,5 @@ pub mod ledger_repair;
 pub mod ownership;
 pub mod pointer_store;
 pub mod result_repair;
+pub mod secret_recorder;
 pub mod sweeper;

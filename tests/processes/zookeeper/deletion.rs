@@ -109,7 +109,6 @@ pub fn run(cluster: &Cluster, owner: &str, on_delete: OnDelete) -> Output {
         .args(flags)
         .args(["--signers", &signer])
         .args(quorum.flags())
-        .envs(quorum.environment())
         .args(retain)
         .output()
         .expect("a run of the purge")

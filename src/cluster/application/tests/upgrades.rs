@@ -249,3 +249,42 @@ fn stateless_is_another_run_and_goes_back_to_the_one_before_if_that_is_still_who
     assert_eq!(world.application().restored_from.as_deref(), Some("s3://b/chk-9"));
     assert_ne!(world.application().job_id, run, "the run before was superseded");
 }
+
+#[test]
+fn a_roll_back_has_the_credentials_of_the_present_spec_and_does_not_begin_without_them() {
+    use crate::api::v1alpha1::Scalar;
+    let set = |world: &mut World, value: Option<&str>| {
+        let configuration = &mut world.spec.flink_configuration;
+        match value {
+            Some(value) => {
+                drop(configuration.insert("s3.secret-key".to_owned(), Scalar::Text(value.to_owned())));
+            }
+            None => drop(configuration.remove("s3.secret-key")),
+        }
+    };
+    for present in [Some("new"), None] {
+        let mut world = World::new(json!({}));
+        set(&mut world, Some("old"));
+        world.decision = world.decide(None);
+        world.comes_up();
+        assert!(!world.application().deployed.contains("old") && world.application().deployed.contains("null"));
+        set(&mut world, present);
+        world.changes("2");
+        assert_eq!(world.step(), Phase::Upgrading);
+        assert_eq!(world.pods_go(), Phase::Starting);
+        world.pods = true;
+        world.second += 60;
+        if present.is_none() {
+            assert_eq!(world.step(), Phase::Starting, "it keeps trying");
+            let told: Vec<_> = conditions::causes(world.application(), &world.spec, None).collect();
+            assert_eq!(told.iter().map(|cause| cause.reason).collect::<Vec<_>>(), ["DefinitionIncomplete"]);
+            continue;
+        }
+        assert_eq!(world.step(), Phase::RollingBack);
+        assert_eq!(world.pods_go(), Phase::Starting);
+        let deployed = definitions::Definition::read(&world.application().deployed, &world.spec);
+        let deployed = deployed.ok().and_then(|deployed| deployed.complete()).unwrap_or_else(|| panic!("complete"));
+        assert_eq!(deployed.flink_configuration["s3.secret-key"], Scalar::Text("new".to_owned()));
+        assert_eq!(deployed.job.map(|job| job.args), Some(vec!["1".to_owned()]));
+    }
+}
