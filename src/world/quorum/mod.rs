@@ -13,18 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use self::auth::QuorumIdentity;
 use self::frames::{read_frame, with_length};
 use super::server::{JVM_CONNECTIONS, accept_one_of};
+use super::tls::TlsDirectory;
 use crate::flink::zookeeper_frames::{
     self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, SESSION_EXPIRED, ServerReply, Session,
 };
@@ -45,7 +43,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub struct Quorum {
     /// Addresses of the servers, `host:port`.
     servers: Arc<Vec<String>>,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<TlsDirectory>>,
     /// Credentials for each connection; `None` without authentication.
     identity: Option<Arc<QuorumIdentity>>,
     /// Index of the server to try first: the one that answered last.
@@ -73,28 +71,13 @@ impl Quorum {
     }
 
     /// Connects by TLS. `directory` holds `ca.crt`, and `tls.crt` and `tls.key` if clients must present a certificate.
+    /// Each connection uses the certificates that are there when it is opened.
     ///
     /// # Errors
     /// When a file cannot be read, or when it is not PEM.
     pub fn with_tls(mut self, directory: &Path) -> anyhow::Result<Self> {
-        // An error means that a provider is already installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(directory.join("ca.crt"))
-            .context("failed to read ca.crt of the ZooKeeper TLS Secret")?
-        {
-            roots.add(certificate.context("ca.crt of the ZooKeeper TLS Secret is not PEM")?)?;
-        }
-        let config = ClientConfig::builder().with_root_certificates(roots);
-        let config = if directory.join("tls.crt").exists() {
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(directory.join("tls.crt"))?.collect();
-            let key = PrivateKeyDer::from_pem_file(directory.join("tls.key"))
-                .context("failed to read tls.key of the ZooKeeper TLS Secret")?;
-            config.with_client_auth_cert(chain.context("tls.crt of the ZooKeeper TLS Secret is not PEM")?, key)?
-        } else {
-            config.with_no_client_auth()
-        };
-        self.tls = Some(TlsConnector::from(Arc::new(config)));
+        let certificates = TlsDirectory::open(directory).context("spec.highAvailability.zookeeper.tls")?;
+        self.tls = Some(Arc::new(certificates));
         Ok(self)
     }
 
@@ -189,7 +172,8 @@ impl Quorum {
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        Ok(Box::new(tls.connect(name, stream).await?))
+        let connector = tls.connector().map_err(io::Error::other)?;
+        Ok(Box::new(connector.connect(name, stream).await?))
     }
 
     /// Attaches to a session and closes it, so its ephemeral znodes vanish at once and not only when it expires.
