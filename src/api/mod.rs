@@ -14,6 +14,7 @@ pub mod schema;
 pub mod secret;
 pub mod status;
 pub mod time;
+pub mod tls;
 pub mod v1alpha1;
 pub mod zookeeper;
 

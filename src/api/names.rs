@@ -16,6 +16,9 @@ pub const LEADER_ANNOTATION: &str = "flinkha.dev/leader";
 /// Annotation on the ledger of a cluster with ZooKeeper: a sentence that says why a gateway does not reach the quorum.
 /// Absent otherwise.
 pub const QUORUM_ANNOTATION: &str = "flinkha.dev/quorum";
+/// Annotation on the ledger: a sentence that says what is wrong with Flink's own TLS, as the leading gateway sees it.
+/// Absent otherwise.
+pub const TLS_ANNOTATION: &str = "flinkha.dev/tls";
 /// Annotation on the ledger: JSON of [`crate::ledger::refusal::Refusal`], why a gateway does not let its JobManager
 /// lead. Absent otherwise.
 pub const REFUSAL_ANNOTATION: &str = "flinkha.dev/refusal";
@@ -100,6 +103,9 @@ pub const PEERS_VOLUME: &str = "flinkha-peers";
 pub const ZOOKEEPER_USER_VOLUME: &str = "flinkha-zookeeper-user";
 /// Volume with the socket through which the preStop hook reaches the gateway. Only the gateway mounts it.
 pub const HAND_OVER_VOLUME: &str = "flinkha-hand-over";
+
+/// Directory with the key stores for Flink's own TLS, in every container that mounts them.
+pub const TLS_STORES: &str = "/etc/flinkha/stores";
 
 /// Flink's RPC port of a JobManager.
 pub const RPC_PORT: u16 = 6123;

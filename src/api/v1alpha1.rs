@@ -14,6 +14,7 @@ use super::network_policy::NetworkPolicy;
 use super::schema;
 use super::secret::SecretReference;
 use super::status::FlinkHaClusterStatus;
+use super::tls::Tls;
 use super::zookeeper::{self, ZooKeeper};
 
 /// A highly available Flink cluster: one leading JobManager with hot standbys, and TaskManagers, all of unmodified
@@ -111,6 +112,11 @@ pub struct FlinkHaClusterSpec {
 
     /// How leaders are elected, and where Flink keeps the data that a new leader needs.
     pub high_availability: HighAvailability,
+
+    /// Certificates with which Flink encrypts its own traffic. Without it Flink uses plain text, unless
+    /// `flinkConfiguration` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
 
     /// When the high availability data (HA data) of jobs is removed.
     #[serde(default)]

@@ -6,7 +6,7 @@ use super::cause::Cause;
 use super::crash;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
 use super::presence::Presence;
-use crate::api::names::QUORUM_ANNOTATION;
+use crate::api::names::{QUORUM_ANNOTATION, TLS_ANNOTATION};
 use crate::ledger::jobs::Size;
 use crate::ledger::refusal::Refusal;
 
@@ -23,6 +23,7 @@ pub fn causes(observed: &Observed) -> Vec<Cause> {
         .chain(remain)
         .chain(quorum(observed))
         .chain(refusal(observed))
+        .chain(tls(observed))
         .chain(grouped(pods))
         .chain(ha_data(observed))
         .chain(secrets(observed))
@@ -64,6 +65,12 @@ fn secrets(observed: &Observed) -> Option<Cause> {
     let problem = observed.secrets()?.problem.as_ref()?;
     let message = format!("{problem}. Pods that run stay as they are; new ones may not start until that is mended");
     Some(Cause { reason: "SecretRefused", message })
+}
+
+/// What the leading gateway says of Flink's own TLS.
+fn tls(observed: &Observed) -> Option<Cause> {
+    let said = observed.ledger.as_ref()?.metadata.annotations.as_ref()?.get(TLS_ANNOTATION)?;
+    Some(Cause { reason: "TlsFailed", message: said.clone() })
 }
 
 /// Why a gateway does not let its JobManager lead.
@@ -262,6 +269,15 @@ mod tests {
             (found[0].reason, found[0].message.as_str()),
             ("ZooKeeperUnreachable", "spec.highAvailability.zookeeper: zk-0:2181: connection refused")
         );
+    }
+
+    #[test]
+    fn what_a_gateway_says_of_tls_is_told_on_the_resource() {
+        let said = "the Secret of spec.tls.rest: the certificate expired; issue the certificate again";
+        let ledger = json!({ "metadata": { "annotations": { TLS_ANNOTATION: said } }, "data": {} });
+        let observed = Observed { ledger: serde_json::from_value(ledger).ok().map(Arc::new), ..Observed::default() };
+        let found = causes(&observed);
+        assert_eq!((found[0].reason, found[0].message.as_str()), ("TlsFailed", said));
     }
 
     #[test]

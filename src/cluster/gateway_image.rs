@@ -6,14 +6,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::build::application::FETCH_CONTAINER;
-use super::build::job_manager::TEMPLATE_ANNOTATION;
+use super::build::job_manager::{OURS, TEMPLATE_ANNOTATION};
 use super::causes;
 use super::crash;
 use super::events::EventNote;
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
 use crate::api::FlinkHaCluster;
-use crate::api::names::{GATEWAY_CONTAINER, UPGRADE_GATEWAYS_ANNOTATION, UPGRADE_NOW};
+use crate::api::names::{UPGRADE_GATEWAYS_ANNOTATION, UPGRADE_NOW};
 use crate::api::status::FlinkHaClusterStatus;
 
 /// An image that cannot be pulled for so long is replaced: a registry may be away for a moment.
@@ -84,7 +83,7 @@ impl PullFailure {
     }
 
     fn of_pod(pod: &ObservedPod, image: &str) -> Option<Self> {
-        let ours = |name: &str| [GATEWAY_CONTAINER, FETCH_CONTAINER].contains(&name);
+        let ours = |name: &str| OURS.contains(&name);
         let containers = pod.status.init_container_statuses.iter();
         let mut ours = containers.filter(|container| ours(&container.name) && container.image == image);
         let waiting = ours.find_map(|container| {

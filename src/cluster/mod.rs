@@ -30,6 +30,7 @@ pub mod stored;
 pub mod switchover;
 #[cfg(test)]
 pub mod tests;
+pub mod tls;
 pub mod turn;
 pub mod urgency;
 pub mod uri_credentials;

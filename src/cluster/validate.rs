@@ -17,7 +17,7 @@ use crate::ledger::application::Run;
 use super::application::{deployed, savepoint_directory};
 use super::quantity;
 use super::rejection::Rejection;
-use super::uri_credentials;
+use super::{tls, uri_credentials};
 
 /// A cluster whose resource [`validate`] has found valid.
 #[derive(Clone, Debug)]
@@ -146,6 +146,7 @@ pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
     }
     problems.application(spec);
     problems.jar_credentials(resource);
+    problems.0.extend(tls::problems(spec).into_iter().map(|(field, problem)| Problem { field, problem }));
     let high_availability = &spec.high_availability;
     if (high_availability.provider == Provider::ZooKeeper) != high_availability.zookeeper.is_some() {
         problems.add(

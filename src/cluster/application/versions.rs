@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::JobSpec;
+use crate::api::tls::Tls;
 use crate::cluster::build::{digest, hash};
 use crate::flink::job_id::JobId;
 
@@ -15,7 +16,11 @@ pub fn version(spec: &FlinkHaClusterSpec) -> String {
     });
     let shared = spec.flink_configuration.iter().filter(|(key, _)| !is_of_one_component(key));
     let configuration: Vec<_> = shared.map(|(key, value)| (key, value.to_string())).collect();
-    digest(&json!([spec.image, job, configuration]).to_string())
+    let mut parts = vec![json!(spec.image), json!(job), json!(configuration)];
+    // Pods with TLS and pods without do not understand each other, so all of one kind end before those of the other
+    // start. Versions from before this field existed keep their digests.
+    parts.extend(spec.tls.as_ref().filter(|tls| **tls != Tls::default()).map(|tls| json!(tls)));
+    digest(&json!(parts).to_string())
 }
 
 /// Keys of Flink's configuration that only one kind of pod reads.

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Environment;
 use super::zookeeper::needs_sidecar;
+use super::{Environment, tls};
 use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_LOG_FILE};
 use crate::api::v1alpha1::Resources;
 use crate::api::zookeeper::{Acl, ZooKeeper};
@@ -54,6 +54,7 @@ fn configuration(cluster: &Cluster) -> Configuration {
             "RETAIN_ON_CANCELLATION".to_owned(),
         );
     }
+    configuration.extend(tls::default_settings(cluster));
     configuration.extend(spec.flink_configuration.iter().map(|(key, value)| (key.clone(), value.to_string())));
     if let Some(job) = &spec.job {
         configuration
@@ -86,6 +87,7 @@ fn configuration(cluster: &Cluster) -> Configuration {
         ("taskmanager.memory.process.size", process_size(&spec.task_manager.resources, "1728m")),
     ];
     configuration.extend(owned.map(|(key, value)| (key.to_owned(), value)));
+    configuration.extend(tls::settings(cluster));
     configuration
 }
 

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Value, json};
 
 use super::pod::{self, Component};
-use super::{Environment, application, configuration_secrets, object, selector, zookeeper};
+use super::{Environment, application, configuration_secrets, object, selector, tls, zookeeper};
 use crate::api::names::{
     self, DEFAULT_GATEWAY_LOG, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT,
     PEERS_VOLUME, PROBE_PORT,
@@ -17,6 +17,9 @@ use crate::ledger::application::Run;
 /// Annotation on both Deployments: digest of the pod template without the gateway's image. See
 /// [`crate::cluster::gateway_image`] and [`crate::cluster::turn`].
 pub const TEMPLATE_ANNOTATION: &str = "flinkha.dev/template";
+
+/// Init containers with the gateway's image.
+pub const OURS: [&str; 3] = [GATEWAY_CONTAINER, tls::PREPARE_CONTAINER, application::FETCH_CONTAINER];
 
 /// Mount path of the peers' key in the gateway.
 const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
@@ -100,7 +103,10 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     if let Some(mounts) = gateway["volumeMounts"].as_array_mut() {
         mounts.extend(user.iter().map(|(_, mount)| mount.clone()));
         mounts.push(json!({ "name": HAND_OVER_VOLUME, "mountPath": HAND_OVER_DIRECTORY }));
+        mounts.extend(tls::gateway_mounts(cluster));
     }
+    let prepare = tls::prepare_container(cluster, environment);
+    tls::mount_stores(&mut template, cluster);
     if fetch.is_some() {
         application::mount_jar(&mut template);
     }
@@ -109,8 +115,8 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     }
     // The gateway is the first one, so it runs before the user's own init containers and before Flink.
     match template["spec"]["initContainers"].as_array_mut() {
-        Some(containers) => drop(containers.splice(0..0, [gateway].into_iter().chain(fetch))),
-        None => template["spec"]["initContainers"] = [gateway].into_iter().chain(fetch).collect(),
+        Some(containers) => drop(containers.splice(0..0, [gateway].into_iter().chain(prepare).chain(fetch))),
+        None => template["spec"]["initContainers"] = [gateway].into_iter().chain(prepare).chain(fetch).collect(),
     }
     let digest = template_digest(&template);
     let mut body = json!({
@@ -149,7 +155,7 @@ fn api_server_of_flink(cluster: &Cluster) -> Vec<Value> {
 pub fn template_digest(template: &Value) -> String {
     let mut template = template.clone();
     for container in template["spec"]["initContainers"].as_array_mut().into_iter().flatten() {
-        if [GATEWAY_CONTAINER, application::FETCH_CONTAINER].iter().any(|name| container["name"] == *name) {
+        if OURS.iter().any(|name| container["name"] == *name) {
             container["image"] = Value::Null;
         }
     }
@@ -280,8 +286,8 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
     }
     options.extend(cluster.run().into_iter().flat_map(Run::gateway_options));
     let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-    let options = options.chain(configuration_secrets::options(cluster));
-    std::iter::once("gateway".to_owned()).chain(options).chain(zookeeper::options(cluster)).collect()
+    let options = std::iter::once("gateway".to_owned()).chain(options).chain(configuration_secrets::options(cluster));
+    options.chain(tls::options(cluster)).chain(zookeeper::options(cluster)).collect()
 }
 
 /// Returns the Secret for the gateways' key. The operator creates it and never reads it, so it needs no right to read

@@ -13,6 +13,7 @@ pub mod purge;
 pub mod rbac;
 pub mod service;
 pub mod task_manager;
+pub mod tls;
 pub mod zookeeper;
 
 use serde_json::{Map, Value, json};

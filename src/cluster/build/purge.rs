@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Environment, configuration_secrets, job_manager, object, pod, selector, zookeeper};
+use super::{Environment, configuration_secrets, job_manager, object, pod, selector, tls, zookeeper};
 use crate::api::names::{self, HAND_OVER_VOLUME, PURGE};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::Cluster;
@@ -33,10 +33,14 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
         }
     }
     if let Some(mounts) = container["volumeMounts"].as_array_mut() {
-        mounts.retain(|mount| mount["name"] != HAND_OVER_VOLUME);
+        mounts.retain(|mount| mount["name"] != HAND_OVER_VOLUME && !tls::is_volume(&mount["name"]));
     }
     template["metadata"]["labels"] = selector(cluster.name(), PURGE).into();
     let spec = &mut template["spec"];
+    if let Some(volumes) = spec["volumes"].as_array_mut() {
+        // The Job must not wait for Secrets that are gone already.
+        volumes.retain(|volume| !tls::is_volume(&volume["name"]));
+    }
     spec["containers"] = json!([container]);
     spec["restartPolicy"] = "OnFailure".into();
     // It asks nothing of the API server. An identity for the storage comes as a volume of its own.

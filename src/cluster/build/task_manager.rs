@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::job_manager::{TEMPLATE_ANNOTATION, template_digest};
 use super::pod::{self, Component};
-use super::{Environment, configuration_secrets, object, selector, zookeeper};
+use super::{Environment, configuration_secrets, object, selector, tls, zookeeper};
 use crate::api::names::{self, TASK_MANAGER};
 use crate::cluster::Cluster;
 
@@ -28,6 +28,13 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         template: &spec.pod_template,
     };
     let mut template = pod::template(cluster, &component, configuration_digest);
+    if let Some(prepare) = tls::prepare_container(cluster, environment) {
+        tls::mount_stores(&mut template, cluster);
+        match template["spec"]["initContainers"].as_array_mut() {
+            Some(containers) => containers.insert(0, prepare),
+            None => template["spec"]["initContainers"] = json!([prepare]),
+        }
+    }
     zookeeper::add_sidecar(&mut template, cluster, environment);
     let mut body = json!({
         "metadata": { "annotations": { TEMPLATE_ANNOTATION: template_digest(&template) } },

@@ -1,0 +1,200 @@
+//! Builds what the pods of a cluster with Flink's own TLS have more than others: an init container that makes key
+//! stores from the Secrets of `spec.tls`, Flink's settings for them, and the Secrets in the gateway, which sees them
+//! change.
+
+use serde_json::{Value, json};
+
+use super::{Environment, pod};
+use crate::api::names::{self, FLINK_CONTAINER};
+use crate::cluster::Cluster;
+use crate::flink::config::Configuration;
+use crate::flink::tls;
+
+/// Name of the init container.
+pub const PREPARE_CONTAINER: &str = "prepare-tls";
+
+/// Where the key stores are, in every container that mounts them.
+const STORES_VOLUME: &str = "flinkha-stores";
+const STORES_DIRECTORY: &str = names::TLS_STORES;
+/// Where each Secret is; its part's name follows.
+const SECRET_VOLUME: &str = "flinkha-tls-";
+const SECRET_DIRECTORY: &str = "/etc/flinkha/tls";
+
+/// A part of Flink's traffic.
+struct TlsTraffic<'a> {
+    /// Field of `spec.tls`, and name of its directories.
+    name: &'static str,
+    secret: &'a str,
+    /// Beginning of Flink's keys.
+    keys: &'static str,
+}
+
+fn parts(cluster: &Cluster) -> Vec<TlsTraffic<'_>> {
+    let Some(of) = &cluster.spec().tls else { return Vec::new() };
+    let internal = of.internal.iter().map(|of| TlsTraffic { name: "internal", secret: &of.name, keys: tls::INTERNAL });
+    internal.chain(of.rest.iter().map(|of| TlsTraffic { name: "rest", secret: &of.name, keys: tls::REST })).collect()
+}
+
+/// Returns Flink's settings; none without `spec.tls`.
+pub fn settings(cluster: &Cluster) -> Configuration {
+    let of_parts = parts(cluster).into_iter();
+    let mut settings: Configuration =
+        of_parts.flat_map(|part| tls::stores(part.keys, &format!("{STORES_DIRECTORY}/{}", part.name))).collect();
+    settings.extend(rest_clients(cluster).map(tls::client_authentication));
+    settings
+}
+
+/// Returns a default of ours that users may override; none without `spec.tls`.
+pub fn default_settings(cluster: &Cluster) -> Configuration {
+    let protocol = cluster.spec().flink_configuration.get(tls::PROTOCOL).map(ToString::to_string);
+    let algorithms = if protocol.as_deref() == Some(tls::TLS_1_3) { tls::FOR_TLS_1_3 } else { tls::FOR_ALL_KEYS };
+    let is_used = !parts(cluster).is_empty();
+    is_used.then(|| (tls::ALGORITHMS.to_owned(), algorithms.to_owned())).into_iter().collect()
+}
+
+/// Whether REST authenticates its clients; `None` without TLS.
+fn rest_clients(cluster: &Cluster) -> Option<bool> {
+    cluster.spec().tls.as_ref()?.rest.as_ref().map(|rest| rest.client_authentication)
+}
+
+/// Returns the options of `flinkha gateway` and `flinkha prepare-tls`; none without `spec.tls`.
+pub fn options(cluster: &Cluster) -> Vec<String> {
+    let of_parts = parts(cluster).into_iter();
+    let options =
+        of_parts.flat_map(|part| [format!("--tls-{}", part.name), format!("{SECRET_DIRECTORY}/{}", part.name)]);
+    let authentication = rest_clients(cluster).filter(|required| *required);
+    options.chain(authentication.map(|_| "--tls-rest-client-authentication".to_owned())).collect()
+}
+
+/// Returns the volumes of a pod; none without `spec.tls`.
+pub fn volumes(cluster: &Cluster) -> Vec<Value> {
+    let parts = parts(cluster);
+    // The stores never reach a disk.
+    let stores = json!({ "name": STORES_VOLUME, "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } });
+    let secret = |part: &TlsTraffic<'_>| json!({ "name": format!("{SECRET_VOLUME}{}", part.name), "secret": { "secretName": part.secret } });
+    let secrets: Vec<Value> = parts.iter().map(secret).collect();
+    if secrets.is_empty() { secrets } else { [vec![stores], secrets].concat() }
+}
+
+/// Returns the mounts of a gateway; none without `spec.tls`.
+pub fn gateway_mounts(cluster: &Cluster) -> Vec<Value> {
+    mounts(cluster, true)
+}
+
+fn mounts(cluster: &Cluster, stores_read_only: bool) -> Vec<Value> {
+    let secret = |part: &TlsTraffic<'_>| {
+        let (name, path) = (format!("{SECRET_VOLUME}{}", part.name), format!("{SECRET_DIRECTORY}/{}", part.name));
+        json!({ "name": name, "mountPath": path, "readOnly": true })
+    };
+    let secrets: Vec<Value> = parts(cluster).iter().map(secret).collect();
+    let mut stores = json!({ "name": STORES_VOLUME, "mountPath": STORES_DIRECTORY });
+    if stores_read_only {
+        stores["readOnly"] = true.into();
+    }
+    if secrets.is_empty() { secrets } else { [vec![stores], secrets].concat() }
+}
+
+/// Is this a volume of [`volumes`]?
+pub fn is_volume(name: &Value) -> bool {
+    name.as_str().is_some_and(|name| name == STORES_VOLUME || name.starts_with(SECRET_VOLUME))
+}
+
+/// Returns the init container; `None` without `spec.tls`.
+pub fn prepare_container(cluster: &Cluster, environment: &Environment) -> Option<Value> {
+    if parts(cluster).is_empty() {
+        return None;
+    }
+    let mut security = pod::container_security();
+    security["readOnlyRootFilesystem"] = true.into();
+    let arguments: Vec<String> = std::iter::once(PREPARE_CONTAINER.to_owned()).chain(options(cluster)).collect();
+    Some(json!({
+        "name": PREPARE_CONTAINER,
+        "image": environment.gateway_image,
+        "args": arguments,
+        "resources": pod::resources(&cluster.spec().gateway.resources),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": security,
+        "volumeMounts": mounts(cluster, false),
+    }))
+}
+
+/// Adds the volumes, and the mount of the stores in Flink's container; nothing without `spec.tls`.
+pub fn mount_stores(template: &mut Value, cluster: &Cluster) {
+    let volumes = volumes(cluster);
+    if volumes.is_empty() {
+        return;
+    }
+    if let Some(all) = template["spec"]["volumes"].as_array_mut() {
+        all.extend(volumes);
+    }
+    let flink = pod::container_mut(template, FLINK_CONTAINER);
+    if let Some(mounts) = flink.and_then(|flink| flink["volumeMounts"].as_array_mut()) {
+        mounts.push(json!({ "name": STORES_VOLUME, "mountPath": STORES_DIRECTORY, "readOnly": true }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::build::{Environment, build, config, purge};
+    use crate::cluster::tests as fixture;
+
+    fn environment() -> Environment {
+        Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() }
+    }
+
+    fn with(tls: Value) -> Cluster {
+        fixture::cluster_with(|spec| spec.tls = serde_json::from_value(tls).ok())
+    }
+
+    fn names(list: &Value) -> Vec<&str> {
+        list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect()
+    }
+
+    #[test]
+    fn the_stores_are_made_before_flink_starts_and_only_the_gateway_and_their_maker_see_the_secrets() {
+        let cluster =
+            with(json!({ "internal": { "name": "a" }, "rest": { "name": "b", "clientAuthentication": true } }));
+        let objects = build(&cluster, &environment());
+        let secrets = ["flinkha-stores", "flinkha-tls-internal", "flinkha-tls-rest"];
+        for (deployment, first) in [(&objects.job_managers, &["gateway"][..]), (&objects.task_managers, &[])] {
+            let pod = &deployment["spec"]["template"]["spec"];
+            assert_eq!(names(&pod["initContainers"]), [first, &["prepare-tls"]].concat());
+            let volumes = names(&pod["volumes"]);
+            assert!(secrets.iter().all(|name| volumes.contains(name)), "{volumes:?}");
+            let prepare = &pod["initContainers"][first.len()];
+            assert_eq!(names(&prepare["volumeMounts"]), secrets);
+            let flink = names(&pod["containers"][0]["volumeMounts"]);
+            let of_tls: Vec<_> = flink.into_iter().filter(|name| secrets.contains(name)).collect();
+            assert_eq!(of_tls, ["flinkha-stores"]);
+        }
+        let gateway = &objects.job_managers["spec"]["template"]["spec"]["initContainers"][0];
+        let mounted = names(&gateway["volumeMounts"]);
+        assert!(secrets.iter().all(|name| mounted.contains(name)), "{mounted:?}");
+        let arguments = gateway["args"].to_string();
+        assert!(arguments.contains(r#""--tls-rest","/etc/flinkha/tls/rest","--tls-rest-client-authentication""#));
+        let job = purge::job(&cluster, &environment(), &purge::Signature::default())["spec"]["template"].to_string();
+        assert!(!job.contains("flinkha-tls") && !job.contains("flinkha-stores"), "it runs without the Secrets: {job}");
+    }
+
+    #[test]
+    fn flink_is_told_of_the_stores_and_of_algorithms_that_a_user_may_change() {
+        let yaml = |cluster: &Cluster| config::config_map(cluster, &environment())["data"]["config.yaml"].to_string();
+        let rest = yaml(&with(json!({ "rest": { "name": "b" } })));
+        for setting in [
+            "security.ssl.rest.enabled: true",
+            "security.ssl.rest.authentication-enabled: false",
+            r#"security.ssl.rest.keystore: \"/etc/flinkha/stores/rest/keystore.jks\""#,
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        ] {
+            assert!(rest.contains(setting), "{setting} in {rest}");
+        }
+        assert!(!rest.contains("security.ssl.internal") && !yaml(&fixture::cluster()).contains("security.ssl"));
+        let own = fixture::cluster_with(|spec| {
+            spec.tls = serde_json::from_value(json!({ "internal": { "name": "a" } })).ok();
+            let value = crate::api::v1alpha1::Scalar::Text("TLS_AES_128_GCM_SHA256".to_owned());
+            spec.flink_configuration.insert("security.ssl.algorithms".to_owned(), value);
+        });
+        assert!(yaml(&own).contains(r#"security.ssl.algorithms: \"TLS_AES_128_GCM_SHA256\""#));
+    }
+}
