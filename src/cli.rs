@@ -24,6 +24,8 @@ pub enum Command {
     Purge(gateway::purge::Arguments),
     /// Fetch the application's jar before its JobManager starts.
     Fetch(gateway::application::fetch::Arguments),
+    /// Make key stores for Flink from certificates before Flink starts.
+    PrepareTls(gateway::tls_arguments::TlsSecrets),
     /// Notify the gateway of this pod that the pod terminates: its preStop hook.
     HandOver(gateway::hand_over::Arguments),
     /// Forward connections to a ZooKeeper quorum with TLS or authentication: the sidecar of a TaskManager.
@@ -68,6 +70,13 @@ mod tests {
         })
     }
 
+    fn with_tls() -> Cluster {
+        fixture::cluster_with(|spec| {
+            let rest = json!({ "name": "b", "clientAuthentication": true });
+            spec.tls = serde_json::from_value(json!({ "internal": { "name": "a" }, "rest": rest })).ok();
+        })
+    }
+
     #[test]
     fn every_command_line_that_the_operator_writes_is_understood() {
         let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
@@ -76,7 +85,9 @@ mod tests {
         let zookeeper = fixture::on_zookeeper().deployed(fixture::on_zookeeper().spec().clone(), run.clone());
         let application = application.clone().deployed(application.spec().clone(), run);
         let mut seen = Vec::new();
-        for cluster in [fixture::cluster(), application, fixture::on_zookeeper(), on_zookeeper_with_tls(), zookeeper] {
+        let clusters =
+            [fixture::cluster(), with_tls(), application, fixture::on_zookeeper(), on_zookeeper_with_tls(), zookeeper];
+        for cluster in clusters {
             let objects = build(&cluster, &environment);
             let signature = Signature { owner: "us".to_owned(), signers: vec!["a".to_owned()], ..Signature::default() };
             let job = purge::job(&cluster, &environment, &signature);
@@ -99,6 +110,6 @@ mod tests {
         }
         seen.sort();
         seen.dedup();
-        assert_eq!(seen, ["fetch", "gateway", "hand-over", "pass-through", "purge"]);
+        assert_eq!(seen, ["fetch", "gateway", "hand-over", "pass-through", "prepare-tls", "purge"]);
     }
 }

@@ -23,6 +23,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Gateway(arguments) => gateway::run(*arguments, log_filter).await,
         Command::Purge(arguments) => gateway::purge::run(arguments).await,
         Command::Fetch(arguments) => gateway::application::fetch::run(arguments).await,
+        Command::PrepareTls(secrets) => gateway::prepare_tls::run(&secrets),
         Command::HandOver(arguments) => gateway::hand_over::run(arguments).await,
         Command::PassThrough(arguments) => gateway::quorum::pass_through(arguments).await,
         Command::Operator(arguments) => operator::run(arguments).await,

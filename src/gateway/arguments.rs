@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::storage_arguments::Place;
+use super::tls_arguments::TlsSecrets;
 use super::zookeeper_arguments::Access;
 use crate::api::names;
 use crate::flink::job_id::JobId;
@@ -28,7 +29,7 @@ pub struct Arguments {
     pub pod_ip: IpAddr,
     #[command(flatten)]
     pub place: Place,
-    /// Flink's REST endpoint as the gateway reaches it.
+    /// Flink's REST endpoint as the gateway reaches it; with https instead if Flink's configuration says so.
     #[arg(long, default_value_t = format!("http://127.0.0.1:{}", names::REST_PORT))]
     pub jvm_rest: String,
     /// Flink's id of the application's run; absent for a session cluster.
@@ -89,6 +90,9 @@ pub struct Arguments {
     /// time after this period, campaigns again.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub termination_grace_period: Duration,
+    /// Certificates for Flink's own TLS.
+    #[command(flatten)]
+    pub tls: TlsSecrets,
     /// Access to the quorum, if Flink elects by ZooKeeper.
     #[command(flatten)]
     pub zookeeper: Access,

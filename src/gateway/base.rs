@@ -25,8 +25,10 @@ use super::health::Health;
 use super::signals::Signals;
 use super::tasks::Tasks;
 use super::tenure::Tenures;
-use super::{hand_over, log_filter, probes, unready};
+use super::tls_report::TlsReport;
+use super::{hand_over, log_filter, probes, tls_arguments, unready};
 use crate::api::names;
+use crate::flink::tls::rest_is_encrypted;
 use crate::lease::elector::{Event, LockView};
 use crate::ledger::application::Run;
 use crate::telemetry::logs::LogFilter;
@@ -148,6 +150,16 @@ impl Base {
         }
     }
 
+    /// Returns the JVM's REST endpoint, as Flink's settings say that it speaks.
+    fn rest(&self) -> Rest {
+        let rest = Rest::new(&self.arguments.jvm_rest);
+        if !rest_is_encrypted(|key| self.configuration.get(key).map(String::as_str)) {
+            return rest;
+        }
+        let tls = &self.arguments.tls;
+        rest.with_tls(tls.rest.as_ref().map(|_| tls.stores_of(tls_arguments::REST)))
+    }
+
     /// Returns the tasks for either provider, and the parts that the provider's own tasks need. `peers`: the endpoint
     /// of promises between gateways.
     pub fn into_tasks(
@@ -156,7 +168,7 @@ impl Base {
         peers: Option<Arc<PeerExchange>>,
     ) -> (Tasks, TcpListener, ElectionChannels) {
         let (ledger, run, reached) = (mark.ledger.clone(), self.run(), self.reached());
-        let rest = Rest::new(&self.arguments.jvm_rest);
+        let rest = self.rest();
         let mut tasks = Tasks::default();
         let served = (ledger.pointers.clone(), Arc::clone(&self.signals));
         tasks.add("unready", unready::report(self.health.clone(), ledger.clone(), self.arguments.pod_uid.clone()));
@@ -179,6 +191,9 @@ impl Base {
         };
         let sweeper = Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: reached.clone(), settings };
         tasks.add("gc::sweeper", sweeper.run());
+        let report =
+            TlsReport { ledger: ledger.clone(), rest: rest.clone(), secrets: arguments.tls, pod: arguments.pod_name };
+        tasks.add("tls_report", report.run());
         let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
         tasks.add("gc::ledger_repair", ledger.clone().keep());
         tasks.add("gc::job_recorder", job_recorder.run());

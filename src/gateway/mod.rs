@@ -16,6 +16,7 @@ pub mod health;
 pub mod kubernetes;
 pub mod log_filter;
 pub mod metrics;
+pub mod prepare_tls;
 pub mod probes;
 pub mod proxy;
 pub mod purge;
@@ -24,6 +25,8 @@ pub mod signals;
 pub mod storage_arguments;
 pub mod tasks;
 pub mod tenure;
+pub mod tls_arguments;
+mod tls_report;
 mod unready;
 pub mod zookeeper_arguments;
 

@@ -204,6 +204,11 @@ impl Ledger {
         self.annotate(json!({ "annotations": { names::QUORUM_ANNOTATION: trouble } })).await
     }
 
+    /// Says what is wrong with Flink's TLS, or that nothing is. No term is needed: the next leader says it again.
+    pub async fn note_tls(&self, trouble: Option<&str>) -> anyhow::Result<()> {
+        self.annotate(json!({ "annotations": { names::TLS_ANNOTATION: trouble } })).await
+    }
+
     /// Says why no JVM is let lead, or that one leads now. Writes only what is new. No term is needed: whoever refuses
     /// may have none.
     pub async fn note_refusal(&self, refusal: Option<&Refusal>) -> anyhow::Result<()> {

@@ -1,0 +1,55 @@
+//! Implements `flinkha prepare-tls`: makes key stores for Flink from the Secrets of `spec.tls`, before Flink starts.
+
+use std::fs::{create_dir_all, write};
+use std::path::Path;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use rustls::pki_types::PrivateKeyDer;
+
+use super::tls_arguments::{INTERNAL, TlsPart, TlsSecrets};
+use crate::flink::key_store;
+use crate::flink::tls::{KEY_STORE, PASSWORD, TRUST_STORE};
+use crate::world::random;
+use crate::world::tls::{AUTHORITY, CERTIFICATE, KEY, PemFiles, rejection};
+
+/// Writes the stores.
+///
+/// # Errors
+/// When a Secret cannot be used. The message names the field and the remedy.
+pub fn run(secrets: &TlsSecrets) -> anyhow::Result<()> {
+    secrets.parts().try_for_each(|part| {
+        prepare(part, &secrets.stores_of(part.name)).with_context(|| format!("the Secret of spec.tls.{}", part.name))
+    })
+}
+
+fn prepare(part: TlsPart<'_>, to: &Path) -> anyhow::Result<()> {
+    let files = PemFiles::read(part.secret)?;
+    let identity = files.identity()?;
+    identity.check_key()?;
+    // Without it Flink would start, and then reject every connection. Clients of REST decide for themselves.
+    if let Some(why) = rejection(&files, part.usage, Timestamp::now()) {
+        anyhow::ensure!(part.name != INTERNAL, "{why}; issue the certificate again");
+        tracing::warn!(why, "clients may reject the certificate of the Secret of spec.tls.rest");
+    }
+    let key = match &identity.key {
+        PrivateKeyDer::Pkcs1(key) => key_store::rsa_as_pkcs8(key.secret_pkcs1_der()),
+        PrivateKeyDer::Sec1(key) => key_store::ec_as_pkcs8(key.secret_sec1_der())
+            .context("tls.key is of an elliptic curve other than P-256 and P-384")?,
+        PrivateKeyDer::Pkcs8(key) => key.secret_pkcs8_der().to_owned(),
+        _ => anyhow::bail!("tls.key is of an unknown kind"),
+    };
+    create_dir_all(to).with_context(|| format!("failed to make {}", to.display()))?;
+    let save = |name: &str, bytes: &[u8]| {
+        let path = to.join(name);
+        write(&path, bytes).with_context(|| format!("failed to write {}", path.display()))
+    };
+    save(KEY_STORE, &key_store::key_store(PASSWORD, &key, &identity.chain, &random::bytes()?))?;
+    save(TRUST_STORE, &key_store::trust_store(PASSWORD, &files.trusted()?))?;
+    // For the gateway: what this pod's Flink uses for as long as it lives.
+    for (name, content) in [(CERTIFICATE, &files.certificate), (KEY, &files.key), (AUTHORITY, &files.authority)] {
+        save(name, content.as_deref().unwrap_or_default())?;
+    }
+    tracing::info!(part = part.name, directory = %to.display(), "the key stores are there");
+    Ok(())
+}
