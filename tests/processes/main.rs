@@ -36,6 +36,7 @@ mod start_flink;
 mod stored_jobs;
 mod strangers;
 mod terminal_jobs;
+mod tls;
 mod waits;
 mod wire;
 mod znode_collection;

@@ -74,16 +74,28 @@ pub fn gateway_flags(application: &Deployed) -> Vec<String> {
 impl Cluster {
     /// Starts with this application; returns when all its tasks have run, by what its gateway says.
     pub async fn start_application(job_managers: usize, task_managers: usize, class: &str, arguments: &[&str]) -> Self {
-        let mut cluster = Self::prepare(Provider::ours(), 1).await;
+        let cluster = Self::prepare(Provider::ours(), 1).await;
+        cluster.up_as_application(job_managers, task_managers, class, arguments).await
+    }
+
+    /// The same in a cluster that was prepared.
+    pub async fn up_as_application(
+        mut self,
+        job_managers: usize,
+        task_managers: usize,
+        class: &str,
+        arguments: &[&str],
+    ) -> Self {
+        let cluster = &mut self;
         let output = cluster.output().display().to_string();
         let arguments: Vec<&str> =
             arguments.iter().map(|&one| if one == "OUTPUT" { output.as_str() } else { one }).collect();
-        let application = Deployed::first(&cluster, class, &arguments);
+        let application = Deployed::first(cluster, class, &arguments);
         if cluster.quorum.is_some() {
             set_rights(&cluster.client, &application.cluster()).await;
         }
         cluster.application = Some(application);
-        let cluster = cluster.up(job_managers, task_managers).await;
+        let cluster = self.up(job_managers, task_managers).await;
         cluster.wait_until_up().await;
         cluster
     }

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flinkha::api::names;
@@ -38,6 +39,7 @@ use super::rest::Rest;
 use super::s3::S3;
 use super::say;
 use super::seconds;
+use super::tls::Tls;
 use super::zookeeper;
 use super::zookeeper::Quorum;
 
@@ -57,11 +59,19 @@ pub struct JobManager {
     pub directory: PathBuf,
     /// Which kube-apiserver it talks to, by index.
     pub server: usize,
+    tls: Option<Arc<Tls>>,
 }
 
 impl JobManager {
     pub fn rest(&self) -> Rest {
-        Rest::new(self.address)
+        self.rest_with_timeout(seconds(10))
+    }
+
+    pub fn rest_with_timeout(&self, timeout: Duration) -> Rest {
+        match &self.tls {
+            Some(tls) => tls.rest(self.address, &self.directory, timeout),
+            None => Rest::with_timeout(self.address, timeout),
+        }
     }
 
     pub fn flink_log(&self) -> String {
@@ -105,6 +115,8 @@ pub struct Cluster {
     directory: Directory,
     /// Where HA data is kept, if not in files.
     pub s3: Option<S3>,
+    /// Certificates for Flink's own traffic, if it is encrypted.
+    pub tls: Option<Arc<Tls>>,
     /// What it runs, unless it is a session cluster.
     pub application: Option<Deployed>,
     started: usize,
@@ -155,6 +167,7 @@ impl Cluster {
             distribution,
             directory: Directory::new("cluster"),
             s3: None,
+            tls: None,
             application: None,
             started: 0,
             ways: Vec::new(),
@@ -269,14 +282,17 @@ impl Cluster {
         let gateway = match self.provider.timings() {
             Some(timings) => {
                 let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", None).await);
-                let of_run = self.application.as_ref().map(super::application::gateway_flags).unwrap_or_default();
-                let flags = of_run.into_iter().chain(self.s3.iter().flat_map(S3::flags)).collect();
+                let of_application = self.application.as_ref().map(super::application::gateway_flags);
+                let of_tls = self.tls.as_ref().map(|tls| tls.gateway_flags(&directory));
+                let of_s3 = self.s3.iter().flat_map(S3::flags);
+                let flags = [of_application, of_tls].into_iter().flatten().flatten().chain(of_s3).collect();
+                let of_tls = self.tls.iter().flat_map(|tls| tls.settings(&directory));
                 let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone(), flags };
                 let settings = gateway::Settings {
                     build: &self.build,
                     timings,
                     storage: &self.storage_uri(),
-                    configuration: &self.gateway_configuration(),
+                    configuration: &self.gateway_configuration().into_iter().chain(of_tls).collect(),
                     quorum: self.quorum.as_ref(),
                 };
                 Some(gateway::start((NAMESPACE, NAME), &place, &settings, &kubeconfig))
@@ -284,6 +300,7 @@ impl Cluster {
             None => None,
         };
         let mut configuration = self.configuration();
+        configuration.extend(self.tls.iter().flat_map(|tls| tls.prepare(&directory)));
         let environment = match (&gateway, &self.quorum) {
             (Some(_), None) => kubernetes_environment(&gateway::jvm_url(address), None, &jvm_token, NAMESPACE),
             (None, None) => kubernetes_environment(&server.url(), Some(&server.certificate()), &jvm_token, NAMESPACE),
@@ -302,7 +319,8 @@ impl Cluster {
         };
         let application = self.application.as_ref().map(|one| arguments(&one.cluster())).unwrap_or_default();
         let jvm = self.distribution.job_manager(&place, &configuration, &application);
-        self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory, server: index });
+        let tls = self.tls.clone();
+        self.job_managers.push(JobManager { pod, uid, address, jvm, gateway, directory, server: index, tls });
     }
 
     /// What a Deployment does when a pod is gone: another pod. Returns when it can take over.
@@ -325,6 +343,7 @@ impl Cluster {
         let environment = [environment, self.plugins()].concat();
         let place = Place { name: &name, address: address(), directory: self.directory.sub(&name), environment };
         let mut configuration = self.task_managers_configuration();
+        configuration.extend(self.tls.iter().flat_map(|tls| tls.prepare(&place.directory)));
         if let Some(quorum) = self.quorum.as_ref().filter(|quorum| quorum.is_secure()) {
             let (way, process) = quorum.pass_through(&place.directory);
             configuration.insert("high-availability.zookeeper.quorum".to_owned(), way);

@@ -13,7 +13,6 @@ use super::cluster::lock_holder;
 use super::measured;
 use super::rest::Checkpoints;
 use super::rest::Job;
-use super::rest::Rest;
 use super::say;
 use super::seconds;
 use super::zookeeper::publisher;
@@ -53,11 +52,10 @@ pub async fn fail_over(cluster: &mut Cluster, job: &str, disturb: impl AsyncFnOn
     let leader =
         measured("the new leader's address", seconds(20), async || cluster.leader().await.filter(|&now| now != old))
             .await;
-    let address = cluster.job_managers[leader].address;
-    let quick = Rest::with_timeout(address, Duration::from_millis(500));
+    let quick = cluster.job_managers[leader].rest_with_timeout(Duration::from_millis(500));
     measured("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
     let running = begin.elapsed();
-    let rest = Rest::new(address);
+    let rest = cluster.job_managers[leader].rest();
     let resumed = async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0);
     let after = measured("a new checkpoint", seconds(60), resumed).await;
     let failover =

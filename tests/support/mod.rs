@@ -31,6 +31,7 @@ pub mod report;
 pub mod rest;
 pub mod s3;
 pub mod terms;
+pub mod tls;
 pub mod zookeeper;
 
 use std::path::{Path, PathBuf};

@@ -62,7 +62,10 @@ impl Rest {
 
     /// Behind a proxy: `base` comes before Flink's own paths.
     pub fn at(base: String, timeout: Duration) -> Self {
-        let client = Client::builder().no_proxy().timeout(timeout).build().expect("an HTTP client");
+        Self::of(base, Client::builder().no_proxy().timeout(timeout).build().expect("an HTTP client"))
+    }
+
+    pub fn of(base: String, client: Client) -> Self {
         Self { base, client }
     }
 

@@ -29,6 +29,8 @@ pub struct Cluster {
     pub job_managers: usize,
     pub task_managers: usize,
     pub client: kube::Client,
+    /// Flink's REST endpoint speaks TLS.
+    pub encrypted: bool,
 }
 
 impl Cluster {
@@ -82,7 +84,8 @@ impl Cluster {
     }
 
     pub fn rest_with_timeout(&self, pod: &str, timeout: Duration) -> Rest {
-        Rest::at(pod_url(&self.namespace.0, pod, names::REST_PORT), timeout)
+        let scheme = if self.encrypted { "https:" } else { "" };
+        Rest::at(pod_url(&self.namespace.0, &format!("{scheme}{pod}"), names::REST_PORT), timeout)
     }
 
     pub async fn leading_rest(&self) -> Rest {

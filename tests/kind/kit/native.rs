@@ -48,7 +48,9 @@ pub async fn start_as(
         manifest = manifest.replace(word, value);
     }
     kubectl_with(&["--namespace", &namespace.0, "apply", "--filename", "-"], &manifest);
-    let cluster = Cluster { namespace, name: name.to_owned(), job_managers, task_managers, client: client().await };
+    let name = name.to_owned();
+    let client = client().await;
+    let cluster = Cluster { namespace, name, job_managers, task_managers, client, encrypted: false };
     cluster.wait_until_ready().await;
     cluster
 }

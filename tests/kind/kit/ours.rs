@@ -59,6 +59,7 @@ pub async fn apply(namespace: Namespace, resource: &Value) -> Cluster {
         job_managers: count("jobManager"),
         task_managers: count("taskManager"),
         client: client().await,
+        encrypted: !resource["spec"]["tls"]["rest"].is_null(),
     }
 }
 
