@@ -19,7 +19,7 @@ const SETTLING: Duration = Duration::from_secs(180);
 pub struct SecretsNote {
     /// Names of the Secrets, in the order of the spec.
     pub names: Vec<String>,
-    /// Digest of their contents. Empty before the first one that Flink can be started with.
+    /// Digest of their contents, after a mark of the key and a hyphen. Empty before the first one that Flink can be started with.
     pub digest: String,
     /// How often the contents have changed.
     pub changes: u64,
@@ -81,6 +81,10 @@ impl SeenSecrets {
         if before.digest.is_empty() || before.names != self.names {
             return note(self.first.as_ref().unwrap_or(digest), before.changes);
         }
+        // The gateways have another key: such digests cannot be compared.
+        if key_of(&before.digest) != key_of(digest) {
+            return note(digest, before.changes);
+        }
         let is_settled = now.saturating_sub(self.since) >= SETTLING;
         if *digest == before.digest {
             note(digest, before.changes)
@@ -100,6 +104,11 @@ impl SeenSecrets {
             Some(Ok(digest)) => noted.problem.is_some() || noted.digest != *digest || noted.names != self.names,
         }
     }
+}
+
+/// The mark of the key in a digest, before its hyphen.
+fn key_of(digest: &str) -> Option<&str> {
+    digest.split_once('-').map(|(key, _)| key)
 }
 
 #[cfg(test)]
@@ -146,6 +155,12 @@ mod tests {
         let first = seen(&["a", "b"]).note(&SecretsNote::default(), second(1)).expect("the first note");
         assert_eq!(first, noted("a", 0));
         assert_eq!(seen(&["a", "b"]).note(&first, second(1)), Some(noted("b", 1)));
+    }
+
+    #[test]
+    fn another_key_of_the_gateways_is_no_change_of_a_secret() {
+        assert_eq!(seen(&["k2-a"]).note(&noted("k1-a", 3), second(1)), Some(noted("k2-a", 3)));
+        assert_eq!(seen(&["k2-a", "k2-b"]).note(&noted("k2-a", 3), second(1)), Some(noted("k2-b", 4)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ async fn apply_in_turn(
     };
     match (&turn, note) {
         _ if rollout.keeps_pods => {
-            applier.complete_missing(&resource.name_any(), &rollout.objects, caches).await?;
+            applier.complete_missing(&resource.name_any(), rollout, caches).await?;
             return Ok(kept(None));
         }
         (Some(Turn::Waits(_)), _) => {

@@ -277,7 +277,13 @@ mod tests {
     #[test]
     fn a_question_of_an_earlier_term_makes_no_later_one_new_again() {
         let (events, _told) = Events::channel();
-        let peers = PeerExchange::new(events, Clock::new(), "ns/demo".to_owned(), "uid".to_owned(), None);
+        let peers = PeerExchange::new(
+            events,
+            Clock::new(),
+            "ns/demo".to_owned(),
+            "uid".to_owned(),
+            Arc::new(PeerKeys::new(None)),
+        );
         let term = |number| Term {
             number,
             pod_uid: "u".to_owned(),

@@ -143,7 +143,10 @@ impl Ledger {
                 .patch(&names::ledger(&self.cluster), &PatchParams::default(), &Patch::Merge(patch))
                 .await
             {
-                Ok(written) => return Ok(self.copy.follow(&written, term)),
+                Ok(written) => {
+                    self.copy.follow(&written, term);
+                    return Ok(());
+                }
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error).context("failed to write the ledger"),
             }

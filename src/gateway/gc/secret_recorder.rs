@@ -75,7 +75,10 @@ impl SecretRecorder {
     }
 }
 
+/// Begins with a mark of the key, which is itself a digest under it.
 fn digest(key: &[u8], text: &str) -> String {
-    let code = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
-    code.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let of = |text: &str| hmac::sign(&key, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (mark, digest): (String, String) = (of("key"), of(text));
+    format!("{}-{digest}", &mark[..8])
 }
