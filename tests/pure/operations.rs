@@ -20,6 +20,7 @@ const OTHERS: [&str; 29] = [
     "ErrImagePull",
     "FallbackToLogsOnError",
     "FlinkHaCluster",
+    "IgnoreExtraneous",
     "ImagePullBackOff",
     "InProgress",
     "InvalidImageName",
