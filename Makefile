@@ -12,7 +12,7 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-chart test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
 	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean
 
 help: ## List the targets
@@ -48,6 +48,9 @@ test-lint: ## Lints, warnings are errors
 # The package of the walks compiles files whose unit tests run with the product.
 test-unit: ## Unit tests only
 	$(TEST) --exclude flinkha-walks --lib --bins --test pure
+
+test-docs: ## Links, paths, targets, fields and reasons in the documents, and the generated pages
+	$(TEST) --test pure -- documents:: generated:: operations::
 
 test-chart: ## The chart over sets of values, and the scripts for Argo CD
 	$(call part,helm) rig/tools clients
