@@ -12,9 +12,9 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 pub struct JobSpec {
     /// URI of the application's jar: `local:///path/in/the/image.jar`, `https://…`, or a file in a storage that Flink
-    /// is configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`, without credentials. An init container fetches a jar
-    /// that is not local once and keeps it with the HA data until the job ends. It does not look for a newer jar while
-    /// the URI and `sha256` stay the same.
+    /// is configured for, such as `s3://bucket/app.jar` or `file:///volume/app.jar`. It must not contain credentials.
+    /// An init container fetches a jar that is not local once and keeps it with the HA data until the job ends. It does
+    /// not look for a newer jar while the URI and `sha256` stay the same.
     #[serde(rename = "jarURI")]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
         "self.matches('^(local|https|file|s3|s3a|s3p|gs|abfs|abfss):/.+')",
@@ -159,7 +159,7 @@ pub struct Application {
     pub replaces: Vec<String>,
     /// JSON of the spec from which the pods are made. Values of keys that look like credentials are null.
     pub deployed: String,
-    /// JSON of the last spec with which all tasks ran, as in `deployed`. A roll-back takes the values that are null from
+    /// JSON of the last spec with which all tasks ran, as in `deployed`. A roll-back takes values that are null from
     /// the present spec.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<String>,

@@ -75,9 +75,9 @@ pub struct FlinkHaClusterSpec {
     #[schemars(schema_with = "schema::flink_configuration")]
     pub flink_configuration: BTreeMap<String, Scalar>,
 
-    /// Secrets in the resource's namespace whose keys are keys of Flink's configuration: the place for credentials, which
-    /// then stand in no other object. Pods mount them. A key of `flinkConfiguration` has precedence over that of a
-    /// Secret, and a later Secret over an earlier one. A changed Secret replaces the pods one by one, and is no other
+    /// Secrets in the resource's namespace whose keys are keys of Flink's configuration: the place for credentials,
+    /// which then stand in no other object. Pods mount them. A key of `flinkConfiguration` has precedence over that of
+    /// a Secret, and a later Secret over an earlier one. A changed Secret replaces the pods one by one, and is no other
     /// version of an application. Newlines at the end of a value do not count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]

@@ -1,6 +1,6 @@
-//! Roll-outs that nobody has asked for: a new version of the operator builds the pods of all clusters in another way, or
-//! a Secret has changed that many clusters read. They take turns, so that not all jobs of a Kubernetes cluster are interrupted at once, and each can be held. A
-//! change of the resource never waits.
+//! Roll-outs that nobody has asked for: a new version of the operator builds the pods of all clusters in another way,
+//! or a Secret has changed that many clusters read. They take turns, so that not all jobs of a Kubernetes cluster are
+//! interrupted at once, and each can be held. A change of the resource never waits.
 
 use std::time::Duration;
 
@@ -60,8 +60,9 @@ pub struct Waits {
     pub look_again: Duration,
 }
 
-/// Decides about one cluster. `wish` is the value of the annotation on the resource, and `why` says why its pods are to be
-/// replaced. `moving` are the other clusters that have their turn, and `last` is the time at which the last turn began.
+/// Decides about one cluster. `wish` is the value of the annotation on the resource, and `why` says why its pods are to
+/// be replaced. `moving` are the other clusters that have their turn, and `last` is the time at which the last turn
+/// began.
 pub fn turn(
     (wish, why): (Option<&str>, &str),
     has_turn: bool,

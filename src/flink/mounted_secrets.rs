@@ -1,5 +1,5 @@
-//! Reads Flink's configuration from Secrets as the kubelet mounts them: one file per key. The shell script that starts Flink
-//! (`add-secrets.sh`) does the same.
+//! Reads Flink's configuration from Secrets as the kubelet mounts them: one file per key. The shell script that starts
+//! Flink (`add-secrets.sh`) does the same.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Which keys of Flink's configuration hold credentials, by Flink's own list.
 
-/// Parts of such keys, in lower case (`GlobalConfiguration.SENSITIVE_KEYS` of Flink 2.3.0, which are those of 1.20.5 and
-/// `api-key`).
+/// Parts of such keys, in lower case (`GlobalConfiguration.SENSITIVE_KEYS` of Flink 2.3.0, which are those of 1.20.5
+/// and `api-key`).
 pub const PARTS: [&str; 11] = [
     "password",
     "secret",

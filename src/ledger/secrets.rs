@@ -1,6 +1,6 @@
-//! The Secrets of `spec.flinkConfigurationFrom`, as the leading gateway sees them: it notes a digest under the gateways' key,
-//! from which nobody can guess a value, and how often it has changed. The operator replaces pods by that number, and needs
-//! no right to read Secrets.
+//! The Secrets of `spec.flinkConfigurationFrom`, as the leading gateway sees them: it notes a digest under the
+//! gateways' key, from which nobody can guess a value, and how often it has changed. The operator replaces pods by that
+//! number, and needs no right to read Secrets.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Key of the ledger ConfigMap that holds JSON of [`SecretsNote`].
 pub const LEDGER_KEY: &str = "secrets";
 
-/// The kubelet has updated all mounts of a Secret by then: its sync period is a minute, and so is the life of its cache.
+/// The kubelet has updated all mounts of a Secret by then: its sync period is a minute, and so is the life of its
+/// cache.
 const SETTLING: Duration = Duration::from_secs(180);
 
 /// What the ledger says of the Secrets.

@@ -1,5 +1,5 @@
-//! Builds what pods need for the Secrets of `spec.flinkConfigurationFrom`: their mounts, and how Flink and its gateway find
-//! them. Their values are in no object but the Secrets themselves.
+//! Builds what pods need for the Secrets of `spec.flinkConfigurationFrom`: their mounts, and how Flink and its gateway
+//! find them. Their values are in no object but the Secrets themselves.
 
 use serde_json::{Value, json};
 
@@ -8,8 +8,8 @@ use crate::api::names::{self, FLINK_CONTAINER};
 use crate::api::owned;
 use crate::cluster::Cluster;
 
-/// Shell script that goes before [`pod::START_FLINK`]: it adds the keys of the Secrets to the configuration that Flink is
-/// started with.
+/// Shell script that goes before [`pod::START_FLINK`]: it adds the keys of the Secrets to the configuration that Flink
+/// is started with.
 pub const ADD_SECRETS: &str = include_str!("add-secrets.sh");
 
 /// Annotation on pods and Deployments: how often the contents of the Secrets have changed since the cluster was made.

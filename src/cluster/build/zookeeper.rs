@@ -55,9 +55,9 @@ pub fn task_manager_arguments(cluster: &Cluster) -> Vec<String> {
     vec!["-D".to_owned(), format!("{SIMULATED_EXPIRATION}={TASK_MANAGERS_EXPIRATION}")]
 }
 
-/// Returns the volume with name and password for the quorum, and its mount in a gateway. Only sidecars get them, because
-/// Flink would show them in its log and in its web interface; and as files, because a process of the same user can read
-/// an environment.
+/// Returns the volume with name and password for the quorum, and its mount in a gateway. Only sidecars get them,
+/// because Flink would show them in its log and in its web interface; and as files, because a process of the same user
+/// can read an environment.
 pub fn user(cluster: &Cluster) -> Option<(Value, Value)> {
     let secret = cluster.zookeeper()?.authentication.as_ref()?;
     let items = ["username", "password"].map(|key| json!({ "key": key, "path": key }));

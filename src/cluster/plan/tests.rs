@@ -324,7 +324,8 @@ fn pods_that_were_made_with_a_credential_that_has_changed_stay_until_they_are_re
             application.version = version.clone();
             application.savepoint_request = Some("upgrade-1".to_owned());
         });
-        planned(&resource, &before, &nothing())
+        let there = Observed { presence: Some(Presence::There(Vec::new())), ..nothing() };
+        planned(&resource, &before, &there)
     };
     let kept = |plan: &Reconciliation| plan.rollout.as_ref().map(|rollout| rollout.keeps_pods).ok();
     let (same, rotated) = (plan(Phase::Savepointing, "old"), plan(Phase::Savepointing, "new"));

@@ -49,7 +49,8 @@ fn why(facts: &Facts<'_>) -> &'static str {
     rollout::why(facts.resource, facts.observed)
 }
 
-/// What is said of a cluster that has its turn. Why, and whether it was ready before, is what it was when the turn began.
+/// What is said of a cluster that has its turn. Why, and whether it was ready before, is what it was when the turn
+/// began.
 fn replacing(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, why: &str) -> Verdict {
     let was_ready = find(&before.conditions, READY).is_some_and(|ready| ready.status == "True");
     if let Some(begun) = has_turn(before, resource.metadata.generation) {

@@ -1,5 +1,5 @@
-//! Notes in the ledger when a Secret of `spec.flinkConfigurationFrom` has changed: by a digest under the gateways' key, so
-//! that nobody can guess values from it.
+//! Notes in the ledger when a Secret of `spec.flinkConfigurationFrom` has changed: by a digest under the gateways' key,
+//! so that nobody can guess values from it.
 
 use std::path::PathBuf;
 use std::time::Duration;
