@@ -25,6 +25,7 @@ pub mod presence;
 pub mod quantity;
 pub mod rejection;
 pub mod rollout;
+pub mod secret_change;
 pub mod status;
 pub mod stored;
 pub mod switchover;

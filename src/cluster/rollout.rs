@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::application::Desired;
 use super::build::Objects;
-use super::build::configuration_secrets::CHANGES_ANNOTATION;
 use super::build::job_manager::{TEMPLATE_ANNOTATION, digest_of};
 use super::events::EventNote;
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
+use super::secret_change::secret_changed;
 use crate::api::FlinkHaCluster;
 use crate::api::application::{Application, Phase};
 use crate::api::names::ROLE_LABEL;
@@ -73,24 +73,6 @@ fn is_where_it_was(now: Option<&Application>, before: &FlinkHaClusterStatus) -> 
     };
     let has_pods = matches!(now.phase, Phase::Starting | Phase::Running | Phase::Savepointing | Phase::Halted);
     has_pods && now.phase == before.phase && run(now) == run(before)
-}
-
-/// Why pods are replaced although nobody has changed the resource, as a clause.
-pub fn why(resource: &FlinkHaCluster, observed: &Observed) -> &'static str {
-    if secret_changed(resource, observed) {
-        "a Secret of spec.flinkConfigurationFrom has changed"
-    } else {
-        "this version of the operator builds the pods in another way"
-    }
-}
-
-/// Whether pods were made before the last change of a Secret that Flink's configuration comes from.
-fn secret_changed(resource: &FlinkHaCluster, observed: &Observed) -> bool {
-    let is_used = !resource.spec.flink_configuration_from.is_empty();
-    let changes = observed.secrets().map(|secrets| secrets.changes).filter(|changes| is_used && *changes > 0);
-    let Some(live) = &observed.job_manager_deployment else { return false };
-    let live = live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CHANGES_ANNOTATION));
-    changes.is_some_and(|changes| live.is_none_or(|live| *live != changes.to_string()))
 }
 
 /// The template's digest is not noted on a Deployment that an earlier version has made: then it counts as the same.
@@ -226,7 +208,8 @@ mod tests {
         let expected = "a Secret of spec.flinkConfigurationFrom has changed: the operator replaces the pods of JobManagers \
                         and pods of TaskManagers one by one, the leading JobManager last";
         assert_eq!(told.message, expected);
-        assert!(why(&resource, &live(0)).contains("Secret") && why(&resource, &live(1)).contains("operator"));
+        let why = |observed: &Observed| crate::cluster::secret_change::why(&resource, observed);
+        assert!(why(&live(0)).contains("Secret") && why(&live(1)).contains("operator"));
         assert_eq!(note(&live(1)), None, "the pods have it");
     }
 

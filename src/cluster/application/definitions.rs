@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::versions::is_of_one_component;
-use super::{has_no_pods, version};
+use super::decision::has_no_pods;
+use super::versions::{is_of_one_component, version};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, Phase};
 use crate::api::status::FlinkHaClusterStatus;
@@ -66,14 +66,14 @@ pub struct Definition {
 
 /// Why a definition cannot be read. The parser's own words would repeat values.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum UnreadableDefinition {
     #[error("it is no JSON from line {0}, column {1} on")]
     Syntax(usize, usize),
     #[error("it is JSON, but no spec")]
     Form,
 }
 
-impl From<serde_json::Error> for Unreadable {
+impl From<serde_json::Error> for UnreadableDefinition {
     fn from(error: serde_json::Error) -> Self {
         if error.is_data() { Self::Form } else { Self::Syntax(error.line(), error.column()) }
     }
@@ -85,7 +85,7 @@ impl Definition {
     ///
     /// # Errors
     /// When the text is none of a definition.
-    pub fn read(text: &str, present: &FlinkHaClusterSpec) -> Result<Self, Unreadable> {
+    pub fn read(text: &str, present: &FlinkHaClusterSpec) -> Result<Self, UnreadableDefinition> {
         let mut definition: Value = serde_json::from_str(text)?;
         let mut redacted = Vec::new();
         if let Some(values) = definition["flinkConfiguration"].as_object_mut() {
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn an_error_says_nothing_of_what_was_read() {
         let error = |text: &str| Definition::read(text, fixture::application().spec()).err();
-        assert_eq!(error("{\"image\":\n\"hidden"), Some(Unreadable::Syntax(2, 7)));
-        assert_eq!(error("{\"image\": [\"hidden\"]}"), Some(Unreadable::Form));
+        assert_eq!(error("{\"image\":\n\"hidden"), Some(UnreadableDefinition::Syntax(2, 7)));
+        assert_eq!(error("{\"image\": [\"hidden\"]}"), Some(UnreadableDefinition::Form));
     }
 }

@@ -64,6 +64,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         template: &spec.pod_template,
     };
     let mut template = pod::template(cluster, &component, configuration_digest);
+    configuration_secrets::add(&mut template, cluster);
     let (mut mounts, mut storage_environment) = (Value::Null, StorageEnvironment::default());
     if let Some(flink) = pod::container_mut(&mut template, FLINK_CONTAINER) {
         keep_loopback_out_of_proxies(flink);

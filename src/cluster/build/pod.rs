@@ -3,7 +3,6 @@
 
 use serde_json::{Value, json};
 
-use super::configuration_secrets;
 use crate::api::names::{self, FLINK_CONTAINER};
 use crate::api::v1alpha1::Resources;
 use crate::cluster::{Cluster, merge};
@@ -107,7 +106,6 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
     if !cluster.spec().image_pull_secrets.is_empty() {
         template["spec"]["imagePullSecrets"] = json!(cluster.spec().image_pull_secrets);
     }
-    configuration_secrets::add(&mut template, cluster);
     if !component.template.is_null() {
         merge::merge(&mut template, component.template.clone());
     }

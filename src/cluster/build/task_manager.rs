@@ -35,6 +35,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
             None => template["spec"]["initContainers"] = json!([prepare]),
         }
     }
+    configuration_secrets::add(&mut template, cluster);
     zookeeper::add_sidecar(&mut template, cluster, environment);
     let mut body = json!({
         "metadata": { "annotations": { TEMPLATE_ANNOTATION: template_digest(&template) } },

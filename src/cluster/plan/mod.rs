@@ -19,7 +19,7 @@ use super::events::EventNote;
 use super::gateway_image::{self, GatewayImage};
 use super::observed::{Observed, StoredHaData};
 use super::rejection::Rejection;
-use super::{Cluster, account, peer_key, rollout, stored, validate};
+use super::{Cluster, account, peer_key, rollout, secret_change, stored, validate};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
@@ -219,7 +219,7 @@ impl Rollout {
         account::name_accounts(&mut objects, observed);
         let note = rollout::replaced_by_operator(resource, before, desired, observed, &objects, &gateway_image.image);
         let creates_key = peer_key::may_be_gone(observed, now);
-        let why = rollout::why(resource, observed);
+        let why = secret_change::why(resource, observed);
         Self { tried_first, objects, gateway_image, creates_key, note, why, keeps_pods: desired.keeps_pods }
     }
 }

@@ -8,7 +8,7 @@ use super::kinds::{READY, Verdict, find};
 use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
 use crate::cluster::application::definitions::redacted;
-use crate::cluster::rollout;
+use crate::cluster::secret_change;
 use crate::cluster::turn::{OPERATOR_ROLL_OUT, REPLACING, REPLACING_UNREADY, Turn, has_turn};
 
 pub(super) fn operator_roll_out(facts: &Facts<'_>) -> Option<Verdict> {
@@ -46,7 +46,7 @@ pub fn announced(
 }
 
 fn why(facts: &Facts<'_>) -> &'static str {
-    rollout::why(facts.resource, facts.observed)
+    secret_change::why(facts.resource, facts.observed)
 }
 
 /// What is said of a cluster that has its turn. Why, and whether it was ready before, is what it was when the turn
