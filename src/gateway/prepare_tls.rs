@@ -1,6 +1,8 @@
 //! Implements `flinkha prepare-tls`: makes key stores for Flink from the Secrets of `spec.tls`, before Flink starts.
 
-use std::fs::{create_dir_all, write};
+use std::fs::{OpenOptions, create_dir_all};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -52,4 +54,9 @@ fn prepare(part: TlsPart<'_>, to: &Path) -> anyhow::Result<()> {
     }
     tracing::info!(part = part.name, directory = %to.display(), "the key stores are there");
     Ok(())
+}
+
+/// Writes a file that only this user can read: Flink's container has the same one.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?.write_all(bytes)
 }
