@@ -21,7 +21,9 @@ use crate::world::tls::{AUTHORITY, CERTIFICATE, KEY, PemFiles, rejection};
 /// When a Secret cannot be used. The message names the field and the remedy.
 pub fn run(secrets: &TlsSecrets) -> anyhow::Result<()> {
     secrets.parts().try_for_each(|part| {
-        prepare(part, &secrets.stores_of(part.name)).with_context(|| format!("the Secret of spec.tls.{}", part.name))
+        // One line: the kubelet shows the end of the log.
+        let prepared = prepare(part, &secrets.stores_of(part.name));
+        prepared.map_err(|error| anyhow::anyhow!("the Secret of spec.tls.{}: {error:#}", part.name))
     })
 }
 
