@@ -1,5 +1,5 @@
-//! The NetworkPolicy of a cluster, made by the operator on a real kube-apiserver with the rights that the chart gives it.
-//! Nothing enforces it here: the tests in kind do that.
+//! The NetworkPolicy of a cluster, made by the operator on a real kube-apiserver with the rights that the chart gives
+//! it. Nothing enforces it here: the tests in kind do that.
 
 use std::time::Instant;
 
