@@ -1,9 +1,9 @@
 //! The ledger as the leader knows it in its term, and what of it somebody has taken away since: a deleted ledger, one
 //! that was made anew empty or restored from a backup, a key that is gone or unreadable, a tombstone that is missing.
 //!
-//! Nobody but the leader writes the ledger's data, so what the leader has seen last is what belongs there. It is put back
-//! by compare-and-swap, and never over what a newer term has written. Any other change of a value stands: somebody has
-//! made it on purpose.
+//! Nobody but the leader writes the ledger's data, so what the leader has seen last is what belongs there. It is put
+//! back by compare-and-swap, and never over what a newer term has written. Any other change of a value stands: somebody
+//! has made it on purpose.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Client, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::Error;
 use super::fingerprint::fingerprint;
@@ -213,7 +213,7 @@ impl Applier {
             return Ok(());
         }
         let parameters = PatchParams::apply(FIELD_MANAGER).force().dry_run().validation_strict();
-        match target.api(&self.client).patch(target.name, &parameters, &Patch::Apply(deployment)).await {
+        match self.apply_own(&target, &parameters).await? {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => {
                 Err(Rejection::invalid_template(field, &status.message).into())
@@ -228,9 +228,12 @@ impl Applier {
             return Ok(());
         }
         let (parameters, api) = (PatchParams::apply(FIELD_MANAGER).force(), target.api(&self.client));
-        let mut applied = api.patch(target.name, &parameters, &Patch::Apply(object)).await;
-        // An object has one controller: one that was restored from a backup still names the resource of that time.
-        if matches!(&applied, Err(kube::Error::Api(status)) if status.code == 422) && self.owners.own(&target).await? {
+        let mut applied = self.apply_own(&target, &parameters).await?;
+        // Ports are merged by number: somebody's port of our name stands beside ours, which is not possible.
+        if is_invalid(&applied) && target.kind == "Service" {
+            let ports = json!({ "spec": { "ports": object["spec"]["ports"] } });
+            let replaced = api.patch(target.name, &PatchParams::default(), &Patch::Merge(ports)).await;
+            replaced.map_err(target.failed("replace the ports of"))?;
             applied = api.patch(target.name, &parameters, &Patch::Apply(object)).await;
         }
         let metadata: ObjectMeta = applied.map_err(target.failed("apply"))?.metadata;
@@ -262,6 +265,21 @@ impl Applier {
         }
     }
 
+    /// Server-side apply. An object has one controller: one that was restored from a backup still names the resource of
+    /// that time, and gets ours first.
+    async fn apply_own(
+        &self,
+        target: &Target<'_>,
+        parameters: &PatchParams,
+    ) -> Result<Result<DynamicObject, kube::Error>, Error> {
+        let (api, patch) = (target.api(&self.client), Patch::Apply(target.object));
+        let applied = api.patch(target.name, parameters, &patch).await;
+        if is_invalid(&applied) && self.owners.own(target).await? {
+            return Ok(api.patch(target.name, parameters, &patch).await);
+        }
+        Ok(applied)
+    }
+
     /// Creates an object whose contents belong to the gateways from then on. One that exists keeps them, and gets the
     /// labels by which the watches find it and the owner with which it is removed.
     async fn create(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
@@ -286,6 +304,11 @@ impl Applier {
             Err(error) => Err(target.failed("create")(error)),
         }
     }
+}
+
+/// The API server finds that the object as a whole would not be valid.
+fn is_invalid<T>(applied: &Result<T, kube::Error>) -> bool {
+    matches!(applied, Err(kube::Error::Api(status)) if status.code == 422)
 }
 
 /// Whether an answer means that the object is wrong, and not that the API server could not do it now. A field that the

@@ -417,8 +417,6 @@ async fn pods_may_do_no_more_than_their_work() {
         ("demo-jobmanager", "update", "leases", "demo", true),
         ("demo-jobmanager", "update", "leases", "other", false),
         ("demo-jobmanager", "update", "endpointslices", "demo-rest", true),
-        ("demo-jobmanager", "watch", "endpointslices", "demo-rest", true),
-        ("demo-jobmanager", "watch", "endpointslices", "other", false),
         ("demo-jobmanager", "delete", "endpointslices", "demo-rest", false),
         ("demo-jobmanager", "get", "pods", "demo-jobmanager-a", false),
         ("demo-jobmanager", "get", "secrets", "any", false),

@@ -1,7 +1,7 @@
 //! What a cluster owns comes back with its contents when somebody deletes, empties or edits it, takes its labels or its
 //! owner away, or restores it from a backup: object, injury, seconds. A real operator with the chart's rights, a real
-//! kube-apiserver, and the parts of the leading gateway that write objects, with the rights of the JobManagers' account.
-//! Without JVMs, kubelets and controllers.
+//! kube-apiserver, and the parts of the leading gateway that write objects, with the rights of the JobManagers'
+//! account. Without JVMs, kubelets and controllers.
 //!
 //! With `FORMER_PROGRAM` and `FORMER_CHART` the table is of that operator, without a gateway, and nothing is asserted.
 

@@ -1,5 +1,5 @@
-//! What the leading gateway owns comes back with its contents, without a change of leader: the address of `<name>-rest`,
-//! the ledger with its tombstones, and promises under a key that is renewed.
+//! What the leading gateway owns comes back with its contents, without a change of leader: the address of
+//! `<name>-rest`, the ledger with its tombstones, and promises under a key that is renewed.
 
 use std::time::{Duration, Instant};
 

@@ -113,7 +113,7 @@ pub fn rules(cluster: &Cluster) -> Value {
     json!([
         // The gateway: the certificate that its mark of the storage directory carries.
         { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["kube-root-ca.crt"], "verbs": ["get"] },
-        // The ledger, which gateways watch: it carries requests for savepoints, and the leader's puts back what is lost.
+        // The ledger. Gateways watch it: it carries requests for savepoints, and the leader's puts back what is lost.
         {
             "apiGroups": [""],
             "resources": ["configmaps"],

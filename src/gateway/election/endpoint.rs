@@ -1,6 +1,6 @@
 //! Publishes the leader's REST endpoint: the leader writes its own address into the EndpointSlice of `<name>-rest`, at
-//! the beginning of its term and whenever somebody has changed, emptied or deleted it. It needs no operator, except that
-//! only the operator makes a deleted EndpointSlice again.
+//! the beginning of its term and whenever somebody has changed, emptied or deleted it. It needs no operator, except
+//! that only the operator makes a deleted EndpointSlice again.
 
 use std::future::pending;
 use std::time::Duration;
@@ -37,8 +37,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Keeps this pod as the only endpoint while it leads in this term. No stronger fence is needed: with an old address
-    /// a standby answers the client, and no data is affected.
+    /// Keeps this pod as the only endpoint while it leads in this term. No stronger fence is needed: with an old
+    /// address a standby answers the client, and no data is affected.
     pub async fn publish(&self, tenures: &Tenures, term: &Term) {
         tenures.while_leading(term, self.keep()).await;
     }

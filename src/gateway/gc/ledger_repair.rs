@@ -1,5 +1,5 @@
-//! Puts back what somebody takes away of the ledger while this gateway's JVM leads: at each read, and as soon as a watch
-//! shows it. What belongs there is decided in [`crate::ledger::copy`].
+//! Puts back what somebody takes away of the ledger while this gateway's JVM leads: at each read, and as soon as a
+//! watch shows it. What belongs there is decided in [`crate::ledger::copy`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
