@@ -122,7 +122,8 @@ fn walk(
     depth: usize,
     tell: &mut impl FnMut(Result<ObjectMeta>) -> bool,
 ) -> std::result::Result<bool, Errno> {
-    for entry in Dir::read_from(directory)? {
+    let readable = openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for entry in Dir::new(readable)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
         // A name that no object can have is not Flink's; one with `#` and a number is of a file that is being written.
