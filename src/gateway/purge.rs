@@ -218,12 +218,13 @@ async fn purge(claim: OwnedDirectory<'_>) -> anyhow::Result<String> {
     Ok(format!("removed {removed} files{stay}"))
 }
 
-/// Removes a directory and those below it, if they are empty.
+/// Removes a directory and those below it, if they are empty. A symbolic link is no directory.
 fn remove_empty(directory: PathBuf) {
+    if !std::fs::symlink_metadata(&directory).is_ok_and(|found| found.is_dir()) {
+        return;
+    }
     for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_empty(entry.path());
-        }
+        remove_empty(entry.path());
     }
     // This fails unless the directory is empty, as intended.
     let _ = std::fs::remove_dir(directory);
