@@ -3,48 +3,20 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
-
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
+
+use crate::support::https;
 
 const JAR: &str = "the bytes of a jar";
 
 /// Serves `/app.jar` and nothing else; writes its authority's certificate.
 async fn serve(authority: &Path) -> (u16, JoinHandle<()>) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut parameters = CertificateParams::new(Vec::<String>::new()).unwrap();
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
-    std::fs::write(authority, issuer.pem()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let served = tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut request = vec![0; 4096];
-            let read = stream.read(&mut request).await.unwrap_or(0);
-            let found = String::from_utf8_lossy(&request[..read]).starts_with("GET /app.jar ");
-            let (status, body) = if found { ("200 OK", JAR) } else { ("404 Not Found", "<html>nothing here</html>") };
-            let answer =
-                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-            let _ = stream.write_all(answer.as_bytes()).await;
-            let _ = stream.shutdown().await;
-        }
-    });
-    (port, served)
+    let answer = |request: &str| {
+        let found = request.starts_with("GET /app.jar ");
+        let (status, body) = if found { ("200 OK", JAR) } else { ("404 Not Found", "<html>nothing here</html>") };
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    };
+    https::serve(authority, answer).await
 }
 
 struct Fetch<'a> {

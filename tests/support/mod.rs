@@ -17,6 +17,7 @@ pub mod flink;
 pub mod flood;
 pub mod gateway;
 pub mod host;
+pub mod https;
 pub mod identity;
 pub mod jobs;
 pub mod left;
