@@ -12,8 +12,10 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity test-kind test-upgrade test-providers test-zookeeper \
-	test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
+	test-kind test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
+	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
+	test-security security
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -37,7 +39,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,class-data archives) rig/class-archive
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	$(call part,process tests beside the models) $(MAKE) --no-print-directory --jobs 3 test-processes test-model adversity
+	$(call part,process tests beside the models) $(MAKE) --no-print-directory --jobs 3 test-processes test-model adversity security
 
 test-format: ## Is everything formatted?
 	cargo fmt --all --check
@@ -76,6 +78,16 @@ test-adversity: setup ## What goes wrong around a cluster is told on it: case, o
 # The same without the former version.
 adversity:
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- adversity
+
+test-security: setup ## Attacks from pods, tenants and the network: what each gets, beside the former version (ONLY=...)
+	$(call part,control plane binaries) rig/assets
+	$(call part,the former version) rig/former release
+	$(call part,security) env FORMER_PROGRAM="$$(rig/former release)" FORMER_CHART="$$(rig/former chart)" \
+		KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- security
+
+# The same without the former version.
+security:
+	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- security
 
 test-kind: setup cluster image ## End-to-end tests in a real kind cluster
 	$(call part,kind tests) $(TEST) --test kind -- --test-threads 32 --nocapture

@@ -15,6 +15,7 @@ mod gateway_cost;
 mod gc;
 #[path = "../bench/operator.rs"]
 mod operator;
+mod security;
 #[path = "../bench/sweep.rs"]
 mod sweep;
 mod zookeeper;
@@ -29,9 +30,13 @@ async fn main() {
         Some("gateway-cost") => gateway_cost::run().await,
         Some("gc") => gc::run().await,
         Some("operator") => operator::run().await,
+        Some("security") => security::run().await,
+        Some(security::loopback::MAIN_CLASS) => security::loopback::jvm().await,
         Some("sweep") => sweep::run().await,
         Some("zookeeper") => zookeeper::run().await,
         // All tests at once are not meant.
-        _ => println!("name one of: adversity api-load class-archive faults gateway-cost gc operator sweep zookeeper"),
+        _ => println!(
+            "name one of: adversity api-load class-archive faults gateway-cost gc operator security sweep zookeeper"
+        ),
     }
 }
