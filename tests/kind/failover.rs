@@ -156,7 +156,7 @@ async fn state(cluster: &Cluster, job: &str) -> State {
     }
 }
 
-fn restarts(pod: &Pod, container: &str) -> i32 {
+pub fn restarts(pod: &Pod, container: &str) -> i32 {
     let status = pod.status.as_ref().unwrap();
     let mut statuses = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten().flatten();
     statuses.find(|status| status.name == container).map_or(0, |status| status.restart_count)
