@@ -5,6 +5,7 @@ pub mod driver;
 pub mod endpoint;
 pub mod grant;
 pub mod peer_keys;
+pub mod peer_messages;
 pub mod peers;
 pub mod stamper;
 pub mod take_over;
