@@ -28,6 +28,9 @@ pub struct Term {
     pub jvm: Incarnation,
 }
 
+/// Highest number of a term. Gateways count one by one, so somebody else has written a higher one.
+const LAST: u64 = i64::MAX as u64;
+
 /// How a stamp relates to a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
@@ -76,8 +79,9 @@ impl FromStr for Term {
         let parts: Vec<&str> = text.split('.').collect();
         let [number, pod_uid, process, jvm] = parts[..] else { return Err(error()) };
         let (pid, started) = jvm.split_once('-').ok_or_else(error)?;
+        let number = number.parse().ok().filter(|number| *number <= LAST).ok_or_else(error)?;
         Ok(Term {
-            number: number.parse().map_err(|_| error())?,
+            number,
             pod_uid: pod_uid.to_owned(),
             process: process.to_owned(),
             jvm: Incarnation { pid: pid.parse().map_err(|_| error())?, started: started.parse().map_err(|_| error())? },
@@ -102,9 +106,15 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_a_term() {
-        for text in ["", "1", "1.a.b", "1.a.b.c", "x.a.b.1-2", "1.a.b.1-2.c"] {
+        for text in ["", "1", "1.a.b", "1.a.b.c", "x.a.b.1-2", "1.a.b.1-2.c", "9223372036854775808.a.b.1-2"] {
             assert_eq!(text.parse::<Term>(), Err(NotATerm(text.into())));
         }
+    }
+
+    #[test]
+    fn i2_after_the_highest_number_that_is_read_there_is_a_higher_one() {
+        let last: Term = format!("{LAST}.a.b.1-2").parse().expect("a term");
+        assert!(last.number.checked_add(1).is_some());
     }
 
     #[test]

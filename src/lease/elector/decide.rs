@@ -202,7 +202,7 @@ impl Elector {
             lease.record.change.clone()
         } else {
             let begun = if let Some(given_back) = lease.record.change.clone().filter(|_| lease.record.is_given_back()) {
-                Change { leaderless_millis: given_back.leaderless_millis + waited, ..given_back }
+                Change { leaderless_millis: given_back.leaderless_millis.saturating_add(waited), ..given_back }
             } else if self.is_unused(&lease.record) {
                 Change { why: "FirstLeader".to_owned(), ..Change::default() }
             } else if self.is_of_own_pod(&lease.record) {

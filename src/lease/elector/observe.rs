@@ -317,7 +317,7 @@ impl Elector {
             tenure.change = Some(Change {
                 term: term.number,
                 to: pod,
-                leaderless_millis: begun.leaderless_millis + here,
+                leaderless_millis: begun.leaderless_millis.saturating_add(here),
                 at,
                 lock,
                 ..begun

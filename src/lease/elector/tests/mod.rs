@@ -410,6 +410,16 @@ fn a_standby_that_was_told_to_hand_over_by_mistake_takes_the_lease_later() {
 }
 
 #[test]
+fn a_time_without_a_leader_that_somebody_has_edited_is_no_reason_to_end() {
+    let mut world = World::new("p");
+    world.give_back();
+    world.record.change = Some(Change { leaderless_millis: u64::MAX, ..Change::default() });
+    world.lead();
+    world.run(200);
+    assert_eq!(world.record.change.map(|change| change.leaderless_millis), Some(u64::MAX));
+}
+
+#[test]
 fn the_last_change_says_from_whom_why_and_how_long() {
     let mut world = World::leading("p");
     world.run(200);
