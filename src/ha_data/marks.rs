@@ -11,6 +11,8 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::jobs::HaData;
+
 /// The ConfigMap that Kubernetes puts into every namespace, with the cluster's own certificates under the key `ca.crt`.
 pub const AUTHORITY: &str = "kube-root-ca.crt";
 
@@ -85,6 +87,20 @@ pub struct SignatureRecords {
     /// Time for which a mark must stand because the ledger says that another cluster may write it; zero without that
     /// doubt.
     pub doubt: Duration,
+}
+
+impl SignatureRecords {
+    /// What the ledger says.
+    pub fn of(noted: &HaData) -> Self {
+        let doubt = match noted.state.as_str() {
+            "Shared" => UNKNOWN,
+            // No gateway waits for longer, whatever stands there.
+            "Settling" => noted.settling.map_or(UNKNOWN, |seconds| Duration::from_secs(seconds).min(UNKNOWN)),
+            _ => Duration::ZERO,
+        };
+        let (signers, certificates) = (noted.signers.clone(), noted.certificates.clone());
+        Self { witnessed: Vec::new(), signers, certificates, doubt }
+    }
 }
 
 /// Whether this cluster may remove files.
@@ -170,7 +186,7 @@ impl Watch {
         if write.is_some() {
             self.written.clone_from(&write);
         }
-        let left = (self.since + self.patience).saturating_sub(now);
+        let left = self.since.saturating_add(self.patience).saturating_sub(now);
         let standing = match left {
             Duration::ZERO => Standing::Ours,
             _ if self.contested => Standing::Shared(Sharing::Contested),
@@ -289,6 +305,14 @@ mod tests {
         let refreshed =
             watch.look(&us("a"), directory.0.as_deref(), &SignatureRecords::default(), Duration::from_secs(20), true);
         assert_eq!(refreshed.write.map(|mark| mark.count), Some(2), "the storage's clock is read from it");
+    }
+
+    #[test]
+    fn no_time_that_somebody_has_written_into_the_ledger_is_waited_for() {
+        let noted = HaData { state: "Settling".to_owned(), settling: Some(u64::MAX), ..HaData::default() };
+        let records = SignatureRecords { doubt: SignatureRecords::of(&noted).doubt, ..SignatureRecords::default() };
+        let (mut directory, mut watch) = (Directory::default(), Watch::default());
+        assert_eq!(directory.look(&mut watch, &us("a"), &records, 1), settling(UNKNOWN.as_secs()));
     }
 
     #[test]

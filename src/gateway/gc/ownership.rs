@@ -11,9 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use crate::ha_data::marks::{
-    AUTHORITY, Mark, REFRESH, Sharing, SignatureRecords, Standing, UNKNOWN, Watch, certificates_of,
-};
+use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Sharing, SignatureRecords, Standing, Watch, certificates_of};
 use crate::lease::term::Term;
 use crate::ledger::jobs::HaData;
 use crate::ledger::place::HaDataPlace;
@@ -320,21 +318,12 @@ async fn certificate(ledger: &Ledger) -> anyhow::Result<Option<String>> {
 pub async fn identity(ledger: &Ledger) -> anyhow::Result<(Mark, SignatureRecords)> {
     let noted = ledger.ha_data().await?;
     let certificate = certificate(ledger).await?;
+    let records = SignatureRecords::of(&noted);
     let owner = match noted.owner {
         Some(owner) => owner,
         None => chosen_owner(ledger, certificate.as_deref()).await?,
     };
     let certificates = certificate.as_deref().map(certificates_of).unwrap_or_default();
-    let records = SignatureRecords {
-        witnessed: Vec::new(),
-        signers: noted.signers,
-        certificates: noted.certificates,
-        doubt: match noted.state.as_str() {
-            "Shared" => UNKNOWN,
-            "Settling" => noted.settling.map_or(UNKNOWN, Duration::from_secs),
-            _ => Duration::ZERO,
-        },
-    };
     Ok((Mark { owner, certificates, ..Mark::default() }, records))
 }
 
