@@ -187,7 +187,7 @@ pub const CONFIG_MAP_LIMIT: usize = 1 << 20;
 impl Size {
     /// Returns the size in percent of [`CONFIG_MAP_LIMIT`].
     pub fn per_cent(&self) -> usize {
-        self.bytes * 100 / CONFIG_MAP_LIMIT
+        self.bytes.saturating_mul(100) / CONFIG_MAP_LIMIT
     }
 }
 
@@ -342,6 +342,12 @@ mod tests {
         assert!(!confirm(&mut jobs, &removed, "again"));
         let text = serde_json::to_string(&jobs).expect("JSON");
         assert_eq!(read(Some(&text)).expect("jobs"), jobs);
+    }
+
+    #[test]
+    fn a_size_that_somebody_has_edited_has_a_share() {
+        assert_eq!(Size { bytes: 3 << 19, ..Size::default() }.per_cent(), 150);
+        assert!(Size { bytes: usize::MAX, ..Size::default() }.per_cent() > 100);
     }
 
     #[test]

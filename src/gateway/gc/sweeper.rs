@@ -135,7 +135,7 @@ impl Sweeper {
             .change_ha_data(term, |ha_data| {
                 let before = ha_data.orphans.as_ref().map_or(0, |orphans| orphans.removed);
                 ha_data.unreadable.clone_from(&unreadable);
-                ha_data.orphans = Some(OrphanCounts { removed: before + removed, ..found.clone() });
+                ha_data.orphans = Some(OrphanCounts { removed: before.saturating_add(removed), ..found.clone() });
             })
             .await?;
         Ok(Some(OrphanCounts { removed, ..orphans }))
