@@ -52,11 +52,15 @@ pub(super) fn find(progress: &Progress, jobs: &[Job], stored: Option<&Stored>) -
     OnRecord { has_state, savepoint, starts, replaces, retained }
 }
 
+/// Number of runs that are looked at. Whoever edits the status could make it any number.
+const RUNS: i64 = 1000;
+
 /// Runs in whose place the present one begins: the one with the state, and those after it that did not come up.
 pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> {
     let Some(previous) = &application.previous_job_id else { return Vec::new() };
     let of_resource = |run: &i64| job_id(uid, *run) == *previous;
-    let first = (1..application.runs).rev().find(of_resource).unwrap_or_default();
+    let earliest = application.runs.saturating_sub(RUNS).max(1);
+    let first = (earliest..application.runs).rev().find(of_resource).unwrap_or(earliest - 1);
     let after =
         (first + 1..application.runs).map(|run| job_id(uid, run).to_string()).filter(|id| *id != application.job_id);
     std::iter::once(previous.clone()).chain(after).collect()
@@ -66,7 +70,7 @@ pub(super) fn predecessors(uid: &str, application: &Application) -> Vec<String> 
 /// named no predecessors.
 pub(super) fn mend(inputs: &Inputs<'_>, application: &mut Application) {
     if inputs.progress.start > application.starts {
-        application.starts = inputs.progress.start + 1;
+        application.starts = inputs.progress.start.saturating_add(1);
     }
     if application.replaces.is_empty() {
         application.replaces = predecessors(inputs.uid, application);

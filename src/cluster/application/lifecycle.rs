@@ -79,7 +79,7 @@ fn begin(wanted: &FlinkHaClusterSpec, job: &JobSpec, inputs: &Inputs<'_>) -> App
         since: Some(seconds(inputs.now)),
         job_id: retained.unwrap_or_else(|| job_id(inputs.uid, run)).to_string(),
         runs: run,
-        starts: starts + 1,
+        starts: starts.saturating_add(1),
         replaces: replaces.iter().map(ToString::to_string).collect(),
         restored_from: savepoint.or_else(|| job.initial_savepoint_path.clone().filter(|_| !has_state)),
         savepoint_trigger_nonce: job.savepoint_trigger_nonce,
@@ -98,7 +98,7 @@ impl LifecycleStep<'_> {
         }
         self.application_mut().version = version(&spec);
         self.application_mut().deployed = definitions::text(&spec);
-        self.application_mut().starts = self.application().starts.max(self.inputs.progress.start) + 1;
+        self.application_mut().starts = self.application().starts.max(self.inputs.progress.start).saturating_add(1);
         // Until something of this resource has come up, it still takes the place of what was on record before it.
         if self.application().previous_job_id.is_some() || self.application().stable.is_some() {
             self.application_mut().replaces = again::predecessors(self.inputs.uid, self.application());
@@ -168,7 +168,9 @@ impl LifecycleStep<'_> {
                 format!("the roll-back did not come up: not all tasks ran within {}", self.job.upgrade_deadline),
             );
         }
-        let left = deadline.min(if lasting.is_some() { LASTING_CAUSE_TIMEOUT } else { deadline }) - self.elapsed();
+        let left = deadline
+            .min(if lasting.is_some() { LASTING_CAUSE_TIMEOUT } else { deadline })
+            .saturating_sub(self.elapsed());
         self.wake_after(left.max(SignedDuration::from_secs(1)));
     }
 
@@ -316,7 +318,7 @@ impl LifecycleStep<'_> {
 
     fn ended(&mut self) {
         let Some(ttl) = self.wanted.ttl_seconds_after_finished else { return };
-        let left = SignedDuration::from_secs(ttl) - self.elapsed();
+        let left = SignedDuration::from_secs(ttl).saturating_sub(self.elapsed());
         if left <= SignedDuration::ZERO {
             self.decision.delete = true;
         } else {

@@ -40,7 +40,7 @@ impl LifecycleStep<'_> {
     pub fn new_run(&mut self, restored_from: Option<String>) {
         let uid = self.inputs.uid;
         let application = self.application_mut();
-        application.runs += 1;
+        application.runs = application.runs.saturating_add(1);
         let before = std::mem::replace(&mut application.job_id, job_id(uid, application.runs).to_string());
         application.previous_job_id.get_or_insert(before);
         application.restored_from = restored_from;

@@ -41,6 +41,21 @@ fn applied_again_with_another_definition_it_starts_above_what_the_ledger_tells()
     assert_eq!(world.decide(None).application.starts, world.progress.start + 1, "a new run over an old ledger too");
 }
 
+/// Somebody has edited the status or the ledger: the operator has other clusters to look after.
+#[test]
+fn no_number_in_a_status_or_a_ledger_makes_the_operator_count_to_it() {
+    let mut world = World::running(json!({ "upgradeMode": "stateless" }));
+    let application = &mut world.decision.application;
+    (application.runs, application.starts) = (i64::MAX, i64::MAX);
+    application.previous_job_id = Some("of no run of this resource".to_owned());
+    world.progress.start = i64::MAX;
+    world.changes("2");
+    world.step();
+    world.pods_go();
+    assert!(world.application().replaces.len() <= 1001, "{}", world.application().replaces.len());
+    assert_eq!(world.application().starts, i64::MAX);
+}
+
 #[test]
 fn what_cannot_be_read_is_not_absent_and_nothing_begins() {
     let progress = json!({ "job": FORMER, "version": "v1", "start": 2 }).to_string();
