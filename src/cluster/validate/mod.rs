@@ -294,6 +294,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_template_that_is_no_map_is_refused() {
+        for template in [json!([]), json!("x"), json!({ "spec": [] }), json!({ "spec": "x" })] {
+            let found = problems(|resource| resource.spec.task_manager.pod_template = template.clone());
+            assert!(found.len() == 1 && found[0].contains("must be a map"), "{template}: {found:?}");
+        }
+    }
+
+    #[test]
     fn what_only_the_gateway_may_mount_is_refused_by_name() {
         let found = problems(|resource| {
             let mount = |name: &str| json!([{ "name": name, "mountPath": "/x" }]);

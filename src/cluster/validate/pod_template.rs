@@ -16,6 +16,12 @@ const RESERVED_DIRECTORY: &str = "/flinkha";
 
 impl Problems {
     pub(super) fn pod_template(&mut self, field: &str, template: &Value) {
+        let is_map = |value: &Value| value.is_null() || value.is_object();
+        for (field, value) in [(field.to_owned(), template), (format!("{field}.spec"), &template["spec"])] {
+            if !is_map(value) {
+                return self.add(field, "must be a map of fields, as in a Deployment".to_owned());
+            }
+        }
         for kind in ["labels", "annotations"] {
             for key in template["metadata"][kind].as_object().into_iter().flatten().map(|(key, _)| key) {
                 if key.starts_with(RESERVED_PREFIX)
