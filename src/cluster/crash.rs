@@ -94,7 +94,10 @@ fn last_chain(log: &str) -> Vec<Exception<'_>> {
             chain = vec![first];
         } else if in_message && let Some(exception) = chain.last_mut() {
             // A message may have several lines.
-            exception.message = format!("{} {text}", exception.message).trim().to_owned();
+            if !exception.message.is_empty() && !text.is_empty() {
+                exception.message.push(' ');
+            }
+            exception.message.push_str(text);
         }
     }
     chain
@@ -173,6 +176,12 @@ mod tests {
         ] {
             assert_eq!(sentence(log), expected);
         }
+    }
+
+    #[test]
+    fn a_message_of_many_lines_is_read_once() {
+        let log = format!("x.YException: begin\n{}\n", "a\n\n".repeat(10));
+        assert_eq!(sentence(&log), format!("x.YException: begin{}", " a".repeat(10)));
     }
 
     #[test]
