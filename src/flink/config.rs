@@ -75,9 +75,18 @@ fn render_value(value: &str) -> String {
     if is_number || value == "true" || value == "false" { value.to_owned() } else { quoted(value) }
 }
 
-/// A JSON string is a double-quoted YAML string.
+/// A JSON string is a double-quoted YAML string, once the characters are escaped that YAML takes for the end of a
+/// line or does not allow.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    json.chars().fold(String::with_capacity(json.len()), |mut yaml, character| {
+        if matches!(character, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') {
+            let _ = write!(yaml, "\\u{:04x}", u32::from(character));
+        } else {
+            yaml.push(character);
+        }
+        yaml
+    })
 }
 
 #[cfg(test)]
@@ -93,6 +102,10 @@ mod tests {
             ("env.java.opts.jobmanager", "-Da=\"b\" -Dc='d'"),
             ("multi.line", "a\nb: c"),
             ("odd: key", "#"),
+            // What YAML takes for the end of a line, for a mark of the byte order, or does not allow at all.
+            ("separators", "a\u{85}b\u{2028}c\u{2029}d"),
+            ("controls", "a\u{7f}b\u{9f}c\u{feff}d\u{ffff}e\u{0}"),
+            ("others", "\u{a0}\u{e9}\u{1f600}"),
         ];
         let written =
             render(&configuration.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
