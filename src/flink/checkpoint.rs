@@ -30,16 +30,23 @@ pub fn job(bytes: &[u8]) -> Option<JobId> {
 const METADATA: &[u8] = b"/_metadata";
 /// Longest path that is recognized, in bytes.
 const PATH: usize = 4096;
+/// A file in which such a path ends more often is not what Flink writes.
+const OCCURRENCES: usize = 64;
 
 /// Returns the location of the checkpoint: the directory of its metadata, from which Flink can restore a job without HA
 /// data. `None` if the job stores its checkpoints only in HA data, or if the file does not name exactly one location.
 pub fn location(bytes: &[u8]) -> Option<String> {
-    let ends = bytes
+    let ends: Vec<usize> = bytes
         .windows(METADATA.len())
         .enumerate()
         .filter(|(_, window)| *window == METADATA)
-        .map(|(at, _)| at + METADATA.len());
-    let mut found: Vec<String> = ends.filter_map(|end| string_to(bytes, end)).collect();
+        .map(|(at, _)| at + METADATA.len())
+        .take(OCCURRENCES + 1)
+        .collect();
+    if ends.len() > OCCURRENCES {
+        return None;
+    }
+    let mut found: Vec<String> = ends.into_iter().filter_map(|end| string_to(bytes, end)).collect();
     found.sort();
     found.dedup();
     match found.as_slice() {
@@ -75,6 +82,7 @@ mod tests {
         let other = [&whole[..], b"t\x00\x21file:/checkpoints/chk-8/_metadata"].concat();
         assert_eq!(location(&other), None, "which one is not known");
         assert_eq!(location(path), None);
+        assert_eq!(location(&whole.repeat(65)), None, "no file has it so often, and looking for all takes time");
     }
 
     /// As Flink 2.3.0 wrote it.
