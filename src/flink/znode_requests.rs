@@ -156,8 +156,8 @@ pub fn latch(request: &[u8], paths: &Paths) -> Option<String> {
     let at = request.windows(prefix.len()).position(|window| window == prefix.as_bytes())?;
     // Its length stands before it.
     let length = number(request, at.checked_sub(4)?) as usize;
-    let path = request.get(at..at.checked_add(length)?)?;
-    std::str::from_utf8(path).ok().map(str::to_owned)
+    let path = std::str::from_utf8(request.get(at..at.checked_add(length)?)?).ok()?;
+    path.starts_with(&prefix).then(|| path.to_owned())
 }
 
 /// Changes a request that names this entry so that the server refuses it.
@@ -234,6 +234,8 @@ mod tests {
             assert_eq!(latch(&request(&other), &paths()), None);
         }
         assert_eq!(latch(format!("{}/", paths().latch()).as_bytes(), &paths()), None);
+        let torn = [&3_u32.to_be_bytes()[..], paths().latch().as_bytes(), b"/x"].concat();
+        assert_eq!(latch(&frame(15, &torn), &paths()), None, "a path that ends before the latch");
     }
 
     #[test]
