@@ -1,6 +1,7 @@
 //! Determines the meaning of a request of the JVM: the few ConfigMap operations of Flink's HA services, and the rest.
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use crate::api::names;
 
@@ -63,9 +64,10 @@ impl Names {
                 Call::OtherProtocol
             };
         }
+        let path = understood(path);
         let Some(rest) = path.strip_prefix(&self.collection()) else { return Call::Other };
         let name = match rest {
-            "" | "/" => {
+            "" => {
                 return match *method {
                     Method::POST => Call::Create,
                     Method::DELETE => Call::DeleteCollection,
@@ -91,6 +93,11 @@ impl Names {
             _ => Call::Other,
         }
     }
+}
+
+/// The path as the API server understands it: without percent-encoding, and without slashes at the end.
+fn understood(path: &str) -> String {
+    percent_decode_str(path).decode_utf8_lossy().trim_end_matches('/').to_owned()
 }
 
 /// Does the header ask for a protocol other than HTTP? A server may ignore an offer of HTTP/2, which every HTTP client
@@ -131,6 +138,22 @@ mod tests {
         assert_eq!(call(Method::PUT, &format!("{base}/somebody-elses")), Call::Other);
         assert_eq!(call(Method::GET, "/api/v1/namespaces/ns/configmapsx/a"), Call::Other);
         assert_eq!(call(Method::GET, "/api/v1/namespaces/other/configmaps/demo-cluster-config-map"), Call::Other);
+    }
+
+    #[test]
+    fn another_spelling_of_a_path_means_the_same() {
+        let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
+        let call = |method: Method, path: &str| names.call(&method, path, None, None);
+        let lock = Call::Replace("demo-cluster-config-map".into());
+        for path in [
+            "/api/v1/namespaces/ns/configmaps/demo-cluster-config-map/",
+            "/api/v1/namespaces/ns/configmaps/demo%2Dcluster-config-map",
+            "/api/v1/namespaces/ns/configmaps%2fdemo-cluster-config-map",
+            "/%61pi/v1/namespaces/%6es/configmaps/demo-cluster-config-map//",
+        ] {
+            assert_eq!(call(Method::PUT, path), lock, "{path}");
+        }
+        assert_eq!(call(Method::POST, "/api/v1/namespaces/ns/configmap%73/"), Call::Create);
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::lease::term::Term;
 const UNFENCED: &str = "the object was written back without the annotation flinkha.dev/term that stands on it; \
     a Flink version that drops annotations is not supported, use 1.20 or later";
 
+/// Message to a client that creates a ConfigMap in YAML or protobuf: what it is could not be told.
+const NO_JSON: &str = "the gateway reads ConfigMaps in JSON only; send this one in JSON, or ask the API server itself";
+
 /// What the gateway does with a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
@@ -95,6 +98,8 @@ pub fn plan(asked: &JvmRequest, facts: &ProxyState) -> Plan {
             "NotImplemented",
             "of all that leaves HTTP only watches are answered; ask the API server itself",
         ),
+        // In another format it could be an HA ConfigMap.
+        Call::Create if !asked.body.is_object() => refuse(415, "UnsupportedMediaType", NO_JSON),
         Call::Create if !is_ha_object(facts.names, asked.body) => Plan::Pass,
         Call::ReadLock | Call::ReadJob(_) if asked.by == By::Stranger => Plan::Pass,
         _ if asked.by == By::Stranger => refuse(403, "Forbidden", STRANGER),
@@ -235,6 +240,10 @@ fn create(body: &Value, facts: &ProxyState, term: &Term) -> Plan {
             "Flink creates the ConfigMap of a job empty; one with data could not be fenced",
         );
     }
+    let annotations = &body["metadata"]["annotations"];
+    if !annotations.is_null() && !annotations.is_object() {
+        return refuse(400, "BadRequest", "metadata.annotations of the ConfigMap is no map");
+    }
     let mut stamped = body.clone();
     stamped["metadata"]["annotations"][TERM_ANNOTATION] = json!(term.to_string());
     Plan::Forward { body: Some(stamped), on_success: OnSuccess::Nothing }
@@ -291,6 +300,10 @@ mod tests {
     const OVER: JobId = JobId::from_number(1);
 
     fn decide(call: Call, body: Value, shown: &LockView, stored: Option<&Value>) -> Plan {
+        decided(&JvmRequest { by: By::Jvm(term(1).jvm), call: &call, body: &body }, shown, stored)
+    }
+
+    fn decided(asked: &JvmRequest, shown: &LockView, stored: Option<&Value>) -> Plan {
         let names = Names { namespace: "ns".into(), cluster_id: "demo".into() };
         let ended = BTreeSet::from([OVER]);
         let facts = ProxyState {
@@ -301,7 +314,7 @@ mod tests {
             stored,
             ended: &ended,
         };
-        plan(&JvmRequest { by: By::Jvm(term(1).jvm), call: &call, body: &body }, &facts)
+        plan(asked, &facts)
     }
 
     fn leader(number: u64) -> LockView {
@@ -312,6 +325,18 @@ mod tests {
         match plan {
             Plan::Answer { code, .. } => *code,
             other => panic!("not answered from memory: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_config_map_that_cannot_be_read_or_stamped_is_refused() {
+        for by in [By::Jvm(term(1).jvm), By::Stranger] {
+            let asked = JvmRequest { by, call: &Call::Create, body: &Value::Null };
+            assert_eq!(code(&decided(&asked, &leader(3), None)), 415, "YAML may be an HA ConfigMap");
+        }
+        for annotations in [json!("x"), json!([]), json!(1)] {
+            let body = json!({ "metadata": { "name": JOB, "annotations": annotations } });
+            assert_eq!(code(&decide(Call::Create, body, &leader(3), None)), 400);
         }
     }
 
