@@ -152,7 +152,8 @@ impl Inventory {
 
 fn entries(config_map: &Value) -> impl Iterator<Item = (&str, &str)> {
     let data = config_map.get("data").and_then(Value::as_object);
-    data.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+    // A value that is no text is a pointer that cannot be read.
+    data.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
 }
 
 /// Returns the size of a ConfigMap's data. The API server counts the values (`ValidateConfigMap`); keys cost as much in
@@ -224,6 +225,16 @@ mod tests {
             inventory.unreadable_plan && inventory.unreadable_checkpoint.contains(&JOB) && inventory.named.len() == 2
         );
         assert_eq!(inventory.unreadable("demo"), [path, "/flink/flink.demo/new".to_owned()]);
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_a_pointer_that_cannot_be_read() {
+        let [mut cluster, mut job] = config_maps("x", "y");
+        cluster["data"] = json!({ format!("jobGraph-{JOB}"): {} });
+        job["data"] = json!({ "checkpointID-0000000000000000007": 1 });
+        let inventory = Inventory::of("demo", &[cluster, job]);
+        assert!(inventory.stored.contains(&JOB) && inventory.unreadable_plan);
+        assert!(inventory.with_checkpoint.contains(&JOB) && inventory.unreadable_checkpoint.contains(&JOB));
     }
 
     /// Its file stays, and so does every other plan: whose it is nobody knows.

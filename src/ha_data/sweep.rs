@@ -47,6 +47,8 @@ pub fn verdict(path: &str, age: Duration, known: &Evidence) -> FileVerdict {
         Kind::Plan if inventory.unreadable_plan => FileVerdict::Protected,
         Kind::Plan if known.living.values().flatten().any(|plan| plan == path) => FileVerdict::Protected,
         Kind::Blob(job) if inventory.may_live(job) => FileVerdict::InUse,
+        // The job of a plan that cannot be read may be any.
+        Kind::Blob(_) if inventory.unreadable_plan => FileVerdict::Protected,
         Kind::Blob(job) if known.dirty.contains(&job) || known.living.contains_key(&job) => FileVerdict::Protected,
         _ if age < known.age_limit => FileVerdict::Young,
         _ => FileVerdict::Orphan,
@@ -119,6 +121,8 @@ mod tests {
             judge("submittedJobGraphab", DAY, &Inventory { unreadable_plan: true, ..Inventory::default() }),
             FileVerdict::Protected
         );
+        let of_nobody_knows_whom = Inventory { unreadable_plan: true, ..Inventory::default() };
+        assert_eq!(judge(&format!("blob/job_{JOB}/blob_p-1"), DAY, &of_nobody_knows_whom), FileVerdict::Protected);
         let (none, nobody) = (BTreeSet::new(), BTreeMap::new());
         let of = |inventory: &Inventory, job| {
             of_checkpoint(job, &Evidence { inventory, dirty: &none, living: &nobody, age_limit: DAY })
