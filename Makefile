@@ -15,7 +15,7 @@ part = @rig/part "$(1)"
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
 	test-kind test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
 	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
-	test-security security
+	test-security security fuzz
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -43,6 +43,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 
 test-format: ## Is everything formatted?
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 
 test-lint: ## Lints, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
@@ -65,6 +66,10 @@ test-model: ## The elections and the life of a resource, searched, and what each
 
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
 	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1
+
+# At the lowest priority, as the models.
+fuzz: ## Every parser of bytes that others write, fuzzed (FUZZ_SECONDS=20 each, TARGET=..., KEEP=1 adds what was found to the corpus)
+	$(call part,fuzz) tests/fuzz/run
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
 	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture

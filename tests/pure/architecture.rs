@@ -38,7 +38,7 @@ const GATEWAY_FLOOR: [&str; 7] =
     ["events", "health", "signals", "storage_arguments", "tasks", "tenure", "zookeeper_arguments"];
 
 /// Rooms and files without I/O, without async and without a clock: time comes in as an argument.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "api",
     "flink",
     "lease",
@@ -46,6 +46,7 @@ const PURE: [&str; 9] = [
     "ha_data",
     "quorum",
     "cluster",
+    "gateway/election/peer_messages.rs",
     "gateway/proxy/request.rs",
     "gateway/proxy/translate.rs",
 ];

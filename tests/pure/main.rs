@@ -5,6 +5,7 @@ mod architecture;
 mod collection;
 mod conditions;
 mod documents;
+mod fuzzers;
 mod generated;
 mod kstatus;
 mod operations;
