@@ -9,7 +9,7 @@ const PLACES: [&str; 4] = ["src/cluster", "src/operator", "src/ledger/refusal.rs
 
 /// Words in CamelCase of these places that are no reasons: kinds, phases, reasons and policies of Kubernetes, and
 /// results that stand in the status.
-const OTHERS: [&str; 29] = [
+const OTHERS: [&str; 30] = [
     "ConfigMap",
     "ConfigMaps",
     "CrashLoopBackOff",
