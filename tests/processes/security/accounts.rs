@@ -131,7 +131,8 @@ pub async fn deletes_another_clusters_ha_data(target: Target) -> Got {
 /// controller here that aggregates them.)
 async fn tenant(target: &Target, namespace: &str) -> Account {
     target.namespace(namespace).await;
-    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "tenant", "namespace": namespace } });
+    let metadata = json!({ "name": "tenant", "namespace": namespace });
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata });
     let binding = |role: &str| {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -1,5 +1,5 @@
-//! Processes of a pod that ask its gateway on loopback as the JVM does. No JVM runs here: what leads is a process of this
-//! test program that asks for Flink's lock as Flink does, under the name of Flink's main class.
+//! Processes of a pod that ask its gateway on loopback as the JVM does. No JVM runs here: what leads is a process of
+//! this test program that asks for Flink's lock as Flink does, under the name of Flink's main class.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -105,7 +105,8 @@ fn pose_as_jvm(directory: &Directory, holder: &str, namespace: &str, address: Ip
     })
 }
 
-/// What [`pose_as_jvm`] runs: asks for the lock, takes it when it is free, renews it, and prints the status of each write.
+/// What [`pose_as_jvm`] runs: asks for the lock, takes it when it is free, renews it, and prints the status of each
+/// write.
 pub async fn jvm() {
     // An error means that it is installed already; no TLS is spoken here.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -2,8 +2,9 @@
 //! namespace, a pod on the network. Each is a bounded script against processes of the test's own: the operator and
 //! gateways of this working tree, and of the former version if there is one.
 //!
-//! The table is printed, and written to `target/bench/security.json`. An attack that gets through fails the test, unless
-//! it is one of [`UNDEFENDED`], which `docs/security.md` names; one of those that does not get through fails it too.
+//! The table is printed, and written to `target/bench/security.json`. An attack that gets through fails the test,
+//! unless it is one of [`UNDEFENDED`], which `docs/security.md` names; one of those that does not get through fails it
+//! too.
 //! What needs kubelets and JVMs: `tests/kind/security.rs`.
 
 mod accounts;
@@ -148,7 +149,11 @@ type Run = Box<dyn Fn(Target) -> Pin<Box<dyn Future<Output = Got>>>>;
 /// Attacks by their functions, whose names say what is tried.
 macro_rules! attacks {
     ($($who:literal: $($room:ident::$name:ident)*;)*) => {
-        vec![$($(Attack { name: stringify!($name), who: $who, run: Box::new(|target| Box::pin($room::$name(target))) },)*)*]
+        vec![$($(Attack {
+            name: stringify!($name),
+            who: $who,
+            run: Box::new(|target| Box::pin($room::$name(target))),
+        },)*)*]
     };
 }
 

@@ -124,12 +124,16 @@ impl Pod {
         for sub in ["mounted", "secrets", "storage"] {
             std::fs::create_dir(path.join(sub)).expect("a directory");
         }
-        let kubeconfig = format!(
-            "{{apiVersion: v1, kind: Config, clusters: [{{name: n, cluster: {{server: 'http://127.0.0.1:1'}}}}], users: [{{name: n, user: \
-             {{token: {TOKEN}}}}}], contexts: [{{name: n, context: {{cluster: n, user: n}}}}], current-context: n}}"
-        );
+        let kubeconfig = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "none", "cluster": { "server": "http://127.0.0.1:1" } }],
+            "users": [{ "name": "pod", "user": { "token": TOKEN } }],
+            "contexts": [{ "name": "none", "context": { "cluster": "none", "user": "pod" } }],
+            "current-context": "none",
+        });
         std::fs::write(path.join("secrets/key"), KEY).expect("a file");
-        std::fs::write(path.join("secrets/kubeconfig"), kubeconfig).expect("a file");
+        std::fs::write(path.join("secrets/kubeconfig"), kubeconfig.to_string()).expect("a file");
         std::fs::copy(&version.program, path.join("flinkha")).expect("a copy of the program");
         let path = |name: &str| path.join(name).display().to_string();
         for command in [
@@ -163,7 +167,7 @@ impl Pod {
         self.sidecar.pid().as_raw_nonzero().to_string()
     }
 
-    /// Runs a Perl program as user code in Flink's container does, for a minute at most; returns what it prints and says.
+    /// Runs a Perl program as user code in Flink's container does, for a minute at most; returns what it prints.
     pub async fn user_code(&self, script: &str, arguments: &[&str]) -> String {
         as_user(script, arguments).await
     }

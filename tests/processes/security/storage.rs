@@ -44,7 +44,7 @@ impl Volume {
     }
 }
 
-/// The Job that removes a deleted cluster's files runs with the JobManagers' volumes, which a TaskManager need not have.
+/// The Job that removes a deleted cluster's files has the JobManagers' volumes, which a TaskManager need not have.
 pub async fn leads_the_purge_out_of_the_directory(target: Target) -> Got {
     let volume = Volume::new();
     let file = format!("other/job_{ID}/blob_p-1");

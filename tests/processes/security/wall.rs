@@ -161,7 +161,10 @@ pub async fn hands_over_through_the_hooks_socket(target: Target) -> Got {
 pub async fn reads_secrets_on_command_lines(target: Target) -> Got {
     let secret = serde_json::json!({ "name": "zk" });
     let spec = serde_json::json!({
-        "highAvailability": { "provider": "ZooKeeper", "zookeeper": { "quorum": "zk:2181", "authentication": secret, "tls": secret } },
+        "highAvailability": {
+            "provider": "ZooKeeper",
+            "zookeeper": { "quorum": "zk:2181", "authentication": secret, "tls": secret },
+        },
         "flinkConfiguration": { "s3.access-key": KEY, "s3.secret-key": STORAGE_SECRET },
     });
     let words = target.command_lines(spec).await;
