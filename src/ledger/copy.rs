@@ -171,12 +171,15 @@ mod tests {
     }
 
     fn ledger(uid: &str, version: &str, stamp: Option<u64>, data: Value) -> ConfigMap {
-        let stamp = stamp.map(|number| term(number).to_string());
+        let mut annotations = json!({ PROBE_ANNOTATION: "now" });
+        if let Some(number) = stamp {
+            annotations[TERM_ANNOTATION] = term(number).to_string().into();
+        }
         let labels = json!({ MANAGED_BY_LABEL: "flinkha", CLUSTER_LABEL: "demo", "team": "a" });
         serde_json::from_value(json!({
             "metadata": {
                 "name": "demo-ledger", "namespace": "flink", "uid": uid, "resourceVersion": version, "labels": labels,
-                "annotations": { TERM_ANNOTATION: stamp, PROBE_ANNOTATION: "now" },
+                "annotations": annotations,
             },
             "data": data,
         }))
