@@ -31,7 +31,7 @@ pub enum Command {
     /// Forward connections to a ZooKeeper quorum with TLS or authentication: the sidecar of a TaskManager.
     PassThrough(gateway::quorum::PassThrough),
     /// Print the CustomResourceDefinition, or apply it.
-    Crd(operator::definition::Definition),
+    Crd(operator::definition::CrdArguments),
     /// Check that an operator works, for `helm test`.
     Check(operator::check::Check),
 }

@@ -26,6 +26,7 @@ pub mod quantity;
 pub mod rejection;
 pub mod rollout;
 pub mod secret_change;
+pub mod stale_tokens;
 pub mod status;
 pub mod stored;
 pub mod switchover;

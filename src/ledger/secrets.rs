@@ -20,7 +20,8 @@ const SETTLING: Duration = Duration::from_secs(180);
 pub struct SecretsNote {
     /// Names of the Secrets, in the order of the spec.
     pub names: Vec<String>,
-    /// Digest of their contents, after a mark of the key and a hyphen. Empty before the first one that Flink can be started with.
+    /// Digest of their contents, after a mark of the key and a hyphen. Empty before the first one that Flink can be
+    /// started with.
     pub digest: String,
     /// How often the contents have changed.
     pub changes: u64,

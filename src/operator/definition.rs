@@ -17,7 +17,7 @@ const FIELD_MANAGER: &str = "flinkha-crds";
 
 /// Flags of `flinkha crd`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Definition {
+pub struct CrdArguments {
     /// Apply it to the cluster instead, unless the installed one has fields that this one lacks.
     #[arg(long)]
     pub apply: bool,
@@ -38,7 +38,7 @@ pub enum DefinitionChange {
 ///
 /// # Errors
 /// When the definition is not installed, or the API server rejects the change.
-pub async fn run(arguments: Definition) -> anyhow::Result<()> {
+pub async fn run(arguments: CrdArguments) -> anyhow::Result<()> {
     if !arguments.apply {
         return Ok(std::io::stdout().write_all(crd::yaml()?.as_bytes())?);
     }

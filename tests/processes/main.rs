@@ -25,6 +25,7 @@ mod operator_election;
 mod operator_names;
 mod operator_network_policy;
 mod operator_restart;
+mod operator_rights;
 mod operator_roll_out;
 mod operator_writes;
 mod outage;

@@ -265,7 +265,6 @@ fn cases() -> Vec<(Case, Kstatus, &'static str, bool)> {
         (refused("refused by the API server", Was::ReadyBefore, "ApplyFailed"), Failed, "True", false),
         (refused("unknown what is stored", Was::ReadyBefore, "LedgerUnreadable"), Failed, "True", false),
         (refused("name of another", Was::ReadyBefore, "NameTaken"), Failed, "True", false),
-        // Applications.
         (application("starting", Pods::Up, phase("Starting")), InProgress, "True", false),
         (application("starting, no pod ready", Pods::Down, phase("Starting")), InProgress, "True", false),
         (application("running", Pods::Up, phase("Running")), Current, "True", true),

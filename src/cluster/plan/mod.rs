@@ -19,7 +19,7 @@ use super::events::EventNote;
 use super::gateway_image::{self, GatewayImage};
 use super::observed::{Observed, StoredHaData};
 use super::rejection::Rejection;
-use super::{Cluster, account, peer_key, rollout, secret_change, stored, validate};
+use super::{Cluster, peer_key, rollout, secret_change, stale_tokens, stored, validate};
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::Provider;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec};
@@ -216,7 +216,7 @@ impl Rollout {
         } else {
             build::build(&cluster, &Environment { gateway_image: gateway_image.image.clone(), ..environment.clone() })
         };
-        account::name_accounts(&mut objects, observed);
+        stale_tokens::name_accounts(&mut objects, observed);
         let note = rollout::replaced_by_operator(resource, before, desired, observed, &objects, &gateway_image.image);
         let creates_key = peer_key::may_be_gone(observed, now);
         let why = secret_change::why(resource, observed);

@@ -13,8 +13,8 @@ pub const MAC_DIGITS: usize = 64;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Question {
-    /// Do not take the Lease of this term for `millis`. Terms rise, and `asked` rises within a term, so nobody can replay
-    /// a question.
+    /// Do not take the Lease of this term for `millis`. Terms rise, and `asked` rises within a term, so nobody can
+    /// replay a question.
     Promise { cluster: String, to: String, term: String, millis: u64, asked: u64 },
     /// List me as a member.
     Join { cluster: String, member: Member },

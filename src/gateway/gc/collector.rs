@@ -159,8 +159,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Removes what is left of superseded runs; nothing else does. Returns false while another JobManager still leads one
-    /// of them: its address goes with its session.
+    /// Removes what is left of superseded runs; nothing else does. Returns false while another JobManager still leads
+    /// one of them: its address goes with its session.
     async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<bool> {
         let jobs = self.ledger.jobs().await?;
         let left = jobs.iter().filter(|job| job.state == RecordedState::Superseded && job.collected.is_none());

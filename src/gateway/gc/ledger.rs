@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::ledger_repair::KnownLedger;
+use super::known_ledger::KnownLedger;
 use super::pointer_store::PointerStore;
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::job_id::JobId;

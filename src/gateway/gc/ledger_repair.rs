@@ -1,7 +1,6 @@
 //! Puts back what somebody takes away of the ledger while this gateway's JVM leads: at each read, and as soon as a
 //! watch shows it. What belongs there is decided in [`crate::ledger::copy`].
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,53 +9,15 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::watch_object;
-use serde_json::Value;
 use tokio::time::sleep;
 
+use super::known_ledger::Injury;
 use super::ledger::Ledger;
 use crate::api::names;
 use crate::lease::term::Term;
-use crate::ledger::copy::LedgerCopy;
 
 /// Between two repairs: somebody who empties the ledger again and again is not followed faster.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// The ledger as this gateway has last seen it in its term.
-#[derive(Default)]
-pub struct KnownLedger(Mutex<Option<LedgerCopy>>);
-
-/// What is to be put back.
-pub enum Injury {
-    /// The ledger is gone.
-    Gone(Box<ConfigMap>),
-    /// It lacks what this merge patch puts back.
-    Lacks(Value),
-}
-
-impl KnownLedger {
-    /// Compares the ledger with the last one in this term, and remembers it when nothing is missing.
-    pub fn injury(&self, found: Option<&ConfigMap>, term: &Term) -> Option<Injury> {
-        let mut copy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        copy.take_if(|copy| !copy.is_of(term));
-        let Some(found) = found else { return copy.as_ref()?.to_create().map(Box::new).map(Injury::Gone) };
-        match &mut *copy {
-            None => *copy = LedgerCopy::of(found, term),
-            Some(last) => match last.patch(found) {
-                Some(patch) => return Some(Injury::Lacks(patch)),
-                None => last.follow(found),
-            },
-        }
-        None
-    }
-
-    /// Remembers what this gateway has written.
-    pub fn follow(&self, written: &ConfigMap, term: &Term) {
-        let mut copy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(copy) = copy.as_mut().filter(|copy| copy.is_of(term)) {
-            copy.follow(written);
-        }
-    }
-}
 
 impl Ledger {
     /// Puts it back; `None` if somebody has written the ledger meanwhile.

@@ -4,6 +4,7 @@
 pub mod collector;
 pub mod final_cleanup;
 pub mod job_recorder;
+pub mod known_ledger;
 pub mod ledger;
 pub mod ledger_repair;
 pub mod ownership;
