@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::identity::token;
-use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
+use crate::support::operator::{Installation, NAMESPACE, OPERATOR, cluster, condition};
 use crate::support::{eventually, seconds};
 use flinkha::api::FlinkHaCluster;
 use k8s_openapi::api::apps::v1::Deployment;
