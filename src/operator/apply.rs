@@ -230,11 +230,12 @@ impl Applier {
         let (parameters, api) = (PatchParams::apply(FIELD_MANAGER).force(), target.api(&self.client));
         let mut applied = self.apply_own(&target, &parameters).await?;
         // Ports are merged by number: somebody's port of our name stands beside ours, which is not possible.
+        // What is invalid in another way stays so, and the API server's first answer says what it is.
         if is_invalid(&applied) && target.kind == "Service" {
             let ports = json!({ "spec": { "ports": object["spec"]["ports"] } });
-            let replaced = api.patch(target.name, &PatchParams::default(), &Patch::Merge(ports)).await;
-            replaced.map_err(target.failed("replace the ports of"))?;
-            applied = api.patch(target.name, &parameters, &Patch::Apply(object)).await;
+            if api.patch(target.name, &PatchParams::default(), &Patch::Merge(ports)).await.is_ok() {
+                applied = api.patch(target.name, &parameters, &Patch::Apply(object)).await;
+            }
         }
         let metadata: ObjectMeta = applied.map_err(target.failed("apply"))?.metadata;
         tracing::debug!(kind = target.kind, name = target.name, namespace = target.namespace, "applied");

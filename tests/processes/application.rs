@@ -149,8 +149,13 @@ async fn pods_of_an_earlier_start_drop_nothing_also_when_the_ledger_is_lost() {
     cluster.application = later;
     let old = &cluster.job_managers[1];
     eventually("the earlier pod's gateway answers", seconds(60), async || old.probe("/livez").await.ok()).await;
-    cluster.forget_in_ledger().await;
+    // A leader would put back what its ledger has lost.
     cluster.job_managers[0].jvm.kill();
+    eventually("the ledger is lost", seconds(20), async || {
+        cluster.forget_in_ledger().await;
+        (cluster.progress().await.start == 0).then_some(())
+    })
+    .await;
     let refusal = eventually("the refusal", seconds(120), async || cluster.refusal().await).await;
     say(&refusal.message);
     assert_eq!(refusal.reason, STORED_BY_ANOTHER);
@@ -177,8 +182,8 @@ async fn a_run_that_nobody_named_is_not_superseded() {
         })
         .await;
     // What became of the ledger, the operator did not know.
-    cluster.forget_in_ledger().await;
     cluster.job_managers.clear();
+    cluster.forget_in_ledger().await;
     cluster.run_mut().replaces.clear();
     cluster.add_job_manager().await;
     let refusal = eventually("the refusal", seconds(120), async || cluster.refusal().await).await;

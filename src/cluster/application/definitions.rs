@@ -88,7 +88,8 @@ impl Definition {
     pub fn read(text: &str, present: &FlinkHaClusterSpec) -> Result<Self, UnreadableDefinition> {
         let mut definition: Value = serde_json::from_str(text)?;
         let mut redacted = Vec::new();
-        if let Some(values) = definition["flinkConfiguration"].as_object_mut() {
+        // Not by its index, which would write `null` where the key is not there.
+        if let Some(values) = definition.get_mut("flinkConfiguration").and_then(Value::as_object_mut) {
             values.retain(|key, value| {
                 let is_redacted = value.is_null();
                 redacted.extend(is_redacted.then(|| key.clone()));
@@ -223,6 +224,15 @@ mod tests {
         assert_eq!(read.complete().as_ref(), Some(&rotated));
         let without = fixture::application().spec().clone();
         assert_eq!(text(&without), serde_json::to_string(&without).expect("JSON"), "what has no key stays as it was");
+    }
+
+    #[test]
+    fn a_definition_without_a_configuration_is_read_as_it_was_written() {
+        let mut spec = fixture::application().spec().clone();
+        spec.flink_configuration.clear();
+        let read = Definition::read(&text(&spec), &spec).expect("a definition");
+        assert_eq!(json!(read.spec), json!(spec));
+        assert!(read.is_that_of_pods("another", &spec));
     }
 
     #[test]
