@@ -171,29 +171,6 @@ pub async fn reaches_into_another_namespace(target: Target) -> Got {
     tenant.try_all(&attempts.each_ref().map(|(method, path, body)| (*method, path.as_str(), body.clone()))).await
 }
 
-/// ConfigMaps with the operator's labels, as large as they may be.
-pub async fn fills_the_operators_memory(target: Target) -> Got {
-    let namespace = "security-hostile";
-    let tenant = tenant(&target, namespace).await;
-    let data = json!({ "evil": "x".repeat(1_000_000) });
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
-    for number in 0..160 {
-        let labels = json!({ names::MANAGED_BY_LABEL: names::MANAGED_BY, names::CLUSTER_LABEL: "evil" });
-        let object = json!({ "metadata": { "name": format!("evil-{number}"), "labels": labels }, "data": data });
-        assert_eq!(tenant.ask("POST", &path, &object).await, 200);
-    }
-    let pid = target.installation.operator.pid().as_raw_nonzero();
-    let most = || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:").map(str::to_owned)).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() >> 10
-    };
-    tokio::time::sleep(seconds(10)).await;
-    // It also lists them anew, when it starts or a watch ends.
-    let most = most();
-    Got::of(most > 128, &format!("{most} MiB of the 128 that the chart allows"))
-}
-
 /// A resource whose objects would have the names of somebody else's.
 pub async fn takes_over_objects_of_another_owner(target: Target) -> Got {
     let namespace = "security-owner";
