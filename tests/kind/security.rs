@@ -86,4 +86,6 @@ async fn user_code_beside_a_gateway_reads_nothing_of_it_and_can_only_end_it() {
     };
     eventually("a checkpoint afterwards", seconds(60), goes_on).await;
     cluster.cancel(&job).await;
+    // The next gateway that ends in this pod would wait, and lose the leadership.
+    cluster.replace(&leader).await;
 }
