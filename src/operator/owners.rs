@@ -62,11 +62,9 @@ impl Owners {
     /// Gives an object our labels and our resource as its owner, where it has not both; returns whether it had not.
     /// Everything else stays, other owners too. Nothing is done to another's object.
     pub async fn own(&self, target: &Target<'_>) -> Result<bool, Error> {
-        let named = ListParams::default().fields(&format!("metadata.name={}", target.name));
-        let found = target.api(&self.client).list_metadata(&named).await.map_err(target.failed("look for"))?;
         let cluster = target.object["metadata"]["labels"][names::CLUSTER_LABEL].as_str().unwrap_or_default();
-        let own = found.iter().find(|found| foreign::is_own(&found.metadata, cluster));
-        let Some(patch) = own.and_then(|own| foreign::owning(&own.metadata, target.object)) else { return Ok(false) };
+        let own = self.find(target).await?.filter(|found| foreign::is_own(found, cluster));
+        let Some(patch) = own.and_then(|own| foreign::owning(&own, target.object)) else { return Ok(false) };
         match target.api(&self.client).patch_metadata(target.name, &PatchParams::default(), &Patch::Merge(patch)).await
         {
             Ok(_) => Ok(true),
