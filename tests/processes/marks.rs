@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::identity::create_all;
+use crate::support::ledger;
 use crate::support::planes::Plane;
 use crate::support::{eventually, say, seconds};
 use flinkha::api::names::{self, TERM_ANNOTATION};
 use flinkha::gateway::gc::collector::Collector;
-use flinkha::gateway::gc::ledger::Ledger;
 use flinkha::gateway::gc::ownership::{DirectoryMark, Ownership};
-use flinkha::gateway::gc::pointer_store::{ConfigMaps, PointerStore};
 use flinkha::gateway::gc::sweeper::{Settings, Sweeper};
 use flinkha::gateway::tenure::Tenures;
 use flinkha::lease::elector::{LockView, Time};
@@ -51,7 +50,7 @@ impl Cluster {
         let jvm = Incarnation { pid: i32::MAX, started: 1 };
         let term =
             Term { number: 7, pod_uid: format!("uid-{namespace}"), process: format!("process-{namespace}"), jvm };
-        let ledger = ha_data.map(|said| serde_json::json!({ HA_DATA_KEY: serde_json::to_string(said).unwrap() }));
+        let said = ha_data.map(|said| serde_json::json!({ HA_DATA_KEY: serde_json::to_string(said).unwrap() }));
         let cluster = names::cluster_config_map("demo");
         let labels = "labels: {app: demo, type: flink-native-kubernetes}";
         let objects = [
@@ -62,7 +61,7 @@ impl Cluster {
             format!(
                 "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {}, namespace: {namespace}}}, data: {}}}",
                 names::ledger("demo"),
-                ledger.unwrap_or_else(|| serde_json::json!({}))
+                said.unwrap_or_else(|| serde_json::json!({}))
             ),
             format!(
                 "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {cluster}, namespace: {namespace}, {labels}, annotations: {{{TERM_ANNOTATION}: {term}}}}}}}"
@@ -71,23 +70,7 @@ impl Cluster {
         create_all(client, &objects.join("\n---\n")).await;
         let (shown, seen) = watch::channel(LockView::Leader { term, until: Time(u64::MAX) });
         let tenures = Arc::new(Tenures::new(seen));
-        let config_maps = ConfigMaps {
-            client: client.clone(),
-            namespace: namespace.to_owned(),
-            cluster_id: "demo".to_owned(),
-            cluster: "demo".to_owned(),
-            tenures: Arc::clone(&tenures),
-            snapshots: Arc::default(),
-        };
-        let ledger = Ledger {
-            client: client.clone(),
-            namespace: namespace.to_owned(),
-            cluster: "demo".to_owned(),
-            pointers: PointerStore::ConfigMaps(config_maps),
-            tenures,
-            signals: Arc::default(),
-            copy: Arc::default(),
-        };
+        let ledger = ledger::in_config_maps(client, namespace, &tenures);
         let mark = DirectoryMark::new(ledger.clone());
         let storage = Storage::new(&storage_dir.display().to_string(), DIRECTORY, &FlinkConfiguration::new()).unwrap();
         let ownership = Ownership::new(mark.clone(), Ok(storage.clone()));

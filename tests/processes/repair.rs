@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::identity::token;
+use crate::support::ledger;
 use crate::support::operator::{Installation, NAMESPACE, OPERATOR, cluster};
 use crate::support::{eventually, say, seconds};
 use flinkha::api::FlinkHaCluster;
@@ -19,7 +20,6 @@ use flinkha::flink::job_state::End;
 use flinkha::flink::result::Outcome;
 use flinkha::gateway::election::endpoint::Publisher;
 use flinkha::gateway::gc::ledger::Ledger;
-use flinkha::gateway::gc::pointer_store::{ConfigMaps, PointerStore};
 use flinkha::gateway::tenure::Tenures;
 use flinkha::lease::elector::{LockView, Time};
 use flinkha::lease::term::{Incarnation, Term};
@@ -193,23 +193,7 @@ impl Leader {
         let term = Term { number: 7, pod_uid: "uid".to_owned(), process: "process".to_owned(), jvm };
         let (shown, seen) = watch::channel(LockView::Leader { term: term.clone(), until: Time(u64::MAX) });
         let tenures = Arc::new(Tenures::new(seen));
-        let config_maps = ConfigMaps {
-            client: client.clone(),
-            namespace: NAMESPACE.to_owned(),
-            cluster_id: "demo".to_owned(),
-            cluster: "demo".to_owned(),
-            tenures: Arc::clone(&tenures),
-            snapshots: Arc::default(),
-        };
-        let ledger = Ledger {
-            client: client.clone(),
-            namespace: NAMESPACE.to_owned(),
-            cluster: "demo".to_owned(),
-            pointers: PointerStore::ConfigMaps(config_maps),
-            tenures: Arc::clone(&tenures),
-            signals: Arc::default(),
-            copy: Arc::default(),
-        };
+        let ledger = ledger::in_config_maps(&client, NAMESPACE, &tenures);
         let publisher = Publisher {
             client,
             namespace: NAMESPACE.to_owned(),

@@ -20,6 +20,7 @@ pub mod host;
 pub mod https;
 pub mod identity;
 pub mod jobs;
+pub mod ledger;
 pub mod left;
 pub mod machine;
 pub mod members;
