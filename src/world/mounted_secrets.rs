@@ -8,6 +8,18 @@ use anyhow::Context;
 
 use crate::flink::mounted_secrets::MountedSecret;
 
+/// A shorter key counts as none: everybody knows an empty one.
+const SHORTEST_KEY: usize = 16;
+
+/// Reads the gateways' key from its file.
+///
+/// # Errors
+/// When there is no file, or no key in it.
+pub fn key(file: &Path) -> io::Result<Vec<u8>> {
+    let key = std::fs::read(file)?;
+    if key.len() < SHORTEST_KEY { Err(io::ErrorKind::InvalidData.into()) } else { Ok(key) }
+}
+
 /// Reads the Secrets below a directory, in their order: each has a directory `<place>.<name>`.
 ///
 /// # Errors
@@ -38,6 +50,16 @@ fn entries(directory: &Path) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_empty_or_short_is_none() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for (bytes, is_key) in [(&b""[..], false), (b"15 bytes: short", false), (b"16 bytes: a key.", true)] {
+            std::fs::write(file.path(), bytes).expect("a file");
+            assert_eq!(key(file.path()).is_ok(), is_key, "{bytes:?}");
+        }
+        assert!(key(Path::new("/absent")).is_err());
+    }
 
     #[test]
     fn secrets_are_read_in_their_order_as_the_kubelet_mounts_them() {

@@ -13,11 +13,10 @@ use ring::hmac;
 use tokio::time::{Instant, sleep};
 
 use crate::gateway::gc::ledger::Ledger;
+use crate::world::mounted_secrets;
 
 /// How long a key counts after another one was read.
 const FORMER: Duration = Duration::from_mins(10);
-/// A shorter key counts as none.
-const SHORTEST: usize = 16;
 /// Between looks whether there is a key. A look costs no request.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -63,8 +62,8 @@ impl PeerKeys {
     ///
     /// # Errors
     /// When this process has never read one.
-    pub async fn all(&self) -> Result<Vec<hmac::Key>, Error> {
-        let found = self.load().await;
+    pub fn all(&self) -> Result<Vec<hmac::Key>, Error> {
+        let found = self.load();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let missing = match found {
@@ -80,10 +79,9 @@ impl PeerKeys {
         }
     }
 
-    async fn load(&self) -> Result<Vec<u8>, Error> {
-        let Some(file) = &self.file else { return Err(ErrorKind::NotFound.into()) };
-        let key = tokio::fs::read(file).await?;
-        if key.len() < SHORTEST { Err(ErrorKind::InvalidData.into()) } else { Ok(key) }
+    /// The file is in memory, as the kubelet mounts it.
+    fn load(&self) -> Result<Vec<u8>, Error> {
+        self.file.as_ref().map_or_else(|| Err(ErrorKind::NotFound.into()), |file| mounted_secrets::key(file))
     }
 
     /// Says in the ledger that the Secret is gone, while this gateway's JVM leads: the operator, which may not read
@@ -94,7 +92,7 @@ impl PeerKeys {
             .during_each(async |_| {
                 let mut told = None;
                 loop {
-                    let is_missing = self.file.is_some() && self.load().await.is_err();
+                    let is_missing = self.file.is_some() && self.load().is_err();
                     if told != Some(is_missing) {
                         match ledger.note_key(is_missing).await {
                             Ok(()) => told = Some(is_missing),
@@ -137,13 +135,13 @@ mod tests {
     async fn a_key_that_was_read_stays_when_its_file_is_gone_or_emptied() {
         let file = std::env::temp_dir().join(format!("flinkha-key-{}", std::process::id()));
         let keys = PeerKeys::new(Some(file.clone()));
-        assert!(keys.all().await.is_err());
+        assert!(keys.all().is_err());
         tokio::fs::write(&file, b"").await.expect("a file");
-        assert!(keys.all().await.is_err(), "everybody knows an empty key");
+        assert!(keys.all().is_err(), "everybody knows an empty key");
         tokio::fs::write(&file, b"32 bytes of a key, or so, or more").await.expect("a file");
-        assert_eq!(keys.all().await.expect("a key").len(), 1);
+        assert_eq!(keys.all().expect("a key").len(), 1);
         tokio::fs::remove_file(&file).await.expect("no file");
-        assert_eq!(keys.all().await.expect("the key").len(), 1);
-        assert!(PeerKeys::new(Some(file)).all().await.is_err(), "another process has not read it");
+        assert_eq!(keys.all().expect("the key").len(), 1);
+        assert!(PeerKeys::new(Some(file)).all().is_err(), "another process has not read it");
     }
 }

@@ -139,7 +139,7 @@ impl PeerExchange {
     async fn send(&self, address: &str, question: &Question) -> Result<Reply, PeerError> {
         let body = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
         let mut sent = Err(PeerError::Refused(StatusCode::UNAUTHORIZED));
-        for key in self.keys.all().await? {
+        for key in self.keys.all()? {
             sent = self.send_under(&key, address, &body).await;
             if !matches!(sent, Err(PeerError::Refused(StatusCode::UNAUTHORIZED))) {
                 break;
@@ -228,7 +228,7 @@ pub async fn handle(
         return Err(StatusCode::UNAUTHORIZED);
     }
     let body = axum::body::to_bytes(body, LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
-    let keys = peers.keys.all().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let keys = peers.keys.all().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let of_sender = keys.iter().find(|key| is_authentic(key, &parts.headers, &[&body]));
     let key = of_sender.ok_or(StatusCode::UNAUTHORIZED)?;
     let question = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use ring::hmac;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -62,7 +61,7 @@ impl SecretRecorder {
     fn look(&self) -> anyhow::Result<(Vec<String>, Result<String, String>)> {
         let secrets = mounted_secrets::read(&self.directory)?;
         let names = secrets.iter().map(|secret| secret.name.clone()).collect();
-        let Some(key) = self.key.as_ref().filter(|key| key.exists()) else {
+        let Some(key) = self.key.as_ref().and_then(|file| mounted_secrets::key(file).ok()) else {
             let peers = names::peers(&self.ledger.cluster);
             let problem = format!(
                 "spec.flinkConfigurationFrom: the gateways have no key, so a changed Secret is not noticed; if Secret \
@@ -70,7 +69,6 @@ impl SecretRecorder {
             );
             return Ok((names, Err(problem)));
         };
-        let key = std::fs::read(key).with_context(|| format!("failed to read the key {}", key.display()))?;
         Ok((names, merged(&secrets).map(|configuration| digest(&key, &json!(configuration).to_string()))))
     }
 }
