@@ -15,7 +15,7 @@ part = @rig/part "$(1)"
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
 	test-kind test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
 	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
-	test-security security fuzz
+	test-security security fuzz program
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -94,7 +94,9 @@ test-security: setup ## Attacks from pods, tenants and the network: what each ge
 security:
 	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- security
 
-test-kind: setup cluster image ## End-to-end tests in a real kind cluster
+test-kind: setup ## End-to-end tests in a real kind cluster
+	$(MAKE) --no-print-directory --jobs 2 cluster program
+	$(MAKE) --no-print-directory image
 	$(call part,kind tests) $(TEST) --test kind -- --test-threads 32 --nocapture
 
 test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
@@ -191,6 +193,10 @@ cluster: ## A kind cluster of three nodes, with Flink's image
 
 cluster-down: ## Remove the kind cluster
 	rig/down
+
+# Beside the cluster's start, which leaves processors idle.
+program:
+	$(call part,operator program) rig/program image
 
 image: ## The operator's image for tests and the demo (a light profile), loaded into the cluster
 	$(call part,operator image) rig/image
