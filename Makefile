@@ -62,7 +62,7 @@ test-chart: ## The chart over sets of values, and the scripts for Argo CD
 
 # It needs one processor, and the tests with JVMs leave enough of it.
 test-model: ## The elections and the life of a resource, searched, and what each rule is needed for (WALKS=100000, SEED=1)
-	nice -n 19 $(TEST) --test model --test quorum --test walks -- --nocapture --test-threads 1
+	$(call part,models) nice -n 19 $(TEST) --test model --test quorum --test walks -- --nocapture --test-threads 1
 
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
 	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1
@@ -72,7 +72,7 @@ fuzz: ## Every parser of bytes that others write, fuzzed (FUZZ_SECONDS=20 each, 
 	$(call part,fuzz) tests/fuzz/run
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture
+	$(call part,process tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture
 
 test-adversity: setup ## What goes wrong around a cluster is told on it: case, outcome, seconds, beside the former version (ONLY=...)
 	$(call part,control plane binaries) rig/assets
@@ -82,7 +82,7 @@ test-adversity: setup ## What goes wrong around a cluster is told on it: case, o
 
 # The same without the former version.
 adversity:
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- adversity
+	$(call part,adversity) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- adversity
 
 test-security: setup ## Attacks from pods, tenants and the network: what each gets, beside the former version (ONLY=...)
 	$(call part,control plane binaries) rig/assets
@@ -92,7 +92,7 @@ test-security: setup ## Attacks from pods, tenants and the network: what each ge
 
 # The same without the former version.
 security:
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- security
+	$(call part,security) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- security
 
 test-kind: setup ## End-to-end tests in a real kind cluster
 	$(MAKE) --no-print-directory --jobs 2 cluster program
