@@ -173,7 +173,7 @@ bench-gateway: setup ## Memory, processor time and added latency of a gateway, a
 	$(call part,this version) rig/program release
 	$(call part,the former version) rig/former release
 	PROGRAM="$$(rig/program release)" FORMER="$$(rig/former release)" KUBEBUILDER_ASSETS="$$(rig/assets)" \
-		$(CARGO) test --profile image --features long-tests --test long -- gateway-cost
+		$(CARGO) test --profile image --config profile.image.opt-level=1 --features long-tests --test long -- gateway-cost
 
 bench-operator: setup ## What many clusters cost the operator and the API server, also when the operator restarts (CLUSTERS=1000, STEADY_SECONDS=60)
 	$(call part,control plane binaries) rig/assets
