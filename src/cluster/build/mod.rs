@@ -171,7 +171,9 @@ mod tests {
                 other => panic!("unexpected kind {other}"),
             };
             assert_eq!(&read, object, "{kind}");
-            kinds.push(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default()));
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            assert!(crate::api::names::is_of_cluster(kind, name, "demo"), "the watches would ignore {kind} {name}");
+            kinds.push(format!("{kind}/{name}"));
         }
         assert_eq!(
             kinds,
