@@ -219,10 +219,10 @@ sbom: ## A list of all components of the program (CycloneDX), in target/flinkha.
 	mv flinkha.cdx.json target/
 	rm -f tests/*/flinkha.cdx.json
 
-generate: ## Write generated files: the CRD, the reference of its fields, the table of the chart's values
+generate: ## Write generated files: the CRD, the reference of its fields, the tables of the chart's values and of rights
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml
 	cp crds/flinkhaclusters.flinkha.dev.yaml charts/flinkha/crds/
-	GENERATE=1 $(TEST) --test pure generated::
+	GENERATE=1 $(TEST) --test pure -- generated:: rbac::
 
 clean: ## Remove what was built here
 	rm -rf target
