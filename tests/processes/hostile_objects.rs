@@ -53,14 +53,24 @@ fn hostile(index: usize) -> Value {
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
 }
 
+/// Creates an object; an API server that is busy with the others may need several attempts.
+async fn create(installation: &Installation, kind: &str, object: &Value) {
+    let path = format!("/api/v1/namespaces/{FOREIGN}/{kind}");
+    eventually("an object to be created", seconds(120), async || {
+        let request = http::Request::post(&path).header("Content-Type", "application/json");
+        let request = request.body(object.to_string().into_bytes()).unwrap();
+        match installation.admin.request_text(request).await {
+            Ok(_) => Some(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Some(()),
+            Err(_) => None,
+        }
+    })
+    .await;
+}
+
 async fn create_hostile(installation: &Installation, indexes: std::ops::Range<usize>) {
     stream::iter(indexes)
-        .for_each_concurrent(4, |index| async move {
-            let path = format!("/api/v1/namespaces/{FOREIGN}/configmaps");
-            let request = http::Request::post(path).header("Content-Type", "application/json");
-            let request = request.body(hostile(index).to_string().into_bytes()).unwrap();
-            installation.admin.request_text(request).await.unwrap();
-        })
+        .for_each_concurrent(2, |index| async move { create(installation, "configmaps", &hostile(index)).await })
         .await;
 }
 
@@ -72,11 +82,7 @@ async fn create_pods(installation: &Installation, count: usize) {
                 "metadata": { "name": format!("victim-jobmanager-{index}"), "labels": labels() },
                 "spec": { "containers": [{ "name": "flink-main-container", "image": "flink" }] },
             });
-            let request = http::Request::post(format!("/api/v1/namespaces/{FOREIGN}/pods"))
-                .header("Content-Type", "application/json")
-                .body(pod.to_string().into_bytes())
-                .unwrap();
-            installation.admin.request_text(request).await.unwrap();
+            create(installation, "pods", &pod).await;
         })
         .await;
 }
