@@ -97,10 +97,11 @@ pub async fn start(
     let pods = watches.start((), ours_large.clone(), owned(), label, |pod: &ObservedPod| version(&pod.metadata));
     let deployments = watches
         .start((), ours_large.clone(), owned(), label, |deployment: &ObservedDeployment| version(&deployment.metadata));
-    let config_maps =
-        watches.start((), ours_large, owned(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata));
+    let config_maps = watches
+        .start((), ours_large.clone(), owned(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata));
+    // Up to 100,000 addresses each.
     let slices =
-        watches.start((), ours.clone(), owned(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata));
+        watches.start((), ours_large, owned(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata));
     let mut others = HashMap::new();
     for kind in other_kinds() {
         let interest = |object: &Metadata| digest(fingerprint(&object.metadata));

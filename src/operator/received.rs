@@ -26,6 +26,10 @@ const KEYS: [&str; 4] = [
     "control-plane.alpha.kubernetes.io/",
 ];
 
+/// Labels, annotations or owners of one object that are kept at most. Ours have some dozens, and whoever may add so many
+/// may also remove ours.
+const MOST: usize = 1000;
+
 /// An object as it came.
 #[derive(Clone)]
 pub enum Received<K> {
@@ -181,7 +185,7 @@ impl<'de> Visitor<'de> for OursVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ours, A::Error> {
         let mut ours = BTreeMap::new();
         while let Some(Text(key)) = map.next_key()? {
-            if KEYS.iter().any(|beginning| key.starts_with(beginning)) {
+            if ours.len() < MOST && KEYS.iter().any(|beginning| key.starts_with(beginning)) {
                 ours.insert(key.into_owned(), map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -231,7 +235,7 @@ impl<'de> Visitor<'de> for OwnersVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Owners, A::Error> {
         let mut owners = Vec::new();
         while let Some(OwnerEntry { kind, name, uid }) = entries.next_element()? {
-            if kind == foreign::OWNER {
+            if kind == foreign::OWNER && owners.len() < MOST {
                 let [kind, name, uid] = [kind, name, uid].map(Cow::into_owned);
                 owners.push(OwnerReference { kind, name, uid, ..OwnerReference::default() });
             }
@@ -340,6 +344,19 @@ mod tests {
         let managed = metadata.managed_fields.iter().flatten();
         assert_eq!(managed.filter_map(|entry| entry.manager.as_deref()).collect::<Vec<_>>(), ["flinkha-operator"]);
         assert!(ledger.data.unreadable.is_empty());
+    }
+
+    #[test]
+    fn no_object_makes_us_keep_as_much_as_it_says() {
+        let labels = (0..5000).map(|key| (format!("flinkha.dev/k{key}"), json!("")));
+        let owners = (0..5000).map(|uid| json!({ "kind": "FlinkHaCluster", "name": "a", "uid": uid.to_string() }));
+        let (labels, owners) = (Value::Object(labels.collect()), owners.collect::<Value>());
+        let large = json!({ "metadata": { "labels": labels, "annotations": labels, "ownerReferences": owners } });
+        let Some(Received::Read(read)) = read::<ObservedConfigMap>(&large.to_string()) else { panic!("not read") };
+        let ObjectMeta { labels, annotations, owner_references, .. } = read.metadata;
+        let kept =
+            [labels.map(|all| all.len()), annotations.map(|all| all.len()), owner_references.map(|all| all.len())];
+        assert_eq!(kept, [Some(MOST); 3]);
     }
 
     #[test]

@@ -36,19 +36,37 @@ fn labels() -> Value {
     json!({ "app.kubernetes.io/managed-by": "flinkha", "app.kubernetes.io/instance": "victim" })
 }
 
+const TINY_LABELS_OF_OURS: usize = 50_000;
+const TINY_OWNERS: usize = 30_000;
+/// So many are of the kinds that were measured first.
+const FIRST: usize = 6;
+
 /// A ConfigMap of the largest size: of very small parts, as labels, or as keys, which `managedFields` names once more;
-/// or of a character that has six in the API server's JSON.
+/// or of a character that has six in the API server's JSON. Later ones also as labels that look like ours, and as
+/// owners.
 fn hostile(index: usize) -> Value {
     let mut metadata = json!({ "name": format!("victim-{index}"), "namespace": FOREIGN, "labels": labels() });
     let tiny = |count: usize| (0..count).map(|key| (format!("k{key:x}"), json!("")));
     let mut data = json!({});
-    match index % 3 {
+    let way = if index < FIRST { index % 3 } else { index % 5 };
+    match way {
         0 => {
             metadata["labels"].as_object_mut().unwrap().extend(tiny(TINY_LABELS));
             metadata["managedFields"] = json!([{}]);
         }
         1 => data = Value::Object(tiny(TINY_KEYS).collect()),
-        _ => data["x"] = "<".repeat(LARGEST_VALUE).into(),
+        2 => data["x"] = "<".repeat(LARGEST_VALUE).into(),
+        3 => {
+            let ours = (0..TINY_LABELS_OF_OURS).map(|key| (format!("flinkha.dev/k{key:x}"), json!("")));
+            metadata["labels"].as_object_mut().unwrap().extend(ours);
+            metadata["managedFields"] = json!([{}]);
+        }
+        _ => {
+            let owner =
+                |uid| json!({ "apiVersion": "a/b", "kind": "FlinkHaCluster", "name": "a", "uid": format!("{uid:x}") });
+            metadata["ownerReferences"] = (0..TINY_OWNERS).map(owner).collect();
+            metadata["managedFields"] = json!([{}]);
+        }
     }
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
 }
@@ -134,9 +152,9 @@ async fn start() -> Installation {
 async fn config_maps_of_others_with_our_label_do_not_fill_the_operator() {
     let mut installation = start().await;
     let before = reconciled(&installation, "without them", 2).await;
-    create_hostile(&installation, 0..6).await;
+    create_hostile(&installation, 0..FIRST).await;
     let six = reconciled(&installation, "with 6 of them", 3).await;
-    create_hostile(&installation, 6..60).await;
+    create_hostile(&installation, FIRST..60).await;
     let sixty = reconciled(&installation, "with 60 of them", 4).await;
     installation.operator.terminate();
     installation.operator.wait(seconds(30)).await.expect("an operator that ends when it is told to");
