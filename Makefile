@@ -53,7 +53,7 @@ test-unit: ## Unit tests only
 	$(TEST) --exclude flinkha-walks --lib --bins --test pure
 
 test-docs: ## Links, paths, targets, fields and reasons in the documents, and the generated pages
-	$(TEST) --test pure -- documents:: generated:: operations::
+	$(TEST) --test pure -- documents:: generated:: operations:: rbac::
 
 test-chart: ## The chart over sets of values, and the scripts for Argo CD
 	$(call part,helm) rig/tools clients

@@ -58,7 +58,7 @@ impl Ignored {
         Self { objects, told, logged: Arc::default() }
     }
 
-    /// An object with our label that belongs to no FlinkHaCluster, or not under this name.
+    /// An object with our label that belongs to no FlinkHaCluster.
     pub fn foreign(&self, kind: &str, metadata: &ObjectMeta) {
         self.count(kind, "foreign");
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);

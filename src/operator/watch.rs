@@ -201,10 +201,11 @@ where
             }
         };
         let kind = K::kind(&self.kind);
-        if self.kept.admits(&kind, object.meta()) {
-            return Some(object);
+        match self.kept.whose(&kind, object.meta()) {
+            Whose::Clusters => return Some(object),
+            Whose::Anothers => self.ignored.foreign(&kind, object.meta()),
+            Whose::Copied => {}
         }
-        self.ignored.foreign(&kind, object.meta());
         None
     }
 }
@@ -225,19 +226,34 @@ fn cluster(metadata: &ObjectMeta, name: &str) -> ClusterRef {
     ObjectRef::new(name).within(metadata.namespace.as_deref().unwrap_or_default())
 }
 
+/// Whose an object is that carries our label.
+#[derive(Debug, PartialEq, Eq)]
+enum Whose {
+    /// A cluster's that is known.
+    Clusters,
+    /// Of a cluster that is known, under a name that none of its objects has: Kubernetes gives the EndpointSlices of a
+    /// Service its labels.
+    Copied,
+    /// Of no cluster that is known.
+    Anothers,
+}
+
 impl Kept {
-    fn admits(&mut self, kind: &str, metadata: &ObjectMeta) -> bool {
-        let Self::Owned { known, unknown, .. } = self else { return true };
-        let Some(name) = labelled(metadata, CLUSTER_LABEL) else { return false };
-        if !is_of_cluster(kind, metadata.name.as_deref().unwrap_or_default(), name) {
-            return false;
-        }
+    fn whose(&mut self, kind: &str, metadata: &ObjectMeta) -> Whose {
+        let Self::Owned { known, unknown, .. } = self else { return Whose::Clusters };
+        let Some(name) = labelled(metadata, CLUSTER_LABEL) else { return Whose::Anothers };
         let cluster = cluster(metadata, name);
-        let is_known = known.get(&cluster).is_some();
-        if !is_known {
-            unknown.add(&cluster);
+        let is_ours = is_of_cluster(kind, metadata.name.as_deref().unwrap_or_default(), name);
+        match (known.get(&cluster).is_some(), is_ours) {
+            (true, true) => Whose::Clusters,
+            (true, false) => Whose::Copied,
+            (false, is_ours) => {
+                if is_ours {
+                    unknown.add(&cluster);
+                }
+                Whose::Anothers
+            }
         }
-        is_known
     }
 
     fn appears(&self, cluster: ClusterRef) {
@@ -322,5 +338,50 @@ impl<K: Resource> Announcer<K> {
                 known.seen
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::broadcast;
+
+    use super::*;
+
+    fn known(name: &str) -> Store<FlinkHaCluster> {
+        let spec = json!({ "image": "flink", "highAvailability": { "storageDir": "file:///ha" } });
+        let resource = json!({ "metadata": { "name": name, "namespace": "flink" }, "spec": spec });
+        let mut writer = Writer::<FlinkHaCluster>::new(());
+        writer.apply_watcher_event(&Event::Apply(serde_json::from_value(resource).expect("a resource")));
+        writer.as_reader()
+    }
+
+    #[test]
+    fn an_object_is_kept_for_a_known_cluster_and_under_the_name_that_its_objects_have() {
+        let (_sender, appeared) = broadcast::channel(1);
+        let mut kept = Kept::Owned { known: known("demo"), appeared, unknown: UnknownClusters::default() };
+        for (kind, namespace, name, cluster, expected) in [
+            ("ConfigMap", "flink", "demo-ledger", Some("demo"), Whose::Clusters),
+            ("NetworkPolicy", "flink", "demo-flinkha", Some("demo"), Whose::Clusters),
+            ("Pod", "flink", "demo-jobmanager-7f-x", Some("demo"), Whose::Clusters),
+            ("EndpointSlice", "flink", "demo-jobmanagers-x", Some("demo"), Whose::Copied),
+            ("ConfigMap", "flink", "demo-ledger", None, Whose::Anothers),
+            ("ConfigMap", "elsewhere", "demo-ledger", Some("demo"), Whose::Anothers),
+            ("ConfigMap", "flink", "other-x", Some("other"), Whose::Anothers),
+            ("ConfigMap", "flink", "third-ledger", Some("third"), Whose::Anothers),
+        ] {
+            let labels = cluster.map(|cluster| json!({ CLUSTER_LABEL: cluster }));
+            let metadata = json!({ "name": name, "namespace": namespace, "labels": labels });
+            let metadata = serde_json::from_value(metadata).expect("metadata");
+            assert_eq!(kept.whose(kind, &metadata), expected, "{kind} {namespace}/{name} of {cluster:?}");
+        }
+        // Whose objects are read again when their resource comes.
+        let Kept::Owned { unknown, .. } = kept else { panic!("not what was made") };
+        let may_contain = |namespace: &str, name: &str| {
+            let metadata = ObjectMeta { namespace: Some(namespace.to_owned()), ..ObjectMeta::default() };
+            unknown.may_contain(&cluster(&metadata, name))
+        };
+        assert!(may_contain("flink", "third") && may_contain("elsewhere", "demo"));
+        assert!(!may_contain("flink", "other") && !may_contain("flink", "demo"));
     }
 }
