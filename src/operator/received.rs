@@ -205,11 +205,11 @@ struct Owners(Option<Vec<OwnerReference>>);
 
 #[derive(Deserialize)]
 struct OwnerEntry<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     name: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     uid: Cow<'a, str>,
 }
 
