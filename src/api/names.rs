@@ -94,6 +94,9 @@ pub const DEFAULT_GATEWAY_LOG: &str = "info";
 /// Key of the ConfigMap with Flink's configuration, and so the name of a file beside it: the log filter of the
 /// gateways, which they follow while they run. Absent for [`DEFAULT_GATEWAY_LOG`].
 pub const GATEWAY_LOG_FILE: &str = "flinkha-gateway-log";
+/// Key of the same ConfigMap: JSON of the names of the Secrets of `spec.tls`, by its fields. A gateway reads it when it
+/// starts, to tell a renewed certificate from one of another Secret. Absent without `spec.tls`.
+pub const TLS_SECRETS_FILE: &str = "flinkha-tls-secrets";
 
 /// Beginning of the names of volumes with Secrets of `spec.flinkConfigurationFrom`; their place in the order follows.
 pub const CONFIGURATION_SECRET_VOLUME: &str = "flinkha-secret-";

@@ -18,7 +18,9 @@ mod tests {
 
     #[test]
     fn whatever_time_is_shown_can_be_read_again() {
-        for text in ["-009999-01-02T01:59:59Z", "-000001-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "9999-12-30T22:00:00.9Z"] {
+        for text in
+            ["-009999-01-02T01:59:59Z", "-000001-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "9999-12-30T22:00:00.9Z"]
+        {
             let shown = seconds(text.parse().expect("a time that jiff reads"));
             let written = serde_json::to_string(&shown).expect("a time as JSON");
             assert_eq!(serde_json::from_str::<Time>(&written).expect("a time that is read again"), shown, "{text}");

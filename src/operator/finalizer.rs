@@ -20,7 +20,8 @@ use crate::api::names::{self, FINALIZER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::deletion::{self, DeletionPlan};
 use crate::cluster::events::EventNote;
-use crate::cluster::observed::{LedgerData, Observed};
+use crate::cluster::ledger_data::LedgerData;
+use crate::cluster::observed::Observed;
 use crate::ha_data::foreign;
 use crate::ledger::jobs;
 

@@ -14,9 +14,10 @@ use crate::api::FlinkHaCluster;
 use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::FlinkHaClusterSpec;
 use crate::cluster::deployment::DeploymentSpec;
+use crate::cluster::ledger_data::LedgerData;
 use crate::cluster::observed::{
-    DeploymentStatus, EndpointsOfSlice, LedgerData, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice,
-    ObservedPod, PodSpec, PodStatus,
+    DeploymentStatus, EndpointsOfSlice, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod,
+    PodSpec, PodStatus,
 };
 
 /// A kind that the operator watches.
