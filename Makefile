@@ -113,7 +113,7 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 
 # What must hold with either provider of high availability: PROVIDER=kubernetes or zookeeper.
 ACCEPTANCE = $(TEST) --test processes -- --test-threads 2 --nocapture --skip native_failover:: \
-	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs::
+	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs:: tls::a_session_cluster
 
 test-upgrade: setup cluster image ## An upgrade in place from the former version, in the kind cluster, under running jobs
 	$(call part,the former version) rig/former image
@@ -152,7 +152,7 @@ test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failov
 test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version
 	for version in 1.20.5 2.2.1 2.3.0; do \
 		FLINK_VERSION=$$version $(TEST) --test kind -- --test-threads 1 --nocapture failover; \
-		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture fencing::; \
+		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture fencing:: tls::; \
 		$(SHARED) FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
 

@@ -3,18 +3,21 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use flinkha::api::names::{self, TLS_ANNOTATION};
 use flinkha::flink::tls::PASSWORD;
 use flinkha::ledger::application::SavepointRequest;
+use flinkha::ledger::certificates::{self, CertificateNotes};
 use flinkha::ledger::jobs;
 use flinkha::world::flink_rest::Rest;
 use flinkha::world::quorum::Quorum;
 use rcgen::date_time_ymd;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -73,6 +76,21 @@ fn java_reads_the_stores_with_keys_of_every_format() {
     }
 }
 
+/// As for the time in which the authority changes.
+#[test]
+fn the_trust_store_has_all_authorities_of_the_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secret, own) = (directory.path().join("secret"), authority());
+    std::fs::create_dir(&secret).unwrap();
+    issue(&own, &secret, |_| ());
+    std::fs::write(secret.join("ca.crt"), [authority().pem(), own.pem()].concat()).unwrap();
+    let made = prepare(&flags(directory.path()));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let with = ["-list", "-keystore", "truststore.jks", "-storepass", PASSWORD];
+    let listed = run("keytool", &with, &directory.path().join("stores/internal"));
+    assert!(listed.contains("2 entries"), "{listed}");
+}
+
 #[test]
 fn a_certificate_that_nobody_would_accept_is_refused_with_the_field_and_the_remedy() {
     let directory = tempfile::tempdir().unwrap();
@@ -122,6 +140,52 @@ async fn a_connection_to_a_quorum_trusts_the_authority_that_is_in_the_secret_now
     let error = first.connect().await.err().expect("a server that has not been renewed").to_string();
     assert!(error.contains("invalid peer certificate"), "{error}");
     assert!(quorum(serve(directory.path()).await).connect().await.is_ok());
+}
+
+/// A server that requires a certificate of this authority: the certificates that it has seen.
+async fn serve_known(directory: &Path) -> (u16, Arc<Mutex<Vec<CertificateDer<'static>>>>) {
+    let chain: Vec<_> = CertificateDer::pem_file_iter(directory.join("tls.crt")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(directory.join("tls.key")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(directory.join("ca.crt")).unwrap()).unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let config = ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (acceptor, seen) = (TlsAcceptor::from(Arc::new(config)), Arc::<Mutex<Vec<_>>>::default());
+    let all = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let presented = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            all.lock().unwrap().extend(presented.first().map(|own| own.clone().into_owned()));
+        }
+    });
+    (port, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_a_quorum_presents_the_certificate_that_is_in_the_secret_now() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (authority, servers, own) = (authority(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    issue(&authority, servers.path(), |_| ());
+    let (port, seen) = serve_known(servers.path()).await;
+    issue(&authority, own.path(), |_| ());
+    let quorum = Quorum::new(&format!("localhost:{port}")).with_tls(own.path()).unwrap();
+    let mut presented = Vec::new();
+    for _ in 0..2 {
+        presented.push(CertificateDer::from_pem_file(own.path().join("tls.crt")).unwrap());
+        let connection = quorum.connect().await.expect("a connection");
+        let told = async || (seen.lock().unwrap().len() == presented.len()).then_some(());
+        eventually("a certificate at the server", seconds(10), told).await;
+        assert_eq!(*seen.lock().unwrap(), presented);
+        drop(connection);
+        issue(&authority, own.path(), |_| ());
+    }
+    // While the kubelet replaces the files, the former ones are used.
+    std::fs::write(own.path().join("tls.crt"), "nonsense").unwrap();
+    quorum.connect().await.expect("a connection with the former certificate");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,6 +269,63 @@ async fn a_session_cluster_with_internal_tls_and_rest_that_authenticates_its_cli
     cluster.wait_until_ready().await;
     cluster.wait_for_checkpoints(&job, 2).await;
     wait_for_name(&cluster, &job).await;
+    assert_eq!(told(&cluster).await, None);
+    cluster.verify("any");
+}
+
+/// What the leader says of the certificates.
+async fn noted(cluster: &Cluster) -> Option<CertificateNotes> {
+    let ledger = cluster.config_map(&names::ledger(NAME)).await?;
+    serde_json::from_str(ledger.data?.get(certificates::LEDGER_KEY)?).ok()
+}
+
+fn changes(notes: &CertificateNotes) -> Vec<u64> {
+    notes.values().map(|note| note.changes).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_another_authority_are_noted_once_and_pods_that_trust_both_work_together() {
+    let encrypted = Encrypted { internal: true, rest: true, client_authentication: true, by_hand: false };
+    let cluster = prepared(encrypted).await;
+    let (tls, former, next) = (cluster.tls.clone().expect("certificates"), authority(), authority());
+    let both = [former.pem(), next.pem()].concat();
+    let issue_all = |authority| {
+        for secret in ["internal", "rest"].map(|part| tls.secret(part)) {
+            issue(authority, &secret, |_| ());
+            std::fs::write(secret.join("ca.crt"), &both).unwrap();
+        }
+    };
+    issue_all(&former);
+    let mut cluster = cluster.up(2, 1).await;
+    let job = cluster.run_sequence(0, 100).await;
+    let first = eventually("a note of the certificates", seconds(60), async || noted(&cluster).await).await;
+    assert_eq!(changes(&first), [0, 0]);
+
+    // What nobody can use does not count.
+    std::fs::write(tls.secret("internal").join("tls.crt"), "nonsense").unwrap();
+    tokio::time::sleep(seconds(15)).await;
+    let begin = Instant::now();
+    issue_all(&next);
+    let counted = async || noted(&cluster).await.filter(|now| *now != first);
+    let counted = eventually("a note of the change", seconds(300), counted).await;
+    say(format!("noted {:.0} s after the renewal", begin.elapsed().as_secs_f32()));
+    assert!(begin.elapsed() > seconds(180), "some mount may not have it yet");
+    assert_eq!(changes(&counted), [1, 1], "they are noted together");
+
+    // As the operator replaces pods: standbys first, then the leader. The TaskManager has a certificate of the former
+    // authority meanwhile.
+    let leader = cluster.leader().await.expect("a leader");
+    cluster.replace_job_manager(1 - leader).await;
+    let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
+    let before = 1 - failover.leader;
+    cluster.replace_job_manager(before).await;
+    cluster.wait_for_checkpoints(&job, 2).await;
+    cluster.task_managers.clear();
+    cluster.add_task_manager().await;
+    cluster.wait_until_ready().await;
+    cluster.wait_for_checkpoints(&job, 2).await;
+    tokio::time::sleep(seconds(15)).await;
+    assert_eq!(noted(&cluster).await, Some(counted), "a failover is no change");
     assert_eq!(told(&cluster).await, None);
     cluster.verify("any");
 }
