@@ -3,10 +3,12 @@
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// The first time that can be written: in RFC 3339 a year has four digits and no sign, while `jiff` reads 9999 years before it.
+/// The first time that can be written: in RFC 3339 a year has four digits and no sign, while `jiff` reads 9999 years
+/// before it.
 const FIRST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
 
-/// Truncates to whole seconds, as the status shows times. Whoever edits a ledger may write a time that no API server reads.
+/// Truncates to whole seconds, as the status shows times. Whoever edits a ledger may write a time that no API server
+/// reads.
 pub fn seconds(time: Timestamp) -> Time {
     let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
     Time(time.round(whole).unwrap_or(time).max(FIRST))
