@@ -184,14 +184,6 @@ pub struct ObservedEndpointSlice {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// What an EndpointSlice says beside its metadata.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub struct EndpointsOfSlice {
-    #[serde(deserialize_with = "nullable")]
-    pub endpoints: Vec<Endpoint>,
-}
-
 /// An endpoint of a Service.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default)]

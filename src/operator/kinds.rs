@@ -16,8 +16,8 @@ use crate::api::v1alpha1::FlinkHaClusterSpec;
 use crate::cluster::deployment::DeploymentSpec;
 use crate::cluster::ledger_data::LedgerData;
 use crate::cluster::observed::{
-    DeploymentStatus, EndpointsOfSlice, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod,
-    PodSpec, PodStatus,
+    DeploymentStatus, Endpoint, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod, PodSpec,
+    PodStatus,
 };
 
 /// A kind that the operator watches.
@@ -160,10 +160,17 @@ impl Observable for ObservedConfigMap {
     }
 }
 
-impl Observable for ObservedEndpointSlice {
-    type Body = EndpointsOfSlice;
+/// What is read of an EndpointSlice.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct EndpointSliceBody {
+    endpoints: Option<Vec<Endpoint>>,
+}
 
-    fn assemble(metadata: ObjectMeta, EndpointsOfSlice { endpoints }: EndpointsOfSlice) -> Self {
-        Self { metadata, endpoints }
+impl Observable for ObservedEndpointSlice {
+    type Body = EndpointSliceBody;
+
+    fn assemble(metadata: ObjectMeta, EndpointSliceBody { endpoints }: EndpointSliceBody) -> Self {
+        Self { metadata, endpoints: endpoints.unwrap_or_default() }
     }
 }

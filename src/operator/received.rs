@@ -26,7 +26,7 @@ const KEYS: [&str; 4] = [
     "control-plane.alpha.kubernetes.io/",
 ];
 
-/// Labels, annotations or owners of one object that are kept at most. Ours have some dozens, and whoever may add so many
+/// Labels, annotations or owners of one object that are kept at most. Ours have some dozens, and whoever adds so many
 /// may also remove ours.
 const MOST: usize = 1000;
 
@@ -135,7 +135,7 @@ struct ReadMetadata<'a> {
     deletion_timestamp: Option<Time>,
     labels: Ours,
     annotations: Ours,
-    owner_references: Owners,
+    owner_references: OwnerClusters,
     #[serde(borrow)]
     managed_fields: OwnFields<'a>,
 }
@@ -201,7 +201,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The owners, of which only the FlinkHaClusters are kept, and what identifies them.
 #[derive(Default)]
-struct Owners(Option<Vec<OwnerReference>>);
+struct OwnerClusters(Option<Vec<OwnerReference>>);
 
 #[derive(Deserialize)]
 struct OwnerEntry<'a> {
@@ -213,26 +213,26 @@ struct OwnerEntry<'a> {
     uid: Cow<'a, str>,
 }
 
-impl<'de> Deserialize<'de> for Owners {
+impl<'de> Deserialize<'de> for OwnerClusters {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OwnersVisitor)
+        deserializer.deserialize_any(OwnerClustersVisitor)
     }
 }
 
-struct OwnersVisitor;
+struct OwnerClustersVisitor;
 
-impl<'de> Visitor<'de> for OwnersVisitor {
-    type Value = Owners;
+impl<'de> Visitor<'de> for OwnerClustersVisitor {
+    type Value = OwnerClusters;
 
     fn expecting(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("owners")
     }
 
-    fn visit_unit<E>(self) -> Result<Owners, E> {
-        Ok(Owners(None))
+    fn visit_unit<E>(self) -> Result<OwnerClusters, E> {
+        Ok(OwnerClusters(None))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Owners, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<OwnerClusters, A::Error> {
         let mut owners = Vec::new();
         while let Some(OwnerEntry { kind, name, uid }) = entries.next_element()? {
             if kind == foreign::OWNER && owners.len() < MOST {
@@ -241,7 +241,7 @@ impl<'de> Visitor<'de> for OwnersVisitor {
             }
         }
         owners.shrink_to_fit();
-        Ok(Owners(Some(owners)))
+        Ok(OwnerClusters(Some(owners)))
     }
 }
 
