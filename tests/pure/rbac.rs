@@ -6,7 +6,8 @@ use std::path::Path;
 
 use flinkha::api::FlinkHaCluster;
 use flinkha::cluster::Cluster;
-use flinkha::cluster::build::rbac::{RoleRule, job_manager_rules, task_manager_rules};
+use flinkha::cluster::build::rbac::{job_manager_rules, task_manager_rules};
+use flinkha::cluster::build::role_rule::RoleRule;
 use flinkha::cluster::build::zookeeper;
 use flinkha::cluster::validate::validate;
 use serde_json::{Value, json};

@@ -11,6 +11,7 @@ pub mod network_policy;
 pub mod pod;
 pub mod purge;
 pub mod rbac;
+pub mod role_rule;
 pub mod service;
 pub mod task_manager;
 pub mod tls;

@@ -6,15 +6,9 @@
 use serde_json::{Value, json};
 
 use super::object;
+use super::role_rule::{RoleRule, rest_endpoint};
 use crate::api::names;
 use crate::cluster::Cluster;
-
-/// A rule of a Role. `docs/rbac.md` is made from it.
-pub struct RoleRule {
-    /// Who needs it, and for what.
-    pub why: &'static str,
-    pub rule: Value,
-}
 
 /// Returns ServiceAccounts, Roles and RoleBindings.
 pub fn build(cluster: &Cluster) -> Vec<Value> {
@@ -47,19 +41,6 @@ pub fn job_manager_rules(cluster: &Cluster) -> Vec<RoleRule> {
         },
         rest_endpoint(cluster),
     ]
-}
-
-/// The leader's EndpointSlice, with either provider.
-pub(super) fn rest_endpoint(cluster: &Cluster) -> RoleRule {
-    RoleRule {
-        why: "The leading gateway: the address of the leader's REST endpoint, which it writes, watches and puts back",
-        rule: json!({
-            "apiGroups": ["discovery.k8s.io"],
-            "resources": ["endpointslices"],
-            "resourceNames": [names::rest(cluster.name())],
-            "verbs": ["get", "list", "watch", "update", "patch"],
-        }),
-    }
 }
 
 /// Returns the TaskManagers' rights.

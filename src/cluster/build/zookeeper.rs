@@ -8,7 +8,7 @@
 
 use serde_json::{Value, json};
 
-use super::rbac::{RoleRule, rest_endpoint};
+use super::role_rule::{RoleRule, rest_endpoint};
 use super::{Environment, pod};
 use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_CONTAINER, ZOOKEEPER_USER_VOLUME};
 use crate::api::zookeeper::{Acl, Scheme, ZooKeeper};
