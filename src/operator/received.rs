@@ -17,14 +17,20 @@ use super::fingerprint::{is_own, kept};
 use super::kinds::Observable;
 use crate::ha_data::foreign;
 
-/// Beginnings of the keys of labels and annotations that decisions use.
-const KEYS: [&str; 4] = [
-    "flinkha.dev/",
-    "app.kubernetes.io/",
-    "controller.kubernetes.io/",
+/// Domains of the labels and annotations that decisions use, beside ours and those below it.
+const DOMAINS: [&str; 3] = [
+    "app.kubernetes.io",
+    "controller.kubernetes.io",
     // Flink's leader lock.
-    "control-plane.alpha.kubernetes.io/",
+    "control-plane.alpha.kubernetes.io",
 ];
+
+/// Whether decisions may use the label or annotation with this key.
+fn is_used(key: &str) -> bool {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let is_ours = domain.strip_suffix("flinkha.dev").is_some_and(|below| below.is_empty() || below.ends_with('.'));
+    is_ours || DOMAINS.contains(&domain)
+}
 
 /// Labels, annotations or owners of one object that are kept at most. Ours have some dozens, and whoever adds so many
 /// may also remove ours.
@@ -159,7 +165,7 @@ impl From<ReadMetadata<'_>> for ObjectMeta {
     }
 }
 
-/// Labels or annotations, of which only those with one of [`KEYS`] are kept.
+/// Labels or annotations, of which only those that decisions use are kept.
 #[derive(Default)]
 struct Ours(Option<BTreeMap<String, String>>);
 
@@ -185,7 +191,7 @@ impl<'de> Visitor<'de> for OursVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ours, A::Error> {
         let mut ours = BTreeMap::new();
         while let Some(Text(key)) = map.next_key()? {
-            if ours.len() < MOST && KEYS.iter().any(|beginning| key.starts_with(beginning)) {
+            if ours.len() < MOST && is_used(&key) {
                 ours.insert(key.into_owned(), map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -298,8 +304,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::FlinkHaCluster;
+    use crate::api::{FlinkHaCluster, names};
     use crate::cluster::observed::{ObservedConfigMap, ObservedPod};
+    use crate::flink::lock::LOCK_ANNOTATION;
+    use crate::ledger::unready;
 
     fn managed(manager: &str) -> Value {
         let fields = json!({ "f:data": { "f:a": {} } });
@@ -322,6 +330,14 @@ mod tests {
             },
             "data": { "jobs": "[]", "a": "b" },
         })
+    }
+
+    #[test]
+    fn labels_and_annotations_of_all_our_domains_are_kept() {
+        let used = [names::ROLE_LABEL, names::LEFT_ANNOTATION, LOCK_ANNOTATION, &unready::annotation("4b1d")];
+        assert!(used.into_iter().chain(["app.kubernetes.io/instance"]).all(is_used), "{used:?}");
+        let others = ["instance", "notflinkha.dev/a", "flinkha.dev", "kubectl.kubernetes.io/last-applied", "/"];
+        assert!(!others.into_iter().any(is_used));
     }
 
     fn read<K: Observable>(text: &str) -> Option<Received<K>> {
