@@ -14,6 +14,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::support::operator::{CHART, Installation, NAMESPACE, PROGRAM, cluster};
+use crate::support::report::number;
 use crate::support::{eventually, say, seconds};
 
 /// Of somebody who may create ConfigMaps and pods there, and nothing else.
@@ -169,15 +170,17 @@ async fn config_maps_of_others_with_our_label_do_not_fill_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_pods_of_others_with_our_label_are_not_kept() {
+async fn thousands_of_pods_of_others_with_our_label_are_not_kept() {
     let mut installation = start().await;
     let before = reconciled(&installation, "without them", 2).await;
-    create_pods(&installation, 10_000).await;
-    let many = reconciled(&installation, "with 10,000 pods", 3).await;
+    let pods: usize = number("PODS", 2000);
+    create_pods(&installation, pods).await;
+    let many = reconciled(&installation, &format!("with {pods} pods"), 3).await;
     installation.operator.restart();
-    let restarted = reconciled(&installation, "started with 10,000 pods", 4).await;
+    let restarted = reconciled(&installation, &format!("started with {pods} pods"), 4).await;
     assert!(many < before + 20 && restarted < before + 40, "{before} MiB, then {many}, {restarted} after a restart");
-    assert!(installation.api::<Pod>(FOREIGN).get_opt("victim-jobmanager-9999").await.unwrap().is_some());
+    let last = format!("victim-jobmanager-{}", pods - 1);
+    assert!(installation.api::<Pod>(FOREIGN).get_opt(&last).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
