@@ -73,23 +73,33 @@ fn hostile(index: usize) -> Value {
 }
 
 /// Creates an object; an API server that is busy with the others may need several attempts.
-async fn create(installation: &Installation, kind: &str, object: &Value) {
-    let path = format!("/api/v1/namespaces/{FOREIGN}/{kind}");
+async fn create(installation: &Installation, path: &str, object: &Value) {
     eventually("an object to be created", seconds(120), async || {
-        let request = http::Request::post(&path).header("Content-Type", "application/json");
+        let request = http::Request::post(path).header("Content-Type", "application/json");
         let request = request.body(object.to_string().into_bytes()).unwrap();
         match installation.admin.request_text(request).await {
             Ok(_) => Some(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Some(()),
-            Err(_) => None,
+            Err(error) => {
+                say(format!("{path}: {error}; once more"));
+                None
+            }
         }
     })
     .await;
 }
 
+/// A path of a kind in that namespace.
+fn foreign(kind: &str) -> String {
+    format!("/api/v1/namespaces/{FOREIGN}/{kind}")
+}
+
 async fn create_hostile(installation: &Installation, indexes: std::ops::Range<usize>) {
     stream::iter(indexes)
-        .for_each_concurrent(2, |index| async move { create(installation, "configmaps", &hostile(index)).await })
+        .for_each_concurrent(
+            2,
+            |index| async move { create(installation, &foreign("configmaps"), &hostile(index)).await },
+        )
         .await;
 }
 
@@ -101,7 +111,7 @@ async fn create_pods(installation: &Installation, count: usize) {
                 "metadata": { "name": format!("victim-jobmanager-{index}"), "labels": labels() },
                 "spec": { "containers": [{ "name": "flink-main-container", "image": "flink" }] },
             });
-            create(installation, "pods", &pod).await;
+            create(installation, &foreign("pods"), &pod).await;
         })
         .await;
 }
@@ -191,11 +201,7 @@ async fn a_resource_that_is_too_large_is_told_of_and_the_others_are_reconciled()
     // The API server takes all that a podTemplate says.
     let values = (0..60_000).map(|key| (format!("k{key:x}"), json!(0)));
     large["spec"]["taskManager"] = json!({ "podTemplate": { "spec": { "tiny": Value::Object(values.collect()) } } });
-    let request = http::Request::post(format!("/apis/flinkha.dev/v1alpha1/namespaces/{NAMESPACE}/flinkhaclusters"))
-        .header("Content-Type", "application/json")
-        .body(large.to_string().into_bytes())
-        .unwrap();
-    installation.admin.request_text(request).await.unwrap();
+    create(&installation, &format!("/apis/flinkha.dev/v1alpha1/namespaces/{NAMESPACE}/flinkhaclusters"), &large).await;
     let told = async |what: &str| {
         let events: Api<Event> = Api::namespaced(installation.admin.clone(), NAMESPACE);
         let is_told = |event: &Event| {
