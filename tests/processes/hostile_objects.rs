@@ -154,6 +154,9 @@ async fn start() -> Installation {
     let namespaces: Api<Namespace> = Api::all(installation.admin.clone());
     let namespace = serde_json::from_value(json!({ "metadata": { "name": FOREIGN } })).unwrap();
     namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    // No controller makes it here.
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
+    create(&installation, &foreign("serviceaccounts"), &account).await;
     installation.apply(&cluster(json!({})));
     installation.until::<Deployment>("the Deployment", (NAMESPACE, "demo-taskmanager"), |_| true).await;
     installation
