@@ -7,6 +7,7 @@
 mod support;
 
 mod application;
+mod certificate_renewal;
 mod chart_lifecycle;
 mod control_plane;
 mod failover;
