@@ -39,7 +39,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,class-data archives) rig/class-archive
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	$(call part,process tests beside the models and fuzzers) $(MAKE) --no-print-directory --jobs 3 test-processes test-model adversity security fuzz
+	$(call part,process tests beside the models) $(MAKE) --no-print-directory --jobs 3 test-processes test-model adversity security
 
 test-format: ## Is everything formatted?
 	cargo fmt --all --check
