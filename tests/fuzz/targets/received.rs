@@ -1,5 +1,6 @@
 //! Objects as the watches read them: what is kept of one is what it says, and its fingerprint is that of the whole.
 
+use kube::Resource;
 use kube::core::ObjectMeta;
 use serde_json::Value;
 
