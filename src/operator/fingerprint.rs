@@ -44,12 +44,11 @@ pub fn kept(fields: &str) -> Vec<ManagedFieldsEntry> {
 }
 
 fn own_entry(metadata: &ObjectMeta) -> Option<&ManagedFieldsEntry> {
-    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
-    metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .find(|entry| is_own(&text(&entry.manager), &text(&entry.operation), &text(&entry.subresource)))
+    metadata.managed_fields.iter().flatten().find(|entry| {
+        let [manager, operation, subresource] =
+            [&entry.manager, &entry.operation, &entry.subresource].map(|text| text.as_deref().unwrap_or_default());
+        is_own(manager, operation, subresource)
+    })
 }
 
 /// The digest of the fields of an entry; a string is one already.
