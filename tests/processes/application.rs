@@ -8,11 +8,14 @@ use crate::support::application::spec;
 use crate::support::cluster::Cluster;
 use crate::support::failover::fail_over;
 use crate::support::left::Left;
+use crate::support::provider::on_zookeeper;
+use crate::support::zookeeper::{Quorum, tree};
 use crate::support::{eventually, say, seconds};
 use flinkha::cluster::application::job_id;
 use flinkha::ledger::application::SavepointRequest;
 use flinkha::ledger::jobs::RecordedState;
 use flinkha::ledger::refusal::STORED_BY_ANOTHER;
+use zookeeper_client::{Acls, CreateMode};
 
 const SEQUENCE: [&str; 6] = ["--output", "OUTPUT", "--rate", "100", "--checkpoint-interval-millis", "500"];
 
@@ -61,6 +64,35 @@ async fn an_application_survives_its_leader_and_ends_once() {
     assert_eq!(leads(&cluster).await, None, "an application that has ended has no leader");
     assert!(Left::of(&cluster).await.is_nothing());
     cluster.verify("6000");
+}
+
+/// JobManagers that end together: each still sees a latch of another one for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_znodes_of_an_ended_application_go_with_its_job_managers_although_a_latch_lingers() {
+    if !on_zookeeper() {
+        return say("there are no latches in ConfigMaps");
+    }
+    let arguments = [&SEQUENCE[..], &["--lines", "600"]].concat();
+    let mut cluster = Cluster::start_application(2, 1, "KeyedSequence", &arguments).await;
+    let job = cluster.job();
+    wait_for_end(&mut cluster, &job, "Finished").await;
+    let (quorum, paths) = (cluster.quorum.as_ref().expect("a quorum"), Quorum::paths());
+    let (client, other) = (quorum.client().await.expect("a session"), quorum.connect().await.expect("a session"));
+    let ephemeral = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+    let latch = format!("{}/_c_0a0b0c0d-0000-0000-0000-000000000000-latch-", paths.latch());
+    other.create(&latch, b"another", &ephemeral).await.expect("a latch");
+    for one in &mut cluster.job_managers {
+        one.jvm.terminate();
+    }
+    for one in &mut cluster.job_managers {
+        one.jvm.wait(seconds(30)).await.expect("the JobManager ends when it is told to");
+        one.gateway().terminate();
+    }
+    tokio::time::sleep(seconds(3)).await;
+    assert!(!tree(&client, &paths.cluster).await.is_empty(), "somebody stands for election");
+    drop(other);
+    let gone = async || tree(&client, &paths.cluster).await.is_empty().then_some(());
+    eventually("no znode of the cluster", seconds(10), gone).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership;
@@ -12,23 +12,37 @@ use crate::ha_data::marks::{Mark, SignatureRecords, is_of_another};
 use crate::ledger::application::Run;
 use crate::world::quorum::{latch, znodes};
 
-/// Limit of the removal, because the pod is being deleted. The deletion of the resource removes the rest.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit of the removal, because the pod is being deleted: half of its usual grace period. The deletion of the resource
+/// removes the rest.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between tries. JobManagers that end at the same time hold their latches for some moments more.
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// Removes the cluster's znodes, if its run has ended and no other JobManager exists: the last one does it.
+/// Removes the cluster's znodes, if its run has ended and no other JobManager exists. It waits for those that are
+/// ending too: otherwise each of two that end together would leave the znodes to the other one.
 pub async fn part(ledger: &Ledger, znodes: &Znodes, run: &Run) {
-    match timeout(SHUTDOWN_TIMEOUT, remove_election(ledger, znodes, run)).await {
-        Ok(Ok(removed)) => tracing::info!(removed, "znodes of the election removed"),
-        Ok(Err(error)) => tracing::info!(error = format!("{error:#}"), "znodes of the election stay for now"),
-        Err(_) => tracing::warn!(
-            "znodes of the election stay until the resource is deleted: quorum or API server do not answer"
-        ),
+    let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
+    let mut why = "quorum or API server do not answer".to_owned();
+    loop {
+        match timeout_at(deadline, remove_election(ledger, znodes, run)).await {
+            Ok(Ok(Some(removed))) => return tracing::info!(removed, "znodes of the election removed"),
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => why = format!("{error:#}"),
+            Err(_) => break,
+        }
+        if timeout_at(deadline, sleep(PAUSE)).await.is_err() {
+            break;
+        }
     }
+    tracing::warn!(error = why, "znodes of the election stay until the resource is deleted");
 }
 
-async fn remove_election(ledger: &Ledger, znodes: &Znodes, run: &Run) -> anyhow::Result<usize> {
+/// Returns how many it has removed; `None` while the application has not ended.
+async fn remove_election(ledger: &Ledger, znodes: &Znodes, run: &Run) -> anyhow::Result<Option<usize>> {
     let ended = ledger.jobs().await?.into_iter().any(|job| job.id == run.job_id && job.collected.is_some());
-    anyhow::ensure!(ended, "the application has not ended");
+    if !ended {
+        return Ok(None);
+    }
     let owner =
         ledger.ha_data().await?.owner.context("the ledger does not tell how the cluster has signed its znodes")?;
     let client = znodes.client()?;
@@ -39,5 +53,5 @@ async fn remove_election(ledger: &Ledger, znodes: &Znodes, run: &Run) -> anyhow:
         "another Kubernetes cluster has signed the same znode"
     );
     latch::withdraw(&client, &znodes.paths).await?;
-    znodes::purge(&client, &znodes.paths, &owner, true).await
+    znodes::purge(&client, &znodes.paths, &owner, true).await.map(Some)
 }
