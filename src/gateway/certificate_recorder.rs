@@ -10,8 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::gc::ledger::Ledger;
 use super::prepare_tls;
+use super::tenure::TenureNotes;
 use super::tls_arguments::{TlsPart, TlsSecrets};
-use crate::lease::term::Term;
 use crate::ledger::certificates::{CertificateNotes, SeenCertificate, SeenCertificates};
 use crate::world::tls::PemFiles;
 
@@ -26,20 +26,11 @@ pub struct CertificateRecorder {
     pub names: Option<PathBuf>,
 }
 
-/// What was done in one term.
-struct Noted {
-    term: Term,
-    /// When the term began here.
-    since: Duration,
-    /// What the ledger says.
-    said: Option<CertificateNotes>,
-}
-
 impl CertificateRecorder {
     /// Runs until the process ends.
     pub async fn run(self) {
         let (begin, names) = (Instant::now(), self.names());
-        let (mut seen, mut noted): (SeenCertificates, Option<Noted>) = Default::default();
+        let (mut seen, mut tenure): (SeenCertificates, Option<TenureNotes<_>>) = Default::default();
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -57,18 +48,14 @@ impl CertificateRecorder {
                     continue;
                 }
             }
-            noted = match (self.ledger.tenures.current(), noted) {
-                (None, _) => None,
-                (Some(term), Some(noted)) if noted.term == term => Some(noted),
-                (Some(term), _) => Some(Noted { term, since: now, said: None }),
-            };
-            let Some(noted) = &mut noted else { continue };
-            if noted.said.as_ref().is_some_and(|said| seen.noted(said, noted.since, now) == *said) {
+            tenure = TenureNotes::of(self.ledger.tenures.term(), tenure, now);
+            let Some(TenureNotes { term, since, noted }) = &mut tenure else { continue };
+            let change = |before: &CertificateNotes| seen.noted(before, *since, now);
+            if noted.as_ref().is_some_and(|noted| change(noted) == *noted) {
                 continue;
             }
-            let change = |before: &CertificateNotes| seen.noted(before, noted.since, now);
-            match self.ledger.change_certificates(&noted.term, change).await {
-                Ok(said) => noted.said = Some(said),
+            match self.ledger.change_certificates(term, change).await {
+                Ok(said) => *noted = Some(said),
                 Err(error) => {
                     tracing::warn!(
                         error = format!("{error:#}"),

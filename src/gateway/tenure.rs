@@ -1,6 +1,7 @@
 //! Tracks the tenures of this gateway's own JVM, and the other gateways that it has seen.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -57,21 +58,13 @@ impl Tenures {
         let _ = shown.wait_for(|shown| !matches!(shown, LockView::Leader { term: now, .. } if now == term)).await;
     }
 
-    /// The term in which the JVM leads, as far as this gateway knows.
-    pub fn term(&self) -> Option<Term> {
-        match &*self.shown.borrow() {
-            LockView::Leader { term, .. } => Some(term.clone()),
-            _ => None,
-        }
-    }
-
     /// Does the JVM lead in this term, as far as this gateway knows?
     pub fn leads(&self, term: &Term) -> bool {
         matches!(&*self.shown.borrow(), LockView::Leader { term: now, .. } if now == term)
     }
 
-    /// Returns the term in which the JVM leads, if it does.
-    pub fn current(&self) -> Option<Term> {
+    /// Returns the term in which the JVM leads, as far as this gateway knows.
+    pub fn term(&self) -> Option<Term> {
         match &*self.shown.borrow() {
             LockView::Leader { term, .. } => Some(term.clone()),
             _ => None,
@@ -99,5 +92,23 @@ impl Tenures {
 
     pub fn witnessed(&self) -> Vec<String> {
         self.witnessed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a task has noted in the ledger in one tenure.
+pub struct TenureNotes<T> {
+    pub term: Term,
+    /// When the task first saw that the JVM leads, since its own beginning.
+    pub since: Duration,
+    /// What the ledger says, once the task has noted it.
+    pub noted: Option<T>,
+}
+
+impl<T> TenureNotes<T> {
+    /// Returns those of the tenure of now, in which nothing is noted yet if it is another than before.
+    pub fn of(term: Option<Term>, before: Option<Self>, now: Duration) -> Option<Self> {
+        let term = term?;
+        let same = before.filter(|before| before.term == term);
+        Some(same.unwrap_or(Self { term, since: now, noted: None }))
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::ledger::Ledger;
 use crate::api::names;
 use crate::flink::mounted_secrets::merged;
-use crate::lease::term::Term;
+use crate::gateway::tenure::TenureNotes;
 use crate::ledger::secrets::{SecretsNote, SeenSecrets};
 use crate::world::mounted_secrets;
 
@@ -31,26 +31,25 @@ impl SecretRecorder {
     /// Runs until the process ends.
     pub async fn run(self) {
         let begin = Instant::now();
-        let (mut seen, mut told): (SeenSecrets, Option<(Term, SecretsNote)>) = Default::default();
-        let mut leads: Option<(Term, Duration)> = None;
+        let (mut seen, mut tenure): (SeenSecrets, Option<TenureNotes<_>>) = Default::default();
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let now = begin.elapsed();
             match self.look() {
-                Ok((names, digest)) => seen.look(names, digest, begin.elapsed()),
+                Ok((names, digest)) => seen.look(names, digest, now),
                 // It is read again; the kubelet may just have replaced it.
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to look at the Secrets"),
             }
-            let Some(term) = self.ledger.tenures.current() else { continue };
-            let since =
-                leads.take().filter(|(led, _)| *led == term).map_or_else(|| begin.elapsed(), |(_, since)| since);
-            leads = Some((term.clone(), since));
-            if told.as_ref().is_some_and(|(told, note)| *told == term && !seen.differs(note)) {
+            tenure = TenureNotes::of(self.ledger.tenures.term(), tenure, now);
+            let Some(TenureNotes { term, since, noted }) = &mut tenure else { continue };
+            let change = |before: &SecretsNote| seen.noted(before, *since, now);
+            if noted.as_ref().is_some_and(|noted| change(noted) == *noted) {
                 continue;
             }
-            match self.ledger.change_secrets(&term, |before| seen.noted(before, since, begin.elapsed())).await {
-                Ok(note) => told = Some((term, note)),
+            match self.ledger.change_secrets(term, change).await {
+                Ok(said) => *noted = Some(said),
                 Err(error) => {
                     tracing::warn!(
                         error = format!("{error:#}"),
