@@ -33,7 +33,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     let paths = Paths::new(&access.root, &base.arguments.place.ha_cluster_id);
     let znodes = Znodes::new(paths, own_client, access.acls());
     let ledger = base.ledger(PointerStore::Znodes(znodes.clone()));
-    let mark = DirectoryMark::new(ledger.clone());
+    let (mark, versions) = (DirectoryMark::new(ledger.clone()), base.versions(&ledger));
     let (run, storage, endpoint) = (base.run(), base.reached(), base.publisher());
     let gate = Arc::new(gate::Gate::new(run.is_some()));
     let proxy = Arc::new(proxy::QuorumProxy::new(
@@ -42,6 +42,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         znodes.clone(),
         storage.clone(),
         Arc::clone(&gate),
+        Arc::clone(&versions),
     ));
     let identity = requests::GatewayIdentity {
         pod: base.arguments.pod_name.clone(),
@@ -49,7 +50,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         process: base.process.clone(),
     };
     let hand_over = base.stand_back();
-    let (mut tasks, jvm_port, election) = base.into_tasks(&mark, None);
+    let (mut tasks, jvm_port, election) = base.into_tasks(&mark, Arc::clone(&versions), None);
     if run.is_some() {
         tasks.add("quorum::savepoint_requests", savepoint_requests::follow(ledger.clone()));
     }
@@ -70,6 +71,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
             znodes: znodes.clone(),
             storage,
             run: run.clone(),
+            versions,
         },
         proxy: Arc::clone(&proxy),
         gate,
