@@ -63,8 +63,8 @@ pub struct FlinkHaClusterSpec {
     #[schemars(length(min = 1))]
     pub image: String,
 
-    /// The version of Flink in `image`, such as `2.3.0`, or its line of versions, such as `2.3`. With it, a change of the
-    /// image that would lose jobs is refused before any pod is replaced, and a JobManager of another version never
+    /// The version of Flink in `image`, such as `2.3.0`, or its line of versions, such as `2.3`. With it, a change of
+    /// the image that would lose jobs is refused before any pod is replaced, and a JobManager of another version never
     /// leads. Without it, gateways read the version from their JobManagers, so that this shows only when the new pods
     /// are there. Change it together with `image`; setting it alone replaces the JobManagers, the leader last.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,8 +14,8 @@ use super::arguments::{Arguments, Orphans};
 use super::election::endpoint::Publisher;
 use super::election::peers::PeerExchange;
 use super::events::Events;
-use super::flink_version::VersionGuard;
 use super::gc::collector::Collector;
+use super::gc::flink_version::VersionGuard;
 use super::gc::job_recorder::JobRecorder;
 use super::gc::ledger::Ledger;
 use super::gc::ownership::{DirectoryMark, Ownership};
@@ -203,7 +203,7 @@ impl Base {
             TlsReport { ledger: ledger.clone(), rest: rest.clone(), secrets: arguments.tls, pod: arguments.pod_name };
         tasks.add("tls_report", report.run());
         let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
-        tasks.add("flink_version", versions.note_leading());
+        tasks.add("gc::flink_version", versions.note_leading());
         tasks.add("gc::ledger_repair", ledger.clone().keep());
         tasks.add("gc::job_recorder", job_recorder.run());
         if let Some(directory) = arguments.place.flink_configuration_from.clone() {

@@ -10,7 +10,6 @@ pub mod arguments;
 pub mod base;
 pub mod election;
 pub mod events;
-pub mod flink_version;
 pub mod gc;
 pub mod hand_over;
 pub mod health;

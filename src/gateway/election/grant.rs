@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use super::stamper::{Holder, Stamped, Stamper, StoredObjects};
 use super::take_over::TakeOver;
-use crate::gateway::flink_version::{PAUSE, VersionGuard};
+use crate::gateway::gc::flink_version::{PAUSE, VersionGuard};
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::proxy::jvm_lock::JvmLock;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
-use crate::gateway::flink_version::VersionGuard;
+use crate::gateway::gc::flink_version::VersionGuard;
 use crate::gateway::proxy::request::Names;
 use crate::ha_data::foreign::{self, HaConfigMaps};
 use crate::ha_data::versions::StoredJobs;

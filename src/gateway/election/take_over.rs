@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use crate::api::names;
 use crate::gateway::application::handover::{begin_version, last_checkpoint, records, refuse_foreign, tell};
-use crate::gateway::flink_version::VersionGuard;
 use crate::gateway::gc::final_cleanup;
+use crate::gateway::gc::flink_version::VersionGuard;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::ConfigMaps;

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::gate::Gate;
 use crate::flink::znode_requests::{Part, RequestFrames, latch, named, refuse, refuse_removal_of_all};
 use crate::flink::zookeeper_frames::{CONNECT_LIMIT, Session, session_of_response};
-use crate::gateway::flink_version::VersionGuard;
+use crate::gateway::gc::flink_version::VersionGuard;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::signals::Signals;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::gc::ledger::Ledger;
+use super::ledger::Ledger;
 use crate::flink::version::FlinkVersion;
 use crate::ha_data::versions::{self, StoredJobs};
 use crate::lease::term::{Incarnation, Term};
