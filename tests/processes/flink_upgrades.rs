@@ -100,8 +100,8 @@ async fn wait_until_up(cluster: &Cluster, begin: Instant) -> Result<(), String> 
         }
         if begin.elapsed() > PATIENCE {
             let log = cluster.job_managers[0].flink_log();
-            let causes = log.lines().filter(|line| line.starts_with("Caused by: "));
-            return Err(causes.last().unwrap_or("not all tasks ran, and the log of Flink names no cause").to_owned());
+            let cause = log.lines().rfind(|line| line.starts_with("Caused by: "));
+            return Err(cause.unwrap_or("not all tasks ran, and the log of Flink names no cause").to_owned());
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

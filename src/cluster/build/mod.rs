@@ -211,7 +211,7 @@ mod tests {
         let (job_managers, task_managers) = ("demo-jobmanager", "demo-taskmanager");
         let of_job_managers = (json!(job_managers), spec(json!(1), "jobmanager"));
         let without = objects();
-        assert_eq!(budgets(&without.applied), [of_job_managers.clone()]);
+        assert_eq!(budgets(&without.applied), std::slice::from_ref(&of_job_managers));
         assert_eq!(budgets(&without.unwanted), [(json!(task_managers), Value::Null)], "it goes when the field goes");
         let share = Some(crate::api::v1alpha1::Scalar::Text("25%".to_owned()));
         let with = build(&fixture::cluster_with(|spec| spec.task_manager.max_unavailable = share), &environment);
