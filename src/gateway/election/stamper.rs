@@ -197,8 +197,9 @@ impl Stamper {
         {
             return Err(Stop::Refused(refusal));
         }
-        if let (Some(cluster), Holder::Nobody) = (found.cluster, holder)
-            && let Some(refusal) = self.versions.refusal(jvm, &StoredJobs::in_config_map(cluster)).await
+        let stored = found.cluster.map(StoredJobs::in_config_map).unwrap_or_default();
+        if matches!(holder, Holder::Nobody)
+            && let Some(refusal) = self.versions.refusal(jvm, &stored).await
         {
             return Err(Stop::Refused(refusal));
         }
