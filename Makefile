@@ -15,7 +15,7 @@ part = @rig/part "$(1)"
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
 	test-kind test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
 	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
-	test-security security fuzz
+	test-security security fuzz program
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -53,7 +53,7 @@ test-unit: ## Unit tests only
 	$(TEST) --exclude flinkha-walks --lib --bins --test pure
 
 test-docs: ## Links, paths, targets, fields and reasons in the documents, and the generated pages
-	$(TEST) --test pure -- documents:: generated:: operations::
+	$(TEST) --test pure -- documents:: generated:: operations:: rbac::
 
 test-chart: ## The chart over sets of values, and the scripts for Argo CD
 	$(call part,helm) rig/tools clients
@@ -62,7 +62,7 @@ test-chart: ## The chart over sets of values, and the scripts for Argo CD
 
 # It needs one processor, and the tests with JVMs leave enough of it.
 test-model: ## The elections and the life of a resource, searched, and what each rule is needed for (WALKS=100000, SEED=1)
-	nice -n 19 $(TEST) --test model --test quorum --test walks -- --nocapture --test-threads 1
+	$(call part,models) nice -n 19 $(TEST) --test model --test quorum --test walks -- --nocapture --test-threads 1
 
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
 	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1
@@ -72,7 +72,7 @@ fuzz: ## Every parser of bytes that others write, fuzzed (FUZZ_SECONDS=20 each, 
 	$(call part,fuzz) tests/fuzz/run
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	$(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture
+	$(call part,process tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture
 
 test-adversity: setup ## What goes wrong around a cluster is told on it: case, outcome, seconds, beside the former version (ONLY=...)
 	$(call part,control plane binaries) rig/assets
@@ -82,7 +82,7 @@ test-adversity: setup ## What goes wrong around a cluster is told on it: case, o
 
 # The same without the former version.
 adversity:
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- adversity
+	$(call part,adversity) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- adversity
 
 test-security: setup ## Attacks from pods, tenants and the network: what each gets, beside the former version (ONLY=...)
 	$(call part,control plane binaries) rig/assets
@@ -92,9 +92,11 @@ test-security: setup ## Attacks from pods, tenants and the network: what each ge
 
 # The same without the former version.
 security:
-	KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- security
+	$(call part,security) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- security
 
-test-kind: setup cluster image ## End-to-end tests in a real kind cluster
+test-kind: setup ## End-to-end tests in a real kind cluster
+	$(MAKE) --no-print-directory --jobs 2 cluster program
+	$(MAKE) --no-print-directory image
 	$(call part,kind tests) $(TEST) --test kind -- --test-threads 32 --nocapture
 
 test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
@@ -111,7 +113,7 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 
 # What must hold with either provider of high availability: PROVIDER=kubernetes or zookeeper.
 ACCEPTANCE = $(TEST) --test processes -- --test-threads 2 --nocapture --skip native_failover:: \
-	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs::
+	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs:: tls::a_session_cluster
 
 test-upgrade: setup cluster image ## An upgrade in place from the former version, in the kind cluster, under running jobs
 	$(call part,the former version) rig/former image
@@ -150,7 +152,7 @@ test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failov
 test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version; upgrades from each to each (VERSIONS="1.20.5 2.3.0")
 	for version in 1.20.5 2.2.1 2.3.0; do \
 		FLINK_VERSION=$$version $(TEST) --test kind -- --test-threads 1 --nocapture failover; \
-		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture fencing::; \
+		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture fencing:: tls::; \
 		$(SHARED) FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
 	$(call part,upgrades of Flink) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- flink-upgrades
@@ -172,7 +174,7 @@ bench-gateway: setup ## Memory, processor time and added latency of a gateway, a
 	$(call part,this version) rig/program release
 	$(call part,the former version) rig/former release
 	PROGRAM="$$(rig/program release)" FORMER="$$(rig/former release)" KUBEBUILDER_ASSETS="$$(rig/assets)" \
-		$(CARGO) test --profile image --features long-tests --test long -- gateway-cost
+		$(CARGO) test --profile image --config profile.image.opt-level=1 --features long-tests --test long -- gateway-cost
 
 bench-operator: setup ## What many clusters cost the operator and the API server, also when the operator restarts (CLUSTERS=1000, STEADY_SECONDS=60)
 	$(call part,control plane binaries) rig/assets
@@ -192,6 +194,10 @@ cluster: ## A kind cluster of three nodes, with Flink's image
 
 cluster-down: ## Remove the kind cluster
 	rig/down
+
+# Beside the cluster's start, which leaves processors idle.
+program:
+	$(call part,operator program) rig/program image
 
 image: ## The operator's image for tests and the demo (a light profile), loaded into the cluster
 	$(call part,operator image) rig/image
@@ -214,10 +220,10 @@ sbom: ## A list of all components of the program (CycloneDX), in target/flinkha.
 	mv flinkha.cdx.json target/
 	rm -f tests/*/flinkha.cdx.json
 
-generate: ## Write generated files: the CRD, the reference of its fields, the table of the chart's values
+generate: ## Write generated files: the CRD, the reference of its fields, the tables of the chart's values and of rights
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml
 	cp crds/flinkhaclusters.flinkha.dev.yaml charts/flinkha/crds/
-	GENERATE=1 $(TEST) --test pure generated::
+	GENERATE=1 $(TEST) --test pure -- generated:: rbac::
 
 clean: ## Remove what was built here
 	rm -rf target

@@ -94,6 +94,9 @@ pub const DEFAULT_GATEWAY_LOG: &str = "info";
 /// Key of the ConfigMap with Flink's configuration, and so the name of a file beside it: the log filter of the
 /// gateways, which they follow while they run. Absent for [`DEFAULT_GATEWAY_LOG`].
 pub const GATEWAY_LOG_FILE: &str = "flinkha-gateway-log";
+/// Key of the same ConfigMap: JSON of the names of the Secrets of `spec.tls`, by its fields. A gateway reads it when it
+/// starts, to tell a renewed certificate from one of another Secret. Absent without `spec.tls`.
+pub const TLS_SECRETS_FILE: &str = "flinkha-tls-secrets";
 
 /// Beginning of the names of volumes with Secrets of `spec.flinkConfigurationFrom`; their place in the order follows.
 pub const CONFIGURATION_SECRET_VOLUME: &str = "flinkha-secret-";
@@ -212,6 +215,24 @@ pub fn flink_config(name: &str) -> String {
     format!("{name}-flink-config")
 }
 
+/// Whether the objects of this kind that belong to the cluster have this name. Labels do not tell whose an object is:
+/// anybody may set them.
+pub fn is_of_cluster(kind: &str, name: &str, cluster: &str) -> bool {
+    let is_one_of = |names: &[fn(&str) -> String]| names.iter().any(|of| of(cluster) == name);
+    match kind {
+        "Lease" => is_one_of(&[lease]),
+        "ConfigMap" => is_one_of(&[ledger, flink_config]),
+        "EndpointSlice" => is_one_of(&[rest]),
+        "Service" => is_one_of(&[rest, job_managers]),
+        "Deployment" | "ServiceAccount" | "Role" | "RoleBinding" | "PodDisruptionBudget" => {
+            is_one_of(&[job_manager, task_manager])
+        }
+        "NetworkPolicy" => is_one_of(&[network_policy]),
+        // Kubernetes names pods.
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,5 +244,23 @@ mod tests {
         assert_eq!(job_of_config_map("demo", &cluster_config_map("demo")), None);
         assert_eq!(job_of_config_map("demo", "demo2-0123456789abcdef0123456789abcdef-config-map"), None);
         assert_eq!(job_of_config_map("demo", "other"), None);
+    }
+
+    #[test]
+    fn an_object_belongs_to_a_cluster_only_under_its_own_name() {
+        for (kind, name, cluster, expected) in [
+            ("Lease", "a", "a", true),
+            ("Lease", "a-b", "a", false),
+            ("ConfigMap", "a-ledger", "a", true),
+            ("ConfigMap", "a-b-ledger", "a", false),
+            ("ConfigMap", "a-anything", "a", false),
+            ("Role", "a-taskmanager", "a", true),
+            ("Service", "a-jobmanagers", "a", true),
+            ("Service", "a-jobmanager", "a", false),
+            ("NetworkPolicy", "a-flinkha", "a", true),
+            ("NetworkPolicy", "a", "a", false),
+        ] {
+            assert_eq!(is_of_cluster(kind, name, cluster), expected, "{kind} {name} of {cluster}");
+        }
     }
 }

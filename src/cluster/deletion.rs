@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::cause::Cause;
-use super::observed::LedgerData;
+use super::ledger_data::LedgerData;
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::api::{FlinkHaCluster, names};
 use crate::flink::ha_data;

@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod events;
 pub mod gateway_image;
 pub mod ha_status;
+pub mod ledger_data;
 pub mod merge;
 pub mod observed;
 pub mod operators;

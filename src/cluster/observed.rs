@@ -12,19 +12,20 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::core::ObjectMeta;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::account::Account;
 use super::cause::Cause;
 use super::deployment::DeploymentSpec;
+use super::ledger_data::LedgerData;
 use super::presence::Presence;
 use crate::api::names::GATEWAY_CONTAINER;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::Progress;
-use crate::ledger::jobs::{self, HaData, Job};
+use crate::ledger::certificates::CertificateNotes;
+use crate::ledger::jobs::{HaData, Job};
 use crate::ledger::refusal::Refusal;
-use crate::ledger::secrets::{self, SecretsNote};
+use crate::ledger::secrets::SecretsNote;
 
 /// Everything observed of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -211,61 +212,6 @@ pub struct ObservedConfigMap {
     pub data: LedgerData,
 }
 
-/// The keys of the ledger ([`crate::ledger`]), read.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(from = "Texts", rename_all = "camelCase")]
-pub struct LedgerData {
-    pub jobs: Vec<Job>,
-    pub ha_data: Option<HaData>,
-    pub application: Option<Progress>,
-    pub secrets: Option<SecretsNote>,
-    /// Keys whose text is not understood: what they say is not known, which is not the same as nothing.
-    pub unreadable: Vec<String>,
-}
-
-/// The keys of the ledger as they are stored: JSON in strings.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Texts {
-    jobs: Option<String>,
-    ha_data: Option<String>,
-    application: Option<String>,
-    secrets: Option<String>,
-}
-
-impl From<Texts> for LedgerData {
-    fn from(texts: Texts) -> Self {
-        let mut unreadable = Vec::new();
-        let jobs = read(texts.jobs, jobs::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
-        let ha_data = read(texts.ha_data, jobs::HA_DATA_KEY, &mut unreadable);
-        let application = read(texts.application, crate::ledger::application::LEDGER_KEY, &mut unreadable);
-        let secrets = read(texts.secrets, secrets::LEDGER_KEY, &mut unreadable);
-        Self { jobs, ha_data, application, secrets, unreadable }
-    }
-}
-
-fn read<T: DeserializeOwned>(text: Option<String>, key: &str, unreadable: &mut Vec<String>) -> Option<T> {
-    let read = serde_json::from_str(&text?);
-    if read.is_err() {
-        unreadable.push(key.to_owned());
-    }
-    read.ok()
-}
-
-/// Ended jobs that the status shows; the latest.
-const SHOWN: usize = 20;
-
-fn shown(mut jobs: Vec<Job>) -> Vec<Job> {
-    let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(SHOWN);
-    jobs.retain(|job| {
-        let hidden = job.has_ended() && surplus > 0;
-        surplus -= usize::from(hidden);
-        !hidden
-    });
-    jobs.shrink_to_fit();
-    jobs
-}
-
 /// A pod that has not ended by then hangs, or its node is lost.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -283,6 +229,11 @@ impl Observed {
     /// What the leading gateway says of the Secrets of `spec.flinkConfigurationFrom`.
     pub fn secrets(&self) -> Option<&SecretsNote> {
         self.ledger.as_ref()?.data.secrets.as_ref()
+    }
+
+    /// What the leading gateway says of the certificates of `spec.tls`.
+    pub fn certificates(&self) -> CertificateNotes {
+        self.ledger.as_ref().map(|ledger| ledger.data.certificates.clone()).unwrap_or_default()
     }
 
     /// Why nothing can be decided about what is stored: a key of the ledger of this cluster cannot be read.

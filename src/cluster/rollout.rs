@@ -9,7 +9,7 @@ use super::build::Objects;
 use super::build::job_manager::{TEMPLATE_ANNOTATION, digest_of};
 use super::events::EventNote;
 use super::observed::{Observed, ObservedDeployment, ObservedPod};
-use super::secret_change::secret_changed;
+use super::secret_change;
 use crate::api::FlinkHaCluster;
 use crate::api::application::{Application, Phase};
 use crate::api::names::ROLE_LABEL;
@@ -48,14 +48,12 @@ pub fn replaced_by_operator(
     let pinned = before.gateway_image.as_deref().filter(|pinned| *pinned != gateway_image);
     let image = pinned.map(|pinned| format!(", and their gateway {pinned} with {gateway_image}")).unwrap_or_default();
     let replaced = replaced.join(" and ");
-    let (reason, why) = if secret_changed(resource, observed) {
-        (
-            "SecretChanged",
-            format!("a Secret of spec.flinkConfigurationFrom has changed: the operator replaces the {replaced}"),
-        )
-    } else {
-        let why = format!("this version of the operator builds the {replaced} in another way: it replaces them");
-        ("JobManagersReplaced", why)
+    let (reason, why) = match secret_change::changed(resource, observed) {
+        Some(changed) => ("SecretChanged", format!("{changed}: the operator replaces the {replaced}")),
+        None => (
+            "JobManagersReplaced",
+            format!("this version of the operator builds the {replaced} in another way: it replaces them"),
+        ),
     };
     let message = format!("{why} one by one, the leading JobManager last{image}");
     Some(EventNote { warning: false, reason: reason.to_owned(), message })
@@ -211,6 +209,46 @@ mod tests {
         let why = |observed: &Observed| crate::cluster::secret_change::why(&resource, observed);
         assert!(why(&live(0)).contains("Secret") && why(&live(1)).contains("operator"));
         assert_eq!(note(&live(1)), None, "the pods have it");
+    }
+
+    #[test]
+    fn a_renewed_certificate_replaces_the_pods_that_use_it_and_is_told() {
+        let mut resource = fixture::resource();
+        let tls = json!({ "internal": { "name": "a" }, "rest": { "name": "b" } });
+        resource.spec.tls = serde_json::from_value(tls).expect("TLS");
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let made = |notes: &Value| {
+            let cluster = crate::cluster::validate::validate(&resource).expect("a cluster");
+            build(&cluster.with_certificates(serde_json::from_value(notes.clone()).expect("notes")), &environment)
+        };
+        let told = |notes: Value, pods: &Value| {
+            let live = made(pods);
+            let deployment = |built: &Value| {
+                let deployment = json!({ "metadata": built["metadata"], "status": { "replicas": 2 } });
+                serde_json::from_value(deployment).ok().map(Arc::new)
+            };
+            let ledger = json!({ "metadata": {}, "data": { "certificates": notes.to_string() } });
+            let observed = Observed {
+                job_manager_deployment: deployment(&live.job_managers),
+                task_manager_deployment: deployment(&live.task_managers),
+                ledger: serde_json::from_value(ledger).ok().map(Arc::new),
+                ..Observed::default()
+            };
+            let before = FlinkHaClusterStatus { observed_generation: Some(1), ..FlinkHaClusterStatus::default() };
+            let desired = Desired::of(&resource, &before, &observed, Timestamp::UNIX_EPOCH).expect("a decision");
+            let note = replaced_by_operator(&resource, &before, &desired, &observed, &made(&notes), "flinkha:1");
+            note.map(|note| (note.reason, note.message))
+        };
+        let notes =
+            |internal: u64, rest: u64| json!({ "internal": { "changes": internal }, "rest": { "changes": rest } });
+        let of_both = "a Secret of spec.tls has changed: the operator replaces the pods of JobManagers and pods of \
+                       TaskManagers one by one, the leading JobManager last";
+        let said = |message: &str| Some(("SecretChanged".to_owned(), message.to_owned()));
+        assert_eq!(told(notes(1, 1), &notes(0, 0)), said(of_both));
+        assert_eq!(told(notes(1, 1), &notes(0, 1)), said(of_both));
+        assert_eq!(told(notes(1, 1), &notes(1, 0)), said(&of_both.replace(" and pods of TaskManagers", "")));
+        assert_eq!(told(notes(1, 1), &notes(1, 1)), None, "the pods have it");
+        assert_eq!(told(notes(0, 0), &json!({})), None, "a gateway has noted certificates for the first time");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::application::ApplicationTasks;
 use super::arguments::{Arguments, Orphans};
+use super::certificate_recorder::CertificateRecorder;
 use super::election::endpoint::Publisher;
 use super::election::peers::PeerExchange;
 use super::events::Events;
@@ -199,6 +200,11 @@ impl Base {
         };
         let sweeper = Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: reached.clone(), settings };
         tasks.add("gc::sweeper", sweeper.run());
+        if arguments.tls.parts().next().is_some() {
+            let names = arguments.place.beside_configuration(names::TLS_SECRETS_FILE);
+            let recorder = CertificateRecorder { ledger: ledger.clone(), tls: arguments.tls.clone(), names };
+            tasks.add("certificate_recorder", recorder.run());
+        }
         let report =
             TlsReport { ledger: ledger.clone(), rest: rest.clone(), secrets: arguments.tls, pod: arguments.pod_name };
         tasks.add("tls_report", report.run());

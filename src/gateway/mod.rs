@@ -8,6 +8,7 @@
 pub mod application;
 pub mod arguments;
 pub mod base;
+mod certificate_recorder;
 pub mod election;
 pub mod events;
 pub mod gc;

@@ -66,7 +66,8 @@ impl TlsReport {
         }
         let why = wrong(&self.secrets.stores_of(name), part.usage)?;
         Some(format!(
-            "pod {} still uses a former certificate of spec.tls.{name}: {why}; change spec.restartNonce",
+            "pod {} still uses a former certificate of spec.tls.{name}: {why}; if OperatorRollOut does not say that the \
+             pods are replaced, change spec.restartNonce",
             self.pod
         ))
     }

@@ -12,7 +12,7 @@ pub const LEDGER_KEY: &str = "secrets";
 
 /// The kubelet has updated all mounts of a Secret by then: its sync period is a minute, and so is the life of its
 /// cache.
-const SETTLING: Duration = Duration::from_secs(180);
+pub(super) const SETTLING: Duration = Duration::from_secs(180);
 
 /// What the ledger says of the Secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,13 +60,8 @@ impl SeenSecrets {
         (self.names, self.now, self.since) = (names, Some(digest), now);
     }
 
-    /// Returns what is to be noted in the place of `before`; `None` if that stays, for now.
-    pub fn note(&self, before: &SecretsNote, now: Duration) -> Option<SecretsNote> {
-        let noted = self.noted(before, now);
-        (noted != *before).then_some(noted)
-    }
-
-    fn noted(&self, before: &SecretsNote, now: Duration) -> SecretsNote {
+    /// Returns what is to be noted in the place of `before`. `leads`: since when this gateway's JVM leads.
+    pub fn noted(&self, before: &SecretsNote, leads: Duration, now: Duration) -> SecretsNote {
         let digest = match &self.now {
             None => return before.clone(),
             Some(Err(problem)) => return SecretsNote { problem: Some(problem.clone()), ..before.clone() },
@@ -87,7 +82,8 @@ impl SeenSecrets {
         if key_of(&before.digest) != key_of(digest) {
             return note(digest, before.changes);
         }
-        let is_settled = now.saturating_sub(self.since) >= SETTLING;
+        // Whoever leads since a moment may be behind the one that led before.
+        let is_settled = now.saturating_sub(self.since.max(leads)) >= SETTLING;
         if *digest == before.digest {
             note(digest, before.changes)
         } else if self.former.contains(&before.digest) || is_settled {
@@ -129,59 +125,68 @@ mod tests {
         seen
     }
 
+    /// What is new, of a gateway that leads since the beginning.
+    fn note(seen: &SeenSecrets, before: &SecretsNote, now: Duration) -> Option<SecretsNote> {
+        Some(seen.noted(before, second(0), now)).filter(|noted| noted != before)
+    }
+
     fn noted(digest: &str, changes: u64) -> SecretsNote {
         SecretsNote { names: vec!["s3".to_owned()], digest: digest.to_owned(), changes, problem: None }
     }
 
     #[test]
     fn a_change_is_counted_once_whoever_notes_it() {
-        let first = seen(&["a"]).note(&SecretsNote::default(), second(1)).expect("the first note");
+        let first = note(&seen(&["a"]), &SecretsNote::default(), second(1)).expect("the first note");
         assert_eq!(first, noted("a", 0), "pods begin with it");
-        assert_eq!(seen(&["a"]).note(&first, second(1)), None);
-        let changed = seen(&["a", "b"]).note(&first, second(1)).expect("a change");
+        assert_eq!(note(&seen(&["a"]), &first, second(1)), None);
+        let changed = note(&seen(&["a", "b"]), &first, second(1)).expect("a change");
         assert_eq!(changed, noted("b", 1));
-        assert_eq!(seen(&["a", "b"]).note(&changed, second(1)), None, "another gateway sees it too");
-        assert_eq!(seen(&["b"]).note(&changed, second(1)), None, "and one that came after it");
-        assert_eq!(seen(&["b", "a"]).note(&changed, second(1)), Some(noted("a", 2)), "it was changed back");
+        assert_eq!(note(&seen(&["a", "b"]), &changed, second(1)), None, "another gateway sees it too");
+        assert_eq!(note(&seen(&["b"]), &changed, second(1)), None, "and one that came after it");
+        assert_eq!(note(&seen(&["b", "a"]), &changed, second(1)), Some(noted("a", 2)), "it was changed back");
     }
 
     #[test]
     fn a_gateway_whose_mounts_are_behind_takes_nothing_back() {
-        assert_eq!(seen(&["a"]).note(&noted("b", 1), second(179)), None);
-        assert_eq!(seen(&["a"]).note(&noted("b", 1), second(180)), Some(noted("a", 2)), "it is not behind");
+        assert_eq!(note(&seen(&["a"]), &noted("b", 1), second(179)), None);
+        assert_eq!(note(&seen(&["a"]), &noted("b", 1), second(180)), Some(noted("a", 2)), "it is not behind");
         assert!(seen(&["a"]).differs(&noted("b", 1)), "it looks again");
+        let day = Duration::from_secs(86_400);
+        let later = |leads| seen(&["a"]).noted(&noted("b", 1), leads, day);
+        assert_eq!(later(day - second(179)), noted("b", 1), "it leads since a moment");
+        assert_eq!(later(day - second(180)), noted("a", 2));
     }
 
     #[test]
     fn a_change_between_the_start_of_pods_and_the_first_note_is_one() {
-        let first = seen(&["a", "b"]).note(&SecretsNote::default(), second(1)).expect("the first note");
+        let first = note(&seen(&["a", "b"]), &SecretsNote::default(), second(1)).expect("the first note");
         assert_eq!(first, noted("a", 0));
-        assert_eq!(seen(&["a", "b"]).note(&first, second(1)), Some(noted("b", 1)));
+        assert_eq!(note(&seen(&["a", "b"]), &first, second(1)), Some(noted("b", 1)));
     }
 
     #[test]
     fn another_key_of_the_gateways_is_no_change_of_a_secret() {
-        assert_eq!(seen(&["k2-a"]).note(&noted("k1-a", 3), second(1)), Some(noted("k2-a", 3)));
-        assert_eq!(seen(&["k2-a", "k2-b"]).note(&noted("k2-a", 3), second(1)), Some(noted("k2-b", 4)));
+        assert_eq!(note(&seen(&["k2-a"]), &noted("k1-a", 3), second(1)), Some(noted("k2-a", 3)));
+        assert_eq!(note(&seen(&["k2-a", "k2-b"]), &noted("k2-a", 3), second(1)), Some(noted("k2-b", 4)));
     }
 
     #[test]
     fn other_secrets_in_the_spec_are_no_change_of_a_secret() {
         let before = SecretsNote { names: vec!["other".to_owned()], ..noted("x", 4) };
-        assert_eq!(seen(&["a"]).note(&before, second(1)), Some(noted("a", 4)));
+        assert_eq!(note(&seen(&["a"]), &before, second(1)), Some(noted("a", 4)));
     }
 
     #[test]
     fn contents_that_flink_must_not_get_are_told_and_counted_when_they_are_mended() {
         let mut seen = seen(&["a"]);
         seen.look(vec!["s3".to_owned()], Err("why".to_owned()), second(1));
-        let told = seen.note(&noted("a", 0), second(1)).expect("a note");
+        let told = note(&seen, &noted("a", 0), second(1)).expect("a note");
         assert_eq!(told, SecretsNote { problem: Some("why".to_owned()), ..noted("a", 0) });
         assert!(!seen.differs(&told));
         seen.look(vec!["s3".to_owned()], Ok("a".to_owned()), second(2));
-        assert_eq!(seen.note(&told, second(2)), Some(noted("a", 0)), "nothing has changed after all");
+        assert_eq!(note(&seen, &told, second(2)), Some(noted("a", 0)), "nothing has changed after all");
         seen.look(vec!["s3".to_owned()], Ok("c".to_owned()), second(3));
-        assert_eq!(seen.note(&told, second(3)), Some(noted("c", 1)));
+        assert_eq!(note(&seen, &told, second(3)), Some(noted("c", 1)));
         assert_eq!(
             serde_json::json!(noted("a", 0)),
             serde_json::json!({ "names": ["s3"], "digest": "a", "changes": 0 })

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::error::Error;
+use super::ha_config_maps::{HaConfigMap, labelled};
 use super::purge::Purger;
 use super::report::Report;
 use super::resources::ClusterResources;
@@ -19,8 +20,8 @@ use crate::api::names::{self, FINALIZER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::deletion::{self, DeletionPlan};
 use crate::cluster::events::EventNote;
-use crate::cluster::observed::{LedgerData, Observed};
-use crate::flink::ha_data;
+use crate::cluster::ledger_data::LedgerData;
+use crate::cluster::observed::Observed;
 use crate::ha_data::foreign;
 use crate::ledger::jobs;
 
@@ -124,7 +125,7 @@ impl Finalizer {
         let ledger = ledger.filter(|_| !keeps && !stays);
         self.delete_planned(resource, &plan, &found).await?;
         if let Some(ledger) = ledger {
-            let deleted = delete(&self.config_maps(resource), &ledger).await;
+            let deleted = delete(&self.config_maps(resource), &ledger.metadata).await;
             deleted.map_err(Error::request("delete the ledger of", resource))?;
         }
         Ok(plan)
@@ -144,12 +145,12 @@ impl Finalizer {
         &self,
         resource: &FlinkHaCluster,
         on_delete: OnDelete,
-    ) -> Result<(DeletionPlan, Vec<ConfigMap>, Option<ConfigMap>), Error> {
+    ) -> Result<(DeletionPlan, Vec<HaConfigMap>, Option<ConfigMap>), Error> {
         let cluster_id = names::kubernetes_cluster_id(&resource.name_any());
         let config_maps = self.config_maps(resource);
         let failed = |error| Error::request("read the HA data of", resource)(error);
-        let selector = ListParams::default().labels(&ha_data::selector(&cluster_id));
-        let found = config_maps.list(&selector).await.map_err(failed)?.items;
+        let (namespace, cluster) = (resource.namespace().unwrap_or_default(), names::cluster_config_map(&cluster_id));
+        let found = labelled(&self.client, &namespace, &cluster_id, |name| name == cluster).await.map_err(failed)?;
         let ledger = config_maps.get_opt(&names::ledger(&resource.name_any())).await.map_err(failed)?;
         let ledger = ledger.filter(|ledger| foreign::is_own(&ledger.metadata, &resource.name_any()));
         let values: Vec<Value> = found.iter().map(|config_map| json!(config_map)).collect();
@@ -160,10 +161,10 @@ impl Finalizer {
         &self,
         resource: &FlinkHaCluster,
         plan: &DeletionPlan,
-        found: &[ConfigMap],
+        found: &[HaConfigMap],
     ) -> Result<(), Error> {
         for config_map in found.iter().filter(|config_map| plan.delete.contains(&config_map.name_any())) {
-            delete(&self.config_maps(resource), config_map)
+            delete(&self.config_maps(resource), &config_map.metadata)
                 .await
                 .map_err(Error::request("delete the HA data of", resource))?;
         }
@@ -185,10 +186,10 @@ fn data(ledger: Option<&ConfigMap>) -> LedgerData {
 }
 
 /// Deletes exactly the version that the decision was made on.
-async fn delete(config_maps: &Api<ConfigMap>, config_map: &ConfigMap) -> kube::Result<()> {
-    let preconditions = Preconditions { uid: config_map.uid(), resource_version: config_map.resource_version() };
+async fn delete(config_maps: &Api<ConfigMap>, version: &ObjectMeta) -> kube::Result<()> {
+    let preconditions = Preconditions { uid: version.uid.clone(), resource_version: version.resource_version.clone() };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match config_maps.delete(&config_map.name_any(), &parameters).await {
+    match config_maps.delete(version.name.as_deref().unwrap_or_default(), &parameters).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),

@@ -10,6 +10,8 @@ use crate::cluster::build::digest;
 
 /// Operation of server-side apply in `metadata.managedFields`.
 const APPLY: &str = "Apply";
+/// Bytes of fields that are parsed. What the operator applies has some thousand.
+const LONGEST: usize = 128 * 1024;
 
 /// Changes when somebody changes what an object asks for. It consists of
 /// - the UID,
@@ -23,24 +25,29 @@ pub fn fingerprint(metadata: &ObjectMeta) -> String {
     format!("{uid}/{version}/{}", own_entry(metadata).map(own_fields).unwrap_or_default())
 }
 
-/// Keeps of the long list of fields and their owners only what [`fingerprint`] needs: a digest of the operator's.
-pub fn reduce_managed_fields(metadata: &mut ObjectMeta) {
-    let digest = own_entry(metadata).map(own_fields);
-    metadata.managed_fields = digest.map(|digest| {
-        vec![ManagedFieldsEntry {
-            manager: Some(FIELD_MANAGER.to_owned()),
-            operation: Some(APPLY.to_owned()),
-            fields_v1: Some(FieldsV1(Value::String(digest))),
-            ..ManagedFieldsEntry::default()
-        }]
-    });
+/// Is this the entry of `managedFields` that says what the operator has applied?
+pub fn is_own(manager: &str, operation: &str, subresource: &str) -> bool {
+    manager == FIELD_MANAGER && operation == APPLY && subresource.is_empty()
+}
+
+/// What a cache keeps of the fields that the operator has applied, of which this is the JSON: a digest.
+pub fn kept(fields: &str) -> Vec<ManagedFieldsEntry> {
+    let parsed =
+        Some(fields).filter(|fields| fields.len() <= LONGEST).and_then(|fields| serde_json::from_str(fields).ok());
+    let digest = parsed.map_or_else(|| digest(fields), |fields: Value| digest(&fields.to_string()));
+    vec![ManagedFieldsEntry {
+        manager: Some(FIELD_MANAGER.to_owned()),
+        operation: Some(APPLY.to_owned()),
+        fields_v1: Some(FieldsV1(Value::String(digest))),
+        ..ManagedFieldsEntry::default()
+    }]
 }
 
 fn own_entry(metadata: &ObjectMeta) -> Option<&ManagedFieldsEntry> {
     metadata.managed_fields.iter().flatten().find(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER)
-            && entry.operation.as_deref() == Some(APPLY)
-            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+        let [manager, operation, subresource] =
+            [&entry.manager, &entry.operation, &entry.subresource].map(|text| text.as_deref().unwrap_or_default());
+        is_own(manager, operation, subresource)
     })
 }
 
@@ -80,13 +87,16 @@ mod tests {
 
     #[test]
     fn it_is_the_same_for_the_answer_to_an_apply_and_for_what_a_cache_keeps() {
-        let whole = metadata(Some(2), "7", &json!({ "f:spec": { "f:replicas": {} } }));
-        let mut kept = whole.clone();
-        reduce_managed_fields(&mut kept);
-        assert_eq!(kept.managed_fields.as_ref().map(Vec::len), Some(1));
-        assert_eq!(fingerprint(&kept), fingerprint(&whole));
-        reduce_managed_fields(&mut kept);
-        assert_eq!(fingerprint(&kept), fingerprint(&whole), "a second time");
+        let fields = json!({ "f:spec": { "f:replicas": {}, "k:{\"name\":\"a\"}": { ".": {}, "f:image": {} } } });
+        let whole = metadata(Some(2), "7", &fields);
+        // As the API server writes it: not in our order.
+        let text = r#"{"f:spec":{"k:{\"name\":\"a\"}":{".":{},"f:image":{}},"f:replicas":{}}}"#;
+        let cached = ObjectMeta { managed_fields: Some(kept(text)), ..whole.clone() };
+        assert_eq!(fingerprint(&cached), fingerprint(&whole));
+        let many: String = (0..20_000).map(|field| format!(r#""f:{field}":{{}},"#)).collect();
+        let many = format!("{{{}}}", many.trim_end_matches(','));
+        let long = ObjectMeta { managed_fields: Some(kept(&many)), ..whole.clone() };
+        assert_ne!(fingerprint(&long), fingerprint(&whole), "too long to be parsed");
     }
 
     #[test]

@@ -16,13 +16,18 @@ pub mod error;
 pub mod finalize;
 pub mod finalizer;
 pub mod fingerprint;
+mod ha_config_maps;
+pub mod ignored;
+pub mod kinds;
 pub mod leadership;
 pub mod lookup;
 pub mod metrics;
 pub mod observe;
 pub mod owners;
+mod pages;
 pub mod presence;
 mod purge;
+pub mod received;
 pub mod reconcile;
 pub mod report;
 pub mod resources;
@@ -32,6 +37,7 @@ pub mod turns;
 pub mod undeclared;
 pub mod versions;
 pub mod warnings;
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +55,7 @@ use crate::cluster::operators::DEFAULT_LEASE;
 use crate::cluster::turn::TurnLimits;
 use crate::operator::activity::Activity;
 use crate::operator::context::{Context, Own};
+use crate::operator::ignored::{Ignored, IgnoredObjects};
 use crate::operator::leadership::WriteRight;
 use crate::operator::metrics::{Clusters, Metrics};
 use crate::operator::turns::Turns;
@@ -110,6 +117,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let client = client.context("failed to read the access to the API server")?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let ignored = IgnoredObjects::register(&mut registry);
     let clusters = Clusters::default();
     registry.register_collector(Box::new(clusters.clone()));
     // A standby is ready: it can take over.
@@ -118,7 +126,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let lease = (arguments.pod_namespace.as_str(), arguments.lease_name.as_str());
     let mut candidate =
         election::OperatorCandidate::new(client, lease, &arguments.pod_name, nonce()?, activity.clone());
-    let operator = Operator { arguments: &arguments, config, metrics, clusters, activity };
+    let operator = Operator { arguments: &arguments, config, metrics, ignored, clusters, activity };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -139,6 +147,7 @@ struct Operator<'a> {
     arguments: &'a Arguments,
     config: ApiServer,
     metrics: Metrics,
+    ignored: IgnoredObjects,
     clusters: Clusters,
     activity: Activity,
 }
@@ -168,7 +177,9 @@ impl Operator<'_> {
         let client = tenure.client(self.config.clone()).context("failed to read the access to the API server")?;
         let (triggers, triggered) = futures::channel::mpsc::unbounded();
         let namespace = Some(arguments.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty());
-        let (caches, mut watches) = observe::start(&client, namespace, &triggers).await?;
+        let (told, to_tell) = futures::channel::mpsc::unbounded();
+        let ignored = Ignored::new(self.ignored.clone(), told);
+        let (caches, mut watches) = observe::start(&client, namespace, &triggers, &ignored).await?;
         tracing::info!(
             clusters = caches.clusters.len(),
             namespace = namespace.unwrap_or("all"),
@@ -188,15 +199,17 @@ impl Operator<'_> {
         let turns = Turns::new(limits, triggers, &clusters);
         let context = Arc::new(Context::new(&client, caches, environment, own, self.metrics.clone(), turns));
         self.activity.is_ready();
+        let telling = context.report.tell_ignored(to_tell);
         let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
         let queue = context.backlog.queue(clusters.clone(), triggered).map(Ok::<_, std::convert::Infallible>);
         let config = Config::default().debounce(DEBOUNCE_WINDOW).concurrency(CONCURRENCY);
-        let reconciling = applier(reconciler, reconcile::on_error, context, clusters, queue, config)
+        let reconciling = applier(reconciler, reconcile::on_error, Arc::clone(&context), clusters, queue, config)
             // Errors were logged by `on_error`; that an object is gone is no error.
             .for_each(|result| async move {
                 drop(result.inspect_err(|error| tracing::debug!(%error, "not reconciled")));
             });
         tokio::select! {
+            () = telling => anyhow::bail!("nothing is watched any more"),
             () = reconciling => anyhow::bail!("reconciling ended by itself"),
             ended = watches.join_next() => anyhow::bail!("a watch ended by itself: {ended:?}"),
         }

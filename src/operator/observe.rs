@@ -6,24 +6,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedSender;
 use futures::future::{BoxFuture, try_join_all};
-use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::{core, networking, policy, rbac};
-use kube::api::DynamicObject;
-use kube::core::{ApiResource, NamespaceScope, ObjectMeta, PartialObjectMeta};
-use kube::{Api, Client, Resource};
+use kube::core::{ApiResource, NamespaceScope, ObjectMeta};
+use kube::{Api, Client};
 use kube_runtime::reflector::store::WriterDropped;
 use kube_runtime::reflector::{self, ObjectRef, Store};
-use kube_runtime::{WatchStreamExt, watcher};
-use serde::de::DeserializeOwned;
+use kube_runtime::watcher;
+use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
 
-use super::fingerprint::{fingerprint, reduce_managed_fields};
+use super::fingerprint::fingerprint;
+use super::ignored::Ignored;
+use super::kinds::{Metadata, Observable};
+use super::received::Received;
+use super::watch::{Announcer, Kept, KindWatch, UnknownClusters, digest, labelled};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{
     self, ANNOTATION_PREFIX, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE,
@@ -35,14 +37,13 @@ use crate::cluster::observed::{
 };
 use crate::ha_data::foreign;
 use crate::ledger::election;
-use crate::world::error_text::chain;
 
-/// Objects in one answer to a list: of kinds whose objects may be large, and of the others. With 1,000 clusters an
-/// operator that starts waits for the pages, and keeps the memory that it needed for those in flight.
-const PAGE_OF_LARGE: u32 = 50;
-const PAGE: u32 = 250;
-
-type Metadata = PartialObjectMeta<DynamicObject>;
+/// Objects in one answer to a list: of kinds whose objects may be large, and of the others. Anybody may fill all of
+/// them up to the largest size, with text that is six times as long in JSON, and two copies of an answer are in memory.
+const PAGE_OF_LARGE: u32 = 16;
+const PAGE: u32 = 40;
+/// Resources that become known and that a watch has not looked at yet. Of more, it begins anew.
+const APPEARED: usize = 1024;
 
 /// Where changes are announced.
 pub type Triggers = UnboundedSender<ObjectRef<FlinkHaCluster>>;
@@ -67,33 +68,44 @@ pub async fn start(
     client: &Client,
     namespace: Option<&str>,
     triggers: &Triggers,
+    ignored: &Ignored,
 ) -> anyhow::Result<(Caches, JoinSet<()>)> {
-    let mut watches = Watches { client, namespace, triggers, running: JoinSet::new(), filling: Vec::new() };
+    let lists = Arc::new(Semaphore::new(1));
+    let mut watches =
+        Watches { client, namespace, triggers, ignored, lists, running: JoinSet::new(), filling: Vec::new() };
+    let (appeared, _) = broadcast::channel(APPEARED);
     let all = watcher::Config::default().page_size(PAGE_OF_LARGE);
     let ours_large = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let ours = ours_large.clone().page_size(PAGE);
-    let clusters = watches.start((), all, own_name, |cluster: &FlinkHaCluster| {
+    let resources = Kept::Resources(appeared.clone());
+    let clusters = watches.start((), all, resources, own_name, |cluster: &FlinkHaCluster| {
         let metadata = &cluster.metadata;
         let asked = metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX));
         let asked: Vec<_> = asked.collect();
         digest((metadata.generation, metadata.finalizers.as_ref(), metadata.deletion_timestamp.is_some(), asked))
     });
-    let leases = watches.start((), ours.clone(), label, |lease: &Lease| {
+    // Of the others only what belongs to one of them is kept.
+    try_join_all(std::mem::take(&mut watches.filling)).await?;
+    let owned =
+        || Kept::Owned { known: clusters.clone(), appeared: appeared.subscribe(), unknown: UnknownClusters::default() };
+    let leases = watches.start((), ours.clone(), owned(), label, |lease: &Lease| {
         // Not its renewals.
         let holder = lease.spec.as_ref().map(|spec| (spec.holder_identity.as_ref(), spec.lease_transitions));
         let metadata = &lease.metadata;
         digest((holder, metadata.annotations.as_ref(), metadata.deletion_timestamp.is_some(), owners(metadata)))
     });
-    let pods = watches.start((), ours_large.clone(), label, |pod: &ObservedPod| version(&pod.metadata));
-    let deployments =
-        watches.start((), ours_large.clone(), label, |deployment: &ObservedDeployment| version(&deployment.metadata));
-    let config_maps =
-        watches.start((), ours_large, label, |config_map: &ObservedConfigMap| version(&config_map.metadata));
-    let slices = watches.start((), ours.clone(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata));
+    let pods = watches.start((), ours_large.clone(), owned(), label, |pod: &ObservedPod| version(&pod.metadata));
+    let deployments = watches
+        .start((), ours_large.clone(), owned(), label, |deployment: &ObservedDeployment| version(&deployment.metadata));
+    let config_maps = watches
+        .start((), ours_large.clone(), owned(), label, |config_map: &ObservedConfigMap| version(&config_map.metadata));
+    // Up to 100,000 addresses each.
+    let slices =
+        watches.start((), ours_large, owned(), label, |slice: &ObservedEndpointSlice| version(&slice.metadata));
     let mut others = HashMap::new();
     for kind in other_kinds() {
         let interest = |object: &Metadata| digest(fingerprint(&object.metadata));
-        let store = watches.start(kind.clone(), ours.clone(), label, interest);
+        let store = watches.start(kind.clone(), ours.clone(), owned(), label, interest);
         others.insert(kind.kind.clone(), (kind, store));
     }
     try_join_all(watches.filling).await?;
@@ -199,10 +211,6 @@ fn owners(metadata: &ObjectMeta) -> Vec<String> {
     owners.map(|owner| owner.uid.clone()).collect()
 }
 
-fn labelled<'a>(metadata: &'a ObjectMeta, label: &str) -> Option<&'a str> {
-    metadata.labels.as_ref()?.get(label).map(String::as_str)
-}
-
 fn label(metadata: &ObjectMeta) -> Option<String> {
     labelled(metadata, CLUSTER_LABEL).map(str::to_owned)
 }
@@ -215,16 +223,12 @@ fn version(metadata: &ObjectMeta) -> u64 {
     digest(metadata.resource_version.as_ref())
 }
 
-fn digest(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
 struct Watches<'a> {
     client: &'a Client,
     namespace: Option<&'a str>,
     triggers: &'a Triggers,
+    ignored: &'a Ignored,
+    lists: Arc<Semaphore>,
     running: JoinSet<()>,
     /// Each ends when all that there is of a kind is known.
     filling: Vec<BoxFuture<'static, Result<(), WriterDropped>>>,
@@ -236,89 +240,30 @@ impl Watches<'_> {
         &mut self,
         kind: K::DynamicType,
         config: watcher::Config,
+        kept: Kept,
         cluster_of: fn(&ObjectMeta) -> Option<String>,
         interest: fn(&K) -> u64,
     ) -> Store<K>
     where
-        K: Resource<Scope: NamespaceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K: Observable<Scope: NamespaceScope> + Clone + Debug + Send + Sync + 'static,
         K::DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync,
     {
-        let api: Api<K> = Api::all_with(self.client.clone(), &kind).constrain(self.namespace.unwrap_or_default());
+        let api: Api<Received<K>> =
+            Api::all_with(self.client.clone(), &kind).constrain(self.namespace.unwrap_or_default());
         let writer = reflector::store::Writer::new(kind.clone());
         let store = writer.as_reader();
-        let stream = watcher(api, config).default_backoff().modify(|object| trim(object.meta_mut())).reflect(writer);
-        self.running.spawn(announce(stream, kind, cluster_of, interest, self.triggers.clone()));
+        let watch = KindWatch {
+            kind,
+            kept,
+            writer,
+            lists: Arc::clone(&self.lists),
+            ignored: self.ignored.clone(),
+            announcer: Announcer::new(cluster_of, interest, self.triggers.clone()),
+            new: Vec::new(),
+        };
+        self.running.spawn(watch.run(api, config));
         let filling = store.clone();
         self.filling.push(Box::pin(async move { filling.wait_until_ready().await }));
         store
-    }
-}
-
-/// Takes away what only costs memory.
-fn trim(metadata: &mut ObjectMeta) {
-    reduce_managed_fields(metadata);
-    if let Some(owners) = &mut metadata.owner_references {
-        owners.retain(|owner| owner.kind == foreign::OWNER);
-        owners.shrink_to_fit();
-    }
-    metadata.generate_name = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-}
-
-/// What is remembered of an object to tell whether a change matters.
-struct LastSeen {
-    interest: u64,
-    cluster: Option<ObjectRef<FlinkHaCluster>>,
-    /// Seen since the watch last began anew.
-    seen: bool,
-}
-
-/// Announces changes that matter, deletions, and deletions that happened while the watch was interrupted.
-async fn announce<K: Resource>(
-    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    kind: K::DynamicType,
-    cluster_of: fn(&ObjectMeta) -> Option<String>,
-    interest: fn(&K) -> u64,
-    triggers: Triggers,
-) {
-    let mut known: HashMap<(Option<String>, Option<String>), LastSeen> = HashMap::new();
-    let announce = |cluster: Option<ObjectRef<FlinkHaCluster>>| {
-        if let Some(cluster) = cluster {
-            // The receiver is gone only when the process ends.
-            let _ = triggers.unbounded_send(cluster);
-        }
-    };
-    let key = |object: &K| (object.meta().namespace.clone(), object.meta().name.clone());
-    let mut stream = std::pin::pin!(stream);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                let metadata = object.meta();
-                let namespace = metadata.namespace.as_deref().unwrap_or_default();
-                let cluster = cluster_of(metadata).map(|name| ObjectRef::new(&name).within(namespace));
-                let now = LastSeen { interest: interest(&object), cluster: cluster.clone(), seen: true };
-                let mut before = known.insert(key(&object), now);
-                // A label was changed: it is gone from the cluster that it belonged to.
-                if let Some(before) = before.take_if(|before| before.cluster != cluster) {
-                    announce(before.cluster);
-                }
-                if before.is_none_or(|before| before.interest != interest(&object)) {
-                    announce(cluster);
-                }
-            }
-            Ok(watcher::Event::Delete(object)) => announce(known.remove(&key(&object)).and_then(|known| known.cluster)),
-            Ok(watcher::Event::Init) => known.values_mut().for_each(|known| known.seen = false),
-            Ok(watcher::Event::InitDone) => known.retain(|_, known| {
-                if !known.seen {
-                    announce(known.cluster.take());
-                }
-                known.seen
-            }),
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&kind), error = %chain(&error), "a watch was interrupted and begins anew")
-            }
-        }
     }
 }

@@ -11,12 +11,12 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
+use super::ha_config_maps::labelled;
 use super::observe::Caches;
 use super::target::Target;
 use crate::api::names;
 use crate::cluster::build::Objects;
 use crate::cluster::rejection::Rejection;
-use crate::flink::ha_data;
 use crate::ha_data::foreign::{self, HaConfigMaps};
 
 /// Number of concurrent requests.
@@ -108,9 +108,9 @@ impl Owners {
             object: format!("FlinkHaCluster {cluster}"),
             source,
         };
-        let labelled = ListParams::default().labels(&ha_data::selector(&cluster_id));
         let name = names::cluster_config_map(&cluster_id);
-        let found = async { tokio::try_join!(config_maps.get_opt(&name), config_maps.list(&labelled)) };
+        let labelled = labelled(&self.client, namespace, &cluster_id, |_| false);
+        let found = async { tokio::try_join!(config_maps.get_opt(&name), labelled) };
         let (stored, labelled) = found.await.map_err(failed)?;
         let jobs = labelled.iter().map(|one| (one.name_any(), json!(one)));
         let jobs: BTreeMap<_, _> =

@@ -7,11 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::error::Error;
+use super::kinds::PodOwners;
+use super::pages::for_each;
+use super::received::Received;
 use crate::api::FlinkHaCluster;
 use crate::api::names;
 use crate::api::v1alpha1::Provider;
@@ -72,13 +74,13 @@ impl Prover {
     ) -> Result<Presence, Error> {
         let failed = |error| Error::request("look for pods of", resource)(error);
         let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        let pods: Api<Received<PodOwners>> = Api::namespaced(self.client.clone(), &namespace);
         let mut found = Vec::new();
         for component in components {
             let account = names::service_account(&name, component);
             let all = ListParams::default().fields(&format!("spec.serviceAccountName={account}{}", which.selector()));
-            let all = pods.list_metadata(&all).await.map_err(failed)?;
-            found.extend(Found::among(&name, component, all.iter().map(|pod| &pod.metadata)));
+            let take = |pod: PodOwners| found.extend(Found::among(&name, component, std::iter::once(&pod.metadata)));
+            for_each(&pods, all, take).await.map_err(failed)?;
         }
         if resource.spec.high_availability.provider == Provider::ZooKeeper {
             let record = observed.lease.as_deref().map(Record::of).unwrap_or_default();

@@ -1,10 +1,13 @@
 //! Reporting: the resource's status and events, and the roles of JobManager pods.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::channel::mpsc::UnboundedReceiver;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
@@ -13,6 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
+use super::ignored::IgnoredResource;
 use super::resources::ClusterResources;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{FIELD_MANAGER, ROLE_LABEL};
@@ -27,6 +31,8 @@ use crate::world::error_text::chain;
 
 /// The API server takes notes of up to 1 KiB.
 const LONGEST_NOTE: usize = 500;
+/// Resources that are not read and of which it is remembered what was said.
+const MOST_IGNORED: usize = 1000;
 
 /// Writes what has been found, and only what is new.
 pub struct Report {
@@ -104,7 +110,33 @@ impl Report {
 
     /// Publishes an event. A failure is only logged: events are for people, and the status says the same.
     pub async fn publish(&self, resource: &FlinkHaCluster, notes: &EventNote) {
-        let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+        self.publish_on(resource.object_ref(&()), notes).await;
+    }
+
+    /// Publishes what is said of resources that are not read, once for each generation.
+    pub async fn tell_ignored(&self, mut told: UnboundedReceiver<IgnoredResource>) {
+        let mut generations = HashMap::new();
+        while let Some((metadata, note)) = told.next().await {
+            if generations.len() >= MOST_IGNORED {
+                generations.clear();
+            }
+            if generations.insert(metadata.uid.clone(), metadata.generation) != Some(metadata.generation) {
+                let regarding = ObjectReference {
+                    api_version: Some(FlinkHaCluster::api_version(&()).into_owned()),
+                    kind: Some(FlinkHaCluster::kind(&()).into_owned()),
+                    name: metadata.name,
+                    namespace: metadata.namespace,
+                    uid: metadata.uid,
+                    ..ObjectReference::default()
+                };
+                self.publish_on(regarding, &note).await;
+            }
+        }
+    }
+
+    async fn publish_on(&self, regarding: ObjectReference, notes: &EventNote) {
+        let (name, namespace) =
+            (regarding.name.clone().unwrap_or_default(), regarding.namespace.clone().unwrap_or_default());
         tracing::info!(cluster = name, namespace, reason = notes.reason, "{}", notes.message);
         let event = Event {
             metadata: ObjectMeta {
@@ -117,7 +149,7 @@ impl Report {
             note: Some(notes.message.chars().take(LONGEST_NOTE).collect()),
             action: Some("Reconcile".to_owned()),
             event_time: Some(MicroTime(Timestamp::now())),
-            regarding: Some(resource.object_ref(&())),
+            regarding: Some(regarding),
             reporting_controller: Some(FIELD_MANAGER.to_owned()),
             reporting_instance: Some(self.instance.clone()),
             ..Event::default()

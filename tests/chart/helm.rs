@@ -7,6 +7,9 @@ use serde_json::Value;
 
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
 
+/// What API servers from Kubernetes 1.30 on have.
+const POLICIES: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy";
+
 /// Runs helm; what it printed on standard error is the error.
 pub fn helm(arguments: &[&str], values: &Value) -> Result<String, String> {
     let program = std::env::var("HELM").expect("HELM is the path of helm: run make test-chart");
@@ -53,7 +56,8 @@ pub fn upgrade(values: &Value) -> Rendered {
 }
 
 pub fn release((name, namespace): (&str, &str), arguments: &[&str], values: &Value) -> Rendered {
-    let arguments = [&["template", name, CHART, "--namespace", namespace, "--skip-tests"], arguments].concat();
+    let place = ["template", name, CHART, "--namespace", namespace, "--skip-tests", "--api-versions", POLICIES];
+    let arguments = [&place, arguments].concat();
     let text = helm(&arguments, values).unwrap_or_else(|error| panic!("{values}: {error}"));
     Rendered(objects(&text))
 }

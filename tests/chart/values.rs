@@ -130,6 +130,30 @@ fn cases() -> Vec<(Value, (&'static str, &'static str), &'static str, Value)> {
             json!("true"),
         ),
         (
+            json!({ "admissionPolicy": { "validationActions": ["Warn", "Audit"] } }),
+            ("ValidatingAdmissionPolicyBinding", "flinkha-system.flinkha.own-objects"),
+            "/spec/validationActions",
+            json!(["Warn", "Audit"]),
+        ),
+        (
+            json!({ "watchNamespace": "a" }),
+            ("ValidatingAdmissionPolicy", "flinkha-system.flinkha.own-objects"),
+            "/spec/matchConstraints/namespaceSelector/matchLabels",
+            json!({ "kubernetes.io/metadata.name": "a" }),
+        ),
+        (
+            json!({ "serviceAccount": { "name": "mine", "create": false } }),
+            ("ValidatingAdmissionPolicy", "flinkha-system.flinkha.credentials"),
+            "/spec/matchConditions/0/expression",
+            json!("request.userInfo.username != 'system:serviceaccount:flinkha-system:mine'"),
+        ),
+        (
+            json!({ "commonAnnotations": { "a": "b" } }),
+            ("ValidatingAdmissionPolicyBinding", "own-objects"),
+            "/metadata/annotations/a",
+            json!("b"),
+        ),
+        (
             json!({ "nameOverride": "op" }),
             ("Deployment", "flinkha-op"),
             "/spec/selector/matchLabels",
@@ -178,6 +202,21 @@ fn what_is_switched_off_is_absent() {
 }
 
 #[test]
+fn policies_are_there_where_the_api_server_has_them_and_unless_they_are_switched_off() {
+    let policies = |rendered: &Rendered| {
+        let names = rendered.names().into_iter().filter(|(kind, ..)| kind.starts_with("ValidatingAdmissionPolicy"));
+        names.map(|(_, _, name)| name).collect::<Vec<_>>()
+    };
+    let (own, credentials) = ("flinkha-system.flinkha.own-objects", "flinkha-system.flinkha.credentials");
+    let mut found = policies(&render(&json!({})));
+    found.sort();
+    assert_eq!(found, [credentials, credentials, own, own], "policies and their bindings");
+    assert!(policies(&render(&json!({ "admissionPolicy": { "enabled": false } }))).is_empty());
+    let text = helm(&["template", "flinkha", CHART], &json!({})).unwrap();
+    assert!(policies(&Rendered(objects(&text))).is_empty(), "an older API server");
+}
+
+#[test]
 fn helm_finds_nothing_to_complain_about() {
     let every = json!({
         "rbac": { "aggregateClusterRoles": true },
@@ -211,6 +250,8 @@ fn what_is_wrong_is_rejected_by_its_name() {
         (json!({ "imageRegistry": "a b" }), "imageRegistry"),
         // As `helm upgrade --reuse-values` leaves out what an earlier chart did not have.
         (json!({ "crds": null }), "crds"),
+        (json!({ "admissionPolicy": null }), "admissionPolicy"),
+        (json!({ "admissionPolicy": { "validationActions": [] } }), "validationActions"),
         (json!({ "podSecurityContext": null }), "podSecurityContext"),
     ];
     for (values, name) in cases {

@@ -26,6 +26,12 @@ pub mod ha_data;
 pub mod lease;
 #[path = "../../src/ledger/mod.rs"]
 pub mod ledger;
+#[path = "../../src/operator"]
+pub mod operator {
+    pub mod fingerprint;
+    pub mod kinds;
+    pub mod received;
+}
 #[path = "../../src/quorum/mod.rs"]
 pub mod quorum;
 #[path = "../../src/world"]

@@ -7,6 +7,7 @@
 mod support;
 
 mod application;
+mod certificate_renewal;
 mod chart_lifecycle;
 mod control_plane;
 mod failover;
@@ -18,6 +19,7 @@ mod former_definition;
 mod gateway_port;
 mod ha_data;
 mod hold;
+mod hostile_objects;
 mod marks;
 mod native_failover;
 mod operator_api;
@@ -37,6 +39,7 @@ mod secrets;
 mod start_flink;
 mod stored_jobs;
 mod strangers;
+mod tenants;
 mod terminal_jobs;
 mod tls;
 mod waits;

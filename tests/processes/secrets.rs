@@ -3,7 +3,7 @@
 use crate::support::cluster::{Cluster, NAME, NAMESPACE as FLINK, PATIENCE, Provider};
 use crate::support::everything::{holding, objects};
 use crate::support::identity::create_all;
-use crate::support::operator::{Installation, NAMESPACE, chart, cluster, condition};
+use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
 use crate::support::s3::{S3, SECRET_KEY};
 use crate::support::{eventually, say, seconds};
 use flinkha::api::{FlinkHaCluster, names};
@@ -22,9 +22,6 @@ const FORMER: &str = "a-credential-in-a-former-status";
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_in_the_spec_and_in_flinks_own_configuration_and_nowhere_else() {
     let installation = Installation::start(NAMESPACE).await;
-    let policies = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy";
-    let warnings = ["--api-versions", policies, "--show-only", "templates/admission-warnings.yaml"];
-    create_all(&installation.admin, &chart(&warnings)).await;
     let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "flink-s3", "namespace": NAMESPACE }, "stringData": { "s3.access-key": KEPT } });
     create_all(&installation.admin, &secret.to_string()).await;
     let apply = |object: &Value| {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use flinkha::api::names::{self, TLS_ANNOTATION};
 use flinkha::flink::tls::PASSWORD;
@@ -12,9 +12,10 @@ use flinkha::ledger::jobs;
 use flinkha::world::flink_rest::Rest;
 use flinkha::world::quorum::Quorum;
 use rcgen::date_time_ymd;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -73,6 +74,21 @@ fn java_reads_the_stores_with_keys_of_every_format() {
     }
 }
 
+/// As for the time in which the authority changes.
+#[test]
+fn the_trust_store_has_all_authorities_of_the_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secret, own) = (directory.path().join("secret"), authority());
+    std::fs::create_dir(&secret).unwrap();
+    issue(&own, &secret, |_| ());
+    std::fs::write(secret.join("ca.crt"), [authority().pem(), own.pem()].concat()).unwrap();
+    let made = prepare(&flags(directory.path()));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let with = ["-list", "-keystore", "truststore.jks", "-storepass", PASSWORD];
+    let listed = run("keytool", &with, &directory.path().join("stores/internal"));
+    assert!(listed.contains("2 entries"), "{listed}");
+}
+
 #[test]
 fn a_certificate_that_nobody_would_accept_is_refused_with_the_field_and_the_remedy() {
     let directory = tempfile::tempdir().unwrap();
@@ -124,6 +140,52 @@ async fn a_connection_to_a_quorum_trusts_the_authority_that_is_in_the_secret_now
     assert!(quorum(serve(directory.path()).await).connect().await.is_ok());
 }
 
+/// A server that requires a certificate of this authority: the certificates that it has seen.
+async fn serve_known(directory: &Path) -> (u16, Arc<Mutex<Vec<CertificateDer<'static>>>>) {
+    let chain: Vec<_> = CertificateDer::pem_file_iter(directory.join("tls.crt")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(directory.join("tls.key")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(directory.join("ca.crt")).unwrap()).unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let config = ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (acceptor, seen) = (TlsAcceptor::from(Arc::new(config)), Arc::<Mutex<Vec<_>>>::default());
+    let all = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let presented = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            all.lock().unwrap().extend(presented.first().map(|own| own.clone().into_owned()));
+        }
+    });
+    (port, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_a_quorum_presents_the_certificate_that_is_in_the_secret_now() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (authority, servers, own) = (authority(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    issue(&authority, servers.path(), |_| ());
+    let (port, seen) = serve_known(servers.path()).await;
+    issue(&authority, own.path(), |_| ());
+    let quorum = Quorum::new(&format!("localhost:{port}")).with_tls(own.path()).unwrap();
+    let mut presented = Vec::new();
+    for _ in 0..2 {
+        presented.push(CertificateDer::from_pem_file(own.path().join("tls.crt")).unwrap());
+        let connection = quorum.connect().await.expect("a connection");
+        let told = async || (seen.lock().unwrap().len() == presented.len()).then_some(());
+        eventually("a certificate at the server", seconds(10), told).await;
+        assert_eq!(*seen.lock().unwrap(), presented);
+        drop(connection);
+        issue(&authority, own.path(), |_| ());
+    }
+    // While the kubelet replaces the files, the former ones are used.
+    std::fs::write(own.path().join("tls.crt"), "nonsense").unwrap();
+    quorum.connect().await.expect("a connection with the former certificate");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_calls_the_process_with_the_certificate_of_its_jvm_and_no_other() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -147,14 +209,14 @@ async fn a_gateway_calls_the_process_with_the_certificate_of_its_jvm_and_no_othe
     assert!(why.contains("the process on Flink's REST port has another certificate"), "{why}");
 }
 
-async fn prepared(encrypted: Encrypted) -> Cluster {
+pub async fn prepared(encrypted: Encrypted) -> Cluster {
     let mut cluster = Cluster::prepare(Provider::ours(), 1).await;
     cluster.tls = Some(Arc::new(Tls::new(encrypted)));
     cluster
 }
 
 /// What the leader says of Flink's TLS.
-async fn told(cluster: &Cluster) -> Option<String> {
+pub async fn told(cluster: &Cluster) -> Option<String> {
     let ledger = cluster.config_map(&names::ledger(NAME)).await?;
     ledger.metadata.annotations?.get(TLS_ANNOTATION).cloned()
 }

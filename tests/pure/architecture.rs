@@ -134,9 +134,11 @@ impl Source {
             } else if let Some(tree) = line.strip_prefix("pub use ").or_else(|| line.strip_prefix("use ")) {
                 statement = Some((number, tree.to_owned()));
             } else {
-                let paths = line.match_indices("crate::").map(|(at, word)| &line[at + word.len()..]);
-                let ends = |path: &str| path.find(|c: char| !(c.is_alphanumeric() || "_:".contains(c)));
-                found.extend(paths.map(|path| (number, path[..ends(path).unwrap_or(path.len())].to_owned())));
+                let is_path = |c: char| c.is_alphanumeric() || "_:".contains(c);
+                let begins = ["crate::", "super::"].into_iter().flat_map(|word| line.match_indices(word));
+                let paths = begins.filter(|(at, _)| !line[..*at].ends_with(is_path)).map(|(at, _)| &line[at..]);
+                let whole = paths.map(|path| path.split(|c| !is_path(c)).next().unwrap_or_default());
+                found.extend(whole.filter_map(|path| Some((number, self.absolute(path)?))));
             }
             if let Some((number, text)) = statement.take_if(|(_, text)| text.ends_with(';')) {
                 let paths = expand("", text.trim_end_matches(';'));
@@ -336,6 +338,7 @@ fn grouped_and_relative_imports_are_understood() {
     assert_eq!(uses("use crate::{a, b::{self, c}};"), ["a", "b::self", "b::c"]);
     assert_eq!(uses("use super::super::signals::{\n    Signals,\n};"), ["gateway::signals::Signals"]);
     assert_eq!(uses("use kube::Api;\nlet x = crate::world::lease::read(y);"), ["world::lease::read"]);
+    assert_eq!(uses("let x = super::super::proxy::fence(y);"), ["gateway::proxy::fence"]);
     let tests = "#[cfg(test)]\nmod tests {\n    use crate::operator;\n}\nuse crate::flink;";
     assert_eq!(uses(tests), ["flink"], "code after unit tests counts");
     assert_eq!(room_of("gateway/gc/ledger"), Some("gateway/gc"));

@@ -9,4 +9,5 @@ mod fuzzers;
 mod generated;
 mod kstatus;
 mod operations;
+mod rbac;
 mod templates;

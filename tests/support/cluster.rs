@@ -119,6 +119,8 @@ pub struct Cluster {
     pub s3: Option<S3>,
     /// Certificates for Flink's own traffic, if it is encrypted.
     pub tls: Option<Arc<Tls>>,
+    /// The ServiceAccount of gateways that are started from now on.
+    pub gateway_account: &'static str,
     /// What it runs, unless it is a session cluster.
     pub application: Option<Deployed>,
     started: usize,
@@ -171,6 +173,7 @@ impl Cluster {
             directory: Directory::new("cluster"),
             s3: None,
             tls: None,
+            gateway_account: "demo-gateway",
             application: None,
             started: 0,
             ways: Vec::new(),
@@ -290,7 +293,7 @@ impl Cluster {
         let server = &self.plane.servers[index];
         let gateway = match self.provider.timings() {
             Some(timings) => {
-                let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, "demo-gateway", None).await);
+                let kubeconfig = server.kubeconfig(&token(&self.client, NAMESPACE, self.gateway_account, None).await);
                 let of_application = self.application.as_ref().map(super::application::gateway_flags);
                 let of_tls = self.tls.as_ref().map(|tls| tls.gateway_flags(&directory));
                 let of_s3 = self.s3.iter().flat_map(S3::flags);

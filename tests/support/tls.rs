@@ -134,8 +134,8 @@ impl Tls {
         let read = |name: &str| std::fs::read(stores.join(name)).unwrap_or_default();
         let mut client = reqwest::Client::builder().no_proxy().timeout(timeout);
         client = client.resolve(HOST, SocketAddr::from((address, REST_PORT)));
-        if let Ok(authority) = reqwest::Certificate::from_pem(&read("ca.crt")) {
-            client = client.tls_certs_only([authority]);
+        if let Ok(authorities) = reqwest::Certificate::from_pem_bundle(&read("ca.crt")) {
+            client = client.tls_certs_only(authorities);
         }
         if self.encrypted.client_authentication {
             let identity = reqwest::Identity::from_pem(&[read("tls.crt"), read("tls.key")].concat());

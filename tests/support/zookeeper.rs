@@ -207,7 +207,8 @@ pub async fn without_a_lease(client: &kube::Client) {
 
 /// What gateways of this cluster may do.
 pub async fn set_rights(client: &kube::Client, cluster: &flinkha::cluster::Cluster) {
-    let rules = json!({ "rules": flinkha::cluster::build::zookeeper::rules(cluster) });
+    let rules = flinkha::cluster::build::zookeeper::rules(cluster).into_iter().map(|one| one.rule);
+    let rules = json!({ "rules": rules.collect::<Vec<_>>() });
     let roles: Api<Role> = Api::namespaced(client.clone(), NAMESPACE);
     roles.patch("demo-gateway", &PatchParams::default(), &Patch::Merge(rules)).await.expect("a Role");
 }

@@ -10,9 +10,9 @@ use product::api::names::{
     self, CHANGE_ANNOTATION, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL,
     REFUSAL_ANNOTATION, SAVEPOINT_ANNOTATION, TASK_MANAGER, TERM_ANNOTATION,
 };
+use product::cluster::ledger_data::LedgerData;
 use product::cluster::observed::{
-    DeploymentStatus, LedgerData, ObservedCondition, ObservedConfigMap, ObservedDeployment, ObservedPod, PodSpec,
-    PodStatus,
+    DeploymentStatus, ObservedCondition, ObservedConfigMap, ObservedDeployment, ObservedPod, PodSpec, PodStatus,
 };
 use product::flink::job_id::JobId;
 use product::lease::record::Change;
@@ -95,6 +95,7 @@ impl Ledger {
             application: self.progress.clone(),
             unreadable: self.torn.iter().map(|key| (*key).to_owned()).collect(),
             secrets: None,
+            certificates: BTreeMap::new(),
         };
         match self.torn {
             Some("jobs") => data.jobs.clear(),

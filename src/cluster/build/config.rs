@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::zookeeper::needs_sidecar;
 use super::{Environment, tls};
-use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_LOG_FILE};
+use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_LOG_FILE, TLS_SECRETS_FILE};
 use crate::api::v1alpha1::Resources;
 use crate::api::zookeeper::{Acl, ZooKeeper};
 use crate::cluster::{Cluster, quantity, validate};
@@ -23,6 +23,7 @@ pub fn config_map(cluster: &Cluster, environment: &Environment) -> Value {
     if log != DEFAULT_GATEWAY_LOG {
         files.insert(GATEWAY_LOG_FILE.to_owned(), log.as_str().into());
     }
+    files.extend(tls::secrets(cluster).map(|names| (TLS_SECRETS_FILE.to_owned(), names.into())));
     super::object(cluster, "v1", "ConfigMap", &names::flink_config(cluster.name()), json!({ "data": files }))
 }
 

@@ -65,6 +65,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     };
     let mut template = pod::template(cluster, &component, configuration_digest);
     configuration_secrets::add(&mut template, cluster);
+    tls::annotate(&mut template, cluster, JOB_MANAGER);
     let (mut mounts, mut storage_environment) = (Value::Null, StorageEnvironment::default());
     if let Some(flink) = pod::container_mut(&mut template, FLINK_CONTAINER) {
         keep_loopback_out_of_proxies(flink);
@@ -132,6 +133,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         },
     });
     configuration_secrets::annotate(&mut body, cluster);
+    tls::annotate(&mut body, cluster, JOB_MANAGER);
     object(cluster, "apps/v1", "Deployment", &name, body)
 }
 

@@ -11,6 +11,7 @@ pub mod network_policy;
 pub mod pod;
 pub mod purge;
 pub mod rbac;
+pub mod role_rule;
 pub mod service;
 pub mod task_manager;
 pub mod tls;
@@ -171,7 +172,9 @@ mod tests {
                 other => panic!("unexpected kind {other}"),
             };
             assert_eq!(&read, object, "{kind}");
-            kinds.push(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default()));
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            assert!(crate::api::names::is_of_cluster(kind, name, "demo"), "the watches would ignore {kind} {name}");
+            kinds.push(format!("{kind}/{name}"));
         }
         assert_eq!(
             kinds,

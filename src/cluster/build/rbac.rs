@@ -6,36 +6,15 @@
 use serde_json::{Value, json};
 
 use super::object;
+use super::role_rule::{RoleRule, rest_endpoint};
 use crate::api::names;
 use crate::cluster::Cluster;
 
 /// Returns ServiceAccounts, Roles and RoleBindings.
 pub fn build(cluster: &Cluster) -> Vec<Value> {
-    let job_manager = json!([
-        // Flink and the gateway: leader addresses, job graphs, checkpoint pointers, ledger. The names of jobs'
-        // ConfigMaps contain the jobs' ids, so they are not known beforehand.
-        { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"] },
-        // The gateway: the election. The operator creates the Lease, so the rule can name it.
-        {
-            "apiGroups": ["coordination.k8s.io"],
-            "resources": ["leases"],
-            "resourceNames": [names::lease(cluster.name())],
-            "verbs": ["get", "list", "watch", "update", "patch"],
-        },
-        rest_endpoint(cluster),
-    ]);
-    let task_manager = json!([
-        // Flink: the leader's addresses.
-        {
-            "apiGroups": [""],
-            "resources": ["configmaps"],
-            "resourceNames": [names::cluster_config_map(&cluster.kubernetes_cluster_id())],
-            "verbs": ["get", "list", "watch"],
-        },
-    ]);
     let (job_manager, task_manager) = match cluster.zookeeper() {
-        None => (job_manager, task_manager),
-        Some(_) => (super::zookeeper::rules(cluster), json!([])),
+        None => (job_manager_rules(cluster), task_manager_rules(cluster)),
+        Some(_) => (super::zookeeper::rules(cluster), Vec::new()),
     };
     [(names::job_manager(cluster.name()), job_manager), (names::task_manager(cluster.name()), task_manager)]
         .into_iter()
@@ -43,17 +22,42 @@ pub fn build(cluster: &Cluster) -> Vec<Value> {
         .collect()
 }
 
-/// The leading gateway: the address of the leader's REST endpoint, which it writes, watches and puts back.
-pub fn rest_endpoint(cluster: &Cluster) -> Value {
-    json!({
-        "apiGroups": ["discovery.k8s.io"],
-        "resources": ["endpointslices"],
-        "resourceNames": [names::rest(cluster.name())],
-        "verbs": ["get", "list", "watch", "update", "patch"],
-    })
+/// Returns the JobManagers' rights.
+pub fn job_manager_rules(cluster: &Cluster) -> Vec<RoleRule> {
+    vec![
+        RoleRule {
+            why: "Flink and the gateway: leader addresses, job graphs, checkpoint pointers, ledger. The names of jobs' ConfigMaps contain \
+                the jobs' ids, so they are not known beforehand; the chart's admission policy limits the writes to the cluster's own",
+            rule: json!({ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"] }),
+        },
+        RoleRule {
+            why: "The gateway: the election. The operator creates the Lease, so the rule can name it",
+            rule: json!({
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": [names::lease(cluster.name())],
+                "verbs": ["get", "list", "watch", "update", "patch"],
+            }),
+        },
+        rest_endpoint(cluster),
+    ]
 }
 
-fn identity(cluster: &Cluster, name: &str, rules: Value) -> [Value; 3] {
+/// Returns the TaskManagers' rights.
+pub fn task_manager_rules(cluster: &Cluster) -> Vec<RoleRule> {
+    vec![RoleRule {
+        why: "Flink: the leader's addresses",
+        rule: json!({
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [names::cluster_config_map(&cluster.kubernetes_cluster_id())],
+            "verbs": ["get", "list", "watch"],
+        }),
+    }]
+}
+
+fn identity(cluster: &Cluster, name: &str, rules: Vec<RoleRule>) -> [Value; 3] {
+    let rules: Vec<Value> = rules.into_iter().map(|one| one.rule).collect();
     let binding = json!({
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
         "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": cluster.namespace() }],

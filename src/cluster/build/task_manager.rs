@@ -36,6 +36,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         }
     }
     configuration_secrets::add(&mut template, cluster);
+    tls::annotate(&mut template, cluster, TASK_MANAGER);
     zookeeper::add_sidecar(&mut template, cluster, environment);
     let mut body = json!({
         "metadata": { "annotations": { TEMPLATE_ANNOTATION: template_digest(&template) } },
@@ -46,5 +47,6 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         },
     });
     configuration_secrets::annotate(&mut body, cluster);
+    tls::annotate(&mut body, cluster, TASK_MANAGER);
     object(cluster, "apps/v1", "Deployment", &name, body)
 }

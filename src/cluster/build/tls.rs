@@ -2,13 +2,15 @@
 //! stores from the Secrets of `spec.tls`, Flink's settings for them, and the Secrets in the gateway, which sees them
 //! change.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Environment, pod};
-use crate::api::names::{self, FLINK_CONTAINER};
+use crate::api::names::{self, FLINK_CONTAINER, JOB_MANAGER};
+use crate::api::tls::Tls;
 use crate::cluster::Cluster;
 use crate::flink::config::Configuration;
 use crate::flink::tls;
+use crate::ledger::certificates::CertificateNotes;
 
 /// Name of the init container.
 pub const PREPARE_CONTAINER: &str = "prepare-tls";
@@ -20,6 +22,10 @@ const STORES_DIRECTORY: &str = names::TLS_STORES;
 const SECRET_VOLUME: &str = "flinkha-tls-";
 const SECRET_DIRECTORY: &str = "/etc/flinkha/tls";
 
+/// Annotation on pods and Deployments: how often the certificates that the pods use have changed since the cluster was
+/// made. Absent before the first change.
+pub const RENEWALS_ANNOTATION: &str = "flinkha.dev/certificate-changes";
+
 /// A part of Flink's traffic.
 struct TlsTraffic<'a> {
     /// Field of `spec.tls`, and name of its directories.
@@ -30,7 +36,10 @@ struct TlsTraffic<'a> {
 }
 
 fn parts(cluster: &Cluster) -> Vec<TlsTraffic<'_>> {
-    let Some(of) = &cluster.spec().tls else { return Vec::new() };
+    cluster.spec().tls.as_ref().map(parts_of).unwrap_or_default()
+}
+
+fn parts_of(of: &Tls) -> Vec<TlsTraffic<'_>> {
     let internal = of.internal.iter().map(|of| TlsTraffic { name: "internal", secret: &of.name, keys: tls::INTERNAL });
     internal.chain(of.rest.iter().map(|of| TlsTraffic { name: "rest", secret: &of.name, keys: tls::REST })).collect()
 }
@@ -64,6 +73,28 @@ pub fn options(cluster: &Cluster) -> Vec<String> {
         of_parts.flat_map(|part| [format!("--tls-{}", part.name), format!("{SECRET_DIRECTORY}/{}", part.name)]);
     let authentication = rest_clients(cluster).filter(|required| *required);
     options.chain(authentication.map(|_| "--tls-rest-client-authentication".to_owned())).collect()
+}
+
+/// Returns the names of the Secrets by the fields of `spec.tls`, as a gateway reads them; `None` without `spec.tls`.
+pub fn secrets(cluster: &Cluster) -> Option<String> {
+    let names: Map<String, Value> =
+        parts(cluster).iter().map(|part| (part.name.to_owned(), part.secret.into())).collect();
+    (!names.is_empty()).then(|| Value::from(names).to_string())
+}
+
+/// Returns how often the certificates that the pods of a component use have changed. TaskManagers use none for REST.
+pub fn renewals(of: &Tls, notes: &CertificateNotes, component: &str) -> u64 {
+    let used = parts_of(of).into_iter().filter(|part| component == JOB_MANAGER || part.keys == tls::INTERNAL);
+    used.filter_map(|part| notes.get(part.name)).map(|note| note.changes).sum()
+}
+
+/// Notes that number on pods of a component, or on their Deployment.
+pub fn annotate(object: &mut Value, cluster: &Cluster, component: &str) {
+    let of = cluster.spec().tls.as_ref();
+    let renewals = of.map_or(0, |of| renewals(of, cluster.certificates(), component));
+    if renewals > 0 {
+        object["metadata"]["annotations"][RENEWALS_ANNOTATION] = renewals.to_string().into();
+    }
 }
 
 /// Returns the volumes of a pod; none without `spec.tls`.
@@ -175,6 +206,51 @@ mod tests {
         assert!(arguments.contains(r#""--tls-rest","/etc/flinkha/tls/rest","--tls-rest-client-authentication""#));
         let job = purge::job(&cluster, &environment(), &purge::Signature::default())["spec"]["template"].to_string();
         assert!(!job.contains("flinkha-tls") && !job.contains("flinkha-stores"), "it runs without the Secrets: {job}");
+    }
+
+    #[test]
+    fn a_renewed_certificate_replaces_the_pods_that_use_it() {
+        let tls = json!({ "internal": { "name": "a" }, "rest": { "name": "b" } });
+        let built = |internal: u64, rest: u64| {
+            let notes = json!({ "internal": { "changes": internal }, "rest": { "changes": rest } });
+            let notes = serde_json::from_value(notes).expect("notes");
+            let objects = build(&with(tls.clone()).with_certificates(notes), &environment());
+            [objects.job_managers, objects.task_managers]
+        };
+        let annotations = |[job_managers, task_managers]: &[Value; 2]| {
+            [job_managers, task_managers].map(|deployment| {
+                let of = |metadata: &Value| metadata["annotations"][RENEWALS_ANNOTATION].clone();
+                let noted = of(&deployment["metadata"]);
+                assert_eq!(of(&deployment["spec"]["template"]["metadata"]), noted);
+                noted.as_str().map(str::to_owned)
+            })
+        };
+        let (before, rest, both) = (built(0, 0), built(0, 1), built(2, 1));
+        let text = |number: &str| Some(number.to_owned());
+        assert_eq!(annotations(&before), [None, None]);
+        assert_eq!(annotations(&rest), [text("1"), None], "TaskManagers do not serve REST");
+        assert_eq!(annotations(&both), [text("3"), text("2")]);
+        assert_eq!(before[1], rest[1], "a job is not restarted for it");
+        assert_ne!(before[0]["metadata"]["annotations"], rest[0]["metadata"]["annotations"]);
+        let without = fixture::cluster()
+            .with_certificates(serde_json::from_value(json!({ "rest": { "changes": 7 } })).expect("notes"));
+        assert_eq!(
+            build(&without, &environment()).job_managers,
+            build(&fixture::cluster(), &environment()).job_managers
+        );
+    }
+
+    #[test]
+    fn gateways_know_the_names_of_the_secrets_without_a_change_of_their_pods() {
+        let of = |tls: Value| {
+            let cluster = with(tls);
+            let data = config::config_map(&cluster, &environment())["data"].clone();
+            (data[names::TLS_SECRETS_FILE].clone(), config::digest(&cluster, "taskmanager."))
+        };
+        let (first, second) = (of(json!({ "rest": { "name": "b" } })), of(json!({ "rest": { "name": "c" } })));
+        assert_eq!((first.0, second.0), (r#"{"rest":"b"}"#.into(), r#"{"rest":"c"}"#.into()));
+        assert_eq!(first.1, second.1);
+        assert_eq!(of(Value::Null).0, Value::Null);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use serde_json::{Value, json};
 
+use super::role_rule::{RoleRule, rest_endpoint};
 use super::{Environment, pod};
 use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_CONTAINER, ZOOKEEPER_USER_VOLUME};
 use crate::api::zookeeper::{Acl, Scheme, ZooKeeper};
@@ -109,19 +110,24 @@ pub fn add_sidecar(template: &mut Value, cluster: &Cluster, environment: &Enviro
 
 /// Returns the JobManagers' rights on the API server. The gateway needs them for the ledger and the address of the
 /// leader; Flink sends it no requests.
-pub fn rules(cluster: &Cluster) -> Value {
-    json!([
-        // The gateway: the certificate that its mark of the storage directory carries.
-        { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["kube-root-ca.crt"], "verbs": ["get"] },
-        // The ledger. Gateways watch it: it carries requests for savepoints, and the leader's puts back what is lost.
-        {
-            "apiGroups": [""],
-            "resources": ["configmaps"],
-            "resourceNames": [names::ledger(cluster.name())],
-            "verbs": ["get", "list", "watch", "patch"],
+pub fn rules(cluster: &Cluster) -> Vec<RoleRule> {
+    vec![
+        RoleRule {
+            why: "The gateway: the certificate that its mark of the storage directory carries",
+            rule: json!({ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["kube-root-ca.crt"], "verbs": ["get"] }),
         },
-        super::rbac::rest_endpoint(cluster),
-    ])
+        RoleRule {
+            why: "The gateway: the ledger. It is watched, because it carries requests for savepoints, and because the leader's gateway puts back \
+                what is lost",
+            rule: json!({
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": [names::ledger(cluster.name())],
+                "verbs": ["get", "list", "watch", "patch"],
+            }),
+        },
+        rest_endpoint(cluster),
+    ]
 }
 
 #[cfg(test)]

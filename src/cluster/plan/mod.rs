@@ -201,7 +201,7 @@ impl Rollout {
         now: Timestamp,
     ) -> Self {
         let changes = observed.secrets().map_or(0, |secrets| secrets.changes);
-        let cluster = cluster.with_secret_changes(changes);
+        let cluster = cluster.with_secret_changes(changes).with_certificates(observed.certificates());
         let wanted = || build::build(&cluster.clone().deployed(resource.spec.clone(), desired.run()), environment);
         let tried_first = desired.begins_stop(before).then(wanted);
         // Who may reach the pods does not depend on what they run.

@@ -10,6 +10,7 @@ use crate::api::zookeeper::ZooKeeper;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
 use crate::flink::version::FlinkVersion;
 use crate::ledger::application::Run;
+use crate::ledger::certificates::CertificateNotes;
 
 use super::application::{deployed, savepoint_directory};
 use super::quantity;
@@ -26,6 +27,8 @@ pub struct Cluster {
     run: Option<Run>,
     /// How often the contents of the Secrets of `spec.flinkConfigurationFrom` have changed, by the ledger.
     secret_changes: u64,
+    /// What the ledger says of the certificates of `spec.tls`.
+    certificates: CertificateNotes,
 }
 
 impl Cluster {
@@ -64,6 +67,15 @@ impl Cluster {
     /// The same cluster after so many changes of its Secrets.
     pub fn with_secret_changes(self, secret_changes: u64) -> Self {
         Self { secret_changes, ..self }
+    }
+
+    pub fn certificates(&self) -> &CertificateNotes {
+        &self.certificates
+    }
+
+    /// The same cluster with these certificates.
+    pub fn with_certificates(self, certificates: CertificateNotes) -> Self {
+        Self { certificates, ..self }
     }
 
     /// The same cluster with its HA files in another directory.
@@ -118,6 +130,7 @@ pub fn validate(resource: &FlinkHaCluster) -> Result<Cluster, Rejection> {
             spec: resource.spec.clone(),
             run: None,
             secret_changes: 0,
+            certificates: CertificateNotes::new(),
         }),
         _ => Err(Rejection::invalid_spec(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))),
     }

@@ -23,6 +23,7 @@ use crate::lease::stamp::relation;
 use crate::lease::stamp::version;
 use crate::lease::term::{Relation, Term};
 use crate::ledger::application::Progress;
+use crate::ledger::certificates::{self, CertificateNotes};
 use crate::ledger::election::Notes;
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
@@ -107,13 +108,31 @@ impl Ledger {
     pub async fn change_secrets(
         &self,
         term: &Term,
-        change: impl Fn(&SecretsNote) -> Option<SecretsNote>,
+        change: impl Fn(&SecretsNote) -> SecretsNote,
     ) -> anyhow::Result<SecretsNote> {
-        let said = Mutex::new(SecretsNote::default());
-        self.change(term, secrets::LEDGER_KEY, |before: SecretsNote| {
+        self.change_note(term, secrets::LEDGER_KEY, change).await
+    }
+
+    /// Changes what is said of the certificates, unless it stays; returns what is said then.
+    pub async fn change_certificates(
+        &self,
+        term: &Term,
+        change: impl Fn(&CertificateNotes) -> CertificateNotes,
+    ) -> anyhow::Result<CertificateNotes> {
+        self.change_note(term, certificates::LEDGER_KEY, change).await
+    }
+
+    async fn change_note<T: Default + PartialEq + Serialize + DeserializeOwned>(
+        &self,
+        term: &Term,
+        key: &str,
+        change: impl Fn(&T) -> T,
+    ) -> anyhow::Result<T> {
+        let said = Mutex::new(T::default());
+        self.change(term, key, |before: T| {
             let after = change(&before);
-            let text = after.as_ref().map(|after| json!(after).to_string());
-            *said.lock().unwrap_or_else(PoisonError::into_inner) = after.unwrap_or(before);
+            let text = (after != before).then(|| json!(after).to_string());
+            *said.lock().unwrap_or_else(PoisonError::into_inner) = after;
             Ok(text)
         })
         .await?;

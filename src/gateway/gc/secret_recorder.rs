@@ -32,6 +32,7 @@ impl SecretRecorder {
     pub async fn run(self) {
         let begin = Instant::now();
         let (mut seen, mut told): (SeenSecrets, Option<(Term, SecretsNote)>) = Default::default();
+        let mut leads: Option<(Term, Duration)> = None;
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -42,10 +43,13 @@ impl SecretRecorder {
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to look at the Secrets"),
             }
             let Some(term) = self.ledger.tenures.current() else { continue };
+            let since =
+                leads.take().filter(|(led, _)| *led == term).map_or_else(|| begin.elapsed(), |(_, since)| since);
+            leads = Some((term.clone(), since));
             if told.as_ref().is_some_and(|(told, note)| *told == term && !seen.differs(note)) {
                 continue;
             }
-            match self.ledger.change_secrets(&term, |before| seen.note(before, begin.elapsed())).await {
+            match self.ledger.change_secrets(&term, |before| seen.noted(before, since, begin.elapsed())).await {
                 Ok(note) => told = Some((term, note)),
                 Err(error) => {
                     tracing::warn!(

@@ -130,8 +130,12 @@ impl Candidate {
             self.step(Event::LeaseRead { started: self.now, outcome });
             self.now = self.now.after(Duration::from_secs(1));
             self.step(Event::Tick);
-            if let LockView::Free { term, .. } = self.elector.shown() {
-                self.step(Event::JvmTookLock { term, at: String::new(), lock: "lock".into() });
+            match self.elector.shown() {
+                LockView::Free { term, .. } => {
+                    self.step(Event::JvmTookLock { term, at: String::new(), lock: "lock".into() });
+                }
+                LockView::Standby { acknowledged: false } => self.step(Event::JvmTold { jvm: JVM }),
+                _ => {}
             }
         }
     }
@@ -161,6 +165,10 @@ impl Candidate {
                     return Some(Event::LeaseWritten { attempt, outcome: Write::Unknown });
                 }
                 self.version += 1;
+                // What was not stored nobody has seen.
+                let number = record.term.as_ref().map_or(0, |term| term.number);
+                self.highest = self.highest.max(number);
+                self.own.insert(number);
                 (self.since, self.seen) = (self.now, record);
                 Some(Event::LeaseWritten { attempt, outcome: Write::Done { version: self.version.to_string() } })
             }
@@ -184,7 +192,5 @@ impl Candidate {
         let stood = self.now.since(self.since);
         let may_be_held = !self.seen.holder.is_empty() && !is_own;
         assert!(!may_be_held || stood >= Duration::from_secs(15), "taken from {:?} after {stood:?}", self.seen);
-        self.highest = number;
-        self.own.insert(number);
     }
 }

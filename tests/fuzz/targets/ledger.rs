@@ -24,9 +24,9 @@ use crate::ledger::unready;
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let lines = [input.line(), input.line(), input.line()];
-    let jobs = lines.iter().find_map(|line| record::<Vec<Job>>(line));
-    let ha_data = lines.iter().find_map(|line| record::<HaData>(line));
-    let progress = lines.iter().find_map(|line| record::<Progress>(line));
+    let [jobs, ha_data, progress] = lines;
+    let (jobs, ha_data) = (record::<Vec<Job>>(jobs), record::<HaData>(ha_data));
+    let progress = record::<Progress>(progress);
     for line in lines {
         let _ = record::<HaDataPlace>(line);
         let _ = record::<Before>(line);

@@ -10,6 +10,7 @@ mod objects;
 mod observed;
 mod peers;
 mod proxy;
+mod received;
 mod resource;
 mod text;
 mod znode_requests;
@@ -25,7 +26,7 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
     Target { name, run }
 }
 
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     target("collect", collect::run),
     target("configuration", configuration::run),
     target("java", java::run),
@@ -36,6 +37,7 @@ pub const TARGETS: [Target; 14] = [
     target("observed", observed::run),
     target("peers", peers::run),
     target("proxy", proxy::run),
+    target("received", received::run),
     target("resource", resource::run),
     target("text", text::run),
     target("znode_requests", znode_requests::run),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Got, Target};
 use crate::support::identity::{create_all, token};
-use crate::support::seconds;
+use crate::support::{eventually, seconds};
 
 /// Requests as one ServiceAccount.
 struct Account(kube::Client);
@@ -31,6 +31,12 @@ impl Account {
             Err(kube::Error::Api(status)) => status.code,
             Err(error) => panic!("{method} {path}: {error}"),
         }
+    }
+
+    /// The API server begins to enforce an admission policy some seconds after it was made.
+    async fn until_refused(&self, method: &str, path: &str, body: &Value) {
+        let refused = async || (self.ask(method, path, body).await == 403).then_some(());
+        eventually("the admission policy to be enforced", seconds(60), refused).await;
     }
 
     /// Tries all of them; what is allowed.
@@ -123,8 +129,20 @@ pub async fn deletes_another_clusters_ha_data(target: Target) -> Got {
     let config_maps = target.installation.api::<ConfigMap>(namespace);
     config_maps.create(&PostParams::default(), &serde_json::from_value(stored).unwrap()).await.unwrap();
     let account = Account::of(&target, namespace, "demo-jobmanager").await;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-    account.try_all(&[("DELETE", &path, Value::Null)]).await
+    let all = format!("/api/v1/namespaces/{namespace}/configmaps");
+    if !target.version.former {
+        account.until_refused("POST", &all, &json!({ "metadata": { "generateName": "probe-" } })).await;
+    }
+    let (cluster, ledger) = (format!("{all}/{name}"), format!("{all}/{}", names::ledger("other")));
+    let configuration = format!("{all}/{}", names::flink_config("other"));
+    account
+        .try_all(&[
+            ("PATCH", &ledger, stamp()),
+            ("DELETE", &ledger, Value::Null),
+            ("PATCH", &configuration, json!({ "data": { "config.yaml": "" } })),
+            ("DELETE", &cluster, Value::Null),
+        ])
+        .await
 }
 
 /// Somebody with the role `edit` in a namespace. (The rights of `edit` are those that are aggregated to it; there is no

@@ -27,10 +27,8 @@ use crate::support::operator::{CHART, Installation, PROGRAM};
 use crate::support::{report, say};
 
 /// Attacks that get through, and the words by which `docs/security.md` says so.
-const UNDEFENDED: [(&str, &str); 2] = [
-    ("takes_the_place_of_the_jvm", "a Java process that user code starts with Flink's main class"),
-    ("deletes_another_clusters_ha_data", "Two clusters in one namespace are not separated"),
-];
+const UNDEFENDED: [(&str, &str); 1] =
+    [("takes_the_place_of_the_jvm", "a Java process that user code starts with Flink's main class")];
 
 /// The operator's own election is not what is looked at.
 const ALONE: [&str; 2] = ["--leader-election", "false"];

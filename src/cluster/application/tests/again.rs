@@ -174,7 +174,7 @@ fn a_run_that_was_stopped_with_a_savepoint_goes_on_from_it_when_the_resource_is_
         beside_pods.decision = beside_pods.decide(None);
         assert_eq!((beside_pods.phase(), beside_pods.pods_go()), (Phase::Upgrading, Phase::Starting));
         assert_eq!(beside_pods.application().replaces, again.replaces, "also when it waits for pods that go");
-        let ledger = crate::cluster::observed::LedgerData {
+        let ledger = crate::cluster::ledger_data::LedgerData {
             application: Some(world.progress.clone()),
             jobs: world.jobs.clone(),
             ..Default::default()

@@ -1,0 +1,67 @@
+//! The ledger as the operator keeps it in memory: its keys, read, and of the jobs only those that the status shows.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::application::Progress;
+use crate::ledger::certificates::{self, CertificateNotes};
+use crate::ledger::jobs::{self, HaData, Job};
+use crate::ledger::secrets::{self, SecretsNote};
+
+/// The keys of the ledger ([`crate::ledger`]), read.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(from = "Texts", rename_all = "camelCase")]
+pub struct LedgerData {
+    pub jobs: Vec<Job>,
+    pub ha_data: Option<HaData>,
+    pub application: Option<Progress>,
+    pub secrets: Option<SecretsNote>,
+    pub certificates: CertificateNotes,
+    /// Keys whose text is not understood: what they say is not known, which is not the same as nothing.
+    pub unreadable: Vec<String>,
+}
+
+/// The keys of the ledger as they are stored: JSON in strings.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Texts {
+    jobs: Option<String>,
+    ha_data: Option<String>,
+    application: Option<String>,
+    secrets: Option<String>,
+    certificates: Option<String>,
+}
+
+impl From<Texts> for LedgerData {
+    fn from(texts: Texts) -> Self {
+        let mut unreadable = Vec::new();
+        let jobs = read(texts.jobs, jobs::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
+        let ha_data = read(texts.ha_data, jobs::HA_DATA_KEY, &mut unreadable);
+        let application = read(texts.application, crate::ledger::application::LEDGER_KEY, &mut unreadable);
+        let secrets = read(texts.secrets, secrets::LEDGER_KEY, &mut unreadable);
+        let certificates = read(texts.certificates, certificates::LEDGER_KEY, &mut unreadable).unwrap_or_default();
+        Self { jobs, ha_data, application, secrets, certificates, unreadable }
+    }
+}
+
+fn read<T: DeserializeOwned>(text: Option<String>, key: &str, unreadable: &mut Vec<String>) -> Option<T> {
+    let read = serde_json::from_str(&text?);
+    if read.is_err() {
+        unreadable.push(key.to_owned());
+    }
+    read.ok()
+}
+
+/// Ended jobs that the status shows; the latest.
+const SHOWN: usize = 20;
+
+fn shown(mut jobs: Vec<Job>) -> Vec<Job> {
+    let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(SHOWN);
+    jobs.retain(|job| {
+        let hidden = job.has_ended() && surplus > 0;
+        surplus -= usize::from(hidden);
+        !hidden
+    });
+    jobs.shrink_to_fit();
+    jobs
+}
