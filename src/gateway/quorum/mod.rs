@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 pub use self::access::{PassThrough, connect, pass_through, tunnel_on_loopback};
 use super::base::Base;
+use super::election::peer_keys::PeerKeys;
 use super::gc::ownership::DirectoryMark;
 use super::gc::pointer_store::{PointerStore, Znodes};
 use crate::flink::znodes::Paths;
@@ -50,6 +51,8 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         process: base.process.clone(),
     };
     let hand_over = base.stand_back();
+    // Secrets of Flink's configuration are noted under it.
+    let keys = Arc::new(PeerKeys::new(base.arguments.peer_key.clone()));
     let (mut tasks, jvm_port, election) = base.into_tasks(&mark, Arc::clone(&versions), None);
     if run.is_some() {
         tasks.add("quorum::savepoint_requests", savepoint_requests::follow(ledger.clone()));
@@ -79,6 +82,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         outlets: leadership::Outlets { shown: election.shown, health: election.health },
         hand_over,
     };
+    tasks.add("election::peer_keys", keys.tell(ledger.clone()));
     tasks.add("quorum::proxy", proxy.serve(jvm_port));
     tasks.add("quorum::leadership", driver.run(observer, election.heard));
     // Ends when the gate is open.
