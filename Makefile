@@ -149,12 +149,13 @@ test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failov
 	$(call part,ended jobs with ZooKeeper) env $(SHARED) PROVIDER=zookeeper AROUND=$${AROUND:-0} KUBEBUILDER_ASSETS="$$(rig/assets)" \
 		$(TEST) --test long -- gc
 
-test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version
+test-flink-versions: setup cluster image ## Failover in kind, fencing by the audit log, and what must hold on ZooKeeper, with every supported Flink version; upgrades from each to each (VERSIONS="1.20.5 2.3.0")
 	for version in 1.20.5 2.2.1 2.3.0; do \
 		FLINK_VERSION=$$version $(TEST) --test kind -- --test-threads 1 --nocapture failover; \
 		$(SHARED) FLINK_VERSION=$$version KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 1 --nocapture fencing:: tls::; \
 		$(SHARED) FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
+	$(call part,upgrades of Flink) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- flink-upgrades
 
 # The bench builds and loads the image by itself too: the same one.
 bench-failover: export RELEASE = 1

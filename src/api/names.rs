@@ -190,7 +190,7 @@ pub fn job_manager(name: &str) -> String {
     format!("{name}-jobmanager")
 }
 
-/// Deployment, ServiceAccount, Role and RoleBinding of the TaskManagers.
+/// Deployment, ServiceAccount, Role, RoleBinding and PodDisruptionBudget of the TaskManagers.
 pub fn task_manager(name: &str) -> String {
     format!("{name}-taskmanager")
 }

@@ -55,6 +55,30 @@ pub fn log_filter(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// `spec.flinkVersion`.
+pub fn flink_version(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 64,
+        "x-kubernetes-validations": rules(&[(
+            "self.matches('^[0-9]+[.][0-9]+([-._][A-Za-z0-9]+)*$')",
+            "spec.flinkVersion must be a version of Flink such as 2.3.0, or a line of versions such as 2.3",
+        )]),
+    })
+}
+
+/// `spec.taskManager.maxUnavailable`.
+pub fn max_unavailable(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "maxLength": 4,
+        "x-kubernetes-validations": rules(&[(
+            "type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')",
+            "spec.taskManager.maxUnavailable must be a number of at least 1, or a percentage such as 25%",
+        )]),
+    })
+}
+
 /// `spec.haData.orphanAge`.
 pub fn orphan_age(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -63,6 +63,14 @@ pub struct FlinkHaClusterSpec {
     #[schemars(length(min = 1))]
     pub image: String,
 
+    /// The version of Flink in `image`, such as `2.3.0`, or its line of versions, such as `2.3`. With it, a change of
+    /// the image that would lose jobs is refused before any pod is replaced, and a JobManager of another version never
+    /// leads. Without it, gateways read the version from their JobManagers, so that this shows only when the new pods
+    /// are there. Change it together with `image`; setting it alone replaces the JobManagers, the leader last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::flink_version")]
+    pub flink_version: Option<String>,
+
     /// Secrets in the resource's namespace with which the kubelet pulls the images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<SecretReference>,
@@ -326,6 +334,12 @@ pub struct TaskManager {
     /// `requests.memory`, else Flink's default of 1728m.
     #[serde(default)]
     pub resources: Resources,
+    /// Number or percentage of TaskManagers that evictions may take at a time, such as `1` or `25%`: the operator makes
+    /// the PodDisruptionBudget `<name>-taskmanager`, so that a drain of several nodes waits in between. Without it,
+    /// evictions may take all. TaskManagers that are not ready do not hold up a drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::max_unavailable")]
+    pub max_unavailable: Option<Scalar>,
     /// Additions to the TaskManagers' pods, merged as by a strategic merge patch. Flink's container is
     /// `flink-main-container`.
     #[serde(default, skip_serializing_if = "Value::is_null")]
@@ -335,7 +349,12 @@ pub struct TaskManager {
 
 impl Default for TaskManager {
     fn default() -> Self {
-        Self { replicas: default_task_managers(), resources: Resources::default(), pod_template: Value::Null }
+        Self {
+            replicas: default_task_managers(),
+            resources: Resources::default(),
+            max_unavailable: None,
+            pod_template: Value::Null,
+        }
     }
 }
 

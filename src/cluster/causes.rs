@@ -73,9 +73,11 @@ fn tls(observed: &Observed) -> Option<Cause> {
     Some(Cause { reason: "TlsFailed", message: said.clone() })
 }
 
-/// Why a gateway does not let its JobManager lead.
+/// Why a gateway does not let its JobManager lead. Of a pod that is gone it says nothing any more.
 fn refusal(observed: &Observed) -> Option<Cause> {
-    Refusal::of(&observed.ledger.as_ref()?.metadata).map(Cause::from)
+    let refusal = Refusal::of(&observed.ledger.as_ref()?.metadata)?;
+    let is_there = |uid: &String| observed.job_manager_pods.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid));
+    refusal.pod.as_ref().is_none_or(is_there).then(|| refusal.into())
 }
 
 /// A ConfigMap this full leaves little time.
@@ -291,6 +293,21 @@ mod tests {
             (found[0].reason, found[0].message.as_str()),
             ("ForeignHaData", "ConfigMap demo-cluster-config-map is another's")
         );
+    }
+
+    #[test]
+    fn what_is_refused_to_one_pod_is_told_as_long_as_the_pod_is_there() {
+        let said = Refusal::new("JobsOfAnotherFlink", "jobs would be lost".to_owned()).of_pod("7");
+        let ledger =
+            json!({ "metadata": { "annotations": { "flinkha.dev/refusal": json!(said).to_string() } }, "data": {} });
+        let told = |uid: &str| {
+            let pod = json!({ "metadata": { "name": "a", "uid": uid } });
+            let ledger = serde_json::from_value(ledger.clone()).ok().map(Arc::new);
+            let pods = vec![Arc::new(serde_json::from_value(pod).unwrap_or_default())];
+            causes(&Observed { ledger, job_manager_pods: pods, ..Observed::default() })
+        };
+        assert_eq!(told("7").first().map(|cause| cause.reason), Some("JobsOfAnotherFlink"));
+        assert_eq!(told("8"), []);
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! Decides whether a change of `spec.highAvailability` would leave stored jobs behind. Flink looks for them only where
-//! its configuration says, and a JobManager that finds a pointer to a file in another directory ends its process.
+//! Decides whether a change would leave stored jobs behind: of `spec.highAvailability`, because Flink looks for them
+//! only where its configuration says, and a JobManager that finds a pointer to a file in another directory ends its
+//! process; or of the version of Flink, if the resource declares one that does not see them.
 
 use super::cause::Cause;
 use super::observed::Observed;
 use crate::api::FlinkHaClusterSpec;
+use crate::flink::job_id::listed;
+use crate::flink::version::FlinkVersion;
+use crate::ha_data::versions::unseen_jobs;
 use crate::ledger::jobs::Job;
 use crate::ledger::place::HaDataPlace;
-
-/// Number of jobs that a message names.
-const NAMED: usize = 5;
+use crate::ledger::refusal::JOBS_OF_ANOTHER_FLINK;
 
 /// Returns why this spec cannot be applied while jobs are stored elsewhere; `None` if it can. The ledger says where
 /// jobs are stored. If a ledger of an earlier version does not, `deployed` counts, which is known for an application.
@@ -21,9 +23,8 @@ pub fn left_behind(
     let noted = observed.ha_data().and_then(|ha_data| ha_data.place.clone());
     let stored_in = noted.or_else(|| deployed.map(|spec| HaDataPlace::of(&spec.high_availability)))?;
     let (field, from, to) = stored_in.differs(&HaDataPlace::of(&wanted.high_availability))?;
-    let (first, more) = (jobs.first()?, jobs.len().saturating_sub(NAMED));
-    let named: Vec<&str> = jobs.iter().take(NAMED).map(|job| job.id.as_str()).collect();
-    let named = format!("{}{}", named.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() });
+    let first = jobs.first()?;
+    let named = listed(jobs.iter().map(|job| job.id.as_str()));
     let stop = if wanted.job.is_some() {
         "stop the job with a savepoint (spec.job.upgradeMode: savepoint, then spec.job.state: suspended), change it, and let it run again"
             .to_owned()
@@ -38,6 +39,17 @@ pub fn left_behind(
          them: {named}; the cluster runs on as it was; set it back, or {stop}"
     );
     Some(Cause { reason: "JobsStoredElsewhere", message })
+}
+
+/// Returns why a session cluster cannot have the declared version of Flink while jobs of the present one are stored. If
+/// none is declared, the gateways of the new version find out.
+pub fn unseen(wanted: &FlinkHaClusterSpec, observed: &Observed) -> Option<Cause> {
+    let declared = wanted.flink_version.as_deref().filter(|_| wanted.job.is_none())?;
+    let (to, from) = (FlinkVersion::of(declared)?, observed.ha_data()?.led_by()?);
+    let jobs: Vec<&str> = observed.jobs().iter().filter(|job| job.is_stored()).map(|job| job.id.as_str()).collect();
+    let is_seen = jobs.is_empty() || from.stored_form() == to.stored_form();
+    let message = || unseen_jobs("spec.flinkVersion declares", from.as_str(), declared, jobs.iter().copied());
+    (!is_seen).then(|| Cause { reason: JOBS_OF_ANOTHER_FLINK, message: message() })
 }
 
 #[cfg(test)]
@@ -97,6 +109,33 @@ mod tests {
         );
         let same = spec(|one| one.storage_dir = "file:///flink/ha/".to_owned());
         assert_eq!(left_behind(&same, None, &observed(in_directory("file:///flink/ha"), running())), None);
+    }
+
+    #[test]
+    fn a_session_keeps_its_version_while_another_would_not_see_its_jobs() {
+        let told = |declared: Option<&str>, led_by: Option<&str>, jobs: Value| {
+            let mut spec = fixture::cluster().spec().clone();
+            spec.flink_version = declared.map(str::to_owned);
+            unseen(&spec, &observed(json!({ "flinkVersion": led_by }), jobs))
+        };
+        let cause = told(Some("2.3"), Some("1.20.5"), running()).unwrap_or_else(|| panic!("refused"));
+        assert_eq!(cause.reason, "JobsOfAnotherFlink");
+        for expected in ["spec.flinkVersion declares Flink 2.3,", "Flink 1.20.5", JOB, "spec.image back"] {
+            assert!(cause.message.contains(expected), "{expected} not in {}", cause.message);
+        }
+        assert!(told(Some("1.20.5"), Some("2.3.0"), running()).is_some(), "the way back");
+        assert_eq!(told(Some("2.3.0"), Some("1.20.5"), json!([])), None);
+        for (declared, led_by) in [
+            (Some("2.3.0"), Some("2.2.1")),
+            (Some("1.20.5"), Some("1.20.1")),
+            (None, Some("1.20.5")),
+            (Some("2.3.0"), None),
+        ] {
+            assert_eq!(told(declared, led_by, running()), None, "{declared:?} after {led_by:?}");
+        }
+        let mut application = fixture::application().spec().clone();
+        application.flink_version = Some("2.3.0".to_owned());
+        assert_eq!(unseen(&application, &observed(json!({ "flinkVersion": "1.20.5" }), running())), None);
     }
 
     #[test]

@@ -6,13 +6,21 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::job_id::JobId;
+use super::version::StoredForm;
 use crate::api::names;
 
 /// Value of the label `type` on every HA ConfigMap, in every version (`Constants.LABEL_TYPE_KEY`).
 pub const LABEL_TYPE: &str = "flink-native-kubernetes";
 
-/// Prefixes of the keys in the cluster ConfigMap that hold a pointer to a stored job, in 1.x and 2.x.
-const JOB_KEYS: [&str; 2] = ["jobGraph-", "executionPlan-"];
+/// Prefixes of the keys in the cluster ConfigMap that hold a pointer to a stored job.
+const JOB_KEYS: [&str; 2] = [job_key(StoredForm::JobGraph), job_key(StoredForm::ExecutionPlan)];
+
+const fn job_key(form: StoredForm) -> &'static str {
+    match form {
+        StoredForm::JobGraph => "jobGraph-",
+        StoredForm::ExecutionPlan => "executionPlan-",
+    }
+}
 
 /// Returns the selector of all HA ConfigMaps of a cluster. It omits `configmap-type`, which Flink 2.x no longer sets.
 pub fn selector(cluster_id: &str) -> String {
@@ -25,6 +33,13 @@ const APPLICATION_KEY: &str = "application-";
 /// Returns the jobs with a stored graph or plan in the cluster ConfigMap.
 pub fn stored_jobs(cluster_config_map: &Value) -> BTreeSet<JobId> {
     ids(cluster_config_map, &JOB_KEYS)
+}
+
+/// Returns what is stored in this form in the cluster ConfigMap: ids of jobs, if Flink wrote the keys.
+pub fn stored_in_form(cluster_config_map: &Value, form: StoredForm) -> BTreeSet<String> {
+    let data = cluster_config_map.get("data").and_then(Value::as_object);
+    let keys = data.into_iter().flat_map(|data| data.keys());
+    keys.filter_map(|key| key.strip_prefix(job_key(form))).map(str::to_owned).collect()
 }
 
 /// Returns the stored applications in the cluster ConfigMap.
@@ -96,6 +111,9 @@ mod tests {
         let config_map =
             json!({ "data": { graph: "x", plan: "y", "jobGraph-x": "?", "org.apache.flink.k8s.leader.job-cc": "z" } });
         assert_eq!(stored_jobs(&config_map), BTreeSet::from([first, second]));
+        let of_1_x = BTreeSet::from([first.to_string(), "x".to_owned()]);
+        assert_eq!(stored_in_form(&config_map, StoredForm::JobGraph), of_1_x);
+        assert_eq!(stored_in_form(&config_map, StoredForm::ExecutionPlan), BTreeSet::from([second.to_string()]));
         assert_eq!(stored_by_others(&config_map), BTreeSet::from(["x".to_owned()]));
         assert!(stored_jobs(&json!({})).is_empty());
         assert_eq!(leader_keys(&config_map).collect::<Vec<_>>(), ["org.apache.flink.k8s.leader.job-cc"]);

@@ -133,6 +133,16 @@ pub mod or_empty {
     }
 }
 
+/// Number of ids that a message names.
+const LISTED: usize = 5;
+
+/// Names ids of jobs in a message that stays short.
+pub fn listed<'a>(ids: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = ids.len().saturating_sub(LISTED);
+    let named = ids.take(LISTED).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeSet, HashSet};
@@ -142,6 +152,12 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "0e4519cff01b3cb1d46ceefbba31d9ae";
+
+    #[test]
+    fn a_message_names_few_of_many_jobs() {
+        assert_eq!(listed(["a", "b"].into_iter()), "a, b");
+        assert_eq!(listed(["a", "b", "c", "d", "e", "f", "g"].into_iter()), "a, b, c, d, e and 2 more");
+    }
 
     #[test]
     fn an_id_is_what_flink_writes_and_nothing_else() {

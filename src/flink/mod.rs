@@ -17,6 +17,7 @@ pub mod result;
 pub mod sensitive;
 pub mod serialized;
 pub mod tls;
+pub mod version;
 pub mod znode_requests;
 pub mod znodes;
 pub mod zookeeper_frames;

@@ -2,9 +2,18 @@
 //! `ZooKeeperLeaderElectionDriver`, Flink 1.20 to 2.3).
 
 use super::job_id::JobId;
+use super::version::StoredForm;
 
 /// Children of a cluster's znode that hold pointers to graphs (1.x), plans (2.x) and applications (≥ 2.3).
-pub const PLANS: [&str; 3] = ["jobgraphs", "execution-plans", APPLICATIONS];
+pub const PLANS: [&str; 3] = [plans(StoredForm::JobGraph), plans(StoredForm::ExecutionPlan), APPLICATIONS];
+
+/// Child of a cluster's znode with a pointer for each job that is stored in this form.
+pub const fn plans(form: StoredForm) -> &'static str {
+    match form {
+        StoredForm::JobGraph => "jobgraphs",
+        StoredForm::ExecutionPlan => "execution-plans",
+    }
+}
 /// Child with pointers to applications.
 pub const APPLICATIONS: &str = "applications";
 /// Child with checkpoints and counters by job.

@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Flink's REST endpoint as the gateway reaches it; with https instead if Flink's configuration says so.
     #[arg(long, default_value_t = format!("http://127.0.0.1:{}", names::REST_PORT))]
     pub jvm_rest: String,
+    /// The version of Flink that the resource declares; a JVM of another one does not lead.
+    #[arg(long)]
+    pub flink_version: Option<String>,
     /// Flink's id of the application's run; absent for a session cluster.
     #[arg(long, requires = "application_version")]
     pub application: Option<JobId>,

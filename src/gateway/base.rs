@@ -16,6 +16,7 @@ use super::election::endpoint::Publisher;
 use super::election::peers::PeerExchange;
 use super::events::Events;
 use super::gc::collector::Collector;
+use super::gc::flink_version::VersionGuard;
 use super::gc::job_recorder::JobRecorder;
 use super::gc::ledger::Ledger;
 use super::gc::ownership::{DirectoryMark, Ownership};
@@ -141,6 +142,12 @@ impl Base {
         }
     }
 
+    /// Returns what keeps a JVM of another version of Flink from leading where it would lose jobs.
+    pub fn versions(&self, ledger: &Ledger) -> Arc<VersionGuard> {
+        let (arguments, is_session) = (&self.arguments, self.arguments.application.is_none());
+        VersionGuard::new(ledger.clone(), &arguments.pod_uid, arguments.flink_version.clone(), is_session)
+    }
+
     pub fn publisher(&self) -> Publisher {
         Publisher {
             client: self.client.clone(),
@@ -166,6 +173,7 @@ impl Base {
     pub fn into_tasks(
         self,
         mark: &DirectoryMark,
+        versions: Arc<VersionGuard>,
         peers: Option<Arc<PeerExchange>>,
     ) -> (Tasks, TcpListener, ElectionChannels) {
         let (ledger, run, reached) = (mark.ledger.clone(), self.run(), self.reached());
@@ -201,6 +209,7 @@ impl Base {
             TlsReport { ledger: ledger.clone(), rest: rest.clone(), secrets: arguments.tls, pod: arguments.pod_name };
         tasks.add("tls_report", report.run());
         let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
+        tasks.add("gc::flink_version", versions.note_leading());
         tasks.add("gc::ledger_repair", ledger.clone().keep());
         tasks.add("gc::job_recorder", job_recorder.run());
         if let Some(directory) = arguments.place.flink_configuration_from.clone() {

@@ -44,7 +44,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         snapshots,
     };
     let ledger = base.ledger(PointerStore::ConfigMaps(config_maps.clone()));
-    let mark = DirectoryMark::new(ledger.clone());
+    let (mark, versions) = (DirectoryMark::new(ledger.clone()), base.versions(&ledger));
     let events = base.election.events.clone();
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let keys = Arc::new(PeerKeys::new(arguments.peer_key.clone()));
@@ -70,6 +70,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         config_maps,
         storage: storage.clone(),
         run,
+        versions: Arc::clone(&versions),
     });
     let settings = Settings {
         retry_period: arguments.retry_period,
@@ -78,8 +79,13 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         ..Settings::of(arguments.lease_duration, arguments.renew_deadline)
     };
     let identity = identity(&arguments, base.process.clone());
-    let stamper =
-        Stamper { client: client.clone(), names, ledger_name: names::ledger(&arguments.cluster), last_leader: None };
+    let stamper = Stamper {
+        client: client.clone(),
+        names,
+        ledger_name: names::ledger(&arguments.cluster),
+        last_leader: None,
+        versions: Arc::clone(&versions),
+    };
     let key_told = keys.tell(ledger.clone());
     let grant = Grant {
         stamper,
@@ -89,8 +95,9 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         storage,
         take_over,
         refused: Arc::default(),
+        versions: Arc::clone(&versions),
     };
-    let (mut tasks, jvm_port, election) = base.into_tasks(&mark, Some(Arc::clone(&peers)));
+    let (mut tasks, jvm_port, election) = base.into_tasks(&mark, versions, Some(Arc::clone(&peers)));
     let driver = Driver {
         elector: Elector::new(identity, settings.clone()),
         settings,
@@ -110,6 +117,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         lease_client: client,
         watched: Default::default(),
         second_jvm: None,
+        examined: None,
         holder: None,
         leads_since: None,
     };

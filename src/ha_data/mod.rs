@@ -9,3 +9,4 @@ pub mod inventory;
 pub mod marks;
 pub mod repair;
 pub mod sweep;
+pub mod versions;

@@ -10,6 +10,7 @@ use super::place::HaDataPlace;
 use crate::flink::job_id::JobId;
 use crate::flink::job_state::End;
 use crate::flink::result::Outcome;
+use crate::flink::version::FlinkVersion;
 
 /// Key of the ledger ConfigMap that holds JSON of `Vec<Job>`.
 pub const JOBS_KEY: &str = "jobs";
@@ -163,6 +164,9 @@ pub struct HaData {
     /// Location of the HA data. Absent in ledgers of earlier versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<HaDataPlace>,
+    /// Version of Flink that led last. Absent if it is not known, and in ledgers of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flink_version: Option<String>,
     /// The largest HA ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest: Option<Size>,
@@ -172,6 +176,13 @@ pub struct HaData {
     /// Files that nothing needs, as the last sweep found them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphans: Option<OrphanCounts>,
+}
+
+impl HaData {
+    /// Version of Flink that led last, if it is known.
+    pub fn led_by(&self) -> Option<FlinkVersion> {
+        FlinkVersion::of(self.flink_version.as_ref()?)
+    }
 }
 
 /// Name and size of a ConfigMap.
@@ -342,6 +353,17 @@ mod tests {
         assert!(!confirm(&mut jobs, &removed, "again"));
         let text = serde_json::to_string(&jobs).expect("JSON");
         assert_eq!(read(Some(&text)).expect("jobs"), jobs);
+    }
+
+    #[test]
+    fn the_version_that_led_is_read_back_and_what_is_none_is_not_known() {
+        let noted = HaData { flink_version: Some("1.20.5".to_owned()), ..HaData::default() };
+        let text = serde_json::to_string(&noted).expect("JSON");
+        assert!(text.contains(r#""flinkVersion":"1.20.5""#), "{text}");
+        let read = |text: &str| serde_json::from_str::<HaData>(text).expect("HA data").led_by();
+        assert_eq!(read(&text), FlinkVersion::of("1.20.5"));
+        assert_eq!(read(r#"{"state":"Collectable"}"#), None, "of an earlier version");
+        assert_eq!(read(r#"{"flinkVersion":"edited"}"#), None);
     }
 
     #[test]

@@ -21,7 +21,25 @@ pub const JOB_MANAGER_UNKNOWN: &str = "JobManagerUnknown";
 /// An object of the API server has a name that this cluster needs, and is not this cluster's.
 pub const NAME_TAKEN: &str = "NameTaken";
 
-const REASONS: [&str; 5] = [FOREIGN_HA_DATA, LEDGER_UNREADABLE, STORED_BY_ANOTHER, JOB_MANAGER_UNKNOWN, NAME_TAKEN];
+/// Jobs are stored in a form that the JVM's version of Flink does not see.
+pub const JOBS_OF_ANOTHER_FLINK: &str = "JobsOfAnotherFlink";
+
+/// The JVM's version of Flink is not known to go on from the HA data of the one that ran the application last.
+pub const LAST_STATE_REFUSED: &str = "UpgradeRefused";
+
+/// The JVM's version of Flink is not the one that the resource declares.
+pub const FLINK_VERSION_MISMATCH: &str = "FlinkVersionMismatch";
+
+const REASONS: [&str; 8] = [
+    FOREIGN_HA_DATA,
+    LEDGER_UNREADABLE,
+    STORED_BY_ANOTHER,
+    JOB_MANAGER_UNKNOWN,
+    NAME_TAKEN,
+    JOBS_OF_ANOTHER_FLINK,
+    LAST_STATE_REFUSED,
+    FLINK_VERSION_MISMATCH,
+];
 
 /// A refusal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +49,19 @@ pub struct Refusal {
     pub reason: String,
     /// A sentence that names the object and the way out.
     pub message: String,
+    /// UID of the pod whose JobManager is refused while others may lead: without this pod there is no refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
 }
 
 impl Refusal {
     pub fn new(reason: &str, message: String) -> Self {
-        Self { reason: reason.to_owned(), message }
+        Self { reason: reason.to_owned(), message, pod: None }
+    }
+
+    /// The same of the JobManager of this pod alone.
+    pub fn of_pod(self, uid: &str) -> Self {
+        Self { pod: Some(uid.to_owned()), ..self }
     }
 
     /// A key of the ledger of this cluster holds something that is not understood.
@@ -80,6 +106,9 @@ mod tests {
         let ledger: ObjectMeta = serde_json::from_value(ledger).expect("metadata");
         assert_eq!(Refusal::of(&ledger), Some(refusal.clone()));
         assert_eq!(refusal.condition_reason(), FOREIGN_HA_DATA);
+        assert!(!json!(refusal).to_string().contains("pod"), "as earlier versions write it");
+        let of_one = Refusal::of_pod(refusal, "7");
+        assert_eq!(serde_json::from_value::<Refusal>(json!(of_one)).ok(), Some(of_one));
         assert_eq!(Refusal::new("New", String::new()).condition_reason(), "LeadershipRefused");
         assert_eq!(Refusal::of(&ObjectMeta::default()), None);
     }

@@ -12,6 +12,7 @@ pub mod flink {
     pub mod job_state;
     pub mod lock;
     pub mod result;
+    pub mod version;
 }
 
 #[path = "../../src/gateway"]

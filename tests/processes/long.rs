@@ -10,6 +10,7 @@ mod adversity;
 mod api_load;
 mod class_archive;
 mod faults;
+mod flink_upgrades;
 #[path = "../bench/gateway_cost.rs"]
 mod gateway_cost;
 mod gc;
@@ -27,6 +28,7 @@ async fn main() {
         Some("api-load") => api_load::run().await,
         Some("class-archive") => class_archive::run().await,
         Some("faults") => faults::run().await,
+        Some("flink-upgrades") => flink_upgrades::run().await,
         Some("gateway-cost") => gateway_cost::run().await,
         Some("gc") => gc::run().await,
         Some("operator") => operator::run().await,
@@ -36,7 +38,7 @@ async fn main() {
         Some("zookeeper") => zookeeper::run().await,
         // All tests at once are not meant.
         _ => println!(
-            "name one of: adversity api-load class-archive faults gateway-cost gc operator security sweep zookeeper"
+            "name one of: adversity api-load class-archive faults flink-upgrades gateway-cost gc operator security sweep zookeeper"
         ),
     }
 }

@@ -13,6 +13,7 @@ mod control_plane;
 mod failover;
 mod fencing;
 mod fetch;
+mod flink_versions;
 mod foreign;
 mod former_definition;
 mod gateway_port;

@@ -86,6 +86,12 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
             json!({ "highAvailability": { "jvmTimeout": "10" } }),
             "spec.highAvailability.jvmTimeout: Invalid value: \"string\": must be a duration such as 15s",
         ),
+        (json!({ "flinkVersion": "latest" }), "spec.flinkVersion must be a version of Flink such as 2.3.0"),
+        (
+            json!({ "taskManager": { "maxUnavailable": 0 } }),
+            "spec.taskManager.maxUnavailable must be a number of at least 1",
+        ),
+        (json!({ "taskManager": { "maxUnavailable": "110%" } }), "or a percentage such as 25%"),
         (
             json!({ "jobManager": { "podTemplate": { "spec": { "hostNetwork": true } } } }),
             "hostNetwork is not possible",

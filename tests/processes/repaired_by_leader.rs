@@ -99,6 +99,22 @@ async fn the_address_and_the_ledger_come_back_and_an_ended_job_stays_ended() {
     cluster.submit_as("WordCount", &arguments, Some(&ended)).await.expect_err("an ended job is not run again");
 }
 
+/// With ZooKeeper the key is the one under which changed Secrets are noted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_gone_is_told_until_there_is_one() {
+    let cluster = Cluster::start(Provider::ours(), 1, 0).await;
+    let config_maps = cluster.config_maps();
+    let is_noted = async || {
+        let annotations = config_maps.get(&names::ledger(NAME)).await.ok()?.metadata.annotations;
+        Some(annotations.is_some_and(|annotations| annotations.contains_key(NO_KEY_ANNOTATION)))
+    };
+    let key = cluster.job_managers[0].directory.join("peer-key");
+    std::fs::remove_file(&key).expect("a key");
+    measured("the note that there is no key", seconds(20), async || is_noted().await?.then_some(())).await;
+    std::fs::write(&key, "another key, of 32 bytes or more").expect("a key");
+    measured("the note to be gone", seconds(20), async || (!is_noted().await?).then_some(())).await;
+}
+
 /// Kubelets deliver a renewed Secret to one pod after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_is_renewed_pod_by_pod_and_an_outage_meanwhile_ends_no_leadership() {

@@ -2,9 +2,11 @@
 //! is created again. Against a real kube-apiserver.
 
 use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
+use crate::support::{eventually, seconds};
 use flinkha::api::FlinkHaCluster;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -47,6 +49,50 @@ async fn the_directory_of_stored_jobs_is_not_left_behind() {
         .await;
     let accepted = |resource: &Value| condition(resource, "Degraded")["reason"] != "JobsStoredElsewhere";
     installation.until::<FlinkHaCluster>("no refusal", (NAMESPACE, "demo"), accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_flink_that_would_not_see_stored_jobs_replaces_no_pod() {
+    let installation = Installation::start(NAMESPACE).await;
+    installation.apply(&cluster(json!({ "image": "flink:1.20.5" })));
+    installation.until::<ConfigMap>("the ledger", (NAMESPACE, "demo-ledger"), |_| true).await;
+    let ledgers = installation.api::<ConfigMap>(NAMESPACE);
+    let job = "0123456789abcdef0123456789abcdef";
+    let write = async |jobs: Value| {
+        let ha_data = json!({ "state": "Collectable", "flinkVersion": "1.20.5" });
+        let patch = json!({ "data": { "jobs": jobs.to_string(), "haData": ha_data.to_string() } });
+        ledgers.patch("demo-ledger", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    };
+    write(json!([{ "id": job, "state": "Running" }])).await;
+    let told = |resource: &Value| resource["status"]["jobs"][0]["id"] == job;
+    installation.until::<FlinkHaCluster>("the job in the status", (NAMESPACE, "demo"), told).await;
+
+    let next = json!({ "image": "flink:2.3.0", "flinkVersion": "2.3.0", "taskManager": { "maxUnavailable": "25%" } });
+    installation.apply(&cluster(next));
+    let refused = |resource: &Value| condition(resource, "Degraded")["reason"] == "JobsOfAnotherFlink";
+    let resource = installation.until::<FlinkHaCluster>("a refusal", (NAMESPACE, "demo"), refused).await;
+    let message = condition(&resource, "Degraded")["message"].as_str().unwrap();
+    for expected in ["spec.flinkVersion declares Flink 2.3.0", "Flink 1.20.5", job, "set spec.image back"] {
+        assert!(message.contains(expected), "{expected} not in {message}");
+    }
+    for name in ["demo-jobmanager", "demo-taskmanager"] {
+        let deployment = installation.api::<Deployment>(NAMESPACE).get(name).await.unwrap();
+        assert!(!json!(deployment).to_string().contains("flink:2.3.0"), "{name} is replaced");
+    }
+
+    write(json!([{ "id": job, "state": "Finished", "ended": "2026-01-01T00:00:00Z" }])).await;
+    let has = |text: &'static str| move |object: &Value| object.to_string().contains(text);
+    for name in ["demo-jobmanager", "demo-taskmanager"] {
+        installation.until::<Deployment>("the change", (NAMESPACE, name), has("flink:2.3.0")).await;
+    }
+    let budget = (NAMESPACE, "demo-taskmanager");
+    let made = installation.until::<PodDisruptionBudget>("the budget", budget, has("25%")).await;
+    assert_eq!(made["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+    installation.apply(&cluster(json!({ "image": "flink:2.3.0", "flinkVersion": "2.3.0" })));
+    let budgets = installation.api::<PodDisruptionBudget>(NAMESPACE);
+    let gone = async || budgets.get_opt("demo-taskmanager").await.unwrap().is_none().then_some(());
+    eventually("no budget any more", seconds(60), gone).await;
+    assert!(budgets.get_opt("demo-jobmanager").await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

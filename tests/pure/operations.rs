@@ -9,7 +9,8 @@ const PLACES: [&str; 4] = ["src/cluster", "src/operator", "src/ledger/refusal.rs
 
 /// Words in CamelCase of these places that are no reasons: kinds, phases, reasons and policies of Kubernetes, and
 /// results that stand in the status.
-const OTHERS: [&str; 30] = [
+const OTHERS: [&str; 31] = [
+    "AlwaysAllow",
     "ConfigMap",
     "ConfigMaps",
     "CrashLoopBackOff",

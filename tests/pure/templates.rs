@@ -132,3 +132,40 @@ fn argo_cd_prunes_nothing_of_a_cluster() {
         }
     }
 }
+
+/// What the cluster autoscaler takes for local storage: it keeps a node for every volume that is not named.
+#[test]
+fn the_documents_name_all_volumes_that_hold_up_the_cluster_autoscaler() {
+    let document = include_str!("../../docs/upgrade.md");
+    let line = document
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: "));
+    let mut named: Vec<&str> = line.unwrap().split(',').collect();
+    let mut found = std::collections::BTreeSet::new();
+    for (_, spec) in specs() {
+        let resource = resource(&spec);
+        let run = resource.spec.job.is_some().then(|| Run::new(JobId::from_number(1), "v1", 1));
+        let cluster = validate(&resource).unwrap().deployed(resource.spec.clone(), run);
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let objects = build(&cluster, &environment);
+        for pods in [objects.job_managers, objects.task_managers] {
+            let volumes = pods["spec"]["template"]["spec"]["volumes"].as_array().unwrap().clone();
+            let local = volumes.iter().filter(|volume| volume["emptyDir"].is_object());
+            let local = local.filter(|volume| volume["emptyDir"]["medium"] != "Memory");
+            found.extend(local.map(|volume| volume["name"].as_str().unwrap().to_owned()));
+        }
+    }
+    named.sort_unstable();
+    assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), named);
+}
+
+#[test]
+fn a_declared_version_is_passed_to_the_gateways_and_is_no_other_definition_of_the_job() {
+    for (name, spec) in specs() {
+        let mut declared = spec.clone();
+        declared["flinkVersion"] = "2.3.0".into();
+        let (before, after) = (digests(&spec), digests(&declared));
+        assert_ne!(before[0], after[0], "{name}: the gateways do not know");
+        assert_eq!(before[1..4], after[1..4], "{name}: TaskManagers, configuration or definition change");
+    }
+}

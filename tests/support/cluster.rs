@@ -111,6 +111,8 @@ pub struct Cluster {
     /// Where the leader is elected, if not by the control plane.
     pub quorum: Option<Quorum>,
     pub version: String,
+    /// The version that the resource declares, to gateways that are started from now on.
+    pub declared_version: Option<&'static str>,
     distribution: Distribution,
     directory: Directory,
     /// Where HA data is kept, if not in files.
@@ -166,6 +168,7 @@ impl Cluster {
             build: Build::Tested,
             quorum,
             version,
+            declared_version: None,
             distribution,
             directory: Directory::new("cluster"),
             s3: None,
@@ -176,6 +179,12 @@ impl Cluster {
             ways: Vec::new(),
             _share: share,
         }
+    }
+
+    /// Whatever is started from now on is of this version of Flink.
+    pub fn change_version(&mut self, version: &str) {
+        version.clone_into(&mut self.version);
+        self.distribution = Distribution::of(version, self.provider.is_zookeeper());
     }
 
     pub async fn up(mut self, job_managers: usize, task_managers: usize) -> Self {
@@ -288,7 +297,10 @@ impl Cluster {
                 let of_application = self.application.as_ref().map(super::application::gateway_flags);
                 let of_tls = self.tls.as_ref().map(|tls| tls.gateway_flags(&directory));
                 let of_s3 = self.s3.iter().flat_map(S3::flags);
-                let flags = [of_application, of_tls].into_iter().flatten().flatten().chain(of_s3).collect();
+                let declared =
+                    self.declared_version.into_iter().flat_map(|one| ["--flink-version", one].map(str::to_owned));
+                let flags =
+                    [of_application, of_tls].into_iter().flatten().flatten().chain(of_s3).chain(declared).collect();
                 let of_tls = self.tls.iter().flat_map(|tls| tls.settings(&directory));
                 let place = Pod { name: &pod, uid: &uid, address, directory: directory.clone(), flags };
                 let settings = gateway::Settings {

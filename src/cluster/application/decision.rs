@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::application::{Application, Phase};
 use crate::cluster::cause::Cause;
+use crate::flink::version::FlinkVersion;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::{Progress, SavepointRequest};
 use crate::ledger::jobs;
@@ -27,6 +28,8 @@ pub struct Inputs<'a> {
     /// What the cluster ConfigMap holds, if it was looked at.
     pub stored: Option<&'a Stored>,
     pub causes: &'a [Cause],
+    /// The version of Flink that led last, if it is known.
+    pub led_by: Option<&'a FlinkVersion>,
     pub now: Timestamp,
 }
 

@@ -20,12 +20,14 @@ use crate::flink::job_id::JobId;
 use crate::flink::job_state::End;
 use crate::ledger::application::SavepointRequest;
 use crate::ledger::jobs::{self, RecordedState};
+use crate::ledger::refusal::{FLINK_VERSION_MISMATCH, LAST_STATE_REFUSED};
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
 const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 /// A cause that does not go by itself is waited for so long.
 const LASTING_CAUSE_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
-const LASTING: [&str; 3] = ["ImagePullFailed", "ContainerNotStarted", "CrashLooping"];
+const LASTING: [&str; 5] =
+    ["ImagePullFailed", "ContainerNotStarted", "CrashLooping", LAST_STATE_REFUSED, FLINK_VERSION_MISMATCH];
 
 /// Decides.
 pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Application>, inputs: &Inputs<'_>) -> Decision {
@@ -122,8 +124,9 @@ impl LifecycleStep<'_> {
 
     /// A definition that is wanted, is not deployed and has not failed.
     fn wants_upgrade(&self) -> bool {
-        let wanted = version(self.wanted);
-        wanted != self.application().version && Some(&wanted) != self.application().refused.as_ref()
+        let (wanted, application) = (version(self.wanted), self.application());
+        let has_failed = Some(&wanted) == application.refused.as_ref() && !upgrade::may_begin_after_refusal(self);
+        wanted != application.version && !has_failed
     }
 
     fn starting(&mut self) {

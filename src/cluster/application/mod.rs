@@ -28,6 +28,7 @@ use crate::api::status::FlinkHaClusterStatus;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
 use crate::flink::job_id::JobId;
 use crate::ledger::application::Run;
+use crate::ledger::jobs::HaData;
 
 /// What is to be there: made from the resource, and for an application from what became of it.
 #[derive(Clone, Debug)]
@@ -69,6 +70,7 @@ impl Desired {
         if let Some(cause) = refusal {
             return Err(Rejection::of(cause));
         }
+        let led_by = observed.ha_data().and_then(HaData::led_by);
         let inputs = Inputs {
             uid: &uid,
             generation: metadata.generation.unwrap_or_default(),
@@ -79,6 +81,7 @@ impl Desired {
             jobs: observed.jobs(),
             stored: observed.stored.found(),
             causes: &causes::causes(observed),
+            led_by: led_by.as_ref(),
             now,
         };
         let decision = lifecycle::step(wanted, job, decided(before), &inputs);

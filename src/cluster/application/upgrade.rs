@@ -3,6 +3,7 @@
 use super::step::LifecycleStep;
 use crate::api::application::{Application, Phase, Upgrade, UpgradeMode};
 use crate::api::time::seconds;
+use crate::flink::version::FlinkVersion;
 use crate::ledger::jobs::RecordedState;
 
 /// Number of upgrades that the status keeps.
@@ -57,12 +58,36 @@ pub(super) fn record(step: &mut LifecycleStep<'_>) {
 pub(super) fn begin(step: &mut LifecycleStep<'_>) {
     let runs = step.application().phase == Phase::Running;
     record(step);
+    if let Some(why) = unproven(step).filter(|_| runs) {
+        step.application_mut().error = Some(why.clone());
+        return refuse(step, why);
+    }
     match step.job.upgrade_mode {
         UpgradeMode::Savepoint if runs => return step.ask_to_stop(format!("upgrade-{}", step.inputs.generation)),
         UpgradeMode::Stateless => step.new_run(None),
         UpgradeMode::Savepoint | UpgradeMode::LastState => {}
     }
     step.enter(Phase::Upgrading);
+}
+
+/// Why the job is not to resume from its last state: by what the resource says of the new version of Flink. Without
+/// that, the gateways find it out when the former version is gone.
+fn unproven(step: &LifecycleStep<'_>) -> Option<String> {
+    let from = step.inputs.led_by.filter(|_| step.job.upgrade_mode == UpgradeMode::LastState)?;
+    let to = FlinkVersion::of(step.wanted.flink_version.as_deref()?)?;
+    (!to.goes_on_from(from)).then(|| {
+        format!(
+            "the job runs on unchanged, because it is not known that Flink {to} goes on from the last state of Flink {from}: set \
+             spec.job.upgradeMode: savepoint"
+        )
+    })
+}
+
+/// An upgrade was refused for the versions of Flink, and would not be now: with another mode, or another declared
+/// version.
+pub(super) fn may_begin_after_refusal(step: &LifecycleStep<'_>) -> bool {
+    let is_of_version = |upgrade: &Upgrade| upgrade.result == REFUSED && upgrade.mode == UpgradeMode::LastState.name();
+    step.application().upgrades.last().is_some_and(is_of_version) && unproven(step).is_none()
 }
 
 /// Records the savepoint or checkpoint from which the job resumes.
@@ -114,9 +139,10 @@ pub(super) fn not_stopped(why: &str) -> String {
 /// Why a definition that was asked for does not run, as long as it is not tried again.
 pub(super) fn standing_error(application: &Application) -> Option<String> {
     application.refused.as_ref()?;
-    let Upgrade { result, why, .. } = application.upgrades.last()?;
+    let Upgrade { result, mode, why, .. } = application.upgrades.last()?;
     let why = why.as_ref()?;
-    Some(if result == REFUSED { not_stopped(why) } else { why.clone() })
+    let is_of_savepoint = result == REFUSED && mode == UpgradeMode::Savepoint.name();
+    Some(if is_of_savepoint { not_stopped(why) } else { why.clone() })
 }
 
 /// Returns to the last definition that worked, with the state that the failed one found.

@@ -287,6 +287,7 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
     if has_key(cluster) {
         options.push(("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")));
     }
+    options.extend(cluster.spec().flink_version.iter().map(|version| ("--flink-version", version.clone())));
     options.extend(cluster.run().into_iter().flat_map(Run::gateway_options));
     let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     let options = std::iter::once("gateway".to_owned()).chain(options).chain(configuration_secrets::options(cluster));

@@ -68,7 +68,7 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
         ]
         .concat(),
         created: service::created(cluster),
-        unwanted: network_policy::unwanted(cluster).into_iter().collect(),
+        unwanted: network_policy::unwanted(cluster).into_iter().chain(service::unwanted(cluster)).collect(),
         peers: if job_manager::has_key(cluster) { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),
         task_managers: task_manager::deployment(cluster, environment, &config::digest(cluster, "jobmanager.")),
@@ -198,6 +198,30 @@ mod tests {
                 "Deployment/demo-taskmanager",
             ]
         );
+    }
+
+    #[test]
+    fn a_drain_takes_one_job_manager_at_a_time_and_as_many_task_managers_as_the_user_says() {
+        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let budgets = |objects: &[Value]| {
+            let budgets = objects.iter().filter(|object| object["kind"] == "PodDisruptionBudget");
+            budgets.map(|budget| (budget["metadata"]["name"].clone(), budget["spec"].clone())).collect::<Vec<_>>()
+        };
+        let spec = |max: Value, component: &str| {
+            let selector = json!({ "matchLabels": selector("demo", component) });
+            json!({ "maxUnavailable": max, "selector": selector, "unhealthyPodEvictionPolicy": "AlwaysAllow" })
+        };
+        let (job_managers, task_managers) = ("demo-jobmanager", "demo-taskmanager");
+        let of_job_managers = (json!(job_managers), spec(json!(1), "jobmanager"));
+        let without = objects();
+        assert_eq!(budgets(&without.applied), std::slice::from_ref(&of_job_managers));
+        assert_eq!(budgets(&without.unwanted), [(json!(task_managers), Value::Null)], "it goes when the field goes");
+        let share = Some(crate::api::v1alpha1::Scalar::Text("25%".to_owned()));
+        let with = build(&fixture::cluster_with(|spec| spec.task_manager.max_unavailable = share), &environment);
+        let of_task_managers = (json!(task_managers), spec(json!("25%"), "taskmanager"));
+        assert_eq!(budgets(&with.applied), [of_job_managers, of_task_managers]);
+        assert_eq!(budgets(&with.unwanted), []);
+        assert_eq!(with.task_managers, without.task_managers, "it restarts nothing");
     }
 
     #[test]

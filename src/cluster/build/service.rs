@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 
 use super::{object, selector};
-use crate::api::names::{self, JOB_MANAGER, REST_PORT};
+use crate::api::names::{self, JOB_MANAGER, REST_PORT, TASK_MANAGER};
 use crate::cluster::Cluster;
 
-/// Returns the Services and the disruption budget.
+/// Returns the Services and the disruption budgets.
 pub fn applied(cluster: &Cluster) -> Vec<Value> {
     let name = cluster.name();
     let ports = json!([{ "name": "rest", "port": REST_PORT, "targetPort": REST_PORT, "protocol": "TCP" }]);
     let selector = selector(name, JOB_MANAGER);
+    let of_task_managers = cluster.spec().task_manager.max_unavailable.iter();
     vec![
         // The leader's Service has no selector: the leading gateway writes its address into the EndpointSlice, even
         // while the operator is down.
@@ -25,14 +26,30 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
             json!({ "spec": { "ports": ports, "selector": selector } }),
         ),
         // Only one JobManager at a time may be evicted.
-        object(
-            cluster,
-            "policy/v1",
-            "PodDisruptionBudget",
-            &names::job_manager(name),
-            json!({ "spec": { "maxUnavailable": 1, "selector": { "matchLabels": selector } } }),
-        ),
+        budget(cluster, &names::job_manager(name), JOB_MANAGER, &json!(1)),
     ]
+    .into_iter()
+    .chain(of_task_managers.map(|max| budget(cluster, &names::task_manager(name), TASK_MANAGER, &json!(max))))
+    .collect()
+}
+
+/// Returns what identifies the TaskManagers' disruption budget of a resource that does not want it.
+pub fn unwanted(cluster: &Cluster) -> Option<Value> {
+    let is_wanted = cluster.spec().task_manager.max_unavailable.is_some();
+    (!is_wanted).then(|| object(cluster, BUDGET.0, BUDGET.1, &names::task_manager(cluster.name()), json!({})))
+}
+
+/// API version and kind of a disruption budget.
+const BUDGET: (&str, &str) = ("policy/v1", "PodDisruptionBudget");
+
+/// Returns the disruption budget of a component. A pod that is not ready serves nobody, so it never holds up a drain.
+fn budget(cluster: &Cluster, name: &str, component: &str, max_unavailable: &Value) -> Value {
+    let spec = json!({
+        "maxUnavailable": max_unavailable,
+        "selector": { "matchLabels": selector(cluster.name(), component) },
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    });
+    object(cluster, BUDGET.0, BUDGET.1, name, json!({ "spec": spec }))
 }
 
 /// Returns the objects that the operator creates empty, so that the JobManagers' Role can name them. The leading

@@ -139,7 +139,8 @@ pub fn decide(
     }
     let left_behind = || {
         let deployed = deployed(before, &resource.spec);
-        stored::left_behind(&resource.spec, deployed.as_ref(), observed).map(Rejection::of)
+        let cause = stored::left_behind(&resource.spec, deployed.as_ref(), observed);
+        cause.or_else(|| stored::unseen(&resource.spec, observed)).map(Rejection::of)
     };
     let (desired, refusal) = match desired {
         Ok(desired) => (desired, left_behind()),

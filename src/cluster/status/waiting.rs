@@ -147,11 +147,16 @@ fn no_key(facts: &Facts<'_>) -> Option<Wait> {
     let begin = peer_key::missing_since(facts.observed).filter(|_| facts.election.granted())?;
     let key = names::peers(facts.resource.metadata.name.as_deref().unwrap_or_default());
     let holder = &facts.election.record.holder;
+    let by_lease = facts.resource.spec.high_availability.provider == Provider::Kubernetes;
+    let consequence = if by_lease {
+        format!("{holder} would stop leading in an outage of the API server")
+    } else {
+        "a changed Secret of spec.flinkConfigurationFrom is not noticed".to_owned()
+    };
     let message = format!(
         "the gateway of {holder} finds no key in Secret {key} {}: gateways that run keep the one that they have read, and \
-         those that start have none, so that {holder} would stop leading in an outage of the API server; the operator has \
-         made the Secret again: look whether it is there, and whether its key 'key' has at least 16 bytes; if it has \
-         fewer, delete it",
+         those that start have none, so that {consequence}; the operator has made the Secret again: look whether it is there, \
+         and whether its key 'key' has at least 16 bytes; if it has fewer, delete it",
         since(begin)
     );
     Some(Wait { since: begin, limit: KEY, cause: Cause { reason: "NoKey", message } })

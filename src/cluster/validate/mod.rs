@@ -8,6 +8,7 @@ use crate::api::owned;
 use crate::api::v1alpha1::{Provider, Resources};
 use crate::api::zookeeper::ZooKeeper;
 use crate::api::{FlinkHaCluster, FlinkHaClusterSpec, names};
+use crate::flink::version::FlinkVersion;
 use crate::ledger::application::Run;
 use crate::ledger::certificates::CertificateNotes;
 
@@ -143,6 +144,10 @@ pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
         for group in owned::FLINK_CONFIGURATION.iter().filter(|group| group.contains(key)) {
             problems.add("spec.flinkConfiguration".to_owned(), format!("the key {key} {}", group.reason));
         }
+    }
+    if let Some(version) = spec.flink_version.as_ref().filter(|version| FlinkVersion::of(version).is_none()) {
+        let problem = format!("{version:?} is no version of Flink, such as 2.3.0 or 2.3");
+        problems.add("spec.flinkVersion".to_owned(), problem);
     }
     for (field, resources, template) in [
         ("spec.jobManager", &spec.job_manager.resources, &spec.job_manager.pod_template),

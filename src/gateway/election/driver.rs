@@ -27,7 +27,7 @@ use crate::world::process;
 use crate::world::storage::Storage;
 use crate::world::{api_server, lease};
 
-/// Interval of checks whether stored HA data is still foreign.
+/// Interval of checks whether stored HA data still keeps this JobManager from leading.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Limit for a planned switchover to wait for jobs that are ending, and the interval of its checks.
@@ -63,6 +63,8 @@ pub struct Driver {
     pub watched: BTreeSet<Incarnation>,
     /// The last second JVM that the log mentioned.
     pub second_jvm: Option<Incarnation>,
+    /// The last JVM whose version of Flink was examined.
+    pub examined: Option<Incarnation>,
     pub holder: Option<String>,
     pub leads_since: Option<Instant>,
 }
@@ -111,7 +113,10 @@ impl Driver {
             self.grant.stamper.last_leader = Some(change.lock.clone());
         }
         match event {
-            Event::JvmHeard { jvm } => self.await_end_of(jvm),
+            Event::JvmHeard { jvm } => {
+                self.await_end_of(jvm);
+                self.examine(jvm);
+            }
             Event::JvmFound { .. } => self.tell_of_second_jvm(),
             Event::JvmDied { jvm } => {
                 self.watched.remove(&jvm);
@@ -175,10 +180,11 @@ impl Driver {
                 if takes {
                     self.look = Some(self.grant.look());
                 }
+                let jvm = record.term.as_ref().map(|term| term.jvm);
                 let grant = takes.then(|| self.grant.clone());
                 tokio::spawn(async move {
-                    if let Some(grant) = grant
-                        && grant.is_refused().await
+                    if let (Some(grant), Some(jvm)) = (grant, jvm)
+                        && grant.is_refused(jvm).await
                     {
                         tokio::time::sleep(REFUSAL_PAUSE).await;
                         return events.tell(Event::LeaseWritten { attempt, outcome: Write::Unknown });
@@ -264,6 +270,13 @@ impl Driver {
         });
     }
 
+    /// Examines the version of a JVM that asks for the first time.
+    fn examine(&mut self, jvm: Incarnation) {
+        if self.examined.replace(jvm) != Some(jvm) {
+            tokio::spawn(self.grant.clone().examine(jvm));
+        }
+    }
+
     /// Logs a second JVM: another one asked for the lock while ours is alive.
     fn tell_of_second_jvm(&mut self) {
         let second = self.elector.beside();
@@ -284,7 +297,8 @@ impl Driver {
             self.holder = Some(holder);
         }
         let leads = matches!(*self.shown.borrow(), LockView::Leader { .. });
-        let health = Health { unready: self.elector.unready(now), leads, term: self.elector.term_number() };
+        let unready = self.elector.unready(now).or_else(|| self.grant.versions.unready());
+        let health = Health { unready, leads, term: self.elector.term_number() };
         self.health.send_if_modified(|before| {
             let changed = *before != health;
             *before = health;

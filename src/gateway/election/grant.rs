@@ -5,9 +5,9 @@
 //!    hardly waits for it: every stamp is a compare-and-swap.
 //! 2. **Forget what was remembered** as soon as the Lease is ours: cluster ConfigMap and snapshots were another term's.
 //! 3. **Stamp all HA ConfigMaps** with the new term ([`Stamper`]). From then on no older term can store anything (I4 in
-//!    `docs/protocol.md`). HA data of another Flink stays as it is; the gateway notes that in the ledger and releases
-//!    the Lease. In parallel the gateway reads from the ledger which jobs have ended, so that the JVM cannot start one
-//!    of them again.
+//!    `docs/protocol.md`). HA data of another Flink stays as it is, and so do jobs that this JVM's version of Flink
+//!    would not see ([`VersionGuard`]); the gateway notes that in the ledger and releases the Lease. In parallel the
+//!    gateway reads from the ledger which jobs have ended, so that the JVM cannot start one of them again.
 //! 4. **Repair the result stores**: the last leader may have died while it wrote a result. This waits until now because
 //!    only now nobody else writes them.
 //! 5. **Take over what another version of the application stored** ([`TakeOver`]). The grant ends here if the run has
@@ -25,16 +25,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::stamper::{Holder, Stamped, Stamper, StoredObjects};
 use super::take_over::TakeOver;
+use crate::gateway::gc::flink_version::{PAUSE, VersionGuard};
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::proxy::jvm_lock::JvmLock;
 use crate::lease::elector::Stamping;
-use crate::lease::term::Term;
+use crate::lease::term::{Incarnation, Term};
 use crate::ledger::refusal::Refusal;
+use crate::world::process;
 use crate::world::storage::Storage;
 
 /// Limit for the lookup. It saves a few milliseconds; a longer wait would not.
@@ -55,8 +57,9 @@ pub struct Grant {
     pub storage: Option<Storage>,
     /// For a cluster that runs an application.
     pub take_over: Option<TakeOver>,
-    /// Whether the stored data was foreign at the last check.
+    /// Whether the last grant was refused.
     pub refused: Arc<AtomicBool>,
+    pub versions: Arc<VersionGuard>,
 }
 
 impl Grant {
@@ -116,11 +119,11 @@ impl Grant {
 
     /// Was the last grant refused, and would the next one be? The election asks before it takes the Lease again;
     /// otherwise the terms would rise with every attempt.
-    pub async fn is_refused(&self) -> bool {
-        if !self.refused.load(Ordering::Relaxed) {
+    pub async fn is_refused(&self, jvm: Incarnation) -> bool {
+        if !self.refused.load(Ordering::Relaxed) && !self.versions.is_unfit() {
             return false;
         }
-        let is_refused = match self.stamper.refusal().await {
+        let is_refused = match self.stamper.refusal(jvm).await {
             Ok(None) => false,
             Ok(Some(refusal)) => {
                 self.note(&refusal).await;
@@ -129,13 +132,34 @@ impl Grant {
             Err(error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    "failed to look whether the HA data is still another's; looking again"
+                    "failed to look whether this JobManager may lead now; looking again"
                 );
                 true
             }
         };
         self.refused.store(is_refused, Ordering::Relaxed);
         is_refused
+    }
+
+    /// Examines a JVM that has begun to ask for the lock, so that a standby that could not take over is not ready.
+    pub async fn examine(self, jvm: Incarnation) {
+        while process::is_alive(jvm).await {
+            match self.stamper.stored_jobs().await {
+                Ok(stored) => {
+                    if self.versions.examine(jvm, &stored).await.is_ok() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(
+                        error = format!("{error:#}"),
+                        "failed to look which jobs are stored; looking again"
+                    );
+                }
+            }
+            sleep(PAUSE).await;
+        }
+        self.versions.forget(jvm).await;
     }
 
     async fn note(&self, refusal: &Refusal) {

@@ -8,23 +8,26 @@
 //! ConfigMap: the list then finds them stamped.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::names::{self, TERM_ANNOTATION};
 use crate::flink::{ha_data, lock};
+use crate::gateway::gc::flink_version::VersionGuard;
 use crate::gateway::proxy::request::Names;
 use crate::ha_data::foreign::{self, HaConfigMaps};
+use crate::ha_data::versions::StoredJobs;
 use crate::lease::elector::Stamping;
 use crate::lease::stamp::version;
 use crate::lease::stamp::{relation, stamp_patch};
-use crate::lease::term::{Relation, Term};
+use crate::lease::term::{Incarnation, Relation, Term};
 use crate::ledger::refusal::Refusal;
 use crate::world::error_text::brief;
 
@@ -44,6 +47,8 @@ pub struct Stamper {
     /// Holder identity of the JVM of this cluster that led last, as the Lease names it. A lock with this holder belongs
     /// to this cluster, even if it was renewed a moment ago.
     pub last_leader: Option<String>,
+    /// Keeps a JVM from leading that would not see stored jobs.
+    pub versions: Arc<VersionGuard>,
 }
 
 /// The result of stamping.
@@ -51,7 +56,7 @@ pub struct Stamped {
     pub outcome: Stamping,
     /// The cluster ConfigMap as stored, once everything is stamped.
     pub cluster: Option<Value>,
-    /// Why nothing was stamped, if the objects are foreign.
+    /// Why nothing was stamped, if the objects are foreign or the JVM may not lead over them.
     pub refusal: Option<Refusal>,
 }
 
@@ -80,7 +85,7 @@ pub enum Holder {
 
 enum Stop {
     Higher(Term),
-    Foreign(Refusal),
+    Refused(Refusal),
     Api(kube::Error),
 }
 
@@ -102,16 +107,16 @@ impl Stamper {
         Ok(StoredObjects { cluster, jobs })
     }
 
-    /// Returns the refusal if the stored objects are still foreign. The election asks before it takes the Lease again,
-    /// so that terms do not rise meanwhile.
+    /// Returns the refusal if the stored objects still keep this JVM from leading. The election asks before it takes
+    /// the Lease again, so that terms do not rise meanwhile.
     ///
     /// # Errors
     /// When something cannot be read; nothing is known then.
-    pub async fn refusal(&self) -> anyhow::Result<Option<Refusal>> {
-        let examined = async { self.examine(self.read_all().await?, &Holder::Nobody).await };
+    pub async fn refusal(&self, jvm: Incarnation) -> anyhow::Result<Option<Refusal>> {
+        let examined = async { self.examine(self.read_all().await?, &Holder::Nobody, jvm).await };
         match examined.await {
             Ok(_) => Ok(None),
-            Err(Stop::Foreign(refusal)) => Ok(Some(refusal)),
+            Err(Stop::Refused(refusal)) => Ok(Some(refusal)),
             Err(Stop::Higher(_)) => Ok(None),
             Err(Stop::Api(error)) => Err(error.into()),
         }
@@ -132,7 +137,7 @@ impl Stamper {
                 match self.stamp_once(term, holder, look.take()).await {
                     Ok(cluster) => return Stamped { cluster: Some(cluster), ..ended(Stamping::Done, None) },
                     Err(Stop::Higher(stamp)) => return ended(Stamping::Higher(stamp), None),
-                    Err(Stop::Foreign(refusal)) => return ended(Stamping::Failed, Some(refusal)),
+                    Err(Stop::Refused(refusal)) => return ended(Stamping::Failed, Some(refusal)),
                     // The objects that had been looked up were old; a retry needs no pause.
                     Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 => continue,
                     Err(Stop::Api(error)) => {
@@ -155,7 +160,7 @@ impl Stamper {
             tokio::time::sleep(PREDECESSOR_TIMEOUT).await;
             look.cluster = self.read(&self.names.cluster_config_map()).await?;
         }
-        let look = self.examine(look, holder).await?;
+        let look = self.examine(look, holder, term.jvm).await?;
         let known = look.jobs.into_iter().map(|(name, read)| (name, Some(read), false)).collect();
         let (cluster, ()) =
             tokio::try_join!(self.stamp_cluster(look.cluster, holder, term), self.stamp_jobs(known, term))?;
@@ -171,16 +176,32 @@ impl Stamper {
         Ok(cluster)
     }
 
-    /// Returns the objects if they belong to this cluster. It costs a request only where a mark is missing or somebody
-    /// seems to renew the lock.
-    async fn examine(&self, look: StoredObjects, holder: &Holder) -> Result<StoredObjects, Stop> {
+    /// Which jobs of this cluster are stored, for a JVM that is not about to lead.
+    ///
+    /// # Errors
+    /// When the cluster ConfigMap cannot be read.
+    pub async fn stored_jobs(&self) -> anyhow::Result<StoredJobs> {
+        let cluster = self.api().get_opt(&self.names.cluster_config_map()).await?;
+        let ours = cluster.filter(|cluster| cluster.annotations().contains_key(TERM_ANNOTATION));
+        Ok(ours.map(|cluster| StoredJobs::in_config_map(&value(&cluster))).unwrap_or_default())
+    }
+
+    /// Returns the objects if they belong to this cluster and this JVM may lead over them. It costs a request only
+    /// where a mark is missing, somebody seems to renew the lock, or jobs are stored that the JVM may not see.
+    async fn examine(&self, look: StoredObjects, holder: &Holder, jvm: Incarnation) -> Result<StoredObjects, Stop> {
         let found =
             HaConfigMaps { cluster_id: &self.names.cluster_id, cluster: look.cluster.as_ref(), jobs: &look.jobs };
         if !found.is_ours()
             && let Some(refusal) = found.refusal()
             && !self.has_history().await?
         {
-            return Err(Stop::Foreign(refusal));
+            return Err(Stop::Refused(refusal));
+        }
+        let stored = found.cluster.map(StoredJobs::in_config_map).unwrap_or_default();
+        if matches!(holder, Holder::Nobody)
+            && let Some(refusal) = self.versions.refusal(jvm, &stored).await
+        {
+            return Err(Stop::Refused(refusal));
         }
         let Some(cluster) =
             found.cluster.filter(|cluster| foreign::may_be_renewed_elsewhere(cluster, Timestamp::now()))
@@ -195,7 +216,7 @@ impl Stamper {
             Holder::Kept(None) => true,
         };
         if !is_kept && self.is_renewed(cluster).await? {
-            return Err(Stop::Foreign(found.refusal_of_living()));
+            return Err(Stop::Refused(found.refusal_of_living()));
         }
         Ok(look)
     }

@@ -1,6 +1,7 @@
 //! Takes over what another version of the application stored, between the stamping and the grant. It carries out what
 //! [`crate::ha_data::entrance`] decides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -10,11 +11,13 @@ use tokio::time::timeout;
 use crate::api::names;
 use crate::gateway::application::handover::{begin_version, last_checkpoint, records, refuse_foreign, tell};
 use crate::gateway::gc::final_cleanup;
+use crate::gateway::gc::flink_version::VersionGuard;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::ConfigMaps;
 use crate::ha_data::entrance::{Entrance, entrance};
 use crate::ha_data::handover::{HandoverPlan, Stored, raising};
+use crate::ha_data::versions::{StoredJobs, goes_on};
 use crate::lease::term::Term;
 use crate::ledger::application::Run;
 use crate::world::storage::Storage;
@@ -31,6 +34,7 @@ pub struct TakeOver {
     /// `None` if the gateway cannot reach the storage.
     pub storage: Option<Storage>,
     pub run: Run,
+    pub versions: Arc<VersionGuard>,
 }
 
 impl TakeOver {
@@ -55,11 +59,17 @@ impl TakeOver {
     }
 
     async fn take_over(&self, term: &Term, cluster: Value) -> anyhow::Result<Value> {
-        let Self { ledger, mark, config_maps, storage, run } = self;
+        let Self { ledger, mark, config_maps, storage, run, versions } = self;
         let records = records(ledger, storage.as_ref()).await?;
         let stored = Stored::in_config_map(&cluster)?;
         let is_being_stopped = ledger.signals.is_being_stopped(run.job_id);
-        match entrance(run, &stored, &records, is_being_stopped, &names::ledger(&ledger.cluster)) {
+        let entrance = entrance(run, &stored, &records, is_being_stopped, &names::ledger(&ledger.cluster));
+        if goes_on(run.job_id, &entrance)
+            && let Some(refusal) = versions.refusal_of_last_state(&StoredJobs::in_config_map(&cluster)).await
+        {
+            bail!(refusal);
+        }
+        match entrance {
             Entrance::Enter { raises: true } => config_maps.take_over(&cluster, raising(run)).await,
             Entrance::Enter { raises: false } => Ok(cluster),
             Entrance::Finish => {

@@ -246,6 +246,15 @@ impl Ledger {
         .await
     }
 
+    /// Removes the refusal of this pod's JobManager alone, which may lead now.
+    pub async fn withdraw_refusal(&self, pod_uid: &str) -> anyhow::Result<()> {
+        let refusal = Refusal::of(&self.object().await?.metadata);
+        if refusal.is_some_and(|refusal| refusal.pod.as_deref() == Some(pod_uid)) {
+            self.note_refusal(None).await?;
+        }
+        Ok(())
+    }
+
     /// Says that there is no key for promises between gateways, or that there is one again. Writes only what is new.
     pub async fn note_key(&self, is_missing: bool) -> anyhow::Result<()> {
         let annotations = self.object().await?.metadata.annotations;

@@ -3,6 +3,7 @@
 
 pub mod collector;
 pub mod final_cleanup;
+pub mod flink_version;
 pub mod job_recorder;
 pub mod known_ledger;
 pub mod ledger;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 pub use self::access::{PassThrough, connect, pass_through, tunnel_on_loopback};
 use super::base::Base;
+use super::election::peer_keys::PeerKeys;
 use super::gc::ownership::DirectoryMark;
 use super::gc::pointer_store::{PointerStore, Znodes};
 use crate::flink::znodes::Paths;
@@ -33,7 +34,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     let paths = Paths::new(&access.root, &base.arguments.place.ha_cluster_id);
     let znodes = Znodes::new(paths, own_client, access.acls());
     let ledger = base.ledger(PointerStore::Znodes(znodes.clone()));
-    let mark = DirectoryMark::new(ledger.clone());
+    let (mark, versions) = (DirectoryMark::new(ledger.clone()), base.versions(&ledger));
     let (run, storage, endpoint) = (base.run(), base.reached(), base.publisher());
     let gate = Arc::new(gate::Gate::new(run.is_some()));
     let proxy = Arc::new(proxy::QuorumProxy::new(
@@ -42,6 +43,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         znodes.clone(),
         storage.clone(),
         Arc::clone(&gate),
+        Arc::clone(&versions),
     ));
     let identity = requests::GatewayIdentity {
         pod: base.arguments.pod_name.clone(),
@@ -49,7 +51,9 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         process: base.process.clone(),
     };
     let hand_over = base.stand_back();
-    let (mut tasks, jvm_port, election) = base.into_tasks(&mark, None);
+    // Secrets of Flink's configuration are noted under it.
+    let keys = Arc::new(PeerKeys::new(base.arguments.peer_key.clone()));
+    let (mut tasks, jvm_port, election) = base.into_tasks(&mark, Arc::clone(&versions), None);
     if run.is_some() {
         tasks.add("quorum::savepoint_requests", savepoint_requests::follow(ledger.clone()));
     }
@@ -70,6 +74,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
             znodes: znodes.clone(),
             storage,
             run: run.clone(),
+            versions,
         },
         proxy: Arc::clone(&proxy),
         gate,
@@ -77,6 +82,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         outlets: leadership::Outlets { shown: election.shown, health: election.health },
         hand_over,
     };
+    tasks.add("election::peer_keys", keys.tell(ledger.clone()));
     tasks.add("quorum::proxy", proxy.serve(jvm_port));
     tasks.add("quorum::leadership", driver.run(observer, election.heard));
     // Ends when the gate is open.

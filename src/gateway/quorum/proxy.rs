@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::gate::Gate;
 use crate::flink::znode_requests::{Part, RequestFrames, latch, named, refuse, refuse_removal_of_all};
 use crate::flink::zookeeper_frames::{CONNECT_LIMIT, Session, session_of_response};
+use crate::gateway::gc::flink_version::VersionGuard;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::signals::Signals;
@@ -37,6 +38,9 @@ const LOOKS: u32 = 10;
 
 /// Size of the copy buffer, in bytes.
 const BUFFER: usize = 16 << 10;
+
+/// Limit of the examination of a JVM's version; a JVM connects again and again.
+const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the proxy does not let a job be stored.
 const STRANGER: &str = "only the JobManager stores jobs, and this is another process";
@@ -86,6 +90,9 @@ pub struct QuorumProxy {
     znodes: Znodes,
     storage: Option<Storage>,
     gate: Arc<Gate>,
+    versions: Arc<VersionGuard>,
+    /// The last JVM that may lead, by its version of Flink.
+    fit: Mutex<Option<Incarnation>>,
     known: watch::Sender<Known>,
     /// When the JVM last sent something.
     heard: Mutex<Instant>,
@@ -98,6 +105,7 @@ impl QuorumProxy {
         znodes: Znodes,
         storage: Option<Storage>,
         gate: Arc<Gate>,
+        versions: Arc<VersionGuard>,
     ) -> Self {
         Self {
             quorum,
@@ -105,6 +113,8 @@ impl QuorumProxy {
             znodes,
             storage,
             gate,
+            versions,
+            fit: Mutex::default(),
             known: watch::Sender::default(),
             heard: Mutex::new(Instant::now()),
         }
@@ -149,7 +159,7 @@ impl QuorumProxy {
         let request = timeout(HANDSHAKE_TIMEOUT, read_frame(&mut near, CONNECT_LIMIT)).await??;
         let jvm = match owner {
             Ok(Owner::Flink(jvm)) => {
-                self.gate.wait_for_admission(jvm).await?;
+                self.admit(jvm).await?;
                 Some(jvm)
             }
             // Such as Flink's command line: it looks up who leads, and nothing rests on its session.
@@ -187,6 +197,31 @@ impl QuorumProxy {
                 ended
             }
         }
+    }
+
+    /// Returns when this JVM may be elected.
+    async fn admit(&self, jvm: Incarnation) -> io::Result<()> {
+        let is_guarded = self.gate.is_guarded();
+        // Before anything of an application is taken over for it, and after the znodes are known to be this cluster's.
+        if is_guarded {
+            self.examine(jvm).await?;
+        }
+        self.gate.wait_for_admission(jvm).await?;
+        if is_guarded { Ok(()) } else { self.examine(jvm).await }
+    }
+
+    /// Examines the version of a JVM that connects for the first time.
+    async fn examine(&self, jvm: Incarnation) -> io::Result<()> {
+        if *self.fit.lock().unwrap_or_else(PoisonError::into_inner) == Some(jvm) {
+            return Ok(());
+        }
+        let examined = async {
+            let stored = self.znodes.stored_jobs().await?;
+            anyhow::Ok(self.versions.examine(jvm, &stored).await?)
+        };
+        timeout(EXAMINATION_TIMEOUT, examined).await?.map_err(io::Error::other)?;
+        *self.fit.lock().unwrap_or_else(PoisonError::into_inner) = Some(jvm);
+        Ok(())
     }
 
     /// Forwards all requests except those that would store an ended job again, store any job before the gate is open

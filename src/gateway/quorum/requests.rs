@@ -1,5 +1,6 @@
 //! Carries out the election's requests: reads and writes of the ledger, the znodes and the storage directory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -10,11 +11,13 @@ use crate::api::names;
 use crate::flink::result;
 use crate::gateway::application::handover;
 use crate::gateway::gc::final_cleanup;
+use crate::gateway::gc::flink_version::VersionGuard;
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::ownership::DirectoryMark;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::ha_data::entrance::Records;
 use crate::ha_data::handover::{HandoverPlan, Stored, StoredState, judge, later, parse_znode, unnamed, znode_of};
+use crate::ha_data::versions::goes_on_in_quorum;
 use crate::lease::term::{Incarnation, Term};
 use crate::ledger::application::Run;
 use crate::ledger::election::{Claimant, Notes};
@@ -54,6 +57,7 @@ pub struct Hands {
     pub storage: Option<Storage>,
     /// The application that the cluster runs, if it is not a session cluster.
     pub run: Option<Run>,
+    pub versions: Arc<VersionGuard>,
 }
 
 impl Hands {
@@ -144,6 +148,11 @@ impl Hands {
         let (mark, start) = parse_znode(&stored.mark).ok_or_else(|| unreadable(&znodes.paths.child(znodes::MARKS)))?;
         let found = Stored::in_znodes(mark, start, &stored.plans);
         let state = judge(run, &found, &progress, &jobs, &entries);
+        if goes_on_in_quorum(run.job_id, &state)
+            && let Some(refusal) = self.versions.refusal_of_last_state(&znodes.stored_jobs().await?).await
+        {
+            bail!(refusal);
+        }
         // Where an earlier version of the gateway has written no start, the ledger's stands for it: pods of that
         // version beside these would take the data with a start for another version's.
         let is_to_be_raised = state == StoredState::Ours && start.unwrap_or(progress.start) < run.start;

@@ -168,6 +168,22 @@ pub fn try_end(incarnation: Incarnation) -> io::Result<()> {
     Process::open(incarnation)?.map_or(Ok(()), |process| process.kill())
 }
 
+/// Returns the names of the files that the process has opened, without their directories.
+///
+/// # Errors
+/// When the gateway cannot examine the process.
+pub fn open_files(incarnation: Incarnation) -> io::Result<Vec<String>> {
+    let links = fs::read_dir(format!("/proc/{}/fd", incarnation.pid))?.flatten();
+    // A descriptor may be closed meanwhile.
+    let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+    let names = targets.filter_map(|target| Some(target.file_name()?.to_str()?.to_owned())).collect();
+    // The order matters: the descriptors were this process's if it is alive now.
+    match Process::open(incarnation)? {
+        Some(_) => Ok(names),
+        None => Err(ErrorKind::NotFound.into()),
+    }
+}
+
 fn has_ended(handle: &OwnedFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut asked = [PollFd::new(handle, PollFlags::IN)];

@@ -65,3 +65,20 @@ fn the_end_is_told_from_the_line_in_proc_alone() {
     assert_eq!(ended("T", 30), Some((4711, false)), "it stands still");
     assert_eq!(Stat::parse("7 (a"), None);
 }
+
+#[test]
+fn the_files_that_a_process_has_opened_are_known_by_name_as_long_as_it_lives() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("flink-dist-9.9.9.jar");
+    fs::write(&path, "x").expect("a file");
+    let file = fs::File::open(&path).expect("the file");
+    let mut child = Command::new("sleep").arg("60").stdin(file).spawn().expect("sleep");
+    let pid = child.id() as i32;
+    let started = Stat::of(pid).expect("/proc").expect("alive").started;
+    let incarnation = Incarnation { pid, started };
+    assert!(open_files(incarnation).expect("files").contains(&"flink-dist-9.9.9.jar".to_owned()));
+    assert!(open_files(Incarnation { started: started + 1, ..incarnation }).is_err(), "another process of this id");
+    try_end(incarnation).expect("a signal");
+    child.wait().expect("wait");
+    assert!(open_files(incarnation).is_err());
+}

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 use crate::flink::job_id::JobId;
+use crate::flink::version::StoredForm;
 use crate::flink::znodes::{
     APPLICATIONS, CHECKPOINTS, COUNTER, ClusterZnodes, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, job_of_leader,
-    sequence,
+    plans, sequence,
 };
+use crate::ha_data::versions::StoredJobs;
 use crate::quorum::Candidate;
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
@@ -65,7 +67,7 @@ pub async fn read(client: &Client, paths: &Paths) -> Result<ClusterZnodes> {
                     .extend(children(client, &path).await?.iter().filter_map(|child| job_of_leader(child)));
             }
             MARKS => {}
-            plans if PLANS.contains(&plans) => {
+            kind if PLANS.contains(&kind) => {
                 for id in children(client, &path).await? {
                     let path = format!("{path}/{id}");
                     if let Some(pointer) = data(client, &path).await? {
@@ -91,6 +93,20 @@ pub async fn stored(client: &Client, paths: &Paths) -> Result<(BTreeSet<JobId>, 
         if kind == APPLICATIONS { stored.1.extend(ids) } else { stored.0.extend(ids) }
     }
     Ok(stored)
+}
+
+/// Which jobs are stored in which form, as the quorum has it now.
+///
+/// # Errors
+/// When no server answers.
+pub async fn stored_by_form(client: &Client, paths: &Paths) -> Result<StoredJobs> {
+    client.sync(&paths.cluster).await.or_else(none)?;
+    let job_graphs = children(client, &paths.child(plans(StoredForm::JobGraph))).await?;
+    let execution_plans = children(client, &paths.child(plans(StoredForm::ExecutionPlan))).await?;
+    Ok(StoredJobs {
+        job_graphs: job_graphs.into_iter().collect(),
+        execution_plans: execution_plans.into_iter().collect(),
+    })
 }
 
 /// `None` when it has just gone.

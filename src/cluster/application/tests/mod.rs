@@ -13,6 +13,7 @@ use crate::api::v1alpha1::Scalar;
 use crate::cluster::application::*;
 use crate::cluster::cause::Cause;
 use crate::cluster::tests as fixture;
+use crate::flink::version::FlinkVersion;
 use crate::ledger::jobs;
 
 /// A resource, what is seen of it, and what was decided last.
@@ -25,6 +26,7 @@ struct World {
     progress: Progress,
     jobs: Vec<jobs::Job>,
     causes: Vec<Cause>,
+    led_by: Option<FlinkVersion>,
     decision: Decision,
 }
 
@@ -46,6 +48,7 @@ impl World {
             progress,
             jobs: Vec::new(),
             causes: Vec::new(),
+            led_by: None,
             decision,
         };
         world.decision = world.decide(None);
@@ -70,6 +73,7 @@ impl World {
             jobs: &self.jobs,
             stored: None,
             causes: &self.causes,
+            led_by: self.led_by.as_ref(),
             now: Timestamp::from_second(self.second).unwrap_or_default(),
         };
         lifecycle::step(&self.spec, self.spec.job.as_ref().unwrap_or_else(|| panic!("a job")), before, &inputs)

@@ -1,5 +1,6 @@
 //! Tests changes of a running application: in every mode, refused, rolled back, halted.
 
+use crate::api::application::UpgradeMode;
 use crate::cluster::application::tests::*;
 use crate::ledger::jobs::RecordedState;
 
@@ -286,5 +287,49 @@ fn a_roll_back_has_the_credentials_of_the_present_spec_and_does_not_begin_withou
         let deployed = deployed.ok().and_then(|deployed| deployed.complete()).unwrap_or_else(|| panic!("complete"));
         assert_eq!(deployed.flink_configuration["s3.secret-key"], Scalar::Text("new".to_owned()));
         assert_eq!(deployed.job.map(|job| job.args), Some(vec!["1".to_owned()]));
+    }
+}
+
+#[test]
+fn the_last_state_of_another_version_of_flink_is_refused_before_the_job_stops_and_a_savepoint_is_the_way() {
+    let mut world = World::running(json!({}));
+    (world.led_by, world.spec.flink_version) = (FlinkVersion::of("2.2.1"), Some("2.3.0".to_owned()));
+    world.changes("2");
+    assert_eq!((world.step(), world.decision.stopped), (Phase::Running, false));
+    let told = |world: &World| conditions::cause(world.application(), None).map(|cause| (cause.reason, cause.message));
+    let refused = told(&world);
+    let (reason, message) = refused.clone().unwrap_or_default();
+    assert_eq!((reason, world.last_upgrade().0), ("UpgradeRefused", "Refused"));
+    for part in ["the job runs on unchanged", "Flink 2.2.1", "Flink 2.3.0", "spec.job.upgradeMode: savepoint"] {
+        assert!(message.contains(part), "{part} not in {message}");
+    }
+    assert_eq!((world.step(), world.application().upgrades.len()), (Phase::Running, 1), "it is not tried again");
+    world.job().savepoint_trigger_nonce = Some(2);
+    world.step();
+    world.answers("nonce-2", Ok("s3://b/s/y"));
+    world.step();
+    assert_eq!(told(&world), refused, "a savepoint does not hide it");
+    let mut corrected = World { decision: world.decision.clone(), ..World::running(json!({})) };
+    (corrected.led_by, corrected.spec.flink_version) = (FlinkVersion::of("2.2.1"), Some("2.2".to_owned()));
+    corrected.job().args = vec!["2".to_owned()];
+    corrected.job().savepoint_trigger_nonce = Some(2);
+    assert_eq!(corrected.step(), Phase::Upgrading, "the declared version was wrong");
+    world.job().upgrade_mode = UpgradeMode::Savepoint;
+    assert_eq!(world.step(), Phase::Savepointing);
+}
+
+#[test]
+fn a_version_of_flink_that_is_not_known_refuses_nothing_and_one_that_the_gateways_refuse_is_taken_back_soon() {
+    for (led_by, declared) in [(None, Some("2.3.0")), (Some("2.2.1"), None), (Some("2.3.0"), Some("2.3"))] {
+        let mut world = World::running(json!({ "upgradeDeadline": "10m" }));
+        world.led_by = led_by.and_then(FlinkVersion::of);
+        world.spec.flink_version = declared.map(str::to_owned);
+        world.changes("2");
+        assert_eq!(world.step(), Phase::Upgrading, "{led_by:?} {declared:?}");
+        world.pods_go();
+        world.causes = vec![Cause { reason: "UpgradeRefused", message: "not known".to_owned() }];
+        world.second += 30;
+        assert_eq!(world.step(), Phase::RollingBack);
+        assert_eq!(world.last_upgrade(), ("RolledBack", "not known"));
     }
 }

@@ -13,6 +13,7 @@ use crate::flink::pointer;
 use crate::flink::znodes::Paths;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::{self, Mark, SignatureRecords};
+use crate::ha_data::versions::StoredJobs;
 use crate::world::quorum::{latch, znodes};
 
 /// The znodes of this cluster.
@@ -84,6 +85,14 @@ impl Znodes {
     /// While there is no session.
     pub fn client(&self) -> anyhow::Result<Client> {
         self.client.borrow().clone().context("no ZooKeeper server answers")
+    }
+
+    /// Which jobs are stored, and in which form.
+    ///
+    /// # Errors
+    /// When no server answers.
+    pub async fn stored_jobs(&self) -> anyhow::Result<StoredJobs> {
+        znodes::stored_by_form(&self.client()?, &self.paths).await.context("failed to read which jobs are stored")
     }
 
     pub(super) async fn inventory(&self) -> anyhow::Result<Option<Inventory>> {
