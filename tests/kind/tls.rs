@@ -167,6 +167,7 @@ async fn leaders_are_replaced_as_fast_with_tls_and_certificates_are_renewed_whil
     rest.stop_with_savepoint(&job, "file:///flink/savepoints").await.expect("a savepoint");
     cluster.wait_for_end(&job, "FINISHED").await;
     cluster.namespace.verify("output/tls", "any");
+    cluster.namespace.delete();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,4 +200,5 @@ async fn an_application_is_upgraded_by_a_savepoint_with_tls_and_a_bad_certificat
     cluster.wait_for_checkpoints(&application.job_id, 2).await;
     assert_eq!(cluster.degraded().await, None);
     cluster.namespace.verify("output/tls", "any");
+    cluster.namespace.delete();
 }

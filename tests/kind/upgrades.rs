@@ -133,6 +133,8 @@ async fn state_survives_every_kind_of_upgrade_and_a_minute_of_suspension() {
     cluster.namespace.verify("output/anew", "any");
     let left = async || cluster.remains().await.iter().all(|one| !one.contains(&application.job_id)).then_some(());
     eventually("nothing of the former run", seconds(60), left).await;
+    // It would run on beside all other tests.
+    cluster.namespace.delete();
 }
 
 #[tokio::test(flavor = "multi_thread")]

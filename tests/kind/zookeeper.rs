@@ -134,6 +134,7 @@ async fn on_a_quorum_of_pods_leaders_are_replaced_and_a_deleted_resource_leaves_
     let notes: Vec<String> = deleted.items.into_iter().filter_map(|event| event.note).collect();
     assert!(notes.iter().any(|note| note.contains("znodes")), "{notes:?}");
     say(notes.join("; "));
+    namespace.delete();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,4 +172,5 @@ async fn an_application_on_a_quorum_survives_its_leader_goes_on_as_other_version
     let own = || znodes(&namespace).into_iter().filter(|path| path.contains(&cluster.name)).collect::<Vec<_>>();
     eventually("no znode of the cluster", seconds(30), async || own().is_empty().then_some(())).await;
     namespace.verify("output/whole", LINES);
+    namespace.delete();
 }
