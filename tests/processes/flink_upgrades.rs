@@ -52,9 +52,7 @@ async fn upgrade(from: &str, to: &str) -> Result<String, String> {
     cluster.job_managers.clear();
     forget(&cluster).await;
     cluster.change_version(to);
-    let output = cluster.output().display().to_string();
-    let arguments = SEQUENCE.map(|one| if one == "OUTPUT" { output.as_str() } else { one });
-    let next = spec(&cluster, "KeyedSequence", &arguments);
+    let next = spec(&cluster, "KeyedSequence", &SEQUENCE);
     cluster.redeploy(1, |application| application.spec = next).await;
     let begin = Instant::now();
     wait_until_up(&cluster, begin).await?;

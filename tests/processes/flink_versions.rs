@@ -39,6 +39,14 @@ async fn assert_lifted(cluster: &Cluster) {
     eventually("no refusal any more", seconds(30), async || cluster.refusal().await.is_none().then_some(())).await;
 }
 
+/// The job goes on from this checkpoint or a later one, and nothing is refused any more.
+async fn assert_goes_on(cluster: &Cluster, job: &str, latest: u64) {
+    let checkpoints = cluster.wait_for_checkpoints(job, 1).await;
+    assert!(checkpoints.restored >= Some(latest), "{checkpoints:?}, {latest}");
+    assert_lifted(cluster).await;
+    cluster.verify("any");
+}
+
 /// What is stored in ConfigMaps, as a JobManager of each version would see it.
 async fn stored(cluster: &Cluster) -> StoredJobs {
     let stored = cluster.config_map(&cluster_config_map()).await.expect("the cluster ConfigMap");
@@ -90,10 +98,7 @@ async fn jobs_of_flink_1_are_not_lost_to_flink_2_and_go_on_when_flink_1_comes_ba
     cluster.wait_until_ready().await;
     let rest = cluster.leader_rest().await;
     eventually("all tasks RUNNING", PATIENCE, async || rest.job(&job).await.ok().filter(Job::runs)).await;
-    let checkpoints = cluster.wait_for_checkpoints(&job, 1).await;
-    assert!(checkpoints.restored >= Some(latest), "{checkpoints:?}, {latest}");
-    assert_lifted(&cluster).await;
-    cluster.verify("any");
+    assert_goes_on(&cluster, &job, latest).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,9 +113,7 @@ async fn an_application_goes_on_from_its_last_state_only_in_the_version_that_is_
     eventually("the version in the ledger", seconds(30), noted).await;
 
     cluster.change_version(NEXT);
-    let output = cluster.output().display().to_string();
-    let arguments = SEQUENCE.map(|one| if one == "OUTPUT" { output.as_str() } else { one });
-    let next = spec(&cluster, "KeyedSequence", &arguments);
+    let next = spec(&cluster, "KeyedSequence", &SEQUENCE);
     cluster.redeploy(1, |application| application.spec = next).await;
     refusal_of(&cluster, LAST_STATE_REFUSED, &["Flink 1.20.5", "Flink 2.3.0", "upgradeMode: savepoint"]).await;
     tokio::time::sleep(WHILE).await;
@@ -121,10 +124,7 @@ async fn an_application_goes_on_from_its_last_state_only_in_the_version_that_is_
     cluster.redeploy(1, |application| application.spec = former).await;
     cluster.wait_until_ready().await;
     cluster.wait_until_up().await;
-    let checkpoints = cluster.wait_for_checkpoints(&job, 1).await;
-    assert!(checkpoints.restored >= Some(latest), "{checkpoints:?}, {latest}");
-    assert_lifted(&cluster).await;
-    cluster.verify("any");
+    assert_goes_on(&cluster, &job, latest).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

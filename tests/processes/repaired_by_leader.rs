@@ -99,20 +99,21 @@ async fn the_address_and_the_ledger_come_back_and_an_ended_job_stays_ended() {
     cluster.submit_as("WordCount", &arguments, Some(&ended)).await.expect_err("an ended job is not run again");
 }
 
+/// Whether the ledger says that there is no key; `None` if it cannot be read.
+async fn says_no_key(cluster: &Cluster) -> Option<bool> {
+    let annotations = cluster.config_maps().get(&names::ledger(NAME)).await.ok()?.metadata.annotations;
+    Some(annotations.is_some_and(|annotations| annotations.contains_key(NO_KEY_ANNOTATION)))
+}
+
 /// With ZooKeeper the key is the one under which changed Secrets are noted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_gone_is_told_until_there_is_one() {
     let cluster = Cluster::start(Provider::ours(), 1, 0).await;
-    let config_maps = cluster.config_maps();
-    let is_noted = async || {
-        let annotations = config_maps.get(&names::ledger(NAME)).await.ok()?.metadata.annotations;
-        Some(annotations.is_some_and(|annotations| annotations.contains_key(NO_KEY_ANNOTATION)))
-    };
     let key = cluster.job_managers[0].directory.join("peer-key");
     std::fs::remove_file(&key).expect("a key");
-    measured("the note that there is no key", seconds(20), async || is_noted().await?.then_some(())).await;
+    measured("the note that there is no key", seconds(20), async || says_no_key(&cluster).await?.then_some(())).await;
     std::fs::write(&key, "another key, of 32 bytes or more").expect("a key");
-    measured("the note to be gone", seconds(20), async || (!is_noted().await?).then_some(())).await;
+    measured("the note to be gone", seconds(20), async || (!says_no_key(&cluster).await?).then_some(())).await;
 }
 
 /// Kubelets deliver a renewed Secret to one pod after the other.
@@ -127,19 +128,14 @@ async fn the_key_is_renewed_pod_by_pod_and_an_outage_meanwhile_ends_no_leadershi
     cluster.wait_for_members().await;
     let (term, leader) = (cluster.lease().await.term, cluster.leader().await.expect("a leader"));
     let keys: Vec<_> = cluster.job_managers.iter().map(|one| one.directory.join("peer-key")).collect();
-    let config_maps = cluster.config_maps();
-    let is_noted = async || {
-        let annotations = config_maps.get(&names::ledger(NAME)).await.ok()?.metadata.annotations;
-        Some(annotations.is_some_and(|annotations| annotations.contains_key(NO_KEY_ANNOTATION)))
-    };
     // Somebody deletes the Secret, and kubelets take the file away.
     keys.iter().for_each(|key| std::fs::remove_file(key).expect("a key"));
-    measured("the note that there is no key", seconds(20), async || is_noted().await?.then_some(())).await;
+    measured("the note that there is no key", seconds(20), async || says_no_key(&cluster).await?.then_some(())).await;
     // The operator makes another one, which reaches the leader and one standby, and not yet the other one.
     let last = (0..keys.len()).rfind(|index| *index != leader).expect("a standby");
     let deliver = |index: usize| std::fs::write(&keys[index], "another key, of 32 bytes or more").expect("a key");
     (0..keys.len()).filter(|index| *index != last).for_each(deliver);
-    measured("the note to be gone", seconds(20), async || (!is_noted().await?).then_some(())).await;
+    measured("the note to be gone", seconds(20), async || (!says_no_key(&cluster).await?).then_some(())).await;
     let rest = cluster.leader_rest().await;
     cluster.plane.servers[0].process.kill();
     watch(&rest, &job, 20).await;

@@ -51,7 +51,10 @@ pub fn sound(spec: FlinkHaClusterSpec) -> flinkha::cluster::Cluster {
     validate(&resource).expect("a sound resource")
 }
 
+/// In arguments, OUTPUT stands for the directory of the job's output.
 pub fn spec(cluster: &Cluster, class: &str, arguments: &[&str]) -> FlinkHaClusterSpec {
+    let output = cluster.output().display().to_string();
+    let arguments: Vec<&str> = arguments.iter().map(|&one| if one == "OUTPUT" { &output } else { one }).collect();
     let jar = format!("local://{}", jobs_jar(&cluster.version).display());
     let job = json!({ "jarURI": jar, "entryClass": format!("dev.flinkha.jobs.{class}"), "args": arguments });
     let spec = json!({ "image": "none", "highAvailability": { "storageDir": cluster.storage_uri() }, "job": job });
@@ -87,10 +90,7 @@ impl Cluster {
         arguments: &[&str],
     ) -> Self {
         let cluster = &mut self;
-        let output = cluster.output().display().to_string();
-        let arguments: Vec<&str> =
-            arguments.iter().map(|&one| if one == "OUTPUT" { output.as_str() } else { one }).collect();
-        let application = Deployed::first(cluster, class, &arguments);
+        let application = Deployed::first(cluster, class, arguments);
         if cluster.quorum.is_some() {
             set_rights(&cluster.client, &application.cluster()).await;
         }

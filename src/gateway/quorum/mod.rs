@@ -51,7 +51,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         process: base.process.clone(),
     };
     let hand_over = base.stand_back();
-    // Secrets of Flink's configuration are noted under it.
+    // The recorder of Secrets signs its digests with this key.
     let keys = Arc::new(PeerKeys::new(base.arguments.peer_key.clone()));
     let (mut tasks, jvm_port, election) = base.into_tasks(&mark, Arc::clone(&versions), None);
     if run.is_some() {
