@@ -15,9 +15,10 @@ use crate::support::identity::token;
 use crate::support::process::Process;
 use crate::support::report::{self, number, percentile};
 use crate::support::{measured, say, seconds};
-use flinkha::api::names;
+use flinkha::api::names::{self, TERM_ANNOTATION};
+use flinkha::flink::ha_data::{self, LABEL_TYPE};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::PostParams;
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
 const JOBS: [usize; 3] = [1, 10, 100];
@@ -115,6 +116,8 @@ impl Measured {
             register(&cluster, jobs).await;
             for _ in 0..number("COST_GRANTS", 3) {
                 samples.push(grant(&mut cluster).await);
+                let stamped = stamped(&cluster).await;
+                assert!(stamped >= jobs, "the grant has stamped {stamped} ConfigMaps of {jobs} jobs");
             }
         }
     }
@@ -155,7 +158,7 @@ async fn at_rest(cluster: &mut Cluster, window: Duration) -> Vec<AtRest> {
     let mut all = Vec::new();
     for (index, one) in cluster.job_managers.iter_mut().enumerate() {
         let used = (processor_seconds(one.gateway()) - before[index]) / window.as_secs_f64() * 1000.0;
-        let (now, most) = (memory(one.gateway(), "VmRSS"), memory(one.gateway(), "VmHWM"));
+        let (now, most) = (one.gateway().memory("VmRSS"), one.gateway().memory("VmHWM"));
         all.push(AtRest { leads: index == leader, rss_mib: now, rss_most_mib: most, cpu_millicores: used });
     }
     all
@@ -207,13 +210,25 @@ fn through(url: &str, token: &str) -> kube::Config {
 async fn register(cluster: &Cluster, jobs: usize) {
     for number in 1..jobs {
         let name = names::job_config_map(&names::kubernetes_cluster_id(NAME), &format!("{number:032x}"));
-        let object = json!({"metadata": {"name": name, "labels": {"app": NAME, "type": "kubernetes"}}});
+        let cluster_id = names::kubernetes_cluster_id(NAME);
+        let object = json!({"metadata": {"name": name, "labels": {"app": cluster_id, "type": LABEL_TYPE}}});
         let object: ConfigMap = serde_json::from_value(object).expect("a ConfigMap");
         match cluster.config_maps().create(&PostParams::default(), &object).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             created => drop(created.expect("failed to create a ConfigMap")),
         }
     }
+}
+
+/// Number of ConfigMaps of jobs that carry the stamp of the present term.
+async fn stamped(cluster: &Cluster) -> usize {
+    let term = cluster.lease().await.term.map(|term| term.to_string());
+    let list = ListParams::default().labels(&ha_data::selector(&names::kubernetes_cluster_id(NAME)));
+    let found = cluster.config_maps().list_metadata(&list).await.expect("a list");
+    let is_stamped =
+        |one: &ObjectMeta| one.annotations.as_ref().and_then(|all| all.get(TERM_ANNOTATION)) == term.as_ref();
+    let of_jobs = found.iter().filter(|one| one.metadata.name.as_ref() != Some(&cluster_config_map()));
+    of_jobs.filter(|one| is_stamped(&one.metadata)).count()
 }
 
 /// The leader's JVM is killed; how long until another JVM holds the lock.
@@ -235,14 +250,6 @@ async fn grant(cluster: &mut Cluster) -> Duration {
     cluster.mend().await;
     cluster.wait_for_members().await;
     granted
-}
-
-/// MiB, of a line of `/proc/<pid>/status`.
-fn memory(process: &Process, line: &str) -> f64 {
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero())).expect("a running process");
-    let value = status.lines().find_map(|one| one.strip_prefix(line)?.split_whitespace().nth(1)?.parse::<f64>().ok());
-    value.expect("a number of kB") / 1024.0
 }
 
 /// User and system time of a process; a tick is a hundredth of a second on Linux.

@@ -44,6 +44,15 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// MiB, of a line of `/proc/<pid>/status`: `VmRSS` is what it has in memory now, `VmHWM` the most that it has had.
+    pub fn memory(&self, line: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero()))
+            .expect("a running process");
+        let value =
+            status.lines().find_map(|one| one.strip_prefix(line)?.split_whitespace().nth(1)?.parse::<f64>().ok());
+        value.expect("a number of kB") / 1024.0
+    }
+
     pub fn signal(&mut self, signal: Signal) {
         // A process that has ended and was waited for has given its number away.
         if self.exit_status().is_none() {
