@@ -4,7 +4,7 @@
 use flinkha::api::names::{FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER};
 use kube::ResourceExt;
 
-use crate::failover::restarts;
+use crate::kit::cluster::restarts;
 use crate::kit::cluster::{Cluster, is_ready};
 use crate::kit::session::Session;
 use crate::support::eventually;

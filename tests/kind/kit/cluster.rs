@@ -157,3 +157,9 @@ pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
+
+pub fn restarts(pod: &Pod, container: &str) -> i32 {
+    let status = pod.status.as_ref().unwrap();
+    let mut statuses = [&status.container_statuses, &status.init_container_statuses].into_iter().flatten().flatten();
+    statuses.find(|status| status.name == container).map_or(0, |status| status.restart_count)
+}

@@ -2,9 +2,11 @@
 
 use std::sync::LazyLock;
 
+use flinkha::api::names;
+use kube::ResourceExt;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, restarts};
 use super::namespace::Namespace;
 use super::operator;
 use super::ours;
@@ -43,6 +45,7 @@ impl Session {
         *started = true;
         cluster.wait_until_ready().await;
         cluster.cancel_all().await;
+        cluster.replace_restarted().await;
         Self { cluster, _turn: turn, _share: share }
     }
 }
@@ -56,6 +59,16 @@ impl Cluster {
             if !job.has_ended() && job.state != "SUSPENDED" {
                 rest.cancel(&job.id).await.expect("failed to cancel a job");
                 self.wait_for_end(&job.id, "CANCELED").await;
+            }
+        }
+    }
+
+    /// Replaces JobManagers whose gateway has ended before. The kubelet delays the next start of such a container by
+    /// ten seconds and more, and a leader that waits for its gateway that long loses the leadership.
+    async fn replace_restarted(&self) {
+        for pod in self.pods(names::JOB_MANAGER).await {
+            if restarts(&pod, names::GATEWAY_CONTAINER) > 0 {
+                self.replace(&pod.name_any()).await;
             }
         }
     }
