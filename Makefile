@@ -29,7 +29,7 @@ demo: setup ## The whole story on screen: cluster, chart, job, killed leader, no
 demo-down: ## Remove what the demo made
 	demo/down
 
-test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against a real API server
+test: setup ## Format, lints, unit tests, tests with real Flink JVMs against a real API server, models, attacks, fuzzers
 	$(call part,format) $(MAKE) --no-print-directory test-format
 	$(call part,build and lint) $(MAKE) --no-print-directory test-lint
 	$(call part,unit tests) $(MAKE) --no-print-directory test-unit
@@ -39,7 +39,7 @@ test: setup ## Format, lints, unit tests, and tests with real Flink JVMs against
 	$(call part,class-data archives) rig/class-archive
 	$(call part,S3 server) rig/s3-server
 	$(call part,S3 for Flink) rig/flink-plugin flink-s3-fs-hadoop
-	$(call part,process tests beside the models) $(MAKE) --no-print-directory --jobs 3 test-processes test-model adversity security
+	$(call part,process tests beside the models) $(MAKE) --no-print-directory --jobs 3 test-processes test-model adversity security fuzz
 
 test-format: ## Is everything formatted?
 	cargo fmt --all --check
@@ -67,9 +67,9 @@ test-model: ## The elections and the life of a resource, searched, and what each
 model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB of memory)
 	MODEL_DEEP=1 $(TEST) --test model -- --nocapture --test-threads 1
 
-# At the lowest priority, as the models.
+# At the lowest priority, as the models. Compiles by itself what the other tests compile without counters.
 fuzz: ## Every parser of bytes that others write, fuzzed (FUZZ_SECONDS=20 each, TARGET=..., KEEP=1 adds what was found to the corpus)
-	$(call part,fuzz) tests/fuzz/run
+	$(call part,fuzz) nice -n 19 tests/fuzz/run
 
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
 	$(call part,process tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 2 --nocapture
