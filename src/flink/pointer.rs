@@ -5,7 +5,35 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::serialized::{Unreadable, strings};
+use super::serialized::{Unreadable, numbers, strings};
+
+const FILE_STATE_HANDLE: &str = "org.apache.flink.runtime.state.filesystem.FileStateHandle";
+const WITH_DELETE_MARKER: &str =
+    "org.apache.flink.kubernetes.highavailability.KubernetesStateHandleStore$StateHandleWithDeleteMarker";
+
+/// All that a pointer in a ConfigMap says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointerDetails {
+    /// URI of its file.
+    pub uri: String,
+    /// Bytes of the file (`FileStateHandle.stateSize`).
+    pub size: Option<u64>,
+    /// Flink removes what it points to (`StateHandleWithDeleteMarker.markedForDeletion`).
+    pub is_marked: bool,
+}
+
+/// Reads all that a pointer in a ConfigMap says.
+///
+/// # Errors
+/// As [`file`].
+pub fn details(value: &str) -> Result<PointerDetails, Unreadable> {
+    let bytes = BASE64_STANDARD.decode(value.trim()).map_err(|_| Unreadable::NoStream)?;
+    let uri = file_of(&bytes)?;
+    let only = |numbers: Vec<u64>| numbers.first().copied().filter(|_| numbers.len() == 1);
+    let size = numbers(&bytes, FILE_STATE_HANDLE, "stateSize").ok().and_then(only);
+    let marks = numbers(&bytes, WITH_DELETE_MARKER, "markedForDeletion").ok();
+    Ok(PointerDetails { uri, size, is_marked: marks.is_some_and(|marks| marks.contains(&1)) })
+}
 
 /// Returns the URI of the file that a pointer in a ConfigMap names.
 ///
@@ -64,6 +92,19 @@ pub mod tests {
         let uri = file(WRITTEN).expect("a pointer");
         assert_eq!(uri, "file:/flink/ha/flink.demo/completedCheckpoint72c00e5cb65a");
         assert_eq!(name(&uri), "completedCheckpoint72c00e5cb65a");
+    }
+
+    #[test]
+    fn a_pointer_says_how_large_its_file_is_and_whether_it_is_being_removed() {
+        let uri = "file:/flink/ha/flink.demo/completedCheckpoint72c00e5cb65a".to_owned();
+        let expected = PointerDetails { uri, size: Some(0x9284), is_marked: false };
+        assert_eq!(details(WRITTEN).expect("a pointer"), expected);
+        let mut bytes = BASE64_STANDARD.decode(WRITTEN).expect("base64");
+        let inner = b"Lorg/apache/flink/runtime/state/RetrievableStateHandle;xp";
+        let at = bytes.windows(inner.len()).position(|window| window == inner).expect("the class") + inner.len();
+        assert_eq!(std::mem::replace(&mut bytes[at], 1), 0, "the marker");
+        assert!(details(&BASE64_STANDARD.encode(&bytes)).expect("a pointer").is_marked);
+        assert!(details("?").is_err());
     }
 
     #[test]

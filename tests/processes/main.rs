@@ -32,6 +32,7 @@ mod operator_rights;
 mod operator_roll_out;
 mod operator_writes;
 mod outage;
+mod plugin;
 mod presence;
 mod repair;
 mod repaired_by_leader;
