@@ -47,7 +47,10 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
         let was = before.jobs.iter().find(|known| known.id == job.id);
         let name = if job.name.is_empty() { &job.id } else { &job.name };
         let message = match (was, &job.ended) {
-            (None, None) => format!("job {name} ({}) is stored: it survives the loss of any JobManager", job.id),
+            // One that comes back because others have ended is not new.
+            (None, None) if before.jobs_left_out.is_none() => {
+                format!("job {name} ({}) is stored: it survives the loss of any JobManager", job.id)
+            }
             (Some(was), Some(_)) if was.ended.is_none() => format!("job {name} ({}) has ended: {}", job.id, job.state),
             _ => continue,
         };
