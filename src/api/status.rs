@@ -23,10 +23,13 @@ pub struct FlinkHaClusterStatus {
     /// The last time that leadership moved from one JobManager to another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
-    /// Jobs whose HA data is stored, and the last twenty that ended.
+    /// Jobs whose HA data is stored, at most the latest 200, and the last twenty that ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub jobs: Vec<JobStatus>,
+    /// Number of jobs without an end that `jobs` leaves out. The ledger (`<name>-ledger`) records up to 2000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs_left_out: Option<i64>,
     /// HA data of the jobs, as the leading JobManager's gateway reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ha_data: Option<HaDataStatus>,
@@ -144,6 +147,10 @@ pub struct HaDataStatus {
     /// The largest ConfigMap with HA data. Kubernetes limits a ConfigMap to 1 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_config_map: Option<ConfigMapSize>,
+    /// Number of ConfigMaps with HA data that would not come back if somebody deleted them: the leading gateway keeps
+    /// copies of up to 64 MiB. Absent if it has all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_copy: Option<i64>,
     /// Orphans in the storage directory, as the last sweep counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphans: Option<OrphansStatus>,

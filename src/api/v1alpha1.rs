@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::application::JobSpec;
 use super::configuration_source::ConfigurationSource;
+use super::durations;
 use super::metadata::{self, CommonMetadata, ServiceAccounts};
 use super::network_policy::NetworkPolicy;
 use super::schema;
@@ -212,19 +213,14 @@ pub enum Provider {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
-    (
-        "duration(self.renewDeadline) < duration(self.duration)",
-        "spec.highAvailability.lease.renewDeadline must be shorter than lease.duration, so that a leader stops before another may start: for example renewDeadline 10s and duration 15s",
-    ),
-    (
-        "duration(self.retryPeriod) < duration(self.renewDeadline)",
-        "spec.highAvailability.lease.retryPeriod must be shorter than lease.renewDeadline, so that a leader has more than one try: for example retryPeriod 2s and renewDeadline 10s",
-    ),
+    ("duration(self.renewDeadline) < duration(self.duration)", durations::RENEW_DEADLINE_PROBLEM),
+    ("duration(self.retryPeriod) < duration(self.renewDeadline)", durations::RETRY_PERIOD_PROBLEM),
+    ("duration(self.duration) <= duration('1440m')", durations::LONGEST_LEASE_PROBLEM),
 ])))]
 pub struct Lease {
     /// Time without a renewal after which a standby takes over. Applies when the leader's machine answers but its
     /// gateway is silent, or when the leader cannot write the Lease although the standby can. A dead JobManager or a
-    /// lost machine is replaced sooner. Measured on the standby's own clock.
+    /// lost machine is replaced sooner. Measured on the standby's own clock. At most 1440m.
     #[serde(default = "default_lease_duration")]
     #[schemars(schema_with = "schema::duration")]
     pub duration: String,
@@ -326,9 +322,10 @@ impl Default for JobManager {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskManager {
-    /// Number of TaskManagers. `kubectl scale fhc/<name> --replicas N` sets it too.
+    /// Number of TaskManagers. `kubectl scale fhc/<name> --replicas N` and a HorizontalPodAutoscaler set it too. With
+    /// 0, jobs wait for TaskManagers, and the JobManagers stay.
     #[serde(default = "default_task_managers")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 0))]
     pub replicas: i32,
     /// Resources of Flink's container. Flink's memory (`taskmanager.memory.process.size`) is `limits.memory`, else
     /// `requests.memory`, else Flink's default of 1728m.

@@ -41,7 +41,8 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
     for job in after.jobs.iter().filter(|job| !before.jobs.contains(job)) {
         let was = before.jobs.iter().find(|known| known.id == job.id);
         let message = match (was, &job.ended) {
-            (None, None) => {
+            // One that comes back because others have ended is not new.
+            (None, None) if before.jobs_left_out.is_none() => {
                 format!("job {} ({}) is stored: it survives the loss of any JobManager", name_of(job), job.id)
             }
             (Some(was), Some(_)) if was.ended.is_none() => ended(job),

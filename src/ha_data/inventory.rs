@@ -44,16 +44,19 @@ impl Inventory {
     /// Reads all HA ConfigMaps of a cluster, given as JSON.
     pub fn of(cluster_id: &str, config_maps: &[Value]) -> Self {
         let mut inventory = Self::default();
-        for config_map in config_maps {
-            let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
-            inventory.bytes.insert(name.to_owned(), bytes(config_map));
-            if name == names::cluster_config_map(cluster_id) {
-                inventory.add_cluster(config_map);
-            } else if let Some(job) = ha_data::job_of(cluster_id, name) {
-                inventory.add_job(job, config_map);
-            }
-        }
+        config_maps.iter().for_each(|config_map| inventory.add(cluster_id, config_map));
         inventory
+    }
+
+    /// Reads one more HA ConfigMap. Of a large one only what decisions need is kept.
+    pub fn add(&mut self, cluster_id: &str, config_map: &Value) {
+        let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
+        self.bytes.insert(name.to_owned(), bytes(config_map));
+        if name == names::cluster_config_map(cluster_id) {
+            self.add_cluster(config_map);
+        } else if let Some(job) = ha_data::job_of(cluster_id, name) {
+            self.add_job(job, config_map);
+        }
     }
 
     /// Reads all znodes of a cluster.

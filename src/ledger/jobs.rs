@@ -6,6 +6,7 @@ use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use super::place::HaDataPlace;
 use crate::flink::job_id::JobId;
 use crate::flink::job_state::End;
@@ -16,10 +17,6 @@ use crate::flink::version::FlinkVersion;
 pub const JOBS_KEY: &str = "jobs";
 /// Key of the ledger ConfigMap that holds JSON of [`HaData`].
 pub const HA_DATA_KEY: &str = "haData";
-
-/// Number of ended jobs that are kept; the oldest are dropped first. Each has at most about 400 bytes, so the ledger
-/// stays far below the limit of 1 MiB.
-pub const LIMIT: usize = 1000;
 
 /// Number of characters of a job's name that are kept. A name made from SQL can be as long as its statement.
 const NAME: usize = 128;
@@ -170,7 +167,10 @@ pub struct HaData {
     /// The largest HA ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest: Option<Size>,
-    /// ConfigMaps with a pointer that cannot be read.
+    /// Number of HA ConfigMaps that the leading gateway could not restore, because it has no room for their copies.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub without_copy: usize,
+    /// ConfigMaps with a pointer that cannot be read; the first of them, if there are many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
     /// Files that nothing needs, as the last sweep found them.
@@ -234,8 +234,8 @@ pub struct Begun {
 }
 
 /// Notes the jobs that are stored now. A job without an end that is neither stored nor otherwise known becomes
-/// `Unknown` and is never dropped: somebody may have removed its HA data by hand and may restore it. Returns whether
-/// anything changed.
+/// `Unknown` and is not dropped: somebody may have removed its HA data by hand and may restore it. Returns whether
+/// anything changed. A job for which there is no room ([`bounds`]) is not noted.
 pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeSet<JobId>) -> bool {
     let before = jobs.clone();
     for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
@@ -243,21 +243,19 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeS
         job.state = if is_known { RecordedState::Running } else { RecordedState::Unknown };
     }
     for (id, begun) in stored {
-        match jobs.iter_mut().find(|job| job.id == *id) {
-            Some(job) => {
-                if job.name.is_empty() {
-                    job.name = shortened(&begun.name);
-                }
-                job.plans
-                    .extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
+        if let Some(job) = jobs.iter_mut().find(|job| job.id == *id) {
+            if job.name.is_empty() {
+                job.name = shortened(&begun.name);
             }
-            None => jobs.push(Job {
+            job.plans.extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
+        } else if bounds::has_room(jobs) {
+            jobs.push(Job {
                 name: shortened(&begun.name),
                 state: RecordedState::Running,
                 started: Some(begun.started.clone()),
                 plans: begun.plan.iter().cloned().collect(),
                 ..Job::of(*id)
-            }),
+            });
         }
     }
     *jobs != before
@@ -303,12 +301,6 @@ fn end(jobs: &mut Vec<Job>, id: JobId, now: &str, change: impl FnOnce(&mut Job))
     change(&mut job);
     job.ended = Some(now.to_owned());
     jobs.push(job);
-    let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(LIMIT);
-    jobs.retain(|job| {
-        let goes = job.has_ended() && surplus > 0;
-        surplus -= usize::from(goes);
-        !goes
-    });
 }
 
 /// Notes that all HA data of these ended jobs has been removed, and how many files of each the gateway removed. Returns
@@ -338,15 +330,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_stands_once_and_the_ledger_is_bounded() {
+    fn a_tombstone_stands_once() {
         let outcome = Outcome { name: "words".into(), ..Outcome::of(End::Finished) };
         let mut jobs = Vec::new();
-        note(&mut jobs, &stored(id(LIMIT * 2), "plan"), &BTreeSet::new());
-        for number in 0..LIMIT + 5 {
+        note(&mut jobs, &stored(id(20), "plan"), &BTreeSet::new());
+        for number in 5..10 {
             bury(&mut jobs, id(number), &outcome, "then");
             bury(&mut jobs, id(number), &outcome, "later");
         }
-        assert_eq!(jobs.len(), LIMIT + 1, "what lives is never dropped");
+        assert_eq!(jobs.len(), 6);
         assert_eq!((jobs[1].id, jobs[1].ended.as_deref()), (id(5), Some("then")));
         let removed = BTreeMap::from([(id(7), 2)]);
         assert!(confirm(&mut jobs, &removed, "now"));

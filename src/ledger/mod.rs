@@ -2,6 +2,7 @@
 //! candidates that are not ready, changed Secrets, renewed certificates. Pure.
 
 pub mod application;
+pub mod bounds;
 pub mod certificates;
 pub mod copy;
 pub mod election;

@@ -20,6 +20,7 @@ mod gateway_port;
 mod ha_data;
 mod hold;
 mod hostile_objects;
+mod large_ha_data;
 mod marks;
 mod native_failover;
 mod operator_api;

@@ -17,7 +17,7 @@ use super::ledger::Ledger;
 use super::ownership::Ownership;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
-use crate::ha_data::collect::{EndedJob, collectable, is_left_over};
+use crate::ha_data::collect::{EndedJob, collectable, is_left_over, with_room};
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::LOOK;
 use crate::lease::term::Term;
@@ -121,6 +121,15 @@ impl Collector {
         }
         if found.is_empty() {
             return Ok(());
+        }
+        let all = found.len();
+        found = with_room(found, &self.ledger.jobs().await?);
+        let waiting = all - found.len();
+        if waiting > 0 {
+            tracing::warn!(
+                waiting,
+                "results of ended jobs wait, because files of too many others could not be removed"
+            );
         }
         self.ownership.mark.confirm(storage, term).await?;
         let now = Timestamp::now().to_string();

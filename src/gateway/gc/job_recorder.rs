@@ -12,7 +12,8 @@ use super::ledger::Ledger;
 use super::pointer_store::TERM_IS_OVER;
 use crate::flink::job_id::JobId;
 use crate::lease::term::Term;
-use crate::ledger::jobs::{Begun, Size, note};
+use crate::ledger::bounds;
+use crate::ledger::jobs::{Begun, HaData, Size, note};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 
@@ -49,11 +50,18 @@ impl JobRecorder {
                 }
             }
             // A size is reported when it rises by one step or sinks by two, so that small changes cause no events.
+            let without_copy = self.ledger.pointers.without_copy();
             if let Some(largest) = self.largest(sizes.as_ref())
-                && told.is_none_or(|told| largest.per_cent() / 10 > told || largest.per_cent() / 10 + 1 < told)
+                && told.is_none_or(|(told, without)| {
+                    let step = largest.per_cent() / 10;
+                    step > told || step + 1 < told || without != without_copy
+                })
             {
-                match self.ledger.change_ha_data(term, |ha_data| ha_data.largest = Some(largest.clone())).await {
-                    Ok(()) => told = Some(largest.per_cent() / 10),
+                let change = |ha_data: &mut HaData| {
+                    (ha_data.largest, ha_data.without_copy) = (Some(largest.clone()), without_copy);
+                };
+                match self.ledger.change_ha_data(term, change).await {
+                    Ok(()) => told = Some((largest.per_cent() / 10, without_copy)),
                     Err(error) => {
                         tracing::warn!(error = format!("{error:#}"), "failed to note the size of the HA data")
                     }
@@ -76,11 +84,13 @@ impl JobRecorder {
     /// Records the stored jobs. Returns the size of each HA ConfigMap, and whether Flink listed all jobs.
     async fn note(&self, term: &Term) -> anyhow::Result<(BTreeMap<String, usize>, bool)> {
         let inventory = self.ledger.pointers.inventory(term).await?.context(TERM_IS_OVER)?;
-        // Without the results it is unknown whether a job that is no longer stored has ended, so none is dropped.
+        // Without the results it is unknown whether a job that is no longer stored has ended. A storage that does not
+        // answer now may do so later; of one that the gateway cannot read nothing else will ever be known.
         let entries = match &self.storage {
             Some(storage) => storage.entries().await.ok(),
             None => None,
         };
+        let is_readable = self.storage.is_some();
         let ids = entries.iter().flatten().map(|entry| entry.id);
         let known: BTreeSet<JobId> = inventory.with_config_map.iter().copied().chain(ids).collect();
         let deadline = Instant::now() + NAME_TIMEOUT;
@@ -98,9 +108,13 @@ impl JobRecorder {
         let stored: BTreeMap<JobId, Begun> = inventory.stored.iter().map(begun).collect();
         self.ledger
             .change_jobs(term, |jobs| {
-                let all = jobs.iter().filter(|_| entries.is_none()).map(|job| job.id);
+                let all = jobs.iter().filter(|_| entries.is_none() && is_readable).map(|job| job.id);
                 let known = known.iter().copied().chain(all).collect();
-                note(jobs, &stored, &known)
+                let changed = note(jobs, &stored, &known);
+                if !is_readable {
+                    bounds::drop_unknown(jobs);
+                }
+                changed
             })
             .await?;
         let named = told(&overview);

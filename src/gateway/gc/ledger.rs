@@ -23,6 +23,7 @@ use crate::lease::stamp::relation;
 use crate::lease::stamp::version;
 use crate::lease::term::{Relation, Term};
 use crate::ledger::application::Progress;
+use crate::ledger::bounds;
 use crate::ledger::certificates::{self, CertificateNotes};
 use crate::ledger::election::Notes;
 use crate::ledger::jobs::{self, HaData, Job};
@@ -93,6 +94,7 @@ impl Ledger {
     pub async fn change_jobs(&self, term: &Term, change: impl Fn(&mut Vec<Job>) -> bool) -> anyhow::Result<()> {
         self.change(term, jobs::JOBS_KEY, |mut jobs: Vec<Job>| {
             let changed = change(&mut jobs);
+            bounds::keep_small(&mut jobs);
             self.signals.note_ended(ended(&jobs));
             Ok(changed.then(|| json!(jobs).to_string()))
         })

@@ -6,7 +6,8 @@ use anyhow::Context;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
+use kube::core::Request;
+use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
 use super::checkpoint::LastCheckpoint;
@@ -18,6 +19,7 @@ use crate::gateway::tenure::Tenures;
 use crate::ha_data::inventory::Inventory;
 use crate::lease::stamp::{relation, version};
 use crate::lease::term::{Relation, Term};
+use crate::world::list_items;
 
 /// The HA ConfigMaps of this cluster.
 #[derive(Clone)]
@@ -37,12 +39,14 @@ impl ConfigMaps {
     pub(super) async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
         let id = &self.cluster_id;
         let list = ListParams::default().labels(&ha_data::selector(id));
-        let found = self.api().list(&list).await.context("failed to list the HA ConfigMaps")?;
-        let values: Vec<Value> = found.items.iter().map(|one| json!(one)).collect();
-        let name = names::cluster_config_map(id);
-        let stamped =
-            values.iter().any(|one| one["metadata"]["name"] == name && relation(one, term).0 == Relation::Same);
-        Ok(stamped.then(|| Inventory::of(id, &values)))
+        let request = Request::new(ConfigMap::url_path(&(), Some(self.namespace.as_str()))).list(&list)?;
+        let (name, mut stamped, mut inventory) = (names::cluster_config_map(id), false, Inventory::default());
+        let add = |one: Value| {
+            stamped |= one["metadata"]["name"] == name && relation(&one, term).0 == Relation::Same;
+            inventory.add(id, &one);
+        };
+        list_items::for_each(&self.client, request, add).await.context("failed to list the HA ConfigMaps")?;
+        Ok(stamped.then_some(inventory))
     }
 
     pub(super) fn unreadable(&self, inventory: &Inventory) -> Vec<String> {
@@ -56,7 +60,7 @@ impl ConfigMaps {
 
     async fn remove(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
         let name = names::job_config_map(&self.cluster_id, job.as_str());
-        let Some(found) = self.api().get_opt(&name).await? else { return Ok(()) };
+        let Some(found) = self.api().get_metadata_opt(&name).await? else { return Ok(()) };
         anyhow::ensure!(
             relation(&serde_json::to_value(&found)?, term).0 == Relation::Same,
             "another term has stamped it"

@@ -67,6 +67,14 @@ impl PointerStore {
         }
     }
 
+    /// Returns the number of HA ConfigMaps that this gateway could not restore because it has no room for their copies.
+    pub fn without_copy(&self) -> usize {
+        match self {
+            Self::ConfigMaps(config_maps) => config_maps.snapshots.without_copy(),
+            Self::Znodes(_) => 0,
+        }
+    }
+
     /// Can Flink leave znodes of a job that hold no pointer? The keys of a ConfigMap vanish with it. Flink removes
     /// znodes one by one, and may die in between.
     pub fn may_hold_empty(&self) -> bool {
