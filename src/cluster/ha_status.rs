@@ -16,6 +16,7 @@ pub fn job(job: &jobs::Job) -> JobStatus {
         started: time(&job.started),
         ended: time(&job.ended),
         collected: time(&job.collected),
+        missing_files: job.missing.clone(),
     }
 }
 
