@@ -33,6 +33,7 @@ mod operator_roll_out;
 mod operator_writes;
 mod outage;
 mod presence;
+mod quarantine;
 mod repair;
 mod repaired_by_leader;
 mod secrets;
