@@ -46,7 +46,8 @@ pub struct FlinkHaClusterStatus {
     pub applied: Option<AppliedObjects>,
     /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, and with `spec.job` `Complete`
     /// and `Failed`, each with its reason. `Paused` while the resource is paused, `OperatorRollOut` while the operator
-    /// has to replace pods that nobody has asked it to replace, `Contested` while another operator watches it too.
+    /// has to replace pods that nobody has asked it to replace, `JobsQuarantined` while files of jobs are gone,
+    /// `Contested` while another operator watches it too.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
@@ -118,7 +119,8 @@ pub struct JobStatus {
     /// Name of the job.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`. `Superseded`: another run of the application replaced it.
+    /// `Running`, `Finished`, `Canceled` or `Failed`. `Quarantined`: it is set aside, because files of its HA data are
+    /// gone. `Dropped`: it was removed from there by name. `Superseded`: another run of the application replaced it.
     /// `Unknown`: its HA data is gone and there is no record of its end.
     pub state: String,
     /// Time of its submission.
@@ -130,6 +132,9 @@ pub struct JobStatus {
     /// Time at which the last of its HA data was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collected: Option<Time>,
+    /// Files that are gone, below the cluster's directory, and without which Flink cannot recover the job.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_files: Vec<String>,
 }
 
 /// HA data of the jobs.

@@ -22,7 +22,7 @@ pub fn jobs(all: &[jobs::Job]) -> (Vec<JobStatus>, Option<i64>) {
 }
 
 /// A job as the status shows it.
-fn job(job: &jobs::Job) -> JobStatus {
+pub fn job(job: &jobs::Job) -> JobStatus {
     let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok().map(seconds);
     JobStatus {
         id: job.id.to_string(),
@@ -31,6 +31,7 @@ fn job(job: &jobs::Job) -> JobStatus {
         started: time(&job.started),
         ended: time(&job.ended),
         collected: time(&job.collected),
+        missing_files: job.missing.clone(),
     }
 }
 

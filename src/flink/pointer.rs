@@ -8,8 +8,6 @@ use base64::prelude::BASE64_STANDARD;
 use super::serialized::{Unreadable, numbers, strings};
 
 const FILE_STATE_HANDLE: &str = "org.apache.flink.runtime.state.filesystem.FileStateHandle";
-const WITH_DELETE_MARKER: &str =
-    "org.apache.flink.kubernetes.highavailability.KubernetesStateHandleStore$StateHandleWithDeleteMarker";
 
 /// All that a pointer in a ConfigMap says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +29,7 @@ pub fn details(value: &str) -> Result<PointerDetails, Unreadable> {
     let uri = file_of(&bytes)?;
     let only = |numbers: Vec<u64>| numbers.first().copied().filter(|_| numbers.len() == 1);
     let size = numbers(&bytes, FILE_STATE_HANDLE, "stateSize").ok().and_then(only);
-    let marks = numbers(&bytes, WITH_DELETE_MARKER, "markedForDeletion").ok();
-    Ok(PointerDetails { uri, size, is_marked: marks.is_some_and(|marks| marks.contains(&1)) })
+    Ok(PointerDetails { uri, size, is_marked: is_marked_for_deletion(value) })
 }
 
 /// Returns the URI of the file that a pointer in a ConfigMap names.
@@ -56,6 +53,17 @@ pub fn file_of(bytes: &[u8]) -> Result<String, Unreadable> {
     }
 }
 
+/// The wrapper of a pointer in a ConfigMap. Znodes hold the handle alone.
+const WRAPPER: &str =
+    "org.apache.flink.kubernetes.highavailability.KubernetesStateHandleStore$StateHandleWithDeleteMarker";
+
+/// Does Flink recover nothing from this pointer in a ConfigMap? Flink marks a pointer, removes its file, and then
+/// removes the pointer (`KubernetesStateHandleStore.releaseAndTryRemove`); it skips marked ones when it recovers.
+pub fn is_marked_for_deletion(value: &str) -> bool {
+    let bytes = BASE64_STANDARD.decode(value.trim()).unwrap_or_default();
+    strings(&bytes, WRAPPER, "markedForDeletion").is_ok_and(|marks| marks == ["true"])
+}
+
 /// Returns the last segment of a URI's path. Names of HA files end in twelve random hex digits, so a name identifies a
 /// file as well as the whole path does.
 pub fn name(uri: &str) -> &str {
@@ -77,6 +85,21 @@ pub mod tests {
         "YXZhLm5ldC5VUkmsAXguQ55JqwMAAUwABnN0cmluZ3QAEkxqYXZhL2xhbmcvU3RyaW5nO3hwdAA5ZmlsZTovZmxpbmsvaGEvZmxpbmsuZGVtby9jb21wbGV0ZWRDaGVj",
         "a3BvaW50NzJjMDBlNWNiNjVheA==",
     );
+
+    /// The same pointer, as Flink marks it before it removes the file.
+    pub fn marked(pointer: &str) -> String {
+        let mut bytes = BASE64_STANDARD.decode(pointer).expect("base64");
+        let at = bytes.windows(2).position(|window| window == b"xp").expect("the end of a class") + 2;
+        bytes[at] = 1;
+        BASE64_STANDARD.encode(bytes)
+    }
+
+    #[test]
+    fn a_pointer_that_flink_is_about_to_remove_is_told_from_others() {
+        assert!(!is_marked_for_deletion(WRITTEN) && is_marked_for_deletion(&marked(WRITTEN)));
+        assert_eq!(file(&marked(WRITTEN)), file(WRITTEN));
+        assert!(!is_marked_for_deletion("?") && !is_marked_for_deletion(""));
+    }
 
     /// A pointer to another file, otherwise as Flink wrote it.
     pub fn pointer_to(name: &str) -> String {

@@ -1,6 +1,6 @@
 //! Reads streams of Java's serialization (Java Object Serialization Specification, chapter 6) as far as Flink's state
-//! handles need it: it walks a stream and returns the strings in one field of one class. It builds no objects, never
-//! panics, is bounded, and stops at the first thing that it does not understand.
+//! handles need it: it walks a stream and returns the strings, or booleans, in one field of one class. It builds no
+//! objects, never panics, is bounded, and stops at the first thing that it does not understand.
 
 /// Limits of nesting, of handles, and of the input in bytes. No state handle reaches them: one has some 700 bytes.
 const DEPTH: usize = 32;
@@ -26,7 +26,8 @@ pub enum Unreadable {
 
 type Result<T> = std::result::Result<T, Unreadable>;
 
-/// Returns the values of a field of type String in every object of a class, in the order of the stream.
+/// Returns the values of a field of type String in every object of a class, in the order of the stream. A boolean is
+/// `true` or `false`.
 ///
 /// # Errors
 /// When the reader does not understand the first object to its end; nothing is known about the stream then.
@@ -34,8 +35,8 @@ pub fn strings(bytes: &[u8], class: &str, field: &str) -> Result<Vec<String>> {
     walk(bytes, class, field, false).map(|reader| reader.found)
 }
 
-/// Returns the values of a field of type long, int, short, byte, char or boolean (1 is true) in every object of a class,
-/// in the order of the stream, each as an unsigned number of its own length.
+/// Returns the values of a field of type long, int, short, byte or char in every object of a class, in the order of the
+/// stream, each as an unsigned number of its own length.
 ///
 /// # Errors
 /// As [`strings`].
@@ -260,7 +261,7 @@ impl<'a> Reader<'a> {
 
     fn wanted_number(&mut self, code: u8) -> Result<()> {
         let length = match code {
-            b'B' | b'Z' => 1,
+            b'B' => 1,
             b'C' | b'S' => 2,
             b'I' => 4,
             b'J' => 8,
@@ -274,10 +275,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a value with this type code. Returns its text if it is a string.
+    /// Reads a value with this type code. Returns its text if it is a string or a boolean.
     fn value(&mut self, code: u8, depth: usize) -> Result<Option<String>> {
         match code {
-            b'B' | b'Z' => self.take(1)?,
+            b'Z' => return Ok(Some((self.byte()? != 0).to_string())),
+            b'B' => self.take(1)?,
             b'C' | b'S' => self.take(2)?,
             b'I' | b'F' => self.take(4)?,
             b'J' | b'D' => self.take(8)?,

@@ -83,11 +83,13 @@ struct Detail {
 }
 
 /// In the order in which they go.
-const DETAILS: [Detail; 4] = [
+const DETAILS: [Detail; 5] = [
     Detail { of: Job::has_ended, remove: |job| job.cause = None },
     Detail { of: Job::has_ended, remove: |job| job.name.clear() },
     Detail { of: |job| !job.has_ended(), remove: |job| job.name.clear() },
     Detail { of: |_| true, remove: |job| drop(job.plans.drain(..job.plans.len().saturating_sub(1))) },
+    // None at all, and not unknown: they would be looked for again.
+    Detail { of: |job| job.jars.is_some(), remove: |job| job.jars = Some(Vec::new()) },
 ];
 
 /// Removes details of the oldest jobs, and then the oldest tombstones of which nothing is left, until the list is small

@@ -2,14 +2,13 @@
 //! job begins or ends; the operator reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
 use super::bounds;
 use super::place::HaDataPlace;
+pub use super::recorded_state::RecordedState;
 use crate::flink::job_id::JobId;
-use crate::flink::job_state::End;
 use crate::flink::result::Outcome;
 use crate::flink::version::FlinkVersion;
 
@@ -20,60 +19,6 @@ pub const HA_DATA_KEY: &str = "haData";
 
 /// Number of characters of a job's name that are kept. A name made from SQL can be as long as its statement.
 const NAME: usize = 128;
-
-/// The recorded state of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum RecordedState {
-    /// It has not ended.
-    Running,
-    Ended(End),
-    /// Another run of the application has replaced it.
-    Superseded,
-    /// It is no longer stored and has no record of its end.
-    #[default]
-    Unknown,
-    /// A later version wrote it.
-    Other(String),
-}
-
-impl RecordedState {
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Running => "Running",
-            Self::Ended(end) => end.as_str(),
-            Self::Superseded => "Superseded",
-            Self::Unknown => "Unknown",
-            Self::Other(text) => text,
-        }
-    }
-}
-
-impl From<&str> for RecordedState {
-    fn from(text: &str) -> Self {
-        let own = [Self::Running, Self::Superseded, Self::Unknown];
-        let known = End::ALL.into_iter().map(Self::Ended).chain(own).find(|known| known.as_str() == text);
-        known.unwrap_or_else(|| Self::Other(text.to_owned()))
-    }
-}
-
-impl From<String> for RecordedState {
-    fn from(text: String) -> Self {
-        text.as_str().into()
-    }
-}
-
-impl From<RecordedState> for String {
-    fn from(state: RecordedState) -> Self {
-        state.to_string()
-    }
-}
-
-impl Display for RecordedState {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
-        formatter.pad(self.as_str())
-    }
-}
 
 /// A job. With an end it is a tombstone: the job never runs again under its id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +44,12 @@ pub struct Job {
     /// removal of the pointer and of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<String>,
+    /// Files of its jars, below the cluster's directory: the first few. Absent until somebody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jars: Option<Vec<String>>,
+    /// Files below the cluster's directory that are gone, and without which Flink cannot recover the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -121,6 +72,8 @@ impl Job {
             collected: None,
             removed: 0,
             plans: Vec::new(),
+            jars: None,
+            missing: Vec::new(),
             cause: None,
         }
     }
@@ -131,7 +84,12 @@ impl Job {
 
     /// Is the job stored? An ended job or one whose state is unknown is not.
     pub fn is_stored(&self) -> bool {
-        !self.has_ended() && self.state == RecordedState::Running
+        !self.has_ended() && [RecordedState::Running, RecordedState::Quarantined].contains(&self.state)
+    }
+
+    /// Has it ended without a result of Flink's, so that the gateway removes all of it?
+    pub fn ended_without_result(&self) -> bool {
+        self.has_ended() && [RecordedState::Superseded, RecordedState::Dropped].contains(&self.state)
     }
 }
 
@@ -292,13 +250,14 @@ pub fn supersede(jobs: &mut Vec<Job>, id: JobId, now: &str) {
     });
 }
 
-fn end(jobs: &mut Vec<Job>, id: JobId, now: &str, change: impl FnOnce(&mut Job)) {
+pub(super) fn end(jobs: &mut Vec<Job>, id: JobId, now: &str, change: impl FnOnce(&mut Job)) {
     let mut job = match jobs.iter().position(|job| job.id == id) {
         Some(index) if jobs[index].has_ended() => return,
         Some(index) => jobs.remove(index),
         None => Job::of(id),
     };
     change(&mut job);
+    (job.jars, job.missing) = (None, Vec::new());
     job.ended = Some(now.to_owned());
     jobs.push(job);
 }
@@ -320,6 +279,7 @@ pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<JobId, usize>, now: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flink::job_state::End;
 
     fn id(number: usize) -> JobId {
         JobId::from_number(number as u128)
@@ -379,16 +339,6 @@ mod tests {
         bury(&mut jobs, id(1), &Outcome::of(End::Canceled), "then");
         bury(&mut jobs, id(1), &Outcome { cause: Some("why".into()), ..Outcome::of(End::Failed) }, "later");
         assert_eq!((jobs[0].cause.as_deref(), &jobs[0].state), (None, &RecordedState::Ended(End::Canceled)));
-    }
-
-    #[test]
-    fn a_state_keeps_its_text_whether_it_is_known_or_not() {
-        for text in ["Running", "Finished", "Canceled", "Failed", "Superseded", "Unknown", "", "New"] {
-            let state: RecordedState = serde_json::from_value(text.into()).expect("a state");
-            assert_eq!((state.as_str(), serde_json::to_value(&state).expect("JSON")), (text, text.into()));
-            let is_other = matches!(state, RecordedState::Other(_));
-            assert_eq!(is_other, text.is_empty() || text == "New", "{text}");
-        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub mod copy;
 pub mod election;
 pub mod jobs;
 pub mod place;
+pub mod quarantine;
+pub mod recorded_state;
 pub mod refusal;
 pub mod secrets;
 pub mod unready;

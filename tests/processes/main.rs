@@ -35,6 +35,7 @@ mod operator_writes;
 mod outage;
 mod plugin;
 mod presence;
+mod quarantine;
 mod repair;
 mod repaired_by_leader;
 mod secrets;

@@ -22,6 +22,10 @@ pub const STALLED: &str = "Stalled";
 /// The operator changes nothing of the cluster, because somebody asks for that. Only a paused resource has it.
 pub const PAUSED: &str = "Paused";
 
+/// Jobs of a session are set aside, because files without which Flink cannot recover them are gone. There is none while
+/// no file is missing.
+pub const JOBS_QUARANTINED: &str = "JobsQuarantined";
+
 /// Another operator watches the resource too, and leaves it alone. That one writes it, and not the one that reconciles
 /// the resource.
 pub const CONTESTED: &str = "Contested";

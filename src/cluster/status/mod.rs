@@ -8,6 +8,7 @@ mod generation;
 mod kinds;
 mod members;
 mod operator_roll_out;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -20,7 +21,8 @@ use self::election::Election;
 use self::facts::Facts;
 pub use self::failing::{TOLERANCE, failing, still_failing};
 pub use self::kinds::{
-    Applied, CONTESTED, DEGRADED, LEADER_ELECTED, PAUSED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED,
+    Applied, CONTESTED, DEGRADED, JOBS_QUARANTINED, LEADER_ELECTED, PAUSED, PROGRESSING, READY, RECONCILING,
+    ROLLING_OUT, STALLED,
 };
 use self::members::Group;
 pub use self::operator_roll_out::announced;

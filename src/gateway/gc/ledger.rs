@@ -216,6 +216,17 @@ impl Ledger {
         self.signals.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
     }
 
+    /// Reads which job in quarantine is to be removed.
+    pub async fn asked_to_drop(&self) -> anyhow::Result<Option<String>> {
+        let annotations = self.object().await?.metadata.annotations;
+        Ok(annotations.and_then(|mut annotations| annotations.remove(names::DROP_JOB_ANNOTATION)))
+    }
+
+    /// Says that this was done.
+    pub async fn forget_asked_to_drop(&self) -> anyhow::Result<()> {
+        self.annotate(json!({ "annotations": { names::DROP_JOB_ANNOTATION: null } })).await
+    }
+
     /// Merges this into the ledger's metadata.
     async fn annotate(&self, metadata: Value) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({ "metadata": metadata }));
