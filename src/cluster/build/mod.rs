@@ -7,6 +7,7 @@ pub mod application;
 pub mod config;
 pub mod configuration_secrets;
 pub mod job_manager;
+pub mod jvm_options;
 pub mod network_policy;
 pub mod pod;
 pub mod purge;
