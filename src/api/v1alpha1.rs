@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::application::JobSpec;
 use super::configuration_source::ConfigurationSource;
 use super::durations;
+use super::jvm_options::JvmOptions;
 use super::metadata::{self, CommonMetadata, ServiceAccounts};
 use super::network_policy::NetworkPolicy;
 use super::schema;
@@ -305,6 +306,11 @@ pub struct JobManager {
     /// `requests.memory`, else Flink's default of 1600m.
     #[serde(default)]
     pub resources: Resources,
+    /// Options of the JobManagers' JVMs. `Default`, also without this field: up to 4Gi of memory they use the serial
+    /// collector, and in a session cluster the compiler C1 alone, which makes a recovery shorter. Options of the image,
+    /// of `flinkConfiguration` and of the podTemplate have precedence. `None`: only those.
+    #[serde(default, skip_serializing_if = "metadata::is_default")]
+    pub jvm_options: JvmOptions,
     /// Additions to the JobManagers' pods, merged as by a strategic merge patch. Flink's container is
     /// `flink-main-container`; the gateway gets its volume mounts too.
     #[serde(default, skip_serializing_if = "Value::is_null")]
@@ -314,7 +320,12 @@ pub struct JobManager {
 
 impl Default for JobManager {
     fn default() -> Self {
-        Self { replicas: default_job_managers(), resources: Resources::default(), pod_template: Value::Null }
+        Self {
+            replicas: default_job_managers(),
+            resources: Resources::default(),
+            jvm_options: JvmOptions::default(),
+            pod_template: Value::Null,
+        }
     }
 }
 

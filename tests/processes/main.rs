@@ -28,6 +28,7 @@ mod operator_claims;
 mod operator_election;
 mod operator_names;
 mod operator_network_policy;
+mod operator_requests;
 mod operator_restart;
 mod operator_rights;
 mod operator_roll_out;
