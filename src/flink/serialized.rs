@@ -34,8 +34,8 @@ pub fn strings(bytes: &[u8], class: &str, field: &str) -> Result<Vec<String>> {
     walk(bytes, class, field, false).map(|reader| reader.found)
 }
 
-/// Returns the values of a field of type long, int, short, byte, char or boolean (1 is true) in every object of a class,
-/// in the order of the stream, each as an unsigned number of its own length.
+/// Returns the values of a field of type long, int, short, byte, char or boolean (1 is true) in every object of a
+/// class, in the order of the stream, each as an unsigned number of its own length.
 ///
 /// # Errors
 /// As [`strings`].
