@@ -47,8 +47,8 @@ pub enum Command {
     },
 }
 
-/// The words of a command line, the program's name first. A program that is called as kubectl calls its plugins is asked
-/// for the command `kubectl`.
+/// The words of a command line, the program's name first. A program that is called as kubectl calls its plugins is
+/// asked for the command `kubectl`.
 pub fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
     let name = words.first().and_then(|word| Path::new(word).file_name());

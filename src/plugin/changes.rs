@@ -21,7 +21,7 @@ pub struct ResourceChange {
 }
 
 /// Decides, or refuses with a sentence.
-pub type Decided = Result<ResourceChange, String>;
+pub type ChangeDecision = Result<ResourceChange, String>;
 
 /// Requests another leader. Whether it is possible was decided before.
 pub fn switchover(resource: &FlinkHaCluster, to: &str) -> Value {
@@ -31,7 +31,7 @@ pub fn switchover(resource: &FlinkHaCluster, to: &str) -> Value {
 }
 
 /// Restarts all pods.
-pub fn restart(resource: &FlinkHaCluster) -> Decided {
+pub fn restart(resource: &FlinkHaCluster) -> ChangeDecision {
     is_not_deleted(resource)?;
     let application = resource.status.as_ref().and_then(|status| status.application.as_ref());
     if let Some(application) = application {
@@ -57,7 +57,7 @@ pub fn restart(resource: &FlinkHaCluster) -> Decided {
 }
 
 /// Suspends an application.
-pub fn suspend(resource: &FlinkHaCluster) -> Decided {
+pub fn suspend(resource: &FlinkHaCluster) -> ChangeDecision {
     let job = application(resource, "suspended")?;
     let kept = match job.upgrade_mode {
         UpgradeMode::LastState => "its last checkpoint",
@@ -69,12 +69,12 @@ pub fn suspend(resource: &FlinkHaCluster) -> Decided {
 }
 
 /// Resumes an application.
-pub fn resume(resource: &FlinkHaCluster) -> Decided {
+pub fn resume(resource: &FlinkHaCluster) -> ChangeDecision {
     let job = application(resource, "resumed")?;
     state(resource, job, JobState::Running, "is being resumed: its pods start")
 }
 
-fn state(resource: &FlinkHaCluster, job: &JobSpec, wanted: JobState, said: &str) -> Decided {
+fn state(resource: &FlinkHaCluster, job: &JobSpec, wanted: JobState, said: &str) -> ChangeDecision {
     if job.state == wanted {
         let said =
             format!("{}: spec.job.state is {} already", named(resource), json!(wanted).as_str().unwrap_or_default());
@@ -126,7 +126,7 @@ pub fn savepoint_result(resource: &FlinkHaCluster, nonce: i64) -> Option<Result<
 }
 
 /// Pauses the operator's work on a cluster.
-pub fn pause(resource: &FlinkHaCluster) -> Decided {
+pub fn pause(resource: &FlinkHaCluster) -> ChangeDecision {
     if Pause::of(resource) == Some(Pause::Disabled) {
         return Ok(ResourceChange { patch: None, said: format!("{} is paused already", named(resource)) });
     }
@@ -136,7 +136,7 @@ pub fn pause(resource: &FlinkHaCluster) -> Decided {
 }
 
 /// Ends a pause.
-pub fn unpause(resource: &FlinkHaCluster) -> Decided {
+pub fn unpause(resource: &FlinkHaCluster) -> ChangeDecision {
     if Pause::of(resource).is_none() {
         return Ok(ResourceChange { patch: None, said: format!("{} is not paused", named(resource)) });
     }
@@ -260,7 +260,8 @@ mod tests {
         let mut suspended = running();
         suspended.spec.job.as_mut().expect("a job").state = JobState::Suspended;
         assert_eq!(resume(&suspended).expect("a change").patch.expect("a patch")["spec"]["job"]["state"], "running");
-        let annotation = |change: Decided| change.expect("a change").patch.map(|patch| patch["metadata"].clone());
+        let annotation =
+            |change: ChangeDecision| change.expect("a change").patch.map(|patch| patch["metadata"].clone());
         let expected =
             json!({ "uid": "4b1d", "resourceVersion": "7", "annotations": { RECONCILE_ANNOTATION: "disabled" } });
         assert_eq!(annotation(pause(&running())), Some(expected));

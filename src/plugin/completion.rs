@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What may stand at a place.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum WordPlace {
     /// One of these words, each with a description.
     Words(Vec<(String, String)>),
     /// The name of a cluster in this namespace, or in that of the context.
@@ -27,7 +27,7 @@ pub enum Place {
 }
 
 /// Returns what may stand in the place of the last of these words.
-pub fn place(words: &[String]) -> Place {
+pub fn place(words: &[String]) -> WordPlace {
     let command = PluginArguments::command();
     let (last, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
     let is_flag = |word: &&String| word.starts_with('-');
@@ -37,21 +37,21 @@ pub fn place(words: &[String]) -> Place {
     let named = |word: &str| flags.iter().copied().find(|flag| is_named(flag, word));
     if let Some(flag) = before.last().and_then(|word| named(word)).filter(|flag| takes_value(flag)) {
         let values = flag.get_possible_values();
-        return Place::Words(begun(last, values.iter().map(|value| (value.get_name().to_owned(), String::new()))));
+        return WordPlace::Words(begun(last, values.iter().map(|value| (value.get_name().to_owned(), String::new()))));
     }
     if last.starts_with('-') {
         let long = flags.iter().filter_map(|flag| Some((format!("--{}", flag.get_long()?), about(flag.get_help()))));
-        return Place::Words(begun(last, long));
+        return WordPlace::Words(begun(last, long));
     }
-    let Some(subcommand) = subcommand else { return Place::Words(begun(last, subcommands(&command))) };
+    let Some(subcommand) = subcommand else { return WordPlace::Words(begun(last, subcommands(&command))) };
     // Words that are neither flags nor their values: the subcommand, and its argument if it has been given.
     let value = |index: usize| index > 0 && named(&before[index - 1]).is_some_and(takes_value);
     let given = before.iter().enumerate().filter(|(index, word)| !is_flag(word) && !value(*index)).count();
     if given > 1 || subcommand.get_positionals().next().is_none() {
-        return Place::Words(Vec::new());
+        return WordPlace::Words(Vec::new());
     }
     let of_flag = before.windows(2).rev().find(|pair| ["-n", "--namespace"].contains(&pair[0].as_str()));
-    Place::Cluster(of_flag.map(|pair| pair[1].clone()))
+    WordPlace::Cluster(of_flag.map(|pair| pair[1].clone()))
 }
 
 fn subcommands(command: &Command) -> impl Iterator<Item = (String, String)> {
@@ -79,8 +79,8 @@ fn begun(last: &str, words: impl Iterator<Item = (String, String)>) -> Vec<(Stri
 pub async fn complete(words: &[String]) -> String {
     let last = words.last().map(String::as_str).unwrap_or_default();
     let found = match place(words) {
-        Place::Words(words) => words,
-        Place::Cluster(namespace) => {
+        WordPlace::Words(words) => words,
+        WordPlace::Cluster(namespace) => {
             let names = timeout(TIMEOUT, clusters(namespace)).await.unwrap_or_default();
             begun(last, names.into_iter().map(|name| (name, String::new())))
         }
@@ -106,14 +106,14 @@ async fn clusters(of: Option<String>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn at(line: &[&str]) -> Place {
+    fn at(line: &[&str]) -> WordPlace {
         place(&line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     }
 
     fn words(line: &[&str]) -> Vec<String> {
         match at(line) {
-            Place::Words(words) => words.into_iter().map(|(word, _)| word).collect(),
-            other @ Place::Cluster(_) => panic!("{line:?}: {other:?}"),
+            WordPlace::Words(words) => words.into_iter().map(|(word, _)| word).collect(),
+            other @ WordPlace::Cluster(_) => panic!("{line:?}: {other:?}"),
         }
     }
 
@@ -125,9 +125,9 @@ mod tests {
         assert_eq!(words(&["switchover", "demo", "--ti"]), ["--timeout"]);
         assert!(words(&["status", "--k"]).contains(&"--kubeconfig".to_owned()));
         assert!(words(&["status", "-n", ""]).is_empty() && words(&["pause", "demo", ""]).is_empty());
-        assert_eq!(at(&["status", ""]), Place::Cluster(None));
-        assert_eq!(at(&["status", "-o", "json", "d"]), Place::Cluster(None));
-        assert_eq!(at(&["-n", "flink", "inspect", ""]), Place::Cluster(Some("flink".to_owned())));
+        assert_eq!(at(&["status", ""]), WordPlace::Cluster(None));
+        assert_eq!(at(&["status", "-o", "json", "d"]), WordPlace::Cluster(None));
+        assert_eq!(at(&["-n", "flink", "inspect", ""]), WordPlace::Cluster(Some("flink".to_owned())));
         assert!(words(&[]).len() > 8);
     }
 }

@@ -129,7 +129,7 @@ async fn open(
 async fn whole(access: &PluginAccess, source: &LogSource, parameters: &LogParams) -> kube::Result<String> {
     let mut log = open(access, source, parameters).await?;
     let mut bytes = Vec::new();
-    log.read_to_end(&mut bytes).await.map_err(|error| kube::Error::ReadEvents(error))?;
+    log.read_to_end(&mut bytes).await.map_err(kube::Error::ReadEvents)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

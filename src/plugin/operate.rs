@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::access::PluginAccess;
 use super::arguments::{SavepointArguments, SwitchoverArguments};
-use super::changes::{self, Decided};
+use super::changes::{self, ChangeDecision};
 use super::clusters::{absent, find_resource, read_cluster};
 use super::failure::{Failure, said};
 use super::output::Output;
@@ -39,7 +39,7 @@ pub async fn change(
     access: &PluginAccess,
     name: &str,
     output: Output,
-    decide: impl FnOnce(&FlinkHaCluster) -> Decided,
+    decide: impl FnOnce(&FlinkHaCluster) -> ChangeDecision,
 ) -> Result<(), Failure> {
     let resource = find_resource(access, name).await?.ok_or_else(|| absent(access, name))?;
     let change = decide(&resource).map_err(Failure::Refused)?;

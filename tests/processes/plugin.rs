@@ -100,7 +100,10 @@ async fn people_see_and_change_clusters_beside_a_real_operator() {
     let installation = Installation::start(NAMESPACE).await;
     let directory = Directory::new("plugin");
     let plugin = Plugin::new(&installation.plane, &directory);
-    assert_eq!(plugin.prints(&["status", "-A"]), "no FlinkHaCluster was found\n");
+    // The API server has only just learnt of the definition.
+    let answer = async || Some(plugin.run(&["status", "-A"])).filter(|output| output.status.success());
+    let empty = eventually("a list of resources", seconds(30), answer).await;
+    assert_eq!(printed(&["status", "-A"], &empty), "no FlinkHaCluster was found\n");
     installation.apply(&cluster(json!({})));
     installation.apply(&application());
     for name in ["demo", "app"] {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::names::{COMPONENT_LABEL, JOB_MANAGER, service_account};
-use crate::cluster::observed::{ContainerStatus, ObservedPod};
+use crate::cluster::observed::{ContainerStatus, ObservedCondition, ObservedPod};
 use crate::lease::record::Record;
 use crate::ledger::unready;
 
@@ -99,9 +99,10 @@ fn why(pod: &ObservedPod, ledger: Option<&ObjectMeta>) -> String {
     if let Some(said) = containers.filter(|container| !container.ready).find_map(of_container) {
         return said;
     }
-    let conditions = status.conditions.iter();
-    let unscheduled = conditions.filter(|condition| condition.kind == "PodScheduled" && condition.status == "False");
-    if let Some(condition) = unscheduled.last() {
+    let mut conditions = status.conditions.iter();
+    let is_unscheduled =
+        |condition: &&ObservedCondition| condition.kind == "PodScheduled" && condition.status == "False";
+    if let Some(condition) = conditions.find(is_unscheduled) {
         return format!("{}: {}", condition.reason, condition.message);
     }
     match status.phase.as_str() {

@@ -103,7 +103,7 @@ fn pods() -> Vec<PlacedPod> {
             { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available" },
         ],
     });
-    let mut pods = vec![
+    let mut pods = [
         pod("demo-jobmanager-a", "uid-a", "node-1", ready.clone()),
         pod("demo-jobmanager-b", "uid-b", "node-2", ready),
         pod("demo-jobmanager-c", "uid-c", "", unscheduled),

@@ -1,6 +1,6 @@
 //! Makes text that is safe on a terminal. What the plugin shows was written by others: whoever may write a pod's
-//! message or the name of a job must not move the cursor, change colours or reverse the direction of the text of whoever
-//! reads it.
+//! message or the name of a job must not move the cursor, change colours or reverse the direction of the text of
+//! whoever reads it.
 
 use serde::Serialize;
 use serde_json::Value;
