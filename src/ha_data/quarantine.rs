@@ -29,22 +29,22 @@ use crate::ledger::jobs::Job;
 pub const APART: Duration = Duration::from_secs(10);
 
 /// The files that Flink reads when it recovers a job, by job: paths below the cluster's directory.
-pub type Files = BTreeMap<JobId, BTreeSet<String>>;
+pub type JobFiles = BTreeMap<JobId, BTreeSet<String>>;
 
 /// The files of all jobs that have not ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Of jobs that the next leader recovers.
-    pub stored: Files,
+    pub stored: JobFiles,
     /// Of jobs that are set aside.
-    pub quarantined: Files,
+    pub quarantined: JobFiles,
 }
 
 impl Needs {
     /// `jobs`: those of the ledger, which names the jars. A job that has ended, or whose pointer cannot be read, has no
     /// files here.
     pub fn of(inventory: &Inventory, jobs: &[Job]) -> Self {
-        let files = |plans: &BTreeMap<JobId, String>| -> Files {
+        let files = |plans: &BTreeMap<JobId, String>| -> JobFiles {
             let has_ended = |id: &JobId| jobs.iter().any(|job| job.id == *id && job.has_ended());
             let known = plans.iter().filter(|(id, plan)| !plan.is_empty() && !has_ended(id));
             let with_all = known.map(|(id, plan)| {
@@ -74,7 +74,7 @@ impl Needs {
     }
 
     /// The files of each job that were not there twice.
-    pub fn missing(&self, looks: &Looks) -> Files {
+    pub fn missing(&self, looks: &Looks) -> JobFiles {
         let missing = |(id, files): (&JobId, &BTreeSet<String>)| {
             let missing: BTreeSet<String> = files.intersection(&looks.gone).cloned().collect();
             (!missing.is_empty()).then_some((*id, missing))
@@ -89,7 +89,7 @@ pub type Answers = BTreeMap<String, bool>;
 /// What one gateway has seen. Times are those of its own monotonic clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Looks {
-    /// Files that were not there, with the end of the first such look.
+    /// JobFiles that were not there, with the end of the first such look.
     absent: BTreeMap<String, Duration>,
     /// Those of them that a later look did not find either.
     gone: BTreeSet<String>,
@@ -227,7 +227,7 @@ mod tests {
         ]
     }
 
-    fn of(jobs: &[JobId]) -> Files {
+    fn of(jobs: &[JobId]) -> JobFiles {
         jobs.iter().map(|job| (*job, files_of(*job).into())).collect()
     }
 
@@ -246,13 +246,13 @@ mod tests {
 
     #[test]
     fn a_job_is_set_aside_when_a_file_was_not_there_twice_far_enough_apart() {
-        let needs = Needs { stored: of(&[ONE, OTHER]), quarantined: Files::new() };
+        let needs = Needs { stored: of(&[ONE, OTHER]), quarantined: JobFiles::new() };
         for file in files_of(ONE) {
             let (lost, whole) = (answers(&[&file]), answers(&[]));
             let moves = |looks: &Looks, now: &Answers| Moves::of(&needs, looks, now).aside;
             let looks = looked(&needs, &lost, &lost, APART);
             assert_eq!(moves(&looks, &lost), BTreeSet::from([ONE]), "{file}");
-            assert_eq!(needs.missing(&looks), Files::from([(ONE, BTreeSet::from([file.clone()]))]));
+            assert_eq!(needs.missing(&looks), JobFiles::from([(ONE, BTreeSet::from([file.clone()]))]));
             assert!(needs.in_doubt(&looks).contains(&file) && looks.is_settled() && looks.has_lost());
             assert!(!needs.is_whole(&lost) && needs.is_whole(&whole));
             assert!(moves(&looks, &whole).is_empty(), "it is there now");
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_file_that_came_back_in_between_is_counted_anew_and_one_that_nobody_needs_is_forgotten() {
-        let needs = Needs { stored: of(&[ONE, OTHER]), quarantined: Files::new() };
+        let needs = Needs { stored: of(&[ONE, OTHER]), quarantined: JobFiles::new() };
         let [plan, ..] = files_of(ONE);
         let (lost, whole) = (answers(&[&plan]), answers(&[]));
         let mut looks = looked(&needs, &lost, &whole, APART);
@@ -287,7 +287,7 @@ mod tests {
         let [one, other] = [ONE, OTHER].map(files_of);
         let all: Vec<&str> = one.iter().chain(&other).map(String::as_str).collect();
         for jobs in [&[ONE, OTHER][..], &[ONE]] {
-            let needs = Needs { stored: of(jobs), quarantined: Files::new() };
+            let needs = Needs { stored: of(jobs), quarantined: JobFiles::new() };
             let empty = answers(&all);
             let looks = looked(&needs, &empty, &empty, APART);
             assert!(Moves::of(&needs, &looks, &empty).is_empty());
@@ -297,7 +297,7 @@ mod tests {
             assert!(looks.has_lost() && Moves::of(&needs, &looks, &with_checkpoint).is_empty());
         }
         // The jar of the only job shows that the graph alone is gone.
-        let needs = Needs { stored: of(&[ONE]), quarantined: Files::new() };
+        let needs = Needs { stored: of(&[ONE]), quarantined: JobFiles::new() };
         let lost = answers(&[&one[0], &other[0], &other[1], &other[2]]);
         let looks = looked(&needs, &lost, &lost, APART);
         assert_eq!(Moves::of(&needs, &looks, &lost).aside, BTreeSet::from([ONE]));

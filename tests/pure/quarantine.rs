@@ -1,12 +1,12 @@
-//! A search over what can happen to the files of two jobs, a mount and a leader: no pointer is ever lost, an empty mount
-//! moves none, and after two looks jobs are where their files put them.
+//! A search over what can happen to the files of two jobs, a mount and a leader: no pointer is ever lost, an empty
+//! mount moves none, and after two looks jobs are where their files put them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flinkha::flink::ha_data::quarantine_key;
 use flinkha::flink::job_id::JobId;
-use flinkha::ha_data::quarantine::{APART, Answers, Files, Looks, Moves, Needs};
+use flinkha::ha_data::quarantine::{APART, Answers, JobFiles, Looks, Moves, Needs};
 use serde_json::json;
 
 const ONE: JobId = JobId::from_number(1);
@@ -36,7 +36,7 @@ enum Step {
     Grant,
 }
 
-/// Files that are lost.
+/// JobFiles that are lost.
 fn losable() -> [String; 3] {
     let ([plan, checkpoint, _], [other, ..]) = (files_of(ONE), files_of(OTHER));
     [plan, checkpoint, other]
@@ -66,7 +66,7 @@ impl World {
     }
 
     fn needs(&self) -> Needs {
-        let of = |at: fn(JobId) -> String| -> Files {
+        let of = |at: fn(JobId) -> String| -> JobFiles {
             let there = [ONE, OTHER].into_iter().filter(|job| self.data.contains_key(&at(*job)));
             there.map(|job| (job, files_of(job).into())).collect()
         };
