@@ -15,9 +15,6 @@ pub const COLLECTED: usize = 1000;
 /// appears again, no JobManager leads over it.
 pub const UNCOLLECTED: usize = 1000;
 
-/// Number of jobs without an end. More are not recorded: while they are stored, their pointers protect their files.
-pub const UNENDED: usize = 2000;
-
 /// Number of jobs in a storage that cannot be read, of which nothing but the record is left; the oldest are dropped
 /// first. Nothing is removed from such a storage, so the record protects nothing.
 pub const UNKNOWN: usize = 1000;
@@ -40,11 +37,6 @@ pub fn keep_small(jobs: &mut Vec<Job>) {
     let others = uncollected - jobs.iter().filter(|job| superseded(job)).count();
     drop_oldest(jobs, UNCOLLECTED.saturating_sub(others), superseded);
     shorten(jobs);
-}
-
-/// Whether further jobs may be recorded that have not ended.
-pub fn has_room(jobs: &[Job]) -> bool {
-    jobs.iter().filter(|job| !job.has_ended()).count() < UNENDED
 }
 
 /// Number of further tombstones of jobs whose data is not removed yet.
@@ -129,7 +121,9 @@ mod tests {
     use crate::flink::job_id::JobId;
     use crate::flink::job_state::End;
     use crate::flink::result::Outcome;
-    use crate::ledger::jobs::{Begun, CONFIG_MAP_LIMIT, HA_DATA_KEY, HaData, JOBS_KEY, bury, confirm, note, supersede};
+    use crate::ledger::jobs::{
+        Begun, CONFIG_MAP_LIMIT, HA_DATA_KEY, HaData, JOBS_KEY, UNENDED, bury, confirm, has_room, note, supersede,
+    };
 
     const TIME: &str = "2026-11-30T01:02:03.123456789Z";
     /// Four bytes in UTF-8.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds;
 use super::place::HaDataPlace;
 pub use super::recorded_state::RecordedState;
 use crate::flink::job_id::JobId;
@@ -16,6 +15,9 @@ use crate::flink::version::FlinkVersion;
 pub const JOBS_KEY: &str = "jobs";
 /// Key of the ledger ConfigMap that holds JSON of [`HaData`].
 pub const HA_DATA_KEY: &str = "haData";
+
+/// Number of jobs without an end. More are not recorded: while they are stored, their pointers protect their files.
+pub const UNENDED: usize = 2000;
 
 /// Number of characters of a job's name that are kept. A name made from SQL can be as long as its statement.
 const NAME: usize = 128;
@@ -191,9 +193,14 @@ pub struct Begun {
     pub plan: Option<String>,
 }
 
+/// Whether further jobs may be recorded that have not ended.
+pub fn has_room(jobs: &[Job]) -> bool {
+    jobs.iter().filter(|job| !job.has_ended()).count() < UNENDED
+}
+
 /// Notes the jobs that are stored now. A job without an end that is neither stored nor otherwise known becomes
 /// `Unknown` and is not dropped: somebody may have removed its HA data by hand and may restore it. Returns whether
-/// anything changed. A job for which there is no room ([`bounds`]) is not noted.
+/// anything changed. A job for which there is no room ([`UNENDED`]) is not noted.
 pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeSet<JobId>) -> bool {
     let before = jobs.clone();
     for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
@@ -206,7 +213,7 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeS
                 job.name = shortened(&begun.name);
             }
             job.plans.extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
-        } else if bounds::has_room(jobs) {
+        } else if has_room(jobs) {
             jobs.push(Job {
                 name: shortened(&begun.name),
                 state: RecordedState::Running,

@@ -80,6 +80,9 @@ pub fn mount_jar(template: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
+    use crate::api::names::{HAND_OVER_VOLUME, PEERS_VOLUME};
     use crate::cluster::build::{Environment, build};
     use crate::cluster::tests as fixture;
 
@@ -108,9 +111,10 @@ mod tests {
         let fetch = &pod["initContainers"][1];
         assert_eq!((fetch["name"].as_str(), fetch["image"].as_str()), (Some("fetch-jar"), Some("flinkha:1")));
         assert_eq!(pod["initContainers"][0]["name"], "gateway", "the native sidecar comes first");
-        assert!(
-            !fetch["volumeMounts"].to_string().contains("flinkha-hand-over"),
-            "the socket is the gateway's: {fetch:#}"
-        );
+        let mounts = |container: &Value| container["volumeMounts"].to_string();
+        for own in [HAND_OVER_VOLUME, PEERS_VOLUME] {
+            assert!(!mounts(fetch).contains(own), "{own} is the gateway's: {fetch:#}");
+            assert!(mounts(&pod["initContainers"][0]).contains(own), "{own}");
+        }
     }
 }

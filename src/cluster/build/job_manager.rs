@@ -82,29 +82,28 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         mounts
             .push(json!({ "name": pod::CONFIGURATION_VOLUME, "mountPath": pod::GATEWAY_CONFIGURATION_DIRECTORY, "readOnly": true }));
         mounts.extend(configuration_secrets::mounts(cluster, configuration_secrets::GATEWAY_DIRECTORY));
-        if has_key(cluster) {
-            mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
-        }
     }
     let mut volumes = vec![json!({ "name": HAND_OVER_VOLUME, "emptyDir": {} })];
+    let mut own_mounts = Vec::new();
     if has_key(cluster) {
+        own_mounts.push(json!({ "name": PEERS_VOLUME, "mountPath": PEERS_DIRECTORY, "readOnly": true }));
         // The Secret is optional: without it the election rests on the Lease alone, which is better than no JobManager.
         volumes.push(
             json!({ "name": PEERS_VOLUME, "secret": { "secretName": names::peers(cluster.name()), "optional": true } }),
         );
     }
-    if let (Some((volume, mount)), Some(mounts)) = (zookeeper::tls(cluster), mounts.as_array_mut()) {
+    if let Some((volume, mount)) = zookeeper::tls(cluster) {
         volumes.push(volume);
-        mounts.push(mount);
+        own_mounts.push(mount);
     }
     gateway["volumeMounts"] = mounts;
     storage_environment.add_to(&mut gateway);
-    // Other containers are copies of the gateway's. The copies are made before the socket and the password for a quorum
-    // are mounted, so they do not get them.
+    // Other containers are copies of the gateway's. The copies are made before the gateways' key, the socket, and the
+    // certificate and password for a quorum are mounted, so they do not get them.
     let fetch = application::fetch_container(cluster, &gateway);
     let user = zookeeper::user(cluster);
     if let Some(mounts) = gateway["volumeMounts"].as_array_mut() {
-        mounts.extend(user.iter().map(|(_, mount)| mount.clone()));
+        mounts.extend(own_mounts.into_iter().chain(user.iter().map(|(_, mount)| mount.clone())));
         mounts.push(json!({ "name": HAND_OVER_VOLUME, "mountPath": HAND_OVER_DIRECTORY }));
         mounts.extend(tls::gateway_mounts(cluster));
     }

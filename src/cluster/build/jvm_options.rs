@@ -14,7 +14,7 @@
 use serde_json::{Value, json};
 
 use crate::api::jvm_options::JvmOptions;
-use crate::cluster::{Cluster, quantity, validate};
+use crate::cluster::{Cluster, quantity};
 
 /// Shell script that goes before [`super::pod::START_FLINK`].
 pub const PREPEND: &str = include_str!("jvm-options.sh");
@@ -48,7 +48,7 @@ pub fn add(flink: &mut Value, cluster: &Cluster) {
 /// Returns the options; `None` if the JobManagers get none.
 fn options(cluster: &Cluster) -> Option<String> {
     let spec = &cluster.spec().job_manager;
-    let memory = validate::memory(&spec.resources).and_then(|memory| quantity::bytes(&memory));
+    let memory = quantity::memory(&spec.resources).and_then(|memory| quantity::bytes(&memory));
     if spec.jvm_options == JvmOptions::None || memory.is_some_and(|memory| memory > LARGEST) {
         return None;
     }

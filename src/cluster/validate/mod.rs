@@ -2,6 +2,7 @@
 //! it. The objects are built from a [`Cluster`] only, and only [`validate`] makes one.
 
 mod java_options;
+mod own_pod;
 mod pod_template;
 mod sizes;
 mod timings;
@@ -15,7 +16,7 @@ use crate::flink::version::FlinkVersion;
 use crate::ledger::application::Run;
 use crate::ledger::certificates::CertificateNotes;
 
-use self::pod_template::{JOB_MANAGER_POD, TASK_MANAGER_POD};
+use self::own_pod::{JOB_MANAGER_POD, TASK_MANAGER_POD};
 use super::application::{deployed, savepoint_directory};
 use super::quantity;
 use super::rejection::Rejection;
@@ -163,7 +164,8 @@ pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
         ("spec.jobManager", &spec.job_manager.resources, &spec.job_manager.pod_template, &JOB_MANAGER_POD),
         ("spec.taskManager", &spec.task_manager.resources, &spec.task_manager.pod_template, &TASK_MANAGER_POD),
     ] {
-        if let Some(memory) = memory(resources).filter(|memory| quantity::bytes(memory).is_none_or(|bytes| bytes == 0))
+        if let Some(memory) =
+            quantity::memory(resources).filter(|memory| quantity::bytes(memory).is_none_or(|bytes| bytes == 0))
         {
             problems.add(format!("{field}.resources"), format!("memory {memory} is not a quantity such as 2Gi"));
         }
@@ -187,11 +189,6 @@ pub fn problems(resource: &FlinkHaCluster) -> Vec<Problem> {
         problems.add("metadata".to_owned(), "name, namespace and uid are set by the API server".to_owned());
     }
     problems.0
-}
-
-/// Returns the amount of memory from which Flink's memory is derived.
-pub fn memory(resources: &Resources) -> Option<String> {
-    resources.limits.get("memory").or_else(|| resources.requests.get("memory")).map(ToString::to_string)
 }
 
 #[derive(Default)]

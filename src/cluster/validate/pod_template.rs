@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
+use super::own_pod::OwnPod;
 use super::{Problems, java_options};
 use crate::api::names::{
-    BLOB_PORT, CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JVM_PORT,
-    MANAGED_BY_LABEL, PEERS_VOLUME, PROBE_PORT, REST_PORT, RPC_PORT, TASK_MANAGER_DATA_PORT, TASK_MANAGER_RPC_PORT,
-    ZOOKEEPER_USER_VOLUME,
+    CLUSTER_LABEL, COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, MANAGED_BY_LABEL,
+    PEERS_VOLUME, ZOOKEEPER_USER_VOLUME,
 };
 use crate::api::owned::{self, RESERVED_PREFIX};
 use crate::cluster::build::job_manager::OURS;
@@ -15,20 +15,6 @@ use crate::cluster::build::job_manager::OURS;
 const PROPERTIES: &str = "FLINK_PROPERTIES";
 /// Where the operator mounts its volumes into Flink's container.
 const RESERVED_DIRECTORY: &str = "/flinkha";
-
-/// What the operator has in one kind of pod.
-pub struct OwnPod {
-    /// Ports at which Flink and its gateway listen in every such pod.
-    ports: &'static [u16],
-    /// A process of it may lead.
-    leads: bool,
-}
-
-/// A pod of a JobManager.
-pub const JOB_MANAGER_POD: OwnPod =
-    OwnPod { ports: &[JVM_PORT, PROBE_PORT, RPC_PORT, BLOB_PORT, REST_PORT], leads: true };
-/// A pod of a TaskManager.
-pub const TASK_MANAGER_POD: OwnPod = OwnPod { ports: &[TASK_MANAGER_RPC_PORT, TASK_MANAGER_DATA_PORT], leads: false };
 
 impl Problems {
     pub(super) fn pod_template(&mut self, field: &str, template: &Value, own: &OwnPod) {

@@ -60,8 +60,7 @@ mod tests {
     use crate::cluster::tests as fixture;
     use crate::cluster::validate::problems;
     use crate::flink::job_id::JobId;
-    use crate::ledger::bounds;
-    use crate::ledger::jobs::{Begun, note};
+    use crate::ledger::jobs::{Begun, UNENDED, note};
 
     /// What etcd takes at once.
     const ETCD: usize = 3 << 19;
@@ -96,7 +95,7 @@ mod tests {
     /// As large as a status is made: the largest text of each kind.
     fn status(application: Option<Application>) -> FlinkHaClusterStatus {
         let begun = Begun { name: "\u{e9}".repeat(200), started: Timestamp::UNIX_EPOCH.to_string(), plan: None };
-        let stored = (0..bounds::UNENDED).map(|number| (JobId::from_number(number as u128), begun.clone()));
+        let stored = (0..UNENDED).map(|number| (JobId::from_number(number as u128), begun.clone()));
         let mut all = Vec::new();
         note(&mut all, &stored.collect(), &BTreeSet::new());
         let (jobs, jobs_left_out) = jobs(&all);

@@ -17,8 +17,7 @@ use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::sweep::{Evidence, FileVerdict, of_checkpoint, verdict};
 use crate::lease::term::Term;
-use crate::ledger::bounds;
-use crate::ledger::jobs::OrphanCounts;
+use crate::ledger::jobs::{OrphanCounts, UNENDED};
 use crate::world::storage::{File, Storage};
 
 /// Delay of the first sweep; a new leader is busy at first.
@@ -92,7 +91,7 @@ impl Sweeper {
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
         let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
         // With more jobs than the ledger records, it does not say of all which files are theirs.
-        let deletes = self.settings.delete && living.len() < bounds::UNENDED;
+        let deletes = self.settings.delete && living.len() < UNENDED;
         let mut orphans = OrphanCounts::default();
         let (mut candidates, mut reads) = (Vec::new(), 0);
         let mut files = storage.files();
