@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
+use crate::presence::all_scaled_to_zero;
 use crate::support::cluster::{Cluster, NAME, Provider};
 use crate::support::control_plane::ControlPlane;
 use crate::support::host::Directory;
@@ -171,6 +172,7 @@ async fn changes(installation: &Installation, plugin: &Plugin) {
         installation.until::<FlinkHaCluster>(what, (NAMESPACE, "app"), probe).await
     };
     plugin.prints(&["suspend", "app", "-n", NAMESPACE]);
+    all_scaled_to_zero(&installation, "app").await;
     app("a suspended application", |found| found["status"]["application"]["phase"] == "Suspended").await;
     let suspended = plugin.prints(&["status", "app", "-n", NAMESPACE]);
     assert!(line(&suspended, "Application:").contains("Suspended since"), "{suspended}");
