@@ -110,6 +110,10 @@ fn inventory(objects: &[Value]) {
 
 /// What is set aside is in use as before, and comes back as it was.
 fn quarantine(cluster: &Value, inventory: &Inventory) {
+    // The API server stores texts only.
+    if cluster["data"].as_object().is_some_and(|data| data.values().any(|value| !value.is_string())) {
+        return;
+    }
     let applications = ha_data::stored_applications(cluster);
     let is_free = |job: &JobId| !inventory.quarantined.contains_key(job) && !applications.contains(job);
     let aside: BTreeSet<JobId> = ha_data::stored_jobs(cluster).into_iter().filter(is_free).collect();
