@@ -172,7 +172,7 @@ async fn changes(installation: &Installation, plugin: &Plugin) {
         installation.until::<FlinkHaCluster>(what, (NAMESPACE, "app"), probe).await
     };
     plugin.prints(&["suspend", "app", "-n", NAMESPACE]);
-    all_scaled_to_zero(&installation, "app").await;
+    all_scaled_to_zero(installation, "app").await;
     app("a suspended application", |found| found["status"]["application"]["phase"] == "Suspended").await;
     let suspended = plugin.prints(&["status", "app", "-n", NAMESPACE]);
     assert!(line(&suspended, "Application:").contains("Suspended since"), "{suspended}");
