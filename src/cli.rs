@@ -1,9 +1,13 @@
 //! The command line: flags as types.
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use clap::{Parser, Subcommand};
 
 use crate::gateway;
 use crate::operator;
+use crate::plugin;
 
 /// JobManager high availability for Apache Flink on Kubernetes.
 #[derive(Debug, Parser)]
@@ -34,6 +38,27 @@ pub enum Command {
     Crd(operator::definition::CrdArguments),
     /// Check that an operator works, for `helm test`.
     Check(operator::check::Check),
+    /// Show and operate clusters, as `kubectl flinkha` does.
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        /// The words of the plugin's own command line.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
+        words: Vec<OsString>,
+    },
+}
+
+/// The words of a command line, the program's name first. A program that is called as kubectl calls its plugins is
+/// asked for the command `kubectl`.
+pub fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.collect();
+    let name = words.first().and_then(|word| Path::new(word).file_name());
+    let before: &[&str] = match name.and_then(|name| name.to_str()) {
+        Some(plugin::PROGRAM) => &["kubectl"],
+        Some(plugin::COMPLETION_PROGRAM) => &["kubectl", plugin::COMPLETION],
+        _ => &[],
+    };
+    words.splice(words.len().min(1)..words.len().min(1), before.iter().map(OsString::from));
+    words
 }
 
 #[cfg(test)]
@@ -75,6 +100,24 @@ mod tests {
             let rest = json!({ "name": "b", "clientAuthentication": true });
             spec.tls = serde_json::from_value(json!({ "internal": { "name": "a" }, "rest": rest })).ok();
         })
+    }
+
+    #[test]
+    fn a_program_called_as_a_plugin_passes_all_its_words_on() {
+        let parsed = |line: &[&str]| {
+            let words = words(line.iter().map(OsString::from));
+            match Arguments::try_parse_from(words).expect("it is understood").command {
+                Command::Kubectl { words } => words,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(parsed(&["/usr/bin/kubectl-flinkha", "status", "-A"]), ["status", "-A"]);
+        assert_eq!(parsed(&["flinkha", "kubectl", "--help"]), ["--help"]);
+        assert_eq!(parsed(&["kubectl-flinkha", "-n", "a", "--", "x"]), ["-n", "a", "--", "x"]);
+        assert!(parsed(&["kubectl-flinkha"]).is_empty());
+        assert_eq!(parsed(&["kubectl_complete-flinkha", "status", ""]), ["__complete", "status", ""]);
+        let line = ["/usr/bin/flinkha", "crd"].map(OsString::from);
+        assert_eq!(words(line.clone().into_iter()), line, "any other program is what it was");
     }
 
     #[test]

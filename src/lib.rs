@@ -3,7 +3,7 @@
 //! The rooms, and the one dependency rule:
 //!
 //! ```text
-//! api ← {flink, lease} ← ledger ← ha_data ← {cluster, quorum ← world} ← {operator | gateway} ← main
+//! api ← {flink, lease} ← ledger ← ha_data ← {cluster, quorum ← world} ← {operator | gateway | plugin} ← main
 //! ```
 //!
 //! | room | what belongs there |
@@ -18,6 +18,7 @@
 //! | [`world`] | what is outside: API servers, Leases, quorums, storage, processes, servers |
 //! | [`operator`] | the controller's effects: observe, apply, report, finalize |
 //! | [`gateway`] | the sidecar's effects: proxy, election, garbage collection, applications, quorum |
+//! | [`plugin`] | `kubectl flinkha`: what people see and do at a terminal |
 //! | [`telemetry`] | logs, metrics, probes |
 //!
 //! The pure rooms (`api`, `flink`, `lease`, `ledger`, `ha_data`, `quorum`, `cluster`) import no client, no runtime and
@@ -32,6 +33,7 @@ pub mod ha_data;
 pub mod lease;
 pub mod ledger;
 pub mod operator;
+pub mod plugin;
 pub mod quorum;
 pub mod telemetry;
 pub mod world;

@@ -1,23 +1,30 @@
 //! Parse, start, dispatch.
 
+use std::process::ExitCode;
+
 use clap::Parser;
-use flinkha::cli::{Arguments, Command};
+use flinkha::cli::{self, Arguments, Command};
 use flinkha::gateway;
 use flinkha::operator;
+use flinkha::plugin;
 use flinkha::telemetry;
 use flinkha::world::process;
 
 /// Two threads on any machine: the work is waiting, and every thread costs memory in every JobManager's pod.
 #[tokio::main(worker_threads = 2)]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     // Before anything else. What runs before this line is closed by the image, whose program nobody may read.
     let closed = process::keep_to_itself();
-    let command = Arguments::parse().command;
+    let command = Arguments::parse_from(cli::words(std::env::args_os())).command;
+    if let Command::Kubectl { words } = command {
+        // Somebody reads at a terminal, for whom the log says nothing.
+        return Ok(Box::pin(plugin::run(words)).await);
+    }
     let log_filter = telemetry::logs::start();
     if let Err(error) = closed {
         tracing::warn!(%error, "failed to close this process to others of its user");
     }
-    match command {
+    let done = match command {
         Command::Crd(arguments) => operator::definition::run(arguments).await,
         Command::Check(arguments) => operator::check::run(arguments).await,
         Command::Gateway(arguments) => gateway::run(*arguments, log_filter).await,
@@ -27,5 +34,7 @@ async fn main() -> anyhow::Result<()> {
         Command::HandOver(arguments) => gateway::hand_over::run(arguments).await,
         Command::PassThrough(arguments) => gateway::quorum::pass_through(arguments).await,
         Command::Operator(arguments) => operator::run(arguments).await,
-    }
+        Command::Kubectl { .. } => Ok(()),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -54,10 +54,10 @@ pub struct JobSpec {
     /// the savepoint fails, the job runs on unchanged. `stateless`: the job starts without state.
     #[serde(default)]
     pub upgrade_mode: UpgradeMode,
-    /// Time in which all tasks of a changed job must run. After it the operator restores the last definition that
-    /// worked, from the same state.
+    /// Time in which all tasks of a changed job must run, at least 10s. After it the operator restores the last
+    /// definition that worked, from the same state.
     #[serde(default = "default_upgrade_deadline")]
-    #[schemars(schema_with = "schema::duration")]
+    #[schemars(schema_with = "schema::upgrade_deadline")]
     pub upgrade_deadline: String,
     /// Triggers a savepoint whenever it changes to a number other than zero. The status shows the savepoint's path and
     /// time. The operator never deletes savepoints.

@@ -6,6 +6,8 @@
 pub mod application;
 pub mod configuration_source;
 pub mod crd;
+pub mod durations;
+pub mod jvm_options;
 pub mod metadata;
 pub mod names;
 pub mod network_policy;

@@ -44,6 +44,9 @@ pub const START_ANNOTATION: &str = "flinkha.dev/application-start";
 pub const SAVEPOINT_ANNOTATION: &str = "flinkha.dev/savepoint";
 /// Annotation on the resource, copied to the Lease: the JobManager pod that should lead, or [`ANY_POD`].
 pub const SWITCHOVER_ANNOTATION: &str = "flinkha.dev/switchover";
+/// Annotation on the resource, copied to the ledger: id of the job in quarantine that is to be removed. See
+/// [`crate::ha_data::quarantine`].
+pub const DROP_JOB_ANNOTATION: &str = "flinkha.dev/drop-job";
 /// Annotation on the resource: `disabled` pauses the operator's work on it, `enabled` (the default) does not. See
 /// [`crate::cluster::pause`].
 pub const RECONCILE_ANNOTATION: &str = "flinkha.dev/reconcile";

@@ -4,6 +4,7 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use super::durations::{self, AtLeast};
 use super::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY_LABEL};
 use super::owned::{self, OwnedKeys};
 
@@ -14,29 +15,32 @@ pub fn rules(rules: &[(&str, &str)]) -> Value {
 
 /// A duration such as `15s`, `1500ms` or `1m30s`: the format that both CEL and the gateway parse.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
-    duration_that(&[])
+    duration_that(None)
 }
 
-/// `spec.highAvailability.jvmTimeout`: the gateway holds a standby's request for 5 s, and the JVM sends no other one
-/// meanwhile.
+/// `spec.highAvailability.jvmTimeout`.
 pub fn jvm_timeout(_: &mut SchemaGenerator) -> Schema {
-    duration_that(&[(
-        "!self.matches('^([0-9]+(ms|s|m))+$') || duration(self) >= duration('6s')",
-        "must be at least 6s, because a standby's JVM that waits for the leader's lock is silent for up to 5s: for example 10s",
-    )])
+    duration_that(Some(&durations::JVM_TIMEOUT))
 }
 
-/// `spec.highAvailability.lease.retryPeriod`: a request that gets no longer than that often fails.
+/// `spec.highAvailability.lease.retryPeriod`.
 pub fn retry_period(_: &mut SchemaGenerator) -> Schema {
-    duration_that(&[(
-        "!self.matches('^([0-9]+(ms|s|m))+$') || duration(self) >= duration('500ms')",
-        "must be at least 500ms, because it is also the timeout of each request for the Lease: for example 2s",
-    )])
+    duration_that(Some(&durations::RETRY_PERIOD))
 }
 
-fn duration_that(further: &[(&str, &str)]) -> Schema {
-    let format = ("self.matches('^([0-9]+(ms|s|m))+$')", "must be a duration such as 15s, 1500ms or 1m30s");
-    let all: Vec<(&str, &str)> = std::iter::once(format).chain(further.iter().copied()).collect();
+/// `spec.job.upgradeDeadline`.
+pub fn upgrade_deadline(_: &mut SchemaGenerator) -> Schema {
+    duration_that(Some(&durations::UPGRADE_DEADLINE))
+}
+
+fn duration_that(limit: Option<&AtLeast>) -> Schema {
+    let format = durations::FORMAT;
+    let is_at_least =
+        |limit: &AtLeast| format!("!self.matches('{format}') || duration(self) >= duration('{}')", limit.least);
+    let limit = limit.map(|limit| (is_at_least(limit), limit.problem()));
+    let has_format = (format!("self.matches('{format}')"), durations::FORMAT_PROBLEM.to_owned());
+    let all: Vec<(String, String)> = std::iter::once(has_format).chain(limit).collect();
+    let all: Vec<(&str, &str)> = all.iter().map(|(rule, message)| (rule.as_str(), message.as_str())).collect();
     json_schema!({ "type": "string", "maxLength": 16, "x-kubernetes-validations": rules(&all) })
 }
 
@@ -85,8 +89,8 @@ pub fn orphan_age(_: &mut SchemaGenerator) -> Schema {
         "type": "string",
         "maxLength": 16,
         "x-kubernetes-validations": rules(&[(
-            "self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1h')",
-            "spec.haData.orphanAge must be a duration of at least an hour, such as 24h",
+            "self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('1h')",
+            durations::ORPHAN_AGE_PROBLEM,
         )]),
     })
 }

@@ -23,10 +23,13 @@ pub struct FlinkHaClusterStatus {
     /// The last time that leadership moved from one JobManager to another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
-    /// Jobs whose HA data is stored, and the last twenty that ended.
+    /// Jobs whose HA data is stored, at most the latest 200, and the last twenty that ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub jobs: Vec<JobStatus>,
+    /// Number of jobs without an end that `jobs` leaves out. The ledger (`<name>-ledger`) records up to 2000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs_left_out: Option<i64>,
     /// HA data of the jobs, as the leading JobManager's gateway reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ha_data: Option<HaDataStatus>,
@@ -43,7 +46,8 @@ pub struct FlinkHaClusterStatus {
     pub applied: Option<AppliedObjects>,
     /// `LeaderElected`, `Ready`, `Progressing`, `Degraded`, `Reconciling` and `Stalled`, and with `spec.job` `Complete`
     /// and `Failed`, each with its reason. `Paused` while the resource is paused, `OperatorRollOut` while the operator
-    /// has to replace pods that nobody has asked it to replace, `Contested` while another operator watches it too.
+    /// has to replace pods that nobody has asked it to replace, `JobsQuarantined` while files of jobs are gone,
+    /// `Contested` while another operator watches it too.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
@@ -115,7 +119,8 @@ pub struct JobStatus {
     /// Name of the job.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `Running`, `Finished`, `Canceled` or `Failed`. `Superseded`: another run of the application replaced it.
+    /// `Running`, `Finished`, `Canceled` or `Failed`. `Quarantined`: it is set aside, because files of its HA data are
+    /// gone. `Dropped`: it was removed from there by name. `Superseded`: another run of the application replaced it.
     /// `Unknown`: its HA data is gone and there is no record of its end.
     pub state: String,
     /// Time of its submission.
@@ -127,6 +132,9 @@ pub struct JobStatus {
     /// Time at which the last of its HA data was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collected: Option<Time>,
+    /// Files that are gone, below the cluster's directory, and without which Flink cannot recover the job.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_files: Vec<String>,
 }
 
 /// HA data of the jobs.
@@ -144,6 +152,10 @@ pub struct HaDataStatus {
     /// The largest ConfigMap with HA data. Kubernetes limits a ConfigMap to 1 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_config_map: Option<ConfigMapSize>,
+    /// Number of ConfigMaps with HA data that would not come back if somebody deleted them: the leading gateway keeps
+    /// copies of up to 64 MiB. Absent if it has all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_copy: Option<i64>,
     /// Orphans in the storage directory, as the last sweep counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphans: Option<OrphansStatus>,

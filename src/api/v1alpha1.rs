@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::application::JobSpec;
 use super::configuration_source::ConfigurationSource;
+use super::durations;
+use super::jvm_options::JvmOptions;
 use super::metadata::{self, CommonMetadata, ServiceAccounts};
 use super::network_policy::NetworkPolicy;
 use super::schema;
@@ -212,19 +214,14 @@ pub enum Provider {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
-    (
-        "duration(self.renewDeadline) < duration(self.duration)",
-        "spec.highAvailability.lease.renewDeadline must be shorter than lease.duration, so that a leader stops before another may start: for example renewDeadline 10s and duration 15s",
-    ),
-    (
-        "duration(self.retryPeriod) < duration(self.renewDeadline)",
-        "spec.highAvailability.lease.retryPeriod must be shorter than lease.renewDeadline, so that a leader has more than one try: for example retryPeriod 2s and renewDeadline 10s",
-    ),
+    ("duration(self.renewDeadline) < duration(self.duration)", durations::RENEW_DEADLINE_PROBLEM),
+    ("duration(self.retryPeriod) < duration(self.renewDeadline)", durations::RETRY_PERIOD_PROBLEM),
+    ("duration(self.duration) <= duration('1440m')", durations::LONGEST_LEASE_PROBLEM),
 ])))]
 pub struct Lease {
     /// Time without a renewal after which a standby takes over. Applies when the leader's machine answers but its
     /// gateway is silent, or when the leader cannot write the Lease although the standby can. A dead JobManager or a
-    /// lost machine is replaced sooner. Measured on the standby's own clock.
+    /// lost machine is replaced sooner. Measured on the standby's own clock. At most 1440m.
     #[serde(default = "default_lease_duration")]
     #[schemars(schema_with = "schema::duration")]
     pub duration: String,
@@ -309,6 +306,11 @@ pub struct JobManager {
     /// `requests.memory`, else Flink's default of 1600m.
     #[serde(default)]
     pub resources: Resources,
+    /// Options of the JobManagers' JVMs. `Default`, also without this field: up to 4Gi of memory they use the serial
+    /// collector, and in a session cluster the compiler C1 alone, which makes a recovery shorter. Options of the image,
+    /// of `flinkConfiguration` and of the podTemplate have precedence. `None`: only those.
+    #[serde(default, skip_serializing_if = "metadata::is_default")]
+    pub jvm_options: JvmOptions,
     /// Additions to the JobManagers' pods, merged as by a strategic merge patch. Flink's container is
     /// `flink-main-container`; the gateway gets its volume mounts too.
     #[serde(default, skip_serializing_if = "Value::is_null")]
@@ -318,7 +320,12 @@ pub struct JobManager {
 
 impl Default for JobManager {
     fn default() -> Self {
-        Self { replicas: default_job_managers(), resources: Resources::default(), pod_template: Value::Null }
+        Self {
+            replicas: default_job_managers(),
+            resources: Resources::default(),
+            jvm_options: JvmOptions::default(),
+            pod_template: Value::Null,
+        }
     }
 }
 
@@ -326,9 +333,10 @@ impl Default for JobManager {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskManager {
-    /// Number of TaskManagers. `kubectl scale fhc/<name> --replicas N` sets it too.
+    /// Number of TaskManagers. `kubectl scale fhc/<name> --replicas N` and a HorizontalPodAutoscaler set it too. With
+    /// 0, jobs wait for TaskManagers, and the JobManagers stay.
     #[serde(default = "default_task_managers")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 0))]
     pub replicas: i32,
     /// Resources of Flink's container. Flink's memory (`taskmanager.memory.process.size`) is `limits.memory`, else
     /// `requests.memory`, else Flink's default of 1728m.

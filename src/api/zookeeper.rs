@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::durations;
 use super::schema;
 use super::secret::SecretReference;
 
@@ -17,11 +18,11 @@ use super::secret::SecretReference;
     ),
     (
         "duration(self.sessionTimeout) >= duration('4s')",
-        "spec.highAvailability.zookeeper.sessionTimeout must be at least 4s, which is the least that ZooKeeper grants by default: for example 20s",
+        durations::SESSION_TIMEOUT_PROBLEM,
     ),
     (
         "duration(self.connectionTimeout) > duration('0s') && duration(self.connectionTimeout) < duration(self.sessionTimeout)",
-        "spec.highAvailability.zookeeper.connectionTimeout must be longer than zero and shorter than zookeeper.sessionTimeout: for example 5s and 20s",
+        durations::CONNECTION_TIMEOUT_PROBLEM,
     ),
 ])))]
 pub struct ZooKeeper {

@@ -7,6 +7,7 @@ use super::crash;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
 use super::presence::Presence;
 use crate::api::names::{QUORUM_ANNOTATION, TLS_ANNOTATION};
+use crate::flink::job_id::listed;
 use crate::ledger::jobs::Size;
 use crate::ledger::refusal::Refusal;
 
@@ -100,15 +101,29 @@ fn ha_data(observed: &Observed) -> Vec<Cause> {
             "{} {} hold a pointer that cannot be read; the files that it may name are kept, and its job may not survive a failover: \
              take a savepoint and submit the job again",
             if ha_data.unreadable.iter().all(|name| name.starts_with('/')) { "znodes" } else { "ConfigMaps" },
-            ha_data.unreadable.join(", ")
+            listed(ha_data.unreadable.iter().map(String::as_str))
         ),
     });
     let full = ha_data.largest.as_ref().filter(|size| size.per_cent() >= FULL);
+    let left = observed.ledger.as_ref().map_or(0, |ledger| ledger.data.uncollected);
+    let remains = (left >= REMAINS).then(|| Cause { reason: "HaDataRemains", message: remains(left) });
     storage
         .into_iter()
         .chain(unreadable)
+        .chain(remains)
         .chain(full.map(|size| Cause { reason: "HaDataLarge", message: large(size) }))
         .collect()
+}
+
+/// So many ended jobs do not end at the same time.
+const REMAINS: usize = 100;
+
+fn remains(left: usize) -> String {
+    format!(
+        "spec.highAvailability.storageDir: files of {left} ended jobs could not be removed; the log of the leader's gateway \
+         names the first one and why (kubectl logs <pod> --container gateway): give the pods the right to list and to \
+         delete there; until then results of further jobs stay in the directory, and nothing else is lost"
+    )
 }
 
 /// A ConfigMap that comes near the limit of what Kubernetes stores.

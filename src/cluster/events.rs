@@ -4,8 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::causes;
 use super::ha_status::is_half_full;
-use super::status::{DEGRADED, PAUSED, READY, ROLLING_OUT};
-use crate::api::status::FlinkHaClusterStatus;
+use super::status::{DEGRADED, JOBS_QUARANTINED, PAUSED, READY, ROLLING_OUT};
+use crate::api::status::{Failover, FlinkHaClusterStatus, JobStatus};
+use crate::ledger::jobs::RecordedState;
 
 /// An event to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +25,7 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
     if before.last_failover != after.last_failover
         && let Some(failover) = &after.last_failover
     {
-        let duration = failover
-            .leaderless_milliseconds
-            .map(|milliseconds| format!(" after {milliseconds} ms"))
-            .unwrap_or_default();
-        let message = format!("leadership moved from {} to {}{duration}: {}", failover.from, failover.to, failover.why);
-        notes.push(EventNote { warning: false, reason: "Failover".to_owned(), message });
+        notes.push(EventNote { warning: false, reason: "Failover".to_owned(), message: moved(failover) });
     } else if term(before) != term(after)
         && let Some(leader) = &after.leader
         && before.leader.is_none()
@@ -45,16 +41,27 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
     }
     for job in after.jobs.iter().filter(|job| !before.jobs.contains(job)) {
         let was = before.jobs.iter().find(|known| known.id == job.id);
-        let name = if job.name.is_empty() { &job.id } else { &job.name };
+        let is_aside = |state: &str| state == RecordedState::Quarantined.as_str();
+        let came_back = was.is_some_and(|was| is_aside(&was.state)) && job.ended.is_none() && !is_aside(&job.state);
         let message = match (was, &job.ended) {
-            (None, None) => format!("job {name} ({}) is stored: it survives the loss of any JobManager", job.id),
-            (Some(was), Some(_)) if was.ended.is_none() => format!("job {name} ({}) has ended: {}", job.id, job.state),
+            _ if came_back => {
+                format!("job {} ({}) is no longer set aside: its files are there again", name_of(job), job.id)
+            }
+            // One that comes back because others have ended is not new.
+            (None, None) if before.jobs_left_out.is_none() => {
+                format!("job {} ({}) is stored: it survives the loss of any JobManager", name_of(job), job.id)
+            }
+            (Some(was), Some(_)) if was.ended.is_none() => ended(job),
             _ => continue,
         };
-        let reason = if job.ended.is_some() { "JobEnded" } else { "JobStored" };
+        let reason = match &job.ended {
+            Some(_) => "JobEnded",
+            None if came_back => "JobBroughtBack",
+            None => "JobStored",
+        };
         notes.push(EventNote { warning: job.state == "Failed", reason: reason.to_owned(), message });
     }
-    for (kind, warning) in [(DEGRADED, true), (READY, false)] {
+    for (kind, warning) in [(DEGRADED, true), (JOBS_QUARANTINED, true), (READY, false)] {
         // A roll-out is asked for, and its end is told.
         if let Some(condition) = begun(kind, before, after).filter(|condition| condition.reason != ROLLING_OUT) {
             notes.push(EventNote { warning, reason: condition.reason.clone(), message: condition.message.clone() });
@@ -62,6 +69,22 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
     }
     notes.extend(pause(before, after));
     notes
+}
+
+/// What is said of a change of leader.
+pub fn moved(failover: &Failover) -> String {
+    let Failover { from, to, why, leaderless_milliseconds, .. } = failover;
+    let duration = leaderless_milliseconds.map(|milliseconds| format!(" after {milliseconds} ms")).unwrap_or_default();
+    format!("leadership moved from {from} to {to}{duration}: {why}")
+}
+
+/// What is said of a job that has ended.
+pub fn ended(job: &JobStatus) -> String {
+    format!("job {} ({}) has ended: {}", name_of(job), job.id, job.state)
+}
+
+fn name_of(job: &JobStatus) -> &str {
+    if job.name.is_empty() { &job.id } else { &job.name }
 }
 
 /// The beginning or the end of a pause.

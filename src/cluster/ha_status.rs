@@ -6,6 +6,21 @@ use crate::api::status::{ConfigMapSize, HaDataStatus, JobStatus, OrphansStatus};
 use crate::api::time::seconds;
 use crate::ledger::jobs;
 
+/// Jobs without an end that the status shows. The resource has at most 1.5 MiB, of which its spec takes what it needs.
+const SHOWN: usize = 200;
+
+/// The jobs as the status shows them, and the number of those that it leaves out: the oldest without an end.
+pub fn jobs(all: &[jobs::Job]) -> (Vec<JobStatus>, Option<i64>) {
+    let mut left_out = all.iter().filter(|job| !job.has_ended()).count().saturating_sub(SHOWN);
+    let number = i64::try_from(left_out).ok().filter(|number| *number > 0);
+    let is_shown = |one: &&jobs::Job| {
+        let goes = left_out > 0 && !one.has_ended();
+        left_out -= usize::from(goes);
+        !goes
+    };
+    (all.iter().filter(is_shown).map(job).collect(), number)
+}
+
 /// A job as the status shows it.
 pub fn job(job: &jobs::Job) -> JobStatus {
     let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok().map(seconds);
@@ -16,6 +31,7 @@ pub fn job(job: &jobs::Job) -> JobStatus {
         started: time(&job.started),
         ended: time(&job.ended),
         collected: time(&job.collected),
+        missing_files: job.missing.clone(),
     }
 }
 
@@ -30,6 +46,7 @@ pub fn ha_data(ha_data: &jobs::HaData) -> HaDataStatus {
             bytes: number(size.bytes as u64),
             per_cent: number(size.per_cent() as u64),
         }),
+        without_copy: Some(ha_data.without_copy).filter(|copies| *copies > 0).map(|copies| number(copies as u64)),
         orphans: ha_data.orphans.as_ref().map(|orphans| OrphansStatus {
             files: number(orphans.files),
             bytes: number(orphans.bytes),
@@ -48,5 +65,29 @@ pub fn is_half_full(ha_data: Option<&HaDataStatus>) -> bool {
 impl From<&ConfigMapSize> for jobs::Size {
     fn from(size: &ConfigMapSize) -> Self {
         Self { name: size.name.clone(), bytes: usize::try_from(size.bytes).unwrap_or_default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flink::job_id::JobId;
+    use crate::ledger::jobs::Job;
+
+    #[test]
+    fn the_latest_of_many_jobs_are_shown_and_the_others_are_counted() {
+        let job = |number, ended: Option<&str>| Job {
+            ended: ended.map(str::to_owned),
+            ..Job::of(JobId::from_number(number))
+        };
+        let ended = [job(1, Some("2026-01-01T00:00:00Z")), job(2, Some("2026-01-01T00:00:00Z"))];
+        let unended = |count: u128| (10..10 + count).map(|number| job(number, None));
+        let all: Vec<Job> = ended.clone().into_iter().chain(unended(200)).collect();
+        let (shown, left_out) = jobs(&all);
+        assert_eq!((shown.len(), left_out), (202, None));
+        let all: Vec<Job> = ended.into_iter().chain(unended(1000)).collect();
+        let (shown, left_out) = jobs(&all);
+        assert_eq!((shown.len(), left_out), (202, Some(800)));
+        assert_eq!(shown[2].id, JobId::from_number(810).to_string());
     }
 }

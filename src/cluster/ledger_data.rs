@@ -4,8 +4,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::application::Progress;
+use crate::ledger::bounds;
 use crate::ledger::certificates::{self, CertificateNotes};
-use crate::ledger::jobs::{self, HaData, Job};
+use crate::ledger::jobs::{self, HaData, Job, RecordedState};
 use crate::ledger::secrets::{self, SecretsNote};
 
 /// The keys of the ledger ([`crate::ledger`]), read.
@@ -13,6 +14,8 @@ use crate::ledger::secrets::{self, SecretsNote};
 #[serde(from = "Texts", rename_all = "camelCase")]
 pub struct LedgerData {
     pub jobs: Vec<Job>,
+    /// Number of ended jobs, of all that the ledger records, whose data has not been removed although it was to be.
+    pub uncollected: usize,
     pub ha_data: Option<HaData>,
     pub application: Option<Progress>,
     pub secrets: Option<SecretsNote>,
@@ -35,12 +38,14 @@ struct Texts {
 impl From<Texts> for LedgerData {
     fn from(texts: Texts) -> Self {
         let mut unreadable = Vec::new();
-        let jobs = read(texts.jobs, jobs::JOBS_KEY, &mut unreadable).map(shown).unwrap_or_default();
+        let jobs: Vec<Job> = read(texts.jobs, jobs::JOBS_KEY, &mut unreadable).unwrap_or_default();
+        let is_left = |job: &&Job| bounds::is_uncollected(job) && job.state != RecordedState::Superseded;
+        let (uncollected, jobs) = (jobs.iter().filter(is_left).count(), shown(jobs));
         let ha_data = read(texts.ha_data, jobs::HA_DATA_KEY, &mut unreadable);
         let application = read(texts.application, crate::ledger::application::LEDGER_KEY, &mut unreadable);
         let secrets = read(texts.secrets, secrets::LEDGER_KEY, &mut unreadable);
         let certificates = read(texts.certificates, certificates::LEDGER_KEY, &mut unreadable).unwrap_or_default();
-        Self { jobs, ha_data, application, secrets, certificates, unreadable }
+        Self { jobs, uncollected, ha_data, application, secrets, certificates, unreadable }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod causes;
 pub mod crash;
 pub mod deletion;
 pub mod deployment;
+pub mod drop_job;
 pub mod events;
 pub mod gateway_image;
 pub mod ha_status;

@@ -5,7 +5,9 @@
 
 use super::cause::Cause;
 use crate::api::FlinkHaCluster;
-use crate::api::names::{RECONCILE_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION};
+use crate::api::names::{
+    DROP_JOB_ANNOTATION, RECONCILE_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION,
+};
 
 const ENABLED: &str = "enabled";
 const DISABLED: &str = "disabled";
@@ -49,7 +51,8 @@ impl Pause {
         let switchover = resource.annotation(SWITCHOVER_ANNOTATION).map(|_| "the requested switchover waits");
         let upgrade =
             resource.annotation(UPGRADE_GATEWAYS_ANNOTATION).map(|_| "the requested upgrade of gateways waits");
-        let waits = deletion.into_iter().chain(switchover).chain(upgrade);
+        let dropped = resource.annotation(DROP_JOB_ANNOTATION).map(|_| "the requested removal of a job waits");
+        let waits = deletion.into_iter().chain(switchover).chain(dropped).chain(upgrade);
         let waits: String = waits.map(|waits| format!("; {waits}")).collect();
         format!(
             "the operator changes nothing of this cluster, because the annotation {why}; JobManagers fail over as \

@@ -1,6 +1,8 @@
 //! Parses Kubernetes quantities such as `1536Mi` or `2G` (`k8s.io/apimachinery/pkg/api/resource.Quantity`), as far as
 //! memory needs them.
 
+use crate::api::v1alpha1::Resources;
+
 /// Kubernetes caps larger quantities.
 const LIMIT: f64 = (1_u64 << 63) as f64;
 
@@ -36,6 +38,11 @@ fn factor(suffix: &str) -> Option<f64> {
         "Ei" => 1024.0_f64.powi(6),
         exponent => 10.0_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
     })
+}
+
+/// Returns the amount of memory from which Flink's memory is derived.
+pub fn memory(resources: &Resources) -> Option<String> {
+    resources.limits.get("memory").or_else(|| resources.requests.get("memory")).map(ToString::to_string)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::status::{READY, RECONCILING};
 use crate::api::FlinkHaCluster;
-use crate::api::names::SWITCHOVER_ANNOTATION;
+use crate::api::names::{DROP_JOB_ANNOTATION, SWITCHOVER_ANNOTATION};
 
 /// How urgent it is to look at a resource; the first is the most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ pub enum Urgency {
 /// Tells it from the resource alone.
 pub fn urgency(resource: &FlinkHaCluster) -> Urgency {
     let (metadata, status) = (&resource.metadata, resource.status.as_ref());
-    let asked = resource.annotation(SWITCHOVER_ANNOTATION).is_some();
+    let asked = [SWITCHOVER_ANNOTATION, DROP_JOB_ANNOTATION].into_iter().any(|key| resource.annotation(key).is_some());
     let acted_on = status.is_some_and(|status| status.observed_generation == metadata.generation);
     if !acted_on || asked || metadata.deletion_timestamp.is_some() {
         return Urgency::Changed;

@@ -70,6 +70,27 @@ pub fn plan_of(key: &str) -> Option<&str> {
     JOB_KEYS.iter().chain([&APPLICATION_KEY]).find_map(|prefix| key.strip_prefix(prefix))
 }
 
+/// Returns the rest of a key of the cluster ConfigMap that points to a graph or plan.
+pub fn job_key_of(key: &str) -> Option<&str> {
+    JOB_KEYS.iter().find_map(|prefix| key.strip_prefix(prefix))
+}
+
+/// Prefix of a key of the cluster ConfigMap under which a gateway keeps a pointer that Flink is not to find; the rest
+/// is the key that Flink has written. Flink reads keys that begin with `jobGraph-`, `executionPlan-`, `application-` or
+/// `org.apache.flink.k8s.leader.`, and writes all others back unchanged (`KubernetesUtils`,
+/// `KubernetesStateHandleStore`; 1.20 to 2.3).
+const QUARANTINE: &str = "flinkha.quarantine.";
+
+/// Returns the key under which a pointer of this key is set aside.
+pub fn quarantine_key(key: &str) -> String {
+    format!("{QUARANTINE}{key}")
+}
+
+/// Returns the key from which a pointer was set aside; `None` for other keys.
+pub fn key_in_quarantine(key: &str) -> Option<&str> {
+    key.strip_prefix(QUARANTINE)
+}
+
 /// Does a key of a job's ConfigMap point to a checkpoint (`KubernetesCheckpointStoreUtil`)?
 pub fn is_checkpoint(key: &str) -> bool {
     key.starts_with("checkpointID-")
@@ -81,8 +102,13 @@ const LEADER_KEY: &str = "org.apache.flink.k8s.leader.";
 
 /// Returns the keys of the cluster ConfigMap with the addresses of a leader's components.
 pub fn leader_keys(cluster_config_map: &Value) -> impl Iterator<Item = &str> {
-    let data = cluster_config_map.get("data").and_then(Value::as_object);
-    data.into_iter().flat_map(|data| data.keys()).map(String::as_str).filter(|key| key.starts_with(LEADER_KEY))
+    keys(cluster_config_map).filter(|key| key.starts_with(LEADER_KEY))
+}
+
+/// Returns all keys of a ConfigMap.
+pub fn keys(config_map: &Value) -> impl Iterator<Item = &str> {
+    let data = config_map.get("data").and_then(Value::as_object);
+    data.into_iter().flat_map(|data| data.keys()).map(String::as_str)
 }
 
 /// Does a key of the cluster ConfigMap hold the address of a leader's component?

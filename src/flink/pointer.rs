@@ -5,7 +5,32 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::serialized::{Unreadable, strings};
+use super::serialized::{Unreadable, numbers, strings};
+
+const FILE_STATE_HANDLE: &str = "org.apache.flink.runtime.state.filesystem.FileStateHandle";
+
+/// All that a pointer in a ConfigMap says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointerDetails {
+    /// URI of its file.
+    pub uri: String,
+    /// Bytes of the file (`FileStateHandle.stateSize`).
+    pub size: Option<u64>,
+    /// Flink removes what it points to (`StateHandleWithDeleteMarker.markedForDeletion`).
+    pub is_marked: bool,
+}
+
+/// Reads all that a pointer in a ConfigMap says.
+///
+/// # Errors
+/// As [`file`].
+pub fn details(value: &str) -> Result<PointerDetails, Unreadable> {
+    let bytes = BASE64_STANDARD.decode(value.trim()).map_err(|_| Unreadable::NoStream)?;
+    let uri = file_of(&bytes)?;
+    let only = |numbers: Vec<u64>| numbers.first().copied().filter(|_| numbers.len() == 1);
+    let size = numbers(&bytes, FILE_STATE_HANDLE, "stateSize").ok().and_then(only);
+    Ok(PointerDetails { uri, size, is_marked: is_marked_for_deletion(value) })
+}
 
 /// Returns the URI of the file that a pointer in a ConfigMap names.
 ///
@@ -26,6 +51,17 @@ pub fn file_of(bytes: &[u8]) -> Result<String, Unreadable> {
         (Some(uri), true) => Ok(uri),
         _ => Err(Unreadable::Unknown),
     }
+}
+
+/// The wrapper of a pointer in a ConfigMap. Znodes hold the handle alone.
+const WRAPPER: &str =
+    "org.apache.flink.kubernetes.highavailability.KubernetesStateHandleStore$StateHandleWithDeleteMarker";
+
+/// Does Flink recover nothing from this pointer in a ConfigMap? Flink marks a pointer, removes its file, and then
+/// removes the pointer (`KubernetesStateHandleStore.releaseAndTryRemove`); it skips marked ones when it recovers.
+pub fn is_marked_for_deletion(value: &str) -> bool {
+    let bytes = BASE64_STANDARD.decode(value.trim()).unwrap_or_default();
+    strings(&bytes, WRAPPER, "markedForDeletion").is_ok_and(|marks| marks == ["true"])
 }
 
 /// Returns the last segment of a URI's path. Names of HA files end in twelve random hex digits, so a name identifies a
@@ -50,6 +86,21 @@ pub mod tests {
         "a3BvaW50NzJjMDBlNWNiNjVheA==",
     );
 
+    /// The same pointer, as Flink marks it before it removes the file.
+    pub fn marked(pointer: &str) -> String {
+        let mut bytes = BASE64_STANDARD.decode(pointer).expect("base64");
+        let at = bytes.windows(2).position(|window| window == b"xp").expect("the end of a class") + 2;
+        bytes[at] = 1;
+        BASE64_STANDARD.encode(bytes)
+    }
+
+    #[test]
+    fn a_pointer_that_flink_is_about_to_remove_is_told_from_others() {
+        assert!(!is_marked_for_deletion(WRITTEN) && is_marked_for_deletion(&marked(WRITTEN)));
+        assert_eq!(file(&marked(WRITTEN)), file(WRITTEN));
+        assert!(!is_marked_for_deletion("?") && !is_marked_for_deletion(""));
+    }
+
     /// A pointer to another file, otherwise as Flink wrote it.
     pub fn pointer_to(name: &str) -> String {
         let bytes = BASE64_STANDARD.decode(WRITTEN).expect("base64");
@@ -64,6 +115,19 @@ pub mod tests {
         let uri = file(WRITTEN).expect("a pointer");
         assert_eq!(uri, "file:/flink/ha/flink.demo/completedCheckpoint72c00e5cb65a");
         assert_eq!(name(&uri), "completedCheckpoint72c00e5cb65a");
+    }
+
+    #[test]
+    fn a_pointer_says_how_large_its_file_is_and_whether_it_is_being_removed() {
+        let uri = "file:/flink/ha/flink.demo/completedCheckpoint72c00e5cb65a".to_owned();
+        let expected = PointerDetails { uri, size: Some(0x9284), is_marked: false };
+        assert_eq!(details(WRITTEN).expect("a pointer"), expected);
+        let mut bytes = BASE64_STANDARD.decode(WRITTEN).expect("base64");
+        let inner = b"Lorg/apache/flink/runtime/state/RetrievableStateHandle;xp";
+        let at = bytes.windows(inner.len()).position(|window| window == inner).expect("the class") + inner.len();
+        assert_eq!(std::mem::replace(&mut bytes[at], 1), 0, "the marker");
+        assert!(details(&BASE64_STANDARD.encode(&bytes)).expect("a pointer").is_marked);
+        assert!(details("?").is_err());
     }
 
     #[test]

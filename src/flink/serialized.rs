@@ -1,6 +1,6 @@
 //! Reads streams of Java's serialization (Java Object Serialization Specification, chapter 6) as far as Flink's state
-//! handles need it: it walks a stream and returns the strings in one field of one class. It builds no objects, never
-//! panics, is bounded, and stops at the first thing that it does not understand.
+//! handles need it: it walks a stream and returns the strings, or booleans, in one field of one class. It builds no
+//! objects, never panics, is bounded, and stops at the first thing that it does not understand.
 
 /// Limits of nesting, of handles, and of the input in bytes. No state handle reaches them: one has some 700 bytes.
 const DEPTH: usize = 32;
@@ -26,22 +26,37 @@ pub enum Unreadable {
 
 type Result<T> = std::result::Result<T, Unreadable>;
 
-/// Returns the values of a field of type String in every object of a class, in the order of the stream.
+/// Returns the values of a field of type String in every object of a class, in the order of the stream. A boolean is
+/// `true` or `false`.
 ///
 /// # Errors
 /// When the reader does not understand the first object to its end; nothing is known about the stream then.
 pub fn strings(bytes: &[u8], class: &str, field: &str) -> Result<Vec<String>> {
+    walk(bytes, class, field, false).map(|reader| reader.found)
+}
+
+/// Returns the values of a field of type long, int, short, byte or char in every object of a class, in the order of the
+/// stream, each as an unsigned number of its own length.
+///
+/// # Errors
+/// As [`strings`].
+pub fn numbers(bytes: &[u8], class: &str, field: &str) -> Result<Vec<u64>> {
+    walk(bytes, class, field, true).map(|reader| reader.numbers)
+}
+
+fn walk<'a>(bytes: &'a [u8], class: &'a str, field: &'a str, of_numbers: bool) -> Result<Reader<'a>> {
     if bytes.len() > LENGTH {
         return Err(Unreadable::TooLarge);
     }
     let rest = bytes.strip_prefix(&MAGIC).ok_or(Unreadable::NoStream)?;
-    let mut reader = Reader { rest, handles: Vec::new(), class, field, found: Vec::new() };
+    let (found, numbers) = (Vec::new(), Vec::new());
+    let mut reader = Reader { rest, handles: Vec::new(), class, field, of_numbers, found, numbers };
     reader.content(0)?;
     // Flink writes nothing after the object.
     if !reader.rest.is_empty() {
         return Err(Unreadable::Unknown);
     }
-    Ok(reader.found)
+    Ok(reader)
 }
 
 /// What a back-reference refers to.
@@ -73,7 +88,10 @@ struct Reader<'a> {
     handles: Vec<(Handle, Option<Class>)>,
     class: &'a str,
     field: &'a str,
+    /// The field holds numbers, not strings.
+    of_numbers: bool,
     found: Vec<String>,
+    numbers: Vec<u64>,
 }
 
 impl<'a> Reader<'a> {
@@ -227,6 +245,10 @@ impl<'a> Reader<'a> {
     fn fields(&mut self, class: &Class, depth: usize) -> Result<()> {
         for (code, name) in &class.fields {
             let wanted = class.name == self.class && name == self.field;
+            if wanted && self.of_numbers {
+                self.wanted_number(*code)?;
+                continue;
+            }
             match self.value(*code, depth)? {
                 Some(_) if wanted && self.found.len() == FOUND => return Err(Unreadable::TooLarge),
                 Some(text) if wanted => self.found.push(text),
@@ -237,10 +259,27 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a value with this type code. Returns its text if it is a string.
+    fn wanted_number(&mut self, code: u8) -> Result<()> {
+        let length = match code {
+            b'B' => 1,
+            b'C' | b'S' => 2,
+            b'I' => 4,
+            b'J' => 8,
+            _ => return Err(Unreadable::Unknown),
+        };
+        if self.numbers.len() == FOUND {
+            return Err(Unreadable::TooLarge);
+        }
+        let bytes = self.take(length)?;
+        self.numbers.push(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+        Ok(())
+    }
+
+    /// Reads a value with this type code. Returns its text if it is a string or a boolean.
     fn value(&mut self, code: u8, depth: usize) -> Result<Option<String>> {
         match code {
-            b'B' | b'Z' => self.take(1)?,
+            b'Z' => return Ok(Some((self.byte()? != 0).to_string())),
+            b'B' => self.take(1)?,
             b'C' | b'S' => self.take(2)?,
             b'I' | b'F' => self.take(4)?,
             b'J' | b'D' => self.take(8)?,
@@ -278,6 +317,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
             let _ = strings(&bytes, "C", "f");
             let _ = strings(&[&MAGIC[..], &bytes].concat(), "C", "f");
+            let _ = numbers(&[&MAGIC[..], &bytes].concat(), "C", "f");
         }
     }
 

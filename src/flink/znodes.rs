@@ -28,6 +28,29 @@ pub const COUNTER: &str = "checkpoint_id_counter";
 /// (`ZooKeeperStateHandleStore.getRootLockPath`).
 pub const LOCKS: &str = "locks";
 
+/// Child of a cluster's znode where a gateway keeps pointers that Flink is not to find. Each is a child
+/// `<child of Flink's>-<id>`, for example `execution-plans-<id>`. Flink lists the children that it names itself, and no
+/// others (`ZooKeeperUtils.createExecutionPlans`, `ZooKeeperStateHandleStore.getAllHandles`; 1.20 to 2.3).
+pub const QUARANTINE: &str = "flinkha-quarantine";
+
+/// Returns the name of a pointer in quarantine. `kind`: one of [`PLANS`]; `id`: the name of its znode there.
+pub fn quarantine_name(kind: &str, id: &str) -> String {
+    format!("{kind}-{id}")
+}
+
+/// Returns kind and id of a pointer in quarantine.
+pub fn of_quarantine_name(name: &str) -> Option<(&str, JobId)> {
+    let (kind, id) = name.rsplit_once('-')?;
+    PLANS.contains(&kind).then_some(())?;
+    Some((kind, JobId::of(id)?))
+}
+
+/// Is Flink about to remove a pointer with so many children, so that it recovers nothing from it? It removes [`LOCKS`]
+/// first, then the file, and then the pointer (`ZooKeeperStateHandleStore.isNotMarkedForDeletion`).
+pub fn is_marked_for_deletion(children: i32) -> bool {
+    children == 0
+}
+
 /// Paths of a cluster's znodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -69,6 +92,8 @@ impl Paths {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterZnodes {
     pub plans: Vec<PlanZnode>,
+    /// Plans that a gateway has set aside, where Flink does not look.
+    pub quarantined: Vec<PlanZnode>,
     pub jobs: Vec<JobZnode>,
     /// Jobs with a parent for the address of their leader.
     pub with_leader: Vec<JobId>,
@@ -83,6 +108,8 @@ pub struct PlanZnode {
     /// Job or application; `None` if the znode's name is not an id, so that nothing is known about it.
     pub id: Option<JobId>,
     pub pointer: Vec<u8>,
+    /// Flink is about to remove it.
+    pub is_going: bool,
 }
 
 /// The znodes below `jobs/<id>`.
@@ -93,6 +120,8 @@ pub struct JobZnode {
     pub path: String,
     /// Pointers to checkpoints.
     pub checkpoints: Vec<Vec<u8>>,
+    /// Those of them that Flink is about to remove.
+    pub going: Vec<Vec<u8>>,
     /// The znode has an unknown child.
     pub unknown: bool,
 }
@@ -134,6 +163,17 @@ mod tests {
         let mut info = vec![0xac, 0xed, 0, 5, 0x77, 7, 0, 5];
         info.extend(b"pekko\x73\x72");
         assert_eq!(address(&info), Some("pekko"));
+    }
+
+    #[test]
+    fn a_name_in_quarantine_tells_whose_the_pointer_is_and_where_it_was() {
+        let id = JobId::from_number(1);
+        for kind in PLANS {
+            assert_eq!(of_quarantine_name(&quarantine_name(kind, id.as_str())), Some((kind, id)));
+        }
+        for other in ["", "x", "jobgraphs", "jobgraphs-x", &format!("jobs-{id}"), id.as_str()] {
+            assert_eq!(of_quarantine_name(other), None, "{other}");
+        }
     }
 
     proptest! {

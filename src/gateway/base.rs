@@ -21,6 +21,7 @@ use super::gc::job_recorder::JobRecorder;
 use super::gc::ledger::Ledger;
 use super::gc::ownership::{DirectoryMark, Ownership};
 use super::gc::pointer_store::PointerStore;
+use super::gc::quarantine::Quarantine;
 use super::gc::secret_recorder::SecretRecorder;
 use super::gc::sweeper::{self, Sweeper};
 use super::health::Health;
@@ -146,6 +147,11 @@ impl Base {
     pub fn versions(&self, ledger: &Ledger) -> Arc<VersionGuard> {
         let (arguments, is_session) = (&self.arguments, self.arguments.application.is_none());
         VersionGuard::new(ledger.clone(), &arguments.pod_uid, arguments.flink_version.clone(), is_session)
+    }
+
+    /// Returns what sets jobs aside that Flink could not recover.
+    pub fn quarantine(&self, ledger: &Ledger) -> Arc<Quarantine> {
+        Quarantine::new(ledger.clone(), self.reached(), self.arguments.application.is_none())
     }
 
     pub fn publisher(&self) -> Publisher {

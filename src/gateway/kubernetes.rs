@@ -45,6 +45,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     };
     let ledger = base.ledger(PointerStore::ConfigMaps(config_maps.clone()));
     let (mark, versions) = (DirectoryMark::new(ledger.clone()), base.versions(&ledger));
+    let quarantine = base.quarantine(&ledger);
     let events = base.election.events.clone();
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let keys = Arc::new(PeerKeys::new(arguments.peer_key.clone()));
@@ -96,6 +97,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         take_over,
         refused: Arc::default(),
         versions: Arc::clone(&versions),
+        quarantine: Arc::clone(&quarantine),
     };
     let (mut tasks, jvm_port, election) = base.into_tasks(&mark, versions, Some(Arc::clone(&peers)));
     let driver = Driver {
@@ -121,6 +123,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         holder: None,
         leads_since: None,
     };
+    tasks.add("gc::quarantine", quarantine.run());
     tasks.add("proxy::server", proxy.serve(jvm_port));
     tasks.add("proxy::drift_repair", drift_repair.run());
     tasks.add("election::peer_keys", key_told);

@@ -16,6 +16,10 @@ pub struct Signals {
     pub job_ended: Notify,
     /// A job was stored, or the last data of one was removed.
     pub jobs_changed: Notify,
+    /// Our JVM has ended while it held the leader's latch, perhaps before it was granted leadership.
+    pub leader_died: Notify,
+    /// A job in quarantine was dropped, and is to be removed.
+    pub job_dropped: Notify,
     /// Somebody has written the ledger in a higher term than ours.
     pub overtaken: Notify,
     /// Jobs with a tombstone.

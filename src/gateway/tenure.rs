@@ -1,5 +1,6 @@
 //! Tracks the tenures of this gateway's own JVM, and the other gateways that it has seen.
 
+use std::future::pending;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,19 @@ impl Tenures {
     /// Runs `lead` until the JVM no longer leads in this term.
     pub async fn while_leading(&self, term: &Term, lead: impl Future<Output = ()>) {
         tokio::select! { () = lead => {}, () = self.end_of(term) => {} }
+    }
+
+    /// Waits until the JVM leads in another term than this one, or no longer; without one, until it leads.
+    pub async fn change_from(&self, term: Option<&Term>) {
+        let mut shown = self.shown.clone();
+        let changed = shown.wait_for(|shown| match shown {
+            LockView::Leader { term: now, .. } => Some(now) != term,
+            _ => term.is_some(),
+        });
+        if changed.await.is_err() {
+            // The process ends.
+            pending().await
+        }
     }
 
     /// Waits until the JVM leads, and returns the term; `None` when the process ends.

@@ -10,6 +10,8 @@ use super::inventory::Inventory;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
 use crate::flink::result::{Entry, Outcome, Store};
+use crate::ledger::bounds;
+use crate::ledger::jobs::Job;
 
 /// A result entry that may be removed after its tombstone is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,16 @@ pub fn collectable(entries: &[Entry], inventory: &Inventory) -> Vec<Collectable>
         })
         .collect();
     found.sort_by_key(|collectable| collectable.store);
+    found
+}
+
+/// Returns those of the entries whose tombstones the ledger has, or has room for. The others stay in the storage, where
+/// they prove the end of their jobs, until data of other ended jobs could be removed.
+pub fn with_room(mut found: Vec<Collectable>, jobs: &[Job]) -> Vec<Collectable> {
+    let mut buried: BTreeSet<JobId> = jobs.iter().filter(|job| job.has_ended()).map(|job| job.id).collect();
+    let room = bounds::room_for_tombstones(jobs);
+    let most = buried.len() + room;
+    found.retain(|one| buried.contains(&one.id) || (buried.len() < most && buried.insert(one.id)));
     found
 }
 
@@ -88,5 +100,26 @@ mod tests {
         assert!(ids(&[entry(false)], &[JOB], &[]).is_empty(), "the job is stored: it runs, here or elsewhere");
         assert!(ids(&[entry(false)], &[], &[JOB]).is_empty(), "the job has checkpoint pointers");
         assert!(ids(&[Entry { outcome: None, ..entry(false) }], &[], &[]).is_empty(), "the entry is not understood");
+    }
+
+    #[test]
+    fn results_for_whose_tombstones_there_is_no_room_stay_where_they_are() {
+        let collectable = |number| {
+            let id = JobId::from_number(number);
+            Collectable { store: Store::Job, id, outcome: Outcome::of(End::Failed) }
+        };
+        let ended = |number| Job { ended: Some("then".into()), ..Job::of(JobId::from_number(number)) };
+        let jobs: Vec<Job> = (2..bounds::UNCOLLECTED as u128).map(ended).collect();
+        let left = |jobs: &[Job]| {
+            let of_application = Collectable { store: Store::Application, ..collectable(10_001) };
+            let found =
+                vec![collectable(7), collectable(10_001), collectable(10_002), collectable(10_003), of_application];
+            with_room(found, jobs).iter().map(|one| (one.id, one.store)).collect::<Vec<_>>()
+        };
+        let id = JobId::from_number;
+        let (job, application) = (Store::Job, Store::Application);
+        assert_eq!(left(&jobs), [(id(7), job), (id(10_001), job), (id(10_002), job), (id(10_001), application)]);
+        let full: Vec<Job> = jobs.into_iter().chain([ended(20_000), ended(20_001)]).collect();
+        assert_eq!(left(&full), [(id(7), job)]);
     }
 }

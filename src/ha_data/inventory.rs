@@ -26,8 +26,12 @@ pub struct Inventory {
     pub with_checkpoint: BTreeSet<JobId>,
     /// Names of the files that pointers name.
     pub named: BTreeSet<String>,
-    /// The file of each stored job's graph or plan.
+    /// The file of each stored job's graph or plan, unless Flink is about to remove it.
     pub plans: BTreeMap<JobId, String>,
+    /// The files of the checkpoints that Flink reads when it recovers a job.
+    pub checkpoints: BTreeMap<JobId, BTreeSet<String>>,
+    /// The file of the graph or plan of each job in quarantine.
+    pub quarantined: BTreeMap<JobId, String>,
     /// A pointer to a graph, plan or application cannot be read.
     pub unreadable_plan: bool,
     /// Jobs with an unreadable pointer to a checkpoint.
@@ -44,16 +48,19 @@ impl Inventory {
     /// Reads all HA ConfigMaps of a cluster, given as JSON.
     pub fn of(cluster_id: &str, config_maps: &[Value]) -> Self {
         let mut inventory = Self::default();
-        for config_map in config_maps {
-            let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
-            inventory.bytes.insert(name.to_owned(), bytes(config_map));
-            if name == names::cluster_config_map(cluster_id) {
-                inventory.add_cluster(config_map);
-            } else if let Some(job) = ha_data::job_of(cluster_id, name) {
-                inventory.add_job(job, config_map);
-            }
-        }
+        config_maps.iter().for_each(|config_map| inventory.add(cluster_id, config_map));
         inventory
+    }
+
+    /// Reads one more HA ConfigMap. Of a large one only what decisions need is kept.
+    pub fn add(&mut self, cluster_id: &str, config_map: &Value) {
+        let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
+        self.bytes.insert(name.to_owned(), bytes(config_map));
+        if name == names::cluster_config_map(cluster_id) {
+            self.add_cluster(config_map);
+        } else if let Some(job) = ha_data::job_of(cluster_id, name) {
+            self.add_job(job, config_map);
+        }
     }
 
     /// Reads all znodes of a cluster.
@@ -62,6 +69,15 @@ impl Inventory {
         inventory.unreadable_znodes.extend(znodes.unknown.iter().cloned());
         for plan in &znodes.plans {
             let is_read = inventory.add_plan(plan.id, pointer::file_of(&plan.pointer));
+            if !is_read {
+                inventory.unreadable_znodes.insert(plan.path.clone());
+            }
+            if let Some(id) = plan.id.filter(|_| plan.is_going) {
+                inventory.plans.remove(&id);
+            }
+        }
+        for plan in &znodes.quarantined {
+            let is_read = inventory.add_quarantined(plan.id, pointer::file_of(&plan.pointer));
             if !is_read {
                 inventory.unreadable_znodes.insert(plan.path.clone());
             }
@@ -80,6 +96,13 @@ impl Inventory {
             let (readable, unreadable): (Vec<_>, Vec<_>) =
                 job.checkpoints.iter().map(|bytes| pointer::file_of(bytes)).partition(Result::is_ok);
             inventory.named.extend(readable.into_iter().flatten().map(|uri| pointer::name(&uri).to_owned()));
+            let recovered = job.checkpoints.iter().filter(|bytes| !job.going.contains(bytes));
+            let recovered =
+                recovered.filter_map(|bytes| Some(pointer::name(&pointer::file_of(bytes).ok()?).to_owned()));
+            let recovered: BTreeSet<String> = recovered.collect();
+            if let Some(id) = job.id.filter(|_| !recovered.is_empty()) {
+                inventory.checkpoints.insert(id, recovered);
+            }
             if !unreadable.is_empty() || job.unknown || job.id.is_none() {
                 inventory.unreadable_checkpoint.extend(job.id);
                 inventory.unreadable_znodes.insert(job.path.clone());
@@ -92,13 +115,35 @@ impl Inventory {
 
     fn add_cluster(&mut self, config_map: &Value) {
         for (key, value) in entries(config_map) {
+            if let Some(key) = ha_data::key_in_quarantine(key) {
+                self.add_quarantined(ha_data::plan_of(key).and_then(JobId::of), pointer::file(value));
+                continue;
+            }
             let Some(id) = ha_data::plan_of(key) else {
                 // A key of an unknown Flink version may name any file.
                 self.unreadable_plan |= !ha_data::is_leader(key);
                 continue;
             };
-            self.add_plan(JobId::of(id), pointer::file(value));
+            let id = JobId::of(id);
+            self.add_plan(id, pointer::file(value));
+            if let Some(id) = id.filter(|_| pointer::is_marked_for_deletion(value)) {
+                self.plans.remove(&id);
+            }
         }
+    }
+
+    /// Adds a pointer to the graph or plan of a job in quarantine. Returns false if its owner or its file is unknown.
+    fn add_quarantined(&mut self, id: Option<JobId>, file: Result<String, Unreadable>) -> bool {
+        let is_read = id.is_some() && file.is_ok();
+        self.unreadable_plan |= !is_read;
+        let name = file.as_deref().map(pointer::name).unwrap_or_default().to_owned();
+        if let Some(id) = id {
+            self.quarantined.insert(id, name.clone());
+        }
+        if !name.is_empty() {
+            self.named.insert(name);
+        }
+        is_read
     }
 
     /// Adds a pointer to a graph, plan or application. Returns false if its owner or its file is unknown.
@@ -122,7 +167,11 @@ impl Inventory {
             // A key of an unknown Flink version may name any file.
             match pointer::file(value) {
                 Ok(uri) => {
-                    self.named.insert(pointer::name(&uri).to_owned());
+                    let name = pointer::name(&uri).to_owned();
+                    if ha_data::is_checkpoint(key) && !pointer::is_marked_for_deletion(value) {
+                        self.checkpoints.entry(job).or_default().insert(name.clone());
+                    }
+                    self.named.insert(name);
                 }
                 Err(_) => {
                     self.unreadable_checkpoint.insert(job);
@@ -134,7 +183,7 @@ impl Inventory {
 
     /// May the job be running, or run again?
     pub fn may_live(&self, job: JobId) -> bool {
-        self.stored.contains(&job) || self.with_config_map.contains(&job)
+        self.stored.contains(&job) || self.with_config_map.contains(&job) || self.quarantined.contains_key(&job)
     }
 
     /// Returns the ConfigMaps or znodes with an unreadable pointer.
@@ -169,7 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::flink::pointer::tests::pointer_to;
+    use crate::flink::pointer::tests::{marked, pointer_to};
     use crate::flink::znodes::{JobZnode, PlanZnode};
 
     const JOB: JobId = JobId::from_number(1);
@@ -194,6 +243,41 @@ mod tests {
         assert!(inventory.unreadable("demo").is_empty() && bytes(&config_maps("x", "y")[1]) > 30);
     }
 
+    #[test]
+    fn what_is_in_quarantine_is_in_use() {
+        let [mut cluster, job] = config_maps("x", &pointer_to("completedCheckpoint2"));
+        let key = ha_data::quarantine_key(&format!("executionPlan-{JOB}"));
+        cluster["data"] = json!({ key: pointer_to("submittedExecutionPlan1") });
+        let inventory = Inventory::of("demo", &[cluster.clone(), job]);
+        assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
+        assert!(inventory.may_live(JOB) && inventory.stored.is_empty() && !inventory.unreadable_plan);
+        assert_eq!(inventory.quarantined[&JOB], "submittedExecutionPlan1");
+        let alone = Inventory::of("demo", &[cluster.clone()]);
+        assert!(alone.may_live(JOB), "also when its checkpoints are gone");
+        cluster["data"] = json!({ ha_data::quarantine_key("executionPlan-x"): "?" });
+        assert!(Inventory::of("demo", &[cluster]).unreadable_plan, "it may name any file");
+        let path = "/flink/flink.demo/flinkha-quarantine/execution-plans-1".to_owned();
+        let plan = PlanZnode {
+            path,
+            id: Some(JOB),
+            pointer: znode_pointer("submittedExecutionPlan1"),
+            ..PlanZnode::default()
+        };
+        let of_znodes = Inventory::of_znodes(&ClusterZnodes { quarantined: vec![plan], ..ClusterZnodes::default() });
+        assert!(of_znodes.may_live(JOB) && of_znodes.stored.is_empty() && !of_znodes.unreadable_plan);
+        assert!(of_znodes.named.contains("submittedExecutionPlan1"));
+    }
+
+    #[test]
+    fn what_flink_is_about_to_remove_is_in_use_and_recovers_nothing() {
+        let (plan, checkpoint) = (pointer_to("submittedExecutionPlan1"), pointer_to("completedCheckpoint2"));
+        let whole = Inventory::of("demo", &config_maps(&plan, &checkpoint));
+        assert_eq!(whole.checkpoints[&JOB], BTreeSet::from(["completedCheckpoint2".to_owned()]));
+        let going = Inventory::of("demo", &config_maps(&marked(&plan), &marked(&checkpoint)));
+        assert!(going.plans.is_empty() && going.checkpoints.is_empty());
+        assert!(going.named == whole.named && going.stored == whole.stored);
+    }
+
     fn znode_pointer(name: &str) -> Vec<u8> {
         BASE64_STANDARD.decode(pointer_to(name)).expect("base64")
     }
@@ -202,22 +286,33 @@ mod tests {
     fn of_znodes_the_same_is_known() {
         let [path, other] = ["/flink/flink.demo/jobs/1", "/flink/flink.demo/jobs/2"].map(str::to_owned);
         let ended = JobId::from_number(2);
-        let job =
-            |id, path: &str, checkpoints| JobZnode { id: Some(id), path: path.into(), checkpoints, unknown: false };
+        let job = |id, path: &str, checkpoints| JobZnode {
+            id: Some(id),
+            path: path.into(),
+            checkpoints,
+            ..JobZnode::default()
+        };
         let mut znodes = ClusterZnodes {
             plans: vec![PlanZnode {
                 path: "/flink/flink.demo/execution-plans/1".into(),
                 id: Some(JOB),
                 pointer: znode_pointer("submittedExecutionPlan1"),
+                is_going: false,
             }],
             jobs: vec![job(JOB, &path, vec![znode_pointer("completedCheckpoint2")]), job(ended, &other, vec![])],
             with_leader: vec![JOB, ended],
-            unknown: vec![],
+            ..ClusterZnodes::default()
         };
         let inventory = Inventory::of_znodes(&znodes);
         assert_eq!(inventory.named.iter().collect::<Vec<_>>(), ["completedCheckpoint2", "submittedExecutionPlan1"]);
         assert!(inventory.may_live(JOB) && !inventory.may_live(ended) && !inventory.unreadable_plan);
         assert_eq!(inventory.remnants.iter().copied().collect::<Vec<_>>(), [ended], "what may live leaves no remnant");
+        assert!(inventory.plans.contains_key(&JOB) && inventory.checkpoints.contains_key(&JOB));
+        let mut going = znodes.clone();
+        (going.plans[0].is_going, going.jobs[0].going) = (true, going.jobs[0].checkpoints.clone());
+        let going = Inventory::of_znodes(&going);
+        assert!(going.plans.is_empty() && going.checkpoints.is_empty() && going.named == inventory.named);
+        assert!(going.stored == inventory.stored && going.with_checkpoint == inventory.with_checkpoint);
         znodes.jobs[0].checkpoints.push(b"?".to_vec());
         znodes.unknown.push("/flink/flink.demo/new".into());
         let inventory = Inventory::of_znodes(&znodes);
@@ -246,7 +341,12 @@ mod tests {
             &[json!({ "metadata": { "name": "demo-cluster-config-map" }, "data": { "executionPlan-x": pointer } })],
         );
         assert!(inventory.unreadable_plan && inventory.named.contains("submittedExecutionPlan1"));
-        let plan = PlanZnode { path: "/p".into(), id: None, pointer: znode_pointer("submittedExecutionPlan1") };
+        let plan = PlanZnode {
+            path: "/p".into(),
+            id: None,
+            pointer: znode_pointer("submittedExecutionPlan1"),
+            ..PlanZnode::default()
+        };
         let job = JobZnode { path: "/j".into(), ..JobZnode::default() };
         let of_plan = Inventory::of_znodes(&ClusterZnodes { plans: vec![plan], ..ClusterZnodes::default() });
         let of_job = Inventory::of_znodes(&ClusterZnodes { jobs: vec![job], ..ClusterZnodes::default() });

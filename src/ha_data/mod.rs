@@ -1,5 +1,5 @@
-//! Makes the decisions about HA data for the leading gateway: what is in use, what may be removed, what another version
-//! stored. Pure.
+//! Makes the decisions about HA data for the leading gateway: what is in use, what may be removed, what is set aside,
+//! what another version stored. Pure.
 
 pub mod collect;
 pub mod entrance;
@@ -7,6 +7,7 @@ pub mod foreign;
 pub mod handover;
 pub mod inventory;
 pub mod marks;
+pub mod quarantine;
 pub mod repair;
 pub mod sweep;
 pub mod versions;

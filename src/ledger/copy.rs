@@ -12,6 +12,7 @@ use kube::core::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use super::application::{LEDGER_KEY, Progress};
+use super::bounds;
 use super::jobs::{self, HA_DATA_KEY, HaData, JOBS_KEY};
 use super::unready;
 use crate::api::names::{
@@ -139,17 +140,18 @@ fn is_readable(key: &str, text: &str) -> bool {
 
 /// Something final is gone that no leader removes: the end of a job, except the oldest of many, or the name of the
 /// directory's owner.
-fn loses(key: &str, kept: &str, now: &str) -> bool {
+fn loses(key: &str, kept: &str, text: &str) -> bool {
     match key {
         JOBS_KEY => {
-            let (Ok(kept), Ok(now)) = (jobs::read(Some(kept)), jobs::read(Some(now))) else { return false };
+            let (Ok(kept), Ok(now)) = (jobs::read(Some(kept)), jobs::read(Some(text))) else { return false };
             let ended = now.iter().filter(|job| job.has_ended());
             let has_ended = |kept: &jobs::Job| now.iter().any(|job| job.id == kept.id && job.has_ended());
-            ended.count() < jobs::LIMIT && kept.iter().any(|job| job.has_ended() && !has_ended(job))
+            let is_full = ended.count() >= bounds::COLLECTED || text.len() > bounds::BYTES / 2;
+            !is_full && kept.iter().any(|job| job.has_ended() && !has_ended(job))
         }
         HA_DATA_KEY => {
             let owner = |text: &str| serde_json::from_str::<HaData>(text).ok().and_then(|ha_data| ha_data.owner);
-            owner(kept).is_some() && owner(now).is_none()
+            owner(kept).is_some() && owner(text).is_none()
         }
         _ => false,
     }

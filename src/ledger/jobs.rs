@@ -2,13 +2,12 @@
 //! job begins or ends; the operator reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
 use super::place::HaDataPlace;
+pub use super::recorded_state::RecordedState;
 use crate::flink::job_id::JobId;
-use crate::flink::job_state::End;
 use crate::flink::result::Outcome;
 use crate::flink::version::FlinkVersion;
 
@@ -17,66 +16,11 @@ pub const JOBS_KEY: &str = "jobs";
 /// Key of the ledger ConfigMap that holds JSON of [`HaData`].
 pub const HA_DATA_KEY: &str = "haData";
 
-/// Number of ended jobs that are kept; the oldest are dropped first. Each has at most about 400 bytes, so the ledger
-/// stays far below the limit of 1 MiB.
-pub const LIMIT: usize = 1000;
+/// Number of jobs without an end. More are not recorded: while they are stored, their pointers protect their files.
+pub const UNENDED: usize = 2000;
 
 /// Number of characters of a job's name that are kept. A name made from SQL can be as long as its statement.
 const NAME: usize = 128;
-
-/// The recorded state of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum RecordedState {
-    /// It has not ended.
-    Running,
-    Ended(End),
-    /// Another run of the application has replaced it.
-    Superseded,
-    /// It is no longer stored and has no record of its end.
-    #[default]
-    Unknown,
-    /// A later version wrote it.
-    Other(String),
-}
-
-impl RecordedState {
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Running => "Running",
-            Self::Ended(end) => end.as_str(),
-            Self::Superseded => "Superseded",
-            Self::Unknown => "Unknown",
-            Self::Other(text) => text,
-        }
-    }
-}
-
-impl From<&str> for RecordedState {
-    fn from(text: &str) -> Self {
-        let own = [Self::Running, Self::Superseded, Self::Unknown];
-        let known = End::ALL.into_iter().map(Self::Ended).chain(own).find(|known| known.as_str() == text);
-        known.unwrap_or_else(|| Self::Other(text.to_owned()))
-    }
-}
-
-impl From<String> for RecordedState {
-    fn from(text: String) -> Self {
-        text.as_str().into()
-    }
-}
-
-impl From<RecordedState> for String {
-    fn from(state: RecordedState) -> Self {
-        state.to_string()
-    }
-}
-
-impl Display for RecordedState {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
-        formatter.pad(self.as_str())
-    }
-}
 
 /// A job. With an end it is a tombstone: the job never runs again under its id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +46,12 @@ pub struct Job {
     /// removal of the pointer and of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<String>,
+    /// Files of its jars, below the cluster's directory: the first few. Absent until somebody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jars: Option<Vec<String>>,
+    /// Files below the cluster's directory that are gone, and without which Flink cannot recover the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -124,6 +74,8 @@ impl Job {
             collected: None,
             removed: 0,
             plans: Vec::new(),
+            jars: None,
+            missing: Vec::new(),
             cause: None,
         }
     }
@@ -134,7 +86,12 @@ impl Job {
 
     /// Is the job stored? An ended job or one whose state is unknown is not.
     pub fn is_stored(&self) -> bool {
-        !self.has_ended() && self.state == RecordedState::Running
+        !self.has_ended() && [RecordedState::Running, RecordedState::Quarantined].contains(&self.state)
+    }
+
+    /// Has it ended without a result of Flink's, so that the gateway removes all of it?
+    pub fn ended_without_result(&self) -> bool {
+        self.has_ended() && [RecordedState::Superseded, RecordedState::Dropped].contains(&self.state)
     }
 }
 
@@ -170,7 +127,10 @@ pub struct HaData {
     /// The largest HA ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest: Option<Size>,
-    /// ConfigMaps with a pointer that cannot be read.
+    /// Number of HA ConfigMaps that the leading gateway could not restore, because it has no room for their copies.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub without_copy: usize,
+    /// ConfigMaps with a pointer that cannot be read; the first of them, if there are many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
     /// Files that nothing needs, as the last sweep found them.
@@ -233,9 +193,14 @@ pub struct Begun {
     pub plan: Option<String>,
 }
 
+/// Whether further jobs may be recorded that have not ended.
+pub fn has_room(jobs: &[Job]) -> bool {
+    jobs.iter().filter(|job| !job.has_ended()).count() < UNENDED
+}
+
 /// Notes the jobs that are stored now. A job without an end that is neither stored nor otherwise known becomes
-/// `Unknown` and is never dropped: somebody may have removed its HA data by hand and may restore it. Returns whether
-/// anything changed.
+/// `Unknown` and is not dropped: somebody may have removed its HA data by hand and may restore it. Returns whether
+/// anything changed. A job for which there is no room ([`UNENDED`]) is not noted.
 pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeSet<JobId>) -> bool {
     let before = jobs.clone();
     for job in jobs.iter_mut().filter(|job| !job.has_ended()) {
@@ -243,21 +208,19 @@ pub fn note(jobs: &mut Vec<Job>, stored: &BTreeMap<JobId, Begun>, known: &BTreeS
         job.state = if is_known { RecordedState::Running } else { RecordedState::Unknown };
     }
     for (id, begun) in stored {
-        match jobs.iter_mut().find(|job| job.id == *id) {
-            Some(job) => {
-                if job.name.is_empty() {
-                    job.name = shortened(&begun.name);
-                }
-                job.plans
-                    .extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
+        if let Some(job) = jobs.iter_mut().find(|job| job.id == *id) {
+            if job.name.is_empty() {
+                job.name = shortened(&begun.name);
             }
-            None => jobs.push(Job {
+            job.plans.extend(begun.plan.iter().filter(|plan| !job.plans.contains(plan)).cloned().collect::<Vec<_>>());
+        } else if has_room(jobs) {
+            jobs.push(Job {
                 name: shortened(&begun.name),
                 state: RecordedState::Running,
                 started: Some(begun.started.clone()),
                 plans: begun.plan.iter().cloned().collect(),
                 ..Job::of(*id)
-            }),
+            });
         }
     }
     *jobs != before
@@ -294,21 +257,16 @@ pub fn supersede(jobs: &mut Vec<Job>, id: JobId, now: &str) {
     });
 }
 
-fn end(jobs: &mut Vec<Job>, id: JobId, now: &str, change: impl FnOnce(&mut Job)) {
+pub(super) fn end(jobs: &mut Vec<Job>, id: JobId, now: &str, change: impl FnOnce(&mut Job)) {
     let mut job = match jobs.iter().position(|job| job.id == id) {
         Some(index) if jobs[index].has_ended() => return,
         Some(index) => jobs.remove(index),
         None => Job::of(id),
     };
     change(&mut job);
+    (job.jars, job.missing) = (None, Vec::new());
     job.ended = Some(now.to_owned());
     jobs.push(job);
-    let mut surplus = jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(LIMIT);
-    jobs.retain(|job| {
-        let goes = job.has_ended() && surplus > 0;
-        surplus -= usize::from(goes);
-        !goes
-    });
 }
 
 /// Notes that all HA data of these ended jobs has been removed, and how many files of each the gateway removed. Returns
@@ -328,6 +286,7 @@ pub fn confirm(jobs: &mut [Job], removed: &BTreeMap<JobId, usize>, now: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flink::job_state::End;
 
     fn id(number: usize) -> JobId {
         JobId::from_number(number as u128)
@@ -338,15 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_stands_once_and_the_ledger_is_bounded() {
+    fn a_tombstone_stands_once() {
         let outcome = Outcome { name: "words".into(), ..Outcome::of(End::Finished) };
         let mut jobs = Vec::new();
-        note(&mut jobs, &stored(id(LIMIT * 2), "plan"), &BTreeSet::new());
-        for number in 0..LIMIT + 5 {
+        note(&mut jobs, &stored(id(20), "plan"), &BTreeSet::new());
+        for number in 5..10 {
             bury(&mut jobs, id(number), &outcome, "then");
             bury(&mut jobs, id(number), &outcome, "later");
         }
-        assert_eq!(jobs.len(), LIMIT + 1, "what lives is never dropped");
+        assert_eq!(jobs.len(), 6);
         assert_eq!((jobs[1].id, jobs[1].ended.as_deref()), (id(5), Some("then")));
         let removed = BTreeMap::from([(id(7), 2)]);
         assert!(confirm(&mut jobs, &removed, "now"));
@@ -387,16 +346,6 @@ mod tests {
         bury(&mut jobs, id(1), &Outcome::of(End::Canceled), "then");
         bury(&mut jobs, id(1), &Outcome { cause: Some("why".into()), ..Outcome::of(End::Failed) }, "later");
         assert_eq!((jobs[0].cause.as_deref(), &jobs[0].state), (None, &RecordedState::Ended(End::Canceled)));
-    }
-
-    #[test]
-    fn a_state_keeps_its_text_whether_it_is_known_or_not() {
-        for text in ["Running", "Finished", "Canceled", "Failed", "Superseded", "Unknown", "", "New"] {
-            let state: RecordedState = serde_json::from_value(text.into()).expect("a state");
-            assert_eq!((state.as_str(), serde_json::to_value(&state).expect("JSON")), (text, text.into()));
-            let is_other = matches!(state, RecordedState::Other(_));
-            assert_eq!(is_other, text.is_empty() || text == "New", "{text}");
-        }
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //! candidates that are not ready, changed Secrets, renewed certificates. Pure.
 
 pub mod application;
+pub mod bounds;
 pub mod certificates;
 pub mod copy;
 pub mod election;
 pub mod jobs;
 pub mod place;
+pub mod quarantine;
+pub mod recorded_state;
 pub mod refusal;
 pub mod secrets;
 pub mod unready;

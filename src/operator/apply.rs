@@ -1,7 +1,12 @@
-//! Applying: server-side apply of what was built, and only of what is not there already.
+//! Applying what was built, and only what is not there already: an object that does not exist is created, and one that
+//! does gets a server-side apply.
+//!
+//! To create is one request that the API server refuses if the name exists, whoever has it. A server-side apply would
+//! change another's object, so that a look would have to come first, and it costs the API server more.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
@@ -9,16 +14,17 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::fingerprint::fingerprint;
+use super::fingerprint::{fingerprint, was_created};
 use super::observe::Caches;
 use super::owners::Owners;
 use super::target::{Target, key};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FIELD_MANAGER};
-use crate::cluster::build::{Objects, digest, job_manager, network_policy};
+use crate::cluster::build::{Objects, OfUser, digest, job_manager, network_policy};
 use crate::cluster::observed::Observed;
 use crate::cluster::plan::Rollout;
 use crate::cluster::rejection::Rejection;
+use crate::ledger::refusal::NAME_TAKEN;
 
 /// Applies objects, and remembers what it applied.
 pub struct Applier {
@@ -29,10 +35,15 @@ pub struct Applier {
     applied: Mutex<HashMap<String, Memory>>,
 }
 
+/// A watch shows a write a moment later, and so long at the most. Until then the write is not repeated.
+const LATE: Duration = Duration::from_secs(2);
+
 /// What was applied, and how the object looked then.
 struct Memory {
     digest: String,
     fingerprint: String,
+    /// When it was written, until the watch has shown it.
+    unseen: Option<Instant>,
     /// UID of the object, and its generation where the API server counts one.
     written: (String, i64),
     /// UID of the resource.
@@ -42,7 +53,11 @@ struct Memory {
 impl Memory {
     fn of(object: &Value, fingerprint: String, written: (String, i64)) -> Self {
         let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default().to_owned();
-        Self { digest: digest(&object.to_string()), fingerprint, written, owner }
+        Self { digest: digest(&object.to_string()), fingerprint, unseen: Some(Instant::now()), written, owner }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.unseen.is_some_and(|written| written.elapsed() < LATE)
     }
 }
 
@@ -61,8 +76,8 @@ impl Applier {
         Self { owners: Owners::new(client.clone()), client, applied: Mutex::default() }
     }
 
-    /// Applies everything that is not as it should be, pods last. Nothing has been changed when the answer is
-    /// [`Error::Rejected`]: an object of such a name is another's, or the API server does not take a pod template.
+    /// Applies everything that is not as it should be, pods last. When the answer is [`Error::Rejected`], nothing that
+    /// existed has been changed: the API server does not take a pod template, or an object of such a name is another's.
     /// `noted`: what the resource's status says was applied last. The result is what it should say now.
     ///
     /// # Errors
@@ -79,8 +94,26 @@ impl Applier {
             self.try_templates(first, caches).await?;
         }
         let objects = &rollout.objects;
-        self.owners.check(cluster, objects, caches).await?;
+        self.check(cluster, objects, caches).await?;
         self.try_templates(objects, caches).await?;
+        let applied = self.apply_all(rollout, caches).await;
+        self.named(applied, cluster, objects, caches).await?;
+        for object in &objects.unwanted {
+            self.remove(object, caches).await?;
+        }
+        Ok(self.note(objects))
+    }
+
+    /// Before the first JobManager is made: see [`Owners::check`].
+    async fn check(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
+        if self.known(&Target::of(&objects.job_managers), caches).is_some() {
+            return Ok(());
+        }
+        self.owners.check(cluster, objects, caches).await
+    }
+
+    async fn apply_all(&self, rollout: &Rollout, caches: &Caches) -> Result<(), Error> {
+        let objects = &rollout.objects;
         for object in &objects.applied {
             self.apply_one(object, caches).await?;
         }
@@ -92,11 +125,23 @@ impl Applier {
             self.create_key(objects).await?;
         }
         self.apply_one(&objects.job_managers, caches).await?;
-        self.apply_one(&objects.task_managers, caches).await?;
-        for object in &objects.unwanted {
-            self.remove(object, caches).await?;
+        self.apply_one(&objects.task_managers, caches).await
+    }
+
+    /// One name is another's: the refusal that names all of them.
+    async fn named(
+        &self,
+        applied: Result<(), Error>,
+        cluster: &str,
+        objects: &Objects,
+        caches: &Caches,
+    ) -> Result<(), Error> {
+        if let Err(Error::Rejected(rejection)) = &applied
+            && rejection.cause.reason == NAME_TAKEN
+        {
+            self.owners.check_names(cluster, objects, caches).await?;
         }
-        Ok(self.note(objects))
+        applied
     }
 
     /// Remembers the objects as applied, if the resource's status says so and none has been changed since: the digest
@@ -109,7 +154,8 @@ impl Applier {
             let target = Target::of(object);
             let fingerprint = caches.fingerprint(target.kind, target.namespace, target.name)?;
             // The caches have just been filled: no watch is late.
-            Some((target.key(), Memory::of(object, fingerprint, (String::new(), 0))))
+            let memory = Memory::of(object, fingerprint, (String::new(), 0));
+            Some((target.key(), Memory { unseen: None, ..memory }))
         });
         let Some(found) = found.collect::<Option<Vec<_>>>() else { return };
         if summary(found.iter().map(|(key, memory)| (key.as_str(), memory))) == noted {
@@ -140,16 +186,21 @@ impl Applier {
         let is_due = |object: &&Value| is_missing(object) || object["kind"] == network_policy::KIND;
         let due: Vec<&Value> = repaired(objects).filter(is_due).collect();
         if !due.is_empty() || objects.created.iter().any(|object| is_missing(&object)) {
-            self.owners.check(cluster, objects, caches).await?;
+            self.check(cluster, objects, caches).await?;
         }
-        for object in &objects.created {
+        let completed = self.complete_these(&due, rollout, caches).await;
+        self.named(completed, cluster, objects, caches).await
+    }
+
+    async fn complete_these(&self, due: &[&Value], rollout: &Rollout, caches: &Caches) -> Result<(), Error> {
+        for object in &rollout.objects.created {
             self.create(object, caches).await?;
         }
         for object in due {
             self.apply_one(object, caches).await?;
         }
         if rollout.creates_key {
-            self.create_key(objects).await?;
+            self.create_key(&rollout.objects).await?;
         }
         Ok(())
     }
@@ -187,8 +238,17 @@ impl Applier {
     }
 
     async fn try_templates(&self, objects: &Objects, caches: &Caches) -> Result<(), Error> {
-        self.try_template(&objects.job_managers, "spec.jobManager.podTemplate", caches).await?;
-        self.try_template(&objects.task_managers, "spec.taskManager.podTemplate", caches).await
+        let OfUser { job_managers, task_managers } = objects.is_of_user;
+        for (deployment, is_of_user) in [(&objects.job_managers, job_managers), (&objects.task_managers, task_managers)]
+        {
+            let target = Target::of(deployment);
+            // Another number of pods says nothing new.
+            let known = caches.template(target.namespace, target.name);
+            if is_of_user && known.as_deref() != Some(job_manager::digest_of(deployment)) {
+                self.try_template(&target, caches).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets a cluster that is gone.
@@ -198,28 +258,37 @@ impl Applier {
     }
 
     fn is_applied(&self, target: &Target<'_>, caches: &Caches) -> bool {
-        let Some(live) = caches.fingerprint(target.kind, target.namespace, target.name) else { return false };
+        let live = caches.fingerprint(target.kind, target.namespace, target.name);
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(memory) = applied.get_mut(&target.key()) else { return false };
+        let is_shown = live.as_ref() == Some(&memory.fingerprint);
+        memory.unseen = memory.unseen.filter(|_| !is_shown);
+        memory.digest == digest(&target.object.to_string()) && (is_shown || memory.is_awaited())
+    }
+
+    /// When to look again for what was written and is not shown yet: somebody may have changed it meanwhile.
+    pub fn look_again(&self, objects: &Objects) -> Option<Duration> {
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        applied
-            .get(&target.key())
-            .is_some_and(|memory| memory.digest == digest(&target.object.to_string()) && memory.fingerprint == live)
+        let mut memories = repaired(objects).filter_map(|object| applied.get(&Target::of(object).key()));
+        memories.any(|memory| memory.unseen.is_some()).then_some(LATE)
+    }
+
+    /// The fingerprint of an object that exists, as far as the caches show it and by what was written.
+    fn known(&self, target: &Target<'_>, caches: &Caches) -> Option<String> {
+        let shown = caches.fingerprint(target.kind, target.namespace, target.name);
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = applied.get(&target.key()).filter(|memory| memory.is_awaited());
+        written.map(|memory| memory.fingerprint.clone()).or(shown)
     }
 
     /// A dry run finds what only the API server's own schema knows: fields in a user's pod template that do not exist,
     /// amounts that are none.
-    async fn try_template(&self, deployment: &Value, field: &str, caches: &Caches) -> Result<(), Error> {
-        let target = Target::of(deployment);
-        if self.is_applied(&target, caches) {
-            return Ok(());
+    async fn try_template(&self, target: &Target<'_>, caches: &Caches) -> Result<(), Error> {
+        if self.known(target, caches).as_deref().is_some_and(was_created) {
+            self.owners.prepare(target).await?;
         }
         let parameters = PatchParams::apply(FIELD_MANAGER).force().dry_run().validation_strict();
-        match self.apply_own(&target, &parameters).await? {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if is_refusal(status.code, &status.message) => {
-                Err(Rejection::invalid_template(field, &status.message).into())
-            }
-            Err(error) => Err(target.failed("try")(error)),
-        }
+        self.apply_own(target, &parameters).await?.map(drop).map_err(|error| refused(target, "try", error))
     }
 
     async fn apply_one(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
@@ -227,22 +296,38 @@ impl Applier {
         if self.is_applied(&target, caches) {
             return Ok(());
         }
-        let (parameters, api) = (PatchParams::apply(FIELD_MANAGER).force(), target.api(&self.client));
-        let mut applied = self.apply_own(&target, &parameters).await?;
-        // Ports are merged by number: somebody's port of our name stands beside ours, which is not possible.
-        // What is invalid in another way stays so, and the API server's first answer says what it is.
-        if is_invalid(&applied) && target.kind == "Service" {
-            let ports = json!({ "spec": { "ports": object["spec"]["ports"] } });
-            if api.patch(target.name, &PatchParams::default(), &Patch::Merge(ports)).await.is_ok() {
-                applied = api.patch(target.name, &parameters, &Patch::Apply(object)).await;
+        let known = self.known(&target, caches);
+        let created = if known.is_none() { self.create_new(&target).await? } else { None };
+        let metadata = match created {
+            Some(created) => created,
+            None => {
+                // One that nothing is known of may be another's.
+                if known.as_deref().is_none_or(was_created) {
+                    self.owners.prepare(&target).await?;
+                }
+                self.apply_over(&target).await?
             }
-        }
-        let metadata: ObjectMeta = applied.map_err(target.failed("apply"))?.metadata;
+        };
         tracing::debug!(kind = target.kind, name = target.name, namespace = target.namespace, "applied");
         let written = (metadata.uid.clone().unwrap_or_default(), metadata.generation.unwrap_or_default());
         let memory = Memory::of(object, fingerprint(&metadata), written);
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(target.key(), memory);
         Ok(())
+    }
+
+    /// Applies an object over the one that exists.
+    async fn apply_over(&self, target: &Target<'_>) -> Result<ObjectMeta, Error> {
+        let (parameters, api) = (PatchParams::apply(FIELD_MANAGER).force(), target.api(&self.client));
+        let mut applied = self.apply_own(target, &parameters).await?;
+        // Ports are merged by number: somebody's port of our name stands beside ours, which is not possible.
+        // What is invalid in another way stays so, and the API server's first answer says what it is.
+        if is_invalid(&applied) && target.kind == "Service" {
+            let ports = json!({ "spec": { "ports": target.object["spec"]["ports"] } });
+            if api.patch(target.name, &PatchParams::default(), &Patch::Merge(ports)).await.is_ok() {
+                applied = api.patch(target.name, &parameters, &Patch::Apply(target.object)).await;
+            }
+        }
+        applied.map(|applied| applied.metadata).map_err(|error| refused(target, "apply", error))
     }
 
     /// Removes an object that the resource does not want any more. It stays if it is not this resource's own.
@@ -288,22 +373,40 @@ impl Applier {
         let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str();
         match caches.owners(target.kind, target.namespace, target.name) {
             Some(found) if owner.is_none_or(|owner| found == [owner]) => Ok(()),
-            None if self.create_new(&target).await? => Ok(()),
-            _ => self.owners.own(&target).await.map(drop),
+            None if self.create_new(&target).await?.is_some() => Ok(()),
+            found => {
+                if found.is_none() {
+                    self.owners.check_name(&target).await?;
+                }
+                self.owners.own(&target).await.map(drop)
+            }
         }
     }
 
-    /// Creates an object; `false` if there is one.
-    async fn create_new(&self, target: &Target<'_>) -> Result<bool, Error> {
+    /// Creates an object; `None` if there is one.
+    async fn create_new(&self, target: &Target<'_>) -> Result<Option<ObjectMeta>, Error> {
         let parsed: DynamicObject =
             serde_json::from_value(target.object.clone()).map_err(|source| Error::Malformed { source })?;
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match target.api(&self.client).create(&parameters, &parsed).await {
-            Ok(_) => Ok(true),
+            Ok(created) => Ok(Some(created.metadata)),
             // Somebody was faster, or our cache is late.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-            Err(error) => Err(target.failed("create")(error)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(refused(target, "create", error)),
         }
+    }
+}
+
+/// The error of a request: what the API server does not take of a Deployment is told as an error of the pod template.
+fn refused(target: &Target<'_>, action: &'static str, error: kube::Error) -> Error {
+    match error {
+        kube::Error::Api(status) if target.kind == "Deployment" && is_refusal(status.code, &status.message) => {
+            let component = &target.object["spec"]["selector"]["matchLabels"][names::COMPONENT_LABEL];
+            let is_job_manager = component == names::JOB_MANAGER;
+            let field = if is_job_manager { "spec.jobManager.podTemplate" } else { "spec.taskManager.podTemplate" };
+            Rejection::invalid_template(field, &status.message).into()
+        }
+        error => target.failed(action)(error),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Makes requests beyond the objects of a cluster: of the leader, for a switchover or a savepoint, by annotations that
-//! it watches; of the API server, for the deletion of a resource whose time has passed.
+//! Makes requests beyond the objects of a cluster: of the leader, for a switchover, a savepoint, or the removal of a
+//! job in quarantine, by annotations that it reads; of the API server, for the deletion of a resource whose time has
+//! passed.
 
 use std::sync::Arc;
 
@@ -13,8 +14,11 @@ use super::error::Error;
 use super::report::Report;
 use super::resources::ClusterResources;
 use crate::api::FlinkHaCluster;
-use crate::api::names::{self, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION};
+use crate::api::names::{
+    self, DROP_JOB_ANNOTATION, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION,
+};
 use crate::api::v1alpha1::Provider;
+use crate::cluster::drop_job::DropJob;
 use crate::cluster::events::EventNote;
 use crate::cluster::plan::requests::{Requests, SavepointNote};
 use crate::cluster::switchover::Switchover;
@@ -37,6 +41,9 @@ impl Asker {
     pub async fn ask(&self, resource: &FlinkHaCluster, requests: &Requests, report: &Report) -> Result<(), Error> {
         if let Some(switchover) = &requests.switchover {
             self.answer(resource, switchover, report).await?;
+        }
+        if let Some(answer) = &requests.drop_job {
+            self.answer_drop(resource, answer, report).await?;
         }
         if let Some(note) = &requests.upgrade_gateways {
             self.resources.remove_annotation(resource, UPGRADE_GATEWAYS_ANNOTATION).await?;
@@ -73,6 +80,23 @@ impl Asker {
             }
         };
         report.publish(resource, &note).await;
+        Ok(())
+    }
+
+    /// Answers the request to drop a job in quarantine, and removes it from the resource first, as with a switchover.
+    async fn answer_drop(&self, resource: &FlinkHaCluster, answer: &DropJob, report: &Report) -> Result<(), Error> {
+        self.resources.remove_annotation(resource, DROP_JOB_ANNOTATION).await?;
+        let (warning, reason, message) = match answer {
+            DropJob::Ask { job } => {
+                let ledgers: Api<ConfigMap> = self.namespaced(resource);
+                let ledger = names::ledger(&resource.name_any());
+                let asked = annotate(&ledgers, &ledger, DROP_JOB_ANNOTATION, Some(job)).await;
+                asked.map_err(Error::request("ask to drop a job of", resource))?;
+                (false, "JobDropAsked", format!("the leader was asked to remove all HA data of job {job}"))
+            }
+            DropJob::Refuse { why } => (true, "JobDropRefused", why.clone()),
+        };
+        report.publish(resource, &EventNote { warning, reason: reason.to_owned(), message }).await;
         Ok(())
     }
 

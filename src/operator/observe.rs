@@ -32,6 +32,7 @@ use crate::api::names::{
     TASK_MANAGER,
 };
 use crate::cluster::account::Account;
+use crate::cluster::build::job_manager::TEMPLATE_ANNOTATION;
 use crate::cluster::observed::{
     Observed, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod, StoredHaData,
 };
@@ -177,6 +178,12 @@ impl Caches {
                 .get(&ObjectRef::new(name).within(namespace))
                 .map(|config_map| owners(&config_map.metadata)),
         }
+    }
+
+    /// The digest of the pods' template that is noted on a Deployment.
+    pub fn template(&self, namespace: &str, name: &str) -> Option<String> {
+        let deployment = self.deployments.get(&ObjectRef::new(name).within(namespace))?;
+        deployment.metadata.annotations.as_ref()?.get(TEMPLATE_ANNOTATION).cloned()
     }
 
     /// The fingerprint of an object, if it exists.

@@ -11,6 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
+use super::fingerprint::counted_as_applied;
 use super::ha_config_maps::labelled;
 use super::observe::Caches;
 use super::target::Target;
@@ -32,38 +33,68 @@ impl Owners {
         Self { client }
     }
 
-    /// Checks whether all objects may be applied. Objects in the caches carry our labels and need no request.
+    /// Checks, before the first JobManager is made, what does not show when its objects are created one after another:
+    /// the API server refuses a name that exists.
     ///
     /// # Errors
-    /// When a required name belongs to a foreign object, or when the HA data that JobManagers and TaskManagers would
-    /// use is foreign. Also when a request fails; a retry is safe.
+    /// When the TaskManagers' name belongs to a foreign object, or when the HA data that JobManagers and TaskManagers
+    /// would use is foreign. Also when a request fails; a retry is safe.
     pub async fn check(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
+        let [job_managers, task_managers] = [&objects.job_managers, &objects.task_managers].map(Target::of);
+        // The TaskManagers are made last, and without them JobManagers are of no use.
+        if !is_known(&task_managers, caches) && self.taken(cluster, &task_managers).await?.is_some() {
+            self.check_names(cluster, objects, caches).await?;
+        }
+        if objects.created.iter().any(|object| object["kind"] == "Lease") {
+            // TaskManagers would offer their slots to any leader there.
+            self.check_ha_data(cluster, job_managers.namespace).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for foreign objects under all names. Objects in the caches carry our labels and need no request.
+    ///
+    /// # Errors
+    /// When there are such; the sentence names all of them. Also when a request fails; a retry is safe.
+    pub async fn check_names(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
         let pods = [&objects.job_managers, &objects.task_managers];
         let all = objects.applied.iter().chain(&objects.created).chain(pods).map(Target::of);
-        let unknown: Vec<Target<'_>> =
-            all.filter(|target| caches.fingerprint(target.kind, target.namespace, target.name).is_none()).collect();
-        let starts =
-            unknown.iter().any(|target| target.kind == "Deployment" && target.name == names::job_manager(cluster));
-        let by_lease = objects.created.iter().any(|object| object["kind"] == "Lease");
+        let unknown: Vec<Target<'_>> = all.filter(|target| !is_known(target, caches)).collect();
         let looks = stream::iter(unknown).map(|target| async move { self.taken(cluster, &target).await });
         let taken: Vec<Option<String>> = looks.buffered(PARALLEL).try_collect().await?;
-        let taken: Vec<String> = taken.into_iter().flatten().collect();
-        if let Some(refusal) = foreign::name_taken(cluster, &taken) {
-            return Err(Rejection::unwatched(refusal).into());
+        refuse(cluster, &taken.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// Looks whose an object is whose name exists.
+    ///
+    /// # Errors
+    /// When it is a foreign one, or when the request fails; a retry is safe.
+    pub async fn check_name(&self, target: &Target<'_>) -> Result<(), Error> {
+        let cluster = cluster_of(target);
+        refuse(cluster, self.taken(cluster, target).await?.as_slice())
+    }
+
+    /// Prepares an object that exists for server-side apply, which removes fields that are not wanted any more only if
+    /// they count as applied.
+    ///
+    /// # Errors
+    /// When it is a foreign object, has changed meanwhile, or when a request fails; a retry is safe.
+    pub async fn prepare(&self, target: &Target<'_>) -> Result<(), Error> {
+        let Some(found) = self.find(target).await? else { return Ok(()) };
+        let cluster = cluster_of(target);
+        if !foreign::is_own(&found, cluster) {
+            return refuse(cluster, &[described(target)]);
         }
-        if !starts || !by_lease {
-            return Ok(());
-        }
-        // TaskManagers would offer their slots to any leader there.
-        let namespace = Target::of(&objects.job_managers).namespace;
-        self.check_ha_data(cluster, namespace).await
+        let Some(patch) = counted_as_applied(&found) else { return Ok(()) };
+        let (api, parameters) = (target.api(&self.client), PatchParams::default());
+        let patched = api.patch_metadata(target.name, &parameters, &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(target.failed("take over the fields of"))
     }
 
     /// Gives an object our labels and our resource as its owner, where it has not both; returns whether it had not.
     /// Everything else stays, other owners too. Nothing is done to another's object.
     pub async fn own(&self, target: &Target<'_>) -> Result<bool, Error> {
-        let cluster = target.object["metadata"]["labels"][names::CLUSTER_LABEL].as_str().unwrap_or_default();
-        let own = self.find(target).await?.filter(|found| foreign::is_own(found, cluster));
+        let own = self.find(target).await?.filter(|found| foreign::is_own(found, cluster_of(target)));
         let Some(patch) = own.and_then(|own| foreign::owning(&own, target.object)) else { return Ok(false) };
         match target.api(&self.client).patch_metadata(target.name, &PatchParams::default(), &Patch::Merge(patch)).await
         {
@@ -78,7 +109,7 @@ impl Owners {
     async fn taken(&self, cluster: &str, target: &Target<'_>) -> Result<Option<String>, Error> {
         let found = self.find(target).await?;
         let is_taken = found.is_some_and(|metadata| !foreign::is_own(&metadata, cluster));
-        Ok(is_taken.then(|| format!("{} {}", target.kind, target.name)))
+        Ok(is_taken.then(|| described(target)))
     }
 
     /// Returns the present version of an object, if the resource of this UID owns it.
@@ -122,4 +153,20 @@ impl Owners {
         let known = ledger.is_some_and(|ledger| foreign::has_history(&json!(ledger)));
         if known { Ok(()) } else { Err(Rejection::unwatched(refusal).into()) }
     }
+}
+
+fn is_known(target: &Target<'_>, caches: &Caches) -> bool {
+    caches.fingerprint(target.kind, target.namespace, target.name).is_some()
+}
+
+fn cluster_of<'a>(target: &Target<'a>) -> &'a str {
+    target.object["metadata"]["labels"][names::CLUSTER_LABEL].as_str().unwrap_or_default()
+}
+
+fn described(target: &Target<'_>) -> String {
+    format!("{} {}", target.kind, target.name)
+}
+
+fn refuse(cluster: &str, taken: &[String]) -> Result<(), Error> {
+    foreign::name_taken(cluster, taken).map_or(Ok(()), |refusal| Err(Rejection::unwatched(refusal).into()))
 }

@@ -6,14 +6,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference, Time};
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::fingerprint::{is_own, kept};
+use super::fingerprint::{OwnEntry, kept, own};
 use super::kinds::Observable;
 use crate::ha_data::foreign;
 
@@ -159,7 +159,7 @@ impl From<ReadMetadata<'_>> for ObjectMeta {
             labels: metadata.labels.0,
             annotations: metadata.annotations.0,
             owner_references: metadata.owner_references.0,
-            managed_fields: metadata.managed_fields.0.map(|fields| kept(fields.get())),
+            managed_fields: metadata.managed_fields.kept(),
             ..Self::default()
         }
     }
@@ -251,9 +251,20 @@ impl<'de> Visitor<'de> for OwnerClustersVisitor {
     }
 }
 
-/// The fields that the operator has applied, as JSON, of the long list of who owns what.
+/// The fields that the operator has applied, and those of its other writes, as JSON, of the long list of who owns what.
 #[derive(Default)]
-struct OwnFields<'a>(Option<&'a RawValue>);
+struct OwnFields<'a> {
+    applied: Option<&'a RawValue>,
+    created: Option<&'a RawValue>,
+}
+
+impl OwnFields<'_> {
+    fn kept(self) -> Option<Vec<ManagedFieldsEntry>> {
+        let all = [(OwnEntry::Applied, self.applied), (OwnEntry::Created, self.created)];
+        let all: Vec<_> = all.into_iter().filter_map(|(own, fields)| Some(kept(own, fields?.get()))).collect();
+        (!all.is_empty()).then_some(all)
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -284,17 +295,20 @@ impl<'de> Visitor<'de> for OwnFieldsVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(OwnFields(None))
+        Ok(OwnFields::default())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut own = None;
+        let mut fields = OwnFields::default();
         while let Some(entry) = entries.next_element::<ManagerEntry>()? {
-            if own.is_none() && is_own(&entry.manager, &entry.operation, &entry.subresource) {
-                own = entry.fields_v1;
-            }
+            let of = match own(&entry.manager, &entry.operation, &entry.subresource) {
+                Some(OwnEntry::Applied) => &mut fields.applied,
+                Some(OwnEntry::Created) => &mut fields.created,
+                None => continue,
+            };
+            *of = of.or(entry.fields_v1);
         }
-        Ok(OwnFields(own))
+        Ok(fields)
     }
 }
 

@@ -136,7 +136,8 @@ async fn steps(resource: &FlinkHaCluster, context: &Context) -> Result<Action, E
     let look_again =
         context.report.report(resource, &plan.desired, &observed, &outcome, context.failing_since(resource)).await?;
     context.asker.ask(resource, &plan.requests, &context.report).await?;
-    let look_again = look_again.into_iter().chain(plan.look_again).chain(waits(&outcome)).min();
+    let written = plan.rollout.as_ref().ok().and_then(|rollout| context.applier.look_again(&rollout.objects));
+    let look_again = look_again.into_iter().chain(plan.look_again).chain(waits(&outcome)).chain(written).min();
     match applied {
         Ok(_) | Err(Error::Rejected(_)) => Ok(look_again.map_or_else(Action::await_change, Action::requeue)),
         Err(failed) => Err(Error::Shown(Box::new(failed))),

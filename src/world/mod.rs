@@ -7,6 +7,7 @@ pub mod clock;
 pub mod error_text;
 pub mod flink_rest;
 pub mod lease;
+pub mod list_items;
 pub mod mounted_secrets;
 pub mod process;
 pub mod quorum;

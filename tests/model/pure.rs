@@ -35,8 +35,10 @@ pub mod ha_data {
 #[path = "../../src/ledger"]
 pub mod ledger {
     pub mod application;
+    pub mod bounds;
     pub mod election;
     pub mod jobs;
+    pub mod recorded_state;
     pub mod refusal;
 
     pub mod place {

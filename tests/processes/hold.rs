@@ -168,3 +168,47 @@ async fn a_restart_nonce_replaces_all_pods_of_the_same_run_and_a_suspended_job_t
         installation.until::<Deployment>(name, (NAMESPACE, name), started).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_managers_are_scaled_through_the_resource_and_a_restart_of_a_deployment_is_not_taken_back() {
+    let installation = Installation::start(NAMESPACE).await;
+    installation.apply(&cluster(json!({ "taskManager": { "replicas": 2 } })));
+    let name = "demo-taskmanager";
+    installation
+        .until::<Deployment>("two TaskManagers", (NAMESPACE, name), |found| found["spec"]["replicas"] == 2)
+        .await;
+    let shown = |resource: &Value| resource["status"]["taskManager"]["ready"] == "0/2";
+    installation.until::<FlinkHaCluster>("the status", DEMO, shown).await;
+    // As a HorizontalPodAutoscaler does, which selects the pods by what the status says.
+    let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
+    let scale = resources.get_scale("demo").await.unwrap();
+    assert_eq!(scale.spec.and_then(|spec| spec.replicas), Some(2));
+    let selector = scale.status.and_then(|status| status.selector).unwrap_or_default();
+    assert!(selector.contains("app.kubernetes.io/component=taskmanager"), "{selector}");
+    let scaled = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+    resources.patch_scale("demo", &PatchParams::default(), &scaled).await.unwrap();
+    installation.until::<Deployment>("none", (NAMESPACE, name), |found| found["spec"]["replicas"] == 0).await;
+    let shown = |resource: &Value| resource["status"]["taskManager"]["ready"] == "0/0";
+    installation.until::<FlinkHaCluster>("the status of none", DEMO, shown).await;
+    // As a person does.
+    let output = installation.kubectl(&["scale", "--replicas", "3"], &cluster(json!({})));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    installation.until::<Deployment>("three", (NAMESPACE, name), |found| found["spec"]["replicas"] == 3).await;
+
+    for name in ["demo-jobmanager", name] {
+        let metadata = json!({ "name": name, "namespace": NAMESPACE });
+        let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata });
+        let output = installation.kubectl(&["rollout", "restart"], &deployment);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    installation.quiet(seconds(3), seconds(60)).await;
+    for name in ["demo-jobmanager", name] {
+        let deployment = installation.until::<Deployment>(name, (NAMESPACE, name), |_| true).await;
+        let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+        assert!(annotations["kubectl.kubernetes.io/restartedAt"].is_string(), "{name}: the operator has taken it back");
+    }
+    // The Deployment's controller replaces the pods one by one, and the leader's, which costs most to delete, last.
+    let job_managers = installation.until::<Deployment>("it", (NAMESPACE, "demo-jobmanager"), |_| true).await;
+    let one_by_one = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } });
+    assert_eq!(job_managers["spec"]["strategy"], one_by_one);
+}

@@ -46,8 +46,8 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
             "spec.jobManager.replicas in body should be greater than or equal to 1",
         ),
         (
-            json!({ "taskManager": { "replicas": 0 } }),
-            "spec.taskManager.replicas in body should be greater than or equal to 1",
+            json!({ "taskManager": { "replicas": -1 } }),
+            "spec.taskManager.replicas in body should be greater than or equal to 0",
         ),
         (
             json!({ "flinkConfiguration": { "high-availability.type": "none" } }),
@@ -81,6 +81,18 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
         (
             json!({ "highAvailability": { "lease": { "retryPeriod": "20ms" } } }),
             "must be at least 500ms, because it is also the timeout of each request",
+        ),
+        (
+            json!({ "highAvailability": { "lease": { "duration": "1441m" } } }),
+            "lease.duration must be at most 1440m, a day, because no standby replaces a silent leader before",
+        ),
+        (
+            json!({ "highAvailability": { "jvmTimeout": "999999999m" } }),
+            "spec.highAvailability.jvmTimeout: Invalid value: \"string\": must be a duration such as 15s",
+        ),
+        (
+            json!({ "job": { "jarURI": "local:///app.jar", "upgradeDeadline": "0s" } }),
+            "spec.job.upgradeDeadline: Invalid value: \"string\": must be at least 10s, because no job comes up sooner",
         ),
         (
             json!({ "highAvailability": { "jvmTimeout": "10" } }),

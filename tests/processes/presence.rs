@@ -8,7 +8,7 @@ use crate::support::by_hand;
 use crate::support::operator::{Installation, NAMESPACE, cluster, condition};
 use crate::support::{eventually, seconds};
 use flinkha::api::FlinkHaCluster;
-use flinkha::api::names::{CHANGE_ANNOTATION, LEFT_ANNOTATION, TERM_ANNOTATION};
+use flinkha::api::names::{self, CHANGE_ANNOTATION, LEFT_ANNOTATION, TERM_ANNOTATION};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -91,14 +91,19 @@ async fn left(installation: &Installation) -> usize {
     config_maps.list(&ListParams::default().labels("type=flink-native-kubernetes")).await.unwrap().items.len()
 }
 
-/// Does what the controllers do when a Deployment is scaled to zero.
+/// Does what the controllers do when the Deployments of the cluster `demo` are scaled to zero.
 pub async fn scaled_to_zero(installation: &Installation) {
-    for name in ["demo-jobmanager", "demo-taskmanager"] {
-        let deployment =
-            installation.until::<Deployment>(name, (NAMESPACE, name), |found| found["spec"]["replicas"] == 0).await;
+    all_scaled_to_zero(installation, "demo").await;
+}
+
+/// The same for any cluster.
+pub async fn all_scaled_to_zero(installation: &Installation, cluster: &str) {
+    for name in [names::job_manager(cluster), names::task_manager(cluster)] {
+        let is_zero = |found: &Value| found["spec"]["replicas"] == 0;
+        let deployment = installation.until::<Deployment>(&name, (NAMESPACE, &name), is_zero).await;
         let status = json!({ "status": { "observedGeneration": deployment["metadata"]["generation"], "replicas": 0 } });
         let deployments = installation.api::<Deployment>(NAMESPACE);
-        deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        deployments.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     }
 }
 

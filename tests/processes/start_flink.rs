@@ -8,9 +8,10 @@ use std::process::Command;
 
 use crate::support::host::Directory;
 use crate::support::script;
-use flinkha::cluster::build::{Environment, config, configuration_secrets, pod};
-use flinkha::cluster::validate::validate;
-use serde_json::json;
+use flinkha::cluster::build::{Environment, build, config, configuration_secrets, jvm_options, pod};
+use flinkha::cluster::merge::merge;
+use flinkha::cluster::{Cluster, validate::validate};
+use serde_json::{Value, json};
 
 /// A component of Flink that only tells how Flink's own scripts read the configuration.
 const REPORT: &str = r#"#!/usr/bin/env bash
@@ -19,6 +20,15 @@ bin=$(cd "$(dirname "$0")" && pwd)
 echo "arguments: $*"
 echo "java: $FLINK_ENV_JAVA_OPTS"
 echo "$YAML_CONF"
+"#;
+
+/// A component that tells the flags of the JVM that Flink's own scripts would start (`flink-console.sh`).
+const FLAGS: &str = r#"#!/usr/bin/env bash
+bin=$(cd "$(dirname "$0")" && pwd)
+. "$bin"/config.sh
+FLINK_ENV_JAVA_OPTS=$(eval echo "$FLINK_ENV_JAVA_OPTS $FLINK_ENV_JAVA_OPTS_JM")
+"$JAVA_RUN" $JVM_ARGS $FLINK_ENV_JAVA_OPTS -XX:+PrintFlagsFinal -version 2>&1 |
+  sed -n -e 's/^ *[a-z0-9_]* *\([A-Z][A-Za-z0-9]*\) *:*= *\([^ ]*\).*/\1: \2/p' -e 's/^Error/&/p'
 "#;
 
 struct Image {
@@ -36,8 +46,10 @@ impl Image {
             let copied = Command::new("cp").arg(how).arg(distribution.join(part)).arg(&home).status().unwrap();
             assert!(copied.success());
         }
-        let report = directory.write("flink/bin/report.sh", REPORT);
-        assert!(Command::new("chmod").arg("+x").arg(report).status().unwrap().success());
+        for (component, text) in [("report", REPORT), ("flags", FLAGS)] {
+            let component = directory.write(&format!("flink/bin/{component}.sh"), text);
+            assert!(Command::new("chmod").arg("+x").arg(component).status().unwrap().success());
+        }
         change(&home.join("conf"));
         Self { directory, home }
     }
@@ -56,23 +68,28 @@ impl Image {
         fs::write(self.directory.sub(&format!("secrets/{place}")).join(key), value).unwrap();
     }
 
+    /// The flags of a JobManager's JVM, with these variables of the image or the user.
+    fn flags(&self, cluster: &Cluster, variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let job_managers = build(cluster, &environment()).job_managers;
+        let flink = &job_managers["spec"]["template"]["spec"]["containers"][0];
+        let given = flink["env"].as_array().unwrap().iter().find(|one| one["name"] == jvm_options::VARIABLE);
+        let given = given.map(|given| (jvm_options::VARIABLE, given["value"].as_str().unwrap()));
+        let variables: Vec<_> = variables.iter().copied().chain(given).collect();
+        self.start_component("flags", flink["command"][2].as_str().unwrap(), &variables).unwrap()
+    }
+
     /// What the script made of it, or what it said on its way to fail.
     fn run(&self, script: &str) -> Result<BTreeMap<String, String>, String> {
-        let resource = json!({
-            "apiVersion": "flinkha.dev/v1alpha1",
-            "kind": "FlinkHaCluster",
-            "metadata": { "name": "demo", "namespace": "flink", "uid": "1" },
-            "spec": {
-                "image": "flink",
-                "flinkConfiguration": { "parallelism.default": 7, "state.backend.incremental": "true", "pipeline.name": "it's: \"quoted\" #1" },
-                "logConfiguration": { "log4j-console.properties": "ours" },
-                "highAvailability": { "storageDir": "file:///flink/ha" },
-                "jobManager": { "resources": { "limits": { "memory": "2Gi" } } },
-            },
-        });
-        let cluster = validate(&serde_json::from_value(resource).unwrap()).unwrap();
-        let environment = Environment { gateway_image: "flinkha:test".to_owned(), gateway_log: "info".to_owned() };
-        let files = config::config_map(&cluster, &environment)["data"].clone();
+        self.start_component("report", script, &[])
+    }
+
+    fn start_component(
+        &self,
+        component: &str,
+        script: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<BTreeMap<String, String>, String> {
+        let files = config::config_map(&cluster(&json!({})), &environment())["data"].clone();
         let (ours, conf) = (self.directory.sub("ours"), self.directory.sub("conf"));
         for (name, content) in files.as_object().unwrap() {
             fs::write(ours.join(name), content.as_str().unwrap()).unwrap();
@@ -80,7 +97,8 @@ impl Image {
         // As a container that is restarted finds it.
         fs::write(conf.join("left-over.yaml"), "").unwrap();
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", script, "start-flink", "report", "-D", "rest.address=10.0.0.1"]);
+        command.args(["-c", script, "start-flink", component, "-D", "rest.address=10.0.0.1"]);
+        command.envs(variables.iter().copied());
         command.env("FLINK_HOME", &self.home).env("FLINK_CONF_DIR", &conf).env("FLINKHA_CONFIGURATION", &ours);
         command.env("FLINKHA_SECRETS", self.directory.path().join("secrets"));
         command.env("FLINKHA_OWNED_KEYS", configuration_secrets::owned_keys());
@@ -95,6 +113,28 @@ impl Image {
         let lines = lines.lines().filter_map(|line| line.split_once(": "));
         Ok(lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
+}
+
+fn environment() -> Environment {
+    Environment { gateway_image: "flinkha:test".to_owned(), gateway_log: "info".to_owned() }
+}
+
+/// A cluster with this in its spec, too.
+fn cluster(spec: &Value) -> Cluster {
+    let mut resource = json!({
+        "apiVersion": "flinkha.dev/v1alpha1",
+        "kind": "FlinkHaCluster",
+        "metadata": { "name": "demo", "namespace": "flink", "uid": "1" },
+        "spec": {
+            "image": "flink",
+            "flinkConfiguration": { "parallelism.default": 7, "state.backend.incremental": "true", "pipeline.name": "it's: \"quoted\" #1" },
+            "logConfiguration": { "log4j-console.properties": "ours" },
+            "highAvailability": { "storageDir": "file:///flink/ha" },
+            "jobManager": { "resources": { "limits": { "memory": "2Gi" } } },
+        },
+    });
+    merge(&mut resource["spec"], spec.clone());
+    validate(&serde_json::from_value(resource).unwrap()).unwrap()
 }
 
 fn assert_ours(report: &BTreeMap<String, String>) {
@@ -205,4 +245,48 @@ fn a_key_of_a_secret_that_is_ours_is_refused_with_a_sentence() {
         let refused = image.start_with_secrets().unwrap_err();
         assert!(refused.contains(told) && !refused.contains("hidden"), "{refused}");
     }
+}
+
+/// A second collector ends the JVM, wherever it is chosen.
+#[test]
+fn a_job_managers_jvm_uses_the_serial_collector_and_c1_unless_something_else_is_chosen() {
+    const ONE: &str = "-XX:+UseParallelGC";
+    let session = cluster(&json!({}));
+    let plain = Image::of("2.3.0", |_| ());
+    let chosen = Image::of("2.3.0", |conf| {
+        let text = fs::read_to_string(conf.join("config.yaml")).unwrap();
+        fs::write(conf.join("config.yaml"), format!("{text}\nenv.java.opts.jobmanager: {ONE}\n")).unwrap();
+    });
+    let both = format!("{ONE} -XX:TieredStopAtLevel=3");
+    for (what, image, variables, serial, level) in [
+        ("nothing", &plain, vec![], "true", "1"),
+        ("the image's configuration", &chosen, vec![], "false", "1"),
+        ("Flink's own variable", &plain, vec![("FLINK_ENV_JAVA_OPTS_JM", ONE)], "false", "1"),
+        ("arguments", &plain, vec![("JVM_ARGS", both.as_str())], "false", "3"),
+        ("the launcher's variable", &plain, vec![("JDK_JAVA_OPTIONS", both.as_str())], "false", "3"),
+        ("the JVM's variable", &plain, vec![("JAVA_TOOL_OPTIONS", both.as_str())], "false", "3"),
+        ("the same collector", &plain, vec![("JAVA_TOOL_OPTIONS", "-XX:+UseSerialGC")], "true", "1"),
+    ] {
+        let flags = image.flags(&session, &variables);
+        let found = |name: &str| flags.get(name).map(String::as_str);
+        assert_eq!(found("UseSerialGC"), Some(serial), "{what}: {:?}", found("Error"));
+        let parallel = if serial == "true" { "false" } else { "true" };
+        assert_eq!(found("UseParallelGC"), Some(parallel), "{what}");
+        assert_eq!(found("TieredStopAtLevel"), Some(level), "{what}");
+    }
+}
+
+#[test]
+fn an_applications_jvm_uses_the_serial_collector_and_is_no_client() {
+    let image = Image::of("2.3.0", |_| ());
+    let flags = |options: &str| {
+        let job = json!({ "jarURI": "local:///app.jar" });
+        image.flags(&cluster(&json!({ "job": job, "jobManager": { "jvmOptions": options } })), &[])
+    };
+    let (flags, usual) = (flags("Default"), flags("None"));
+    assert_eq!(flags["UseSerialGC"], "true");
+    for name in ["TieredStopAtLevel", "ReservedCodeCacheSize", "MaxRAM", "TieredCompilation", "CICompilerCount"] {
+        assert_eq!(flags[name], usual[name], "{name}");
+    }
+    assert_eq!(flags["TieredStopAtLevel"], "4");
 }

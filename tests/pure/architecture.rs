@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may use. A file belongs to the longest room that its path begins with.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("api", &[]),
     ("flink", &["api"]),
     ("lease", &["api"]),
@@ -17,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("world", &["api", "flink", "lease", "ledger", "ha_data", "quorum"]),
     ("telemetry", &["api", "world"]),
     ("operator", &["api", "flink", "lease", "ledger", "ha_data", "cluster", "world", "telemetry"]),
+    ("plugin", &["api", "flink", "lease", "ledger", "ha_data", "cluster", "world"]),
     ("gateway/gc", &[]),
     ("gateway/proxy", &["gateway/gc"]),
     ("gateway/application", &["gateway/gc"]),
@@ -38,7 +39,7 @@ const GATEWAY_FLOOR: [&str; 7] =
     ["events", "health", "signals", "storage_arguments", "tasks", "tenure", "zookeeper_arguments"];
 
 /// Rooms and files without I/O, without async and without a clock: time comes in as an argument.
-const PURE: [&str; 10] = [
+const PURE: [&str; 12] = [
     "api",
     "flink",
     "lease",
@@ -49,6 +50,8 @@ const PURE: [&str; 10] = [
     "gateway/election/peer_messages.rs",
     "gateway/proxy/request.rs",
     "gateway/proxy/translate.rs",
+    "plugin/changes.rs",
+    "plugin/view",
 ];
 
 const IMPURE: [&str; 20] = [

@@ -9,5 +9,6 @@ mod fuzzers;
 mod generated;
 mod kstatus;
 mod operations;
+mod quarantine;
 mod rbac;
 mod templates;

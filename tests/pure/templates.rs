@@ -70,14 +70,13 @@ fn specs() -> [(&'static str, Value); 4] {
 #[test]
 fn what_pods_are_made_from_stays_as_it_is() {
     let expected = [
-        ["5371b607d4e1ff19", "938e96bedc4ff9cd", "47bf069b74c270a2", "bc6e6029b0ec808c", "8811d21df5062fa7"],
-        ["55bb9240c5f47e2a", "1cde13f3300ad7dd", "b8c49d0452183c11", "bf00c0be377d6df5", "57c69ade1a99ac80"],
-        ["ff95f7e465660b01", "1d377fe27a383df8", "454c1c3282a56158", "bc6e6029b0ec808c", "f84e5c0ebd477f8b"],
-        ["41e6fc4c5457b607", "f58fd1995bc25051", "f18550c5e78f58c6", "bc6e6029b0ec808c", "fbdfe8b40b865d0b"],
+        ["a1d5e752d67be827", "938e96bedc4ff9cd", "47bf069b74c270a2", "bc6e6029b0ec808c", "8811d21df5062fa7"],
+        ["29263a5038a0e597", "1cde13f3300ad7dd", "b8c49d0452183c11", "bf00c0be377d6df5", "57c69ade1a99ac80"],
+        ["4522cd385ed4c433", "1d377fe27a383df8", "454c1c3282a56158", "bc6e6029b0ec808c", "f84e5c0ebd477f8b"],
+        ["66981101c1f1b8e3", "f58fd1995bc25051", "f18550c5e78f58c6", "bc6e6029b0ec808c", "fbdfe8b40b865d0b"],
     ];
-    for ((name, spec), expected) in specs().iter().zip(expected) {
-        assert_eq!(digests(spec), expected, "{name}");
-    }
+    let (names, found) = (specs().map(|(name, _)| name), specs().map(|(_, spec)| digests(&spec)));
+    assert_eq!(found, expected.map(|digests| digests.map(str::to_owned)), "{names:?}");
 }
 
 #[test]

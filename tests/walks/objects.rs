@@ -91,6 +91,7 @@ impl Ledger {
     pub fn data(&self) -> LedgerData {
         let mut data = LedgerData {
             jobs: self.jobs.clone(),
+            uncollected: 0,
             ha_data: self.ha_data.clone(),
             application: self.progress.clone(),
             unreadable: self.torn.iter().map(|key| (*key).to_owned()).collect(),

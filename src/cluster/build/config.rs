@@ -7,7 +7,7 @@ use super::{Environment, tls};
 use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_LOG_FILE, TLS_SECRETS_FILE};
 use crate::api::v1alpha1::Resources;
 use crate::api::zookeeper::{Acl, ZooKeeper};
-use crate::cluster::{Cluster, quantity, validate};
+use crate::cluster::{Cluster, quantity};
 use crate::flink::config::{self, Configuration};
 
 /// Returns the ConfigMap, with one key per file. JobManagers' gateways mount it too, and follow their log filter in it.
@@ -130,7 +130,7 @@ fn of_zookeeper(zookeeper: &ZooKeeper) -> Configuration {
 
 /// Returns Flink's memory size: that of the container, otherwise Flink's own default.
 fn process_size(resources: &Resources, default: &str) -> String {
-    let bytes = validate::memory(resources).and_then(|memory| quantity::bytes(&memory));
+    let bytes = quantity::memory(resources).and_then(|memory| quantity::bytes(&memory));
     bytes.map_or_else(|| default.to_owned(), |bytes| format!("{bytes}b"))
 }
 

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Value, json};
 
 use super::pod::{self, Component};
-use super::{Environment, application, configuration_secrets, object, selector, tls, zookeeper};
+use super::{Environment, application, configuration_secrets, jvm_options, object, selector, tls, zookeeper};
 use crate::api::names::{
     self, DEFAULT_GATEWAY_LOG, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT,
     PEERS_VOLUME, PROBE_PORT,
@@ -69,6 +69,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     let (mut mounts, mut storage_environment) = (Value::Null, StorageEnvironment::default());
     if let Some(flink) = pod::container_mut(&mut template, FLINK_CONTAINER) {
         keep_loopback_out_of_proxies(flink);
+        jvm_options::add(flink, cluster);
         mounts = shared_mounts(flink);
         storage_environment = StorageEnvironment::of(flink);
     }

@@ -1,12 +1,13 @@
 //! Builds the objects of a cluster. Building cannot fail: [`super::validate`] has found every error before.
 //!
-//! Objects are JSON and applied by server-side apply, so the operator owns exactly the fields that are written here. A
-//! field of the user's pod template that is newer than this program is passed on.
+//! Objects are JSON, created as they are and changed by server-side apply, so the operator owns exactly the fields that
+//! are written here. A field of the user's pod template that is newer than this program is passed on.
 
 pub mod application;
 pub mod config;
 pub mod configuration_secrets;
 pub mod job_manager;
+pub mod jvm_options;
 pub mod network_policy;
 pub mod pod;
 pub mod purge;
@@ -19,8 +20,10 @@ pub mod zookeeper;
 
 use serde_json::{Map, Value, json};
 
+use crate::api::FlinkHaClusterSpec;
 use crate::api::metadata::CommonMetadata;
 use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::v1alpha1::{Gateway, Resources};
 use crate::cluster::Cluster;
 
 /// Settings of the operator that the resource does not have.
@@ -48,6 +51,28 @@ pub struct Objects {
     pub job_managers: Value,
     /// The Deployment of the TaskManagers.
     pub task_managers: Value,
+    /// Whether something in the pods of each comes from the user as it is, so that only the API server can tell whether
+    /// it is right.
+    pub is_of_user: OfUser,
+}
+
+/// Parts of pods that come from the user as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct OfUser {
+    pub job_managers: bool,
+    pub task_managers: bool,
+}
+
+impl OfUser {
+    fn of(spec: &FlinkHaClusterSpec) -> Self {
+        let says = |template: &Value, resources: &Resources| !template.is_null() || *resources != Resources::default();
+        let FlinkHaClusterSpec { job_manager, task_manager, gateway, .. } = spec;
+        let gateway = gateway.resources != Gateway::default().resources;
+        Self {
+            job_managers: gateway || says(&job_manager.pod_template, &job_manager.resources),
+            task_managers: gateway || says(&task_manager.pod_template, &task_manager.resources),
+        }
+    }
 }
 
 impl Objects {
@@ -72,6 +97,7 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
         peers: if job_manager::has_key(cluster) { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),
         task_managers: task_manager::deployment(cluster, environment, &config::digest(cluster, "jobmanager.")),
+        is_of_user: OfUser::of(cluster.spec()),
     }
 }
 

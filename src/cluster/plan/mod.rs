@@ -182,7 +182,11 @@ impl Reconciliation {
     pub fn rejected(self, rejection: Rejection, before: &FlinkHaClusterStatus) -> Self {
         let desired = self.desired.frozen(before);
         Self {
-            requests: Requests { switchover: self.requests.switchover, ..Requests::default() },
+            requests: Requests {
+                switchover: self.requests.switchover,
+                drop_job: self.requests.drop_job,
+                ..Requests::default()
+            },
             look_again: look_again(&desired, Some(&rejection)),
             rollout: Err(rejection),
             desired,

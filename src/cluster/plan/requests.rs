@@ -1,12 +1,13 @@
 //! Plans the requests of a reconciliation beyond the objects: switchovers and savepoints from the leader, removals by
-//! the API server.
+//! the leader and by the API server.
 
 use serde_json::json;
 
 use crate::api::FlinkHaCluster;
-use crate::api::names::{SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};
+use crate::api::names::{DROP_JOB_ANNOTATION, SAVEPOINT_ANNOTATION, SWITCHOVER_ANNOTATION};
 use crate::api::v1alpha1::Provider;
 use crate::cluster::application::Desired;
+use crate::cluster::drop_job::{DropJob, drop_job};
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::Observed;
 use crate::cluster::switchover::{Switchover, switchover};
@@ -16,6 +17,8 @@ use crate::cluster::switchover::{Switchover, switchover};
 pub struct Requests {
     /// The answer to a request for a planned switchover.
     pub switchover: Option<Switchover>,
+    /// The answer to a request to drop a job in quarantine.
+    pub drop_job: Option<DropJob>,
     /// The new request to the leader, if it differs from the present one.
     pub savepoint: Option<SavepointNote>,
     /// The answer to a request for the operator's image of the gateway.
@@ -40,6 +43,7 @@ impl Requests {
         let decision = desired.decision.as_ref().filter(|_| !desired.frozen);
         Self {
             switchover: wanted.map(|wanted| switchover(wanted, provider, observed)),
+            drop_job: resource.annotation(DROP_JOB_ANNOTATION).map(|job| drop_job(job, observed)),
             savepoint: decision.and_then(|decision| {
                 let text = decision.request.as_ref().map(|request| json!(request).to_string());
                 (asked(provider, observed)? != text).then_some(SavepointNote { text })

@@ -8,6 +8,7 @@ use super::facts::Facts;
 use super::generation::Generation;
 use super::kinds::{DEGRADED, LEADER_ELECTED, PAUSED, READY, RECONCILING, STALLED, Verdict};
 use super::operator_roll_out::operator_roll_out;
+use super::quarantine;
 use super::waiting::Waiting;
 use crate::cluster::application::conditions;
 use crate::cluster::cause::Cause;
@@ -29,6 +30,7 @@ impl Facts<'_> {
             Verdict { kind: STALLED, ..stalled },
         ];
         verdicts.extend(operator_roll_out(self));
+        verdicts.extend(quarantine::verdict(self));
         let ends = self.application.into_iter().flat_map(conditions::ends);
         verdicts.extend(ends.map(|(kind, holds, reason, message)| Verdict::new(kind, holds, &reason, message)));
         let pause = self.pause.as_ref();
@@ -56,7 +58,8 @@ impl Facts<'_> {
         let of_application =
             of_application.flat_map(|application| conditions::causes(application, wanted, told.as_deref()));
         let paused = self.pause.iter().flat_map(|pause| pause.causes(self.resource));
-        let known = rejected.into_iter().chain(paused).chain(of_application).chain(causes::causes(self.observed));
+        let known = rejected.into_iter().chain(paused).chain(of_application).chain(quarantine::causes(self));
+        let known = known.chain(causes::causes(self.observed));
         let causes: Vec<Cause> = known.chain(waiting.overdue(self.now)).collect();
         let found = causes::sentence(&causes);
         let (holds, (reason, message)) =

@@ -22,6 +22,10 @@ pub const STALLED: &str = "Stalled";
 /// The operator changes nothing of the cluster, because somebody asks for that. Only a paused resource has it.
 pub const PAUSED: &str = "Paused";
 
+/// Jobs of a session are set aside, because files without which Flink cannot recover them are gone. There is none while
+/// no file is missing.
+pub const JOBS_QUARANTINED: &str = "JobsQuarantined";
+
 /// Another operator watches the resource too, and leaves it alone. That one writes it, and not the one that reconciles
 /// the resource.
 pub const CONTESTED: &str = "Contested";
@@ -62,7 +66,7 @@ impl Verdict {
             type_: self.kind.to_owned(),
             status: status.to_owned(),
             reason: self.reason,
-            message: self.message,
+            message: shortened(self.message),
             observed_generation: generation,
             last_transition_time: unchanged
                 .map_or_else(|| seconds(now), |condition| condition.last_transition_time.clone()),
@@ -70,7 +74,32 @@ impl Verdict {
     }
 }
 
+/// Characters of a message. All conditions stand in one object, which has a limit.
+const LONGEST: usize = 8000;
+
+fn shortened(message: String) -> String {
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", &message[..end]),
+        None => message,
+    }
+}
+
 /// The condition of this type.
 pub(super) fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_any_length_has_an_end() {
+        let long = "\u{e9}".repeat(LONGEST + 1);
+        let said = |message: &str| {
+            Verdict::new(READY, true, "A", message.to_owned()).condition(&[], None, Timestamp::UNIX_EPOCH).message
+        };
+        assert_eq!(said(&long).chars().count(), LONGEST + 2);
+        assert_eq!(said(&long[..2 * LONGEST]), long[..2 * LONGEST]);
+    }
 }

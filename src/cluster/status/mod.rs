@@ -8,6 +8,7 @@ mod generation;
 mod kinds;
 mod members;
 mod operator_roll_out;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -20,13 +21,14 @@ use self::election::Election;
 use self::facts::Facts;
 pub use self::failing::{TOLERANCE, failing, still_failing};
 pub use self::kinds::{
-    Applied, CONTESTED, DEGRADED, LEADER_ELECTED, PAUSED, PROGRESSING, READY, RECONCILING, ROLLING_OUT, STALLED,
+    Applied, CONTESTED, DEGRADED, JOBS_QUARANTINED, LEADER_ELECTED, PAUSED, PROGRESSING, READY, RECONCILING,
+    ROLLING_OUT, STALLED,
 };
 use self::members::Group;
 pub use self::operator_roll_out::announced;
 use super::application::Desired;
 use super::application::definitions::redacted;
-use super::ha_status::{ha_data, job};
+use super::ha_status::{ha_data, jobs};
 use super::observed::Observed;
 use super::pause::Pause;
 use super::rejection::Rejection;
@@ -74,13 +76,15 @@ pub fn status(
     };
     let ((conditions, look_again), is_deleted) = (facts.conditions(), facts.is_deleted());
     let is_paused = facts.pause.is_some();
+    let (jobs, jobs_left_out) = jobs(observed.jobs());
     let status = FlinkHaClusterStatus {
         observed_generation: if is_paused { before.observed_generation } else { generation },
         leader: election.leader().filter(|_| !is_deleted),
         job_manager: job_managers.members,
         task_manager: task_managers.members,
         last_failover: election.failover().or_else(|| before.last_failover.clone()),
-        jobs: observed.jobs().iter().map(job).collect(),
+        jobs,
+        jobs_left_out,
         ha_data: observed.ha_data().map(ha_data),
         application: application.cloned(),
         gateway_image: match outcome {

@@ -10,13 +10,15 @@
 //!    gateway reads from the ledger which jobs have ended, so that the JVM cannot start one of them again.
 //! 4. **Repair the result stores**: the last leader may have died while it wrote a result. This waits until now because
 //!    only now nobody else writes them.
-//! 5. **Take over what another version of the application stored** ([`TakeOver`]). The grant ends here if the run has
+//! 5. **Set jobs aside that Flink could not recover** because files are gone ([`Quarantine`]), and bring those back
+//!    whose files are there again. It takes no time while nothing is missing.
+//! 6. **Take over what another version of the application stored** ([`TakeOver`]). The grant ends here if the run has
 //!    ended, or if the data belongs to no run of this application.
-//! 6. **Remember the cluster ConfigMap** as it is stored now, and send [`Stamping::Done`] to the election, which shows
+//! 7. **Remember the cluster ConfigMap** as it is stored now, and send [`Stamping::Done`] to the election, which shows
 //!    the JVM a free lock. The JVM's own lock write follows, and the proxy compares it with what is remembered.
 //!
 //! A JVM that still leads under a new gateway process keeps its lock ([`Holder::Kept`]). It may be writing results, and
-//! the stored data is its own, so steps 4 and 5 are skipped.
+//! the stored data is its own, so steps 4 to 6 are skipped.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use super::stamper::{Holder, Stamped, Stamper, StoredObjects};
 use super::take_over::TakeOver;
 use crate::gateway::gc::flink_version::{PAUSE, VersionGuard};
 use crate::gateway::gc::ledger::Ledger;
+use crate::gateway::gc::quarantine::Quarantine;
 use crate::gateway::gc::result_repair::{StoredIds, mend_before_grant};
 use crate::gateway::proxy::jvm_lock::JvmLock;
 use crate::lease::elector::Stamping;
@@ -60,6 +63,7 @@ pub struct Grant {
     /// Whether the last grant was refused.
     pub refused: Arc<AtomicBool>,
     pub versions: Arc<VersionGuard>,
+    pub quarantine: Arc<Quarantine>,
 }
 
 impl Grant {
@@ -106,11 +110,12 @@ impl Grant {
         Stamping::Done
     }
 
-    /// Does steps 4 and 5. `None` if no JVM may lead.
+    /// Does steps 4 to 6. `None` if no JVM may lead.
     async fn prepare(&self, term: &Term, cluster: Value) -> Option<Value> {
         if let Some(storage) = &self.storage {
             mend_before_grant(storage, &StoredIds::in_config_map(&cluster)).await;
         }
+        let cluster = self.quarantine.before_grant(cluster).await;
         match &self.take_over {
             Some(take_over) => take_over.before_grant(term, cluster).await,
             None => Some(cluster),

@@ -6,6 +6,9 @@
 //! objects belong to this cluster, and leaves foreign ones as they are ([`crate::ha_data::foreign`]). Nobody leads
 //! until then, so the gateway looks up the objects while the Lease is being written and stamps them beside the cluster
 //! ConfigMap: the list then finds them stamped.
+//!
+//! Of the ConfigMaps of jobs it reads and receives only the metadata, which is all that a stamp needs: together they
+//! may hold more data than a gateway has memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use futures::{TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -71,6 +75,7 @@ const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(500);
 /// The objects as they were before the Lease was acquired. They only save time: every stamp is a compare-and-swap.
 pub struct StoredObjects {
     cluster: Option<Value>,
+    /// Without their data.
     jobs: BTreeMap<String, Value>,
 }
 
@@ -244,15 +249,15 @@ impl Stamper {
         Ok(self.read(&self.ledger_name).await?.is_some_and(|ledger| foreign::has_history(&ledger)))
     }
 
-    /// Returns the ConfigMaps of jobs, by a quorum list.
+    /// Returns the ConfigMaps of jobs without their data, by a quorum list.
     async fn jobs(&self) -> Result<BTreeMap<String, Value>, Stop> {
         let list = ListParams::default().labels(&ha_data::selector(&self.names.cluster_id));
         let named = self
             .api()
-            .list(&list)
+            .list_metadata(&list)
             .await?
             .into_iter()
-            .filter_map(|object| Some((object.metadata.name.clone()?, value(&object))));
+            .filter_map(|object| Some((object.metadata.name.clone()?, without_data(object))));
         Ok(named.filter(|(name, _)| names::job_of_config_map(&self.names.cluster_id, name).is_some()).collect())
     }
 
@@ -301,8 +306,8 @@ impl Stamper {
         loop {
             let object = match next.take() {
                 Some(object) => object,
-                None => match self.read(name).await? {
-                    Some(object) => object,
+                None => match self.api().get_metadata_opt(name).await? {
+                    Some(object) => without_data(object),
                     None if create => {
                         match self.api().create(&PostParams::default(), &self.new_object(name, term)?).await {
                             Err(kube::Error::Api(status)) if status.code == 409 => continue,
@@ -320,11 +325,12 @@ impl Stamper {
                 (Relation::Higher, Some(stamp)) => return Err(Stop::Higher(stamp)),
                 _ => {}
             }
-            match self.patch(name, stamp_patch(version(&object).unwrap_or_default(), term)).await {
+            let patch = Patch::Merge(stamp_patch(version(&object).unwrap_or_default(), term));
+            match self.api().patch_metadata(name, &PatchParams::default(), &patch).await {
                 Ok(_) => return Ok(()),
                 // Somebody has written or deleted it meanwhile: read it again.
-                Err(Stop::Api(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => {}
-                Err(stop) => return Err(stop),
+                Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -369,4 +375,12 @@ fn value(config_map: &ConfigMap) -> Value {
     value["apiVersion"] = json!("v1");
     value["kind"] = json!("ConfigMap");
     value
+}
+
+/// The same of an object of which only the metadata was read. Nobody needs who has written which field, which takes a
+/// line for each key of the data.
+fn without_data(object: PartialObjectMeta<ConfigMap>) -> Value {
+    let mut metadata = object.metadata;
+    metadata.managed_fields = None;
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata })
 }

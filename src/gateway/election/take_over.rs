@@ -70,7 +70,7 @@ impl TakeOver {
             bail!(refusal);
         }
         match entrance {
-            Entrance::Enter { raises: true } => config_maps.take_over(&cluster, raising(run)).await,
+            Entrance::Enter { raises: true } => config_maps.change_cluster(&cluster, raising(run)).await,
             Entrance::Enter { raises: false } => Ok(cluster),
             Entrance::Finish => {
                 ledger.tenures.note_ending(term);
@@ -100,6 +100,6 @@ impl TakeOver {
             None => None,
         };
         begin_version(&self.ledger, storage, &self.run, term, &plan, before).await?;
-        self.config_maps.take_over(cluster, plan.patch(cluster)).await
+        self.config_maps.change_cluster(cluster, plan.patch(cluster)).await
     }
 }

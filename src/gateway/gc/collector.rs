@@ -17,12 +17,12 @@ use super::ledger::Ledger;
 use super::ownership::Ownership;
 use crate::flink::ha_file::Kind;
 use crate::flink::job_id::JobId;
-use crate::ha_data::collect::{EndedJob, collectable, is_left_over};
+use crate::ha_data::collect::{EndedJob, collectable, is_left_over, with_room};
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::LOOK;
 use crate::lease::term::Term;
 use crate::ledger::application::Run;
-use crate::ledger::jobs::{self, RecordedState};
+use crate::ledger::jobs;
 use crate::world::process;
 use crate::world::storage::Storage;
 
@@ -55,7 +55,8 @@ impl Collector {
     async fn lead(&mut self, term: &Term) {
         let mut ending_until = Instant::now() + JOB_END_WINDOW;
         let (mut next_look, mut next_scan) = (Instant::now(), Instant::now());
-        // Runs are superseded only before a tenure begins, and unconfirmed removals are left only by leaders that died.
+        // Runs are superseded only before a tenure begins, jobs are dropped rarely, and unconfirmed removals are left
+        // only by leaders that died.
         let mut inherited = true;
         while self.ledger.tenures.leads(term) {
             if Instant::now() >= next_look {
@@ -96,6 +97,7 @@ impl Collector {
                 () = self.ledger.signals.job_ended.notified() => {
                     (ending_until, next_scan) = (Instant::now() + JOB_END_WINDOW, Instant::now());
                 }
+                () = self.ledger.signals.job_dropped.notified() => (inherited, next_scan) = (true, Instant::now()),
             }
         }
     }
@@ -121,6 +123,15 @@ impl Collector {
         }
         if found.is_empty() {
             return Ok(());
+        }
+        let all = found.len();
+        found = with_room(found, &self.ledger.jobs().await?);
+        let waiting = all - found.len();
+        if waiting > 0 {
+            tracing::warn!(
+                waiting,
+                "results of ended jobs wait, because files of too many others could not be removed"
+            );
         }
         self.ownership.mark.confirm(storage, term).await?;
         let now = Timestamp::now().to_string();
@@ -159,18 +170,20 @@ impl Collector {
         Ok(())
     }
 
-    /// Removes what is left of superseded runs; nothing else does. Returns false while another JobManager still leads
-    /// one of them: its address goes with its session.
+    /// Removes what is left of superseded runs and of dropped jobs; nothing else does. Returns false while another
+    /// JobManager still leads one of them: its address goes with its session.
     async fn collect_superseded(&self, storage: &Storage, term: &Term) -> anyhow::Result<bool> {
         let jobs = self.ledger.jobs().await?;
-        let left = jobs.iter().filter(|job| job.state == RecordedState::Superseded && job.collected.is_none());
+        let left = jobs.iter().filter(|job| job.ended_without_result() && job.collected.is_none());
         let ids: Vec<JobId> = left.map(|job| job.id).collect();
         if ids.is_empty() {
             return Ok(true);
         }
         self.ownership.mark.confirm(storage, term).await?;
+        let Some(before) = self.ledger.pointers.inventory(term).await? else { return Ok(true) };
         let mut removed_runs = Vec::new();
-        for id in &ids {
+        // What Flink finds stored may run, whatever the ledger says.
+        for id in ids.iter().filter(|id| !before.stored.contains(*id)) {
             if self.ledger.pointers.remove_run(*id, term).await? {
                 removed_runs.push(*id);
             }
@@ -183,7 +196,7 @@ impl Collector {
             .await
             .context("failed to remove files of a former run")?;
         if !gone.is_empty() {
-            tracing::info!(runs = ?gone, "nothing is left of the HA data of former runs");
+            tracing::info!(jobs = ?gone, "nothing is left of the HA data of former runs and dropped jobs");
         }
         let now = Timestamp::now().to_string();
         self.ledger.change_jobs(term, |jobs| jobs::confirm(jobs, &removed, &now)).await?;
@@ -195,7 +208,7 @@ impl Collector {
     async fn confirm_inherited(&self, storage: &Storage, term: &Term) -> anyhow::Result<()> {
         let jobs = self.ledger.jobs().await?;
         let open = jobs.iter().filter(|job| job.has_ended() && job.collected.is_none());
-        let open = open.filter(|job| job.state != RecordedState::Superseded);
+        let open = open.filter(|job| !job.ended_without_result());
         let open: Vec<JobId> = open.map(|job| job.id).collect();
         if open.is_empty() {
             return Ok(());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -12,7 +13,9 @@ use super::ledger::Ledger;
 use super::pointer_store::TERM_IS_OVER;
 use crate::flink::job_id::JobId;
 use crate::lease::term::Term;
-use crate::ledger::jobs::{Begun, Size, note};
+use crate::ledger::bounds;
+use crate::ledger::jobs::{Begun, HaData, Size, note};
+use crate::ledger::quarantine::{note_jars, note_quarantined};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
 
@@ -22,6 +25,9 @@ const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 const NAME_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval of checks of the sizes. A check costs no request.
 const SIZE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Number of plans that are read at the same time.
+const PARALLEL: usize = 8;
 
 /// Records while this gateway's JVM leads.
 pub struct JobRecorder {
@@ -49,11 +55,18 @@ impl JobRecorder {
                 }
             }
             // A size is reported when it rises by one step or sinks by two, so that small changes cause no events.
+            let without_copy = self.ledger.pointers.without_copy();
             if let Some(largest) = self.largest(sizes.as_ref())
-                && told.is_none_or(|told| largest.per_cent() / 10 > told || largest.per_cent() / 10 + 1 < told)
+                && told.is_none_or(|(told, without)| {
+                    let step = largest.per_cent() / 10;
+                    step > told || step + 1 < told || without != without_copy
+                })
             {
-                match self.ledger.change_ha_data(term, |ha_data| ha_data.largest = Some(largest.clone())).await {
-                    Ok(()) => told = Some(largest.per_cent() / 10),
+                let change = |ha_data: &mut HaData| {
+                    (ha_data.largest, ha_data.without_copy) = (Some(largest.clone()), without_copy);
+                };
+                match self.ledger.change_ha_data(term, change).await {
+                    Ok(()) => told = Some((largest.per_cent() / 10, without_copy)),
                     Err(error) => {
                         tracing::warn!(error = format!("{error:#}"), "failed to note the size of the HA data")
                     }
@@ -76,13 +89,17 @@ impl JobRecorder {
     /// Records the stored jobs. Returns the size of each HA ConfigMap, and whether Flink listed all jobs.
     async fn note(&self, term: &Term) -> anyhow::Result<(BTreeMap<String, usize>, bool)> {
         let inventory = self.ledger.pointers.inventory(term).await?.context(TERM_IS_OVER)?;
-        // Without the results it is unknown whether a job that is no longer stored has ended, so none is dropped.
+        // Without the results it is unknown whether a job that is no longer stored has ended. A storage that does not
+        // answer now may do so later; of one that the gateway cannot read nothing else will ever be known.
         let entries = match &self.storage {
             Some(storage) => storage.entries().await.ok(),
             None => None,
         };
+        let is_readable = self.storage.is_some();
         let ids = entries.iter().flatten().map(|entry| entry.id);
-        let known: BTreeSet<JobId> = inventory.with_config_map.iter().copied().chain(ids).collect();
+        let quarantined = || inventory.quarantined.keys().copied();
+        let known = inventory.with_config_map.iter().copied().chain(ids).chain(quarantined());
+        let known: BTreeSet<JobId> = known.collect();
         let deadline = Instant::now() + NAME_TIMEOUT;
         let mut overview = self.overview().await;
         let told = |overview: &BTreeMap<_, _>| inventory.stored.iter().all(|id| overview.contains_key(id));
@@ -98,13 +115,39 @@ impl JobRecorder {
         let stored: BTreeMap<JobId, Begun> = inventory.stored.iter().map(begun).collect();
         self.ledger
             .change_jobs(term, |jobs| {
-                let all = jobs.iter().filter(|_| entries.is_none()).map(|job| job.id);
+                let all = jobs.iter().filter(|_| entries.is_none() && is_readable).map(|job| job.id);
                 let known = known.iter().copied().chain(all).collect();
-                note(jobs, &stored, &known)
+                let before = jobs.clone();
+                note(jobs, &stored, &known);
+                note_quarantined(jobs, quarantined());
+                if !is_readable {
+                    bounds::drop_unknown(jobs);
+                }
+                *jobs != before
             })
             .await?;
+        if let Err(error) = self.note_jars(term, &inventory.plans).await {
+            tracing::warn!(error = format!("{error:#}"), "failed to note the jars of jobs");
+        }
         let named = told(&overview);
         Ok((inventory.bytes, named))
+    }
+
+    /// Notes the jars of stored jobs that have none noted: once they are gone, nothing else tells which they were.
+    async fn note_jars(&self, term: &Term, plans: &BTreeMap<JobId, String>) -> anyhow::Result<()> {
+        let Some(storage) = &self.storage else { return Ok(()) };
+        let jobs = self.ledger.jobs().await?;
+        let open = jobs.iter().filter(|job| job.jars.is_none() && !job.has_ended());
+        let open: Vec<(JobId, String)> = open.filter_map(|job| Some((job.id, plans.get(&job.id)?.clone()))).collect();
+        let found = stream::iter(open).map(|(job, plan)| async move {
+            Ok::<_, anyhow::Error>(storage.jars(job, &plan).await?.map(|jars| (job, jars)))
+        });
+        let found: Vec<Option<(JobId, Vec<String>)>> = found.buffer_unordered(PARALLEL).try_collect().await?;
+        let found: BTreeMap<JobId, Vec<String>> = found.into_iter().flatten().collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.ledger.change_jobs(term, |jobs| note_jars(jobs, &found)).await
     }
 
     /// Returns name and start of every job that Flink lists; empty if Flink does not answer.

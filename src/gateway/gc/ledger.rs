@@ -23,6 +23,7 @@ use crate::lease::stamp::relation;
 use crate::lease::stamp::version;
 use crate::lease::term::{Relation, Term};
 use crate::ledger::application::Progress;
+use crate::ledger::bounds;
 use crate::ledger::certificates::{self, CertificateNotes};
 use crate::ledger::election::Notes;
 use crate::ledger::jobs::{self, HaData, Job};
@@ -93,6 +94,7 @@ impl Ledger {
     pub async fn change_jobs(&self, term: &Term, change: impl Fn(&mut Vec<Job>) -> bool) -> anyhow::Result<()> {
         self.change(term, jobs::JOBS_KEY, |mut jobs: Vec<Job>| {
             let changed = change(&mut jobs);
+            bounds::keep_small(&mut jobs);
             self.signals.note_ended(ended(&jobs));
             Ok(changed.then(|| json!(jobs).to_string()))
         })
@@ -212,6 +214,17 @@ impl Ledger {
     pub fn asked(&self, ledger: &ObjectMeta) {
         let text = ledger.annotations.as_ref().and_then(|annotations| annotations.get(names::SAVEPOINT_ANNOTATION));
         self.signals.ask_savepoint(text.and_then(|text| serde_json::from_str(text).ok()));
+    }
+
+    /// Reads which job in quarantine is to be removed.
+    pub async fn asked_to_drop(&self) -> anyhow::Result<Option<String>> {
+        let annotations = self.object().await?.metadata.annotations;
+        Ok(annotations.and_then(|mut annotations| annotations.remove(names::DROP_JOB_ANNOTATION)))
+    }
+
+    /// Says that this was done.
+    pub async fn forget_asked_to_drop(&self) -> anyhow::Result<()> {
+        self.annotate(json!({ "annotations": { names::DROP_JOB_ANNOTATION: null } })).await
     }
 
     /// Merges this into the ledger's metadata.

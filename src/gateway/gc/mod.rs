@@ -1,5 +1,5 @@
-//! Manages the HA data for the leading gateway: the ledger, garbage of ended jobs, orphans, and the marks of
-//! directories.
+//! Manages the HA data for the leading gateway: the ledger, garbage of ended jobs, jobs that are set aside,
+//! orphans, and the marks of directories.
 
 pub mod collector;
 pub mod final_cleanup;
@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod ledger_repair;
 pub mod ownership;
 pub mod pointer_store;
+pub mod quarantine;
 pub mod result_repair;
 pub mod secret_recorder;
 pub mod sweeper;

@@ -17,7 +17,7 @@ use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::sweep::{Evidence, FileVerdict, of_checkpoint, verdict};
 use crate::lease::term::Term;
-use crate::ledger::jobs::OrphanCounts;
+use crate::ledger::jobs::{OrphanCounts, UNENDED};
 use crate::world::storage::{File, Storage};
 
 /// Delay of the first sweep; a new leader is busy at first.
@@ -28,6 +28,9 @@ const BATCH: usize = 10_000;
 
 /// Number of orphans between two checks of the marks.
 const OFTEN: usize = 100;
+
+/// Names of ConfigMaps or znodes with an unreadable pointer that the ledger says.
+const UNREADABLE: usize = 100;
 
 /// Settings of the user.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,8 @@ impl Sweeper {
         let marked = self.mark.confirm(storage, term).await?;
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
         let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
+        // With more jobs than the ledger records, it does not say of all which files are theirs.
+        let deletes = self.settings.delete && living.len() < UNENDED;
         let mut orphans = OrphanCounts::default();
         let (mut candidates, mut reads) = (Vec::new(), 0);
         let mut files = storage.files();
@@ -99,7 +104,7 @@ impl Sweeper {
                 FileVerdict::Orphan => {
                     orphans.files += 1;
                     orphans.bytes += judged.file.bytes;
-                    if read && self.settings.delete {
+                    if read && deletes {
                         candidates.push(judged.file);
                     }
                 }
@@ -130,7 +135,8 @@ impl Sweeper {
                 }
             }
         }
-        let (found, unreadable) = (orphans.clone(), self.ledger.pointers.unreadable(&inventory));
+        let (found, mut unreadable) = (orphans.clone(), self.ledger.pointers.unreadable(&inventory));
+        unreadable.truncate(UNREADABLE);
         self.ledger
             .change_ha_data(term, |ha_data| {
                 let before = ha_data.orphans.as_ref().map_or(0, |orphans| orphans.removed);

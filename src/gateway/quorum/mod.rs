@@ -8,6 +8,7 @@ pub mod gate;
 pub mod leadership;
 pub mod observer;
 pub mod proxy;
+pub mod quarantine;
 pub mod requests;
 pub mod savepoint_requests;
 pub mod shutdown;
@@ -37,13 +38,15 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     let (mark, versions) = (DirectoryMark::new(ledger.clone()), base.versions(&ledger));
     let (run, storage, endpoint) = (base.run(), base.reached(), base.publisher());
     let gate = Arc::new(gate::Gate::new(run.is_some()));
+    let (quarantine, way) = (base.quarantine(&ledger), (tunnel_on_loopback(&quorum).await?, quorum.clone()));
     let proxy = Arc::new(proxy::QuorumProxy::new(
-        quorum.clone(),
+        quorum,
         Arc::clone(&base.signals),
         znodes.clone(),
         storage.clone(),
         Arc::clone(&gate),
         Arc::clone(&versions),
+        quarantine::Setter { quarantine: Arc::clone(&quarantine), znodes: znodes.clone(), way: way.clone() },
     ));
     let identity = requests::GatewayIdentity {
         pod: base.arguments.pod_name.clone(),
@@ -62,7 +65,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         proxy: Arc::clone(&proxy),
         znodes: znodes.clone(),
         ledger: ledger.clone(),
-        way: (tunnel_on_loopback(&quorum).await?, quorum),
+        way,
         client: client_in,
         outage: observer::Outage::default(),
     };
@@ -82,6 +85,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
         outlets: leadership::Outlets { shown: election.shown, health: election.health },
         hand_over,
     };
+    tasks.add("gc::quarantine", quarantine.run());
     tasks.add("election::peer_keys", keys.tell(ledger.clone()));
     tasks.add("quorum::proxy", proxy.serve(jvm_port));
     tasks.add("quorum::leadership", driver.run(observer, election.heard));

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::gate::Gate;
+use super::quarantine::Setter;
 use crate::flink::znode_requests::{Part, RequestFrames, latch, named, refuse, refuse_removal_of_all};
 use crate::flink::zookeeper_frames::{CONNECT_LIMIT, Session, session_of_response};
 use crate::gateway::gc::flink_version::VersionGuard;
@@ -25,8 +26,7 @@ use crate::lease::term::Incarnation;
 use crate::quorum::{self, Sessions};
 use crate::world::process::{Connection, Owner, end_of};
 use crate::world::quorum::frames::{read_frame, with_length};
-use crate::world::quorum::znodes;
-use crate::world::quorum::{HANDSHAKE_TIMEOUT, Quorum};
+use crate::world::quorum::{HANDSHAKE_TIMEOUT, Quorum, znodes};
 use crate::world::server::{JVM_CONNECTIONS, accept_one_of};
 use crate::world::storage::Storage;
 
@@ -42,7 +42,7 @@ const BUFFER: usize = 16 << 10;
 /// Limit of the examination of a JVM's version; a JVM connects again and again.
 const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why the proxy does not let a job be stored.
+/// Why no job is stored.
 const STRANGER: &str = "only the JobManager stores jobs, and this is another process";
 const UNKNOWN: &str = "the API server does not answer whether it has ended; submit it again";
 
@@ -91,6 +91,7 @@ pub struct QuorumProxy {
     storage: Option<Storage>,
     gate: Arc<Gate>,
     versions: Arc<VersionGuard>,
+    setter: Setter,
     /// The last JVM that may lead, by its version of Flink.
     fit: Mutex<Option<Incarnation>>,
     known: watch::Sender<Known>,
@@ -106,6 +107,7 @@ impl QuorumProxy {
         storage: Option<Storage>,
         gate: Arc<Gate>,
         versions: Arc<VersionGuard>,
+        setter: Setter,
     ) -> Self {
         Self {
             quorum,
@@ -114,6 +116,7 @@ impl QuorumProxy {
             storage,
             gate,
             versions,
+            setter,
             fit: Mutex::default(),
             known: watch::Sender::default(),
             heard: Mutex::new(Instant::now()),
@@ -178,8 +181,8 @@ impl QuorumProxy {
         self.hear(is_stranger);
         let (far, response) = opened?;
         let session = session_of_response(&response);
+        // Before the JVM hears of it: whatever it does with the session, we know it.
         if !is_stranger {
-            // Before the JVM hears of it: whatever it does with the session, we know it.
             self.note(session.clone(), jvm);
         }
         near.write_all(&with_length(&response)).await?;
@@ -207,7 +210,14 @@ impl QuorumProxy {
             self.examine(jvm).await?;
         }
         self.gate.wait_for_admission(jvm).await?;
-        if is_guarded { Ok(()) } else { self.examine(jvm).await }
+        if !is_guarded {
+            self.examine(jvm).await?;
+            // A JVM that holds a session goes on with it.
+            if self.known.borrow().sessions.values().all(|held| held.jvm != Some(jvm)) {
+                self.setter.before_admission().await;
+            }
+        }
+        Ok(())
     }
 
     /// Examines the version of a JVM that connects for the first time.
@@ -300,7 +310,6 @@ impl QuorumProxy {
         }
     }
 
-    /// Refuses at once: no wait would change it.
     fn note_latch(&self, session: i64, latch: String) {
         self.known.send_if_modified(|known| {
             if let Some(held) = known.sessions.get_mut(&session) {
@@ -314,8 +323,8 @@ impl QuorumProxy {
         end_of(jvm).await;
         tracing::info!(%jvm, "the JobManager's process has ended");
         // Before others hear of it: they forget that it led. Beside another JobManager in the same pod it did not.
-        let others: Vec<Incarnation> =
-            self.known.borrow().sessions.values().filter_map(|held| held.jvm.filter(|other| *other != jvm)).collect();
+        let holders = self.known.borrow().sessions.values().map(|held| held.jvm).collect::<Vec<_>>();
+        let others: Vec<Incarnation> = holders.into_iter().flatten().filter(|other| *other != jvm).collect();
         let led = self.znodes.leads() && others.is_empty();
         self.known.send_modify(|known| {
             known.note_end_of(jvm);
@@ -325,6 +334,7 @@ impl QuorumProxy {
         });
         self.gate.close(jvm);
         if led {
+            self.signals.leader_died.notify_one();
             self.mend().await;
         }
         self.end_sessions(|held| held.jvm == Some(jvm)).await;

@@ -131,7 +131,7 @@ pub async fn remove_run(client: &Client, paths: &Paths, latch: &str, job: JobId)
 }
 
 /// The removal of a pointer as it is now. What is below it but the empty parent of locks makes the transaction fail.
-async fn add_removal(client: &Client, writer: &mut MultiWriter<'_>, path: &str) -> Result<()> {
+pub(super) async fn add_removal(client: &Client, writer: &mut MultiWriter<'_>, path: &str) -> Result<()> {
     let Some(stat) = client.check_stat(path).await? else { return Ok(()) };
     let locks = format!("{path}/{LOCKS}");
     if children_of(client, &locks).await?.is_some() {

@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod frames;
 pub mod latch;
+pub mod quarantine;
 pub mod znodes;
 
 use std::io;

@@ -8,8 +8,8 @@ use zookeeper_client::{Acls, Client, CreateMode, Error};
 use crate::flink::job_id::JobId;
 use crate::flink::version::StoredForm;
 use crate::flink::znodes::{
-    APPLICATIONS, CHECKPOINTS, COUNTER, ClusterZnodes, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, job_of_leader,
-    plans, sequence,
+    APPLICATIONS, CHECKPOINTS, COUNTER, ClusterZnodes, JOBS, JobZnode, LEADER, PLANS, Paths, PlanZnode, QUARANTINE,
+    is_marked_for_deletion, job_of_leader, of_quarantine_name, plans, sequence,
 };
 use crate::ha_data::versions::StoredJobs;
 use crate::quorum::Candidate;
@@ -67,12 +67,15 @@ pub async fn read(client: &Client, paths: &Paths) -> Result<ClusterZnodes> {
                     .extend(children(client, &path).await?.iter().filter_map(|child| job_of_leader(child)));
             }
             MARKS => {}
+            QUARANTINE => {
+                for name in children(client, &path).await? {
+                    let id = of_quarantine_name(&name).map(|(_, id)| id);
+                    znodes.quarantined.extend(read_pointer(client, format!("{path}/{name}"), id).await?);
+                }
+            }
             kind if PLANS.contains(&kind) => {
                 for id in children(client, &path).await? {
-                    let path = format!("{path}/{id}");
-                    if let Some(pointer) = data(client, &path).await? {
-                        znodes.plans.push(PlanZnode { path, id: JobId::of(&id), pointer });
-                    }
+                    znodes.plans.extend(read_pointer(client, format!("{path}/{id}"), JobId::of(&id)).await?);
                 }
             }
             _ => znodes.unknown.push(path),
@@ -110,16 +113,32 @@ pub async fn stored_by_form(client: &Client, paths: &Paths) -> Result<StoredJobs
 }
 
 /// `None` when it has just gone.
+async fn read_pointer(client: &Client, path: String, id: Option<JobId>) -> Result<Option<PlanZnode>> {
+    let found = client.get_data(&path).await.map(Some).or_else(none)?;
+    Ok(found.map(|(pointer, stat)| PlanZnode {
+        path,
+        id,
+        pointer,
+        is_going: is_marked_for_deletion(stat.num_children),
+    }))
+}
+
+/// `None` when it has just gone.
 async fn read_job(client: &Client, path: String, id: Option<JobId>) -> Result<Option<JobZnode>> {
     let Some(parts) = children_of(client, &path).await? else { return Ok(None) };
-    let mut job = JobZnode { unknown: id.is_none(), id, path, checkpoints: Vec::new() };
+    let mut job = JobZnode { unknown: id.is_none(), id, path, ..JobZnode::default() };
     for part in parts {
         match part.as_str() {
             COUNTER => {}
             CHECKPOINTS => {
                 let path = format!("{}/{CHECKPOINTS}", job.path);
                 for checkpoint in children(client, &path).await? {
-                    job.checkpoints.extend(data(client, &format!("{path}/{checkpoint}")).await?);
+                    let found = read_pointer(client, format!("{path}/{checkpoint}"), id).await?;
+                    let Some(PlanZnode { pointer, is_going, .. }) = found else { continue };
+                    if is_going {
+                        job.going.push(pointer.clone());
+                    }
+                    job.checkpoints.push(pointer);
                 }
             }
             _ => job.unknown = true,
@@ -221,7 +240,8 @@ pub async fn find(client: &Client, paths: &Paths) -> Result<FoundZnodes> {
     // Before the mark: a gateway of ours signs first and lets its JVM in then.
     let leader = candidates(client, paths).await?.into_iter().next().map(|candidate| candidate.path);
     let znodes = read(client, paths).await?;
-    let holds_jobs = !znodes.plans.is_empty() || !znodes.unknown.is_empty() || !znodes.jobs.is_empty();
+    let holds_plans = !znodes.plans.is_empty() || !znodes.quarantined.is_empty() || !znodes.unknown.is_empty();
+    let holds_jobs = holds_plans || !znodes.jobs.is_empty();
     let marks = paths.child(MARKS);
     let of_application = data(client, &marks).await?.is_some_and(|mark| !mark.is_empty());
     Ok(FoundZnodes { is_signed: of_application || !children(client, &marks).await?.is_empty(), leader, holds_jobs })
@@ -243,6 +263,7 @@ pub async fn purge(client: &Client, paths: &Paths, owner: &str, retain: bool) ->
     let keeps = retain && {
         let znodes = read(client, paths).await?;
         !znodes.plans.is_empty()
+            || !znodes.quarantined.is_empty()
             || !znodes.unknown.is_empty()
             || znodes.jobs.iter().any(|job| !job.checkpoints.is_empty() || job.unknown)
     };

@@ -4,24 +4,27 @@ pub mod artifact;
 mod local;
 pub mod reach;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, Result};
 
 use self::reach::{FlinkConfiguration, NotCollectable};
-use crate::flink::checkpoint;
 use crate::flink::job_id::JobId;
 use crate::flink::result::{self, Entry, Store};
+use crate::flink::{checkpoint, ha_file};
 
 /// Longest file that is read, in bytes. An entry of a result store, accumulators included, and the metadata of a
 /// checkpoint are smaller.
 const FILE_LIMIT: u64 = 16 << 20;
+
+/// Number of concurrent requests about single files.
+const PARALLEL: usize = 16;
 
 /// Directory of the marks, the files by which clusters say that they use the directory around it. Each mark has its
 /// owner's id as its name.
@@ -170,6 +173,39 @@ impl Storage {
         }
     }
 
+    /// Returns for each of these files whether it is there, by the storage's own answer. An empty file is not: Flink
+    /// writes none, and cannot read one.
+    ///
+    /// # Errors
+    /// When the storage does not answer for one of them; nothing is known then.
+    pub async fn are_there(&self, files: impl IntoIterator<Item = String>) -> Result<BTreeMap<String, bool>> {
+        let answers = stream::iter(files).map(|file| async move {
+            let is_there = match self.store.head(&self.file(&file)).await {
+                Ok(found) => found.size > 0,
+                Err(Error::NotFound { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            Ok((file, is_there))
+        });
+        answers.buffer_unordered(PARALLEL).try_collect().await
+    }
+
+    /// Returns the blobs of a job that its graph or plan names: its jars. `None` if the plan is missing or too large.
+    pub async fn jars(&self, job: JobId, plan: &str) -> Result<Option<Vec<String>>> {
+        let plan = match self.store.head(&self.file(plan)).await {
+            Ok(file) => self.read(&file).await?,
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let Some(plan) = plan else { return Ok(None) };
+        let (directory, blobs) = (self.directory(), self.file(&format!("blob/job_{job}")));
+        let blobs: Vec<ObjectMeta> = self.store.list(Some(&blobs)).try_collect().await?;
+        let mut jars: Vec<String> = blobs.iter().filter_map(|blob| below(&directory, blob)).collect();
+        jars.retain(|path| ha_file::is_named_in(&plan, path));
+        jars.sort();
+        Ok(Some(jars))
+    }
+
     /// Removes a file of the cluster's directory; a missing one is no error.
     pub async fn remove_file(&self, path: &str) -> Result<()> {
         self.delete(&self.file(path)).await
@@ -301,5 +337,36 @@ mod tests {
         );
         storage.remove_file(&files[0].path).await.expect("removed");
         storage.remove_file(&files[0].path).await.expect("gone already");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_there_if_it_holds_something_and_a_jar_is_a_blob_that_the_plan_names() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let storage = Storage::new(&directory.path().display().to_string(), "ns.demo", &FlinkConfiguration::new())
+            .expect("file storage");
+        let (job, cluster) = (JobId::from_number(1), directory.path().join("ns.demo"));
+        let blobs = cluster.join(format!("blob/job_{job}"));
+        std::fs::create_dir_all(&blobs).expect("a directory");
+        let [jar, other] = ["61", "62"].map(|byte| format!("blob_p-{}-00", byte.repeat(20)));
+        for (path, content) in [
+            (cluster.join("submittedExecutionPlanab"), "x".to_owned() + &"a".repeat(20)),
+            (cluster.join("completedCheckpointab"), String::new()),
+            (blobs.join(&jar), "jar".to_owned()),
+            (blobs.join(&other), "part of a message".to_owned()),
+        ] {
+            std::fs::write(path, content).expect("a file");
+        }
+        let asked = ["submittedExecutionPlanab", "completedCheckpointab", "completedCheckpointcd"].map(str::to_owned);
+        let answers = storage.are_there(asked).await.expect("answers");
+        assert_eq!(answers.into_values().collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(
+            storage.jars(job, "submittedExecutionPlanab").await.expect("jars"),
+            Some(vec![format!("blob/job_{job}/{jar}")])
+        );
+        assert_eq!(storage.jars(job, "submittedExecutionPlancd").await.expect("no plan"), None);
+        // What is no directory cannot say that a file in it is missing.
+        std::fs::remove_dir_all(&cluster).expect("removed");
+        std::fs::write(&cluster, "a file").expect("a file");
+        assert!(storage.are_there(["completedCheckpointab".to_owned()]).await.is_err());
     }
 }

@@ -97,12 +97,17 @@ fn znodes(what: u8, bytes: &[u8]) {
     }
     let is_read = pointer::file_of(bytes).is_ok();
     let all = ClusterZnodes {
-        plans: vec![PlanZnode { path: "/flink/demo/jobgraphs/x".to_owned(), id: plan_id, pointer: plan }],
+        plans: vec![PlanZnode {
+            path: "/flink/demo/jobgraphs/x".to_owned(),
+            id: plan_id,
+            pointer: plan,
+            is_going: false,
+        }],
         jobs: vec![JobZnode {
             id: job_id,
             path: "/flink/demo/jobs/x".to_owned(),
             checkpoints: vec![checkpoint],
-            unknown: false,
+            ..JobZnode::default()
         }],
         ..ClusterZnodes::default()
     };

@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::flink::ha_file::Kind;
+use crate::flink::ha_file::{Kind, is_named_in};
 use crate::flink::{checkpoint, pointer, znodes};
 use crate::input::contains;
 
@@ -15,8 +15,10 @@ pub fn run(bytes: &[u8]) {
     }
     of_checkpoint(bytes);
     let text = String::from_utf8_lossy(bytes);
-    let _ = pointer::file(&text);
+    let is_marked = pointer::is_marked_for_deletion(&text);
+    assert!(!is_marked || text.trim().is_ascii(), "it is base64");
     of_path(&text);
+    of_names(bytes, &text);
 }
 
 /// A pointer is read to its very end or not at all, and the name of a file is not made up.
@@ -51,5 +53,18 @@ fn of_path(path: &str) {
             assert!([format!("blob/job_{job}"), format!("blob/application_{job}")].contains(&directory.to_owned()));
         }
         Kind::Marker | Kind::Foreign => {}
+    }
+}
+
+/// A plan names the blobs whose hash it contains, and a name in quarantine tells whose it is.
+fn of_names(bytes: &[u8], text: &str) {
+    let (plan, path) = text.split_once('\n').unwrap_or((text, text));
+    assert!(!is_named_in(plan.as_bytes(), path) || (path.contains("blob_p-") && plan.len() >= 20));
+    if bytes.len() >= 20 {
+        let hash: String = bytes[..20].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(is_named_in(bytes, &format!("blob/job_x/blob_p-{hash}-1")));
+    }
+    if let Some((kind, id)) = znodes::of_quarantine_name(text) {
+        assert_eq!(znodes::quarantine_name(kind, id.as_str()), text);
     }
 }

@@ -1,6 +1,6 @@
 //! ConfigMaps as anybody may have written them: whose they are, what they hold, what goes when the resource is deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::names::{self, CLUSTER_LABEL, MANAGED_BY_LABEL};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::deletion;
+use crate::flink::job_id::JobId;
 use crate::flink::lock::{self, HeldLock};
 use crate::flink::{ha_data, pointer};
 use crate::ha_data::foreign::{
@@ -16,6 +17,7 @@ use crate::ha_data::foreign::{
 };
 use crate::ha_data::handover::Stored;
 use crate::ha_data::inventory::Inventory;
+use crate::ha_data::quarantine::Moves;
 use crate::input::Input;
 use crate::ledger::jobs::Job;
 
@@ -92,6 +94,7 @@ fn inventory(objects: &[Value]) {
     for object in objects.iter().filter(|object| name(object) == names::cluster_config_map("demo")) {
         assert!(ha_data::stored(object).iter().all(|job| inventory.may_live(*job)));
         for (key, value) in object["data"].as_object().into_iter().flatten() {
+            let key = ha_data::key_in_quarantine(key).unwrap_or(key);
             let Some(value) = value.as_str().filter(|_| ha_data::plan_of(key).is_some()) else { continue };
             match pointer::file(value) {
                 Ok(uri) => assert!(inventory.named.contains(pointer::name(&uri))),
@@ -100,6 +103,41 @@ fn inventory(objects: &[Value]) {
         }
     }
     let _ = inventory.unreadable("demo");
+    for object in objects.iter().filter(|object| name(object) == names::cluster_config_map("demo")) {
+        quarantine(object, &inventory);
+    }
+}
+
+/// What is set aside is in use as before, and comes back as it was.
+fn quarantine(cluster: &Value, inventory: &Inventory) {
+    // The API server stores texts only.
+    if cluster["data"].as_object().is_some_and(|data| data.values().any(|value| !value.is_string())) {
+        return;
+    }
+    let applications = ha_data::stored_applications(cluster);
+    let is_free = |job: &JobId| !inventory.quarantined.contains_key(job) && !applications.contains(job);
+    let aside: BTreeSet<JobId> = ha_data::stored_jobs(cluster).into_iter().filter(is_free).collect();
+    let there = Moves { aside: aside.clone(), back: BTreeSet::new() };
+    let back = Moves { aside: BTreeSet::new(), back: aside.clone() };
+    let moved = merge(cluster, &there.patch(cluster));
+    let (before, after) = (Inventory::of("demo", &[cluster.clone()]), Inventory::of("demo", &[moved.clone()]));
+    assert!(before.named == after.named && before.unreadable_plan == after.unreadable_plan);
+    assert!(aside.iter().all(|job| after.may_live(*job) && !after.stored.contains(job)), "{moved}");
+    let (pointers, returned) = (&cluster["data"], merge(&moved, &back.patch(&moved)));
+    assert!(aside.is_empty() || *pointers == returned["data"], "{pointers} is not {returned}");
+}
+
+/// A merge patch of the data.
+fn merge(object: &Value, patch: &Value) -> Value {
+    let mut object = object.clone();
+    for (key, value) in patch["data"].as_object().into_iter().flatten() {
+        match (object["data"].as_object_mut(), value) {
+            (Some(data), Value::Null) => drop(data.remove(key)),
+            (Some(data), value) => drop(data.insert(key.clone(), value.clone())),
+            (None, _) => {}
+        }
+    }
+    object
 }
 
 /// Nothing goes that carries no mark, and with `Retain` nothing of a job that has no end.

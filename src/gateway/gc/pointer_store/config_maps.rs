@@ -6,18 +6,20 @@ use anyhow::Context;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
-use serde_json::{Value, json};
+use kube::core::Request;
+use kube::{Api, Client, Resource};
+use serde_json::{Map, Value, json};
 
 use super::checkpoint::LastCheckpoint;
 use super::snapshots::Snapshots;
-use crate::api::names;
+use crate::api::names::{self, ANY_POD, SWITCHOVER_ANNOTATION};
 use crate::flink::job_id::JobId;
 use crate::flink::{ha_data, pointer};
 use crate::gateway::tenure::Tenures;
 use crate::ha_data::inventory::Inventory;
 use crate::lease::stamp::{relation, version};
 use crate::lease::term::{Relation, Term};
+use crate::world::list_items;
 
 /// The HA ConfigMaps of this cluster.
 #[derive(Clone)]
@@ -34,15 +36,27 @@ pub struct ConfigMaps {
 }
 
 impl ConfigMaps {
+    pub(super) async fn stored_now(&self) -> anyhow::Result<Inventory> {
+        self.read(|_| ()).await
+    }
+
     pub(super) async fn inventory(&self, term: &Term) -> anyhow::Result<Option<Inventory>> {
-        let id = &self.cluster_id;
+        let (name, mut stamped) = (names::cluster_config_map(&self.cluster_id), false);
+        let see = |one: &Value| stamped |= one["metadata"]["name"] == name && relation(one, term).0 == Relation::Same;
+        let inventory = self.read(see).await?;
+        Ok(stamped.then_some(inventory))
+    }
+
+    async fn read(&self, mut see: impl FnMut(&Value)) -> anyhow::Result<Inventory> {
+        let (id, mut inventory) = (&self.cluster_id, Inventory::default());
         let list = ListParams::default().labels(&ha_data::selector(id));
-        let found = self.api().list(&list).await.context("failed to list the HA ConfigMaps")?;
-        let values: Vec<Value> = found.items.iter().map(|one| json!(one)).collect();
-        let name = names::cluster_config_map(id);
-        let stamped =
-            values.iter().any(|one| one["metadata"]["name"] == name && relation(one, term).0 == Relation::Same);
-        Ok(stamped.then(|| Inventory::of(id, &values)))
+        let request = Request::new(ConfigMap::url_path(&(), Some(self.namespace.as_str()))).list(&list)?;
+        let add = |one: Value| {
+            see(&one);
+            inventory.add(id, &one);
+        };
+        list_items::for_each(&self.client, request, add).await.context("failed to list the HA ConfigMaps")?;
+        Ok(inventory)
     }
 
     pub(super) fn unreadable(&self, inventory: &Inventory) -> Vec<String> {
@@ -51,12 +65,40 @@ impl ConfigMaps {
 
     /// Removes exactly the object that this term has stamped.
     pub(super) async fn remove_run(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
-        self.remove(job, term).await.with_context(|| format!("failed to remove the ConfigMap of run {job}"))
+        let removed = async {
+            self.remove_quarantined(job, term).await?;
+            self.remove(job, term).await
+        };
+        removed.await.with_context(|| format!("failed to remove the ConfigMap of run {job}"))
+    }
+
+    /// Removes its pointer in quarantine, if the cluster ConfigMap carries this term's stamp.
+    async fn remove_quarantined(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
+        let Some(found) = self.api().get_opt(&names::cluster_config_map(&self.cluster_id)).await? else {
+            return Ok(());
+        };
+        let cluster = serde_json::to_value(&found)?;
+        let of_job =
+            |key: &&str| ha_data::key_in_quarantine(key).and_then(ha_data::job_key_of).and_then(JobId::of) == Some(job);
+        let data: Map<String, Value> =
+            ha_data::keys(&cluster).filter(of_job).map(|key| (key.to_owned(), Value::Null)).collect();
+        if data.is_empty() {
+            return Ok(());
+        }
+        anyhow::ensure!(relation(&cluster, term).0 == Relation::Same, "another term has stamped it");
+        self.change_cluster(&cluster, json!({ "data": data })).await.map(drop)
+    }
+
+    pub(super) async fn ask_for_switchover(&self) -> anyhow::Result<()> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { SWITCHOVER_ANNOTATION: ANY_POD } } }));
+        let asked = leases.patch(&names::lease(&self.cluster), &PatchParams::default(), &patch).await;
+        asked.map(drop).context("failed to ask for a switchover")
     }
 
     async fn remove(&self, job: JobId, term: &Term) -> anyhow::Result<()> {
         let name = names::job_config_map(&self.cluster_id, job.as_str());
-        let Some(found) = self.api().get_opt(&name).await? else { return Ok(()) };
+        let Some(found) = self.api().get_metadata_opt(&name).await? else { return Ok(()) };
         anyhow::ensure!(
             relation(&serde_json::to_value(&found)?, term).0 == Relation::Same,
             "another term has stamped it"
@@ -76,17 +118,17 @@ impl ConfigMaps {
         Ok(last.map(|(_, pointer)| LastCheckpoint { metadata: pointer::file(pointer).ok() }))
     }
 
-    /// Changes the cluster ConfigMap so that its data belongs to another version, and returns it as it is then.
+    /// Changes the cluster ConfigMap, and returns it as it is then.
     ///
     /// Safe: it changes only if it still has the resourceVersion that was read in this term.
     ///
     /// # Errors
     /// When somebody has written it meanwhile, or when the API server does not answer. The caller reads it again then.
-    pub async fn take_over(&self, cluster: &Value, mut patch: Value) -> anyhow::Result<Value> {
+    pub async fn change_cluster(&self, cluster: &Value, mut patch: Value) -> anyhow::Result<Value> {
         patch["metadata"]["resourceVersion"] = json!(version(cluster));
         let name = names::cluster_config_map(&self.cluster_id);
         let patched = self.api().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        let mut value = serde_json::to_value(patched.context("failed to take over the cluster ConfigMap")?)?;
+        let mut value = serde_json::to_value(patched.context("failed to change the cluster ConfigMap")?)?;
         (value["apiVersion"], value["kind"]) = (json!("v1"), json!("ConfigMap"));
         Ok(value)
     }

@@ -49,6 +49,32 @@ impl PointerStore {
         }
     }
 
+    /// Returns everything that is stored now, in whatever term. Nothing may be removed by it.
+    ///
+    /// # Errors
+    /// When something cannot be read; nothing is known then.
+    pub async fn stored_now(&self) -> anyhow::Result<Inventory> {
+        match self {
+            Self::ConfigMaps(config_maps) => config_maps.stored_now().await,
+            Self::Znodes(znodes) => znodes.stored_now().await,
+        }
+    }
+
+    /// Makes Flink recover these jobs, which are in quarantine, and whose files are there again.
+    ///
+    /// ConfigMaps: Flink's leader does not look there again. It asks for another leader by a planned switchover, which
+    /// happens as soon as there is a standby; the grant moves the pointers. Znodes: Flink's leader sees at once what is
+    /// stored, so the pointers are moved now, each in a transaction that requires the latch.
+    ///
+    /// # Errors
+    /// When the API server or the quorum does not answer, or when this term is over. A retry is safe.
+    pub async fn recover(&self, jobs: &BTreeSet<JobId>) -> anyhow::Result<()> {
+        match self {
+            Self::ConfigMaps(config_maps) => config_maps.ask_for_switchover().await,
+            Self::Znodes(znodes) => znodes.bring_back(jobs).await,
+        }
+    }
+
     /// Returns the unreadable pointers of this inventory, by the names of their ConfigMaps or the paths of their
     /// znodes.
     pub fn unreadable(&self, inventory: &Inventory) -> Vec<String> {
@@ -67,17 +93,25 @@ impl PointerStore {
         }
     }
 
+    /// Returns the number of HA ConfigMaps that this gateway could not restore because it has no room for their copies.
+    pub fn without_copy(&self) -> usize {
+        match self {
+            Self::ConfigMaps(config_maps) => config_maps.snapshots.without_copy(),
+            Self::Znodes(_) => 0,
+        }
+    }
+
     /// Can Flink leave znodes of a job that hold no pointer? The keys of a ConfigMap vanish with it. Flink removes
     /// znodes one by one, and may die in between.
     pub fn may_hold_empty(&self) -> bool {
         matches!(self, Self::Znodes(_))
     }
 
-    /// Removes the pointers of a superseded run. Returns false while another JobManager leads it: its address stays in
-    /// ZooKeeper until that session ends.
+    /// Removes the pointers of a superseded run or of a dropped job, in quarantine too. Returns false while another
+    /// JobManager leads it: its address stays in ZooKeeper until that session ends.
     ///
-    /// Safe, because it removes nothing that another term may have written. ConfigMaps: exactly the object that was
-    /// read with this term's stamp (UID and resourceVersion). Znodes: each in a transaction that requires the latch and
+    /// Safe, because it removes nothing that another term may have written. ConfigMaps: exactly the objects that were
+    /// read with this term's stamp (UID, resourceVersion). Znodes: each in a transaction that requires the latch and
     /// the version that was read.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::flink::znodes::Paths;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::marks::{self, Mark, SignatureRecords};
 use crate::ha_data::versions::StoredJobs;
-use crate::world::quorum::{latch, znodes};
+use crate::world::quorum::{latch, quarantine, znodes};
 
 /// The znodes of this cluster.
 #[derive(Clone)]
@@ -95,6 +95,11 @@ impl Znodes {
         znodes::stored_by_form(&self.client()?, &self.paths).await.context("failed to read which jobs are stored")
     }
 
+    pub(super) async fn stored_now(&self) -> anyhow::Result<Inventory> {
+        let znodes = znodes::read(&self.client()?, &self.paths).await.context("failed to read the znodes")?;
+        Ok(Inventory::of_znodes(&znodes))
+    }
+
     pub(super) async fn inventory(&self) -> anyhow::Result<Option<Inventory>> {
         let (client, Some(latch)) = (self.client()?, self.latch()) else { return Ok(None) };
         let znodes = znodes::read(&client, &self.paths).await.context("failed to read the znodes")?;
@@ -106,8 +111,11 @@ impl Znodes {
     /// Removes all znodes of a run in whose place another one began. Returns false if its address stays.
     pub(super) async fn remove_run(&self, job: JobId) -> anyhow::Result<bool> {
         let (client, latch) = self.leading()?;
-        let removed = latch::remove_run(&client, &self.paths, &latch, job).await;
-        removed.with_context(|| format!("failed to remove the znodes of {job}"))
+        let removed = async {
+            quarantine::remove(&client, &self.paths, &latch, job).await?;
+            latch::remove_run(&client, &self.paths, &latch, job).await
+        };
+        removed.await.with_context(|| format!("failed to remove the znodes of {job}"))
     }
 
     pub(super) async fn remove_empty(&self, jobs: impl Iterator<Item = JobId>) -> anyhow::Result<BTreeSet<JobId>> {
@@ -129,6 +137,13 @@ impl Znodes {
         let found = latch::last_checkpoint(&self.client()?, &self.paths, job).await;
         let pointer = found.context("failed to read the last checkpoint")?;
         Ok(pointer.map(|pointer| LastCheckpoint { metadata: pointer::file_of(&pointer).ok() }))
+    }
+
+    /// Moves pointers back to where Flink's leader sees them at once.
+    pub(super) async fn bring_back(&self, jobs: &BTreeSet<JobId>) -> anyhow::Result<()> {
+        let (client, latch) = self.leading()?;
+        let moved = quarantine::bring_back(&client, &self.paths, &latch, self.acls, jobs).await;
+        moved.context("failed to bring jobs back from quarantine")
     }
 
     /// Removes the plans of another version and writes whose what is left is (`mark`), in one transaction.
