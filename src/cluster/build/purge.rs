@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Environment, configuration_secrets, job_manager, object, pod, selector, tls, zookeeper};
-use crate::api::names::{self, HAND_OVER_VOLUME, PURGE};
+use crate::api::names::{self, HAND_OVER_VOLUME, PEERS_VOLUME, PURGE};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::Cluster;
 
@@ -32,14 +32,17 @@ pub fn job(cluster: &Cluster, environment: &Environment, signature: &Signature) 
             container[key] = gateway[key].clone();
         }
     }
+    // It takes no part in an election, and Flink's own TLS is not its.
+    let is_needed =
+        |one: &Value| one["name"] != HAND_OVER_VOLUME && one["name"] != PEERS_VOLUME && !tls::is_volume(&one["name"]);
     if let Some(mounts) = container["volumeMounts"].as_array_mut() {
-        mounts.retain(|mount| mount["name"] != HAND_OVER_VOLUME && !tls::is_volume(&mount["name"]));
+        mounts.retain(is_needed);
     }
     template["metadata"]["labels"] = selector(cluster.name(), PURGE).into();
     let spec = &mut template["spec"];
     if let Some(volumes) = spec["volumes"].as_array_mut() {
         // The Job must not wait for Secrets that are gone already.
-        volumes.retain(|volume| !tls::is_volume(&volume["name"]));
+        volumes.retain(is_needed);
     }
     spec["containers"] = json!([container]);
     spec["restartPolicy"] = "OnFailure".into();
@@ -90,7 +93,9 @@ mod tests {
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));
         assert_eq!(pod["containers"][0]["volumeMounts"][0], json!({ "name": "ha", "mountPath": "/flink/ha" }));
-        assert!(!pod["containers"][0]["volumeMounts"].to_string().contains(HAND_OVER_VOLUME), "it is the gateway's");
+        for own in [HAND_OVER_VOLUME, PEERS_VOLUME] {
+            assert!(!pod["containers"][0]["volumeMounts"].to_string().contains(own), "{own} is the gateway's");
+        }
         assert!(
             pod["initContainers"].is_null()
                 && pod["containers"][0]["args"].as_array().is_some_and(|words| words.contains(&"us".into()))
