@@ -158,8 +158,8 @@ async fn at_rest(cluster: &mut Cluster, window: Duration) -> Vec<AtRest> {
     let mut all = Vec::new();
     for (index, one) in cluster.job_managers.iter_mut().enumerate() {
         let used = (processor_seconds(one.gateway()) - before[index]) / window.as_secs_f64() * 1000.0;
-        let (now, most) = (one.gateway().memory("VmRSS"), one.gateway().memory("VmHWM"));
-        all.push(AtRest { leads: index == leader, rss_mib: now, rss_most_mib: most, cpu_millicores: used });
+        let [rss_mib, rss_most_mib] = ["VmRSS", "VmHWM"].map(|field| one.gateway().memory(field) as f64 / 1024.0);
+        all.push(AtRest { leads: index == leader, rss_mib, rss_most_mib, cpu_millicores: used });
     }
     all
 }

@@ -50,7 +50,8 @@ pub async fn run() {
     let before = installation.operator_requests().len();
     tokio::time::sleep(steady).await;
     let steady_per_min = (installation.operator_requests().len() - before) as f64 * 60.0 / steady.as_secs_f64();
-    let (rss_mib, peak_mib) = (memory(&installation, "VmRSS"), memory(&installation, "VmHWM"));
+    let (rss_mib, peak_mib) =
+        (installation.operator.memory("VmRSS") / 1024, installation.operator.memory("VmHWM") / 1024);
 
     // One of them is changed while there is no operator.
     installation.operator.terminate();
@@ -97,8 +98,8 @@ pub async fn run() {
         "restart_changed_first_after_caches_s": rounded(after_caches_s),
         "restart_changed_since_process_start_s": rounded(restart_s),
         "restart_all_looked_at_s": rounded(all_looked_at_s),
-        "restart_rss_mib": memory(&installation, "VmRSS"),
-        "restart_peak_rss_mib": memory(&installation, "VmHWM"),
+        "restart_rss_mib": installation.operator.memory("VmRSS") / 1024,
+        "restart_peak_rss_mib": installation.operator.memory("VmHWM") / 1024,
     });
     println!("{report:#}");
     report::write("operator", &report);
@@ -131,14 +132,6 @@ async fn all_looked_at(installation: &Installation, count: usize) {
         (line.rsplit(' ').next()?.parse::<usize>().ok()? >= count).then_some(())
     })
     .await;
-}
-
-/// A line of `/proc/<pid>/status`, in MiB.
-fn memory(installation: &Installation, field: &str) -> u64 {
-    let path = format!("/proc/{}/status", installation.operator.pid().as_raw_nonzero());
-    let status = std::fs::read_to_string(path).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 
 /// Seconds from the line of the log with this text to the time.

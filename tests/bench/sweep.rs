@@ -20,7 +20,7 @@ pub async fn run() {
     let objects: u32 = number("OBJECTS", 1_000_000);
     let provider = Provider::ours_with(Timings { orphan_age: "1h", sweep_period: "5s", ..Timings::DEFAULT });
     let mut cluster = Cluster::start_on_s3(provider, 1, 1).await;
-    let before = peak(&mut cluster);
+    let before = cluster.job_managers[0].gateway().memory("VmHWM");
     let begin = Instant::now();
     let directory = cluster.storage().join(names::high_availability_cluster_id(NAMESPACE, NAME));
     fill(&directory, objects);
@@ -41,7 +41,7 @@ pub async fn run() {
     })
     .await;
     let took = begin.elapsed();
-    let after = peak(&mut cluster);
+    let after = cluster.job_managers[0].gateway().memory("VmHWM");
     println!(
         "a sweep of {objects} objects: {:.0} s; memory of the gateway at most {before} KiB before, {after} KiB with it",
         took.as_secs_f32()
@@ -62,12 +62,4 @@ fn fill(directory: &Path, objects: u32) {
         }
         std::fs::File::create(of_job.join(format!("blob_p-{number:08x}"))).expect("failed to make an object");
     }
-}
-
-/// The most memory that the gateway has had, KiB.
-fn peak(cluster: &mut Cluster) -> u64 {
-    let pid = cluster.job_managers[0].gateway().pid().as_raw_nonzero();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the gateway's status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the gateway's memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

@@ -63,15 +63,6 @@ impl Gateway {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
-    /// In kilobytes.
-    fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid().as_raw_nonzero()))
-            .expect("its status");
-        let line =
-            status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("a field of its status");
-        line.trim().trim_end_matches(" kB").parse().expect("kilobytes")
-    }
-
     fn hook(&self) -> std::process::Output {
         let mut hook = std::process::Command::new(env!("CARGO_BIN_EXE_flinkha"));
         hook.args(["hand-over", "--socket"]).arg(gateway::hand_over_socket(&self.directory.path().join("one")));
@@ -121,7 +112,7 @@ async fn a_gateway_without_a_free_file_descriptor_goes_on_when_there_is_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_costs_neither_memory_nor_the_answers_to_others() {
     let gateway = Gateway::start("gateway-flood").await;
-    let before = gateway.memory("VmRSS");
+    let before = gateway.process.memory("VmRSS");
     let stranger = address();
     let flood = tokio::spawn(flood(stranger, gateway.port(), seconds(8)));
     let (begin, mut slowest, mut asked) = (Instant::now(), Duration::ZERO, 0);
@@ -134,7 +125,7 @@ async fn a_flood_costs_neither_memory_nor_the_answers_to_others() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let flooded = flood.await.unwrap();
-    let most = gateway.memory("VmHWM");
+    let most = gateway.process.memory("VmHWM");
     crate::support::say(format!(
         "{flooded:?}; {asked} probes, the slowest took {slowest:?}; {before} kB resident before, at most {most} kB"
     ));

@@ -116,14 +116,6 @@ async fn create_pods(installation: &Installation, count: usize) {
         .await;
 }
 
-/// A line of `/proc/<pid>/status`, in MiB.
-fn memory(installation: &Installation, field: &str) -> u64 {
-    let path = format!("/proc/{}/status", installation.operator.pid().as_raw_nonzero());
-    let status = std::fs::read_to_string(path).expect("the operator runs");
-    let line = status.lines().find(|line| line.starts_with(field)).expect("a process with memory");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB") / 1024
-}
-
 /// Says how much memory the operator needs and has needed at most since this was asked last, once it has carried out a
 /// change of the resource `demo`, and so has seen what came before.
 async fn reconciled(installation: &Installation, what: &str, replicas: i64) -> u64 {
@@ -136,7 +128,7 @@ async fn reconciled(installation: &Installation, what: &str, replicas: i64) -> u
         .await;
     // What is still under way.
     tokio::time::sleep(seconds(3)).await;
-    let (now, most) = (memory(installation, "VmRSS"), memory(installation, "VmHWM"));
+    let [now, most] = ["VmRSS", "VmHWM"].map(|field| installation.operator.memory(field) / 1024);
     say(format!("{what}: {now} MiB resident, {most} MiB at most"));
     let reset = format!("/proc/{}/clear_refs", installation.operator.pid().as_raw_nonzero());
     std::fs::write(reset, "5").expect("the peak is counted anew");

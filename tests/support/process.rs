@@ -44,13 +44,12 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
-    /// MiB, of a line of `/proc/<pid>/status`: `VmRSS` is what it has in memory now, `VmHWM` the most that it has had.
-    pub fn memory(&self, line: &str) -> f64 {
+    /// KiB, of a line of `/proc/<pid>/status`: `VmRSS` is what it has in memory now, `VmHWM` the most that it has had.
+    pub fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero()))
             .expect("a running process");
-        let value =
-            status.lines().find_map(|one| one.strip_prefix(line)?.split_whitespace().nth(1)?.parse::<f64>().ok());
-        value.expect("a number of kB") / 1024.0
+        let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.expect("a field of its status").trim().trim_end_matches(" kB").parse().expect("a number of kB")
     }
 
     pub fn signal(&mut self, signal: Signal) {

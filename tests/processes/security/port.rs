@@ -64,7 +64,7 @@ pub async fn replays_promises(target: Target) -> Got {
 /// Too many connections, headers that never end, bodies that never come or are too long.
 pub async fn floods_the_port(target: Target) -> Got {
     let pod = Pod::job_manager(&target.version).await;
-    let before = memory(&pod);
+    let before = pod.sidecar.memory("VmHWM");
     let port = SocketAddr::from((pod.address, names::PROBE_PORT));
     let flood = tokio::spawn(flood(address(), port, seconds(5)));
     let (begin, mut slowest) = (Instant::now(), Duration::ZERO);
@@ -77,18 +77,11 @@ pub async fn floods_the_port(target: Target) -> Got {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let flooded = flood.await.unwrap();
-    let grown = memory(&pod).saturating_sub(before) >> 10;
+    let grown = pod.sidecar.memory("VmHWM").saturating_sub(before) >> 10;
     let what =
         format!("{} connections: +{grown} MiB, slowest probe {:.1} s", flooded.connections, slowest.as_secs_f32());
     // A kubelet restarts a container after three probes that take longer than 5 s; its memory ends at 128 MiB.
     Got::of(slowest >= seconds(5) || grown > 64, &what)
-}
-
-/// In kilobytes, at most so far.
-fn memory(pod: &Pod) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pod.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Requests that a server may understand in another way than whoever forwards them: two lengths, a length and chunks, a
