@@ -47,7 +47,11 @@ impl Owners {
         }
         if objects.created.iter().any(|object| object["kind"] == "Lease") {
             // TaskManagers would offer their slots to any leader there.
-            self.check_ha_data(cluster, job_managers.namespace).await?;
+            if let Err(error) = self.check_ha_data(cluster, job_managers.namespace).await {
+                // Whoever has written it may have objects of the same names, which is the nearer cause.
+                self.check_names(cluster, objects, caches).await?;
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ async fn take_over(version: &str, build: Build) -> (f64, f64) {
             .expect("a ConfigMap is created");
     }
     let (term, holder) = (cluster.lease().await.term.expect("a term"), held(&cluster).await);
-    let before = cluster.job_managers[standby].gateway().memory("VmHWM");
+    let before = cluster.job_managers[standby].gateway().memory("VmHWM") as f64 / 1024.0;
     let begin = Instant::now();
     cluster.job_managers[former].jvm.kill();
     eventually("the standby to lead", seconds(60), async || {
@@ -78,7 +78,7 @@ async fn take_over(version: &str, build: Build) -> (f64, f64) {
         (noted.largest?.bytes > POINTERS * POINTER).then_some(())
     })
     .await;
-    let after = cluster.job_managers[standby].gateway().memory("VmHWM");
+    let after = cluster.job_managers[standby].gateway().memory("VmHWM") as f64 / 1024.0;
     let data = CONFIG_MAPS * POINTERS * (POINTER + "checkpointID-".len() + 19);
     assert!(data >> 20 >= 49);
     say(format!(

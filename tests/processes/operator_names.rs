@@ -77,7 +77,11 @@ async fn an_object_of_somebody_else_is_neither_changed_nor_deleted_and_the_condi
     let stored = json!({ "metadata": { "name": "demo-cluster-config-map", "annotations": lock } });
     let config_maps = installation.api::<ConfigMap>(NAMESPACE);
     config_maps.create(&PostParams::default(), &serde_json::from_value(stored).unwrap()).await.unwrap();
+    // Where that Flink's objects have our names, they are the nearer cause.
+    installation.apply(&deployment);
     installation.apply(&cluster());
+    installation.until::<FlinkHaCluster>("the taken name", (NAMESPACE, "demo"), taken).await;
+    assert!(installation.kubectl(&["delete"], &deployment).status.success());
     let foreign = |resource: &Value| degraded(resource)["reason"] == "ForeignHaData";
     installation.until::<FlinkHaCluster>("the refusal", (NAMESPACE, "demo"), foreign).await;
     assert!(installation.api::<Deployment>(NAMESPACE).get_opt("demo-taskmanager").await.unwrap().is_none());
