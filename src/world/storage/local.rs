@@ -7,6 +7,7 @@
 
 use std::fmt::{Display, Formatter};
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,10 +26,14 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unl
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
+use super::deadline::Deadline;
+
 /// Directories below the root. Flink's layout has three levels.
 const DEEPEST: usize = 16;
 /// Files that are listed ahead.
 const AHEAD: usize = 1_000;
+/// Longest file that is read at once, in bytes; a longer one, a user's jar, is read in pieces by whoever wants it.
+const AT_ONCE: u64 = 16 << 20;
 
 /// What a sidecar has and no file of a user is: its secrets, its token, and the kernel's own files.
 const CLOSED: [&str; 6] = ["/etc/flinkha", "/var/run/secrets", "/run/secrets", "/proc", "/sys", "/dev"];
@@ -43,17 +48,22 @@ struct Root {
     path: Path,
     /// Writes files, which it does in one step.
     writer: LocalFileSystem,
+    deadline: Deadline,
 }
 
 impl LocalFiles {
     /// Makes no request.
     pub fn new(path: Path) -> Self {
-        Self(Arc::new(Root { path, writer: LocalFileSystem::new() }))
+        Self(Arc::new(Root { path, writer: LocalFileSystem::new(), deadline: Deadline::default() }))
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Root) -> Result<T> + Send + 'static) -> Result<T> {
-        let root = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || work(&root)).await?
+    async fn blocking<T: Send + 'static>(
+        &self,
+        location: &Path,
+        work: impl FnOnce(&Root, &Path) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (root, place) = (Arc::clone(&self.0), location.clone());
+        self.0.deadline.thread(location, move || work(&root, &place)).await
     }
 }
 
@@ -199,7 +209,7 @@ impl Display for LocalFiles {
 impl ObjectStore for LocalFiles {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.writable(location).await?;
-        self.0.writer.put_opts(location, payload, options).await
+        self.0.deadline.of(location, self.0.writer.put_opts(location, payload, options)).await
     }
 
     async fn put_multipart_opts(
@@ -212,13 +222,22 @@ impl ObjectStore for LocalFiles {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let place = location.clone();
-        let (file, meta) = self.blocking(move |root| root.open(&place)).await?;
+        let is_for_metadata = options.head;
+        let read = move |root: &Root, location: &Path| {
+            let (mut file, meta) = root.open(location)?;
+            if is_for_metadata || meta.size > AT_ONCE {
+                let path = PathBuf::from(format!("/{location}"));
+                return Ok((GetResultPayload::File(file, path), meta));
+            }
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).map_err(|error| generic(location, error.to_string()))?;
+            Ok((GetResultPayload::Stream(futures::stream::iter([Ok(content.into())]).boxed()), meta))
+        };
+        let (payload, meta) = self.blocking(location, read).await?;
         options.check_preconditions(&meta)?;
         if options.range.is_some() {
             return Err(not_implemented("a part of a file"));
         }
-        let payload = GetResultPayload::File(file, PathBuf::from(format!("/{location}")));
         let range = 0..meta.size;
         Ok(GetResult { payload, meta, range, attributes: Default::default(), extensions: Default::default() })
     }
@@ -228,13 +247,12 @@ impl ObjectStore for LocalFiles {
         let delete = move |location: Path| {
             let files = files.clone();
             async move {
-                let work = move |root: &Root| {
-                    let (directory, name) = root.parent(&location)?;
+                let work = |root: &Root, location: &Path| {
+                    let (directory, name) = root.parent(location)?;
                     // Of a link that has the file's name, this removes the link.
-                    unlinkat(directory, name, AtFlags::empty()).map_err(|errno| failed(&location, errno))?;
-                    Ok(location)
+                    unlinkat(directory, name, AtFlags::empty()).map_err(|errno| failed(location, errno))
                 };
-                files.blocking(work).await
+                files.blocking(&location, work).await.map(|()| location)
             }
         };
         locations.and_then(delete).boxed()
@@ -244,8 +262,23 @@ impl ObjectStore for LocalFiles {
         let (root, directory) = (Arc::clone(&self.0), prefix.unwrap_or(&self.0.path).clone());
         let (sender, receiver) = mpsc::channel(AHEAD);
         // It ends with the stream, which nobody reads then.
-        tokio::task::spawn_blocking(move || root.walk(&directory, &mut |found| sender.blocking_send(found).is_ok()));
-        let next = |mut receiver: mpsc::Receiver<_>| async { Some((receiver.recv().await?, receiver)) };
+        let (walker, walked) = (Arc::clone(&root), directory.clone());
+        let walk = move || walker.walk(&walked, &mut |found| sender.blocking_send(found).is_ok());
+        if let Err(error) = root.deadline.start(&directory, walk) {
+            return futures::stream::iter([Err(error)]).boxed();
+        }
+        let next = move |mut receiver: mpsc::Receiver<_>| {
+            let (root, directory) = (Arc::clone(&root), directory.clone());
+            async move {
+                match root.deadline.of(&directory, async { Ok(receiver.recv().await) }).await {
+                    Ok(found) => Some((found?, receiver)),
+                    Err(error) => {
+                        receiver.close();
+                        Some((Err(error), receiver))
+                    }
+                }
+            }
+        };
         futures::stream::unfold(receiver, next).boxed()
     }
 
@@ -262,8 +295,7 @@ impl LocalFiles {
     /// A file may be written where no link leads to it. A link that is made in this very moment leads only to a new
     /// file, in a directory that its maker chooses.
     async fn writable(&self, location: &Path) -> Result<()> {
-        let location = location.clone();
-        match self.blocking(move |root| root.parent(&location).map(drop)).await {
+        match self.blocking(location, |root, location| root.parent(location).map(drop)).await {
             // The writer makes the directories.
             Err(Error::NotFound { .. }) => Ok(()),
             found => found,

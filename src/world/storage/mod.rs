@@ -1,6 +1,7 @@
 //! Reads and writes `high-availability.storageDir` with the volumes, settings and identity of the gateway's JVM.
 
 pub mod artifact;
+mod deadline;
 mod local;
 pub mod reach;
 
