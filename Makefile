@@ -98,7 +98,8 @@ security:
 test-kind: setup ## End-to-end tests in a real kind cluster
 	$(MAKE) --no-print-directory --jobs 2 cluster program
 	$(MAKE) --no-print-directory image
-	$(call part,kind tests) $(TEST) --test kind -- --test-threads 32 --nocapture
+	$(call part,Flink image with archives of classes) rig/flink-classes
+	$(call part,kind tests) env FLINK_IMAGE="$${FLINK_IMAGE:-$$(rig/flink-classes)}" $(TEST) --test kind -- --test-threads 32 --nocapture
 
 test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
 	$(call part,control plane binaries) rig/assets

@@ -25,7 +25,7 @@ use support::report::{self, number, percentile};
 use support::say;
 
 /// Flink's own: both sides of the comparison run as in production.
-const JAVA_OPTIONS: &str = "";
+const JAVA_OPTIONS: [&str; 2] = ["", ""];
 
 #[derive(Clone, Copy)]
 enum Provider {

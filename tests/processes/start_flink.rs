@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::flink::java;
 use crate::support::host::Directory;
 use crate::support::script;
 use flinkha::cluster::build::{Environment, build, config, configuration_secrets, jvm_options, pod};
@@ -28,7 +29,8 @@ bin=$(cd "$(dirname "$0")" && pwd)
 . "$bin"/config.sh
 FLINK_ENV_JAVA_OPTS=$(eval echo "$FLINK_ENV_JAVA_OPTS $FLINK_ENV_JAVA_OPTS_JM")
 "$JAVA_RUN" $JVM_ARGS $FLINK_ENV_JAVA_OPTS -XX:+PrintFlagsFinal -version 2>&1 |
-  sed -n -e 's/^ *[a-z0-9_]* *\([A-Z][A-Za-z0-9]*\) *:*= *\([^ ]*\).*/\1: \2/p' -e 's/^Error/&/p'
+  sed -n -e 's/^ *[a-z0-9_]* *\([A-Z][A-Za-z0-9]*\) *:*= *\([^ ]*\).*/\1: \2/p' \
+    -e 's/^Error/&/p' -e 's/.*Server VM .*(build [^,]*, \(.*\))$/mode: \1/p'
 "#;
 
 struct Image {
@@ -289,4 +291,54 @@ fn an_applications_jvm_uses_the_serial_collector_and_is_no_client() {
         assert_eq!(flags[name], usual[name], "{name}");
     }
     assert_eq!(flags["TieredStopAtLevel"], "4");
+}
+
+/// A recorded archive of the classes of `java -version`, as `examples/class-archive` leaves one in an image.
+fn archive(image: &Image, options: &[&str]) -> PathBuf {
+    let directory = image.directory.sub("flink/class-archives");
+    let archive = directory.join("jobmanager.jsa");
+    // The archive that was there, if any, is one that nobody may write.
+    let _ = fs::remove_file(&archive);
+    let mut java = Command::new(java());
+    java.args(["-Xshare:dump", &format!("-XX:SharedArchiveFile={}", archive.display())]).args(options);
+    let output = java.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let length = fs::metadata(&archive).unwrap().len();
+    fs::write(directory.join("jobmanager.length"), format!("{length}\n")).unwrap();
+    archive
+}
+
+#[test]
+fn a_job_managers_jvm_maps_the_images_archive_of_classes_if_it_is_whole_and_fits() {
+    let image = Image::of("2.3.0", |_| ());
+    let (session, without) = (cluster(&json!({})), cluster(&json!({ "jobManager": { "jvmOptions": "None" } })));
+    let start = |cluster: &Cluster, variables: &[(&str, &str)]| {
+        let flags = image.flags(cluster, variables);
+        assert!(!flags.contains_key("Error"), "{:?}", flags["Error"]);
+        // A flag without a value is followed by its kind.
+        let file = flags.get("SharedArchiveFile").filter(|file| file.starts_with('/')).cloned();
+        (file, flags["mode"].clone())
+    };
+    let (none, usual) = start(&session, &[]);
+    assert_eq!((none, usual.as_str()), (None, "mixed mode, emulated-client, sharing"));
+
+    let path = archive(&image, &[]);
+    let found = Some(path.display().to_string());
+    assert_eq!(start(&session, &[]), (found.clone(), usual.clone()));
+    assert_eq!(start(&without, &[]).0, None, "whoever wants no options gets none");
+    let (_, mode) = start(&session, &[("JVM_ARGS", "-Xshare:off")]);
+    assert!(!mode.contains("sharing"), "what image or user say has precedence: {mode}");
+
+    // Recorded with jars that the JVM has not: the JVM itself finds that out.
+    let mut jars = fs::read_dir(image.home.join("lib")).unwrap().map(|jar| jar.unwrap().path());
+    let jar = jars.find(|jar| jar.display().to_string().contains("log4j-api")).unwrap();
+    let list = image.directory.write("classes", "org/apache/logging/log4j/Logger\n");
+    archive(&image, &[&format!("-XX:SharedClassListFile={}", list.display()), "-cp", &jar.display().to_string()]);
+    let (file, mode) = start(&session, &[]);
+    assert!(file == found && !mode.contains("sharing"), "{mode}");
+
+    let whole = fs::read(archive(&image, &[])).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(start(&session, &[]), (None, usual), "half an archive would end the JVM");
 }

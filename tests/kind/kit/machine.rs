@@ -20,8 +20,9 @@ pub fn flink_version() -> String {
     std::env::var("FLINK_VERSION").unwrap_or_else(|_| "2.3.0".to_owned())
 }
 
+/// `FLINK_IMAGE`, such as one with class-data archives (`rig/flink-classes`), or Flink's own.
 pub fn flink_image() -> String {
-    format!("flink:{}", flink_version())
+    std::env::var("FLINK_IMAGE").unwrap_or_else(|_| format!("flink:{}", flink_version()))
 }
 
 pub(super) struct Machine {
@@ -46,7 +47,8 @@ pub(super) fn machine() -> &'static Machine {
             turn.lock().expect("failed to wait for our turn");
         }
         let bin = PathBuf::from(script("rig/tools", &["clients"]));
-        script("rig/load", &[&script("rig/flink-image", &[&flink_version()])]);
+        script("rig/flink-image", &[&flink_version()]);
+        script("rig/load", &[&flink_image()]);
         let log = std::env::temp_dir().join(format!("flinkha-kubectl-proxy-{}", std::process::id()));
         let program = Program {
             path: bin.join("kubectl"),

@@ -38,9 +38,9 @@ pub fn read(text: &str) -> Value {
     // REST answers come from a cache; the example's are too old to measure with.
     let configuration = &mut example["spec"]["flinkConfiguration"];
     configuration["web.refresh-interval"] = "50 ms".into();
-    for key in ["env.java.opts.jobmanager", "env.java.opts.taskmanager"] {
-        if !JAVA_OPTIONS.is_empty() {
-            configuration[key] = JAVA_OPTIONS.into();
+    for (key, options) in ["env.java.opts.jobmanager", "env.java.opts.taskmanager"].into_iter().zip(JAVA_OPTIONS) {
+        if !options.is_empty() {
+            configuration[key] = options.into();
         }
     }
     example
