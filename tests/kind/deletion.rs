@@ -32,10 +32,11 @@ async fn apply(on_delete: &str) -> Cluster {
     cluster
 }
 
-/// Deletes the resource as a user does, and returns when it is gone.
-fn delete(cluster: &Cluster) {
+/// Deletes the resource as a user does, and returns when it is gone. `foreground` is what GitOps tools ask for: the
+/// garbage collector deletes all that the resource owns at the same time.
+fn delete(cluster: &Cluster, cascade: &str) {
     let begin = std::time::Instant::now();
-    cluster.namespace.kubectl(&["delete", "flinkhacluster", &cluster.name, "--timeout", "240s"]);
+    cluster.namespace.kubectl(&["delete", "flinkhacluster", &cluster.name, "--timeout", "240s", "--cascade", cascade]);
     say(format!("deleted in {:.1} s", begin.elapsed().as_secs_f32()));
 }
 
@@ -59,7 +60,7 @@ async fn a_retained_job_resumes_and_after_delete_nothing_is_left() {
     assert_eq!((told.state.as_str(), told.ended), ("Running", None));
     let before =
         cluster.leading_rest().await.checkpoints(&job).await.expect("checkpoints").latest.expect("a checkpoint");
-    delete(&cluster);
+    delete(&cluster, "foreground");
     let kept: Vec<String> = cluster
         .config_maps()
         .list(&ListParams::default())
@@ -85,7 +86,7 @@ async fn a_retained_job_resumes_and_after_delete_nothing_is_left() {
     // Now, while the job runs: a JobManager that ends may leave a checkpoint that only one of its sinks has committed.
     cluster.namespace.verify(OUTPUT, "any");
 
-    delete(&cluster);
+    delete(&cluster, "background");
     // What has an owner goes after it.
     eventually("no ConfigMap of the cluster", seconds(60), async || {
         let left = cluster.config_maps().list(&ListParams::default()).await.ok()?;
