@@ -36,7 +36,8 @@ async fn apply(on_delete: &str) -> Cluster {
 /// garbage collector deletes all that the resource owns at the same time.
 fn delete(cluster: &Cluster, cascade: &str) {
     let begin = std::time::Instant::now();
-    cluster.namespace.kubectl(&["delete", "flinkhacluster", &cluster.name, "--timeout", "240s", "--cascade", cascade]);
+    let cascade = format!("--cascade={cascade}");
+    cluster.namespace.kubectl(&["delete", "flinkhacluster", &cluster.name, "--timeout", "240s", &cascade]);
     say(format!("deleted in {:.1} s", begin.elapsed().as_secs_f32()));
 }
 
