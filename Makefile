@@ -158,6 +158,7 @@ test-flink-versions: setup cluster image ## Failover in kind, fencing by the aud
 		$(SHARED) FLINK_VERSION=$$version PROVIDER=zookeeper KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE); \
 	done
 	$(call part,upgrades of Flink) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- flink-upgrades
+	$(call part,and back) env VERSIONS="$${BACK:-2.3.0 2.2.1 2.1.3 2.0.2}" KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- flink-upgrades
 
 # The bench builds and loads the image by itself too: the same one.
 bench-failover: export RELEASE = 1

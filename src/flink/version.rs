@@ -3,9 +3,11 @@
 
 use std::fmt::{Display, Formatter};
 
-/// Upgrades from one minor version to a later one after which an application is known to go on from its HA data, by
-/// `make test-flink-versions`. Flink promises this for savepoints only.
-const PROVEN: [((u32, u32), (u32, u32)); 0] = [];
+/// Minor versions of which each goes on from the HA data of each other one, by `make test-flink-versions`: upwards,
+/// and back, because an upgrade that does not come up is taken back. Flink itself promises this for savepoints only.
+/// 1.20 is not among them, although its application of the test goes on in 2.x: what Kryo has serialized there, Flink 2
+/// does not read (FLINK-3154).
+const PROVEN: [(u32, u32); 4] = [(2, 0), (2, 1), (2, 2), (2, 3)];
 
 /// Prefix and suffix of the jar with Flink's own classes in the directory `lib` of each distribution.
 const DISTRIBUTION: (&str, &str) = ("flink-dist-", ".jar");
@@ -84,7 +86,7 @@ impl FlinkVersion {
     /// Whether an application is known to go on from HA data of another version.
     pub fn goes_on_from(&self, before: &Self) -> bool {
         let (from, to) = ((before.major, before.minor), (self.major, self.minor));
-        from == to || PROVEN.contains(&(from, to))
+        from == to || [from, to].iter().all(|one| PROVEN.contains(one))
     }
 }
 
@@ -144,10 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn ha_data_is_known_to_be_of_use_within_a_minor_version_only() {
+    fn ha_data_is_known_to_be_of_use_within_a_minor_version_and_among_those_that_were_tried() {
         let goes_on = |from: &str, to: &str| version(to).goes_on_from(&version(from));
         assert!(goes_on("1.20.1", "1.20.5") && goes_on("1.20.5", "1.20.1") && goes_on("2.3.0", "2.3.0-acme"));
-        for (from, to) in [("1.20.5", "2.0.2"), ("2.0.2", "1.20.5"), ("2.2.1", "2.3.0"), ("2.3.0", "2.2.1")] {
+        assert!(goes_on("2.0.2", "2.3.0") && goes_on("2.3.0", "2.0.2"));
+        for (from, to) in [("1.20.5", "2.0.2"), ("2.0.2", "1.20.5"), ("2.3.0", "2.4.0"), ("1.19.1", "1.20.5")] {
             assert!(!goes_on(from, to), "{from} to {to}");
         }
     }

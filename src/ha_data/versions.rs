@@ -175,10 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn an_application_goes_on_from_its_last_state_within_a_minor_version() {
+    fn an_application_goes_on_from_its_last_state_where_that_is_known() {
         for (jvm, noted, keys) in [
             ("1.20.5", Some("1.20.1"), vec![graph()]),
-            ("2.3.0", Some("2.3.0"), vec![plan()]),
+            ("2.3.0", Some("2.2.1"), vec![plan()]),
+            ("2.2.1", Some("2.3.0"), vec![plan()]),
             ("2.3.0", None, vec![plan()]),
             ("2.3.0", None, vec![]),
         ] {
@@ -186,8 +187,8 @@ mod tests {
         }
         for (jvm, noted, from) in [
             ("2.3.0", Some("1.20.5"), "1.20.5"),
-            ("2.3.0", Some("2.2.1"), "2.2.1"),
-            ("2.2.1", Some("2.3.0"), "2.3.0"),
+            ("2.4.0", Some("2.3.0"), "2.3.0"),
+            ("2.3.0", Some("2.4.0"), "2.4.0"),
             ("2.3.0", None, "1.x"),
         ] {
             let message = application(jvm, noted, &[graph()]).unwrap_or_default();

@@ -293,14 +293,14 @@ fn a_roll_back_has_the_credentials_of_the_present_spec_and_does_not_begin_withou
 #[test]
 fn the_last_state_of_another_version_of_flink_is_refused_before_the_job_stops_and_a_savepoint_is_the_way() {
     let mut world = World::running(json!({}));
-    (world.led_by, world.spec.flink_version) = (FlinkVersion::of("2.2.1"), Some("2.3.0".to_owned()));
+    (world.led_by, world.spec.flink_version) = (FlinkVersion::of("1.20.5"), Some("2.3.0".to_owned()));
     world.changes("2");
     assert_eq!((world.step(), world.decision.stopped), (Phase::Running, false));
     let told = |world: &World| conditions::cause(world.application(), None).map(|cause| (cause.reason, cause.message));
     let refused = told(&world);
     let (reason, message) = refused.clone().unwrap_or_default();
     assert_eq!((reason, world.last_upgrade().0), ("UpgradeRefused", "Refused"));
-    for part in ["the job runs on unchanged", "Flink 2.2.1", "Flink 2.3.0", "spec.job.upgradeMode: savepoint"] {
+    for part in ["the job runs on unchanged", "Flink 1.20.5", "Flink 2.3.0", "spec.job.upgradeMode: savepoint"] {
         assert!(message.contains(part), "{part} not in {message}");
     }
     assert_eq!((world.step(), world.application().upgrades.len()), (Phase::Running, 1), "it is not tried again");
@@ -310,7 +310,7 @@ fn the_last_state_of_another_version_of_flink_is_refused_before_the_job_stops_an
     world.step();
     assert_eq!(told(&world), refused, "a savepoint does not hide it");
     let mut corrected = World { decision: world.decision.clone(), ..World::running(json!({})) };
-    (corrected.led_by, corrected.spec.flink_version) = (FlinkVersion::of("2.2.1"), Some("2.2".to_owned()));
+    (corrected.led_by, corrected.spec.flink_version) = (FlinkVersion::of("1.20.5"), Some("1.20".to_owned()));
     corrected.job().args = vec!["2".to_owned()];
     corrected.job().savepoint_trigger_nonce = Some(2);
     assert_eq!(corrected.step(), Phase::Upgrading, "the declared version was wrong");
@@ -320,7 +320,7 @@ fn the_last_state_of_another_version_of_flink_is_refused_before_the_job_stops_an
 
 #[test]
 fn a_version_of_flink_that_is_not_known_refuses_nothing_and_one_that_the_gateways_refuse_is_taken_back_soon() {
-    for (led_by, declared) in [(None, Some("2.3.0")), (Some("2.2.1"), None), (Some("2.3.0"), Some("2.3"))] {
+    for (led_by, declared) in [(None, Some("2.3.0")), (Some("2.2.1"), None), (Some("2.2.1"), Some("2.3"))] {
         let mut world = World::running(json!({ "upgradeDeadline": "10m" }));
         world.led_by = led_by.and_then(FlinkVersion::of);
         world.spec.flink_version = declared.map(str::to_owned);
