@@ -20,6 +20,7 @@ mod foreign;
 mod former_version;
 mod network;
 mod nodes;
+mod quarantine;
 mod security;
 mod tls;
 mod upgrades;
