@@ -6,7 +6,9 @@ use super::cause::Cause;
 use super::crash;
 use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
 use super::presence::Presence;
-use crate::api::names::{QUORUM_ANNOTATION, TLS_ANNOTATION};
+use crate::api::names::{
+    COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER, QUORUM_ANNOTATION, TASK_MANAGER, TLS_ANNOTATION,
+};
 use crate::flink::job_id::listed;
 use crate::ledger::jobs::Size;
 use crate::ledger::refusal::Refusal;
@@ -216,9 +218,9 @@ pub fn is_pull_failure(reason: &str) -> bool {
     )
 }
 
-fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause> {
+fn of_container(observed: &ObservedPod, container: &ContainerStatus) -> Option<Cause> {
     let waiting = container.state.waiting.clone().unwrap_or_default();
-    let (pod, name) = (pod.name(), &container.name);
+    let (pod, name) = (observed.name(), &container.name);
     match waiting.reason.as_str() {
         reason if is_pull_failure(reason) => Some(Cause {
             reason: "ImagePullFailed",
@@ -236,17 +238,30 @@ fn of_container(pod: &ObservedPod, container: &ContainerStatus) -> Option<Cause>
             let crashes = reason == "CrashLoopBackOff" || (container.restart_count >= CRASHES && !container.ready);
             let ended =
                 container.last_state.terminated.as_ref().or(container.state.terminated.as_ref()).filter(|_| crashes)?;
+            let why = if ended.reason == "OOMKilled" {
+                format!("it needed more memory than its limit; raise {}", memory_limit(observed, name))
+            } else {
+                crash::sentence(&ended.message)
+            };
             Some(Cause {
                 reason: "CrashLooping",
                 message: format!(
-                    "container {name} of pod {pod} ended {} times, last with exit code {} ({}): {}",
-                    container.restart_count,
-                    ended.exit_code,
-                    ended.reason,
-                    crash::sentence(&ended.message)
+                    "container {name} of pod {pod} ended {} times, last with exit code {} ({}): {why}",
+                    container.restart_count, ended.exit_code, ended.reason,
                 ),
             })
         }
+    }
+}
+
+/// The field with the limit of a container's memory.
+fn memory_limit(pod: &ObservedPod, container: &str) -> &'static str {
+    let component = pod.metadata.labels.as_ref().and_then(|labels| labels.get(COMPONENT_LABEL)).map(String::as_str);
+    match (container, component) {
+        (FLINK_CONTAINER, Some(JOB_MANAGER)) => "spec.jobManager.resources.limits.memory",
+        (FLINK_CONTAINER, Some(TASK_MANAGER)) => "spec.taskManager.resources.limits.memory",
+        (GATEWAY_CONTAINER, _) => "spec.gateway.resources.limits.memory",
+        _ => "its resources.limits.memory in the podTemplate",
     }
 }
 
@@ -340,6 +355,27 @@ mod tests {
         );
         assert_eq!(causes_of(container(true, 3)), []);
         assert_eq!(causes_of(container(false, 1)), []);
+    }
+
+    #[test]
+    fn a_container_without_enough_memory_is_told_with_the_field_that_gives_it_more() {
+        let last = json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } });
+        let told = |component: &str, container: &str| {
+            let pod: ObservedPod = serde_json::from_value(json!({
+                "metadata": { "name": "demo", "labels": { "app.kubernetes.io/component": component } },
+                "status": { "containerStatuses": [{ "name": container, "restartCount": 3, "lastState": last }] },
+            }))
+            .unwrap_or_default();
+            of_pod(&pod).map(|cause| cause.message).unwrap_or_default()
+        };
+        for (component, container, field) in [
+            ("jobmanager", "flink-main-container", "spec.jobManager.resources.limits.memory"),
+            ("taskmanager", "flink-main-container", "spec.taskManager.resources.limits.memory"),
+            ("jobmanager", "gateway", "spec.gateway.resources.limits.memory"),
+        ] {
+            let message = told(component, container);
+            assert!(message.contains("(OOMKilled): it needed more memory") && message.ends_with(field), "{message}");
+        }
     }
 
     #[test]

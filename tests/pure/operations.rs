@@ -9,7 +9,7 @@ const PLACES: [&str; 4] = ["src/cluster", "src/operator", "src/ledger/refusal.rs
 
 /// Words in CamelCase of these places that are no reasons: kinds, phases, reasons and policies of Kubernetes, and
 /// results that stand in the status.
-const OTHERS: [&str; 31] = [
+const OTHERS: [&str; 32] = [
     "AlwaysAllow",
     "ConfigMap",
     "ConfigMaps",
@@ -26,6 +26,7 @@ const OTHERS: [&str; 31] = [
     "InProgress",
     "InvalidImageName",
     "NetworkPolicy",
+    "OOMKilled",
     "OnFailure",
     "OnRootMismatch",
     "OperatorRollOut",
@@ -35,8 +36,8 @@ const OTHERS: [&str; 31] = [
     "RegistryUnavailable",
     "ReplicaFailure",
     "RoleBinding",
-    "RollingUpdate",
     "RolledBack",
+    "RollingUpdate",
     "RunContainerError",
     "RuntimeDefault",
     "ScheduleAnyway",

@@ -48,7 +48,8 @@ macro_rules! cases {
 
 fn cases() -> Vec<Case> {
     cases! {
-        pods: an_image_cannot_be_pulled a_job_manager_crashes a_task_manager_crashes no_node_has_room
+        pods: an_image_cannot_be_pulled a_job_manager_crashes a_job_manager_has_too_little_memory
+            a_task_manager_crashes no_node_has_room
             a_quota_refuses_pods an_environment_is_missing a_secret_volume_is_missing
             a_volume_of_an_init_container_is_missing a_volume_is_attached_elsewhere a_sandbox_cannot_be_made
             no_scheduler_looks_at_a_pod a_pod_is_gated a_job_manager_does_not_become_ready

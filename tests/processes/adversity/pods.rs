@@ -83,6 +83,14 @@ pub async fn a_task_manager_crashes(world: World) -> Seen {
     told(&world, TASK_MANAGER, "CrashLooping", &[TASK_MANAGER, "com.example.Settings$Missing"]).await
 }
 
+pub async fn a_job_manager_has_too_little_memory(world: World) -> Seen {
+    let mut status = crashed();
+    let ended = &mut status["containerStatuses"][0]["lastState"]["terminated"];
+    (ended["exitCode"], ended["reason"], ended["message"]) = (137.into(), "OOMKilled".into(), "".into());
+    pod_in(&world, JOB_MANAGER, status).await;
+    told(&world, JOB_MANAGER, "CrashLooping", &[JOB_MANAGER, "raise spec.jobManager.resources.limits.memory"]).await
+}
+
 fn unscheduled(reason: &str, message: &str) -> Value {
     let condition = json!({ "type": "PodScheduled", "status": "False", "reason": reason, "message": message });
     json!({ "phase": "Pending", "conditions": [condition] })
