@@ -224,13 +224,14 @@ impl ObjectStore for LocalFiles {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let is_for_metadata = options.head;
         let read = move |root: &Root, location: &Path| {
-            let (mut file, meta) = root.open(location)?;
+            let (file, meta) = root.open(location)?;
             if is_for_metadata || meta.size > AT_ONCE {
                 let path = PathBuf::from(format!("/{location}"));
                 return Ok((GetResultPayload::File(file, path), meta));
             }
             let mut content = Vec::new();
-            file.read_to_end(&mut content).map_err(|error| generic(location, error.to_string()))?;
+            // User code may write to it meanwhile.
+            file.take(meta.size).read_to_end(&mut content).map_err(|error| generic(location, error.to_string()))?;
             Ok((GetResultPayload::Stream(futures::stream::iter([Ok(content.into())]).boxed()), meta))
         };
         let (payload, meta) = self.blocking(location, read).await?;
@@ -267,19 +268,17 @@ impl ObjectStore for LocalFiles {
         if let Err(error) = root.deadline.start(&directory, walk) {
             return futures::stream::iter([Err(error)]).boxed();
         }
-        let next = move |mut receiver: mpsc::Receiver<_>| {
-            let (root, directory) = (Arc::clone(&root), directory.clone());
-            async move {
-                match root.deadline.of(&directory, async { Ok(receiver.recv().await) }).await {
-                    Ok(found) => Some((found?, receiver)),
-                    Err(error) => {
-                        receiver.close();
-                        Some((Err(error), receiver))
-                    }
+        let next = |(mut receiver, root, directory): (mpsc::Receiver<_>, Arc<Root>, Path)| async {
+            let found = match root.deadline.of(&directory, async { Ok(receiver.recv().await) }).await {
+                Ok(found) => found?,
+                Err(error) => {
+                    receiver.close();
+                    Err(error)
                 }
-            }
+            };
+            Some((found, (receiver, root, directory)))
         };
-        futures::stream::unfold(receiver, next).boxed()
+        futures::stream::unfold((receiver, root, directory), next).boxed()
     }
 
     async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
@@ -356,6 +355,21 @@ mod tests {
         // The link itself is a name in our directory.
         files.delete(&path.clone().join("a").join("link")).await.expect("removed");
         assert!(!root.join("a/link").is_symlink() && other.join("b/file").exists());
+    }
+
+    #[tokio::test]
+    async fn no_more_of_a_file_is_read_than_it_had_when_it_was_opened() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("file"), "12345").expect("a file");
+        let (files, path) = store(directory.path());
+        let found = files.get(&path.clone().join("file")).await.expect("a file");
+        assert_eq!(found.range, 0..5);
+        assert_eq!(found.bytes().await.expect("read").as_ref(), b"12345");
+        // The kernel says that such a file is empty, whatever can be read from it.
+        let (files, path) = store(LocalPath::new("/proc/self"));
+        let (file, _) = files.0.open(&path.clone().join("status")).expect("a file");
+        assert!(std::io::read_to_string(file).is_ok_and(|text| !text.is_empty()));
+        assert!(files.get(&path.join("status")).await.expect("a file").bytes().await.expect("read").is_empty());
     }
 
     #[tokio::test]
