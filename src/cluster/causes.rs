@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::build::application::FETCH_CONTAINER;
 use super::cause::Cause;
 use super::crash;
-use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod};
+use super::observed::{ContainerStatus, Observed, ObservedDeployment, ObservedPod, Terminated};
 use super::presence::Presence;
 use crate::api::names::{
-    COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER, QUORUM_ANNOTATION, TASK_MANAGER, TLS_ANNOTATION,
+    COMPONENT_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, JOB_MANAGER, PURGE, QUORUM_ANNOTATION, TASK_MANAGER,
+    TLS_ANNOTATION,
 };
 use crate::flink::job_id::listed;
 use crate::ledger::jobs::Size;
@@ -143,7 +145,7 @@ pub fn of_pods(pods: &[Arc<ObservedPod>]) -> Option<String> {
     let ended = |pod: &ObservedPod| {
         let container = pod.status.container_statuses.first()?;
         let ended = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref())?;
-        Some(crash::sentence(&ended.message)).filter(|message| !message.is_empty())
+        Some(why_ended(pod, &container.name, ended)).filter(|why| !why.is_empty())
     };
     pods.iter().find_map(|pod| ended(pod).or_else(|| of_pod(pod).map(|cause| cause.message)))
 }
@@ -238,11 +240,7 @@ fn of_container(observed: &ObservedPod, container: &ContainerStatus) -> Option<C
             let crashes = reason == "CrashLoopBackOff" || (container.restart_count >= CRASHES && !container.ready);
             let ended =
                 container.last_state.terminated.as_ref().or(container.state.terminated.as_ref()).filter(|_| crashes)?;
-            let why = if ended.reason == "OOMKilled" {
-                format!("it needed more memory than its limit; raise {}", memory_limit(observed, name))
-            } else {
-                crash::sentence(&ended.message)
-            };
+            let why = why_ended(observed, name, ended);
             Some(Cause {
                 reason: "CrashLooping",
                 message: format!(
@@ -254,13 +252,22 @@ fn of_container(observed: &ObservedPod, container: &ContainerStatus) -> Option<C
     }
 }
 
+/// Why a container has ended; empty if nothing tells it.
+fn why_ended(pod: &ObservedPod, container: &str, ended: &Terminated) -> String {
+    if ended.reason == "OOMKilled" {
+        return format!("it needed more memory than its limit; raise {}", memory_limit(pod, container));
+    }
+    crash::sentence(&ended.message)
+}
+
 /// The field with the limit of a container's memory.
 fn memory_limit(pod: &ObservedPod, container: &str) -> &'static str {
     let component = pod.metadata.labels.as_ref().and_then(|labels| labels.get(COMPONENT_LABEL)).map(String::as_str);
     match (container, component) {
         (FLINK_CONTAINER, Some(JOB_MANAGER)) => "spec.jobManager.resources.limits.memory",
         (FLINK_CONTAINER, Some(TASK_MANAGER)) => "spec.taskManager.resources.limits.memory",
-        (GATEWAY_CONTAINER, _) => "spec.gateway.resources.limits.memory",
+        // Copies of the gateway's container fetch a jar, and remove files.
+        (GATEWAY_CONTAINER | FETCH_CONTAINER | PURGE, _) => "spec.gateway.resources.limits.memory",
         _ => "its resources.limits.memory in the podTemplate",
     }
 }
@@ -372,6 +379,7 @@ mod tests {
             ("jobmanager", "flink-main-container", "spec.jobManager.resources.limits.memory"),
             ("taskmanager", "flink-main-container", "spec.taskManager.resources.limits.memory"),
             ("jobmanager", "gateway", "spec.gateway.resources.limits.memory"),
+            ("purge", "purge", "spec.gateway.resources.limits.memory"),
         ] {
             let message = told(component, container);
             assert!(message.contains("(OOMKilled): it needed more memory") && message.ends_with(field), "{message}");
