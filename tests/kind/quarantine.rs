@@ -5,6 +5,7 @@
 use flinkha::api::names;
 use flinkha::ledger::jobs::{self, Job, RecordedState};
 use kube::ResourceExt;
+use kube::api::DeleteParams;
 
 use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
@@ -41,7 +42,7 @@ fn shell(command: &str) -> String {
 /// Ends the leader's pod at once, as the loss of its node does.
 async fn end_leader(cluster: &Cluster) {
     let leader = cluster.leader().await.expect("a leader").name_any();
-    cluster.namespace.kubectl(&["delete", "pod", &leader, "--grace-period", "0", "--force"]);
+    cluster.pods_api().delete(&leader, &DeleteParams::default().grace_period(0)).await.expect("a deleted pod");
 }
 
 async fn all_run(cluster: &Cluster, wanted: &[&str]) -> Option<()> {
