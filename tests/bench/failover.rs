@@ -1,9 +1,10 @@
-//! How long a failover takes: ours, Flink's own Kubernetes HA with its defaults, and with short timings. The same image
-//! and job on the same cluster in the same run, in turns and never at once. Prints p50 and p99, and writes all samples
-//! to `target/bench/failover.json`.
+//! How long a failover takes: ours, ours with class-data archives in the image, Flink's own Kubernetes HA with its
+//! defaults, with short timings, and with the JVM options that ours has. The same version of Flink and the same job on
+//! the same cluster in the same run, in turns and never at once. Prints p50 and p99, and writes all samples to
+//! `target/bench/failover.json`.
 //!
-//! Usage: `cargo test --features kind-tests --test bench-failover`; RUNS (10) kills of ours, NATIVE_RUNS (3) of each of
-//! the others, ROW_RUNS (3) of everything else that befalls a leader of ours.
+//! Usage: `cargo test --features kind-tests --test bench-failover`; RUNS (10) kills of each of ours, NATIVE_RUNS (3) of
+//! each of the others, ROW_RUNS (3) of everything else that befalls a leader of ours.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../kind/kit/mod.rs"]
@@ -22,26 +23,47 @@ use kit::namespace::Namespace;
 use kit::{native, ours};
 use serde_json::{Value, json};
 use support::report::{self, number, percentile};
-use support::say;
+use support::{say, script};
 
 /// Flink's own: both sides of the comparison run as in production.
 const JAVA_OPTIONS: [&str; 2] = ["", ""];
 
+/// What a JobManager of a session cluster has here (`spec.jobManager.jvmOptions`).
+const SAME_OPTIONS: &str = "-XX:+IgnoreUnrecognizedVMOptions -XX:+NeverActAsServerClassMachine -XX:TieredStopAtLevel=1";
+
 #[derive(Clone, Copy)]
 enum Provider {
     Ours,
+    OursArchive,
     Native,
     NativeTuned,
+    NativeSameJvm,
 }
 
 impl Provider {
-    const ALL: [Self; 3] = [Self::Ours, Self::Native, Self::NativeTuned];
+    const ALL: [Self; 5] = [Self::Ours, Self::OursArchive, Self::Native, Self::NativeTuned, Self::NativeSameJvm];
+
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::OursArchive => "ours_archive",
+            Self::Native => "native",
+            Self::NativeTuned => "native_tuned",
+            Self::NativeSameJvm => "native_same_jvm",
+        }
+    }
+
+    const fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursArchive)
+    }
 
     const fn title(self) -> &'static str {
         match self {
             Self::Ours => "FlinkHaCluster",
+            Self::OursArchive => "FlinkHaCluster, class-data archives in the image",
             Self::Native => "Flink's Kubernetes HA, its defaults (15/15/5 s)",
             Self::NativeTuned => "Flink's Kubernetes HA, short timings (5/4/1 s)",
+            Self::NativeSameJvm => "Flink's Kubernetes HA, JVM options as ours",
         }
     }
 
@@ -49,8 +71,21 @@ impl Provider {
         let namespace = |name| Namespace::fresh(name);
         match self {
             Self::Ours => ours::start(namespace("bench-ours")).await,
+            Self::OursArchive => {
+                let archives = script("rig/flink-classes", &[]);
+                script("rig/load", &[&archives]);
+                let mut resource = ours::example();
+                resource["spec"]["image"] = archives.into();
+                let cluster = ours::apply(namespace("bench-ours-archive"), &resource).await;
+                cluster.wait_until_ready().await;
+                cluster
+            }
             Self::Native => native::start(namespace("bench-native"), native::DEFAULT, 3, 2).await,
             Self::NativeTuned => native::start(namespace("bench-native-tuned"), native::TUNED, 3, 2).await,
+            Self::NativeSameJvm => {
+                let (namespace, name, deployment) = (namespace("bench-native-jvm"), "native", "native-jobmanager");
+                native::start_as(namespace, name, deployment, native::DEFAULT, [3, 2], SAME_OPTIONS).await
+            }
         }
     }
 }
@@ -60,10 +95,10 @@ async fn main() {
     let begin = Instant::now();
     let (runs, native_runs) = (number("RUNS", 10), number("NATIVE_RUNS", 3));
     let rounds = native_runs.max(1);
-    let mut failovers: [Vec<Failover>; 3] = Default::default();
+    let mut failovers: [Vec<Failover>; 5] = Default::default();
     for round in 0..rounds {
         for (provider, failovers) in Provider::ALL.into_iter().zip(&mut failovers) {
-            let runs = if matches!(provider, Provider::Ours) { runs } else { native_runs };
+            let runs = if provider.is_ours() { runs } else { native_runs };
             let kills = runs * (round + 1) / rounds - runs * round / rounds;
             say(format!("round {} of {rounds}, {}: {kills} kills", round + 1, provider.title()));
             if kills > 0 {
@@ -72,15 +107,14 @@ async fn main() {
         }
     }
     let rows = befall_all(number("ROW_RUNS", 3)).await;
-    let [ours, native, tuned] = &failovers;
-    let report = json!({
+    let mut report = json!({
         "runs": runs,
-        "ours": numbers(ours),
-        "native": numbers(native),
-        "native_tuned": numbers(tuned),
         "rows": rows.iter().map(|(what, failovers)| (what.title(), numbers(failovers))).collect::<BTreeMap<_, _>>(),
         "flink": flink_version(),
     });
+    for (provider, failovers) in Provider::ALL.into_iter().zip(&failovers) {
+        report[provider.key()] = numbers(failovers);
+    }
     print_table(&failovers);
     print_rows(&rows);
     report::write("failover", &report);
@@ -158,7 +192,7 @@ fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {
     }
 }
 
-fn print_table(failovers: &[Vec<Failover>; 3]) {
+fn print_table(failovers: &[Vec<Failover>; 5]) {
     let times: [(&str, Time); 3] = [
         ("kill → granted", |one| one.granted),
         ("kill → all tasks RUNNING", |one| one.running),

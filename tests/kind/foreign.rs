@@ -34,7 +34,7 @@ async fn assert_untouched(native: &Cluster, job: &str, deployment: &str, complet
 }
 
 async fn a_name_is_taken(namespace: &str, deployment: &str, reason: &str, object: &str) {
-    let native = native::start_as(Namespace::fresh(namespace), NAME, deployment, native::DEFAULT, [1, 1]).await;
+    let native = native::start_as(Namespace::fresh(namespace), NAME, deployment, native::DEFAULT, [1, 1], "").await;
     let arguments = ["--output", "/flink/output/foreign", "--checkpoint-interval-millis", "1000"];
     let job = native.run("KeyedSequence", &arguments, 2).await;
     let completed = assert_untouched(&native, &job, deployment, 0).await;

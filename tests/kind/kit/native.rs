@@ -16,16 +16,17 @@ pub const TUNED: Timings = ["5s", "4s", "1s"];
 
 /// Deploys a cluster named `native`; returns when it is ready.
 pub async fn start(namespace: Namespace, timings: Timings, job_managers: usize, task_managers: usize) -> Cluster {
-    start_as(namespace, "native", "native-jobmanager", timings, [job_managers, task_managers]).await
+    start_as(namespace, "native", "native-jobmanager", timings, [job_managers, task_managers], "").await
 }
 
-/// The same under another cluster id, and with another name of the JobManagers' Deployment.
+/// The same under another cluster id, with another name of the JobManagers' Deployment and options of their JVMs.
 pub async fn start_as(
     namespace: Namespace,
     name: &str,
     deployment: &str,
     timings: Timings,
     size: [usize; 2],
+    jvm_options: &str,
 ) -> Cluster {
     let ([duration, deadline, retry], [job_managers, task_managers]) = (timings, size);
     let mut manifest = include_str!("native.yaml").to_owned();
@@ -44,6 +45,7 @@ pub async fn start_as(
         ("LEASE_DURATION", duration),
         ("RENEW_DEADLINE", deadline),
         ("RETRY_PERIOD", retry),
+        ("JVM_OPTIONS", jvm_options),
     ] {
         manifest = manifest.replace(word, value);
     }
