@@ -50,7 +50,13 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
     let cluster = format!("{}/{}", arguments.namespace, arguments.cluster);
     let keys = Arc::new(PeerKeys::new(arguments.peer_key.clone()));
     let pod_uid = arguments.pod_uid.clone();
-    let peers = Arc::new(PeerExchange::new(events.clone(), clock, cluster, pod_uid, Arc::clone(&keys)));
+    let peers = Arc::new(PeerExchange::new(
+        (events.clone(), clock),
+        cluster,
+        pod_uid,
+        Arc::clone(&keys),
+        Arc::clone(&base.signals),
+    ));
     let proxy = Arc::new(Proxy {
         fence: Fence {
             lock: Arc::clone(&lock),

@@ -22,6 +22,7 @@ pub mod probes;
 pub mod proxy;
 pub mod purge;
 pub mod quorum;
+pub mod recovery;
 pub mod signals;
 pub mod storage_arguments;
 pub mod tasks;

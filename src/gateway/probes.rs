@@ -2,6 +2,7 @@
 //! this port, so it serves nothing else, and [`server`] bounds what a stranger can use.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
@@ -36,6 +37,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
+        .route("/startz", get(start))
         .route("/metrics", get(metrics))
         .with_state(Probes { health, pointers, signals });
     // With ZooKeeper gateways exchange no promises.
@@ -51,6 +53,14 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, &'static str) {
     match probes.health.borrow().unready {
         None => (StatusCode::OK, "ok"),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
+/// May a JobManager that starts again in this pod start now?
+async fn start(State(probes): State<Probes>) -> (StatusCode, &'static str) {
+    match probes.signals.recovery.goes_first(Instant::now()) {
+        false => (StatusCode::OK, "ok"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "another JobManager was just elected, and its jobs do not run yet"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use super::recovery::Recovery;
 use crate::flink::job_id::JobId;
 use crate::ledger::application::SavepointRequest;
 use crate::ledger::jobs::OrphanCounts;
@@ -22,6 +23,8 @@ pub struct Signals {
     pub job_dropped: Notify,
     /// Somebody has written the ledger in a higher term than ours.
     pub overtaken: Notify,
+    /// Whether jobs run again after an election.
+    pub recovery: Recovery,
     /// Jobs with a tombstone.
     ended: Mutex<Arc<BTreeSet<JobId>>>,
     /// The savepoint that the operator requests.

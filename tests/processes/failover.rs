@@ -1,6 +1,9 @@
 //! A leading JobManager is lost, in every way: another one leads, and the job goes on from its last checkpoint.
 
-use std::time::Duration;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
 use crate::support::failover::fail_over;
@@ -26,6 +29,9 @@ async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoin
     machine::want_all();
     let (mut cluster, job) = cluster_with_endless_job().await;
     let before = cluster.lease().await;
+    let old = cluster.leader().await.unwrap();
+    let (address, stop) = (cluster.job_managers[old].address, Arc::new(AtomicBool::new(false)));
+    let turns = (!on_zookeeper()).then(|| tokio::spawn(turns_to_start(address, Arc::clone(&stop))));
     let failover = fail_over(&mut cluster, &job, async |leader| leader.jvm.kill()).await;
     let leader = &cluster.job_managers[failover.leader];
     let after = cluster.lease().await;
@@ -47,6 +53,33 @@ async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoin
         (addresses == [gateway::published(leader.address)]).then_some(())
     };
     eventually("the leader's address in the EndpointSlice", seconds(5), published).await;
+
+    if let Some(turns) = turns {
+        tokio::time::sleep(seconds(6)).await;
+        stop.store(true, Ordering::Relaxed);
+        let codes: Vec<u16> = turns.await.unwrap().into_iter().map(|(code, _)| code).collect();
+        assert_eq!(codes, [200, 503, 200], "may the former leader's JobManager start again?");
+    }
+}
+
+/// What the gateway of a JobManager says to one that starts again in its pod, each answer once, and for how long.
+async fn turns_to_start(address: Ipv4Addr, stop: Arc<AtomicBool>) -> Vec<(u16, Duration)> {
+    let url = format!("{}/startz", gateway::probe_url(address));
+    let mut turns: Vec<(u16, Duration)> = Vec::new();
+    let mut since = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let code = reqwest::get(&url).await.expect("a gateway that answers").status().as_u16();
+        match turns.last_mut() {
+            Some((last, lasted)) if *last == code => *lasted = since.elapsed(),
+            _ => {
+                turns.push((code, Duration::ZERO));
+                since = Instant::now();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    say(format!("starts again: {turns:?}"));
+    turns
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::support::flink::java;
 use crate::support::host::Directory;
 use crate::support::script;
-use flinkha::cluster::build::{Environment, build, config, configuration_secrets, jvm_options, pod};
+use flinkha::cluster::build::{Environment, build, config, configuration_secrets, job_manager, jvm_options, pod};
 use flinkha::cluster::merge::merge;
 use flinkha::cluster::{Cluster, validate::validate};
 use serde_json::{Value, json};
@@ -341,4 +344,50 @@ fn a_job_managers_jvm_maps_the_images_archive_of_classes_if_it_is_whole_and_fits
     fs::remove_file(&path).unwrap();
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     assert_eq!(start(&session, &[]), (None, usual), "half an archive would end the JVM");
+}
+
+/// Answers requests with these codes, one after the other, and tells how many there were.
+fn answers(codes: &'static [u16]) -> (u16, std::thread::JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        for code in codes {
+            let (mut connection, _) = listener.accept().unwrap();
+            let request = BufReader::new(&connection).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+            assert_eq!(request.collect::<Vec<_>>(), ["GET /startz HTTP/1.0", "Host: localhost"]);
+            write!(connection, "HTTP/1.0 {code} Word\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        }
+        codes.len()
+    });
+    (port, served)
+}
+
+#[test]
+fn a_container_that_starts_again_waits_for_its_turn() {
+    let directory = Directory::new("turn");
+    let conf = directory.sub("conf");
+    let start = |port: u16| {
+        let script = job_manager::RESTART_TURN.replace("6181", &port.to_string());
+        let begin = Instant::now();
+        let output = Command::new("/bin/sh").args(["-euc", &script]).env("FLINK_CONF_DIR", &conf).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8(output.stdout).unwrap(), begin.elapsed())
+    };
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let told = "waiting: another JobManager was just elected, and its jobs do not run yet\n";
+
+    let (port, served) = answers(&[200]);
+    assert_eq!(start(port).0, "", "the first start");
+    fs::write(conf.join("config.yaml"), "rest.port: 8081\n").unwrap();
+    assert_eq!(start(port).0, "");
+    assert_eq!(served.join().unwrap(), 1, "the first start has asked nobody");
+
+    let (port, served) = answers(&[503, 503, 200]);
+    let (said, lasted) = start(port);
+    assert_eq!(said, told);
+    assert!(lasted >= Duration::from_millis(400), "{lasted:?}");
+    assert_eq!(served.join().unwrap(), 3);
+    let (port, _) = answers(&[404]);
+    assert_eq!(start(port).0, "", "a gateway of a former version");
+    assert_eq!(start(nobody).0, "", "no gateway");
 }

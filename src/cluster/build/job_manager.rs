@@ -38,6 +38,9 @@ const GRACE_SECONDS: u64 = 30;
 /// Hosts that Flink must reach without a proxy: its gateway.
 const LOOPBACK: &str = "127.0.0.1,localhost";
 
+/// Shell script that goes before [`pod::START_FLINK`].
+pub const RESTART_TURN: &str = include_str!("restart-turn.sh");
+
 /// Returns the Deployment of the JobManagers.
 pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_digest: &str) -> Value {
     let name = names::job_manager(cluster.name());
@@ -69,6 +72,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
     let (mut mounts, mut storage_environment) = (Value::Null, StorageEnvironment::default());
     if let Some(flink) = pod::container_mut(&mut template, FLINK_CONTAINER) {
         keep_loopback_out_of_proxies(flink);
+        wait_for_recovery(flink, cluster);
         jvm_options::add(flink, cluster);
         mounts = shared_mounts(flink);
         storage_environment = StorageEnvironment::of(flink);
@@ -163,6 +167,15 @@ pub fn template_digest(template: &Value) -> String {
         }
     }
     super::digest(&template.to_string())
+}
+
+/// Makes Flink's container ask the gateway, when it starts again, whether another JobManager's recovery goes first. A
+/// gateway beside a quorum does not see when another one is elected.
+fn wait_for_recovery(flink: &mut Value, cluster: &Cluster) {
+    if cluster.zookeeper().is_none() {
+        let start = flink["command"][2].as_str().unwrap_or_default();
+        flink["command"][2] = format!("{RESTART_TURN}{start}").into();
+    }
 }
 
 /// Returns the user's own mounts, so that the gateway finds the storage directory at the same path as Flink.

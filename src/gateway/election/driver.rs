@@ -294,6 +294,12 @@ impl Driver {
         let holder = self.elector.holder().to_owned();
         if self.holder.as_deref() != Some(&holder) {
             tracing::info!(holder, term = self.elector.term_number(), "the Lease changed hands");
+            let is_elsewhere = !holder.is_empty() && !self.elector.leads();
+            self.grant.ledger.signals.recovery.note_leader(
+                self.elector.term_number(),
+                is_elsewhere,
+                Instant::now().into_std(),
+            );
             self.holder = Some(holder);
         }
         let leads = matches!(*self.shown.borrow(), LockView::Leader { .. });

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::stamper::{Holder, Stamped, Stamper, StoredObjects};
 use super::take_over::TakeOver;
@@ -86,6 +86,7 @@ impl Grant {
     }
 
     async fn carry_out(&self, term: &Term, holder: &Holder, look: Option<PendingLook>) -> Stamping {
+        let begin = Instant::now();
         let look = match look {
             Some(look) => timeout(LOOK_TIMEOUT, look).await.ok().and_then(Result::ok).flatten(),
             None => None,
@@ -94,6 +95,7 @@ impl Grant {
         let ended = timeout(self.stamp_deadline, self.ledger.note_ended());
         let (stamped, _) = tokio::join!(self.stamper.stamp(term, holder, self.stamp_deadline, look), ended);
         let Stamped { outcome, cluster, refusal } = stamped;
+        let stamped = begin.elapsed();
         if let Some(refusal) = refusal {
             self.refused.store(true, Ordering::Relaxed);
             self.note(&refusal).await;
@@ -106,6 +108,7 @@ impl Grant {
         if cluster.is_none() {
             return Stamping::Failed;
         }
+        tracing::debug!(term = term.number, ?stamped, all = ?begin.elapsed(), "stamped and prepared");
         self.lock.store(cluster);
         Stamping::Done
     }

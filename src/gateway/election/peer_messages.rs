@@ -15,7 +15,17 @@ pub const MAC_DIGITS: usize = 64;
 pub enum Question {
     /// Do not take the Lease of this term for `millis`. Terms rise, and `asked` rises within a term, so nobody can
     /// replay a question.
-    Promise { cluster: String, to: String, term: String, millis: u64, asked: u64 },
+    ///
+    /// `all_run`: all jobs run since the election. It decides nothing in the election; former versions do not say it.
+    Promise {
+        cluster: String,
+        to: String,
+        term: String,
+        millis: u64,
+        asked: u64,
+        #[serde(default)]
+        all_run: bool,
+    },
     /// List me as a member.
     Join { cluster: String, member: Member },
 }

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use super::peer_keys::PeerKeys;
 use super::peer_messages::{MAC_DIGITS, Question, Reply, is_code, mac};
 use crate::gateway::events::{Clock, Events};
+use crate::gateway::signals::Signals;
 use crate::lease::elector::{Answer, Event};
 use crate::lease::record::Member;
 use crate::lease::term::Term;
@@ -64,6 +65,7 @@ pub struct PeerExchange {
     cluster: String,
     pod_uid: String,
     keys: Arc<PeerKeys>,
+    signals: Arc<Signals>,
     client: Client<HttpConnector, Full<Bytes>>,
     /// Questions that the election has not answered yet.
     open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
@@ -73,7 +75,13 @@ pub struct PeerExchange {
 }
 
 impl PeerExchange {
-    pub fn new(events: Events, clock: Clock, cluster: String, pod_uid: String, keys: Arc<PeerKeys>) -> Self {
+    pub fn new(
+        (events, clock): (Events, Clock),
+        cluster: String,
+        pod_uid: String,
+        keys: Arc<PeerKeys>,
+        signals: Arc<Signals>,
+    ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(PING_TIMEOUT));
@@ -84,6 +92,7 @@ impl PeerExchange {
             cluster,
             pod_uid,
             keys,
+            signals,
             client,
             open: Mutex::default(),
             next: AtomicU64::new(1),
@@ -101,6 +110,7 @@ impl PeerExchange {
             term: term.to_string(),
             millis: duration.as_millis() as u64,
             asked: asked.0,
+            all_run: self.signals.recovery.all_run(term.number),
         };
         let pod_uid = member.pod_uid;
         match self.send(&member.address, &question).await {
@@ -175,13 +185,18 @@ impl PeerExchange {
                 self.events.tell(Event::PeerJoined { member });
                 Ok(Reply::Joined)
             }
-            Question::Promise { cluster, to, term, millis, asked } if cluster == self.cluster && to == self.pod_uid => {
+            Question::Promise { cluster, to, term, millis, asked, all_run }
+                if cluster == self.cluster && to == self.pod_uid =>
+            {
                 let term: Term = term.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
                 match self.novelty_of(&term, asked) {
                     Novelty::New => {}
                     Novelty::Replayed => return Err(StatusCode::CONFLICT),
                     // The election refuses it too. It must not make questions of the later term new again.
                     Novelty::OfEarlierTerm => return Ok(Reply::Promise(Answer::Refused)),
+                }
+                if all_run {
+                    self.signals.recovery.note_told(term.number);
                 }
                 let (answer, answered) = oneshot::channel();
                 let ask = self.next.fetch_add(1, Ordering::Relaxed);
@@ -250,11 +265,11 @@ mod tests {
     fn a_question_of_an_earlier_term_makes_no_later_one_new_again() {
         let (events, _told) = Events::channel();
         let peers = PeerExchange::new(
-            events,
-            Clock::new(),
+            (events, Clock::new()),
             "ns/demo".to_owned(),
             "uid".to_owned(),
             Arc::new(PeerKeys::new(None)),
+            Arc::default(),
         );
         let term = |number| Term {
             number,
