@@ -20,8 +20,9 @@ use kit::disturbance::Disturbance;
 use kit::failover::{Failover, kill_leader};
 use kit::machine::flink_version;
 use kit::namespace::Namespace;
+use kit::processor_time::PARTS;
 use kit::{native, ours};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use support::report::{self, number, percentile};
 use support::{say, script};
 
@@ -116,6 +117,7 @@ async fn main() {
         report[provider.key()] = numbers(failovers);
     }
     print_table(&failovers);
+    print_processors(&failovers);
     print_rows(&rows);
     report::write("failover", &report);
     println!("{:.0} s in all", begin.elapsed().as_secs_f32());
@@ -166,7 +168,16 @@ fn numbers(failovers: &[Failover]) -> Value {
         let samples: Vec<u128> = failovers.iter().map(|failover| time(failover).as_millis()).collect();
         json!({"p50": percentile(&samples, 50), "p99": percentile(&samples, 99), "samples": samples})
     };
-    json!({"granted_ms": of(|one| one.granted), "running_ms": of(|one| one.running)})
+    let processors = PARTS.into_iter().enumerate().map(|(index, part)| {
+        let samples: Vec<u128> = failovers.iter().map(|one| u128::from(one.processor_millis[index])).collect();
+        (part.to_owned(), json!(percentile(&samples, 50)))
+    });
+    let processors: Map<String, Value> = processors.collect();
+    json!({
+        "granted_ms": of(|one| one.granted),
+        "running_ms": of(|one| one.running),
+        "processor_ms": processors,
+    })
 }
 
 fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {
@@ -190,6 +201,19 @@ fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {
             running(99)
         );
     }
+}
+
+fn print_processors(failovers: &[Vec<Failover>; 5]) {
+    println!("\nprocessor time until all tasks RUNNING, ms, p50{:>17}", "");
+    for (index, part) in PARTS.into_iter().enumerate() {
+        print!("  {part:<48}");
+        for failovers in failovers {
+            let samples: Vec<u128> = failovers.iter().map(|one| u128::from(one.processor_millis[index])).collect();
+            print!("{:>10}", percentile(&samples, 50).map_or_else(String::new, |millis| millis.to_string()));
+        }
+        println!();
+    }
+    println!("  {:<48}{}", "", Provider::ALL.map(|provider| format!("  {}", provider.key())).join(""));
 }
 
 fn print_table(failovers: &[Vec<Failover>; 5]) {

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
 use super::node::Shot;
+use super::processor_time::{PARTS, Snapshot};
 use crate::support::cluster::dispatcher;
 use crate::support::cluster::lock_holder;
 use crate::support::eventually;
@@ -33,6 +34,8 @@ pub struct Failover {
     pub checkpoint: Duration,
     /// The checkpoint that the job was resumed from.
     pub restored: u64,
+    /// Milliseconds of processor time until all tasks ran, of each of [`PARTS`](super::processor_time::PARTS).
+    pub processor_millis: [u64; PARTS.len()],
 }
 
 /// Kills the leader's JVM with SIGKILL from its node, and follows the job until it has completed a checkpoint again.
@@ -57,13 +60,14 @@ pub async fn fail_over(cluster: &Cluster, job: &str, from: &str, disturb: impl A
     // The watches have to be there first.
     tokio::time::sleep(Duration::from_millis(200)).await;
 
+    let processors = Snapshot::take();
     let begin = disturb().await;
     let granted = granted.await.expect("a new leader in 60 s") - begin;
     published.await.expect("the new leader's address in 60 s");
     let to = measured("the new leader's pod", seconds(20), async || cluster.leader().await).await.name_any();
     let quick = cluster.rest_with_timeout(&to, Duration::from_millis(300));
     measured("all tasks RUNNING", seconds(60), async || quick.job(job).await.ok().filter(Job::runs)).await;
-    let running = begin.elapsed();
+    let (running, processor_millis) = (begin.elapsed(), processors.since());
     let rest = cluster.rest(&to);
     let resumed = async || rest.checkpoints(job).await.ok().filter(|now| now.completed > 0);
     let after = measured("a new checkpoint", seconds(60), resumed).await;
@@ -74,6 +78,7 @@ pub async fn fail_over(cluster: &Cluster, job: &str, from: &str, disturb: impl A
         running,
         checkpoint: begin.elapsed(),
         restored: restored(&after, before),
+        processor_millis,
     };
     assert!(cluster.checkpoint_counter(job).await >= counter, "the checkpoint counter went backwards");
     say(format!(

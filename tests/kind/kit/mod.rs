@@ -15,5 +15,6 @@ pub mod native;
 pub mod node;
 pub mod operator;
 pub mod ours;
+pub mod processor_time;
 pub mod record;
 pub mod session;
