@@ -71,9 +71,9 @@ model-deep: ## The same with larger budgets of faults (an hour, and some 10 GB o
 fuzz: ## Every parser of bytes that others write, fuzzed (FUZZ_SECONDS=20 each, TARGET=..., KEEP=1 adds what was found to the corpus)
 	$(call part,fuzz) nice -n 19 tests/fuzz/run
 
-# Three at a time: two leave more than a quarter of two processors idle. Three leave a third of them idle once the models have ended.
+# Four at a time: three leave a third of two processors idle once the models have ended.
 test-processes: ## Tests with Flink JVMs, etcd and kube-apiserver as processes
-	$(call part,process tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 3 --nocapture
+	$(call part,process tests) env $(SHARED) KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test processes -- --test-threads 4 --nocapture
 
 test-adversity: setup ## What goes wrong around a cluster is told on it: case, outcome, seconds, beside the former version (ONLY=...)
 	$(call part,control plane binaries) rig/assets
