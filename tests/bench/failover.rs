@@ -204,16 +204,16 @@ fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {
 }
 
 fn print_processors(failovers: &[Vec<Failover>; 5]) {
-    println!("\nprocessor time until all tasks RUNNING, ms, p50{:>17}", "");
+    let keys = Provider::ALL.map(|provider| format!("{:>16}", provider.key())).join("");
+    println!("\n{:<50}{keys}", "processor time until all tasks RUNNING, p50 ms");
     for (index, part) in PARTS.into_iter().enumerate() {
         print!("  {part:<48}");
         for failovers in failovers {
             let samples: Vec<u128> = failovers.iter().map(|one| u128::from(one.processor_millis[index])).collect();
-            print!("{:>10}", percentile(&samples, 50).map_or_else(String::new, |millis| millis.to_string()));
+            print!("{:>16}", percentile(&samples, 50).map_or_else(String::new, |millis| millis.to_string()));
         }
         println!();
     }
-    println!("  {:<48}{}", "", Provider::ALL.map(|provider| format!("  {}", provider.key())).join(""));
 }
 
 fn print_table(failovers: &[Vec<Failover>; 5]) {
