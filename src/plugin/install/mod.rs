@@ -32,8 +32,9 @@ pub const ONE_NAMESPACE: &str = include_str!("one-namespace.yaml");
 
 /// Namespace of the operator without the flag --namespace.
 const DEFAULT_NAMESPACE: &str = "flinkha-system";
-/// Image of the chart, without the tag, which is the version.
+/// Image of the chart, without the tag, which is the version that the chart's objects carry.
 const DEFAULT_IMAGE: &str = "flinkha/flinkha";
+const VERSION_LABEL: &str = "app.kubernetes.io/version: ";
 
 /// The objects as YAML: the namespace, the CustomResourceDefinition, and the chart's.
 ///
@@ -42,7 +43,8 @@ const DEFAULT_IMAGE: &str = "flinkha/flinkha";
 pub fn manifest(arguments: &InstallArguments, namespace: Option<&str>) -> Result<String, Failure> {
     let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
     let template = if arguments.watch_namespace.is_some() { ONE_NAMESPACE } else { ALL_NAMESPACES };
-    let default = || format!("{DEFAULT_IMAGE}:{}", env!("CARGO_PKG_VERSION"));
+    let version = template.lines().find_map(|line| line.trim().strip_prefix(VERSION_LABEL)).unwrap_or_default();
+    let default = || format!("{DEFAULT_IMAGE}:{}", version.trim_matches('"'));
     let image = arguments.image.clone().unwrap_or_else(default);
     let objects = template
         .replace(&format!("{}:{}", IMAGE.0, IMAGE.1), &image)
