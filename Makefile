@@ -223,10 +223,12 @@ sbom: ## A list of all components of the program (CycloneDX), in target/flinkha.
 	mv flinkha.cdx.json target/
 	rm -f tests/*/flinkha.cdx.json
 
-generate: ## Write generated files: the CRD, the reference of its fields, the tables of the chart's values and of rights
+generate: ## Write generated files: the CRD, the reference of its fields, the tables of the chart's values and of rights, the plugin's manifests
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml
 	cp crds/flinkhaclusters.flinkha.dev.yaml charts/flinkha/crds/
 	GENERATE=1 $(TEST) --test pure -- generated:: rbac::
+	rig/tools clients
+	GENERATE=1 HELM="$$(rig/tools clients)/helm" LUA=none $(TEST) --test chart -- the_plugins_manifests
 
 clean: ## Remove what was built here
 	rm -rf target

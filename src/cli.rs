@@ -32,6 +32,8 @@ pub enum Command {
     PrepareTls(gateway::tls_arguments::TlsSecrets),
     /// Notify the gateway of this pod that the pod terminates: its preStop hook.
     HandOver(gateway::hand_over::Arguments),
+    /// Ask the gateway of this container what `kubectl flinkha` wants to know.
+    Ask(gateway::answers::AskArguments),
     /// Forward connections to a ZooKeeper quorum with TLS or authentication: the sidecar of a TaskManager.
     PassThrough(gateway::quorum::PassThrough),
     /// Print the CustomResourceDefinition, or apply it.

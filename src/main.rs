@@ -45,6 +45,7 @@ async fn run(closed: std::io::Result<()>) -> anyhow::Result<ExitCode> {
         Command::Fetch(arguments) => gateway::application::fetch::run(arguments).await,
         Command::PrepareTls(secrets) => gateway::prepare_tls::run(&secrets),
         Command::HandOver(arguments) => gateway::hand_over::run(arguments).await,
+        Command::Ask(arguments) => gateway::answers::ask(arguments).await,
         Command::PassThrough(arguments) => gateway::quorum::pass_through(arguments).await,
         Command::Operator(arguments) => operator::run(arguments).await,
         Command::Kubectl { .. } => Ok(()),

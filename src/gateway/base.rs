@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::{Client, Config};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
+use super::answers::{Respondent, WAITING};
 use super::application::ApplicationTasks;
 use super::arguments::{Arguments, Orphans};
 use super::certificate_recorder::CertificateRecorder;
@@ -188,8 +189,12 @@ impl Base {
         let served = (ledger.pointers.clone(), Arc::clone(&self.signals));
         tasks.add("unready", unready::report(self.health.clone(), ledger.clone(), self.arguments.pod_uid.clone()));
         tasks.add("probes", probes::serve(self.probe_port, self.health, served, peers));
+        let (questions, asked) = mpsc::channel(WAITING);
+        let (sweeps, requests) = mpsc::channel(1);
         if let Some(hook) = self.hook {
-            tasks.add("hand_over", hand_over::serve(hook, self.election.events.clone()));
+            tasks.add("hand_over", hand_over::serve(hook, self.election.events.clone(), questions));
+            let (ledger, mark, storage) = (ledger.clone(), mark.clone(), self.storage.clone());
+            tasks.add("answers", Respondent { ledger, mark, storage, sweeps }.run(asked));
         }
         if let Some(file) = self.arguments.place.beside_configuration(names::GATEWAY_LOG_FILE) {
             tasks.add("log_filter", log_filter::follow(file, self.log_filter));
@@ -204,7 +209,8 @@ impl Base {
             age: arguments.orphan_age,
             period: arguments.sweep_period,
         };
-        let sweeper = Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: reached.clone(), settings };
+        let (swept, requests) = (reached.clone(), Mutex::new(requests));
+        let sweeper = Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: swept, settings, requests };
         tasks.add("gc::sweeper", sweeper.run());
         if arguments.tls.parts().next().is_some() {
             let names = arguments.place.beside_configuration(names::TLS_SECRETS_FILE);

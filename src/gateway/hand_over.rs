@@ -2,7 +2,8 @@
 //! which makes the gateway give up the leadership long before the gateway itself has to end.
 //!
 //! It uses a socket in a volume that only the gateway's container mounts. Everybody who reaches the pod reaches its
-//! ports, and a hand-over excludes a JobManager from the election.
+//! ports, and a hand-over excludes a JobManager from the election. [`super::answers`] answers people's questions at the
+//! same socket.
 
 use std::fs::Permissions;
 use std::io;
@@ -11,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::events::Events;
 use crate::lease::elector::Event;
+use crate::ledger::asked::{GatewayQuestion, LONGEST_QUESTION};
 
 /// The hook's request and its answer.
 const REQUEST: &[u8] = b"hand over\n";
@@ -79,13 +82,20 @@ pub fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     opened().with_context(|| format!("failed to open the socket {} of the preStop hook", socket.display()))
 }
 
-/// Handles requests, one at a time, until the process ends.
-pub async fn serve(listener: UnixListener, events: Events) {
+/// A question, and the connection that waits for its answer.
+pub struct OpenQuestion {
+    pub question: GatewayQuestion,
+    pub stream: UnixStream,
+}
+
+/// Handles requests, one at a time, until the process ends. Questions are passed on, because their answers take long;
+/// one is dropped if too many wait.
+pub async fn serve(listener: UnixListener, events: Events, questions: mpsc::Sender<OpenQuestion>) {
     loop {
         let taken = match listener.accept().await {
-            Ok((stream, _)) => {
-                timeout(PATIENCE, take(stream, &events)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }
+            Ok((stream, _)) => timeout(PATIENCE, take(stream, &events, &questions))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
             Err(error) => {
                 sleep(PAUSE).await;
                 Err(error)
@@ -97,15 +107,18 @@ pub async fn serve(listener: UnixListener, events: Events) {
     }
 }
 
-async fn take(mut stream: UnixStream, events: &Events) -> io::Result<()> {
-    let mut request = vec![0; REQUEST.len()];
-    stream.read_exact(&mut request).await?;
-    if request != REQUEST {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
+async fn take(stream: UnixStream, events: &Events, questions: &mpsc::Sender<OpenQuestion>) -> io::Result<()> {
+    let mut reader = BufReader::new(stream.take(LONGEST_QUESTION as u64));
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).await?;
+    let mut stream = reader.into_inner().into_inner();
+    if line == REQUEST {
+        tracing::info!("the pod begins to terminate: handing over");
+        events.tell(Event::PodTerminating);
+        return stream.write_all(ANSWER).await;
     }
-    tracing::info!("the pod begins to terminate: handing over");
-    events.tell(Event::PodTerminating);
-    stream.write_all(ANSWER).await
+    let question = serde_json::from_slice(&line).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    questions.try_send(OpenQuestion { question, stream }).map_err(|_| io::Error::from(io::ErrorKind::ResourceBusy))
 }
 
 #[cfg(test)]
@@ -118,14 +131,15 @@ mod tests {
         let socket = directory.path().join("gateway.sock");
         assert!(run(Arguments { socket: socket.clone() }).await.is_err(), "nobody listens");
         let (events, mut told) = Events::channel();
+        let (questions, mut asked) = mpsc::channel(1);
         // An earlier process has left its socket.
         drop(listen(&socket).expect("a socket"));
-        tokio::spawn(serve(listen(&socket).expect("a socket in its place"), events));
+        tokio::spawn(serve(listen(&socket).expect("a socket in its place"), events, questions));
         let mode = std::fs::metadata(&socket).expect("the socket").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
         let mut other = UnixStream::connect(&socket).await.expect("a connection");
-        other.write_all(b"something else").await.expect("sent");
+        other.write_all(b"something else\n").await.expect("sent");
         assert_eq!(other.read(&mut [0; 8]).await.ok().unwrap_or_default(), 0, "it is closed without an answer");
         assert!(told.try_recv().is_err());
         // A silent client delays the hook for a limited time only.
@@ -133,7 +147,12 @@ mod tests {
         drop(silent);
         run(Arguments { socket: socket.clone() }).await.expect("it is confirmed");
         assert_eq!(told.try_recv(), Ok(Event::PodTerminating));
-        assert!(told.try_recv().is_err());
+        assert!(told.try_recv().is_err() && asked.try_recv().is_err());
+        let mut person = UnixStream::connect(&socket).await.expect("a connection");
+        person.write_all(b"{\"sweep\":{\"removes\":false}}\n").await.expect("sent");
+        let open = asked.recv().await.expect("a question is passed on");
+        assert_eq!(open.question, GatewayQuestion::Sweep { removes: false });
+        assert!(told.try_recv().is_err(), "a question ends no leadership");
     }
 
     #[test]

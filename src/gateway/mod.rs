@@ -5,6 +5,7 @@
 //! and [`application`] serves a cluster that runs one job. These tasks communicate through [`tenure`], [`signals`] and
 //! [`events`].
 
+pub mod answers;
 pub mod application;
 pub mod arguments;
 pub mod base;

@@ -1,7 +1,8 @@
 //! Defines the data that gateways write and the operator reads: jobs, HA data, the application, the election, refusals,
-//! candidates that are not ready, changed Secrets, renewed certificates. Pure.
+//! candidates that are not ready, changed Secrets, renewed certificates; and what gateways answer people. Pure.
 
 pub mod application;
+pub mod asked;
 pub mod bounds;
 pub mod certificates;
 pub mod copy;

@@ -39,6 +39,7 @@ pub struct AccessArguments {
 pub struct PluginAccess {
     pub client: Client,
     pub namespace: String,
+    config: Config,
 }
 
 impl PluginAccess {
@@ -53,10 +54,45 @@ impl PluginAccess {
         config.read_timeout = (!is_endless).then_some(READ_TIMEOUT);
         config.reset_reader_on_write = true;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = client_without_retries(config).map_err(|error| {
-            Failure::Request(format!("failed to use the credentials of the kubeconfig: {}", chain(&error)))
-        })?;
-        Ok(Self { client, namespace })
+        Self::with(config, namespace)
+    }
+
+    /// Uses this configuration as it is.
+    ///
+    /// # Errors
+    /// When certificates or credentials cannot be read.
+    pub fn with(config: Config, namespace: String) -> Result<Self, Failure> {
+        let client = client_of(config.clone())?;
+        Ok(Self { client, namespace, config })
+    }
+
+    /// A client for connections on which nothing may come for any time. The caller limits the time.
+    ///
+    /// # Errors
+    /// When certificates or credentials cannot be read.
+    pub fn patient_client(&self) -> Result<Client, Failure> {
+        let mut config = self.config.clone();
+        config.read_timeout = None;
+        client_of(config)
+    }
+
+    /// Reads what is at this path of the API server; `None` if nothing is.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub async fn read(&self, path: &str) -> kube::Result<Option<Value>> {
+        let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        found(self.client.request(request).await)
+    }
+
+    /// Posts an object that is not kept, such as a question about rights, and returns the answer.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub async fn post(&self, path: &str, object: &Value) -> kube::Result<Value> {
+        let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+        let request = request.body(object.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
+        self.client.request(request).await
     }
 
     /// Reads an object of this name; `None` if there is none.
@@ -65,11 +101,7 @@ impl PluginAccess {
     /// When the request fails.
     pub async fn get<K: Resource<DynamicType = ()>>(&self, namespace: &str, name: &str) -> kube::Result<Option<Value>> {
         let request = Request::new(K::url_path(&(), Some(namespace))).get(name, &GetParams::default());
-        match self.client.request(request.map_err(kube::Error::BuildRequest)?).await {
-            Ok(object) => Ok(Some(object)),
-            Err(kube::Error::Api(status)) if status.code == 404 && status.reason == "NotFound" => Ok(None),
-            Err(error) => Err(error),
-        }
+        found(self.client.request(request.map_err(kube::Error::BuildRequest)?).await)
     }
 
     /// Reads objects, of all namespaces without one.
@@ -109,6 +141,20 @@ impl PluginAccess {
             Err(error) => Err(Failure::request(&format!("change FlinkHaCluster {name}"))(error)),
         }
     }
+}
+
+fn found(answer: kube::Result<Value>) -> kube::Result<Option<Value>> {
+    match answer {
+        Ok(object) => Ok(Some(object)),
+        Err(kube::Error::Api(status)) if status.code == 404 && status.reason == "NotFound" => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn client_of(config: Config) -> Result<Client, Failure> {
+    client_without_retries(config).map_err(|error| {
+        Failure::Request(format!("failed to use the credentials of the kubeconfig: {}", chain(&error)))
+    })
 }
 
 async fn config(arguments: &AccessArguments) -> Result<Config, Failure> {

@@ -1,17 +1,19 @@
 //! The plugin's command line, as types.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use super::access::AccessArguments;
+use super::install::InstallArguments;
 use super::output::Format;
-use super::parsers::{duration, resource_name};
+use super::parsers::{duration, get_only, resource_name, rest_path};
 
 /// Show and operate the Flink clusters of FlinkHaCluster.
 ///
 /// Exit codes: 0 done, 1 a request failed or nothing was found, 2 the command line is not understood, 3 the cluster or
-/// its operator refuses, 4 not done in time.
+/// its operator refuses, 4 not done in time, 5 doctor has found problems.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-flinkha", bin_name = "kubectl flinkha", version)]
 pub struct PluginArguments {
@@ -30,6 +32,16 @@ pub enum PluginCommand {
     History(HistoryArguments),
     /// Show HA data decoded: plans, checkpoints, ended jobs; also that of Flink's own Kubernetes HA.
     Inspect(InspectArguments),
+    /// Find what stops a cluster or will, with the remedy of each.
+    Doctor(ReadArguments),
+    /// Ask the leader which files nothing needs; with --yes, to remove them.
+    Gc(GcArguments),
+    /// Write all that is known of a cluster into a ZIP archive, without credentials.
+    Report(ReportArguments),
+    /// Read Flink's REST API at the leader.
+    Rest(RestArguments),
+    /// Print the objects of an installation, so that Helm is not needed.
+    Install(InstallArguments),
     /// Show the logs of the JobManagers and of their gateways, in the order of time.
     Logs(LogsArguments),
     /// Move the leadership to another JobManager, and wait for it.
@@ -54,6 +66,63 @@ pub struct ClusterArgument {
     /// Name of the FlinkHaCluster.
     #[arg(value_parser = resource_name)]
     pub name: String,
+}
+
+/// Flags of `doctor`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReadArguments {
+    /// Name of the FlinkHaCluster.
+    #[arg(value_parser = resource_name)]
+    pub name: String,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Flags of `gc`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GcArguments {
+    /// Name of the FlinkHaCluster.
+    #[arg(value_parser = resource_name)]
+    pub name: String,
+    /// Ask the leader to remove what it finds; without this, it only says what that is.
+    #[arg(long, visible_alias = "confirm")]
+    pub yes: bool,
+    /// How long to wait for the end of the sweep.
+    #[arg(long, value_parser = duration, default_value = "15m")]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Flags of `report`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReportArguments {
+    /// Name of the FlinkHaCluster.
+    #[arg(value_parser = resource_name)]
+    pub name: String,
+    /// The archive to write; it must not exist.
+    #[arg(short = 'o', long, value_name = "FILE.zip")]
+    pub output: PathBuf,
+    /// Write values of environment variables, of keys that look like credentials, and credentials in URIs too.
+    #[arg(long)]
+    pub no_redact: bool,
+    /// Lines from the end of each log.
+    #[arg(long, default_value_t = 5000)]
+    pub tail: u32,
+}
+
+/// Flags of `rest`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RestArguments {
+    /// Name of the FlinkHaCluster.
+    #[arg(value_parser = resource_name)]
+    pub name: String,
+    /// Path of Flink's REST API, such as /jobs/overview.
+    #[arg(value_parser = rest_path)]
+    pub path: String,
+    /// Only GET.
+    #[arg(short = 'X', long, default_value = "GET", value_parser = get_only)]
+    pub request: String,
 }
 
 /// Flags of `history`.
@@ -187,6 +256,21 @@ mod tests {
             (&["status", "a", "-A"], "the argument '[NAME]' cannot be used with '--all-namespaces'"),
             (&["status", "--colour"], "unexpected argument '--colour' found"),
             (&["stauts"], "unrecognized subcommand 'stauts'"),
+            (&["doctor"], "the following required arguments were not provided: <NAME>"),
+            (&["doctor", "A"], "invalid value 'A' for '<NAME>': a name has at most 253 characters"),
+            (&["gc", "a", "--timeout", "x"], "invalid value 'x' for '--timeout <TIMEOUT>': a time is written like 90s"),
+            (&["report", "a"], "the following required arguments were not provided: --output <FILE.zip>"),
+            (&["rest", "a", "jobs"], "invalid value 'jobs' for '<PATH>': a path begins with /"),
+            (
+                &["rest", "a", "/jobs/1/yarn-cancel"],
+                "invalid value '/jobs/1/yarn-cancel' for '<PATH>': this GET ends a job",
+            ),
+            (
+                &["rest", "a", "/jobs", "-X", "PATCH"],
+                "invalid value 'PATCH' for '--request <REQUEST>': only GET is sent",
+            ),
+            (&["install", "--image", "a b"], "invalid value 'a b' for '--image <IMAGE>': an image is written like"),
+            (&["install", "--replicas", "x"], "invalid value 'x' for '--replicas <REPLICAS>': invalid digit"),
         ] {
             let said = refused(words);
             assert!(said.starts_with(expected), "{words:?}: {said}");

@@ -23,6 +23,9 @@ pub enum Failure {
     /// What was asked for has not happened in time. The request stands.
     #[error("{0}")]
     Late(String),
+    /// `doctor` has found problems, and said which.
+    #[error("{0}")]
+    Problems(String),
     /// Whoever reads the output has gone away, as `head` does.
     #[error("the output is closed")]
     Closed,
@@ -43,6 +46,7 @@ impl Failure {
             Self::Input(_) => 2,
             Self::Refused(_) => 3,
             Self::Late(_) => 4,
+            Self::Problems(_) => 5,
         };
         // The text may contain what others have written.
         eprintln!("error: {}", plain(&self.to_string()));

@@ -225,8 +225,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL");
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let client = kube::Client::try_from(kube::Config::new(url)).expect("a client");
-        PluginAccess { client, namespace: "flink".to_owned() }
+        PluginAccess::with(kube::Config::new(url), "flink".to_owned()).expect("a client")
     }
 
     fn arguments(change: impl FnOnce(&mut LogsArguments)) -> LogsArguments {

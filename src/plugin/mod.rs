@@ -9,13 +9,19 @@ pub mod arguments;
 pub mod changes;
 pub mod clusters;
 pub mod completion;
+pub mod doctor;
+pub mod exec;
 pub mod failure;
+pub mod gc;
 pub mod history;
 pub mod inspect;
+pub mod install;
 pub mod logs;
 pub mod operate;
 pub mod output;
 pub mod parsers;
+pub mod report;
+pub mod rest;
 pub mod status;
 pub mod view;
 
@@ -62,6 +68,9 @@ async fn carry_out(words: Vec<OsString>) -> Result<(), Failure> {
         Err(error) if shows_help(error.kind()) => return output.write(&error.to_string()),
         Err(error) => return Err(Failure::Input(arguments::sentence(&error))),
     };
+    if let PluginCommand::Install(of) = &arguments.command {
+        return output.write(&install::manifest(of, arguments.access.namespace.as_deref())?);
+    }
     let is_endless = matches!(&arguments.command, PluginCommand::Logs(arguments) if arguments.follow);
     let access = PluginAccess::of(&arguments.access, is_endless).await?;
     match &arguments.command {
@@ -69,6 +78,12 @@ async fn carry_out(words: Vec<OsString>) -> Result<(), Failure> {
         PluginCommand::History(arguments) => history::history(&access, arguments, output).await,
         PluginCommand::Inspect(arguments) => inspect::inspect(&access, arguments, output).await,
         PluginCommand::Logs(arguments) => logs::logs(&access, arguments, output).await,
+        PluginCommand::Doctor(arguments) => doctor::doctor(&access, arguments, output).await,
+        PluginCommand::Gc(arguments) => gc::gc(&access, arguments, output).await,
+        PluginCommand::Report(arguments) => report::report(&access, arguments, output).await,
+        PluginCommand::Rest(arguments) => rest::rest(&access, arguments, output).await,
+        // It needs no API server.
+        PluginCommand::Install(_) => Ok(()),
         PluginCommand::Switchover(arguments) => operate::switchover(&access, arguments, output).await,
         PluginCommand::Savepoint(arguments) => operate::savepoint(&access, arguments, output).await,
         PluginCommand::Restart(of) => operate::change(&access, &of.name, output, changes::restart).await,

@@ -35,8 +35,16 @@ impl Output {
     /// # Errors
     /// When the output is closed or cannot be written.
     pub fn write(&self, text: &str) -> Result<(), Failure> {
+        self.write_bytes(text.as_bytes())
+    }
+
+    /// Writes what a program gets as it is.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    pub fn write_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut output = stdout().lock();
-        output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(|error| match error.kind() {
+        output.write_all(bytes).and_then(|()| output.flush()).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::Closed,
             _ => Failure::Request(format!("failed to write to standard output: {error}")),
         })

@@ -55,11 +55,15 @@ pub fn upgrade(values: &Value) -> Rendered {
     release(("flinkha", "flinkha-system"), &["--is-upgrade"], values)
 }
 
-pub fn release((name, namespace): (&str, &str), arguments: &[&str], values: &Value) -> Rendered {
+pub fn release(place: (&str, &str), arguments: &[&str], values: &Value) -> Rendered {
+    Rendered(objects(&release_text(place, arguments, values)))
+}
+
+/// The same as helm prints it.
+pub fn release_text((name, namespace): (&str, &str), arguments: &[&str], values: &Value) -> String {
     let place = ["template", name, CHART, "--namespace", namespace, "--skip-tests", "--api-versions", POLICIES];
     let arguments = [&place, arguments].concat();
-    let text = helm(&arguments, values).unwrap_or_else(|error| panic!("{values}: {error}"));
-    Rendered(objects(&text))
+    helm(&arguments, values).unwrap_or_else(|error| panic!("{values}: {error}"))
 }
 
 /// The objects in a stream of YAML documents.

@@ -6,6 +6,7 @@
 mod argo_cd;
 mod crd_upgrade;
 mod helm;
+mod manifest;
 mod names;
 mod values;
 

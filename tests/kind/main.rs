@@ -20,6 +20,7 @@ mod foreign;
 mod former_version;
 mod network;
 mod nodes;
+mod plugin;
 mod quarantine;
 mod security;
 mod tls;

@@ -38,7 +38,7 @@ fn resource(on_delete: &str) -> Value {
     on_quorum(resource)
 }
 
-fn on_quorum(mut resource: Value) -> Value {
+pub fn on_quorum(mut resource: Value) -> Value {
     resource["spec"]["highAvailability"]["provider"] = "ZooKeeper".into();
     let quorum = (0..3).map(|index| format!("zookeeper-{index}.zookeeper:2181")).collect::<Vec<_>>().join(",");
     resource["spec"]["highAvailability"]["zookeeper"] = json!({ "quorum": quorum });
@@ -46,7 +46,7 @@ fn on_quorum(mut resource: Value) -> Value {
 }
 
 /// A fresh namespace with three ZooKeeper servers.
-fn with_quorum(name: &str) -> Namespace {
+pub fn with_quorum(name: &str) -> Namespace {
     let namespace = Namespace::fresh(name);
     let quorum = include_str!("kit/zookeeper.yaml").replace("FLINK_IMAGE", &flink_image());
     kubectl_with(&["--namespace", name, "apply", "--filename", "-"], &quorum);

@@ -26,11 +26,11 @@ const PEERS_DIRECTORY: &str = "/etc/flinkha/peers";
 /// Key of the Secret, and so the name of the file.
 const PEERS_KEY: &str = "key";
 
-/// Directory and path of the socket that the gateway's preStop hook uses.
+/// Directory and path of the socket that the gateway's preStop hook and `flinkha ask` use.
 const HAND_OVER_DIRECTORY: &str = "/run/flinkha";
-const HAND_OVER_SOCKET: &str = "/run/flinkha/gateway.sock";
+pub const HAND_OVER_SOCKET: &str = "/run/flinkha/gateway.sock";
 /// The program in the gateway's image.
-const PROGRAM: &str = "/flinkha";
+pub const PROGRAM: &str = "/flinkha";
 
 /// Kubernetes' own default, for a template that removes ours.
 const GRACE_SECONDS: u64 = 30;

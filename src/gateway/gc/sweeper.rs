@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
-use tokio::time::sleep;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Ledger;
 use super::ownership::DirectoryMark;
@@ -17,6 +18,7 @@ use crate::flink::job_id::JobId;
 use crate::ha_data::inventory::Inventory;
 use crate::ha_data::sweep::{Evidence, FileVerdict, of_checkpoint, verdict};
 use crate::lease::term::Term;
+use crate::ledger::asked::{LISTED, OrphanFile, SweepAnswer};
 use crate::ledger::jobs::{OrphanCounts, UNENDED};
 use crate::world::storage::{File, Storage};
 
@@ -48,6 +50,16 @@ pub struct Sweeper {
     pub mark: DirectoryMark,
     pub storage: Option<Storage>,
     pub settings: Settings,
+    /// Sweeps that people ask for.
+    pub requests: Mutex<mpsc::Receiver<SweepRequest>>,
+}
+
+/// A sweep that somebody asks for, beside those that are due.
+pub struct SweepRequest {
+    /// Orphans are removed, and not only counted.
+    pub removes: bool,
+    /// Closed when nobody waits any more: the request is void then.
+    pub answer: oneshot::Sender<Result<SweepAnswer, String>>,
 }
 
 /// Jobs without an end in the ledger, with the files of their plans.
@@ -66,18 +78,38 @@ impl Sweeper {
     }
 
     async fn lead(&self, term: &Term) {
-        let mut pause = FIRST_SWEEP_DELAY.min(self.settings.period);
+        let mut requests = self.requests.lock().await;
+        let mut due = Instant::now() + FIRST_SWEEP_DELAY.min(self.settings.period);
         loop {
-            sleep(pause).await;
-            pause = self.settings.period;
+            let request = tokio::select! {
+                () = sleep_until(due) => None,
+                Some(request) = requests.recv() => Some(request),
+            };
+            if request.is_none() {
+                due = Instant::now() + self.settings.period;
+            }
+            // A request of an earlier tenure, for example.
+            if request.as_ref().is_some_and(|request| request.answer.is_closed()) {
+                continue;
+            }
             let Some(storage) = &self.storage else { continue };
-            match self.sweep(storage, term).await {
-                Ok(Some(orphans)) => {
-                    tracing::info!(?orphans, "swept the storage directory");
-                    self.ledger.signals.note_sweep(orphans);
+            let removes = request.as_ref().map_or(self.settings.delete, |request| request.removes);
+            let swept = self.sweep(storage, term, removes).await;
+            match &swept {
+                Ok(Some(SweepAnswer { orphans, .. })) => {
+                    tracing::info!(?orphans, removes, asked = request.is_some(), "swept the storage directory");
+                    self.ledger.signals.note_sweep(orphans.clone());
                 }
                 Ok(None) => tracing::debug!("the storage directory is not swept: another JobManager leads now"),
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to sweep the storage directory"),
+            }
+            if let Some(request) = request {
+                // Whoever has gone away needs no answer.
+                let _ = request.answer.send(match swept {
+                    Ok(Some(answer)) => Ok(answer),
+                    Ok(None) => Err("another JobManager leads now".to_owned()),
+                    Err(error) => Err(format!("{error:#}")),
+                });
             }
         }
     }
@@ -86,12 +118,16 @@ impl Sweeper {
     ///
     /// # Errors
     /// When something cannot be read, or when the directory is not known to be ours.
-    async fn sweep(&self, storage: &Storage, term: &Term) -> anyhow::Result<Option<OrphanCounts>> {
+    async fn sweep(&self, storage: &Storage, term: &Term, removes: bool) -> anyhow::Result<Option<SweepAnswer>> {
         let marked = self.mark.confirm(storage, term).await?;
         let Some((inventory, dirty, living)) = self.known(storage, term).await? else { return Ok(None) };
         let known = Evidence { inventory: &inventory, dirty: &dirty, living: &living, age_limit: self.settings.age };
         // With more jobs than the ledger records, it does not say of all which files are theirs.
-        let deletes = self.settings.delete && living.len() < UNENDED;
+        let deletes = removes && living.len() < UNENDED;
+        let mut answer = SweepAnswer { age_limit_seconds: self.settings.age.as_secs(), ..SweepAnswer::default() };
+        if removes && !deletes {
+            answer.withheld = Some(format!("more than {UNENDED} jobs have not ended, and the ledger knows no more"));
+        }
         let mut orphans = OrphanCounts::default();
         let (mut candidates, mut reads) = (Vec::new(), 0);
         let mut files = storage.files();
@@ -104,6 +140,9 @@ impl Sweeper {
                 FileVerdict::Orphan => {
                     orphans.files += 1;
                     orphans.bytes += judged.file.bytes;
+                    if answer.files.len() < LISTED {
+                        answer.files.push(listed(&judged.file, marked));
+                    }
                     if read && deletes {
                         candidates.push(judged.file);
                     }
@@ -144,7 +183,7 @@ impl Sweeper {
                 ha_data.orphans = Some(OrphanCounts { removed: before.saturating_add(removed), ..found.clone() });
             })
             .await?;
-        Ok(Some(OrphanCounts { removed, ..orphans }))
+        Ok(Some(SweepAnswer { orphans: OrphanCounts { removed, ..orphans }, ..answer }))
     }
 
     /// Returns what is in use, the jobs that Flink is still cleaning up, and those that have not ended; `None` if this
@@ -159,6 +198,10 @@ impl Sweeper {
         let living = jobs.filter(|job| !job.has_ended()).map(|job| (job.id, job.plans)).collect();
         Ok(self.ledger.pointers.inventory(term).await?.map(|inventory| (inventory, dirty, living)))
     }
+}
+
+fn listed(file: &File, now: SystemTime) -> OrphanFile {
+    OrphanFile { path: file.path.clone(), bytes: file.bytes, age_seconds: file.age(now).as_secs() }
 }
 
 /// Decides about a file. Reads it if its content matters and `read` allows it.

@@ -7,11 +7,15 @@ pub mod amount;
 pub mod candidates;
 pub mod cluster;
 pub mod cluster_text;
+pub mod doctor;
+pub mod garbage;
 pub mod history;
 pub mod log_lines;
 pub mod overview;
 pub mod problems;
+pub mod redact;
 pub mod stored;
+pub mod stored_files;
 pub mod stored_text;
 pub mod table;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::flink::lock::{self, HeldLock};
 use crate::flink::{ha_data, pointer};
 use crate::ha_data::inventory::bytes;
 use crate::lease::stamp::stamp;
+use crate::ledger::asked::{StoredFile, StoredMark, StoredResult};
 use crate::ledger::jobs::Size;
 
 /// Prefix of the keys of a leader's components (`KubernetesUtils`, 1.15 to 2.3).
@@ -62,8 +63,14 @@ pub struct StoredReport {
     pub bytes: usize,
     /// What is there and should not be, or the other way round.
     pub findings: Vec<String>,
-    /// Whether the files were looked up: `not checked`.
-    pub files: &'static str,
+    /// Whether the files were looked up: `checked`, or `not checked` with the reason.
+    pub files: String,
+    /// Entries of Flink's result stores, if the files were looked up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<StoredResult>,
+    /// Clusters that have signed the storage directory, if the files were looked up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<StoredMark>,
     /// What could not be read, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_known: BTreeMap<&'static str, String>,
@@ -103,6 +110,9 @@ pub struct PointerReport {
     /// Why it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// What the storage says of the file, if it was looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored: Option<StoredFile>,
     /// When its key was written, RFC 3339, if the ConfigMap's `managedFields` say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<String>,
@@ -140,7 +150,7 @@ pub struct CheckpointReport {
 impl StoredReport {
     pub fn of(sources: &StoredSources<'_>) -> Self {
         let (namespace, name) = (sources.namespace.to_owned(), sources.name.to_owned());
-        let mut report = Self { namespace, name, files: "not checked", ..Self::default() };
+        let mut report = Self { namespace, name, files: "not checked".to_owned(), ..Self::default() };
         let ledger = match &sources.ledger {
             Ok(ledger) => ledger.as_ref().map(|ledger| &ledger.data),
             Err(why) => {
@@ -262,8 +272,8 @@ impl PointerReport {
                 file: Some(details.uri),
                 size: details.size,
                 is_marked: details.is_marked,
-                unreadable: None,
                 written,
+                ..Self::default()
             },
             Err(why) => Self { unreadable: Some(why.to_string()), written, ..Self::default() },
         }

@@ -58,12 +58,43 @@ pub fn screen(report: &StoredReport, now: Timestamp, has_colours: bool) -> Strin
         lines.push(String::new());
         lines.extend(table.lines("", has_colours));
     }
+    lines.extend(of_storage(report, now, has_colours));
     lines.push(String::new());
     let findings = report.findings.iter().map(|finding| Cell::new(finding, Tone::Bad));
     let unknown = report.not_known.iter().map(|(what, why)| Cell::new(format!("not known: {what}: {why}"), Tone::Busy));
     lines.extend(findings.chain(unknown).map(|cell| cell.painted(has_colours)));
     lines.push(format!("Files: {}. The storage directory is reached from the cluster's pods only.", report.files));
     lines.join("\n") + "\n"
+}
+
+/// Result stores and marks, as the storage has them.
+fn of_storage(report: &StoredReport, now: Timestamp, has_colours: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut add = |table: &Table| {
+        lines.push(String::new());
+        lines.extend(table.lines("", has_colours));
+    };
+    if !report.results.is_empty() {
+        let mut table = Table::new(&["RESULT STORE", "ID", "STATE"]);
+        for result in &report.results {
+            let state = match (&result.state, result.is_dirty) {
+                (_, true) => Cell::new("Flink is still cleaning up", Tone::Busy),
+                (Some(state), false) => state.as_str().into(),
+                (None, false) => Cell::new("unreadable", Tone::Bad),
+            };
+            table.row(vec![result.store.as_str().into(), result.id.as_str().into(), state]);
+        }
+        add(&table);
+    }
+    if !report.marks.is_empty() {
+        let mut table = Table::new(&["MARK OF", "WRITTEN"]);
+        for mark in &report.marks {
+            let written = mark.written.parse().map(|at| format!("{} ago", age(at, now)));
+            table.row(vec![mark.owner.as_str().into(), Cell::or_dash(written.ok())]);
+        }
+        add(&table);
+    }
+    lines
 }
 
 fn head(report: &StoredReport, now: Timestamp, has_colours: bool) -> Vec<String> {
@@ -107,7 +138,12 @@ fn pointer(pointer: &PointerReport) -> Vec<Cell> {
     let state = match (&pointer.unreadable, pointer.is_marked) {
         (Some(why), _) => Cell::new(format!("unreadable: {why}"), Tone::Bad),
         (None, true) => Cell::new("being removed", Tone::Busy),
-        (None, false) => Cell::new("readable", Tone::Good),
+        (None, false) => match &pointer.stored {
+            None => Cell::new("readable", Tone::Good),
+            Some(stored) if stored.failed.is_some() => Cell::new("readable, its file not known", Tone::Busy),
+            Some(stored) if stored.bytes.is_none() => Cell::new("DANGLING: no such file", Tone::Bad),
+            Some(_) => Cell::new("its file is there", Tone::Good),
+        },
     };
     vec![Cell::or_dash(pointer.file.as_ref()), Cell::or_dash(pointer.size.map(bytes)), state]
 }

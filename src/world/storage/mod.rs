@@ -191,6 +191,21 @@ impl Storage {
         answers.buffer_unordered(PARALLEL).try_collect().await
     }
 
+    /// Looks up files of the cluster's directory, each by itself; `None` for one that is missing.
+    pub async fn look_up(&self, files: impl IntoIterator<Item = String>) -> Vec<(String, Result<Option<File>>)> {
+        let answers = stream::iter(files).map(|path| async move {
+            let found = match self.store.head(&self.file(&path)).await {
+                Ok(found) => {
+                    Ok(Some(File { path: path.clone(), bytes: found.size, written: found.last_modified.into() }))
+                }
+                Err(Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            };
+            (path, found)
+        });
+        answers.buffered(PARALLEL).collect().await
+    }
+
     /// Returns the blobs of a job that its graph or plan names: its jars. `None` if the plan is missing or too large.
     pub async fn jars(&self, job: JobId, plan: &str) -> Result<Option<Vec<String>>> {
         let plan = match self.store.head(&self.file(plan)).await {
@@ -336,6 +351,10 @@ mod tests {
             files.iter().map(|file| (file.path.as_str(), file.bytes)).collect::<Vec<_>>(),
             [("blob/job_1/blob_p-1", 5)]
         );
+        let names = ["blob/job_1/blob_p-1", "none", "../ns.demo/blob/job_1/blob_p-1"].map(str::to_owned);
+        let found: Vec<Option<u64>> =
+            storage.look_up(names).await.into_iter().map(|(_, file)| Some(file.ok()??.bytes)).collect();
+        assert_eq!(found, [Some(5), None, None], "a name leads nowhere else");
         storage.remove_file(&files[0].path).await.expect("removed");
         storage.remove_file(&files[0].path).await.expect("gone already");
     }

@@ -67,6 +67,13 @@ impl Namespace {
         files
     }
 
+    /// Makes a file of the volume that was written at this time, as `touch --date` reads it, for the pods' user.
+    pub fn age(&self, file: &str, date: &str) {
+        let path = format!("{}/{file}", self.directory());
+        let make = format!("echo x > '{path}' && touch --date '{date}' '{path}' && chmod 666 '{path}'");
+        node::run(&node::any(), &["sh", "-c", &make]);
+    }
+
     /// Proves that what a job has written there is exactly-once: so many lines, or "any".
     pub fn verify(&self, directory: &str, lines: &str) {
         verify(lines, || self.copy(directory));
