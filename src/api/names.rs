@@ -52,6 +52,9 @@ pub const DROP_JOB_ANNOTATION: &str = "flinkha.dev/drop-job";
 pub const RECONCILE_ANNOTATION: &str = "flinkha.dev/reconcile";
 /// Annotation on the resource: the operator that reconciles it, as `<namespace>/<Lease>` of the operators' election.
 pub const OPERATOR_ANNOTATION: &str = "flinkha.dev/operator";
+/// Annotation on the Lease of the operators' election: the label selector of the resources that they reconcile. Absent:
+/// all of their namespaces.
+pub const SELECTOR_ANNOTATION: &str = "flinkha.dev/label-selector";
 /// Annotation on the resource: [`UPGRADE_NOW`] replaces the image of the cluster's gateways with the operator's own.
 /// The operator removes it when that is done. See [`crate::cluster::gateway_image`].
 pub const UPGRADE_GATEWAYS_ANNOTATION: &str = "flinkha.dev/upgrade-gateways";

@@ -66,7 +66,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         resources: &spec.resources,
         template: &spec.pod_template,
     };
-    let mut template = pod::template(cluster, &component, configuration_digest);
+    let mut template = pod::template(cluster, environment, &component, configuration_digest);
     configuration_secrets::add(&mut template, cluster);
     tls::annotate(&mut template, cluster, JOB_MANAGER);
     let (mut mounts, mut storage_environment) = (Value::Null, StorageEnvironment::default());
