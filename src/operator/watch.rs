@@ -187,6 +187,7 @@ where
 
     /// Takes what comes afterwards: changes, and a list of one of several namespaces.
     fn take_later(&mut self, watch: usize, event: Event<Received<K>>) {
+        let is_listed = matches!(event, Event::InitApply(_));
         match event {
             Event::Init => self.listed.begin(watch),
             Event::InitDone => self.remove_unlisted(watch),
@@ -194,7 +195,9 @@ where
                 let reference = reference(&received, &self.kind);
                 match self.admit(received) {
                     Some(object) => {
-                        self.listed.add(watch, reference);
+                        if is_listed {
+                            self.listed.add(watch, reference);
+                        }
                         self.store(Event::Apply(object));
                     }
                     None => self.remove(&reference),
@@ -219,12 +222,10 @@ where
 
     /// Removes what a list that has ended does not show.
     fn remove_unlisted(&mut self, watch: usize) {
-        if self.namespaces.len() < 2 {
-            return;
-        }
-        let namespace = self.namespaces.get(watch).cloned();
+        let several = self.namespaces.len() > 1;
+        let Some(namespace) = self.namespaces.get(watch).filter(|_| several).cloned() else { return };
         let is_gone = |object: &Arc<K>| {
-            object.meta().namespace == namespace
+            object.meta().namespace.as_ref() == Some(&namespace)
                 && self.listed.lacks(watch, &ObjectRef::from_obj_with(&**object, self.kind.clone()))
         };
         let gone: Vec<Arc<K>> = self.writer.as_reader().state().into_iter().filter(is_gone).collect();
