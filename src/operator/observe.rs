@@ -125,6 +125,7 @@ fn other_kinds() -> Vec<ApiResource> {
         ApiResource::erase::<rbac::v1::RoleBinding>(&()),
         ApiResource::erase::<policy::v1::PodDisruptionBudget>(&()),
         ApiResource::erase::<networking::v1::NetworkPolicy>(&()),
+        ApiResource::erase::<networking::v1::Ingress>(&()),
     ]
 }
 

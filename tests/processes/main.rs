@@ -17,6 +17,7 @@ mod flink_versions;
 mod foreign;
 mod former_definition;
 mod gateway_port;
+mod gitops;
 mod ha_data;
 mod hold;
 mod hostile_objects;

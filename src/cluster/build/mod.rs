@@ -6,6 +6,7 @@
 pub mod application;
 pub mod config;
 pub mod configuration_secrets;
+pub mod ingress;
 pub mod job_manager;
 pub mod jvm_options;
 pub mod network_policy;
@@ -91,11 +92,14 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
             rbac::build(cluster),
             service::applied(cluster),
             vec![config::config_map(cluster, environment)],
-            network_policy::wanted(cluster).into_iter().collect(),
+            network_policy::wanted(cluster).into_iter().chain(ingress::wanted(cluster)).collect(),
         ]
         .concat(),
         created: service::created(cluster),
-        unwanted: network_policy::unwanted(cluster).into_iter().chain(service::unwanted(cluster)).collect(),
+        unwanted: [network_policy::unwanted(cluster), service::unwanted(cluster), ingress::unwanted(cluster)]
+            .into_iter()
+            .flatten()
+            .collect(),
         peers: if job_manager::has_key(cluster) { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),
         task_managers: task_manager::deployment(cluster, environment, &config::digest(cluster, "jobmanager.")),
