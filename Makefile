@@ -15,7 +15,7 @@ part = @rig/part "$(1)"
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
 	test-kind test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
 	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
-	test-security security fuzz program
+	test-security security fuzz program docs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -52,8 +52,10 @@ test-lint: ## Lints, warnings are errors
 test-unit: ## Unit tests only
 	$(TEST) --exclude flinkha-walks --lib --bins --test pure
 
-test-docs: ## Links, paths, targets, fields and reasons in the documents, and the generated pages
-	$(TEST) --test pure -- documents:: generated:: operations:: rbac::
+docs: test-docs ## Links, and every command, file, value and field that the documents show; generated pages are current
+
+test-docs: ## The same
+	$(TEST) --test pure -- commands:: documents:: generated:: operations:: rbac::
 
 test-chart: ## The chart over sets of values, and the scripts for Argo CD
 	$(call part,helm) rig/tools clients

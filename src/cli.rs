@@ -124,7 +124,11 @@ mod tests {
 
     #[test]
     fn every_command_line_that_the_operator_writes_is_understood() {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let application = fixture::application();
         let run = application.run().cloned().map(|run| Run { replaces: vec![JobId::from_number(1)], ..run });
         let zookeeper = fixture::on_zookeeper().deployed(fixture::on_zookeeper().spec().clone(), run.clone());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{FlinkHaCluster, schema};
 
 /// The ServiceAccounts that the operator makes for the cluster: one of JobManagers, one of TaskManagers.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -36,4 +36,11 @@ pub struct CommonMetadata {
 /// Whether the user says nothing of it. Then it is not written, so that the JSON of a spec stays what it was.
 pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+impl FlinkHaCluster {
+    /// Returns the value of an annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
 }

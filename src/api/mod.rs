@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod names;
 pub mod network_policy;
 pub mod owned;
+pub mod rest;
 pub mod schema;
 pub mod secret;
 pub mod status;

@@ -52,6 +52,9 @@ pub const DROP_JOB_ANNOTATION: &str = "flinkha.dev/drop-job";
 pub const RECONCILE_ANNOTATION: &str = "flinkha.dev/reconcile";
 /// Annotation on the resource: the operator that reconciles it, as `<namespace>/<Lease>` of the operators' election.
 pub const OPERATOR_ANNOTATION: &str = "flinkha.dev/operator";
+/// Annotation on the Lease of the operators' election: the label selector of the resources that they reconcile. Absent:
+/// all of their namespaces.
+pub const SELECTOR_ANNOTATION: &str = "flinkha.dev/label-selector";
 /// Annotation on the resource: [`UPGRADE_NOW`] replaces the image of the cluster's gateways with the operator's own.
 /// The operator removes it when that is done. See [`crate::cluster::gateway_image`].
 pub const UPGRADE_GATEWAYS_ANNOTATION: &str = "flinkha.dev/upgrade-gateways";
@@ -178,12 +181,12 @@ pub fn ledger(name: &str) -> String {
     format!("{name}-ledger")
 }
 
-/// Service (without selector) and EndpointSlice of the leading JobManager's REST endpoint.
+/// Service (without selector), EndpointSlice and Ingress of the leading JobManager's REST endpoint.
 pub fn rest(name: &str) -> String {
     format!("{name}-rest")
 }
 
-/// Service over all JobManagers, for port-forward and Ingress.
+/// Service over all JobManagers, for port-forward and for Ingress controllers that need a selector.
 pub fn job_managers(name: &str) -> String {
     format!("{name}-jobmanagers")
 }
@@ -225,7 +228,7 @@ pub fn is_of_cluster(kind: &str, name: &str, cluster: &str) -> bool {
     match kind {
         "Lease" => is_one_of(&[lease]),
         "ConfigMap" => is_one_of(&[ledger, flink_config]),
-        "EndpointSlice" => is_one_of(&[rest]),
+        "EndpointSlice" | "Ingress" => is_one_of(&[rest]),
         "Service" => is_one_of(&[rest, job_managers]),
         "Deployment" | "ServiceAccount" | "Role" | "RoleBinding" | "PodDisruptionBudget" => {
             is_one_of(&[job_manager, task_manager])
@@ -262,6 +265,8 @@ mod tests {
             ("Service", "a-jobmanager", "a", false),
             ("NetworkPolicy", "a-flinkha", "a", true),
             ("NetworkPolicy", "a", "a", false),
+            ("Ingress", "a-rest", "a", true),
+            ("Ingress", "a", "a", false),
         ] {
             assert_eq!(is_of_cluster(kind, name, cluster), expected, "{kind} {name} of {cluster}");
         }

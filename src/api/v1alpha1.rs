@@ -13,6 +13,7 @@ use super::durations;
 use super::jvm_options::JvmOptions;
 use super::metadata::{self, CommonMetadata, ServiceAccounts};
 use super::network_policy::NetworkPolicy;
+use super::rest::{Ingress, Rest};
 use super::schema;
 use super::secret::SecretReference;
 use super::status::FlinkHaClusterStatus;
@@ -119,6 +120,14 @@ pub struct FlinkHaClusterSpec {
     /// takes effect where the network plugin enforces NetworkPolicies; your own ones add to it.
     #[serde(default, skip_serializing_if = "metadata::is_default")]
     pub network_policy: NetworkPolicy,
+
+    /// The Service of Flink's REST interface. Whoever reaches that may run code in the cluster.
+    #[serde(default, skip_serializing_if = "metadata::is_default")]
+    pub rest: Rest,
+
+    /// The Ingress to Flink's REST and web interface; none without it. Whoever reaches them may run code in the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Ingress>,
 
     /// How leaders are elected, and where Flink keeps the data that a new leader needs.
     pub high_availability: HighAvailability,
@@ -434,11 +443,5 @@ fn default_gateway_resources() -> Resources {
     Resources {
         requests: BTreeMap::from([quantity("cpu", "50m"), quantity("memory", "32Mi")]),
         limits: BTreeMap::from([quantity("memory", "128Mi")]),
-    }
-}
-impl FlinkHaCluster {
-    /// Returns the value of an annotation.
-    pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
     }
 }

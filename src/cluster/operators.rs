@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
+use super::events::EventNote;
 use super::status::CONTESTED;
 use crate::api::FlinkHaCluster;
-use crate::api::names::OPERATOR_ANNOTATION;
+use crate::api::names::{FINALIZER, OPERATOR_ANNOTATION};
 use crate::api::time::seconds;
 use crate::lease::record::Record;
 
@@ -107,6 +108,44 @@ pub fn claim(own: Option<&str>, noted: Option<&str>) -> Claim {
     }
 }
 
+/// The resources that an operator reconciles, of those in its namespaces.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// `<namespace>/<Lease>` of this operator; `None` without an election.
+    pub own: Option<String>,
+    /// The label selector, as Kubernetes writes it.
+    pub selector: String,
+}
+
+impl Selection {
+    /// What is to be said on a resource that this operator has reconciled, and of which its watch says that it is gone:
+    /// it exists, but its labels have changed. `metadata` is as it was before. A resource that is really gone has lost
+    /// our finalizer before.
+    pub fn left(&self, metadata: &ObjectMeta) -> Option<EventNote> {
+        let noted = metadata.annotations.iter().flatten().find(|(key, _)| *key == OPERATOR_ANNOTATION);
+        let is_ours = self.own.is_none() || noted.map(|(_, noted)| noted) == self.own.as_ref();
+        let is_held = metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
+        (is_ours && is_held).then(|| EventNote {
+            warning: true,
+            reason: "NotSelected".to_owned(),
+            message: format!(
+                "operator {} reconciles resources with the labels {}, which this one no longer has: it changes nothing \
+                 any more, and JobManagers go on and fail over without it. An operator that selects this resource takes \
+                 it over as it is; until then its changes and its deletion wait",
+                self.own.as_deref().unwrap_or("without an election"),
+                self.selector
+            ),
+        })
+    }
+}
+
+/// The sentence about a resource that this operator takes over because another one does not select it.
+pub fn no_longer_selected(own: &str, another: &str, selector: &str) -> String {
+    format!(
+        "operator {own} reconciles this resource from now on: {another} reconciles only resources with the labels {selector}"
+    )
+}
+
 /// The condition that says so, on a resource of another operator.
 pub fn contested(resource: &FlinkHaCluster) -> Option<&Condition> {
     let conditions = &resource.status.as_ref()?.conditions;
@@ -145,7 +184,8 @@ pub fn left_to(own: &str, another: &str, resource: (&str, &str), known: Other) -
     };
     format!(
         "operator {another} (namespace/Lease) reconciles this resource; operator {own} watches the same namespace and \
-         changes nothing. Give the releases different namespaces (watchNamespace), or uninstall one. {then}"
+         changes nothing. Give the releases different namespaces (watchNamespaces) or labels (labelSelector), or \
+         uninstall one. {then}"
     )
 }
 
@@ -213,6 +253,24 @@ mod tests {
         ] {
             assert_eq!(claim(own, noted), expected, "{own:?} {noted:?}");
         }
+    }
+
+    #[test]
+    fn a_resource_that_loses_the_labels_is_told_once_and_one_that_is_gone_or_anothers_is_not() {
+        let selection = Selection { own: Some("a/a-operator".to_owned()), selector: "team=a".to_owned() };
+        let metadata = |operator: &str, finalizers: &[&str]| ObjectMeta {
+            annotations: Some([(OPERATOR_ANNOTATION.to_owned(), operator.to_owned())].into()),
+            finalizers: Some(finalizers.iter().map(|name| (*name).to_owned()).collect()),
+            ..ObjectMeta::default()
+        };
+        let told = selection.left(&metadata("a/a-operator", &[FINALIZER])).map(|note| note.message);
+        assert!(
+            told.as_deref().is_some_and(|told| told.contains("a/a-operator") && told.contains("team=a")),
+            "{told:?}"
+        );
+        assert!(selection.left(&metadata("a/a-operator", &[])).is_none(), "it is deleted");
+        assert!(selection.left(&metadata("b/b-operator", &[FINALIZER])).is_none());
+        assert!(selection.left(&ObjectMeta::default()).is_none());
     }
 
     #[test]

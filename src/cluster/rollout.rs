@@ -137,7 +137,11 @@ mod tests {
     #[test]
     fn only_what_nobody_has_asked_for_waits() {
         let resource = fixture::resource();
-        let environment = Environment { gateway_image: "flinkha:2".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:2".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let objects = build(&fixture::cluster(), &environment);
         let (job_managers, task_managers) = (digest_of(&objects.job_managers), digest_of(&objects.task_managers));
         let former = FlinkHaClusterStatus {
@@ -177,7 +181,11 @@ mod tests {
         let mut resource = fixture::resource();
         resource.spec.flink_configuration_from =
             serde_json::from_value(json!([{ "secretRef": { "name": "s3" } }])).expect("a source");
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let made = |changes| {
             let cluster = crate::cluster::validate::validate(&resource).expect("a cluster");
             build(&cluster.with_secret_changes(changes), &environment)
@@ -216,7 +224,11 @@ mod tests {
         let mut resource = fixture::resource();
         let tls = json!({ "internal": { "name": "a" }, "rest": { "name": "b" } });
         resource.spec.tls = serde_json::from_value(tls).expect("TLS");
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let made = |notes: &Value| {
             let cluster = crate::cluster::validate::validate(&resource).expect("a cluster");
             build(&cluster.with_certificates(serde_json::from_value(notes.clone()).expect("notes")), &environment)

@@ -24,9 +24,9 @@ pub struct Check {
     /// Namespace of the operator.
     #[arg(long)]
     pub namespace: String,
-    /// Namespace that the operator watches; all when empty.
-    #[arg(long, default_value = "")]
-    pub watch_namespace: String,
+    /// Namespaces that the operator watches, with commas between them; all when empty.
+    #[arg(long, value_delimiter = ',', default_value = "")]
+    pub watch_namespace: Vec<String>,
     /// How long to wait for an operator that renews its Lease.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "60s")]
     pub timeout: Duration,
@@ -39,12 +39,14 @@ pub struct Check {
 pub async fn run(arguments: Check) -> anyhow::Result<()> {
     let config = Config::infer().await.context("failed to find the API server")?;
     let client = api_server::client_without_retries(config).context("failed to read the access to the API server")?;
-    let clusters: Api<FlinkHaCluster> = match arguments.watch_namespace.as_str() {
-        "" => Api::all(client.clone()),
-        namespace => Api::namespaced(client.clone(), namespace),
-    };
-    let found = clusters.list(&ListParams::default().limit(1)).await;
-    found.map_err(|error| anyhow::anyhow!("failed to list FlinkHaClusters: {}", brief(&error)))?;
+    for namespace in &arguments.watch_namespace {
+        let clusters: Api<FlinkHaCluster> = match namespace.as_str() {
+            "" => Api::all(client.clone()),
+            namespace => Api::namespaced(client.clone(), namespace),
+        };
+        let found = clusters.list(&ListParams::default().limit(1)).await;
+        found.map_err(|error| anyhow::anyhow!("failed to list FlinkHaClusters: {}", brief(&error)))?;
+    }
     let holder = renewed(&client, &arguments).await?;
     tracing::info!(holder, "an operator is elected and renews its Lease");
     Ok(())

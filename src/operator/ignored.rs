@@ -100,7 +100,11 @@ impl Ignored {
         if kind != FlinkHaCluster::kind(&()) {
             return;
         }
-        let note = EventNote { warning: true, reason: "ResourceIgnored".to_owned(), message };
+        self.tell(metadata, EventNote { warning: true, reason: "ResourceIgnored".to_owned(), message });
+    }
+
+    /// Says something on a resource that the operator does not look at.
+    pub fn tell(&self, metadata: &ObjectMeta, note: EventNote) {
         // The receiver is gone only when the process ends.
         let _ = self.told.unbounded_send((metadata.clone(), note));
     }

@@ -22,6 +22,7 @@ pub mod kinds;
 pub mod leadership;
 pub mod lookup;
 pub mod metrics;
+pub mod namespaces;
 pub mod observe;
 pub mod owners;
 mod pages;
@@ -39,19 +40,22 @@ pub mod versions;
 pub mod warnings;
 pub mod watch;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt;
-use kube::Config as ApiServer;
+use kube::api::ListParams;
+use kube::{Api, Client, Config as ApiServer};
 use kube_runtime::controller::{Config, applier};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api::FlinkHaCluster;
 use crate::cluster::build::Environment;
-use crate::cluster::operators::DEFAULT_LEASE;
+use crate::cluster::operators::{DEFAULT_LEASE, Selection};
 use crate::cluster::turn::TurnLimits;
 use crate::operator::activity::Activity;
 use crate::operator::context::{Context, Own};
@@ -77,9 +81,15 @@ pub struct Arguments {
     /// Log filter of the gateways.
     #[arg(long, env = "GATEWAY_LOG", default_value = "info")]
     pub gateway_log: String,
-    /// Watch only this namespace; all when empty.
-    #[arg(long, env = "WATCH_NAMESPACE", default_value = "")]
-    pub watch_namespace: String,
+    /// Watch only these namespaces, with commas between them; all when empty.
+    #[arg(long, env = "WATCH_NAMESPACE", value_delimiter = ',', default_value = "")]
+    pub watch_namespace: Vec<String>,
+    /// Reconcile only resources with these labels, as in `kubectl get --selector`; all when empty.
+    #[arg(long, env = "LABEL_SELECTOR", default_value = "")]
+    pub label_selector: String,
+    /// Secrets for pulling images that the pods of every cluster name too, after those of its resource.
+    #[arg(long, env = "IMAGE_PULL_SECRETS", value_delimiter = ',', default_value = "")]
+    pub image_pull_secrets: Vec<String>,
     /// Name of the Lease by which the operator's pods elect the one that works. Each release of the chart has its own.
     #[arg(long, env = "LEASE_NAME", default_value = DEFAULT_LEASE)]
     pub lease_name: String,
@@ -105,6 +115,29 @@ pub struct Arguments {
     /// Where probes and metrics are served.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], 8080)))]
     pub probe_address: SocketAddr,
+}
+
+impl Arguments {
+    /// The namespaces to watch; none: all.
+    fn namespaces(&self) -> Vec<String> {
+        said(&self.watch_namespace)
+    }
+
+    /// `<namespace>/<Lease>` of this operator; `None` without an election.
+    fn own(&self) -> Option<String> {
+        self.leader_election.then(|| format!("{}/{}", self.pod_namespace, self.lease_name))
+    }
+
+    fn selection(&self) -> Option<Selection> {
+        let selector = self.label_selector.trim().to_owned();
+        (!selector.is_empty()).then(|| Selection { own: self.own(), selector })
+    }
+}
+
+/// The words of a list in which there are some, each once.
+fn said(list: &[String]) -> Vec<String> {
+    let words = list.iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty());
+    words.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Runs the operator until it is told to end.
@@ -176,22 +209,33 @@ impl Operator<'_> {
         let arguments = self.arguments;
         let client = tenure.client(self.config.clone()).context("failed to read the access to the API server")?;
         let (triggers, triggered) = futures::channel::mpsc::unbounded();
-        let namespace = Some(arguments.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty());
+        let (namespaces, selection) = (arguments.namespaces(), arguments.selection());
+        let selector = selection.as_ref().map(|selection| selection.selector.clone());
+        if let Some(selector) = &selector {
+            is_selector(&client, &namespaces, selector).await?;
+        }
+        if arguments.leader_election {
+            let lease = (arguments.pod_namespace.as_str(), arguments.lease_name.as_str());
+            claims::announce(&client, lease, selector.as_deref()).await;
+        }
         let (told, to_tell) = futures::channel::mpsc::unbounded();
         let ignored = Ignored::new(self.ignored.clone(), told);
-        let (caches, mut watches) = observe::start(&client, namespace, &triggers, &ignored).await?;
+        let (caches, mut watches) = observe::start(&client, (&namespaces, selection), &triggers, &ignored).await?;
         tracing::info!(
             clusters = caches.clusters.len(),
-            namespace = namespace.unwrap_or("all"),
+            namespaces = if namespaces.is_empty() { "all".to_owned() } else { namespaces.join(",") },
+            selector,
             "the caches are filled"
         );
         let clusters = caches.clusters.clone();
         let _shown = self.clusters.show(clusters.clone());
-        let environment =
-            Environment { gateway_image: arguments.gateway_image.clone(), gateway_log: arguments.gateway_log.clone() };
-        let named = format!("{}/{}", arguments.pod_namespace, arguments.lease_name);
+        let environment = Environment {
+            gateway_image: arguments.gateway_image.clone(),
+            gateway_log: arguments.gateway_log.clone(),
+            image_pull_secrets: said(&arguments.image_pull_secrets),
+        };
         let own = Own {
-            operator: arguments.leader_election.then_some(named),
+            operator: arguments.own(),
             pod: arguments.pod_name.clone(),
             deletion_deadline: arguments.deletion_deadline,
         };
@@ -201,7 +245,14 @@ impl Operator<'_> {
         self.activity.is_ready();
         let telling = context.report.tell_ignored(to_tell);
         let reconciler = |resource, context| Box::pin(reconcile::reconcile(resource, context));
-        let queue = context.backlog.queue(clusters.clone(), triggered).map(Ok::<_, std::convert::Infallible>);
+        let (known, losing) = (clusters.clone(), Arc::clone(&context));
+        let queue = context.backlog.queue(clusters.clone(), triggered).inspect(move |reference| {
+            // Nothing is reconciled then.
+            if known.get(reference).is_none() {
+                losing.turns.lose(reference);
+            }
+        });
+        let queue = queue.map(Ok::<_, std::convert::Infallible>);
         let config = Config::default().debounce(DEBOUNCE_WINDOW).concurrency(CONCURRENCY);
         let reconciling = applier(reconciler, reconcile::on_error, Arc::clone(&context), clusters, queue, config)
             // Errors were logged by `on_error`; that an object is gone is no error.
@@ -213,5 +264,51 @@ impl Operator<'_> {
             () = reconciling => anyhow::bail!("reconciling ended by itself"),
             ended = watches.join_next() => anyhow::bail!("a watch ended by itself: {ended:?}"),
         }
+    }
+}
+
+/// Refuses a selector that the API server does not understand: a watch would only try again and again.
+async fn is_selector(client: &Client, namespaces: &[String], selector: &str) -> anyhow::Result<()> {
+    let all: Api<FlinkHaCluster> = Api::all(client.clone());
+    let api = match namespaces {
+        [] => all,
+        [one, ..] => all.constrain(one),
+    };
+    match api.list_metadata(&ListParams::default().labels(selector).limit(1)).await {
+        Err(kube::Error::Api(refusal)) if refusal.code == 400 => anyhow::bail!(
+            "--label-selector (labelSelector of the chart): the API server does not understand {selector:?} ({}): write it \
+             as for kubectl get --selector, for example team=a or team in (a,b)",
+            refusal.message
+        ),
+        // The watches tell of everything else.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(flags: &[&str]) -> Arguments {
+        let place = ["flinkha", "--gateway-image", "i", "--pod-name", "p", "--pod-namespace", "n"];
+        Line::try_parse_from(place.iter().chain(flags)).map(|line| line.arguments).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn lists_may_be_empty_and_name_nobody_twice() {
+        for (text, expected) in [("", vec![]), ("a", vec!["a"]), ("b, a,,b", vec!["a", "b"])] {
+            assert_eq!(arguments(&["--watch-namespace", text]).namespaces(), expected, "{text:?}");
+        }
+        assert!(arguments(&[]).namespaces().is_empty() && arguments(&["--label-selector", " "]).selection().is_none());
+        let selection = arguments(&["--label-selector", "team=a"]).selection();
+        assert_eq!(selection.and_then(|selection| selection.own).as_deref(), Some("n/flinkha-operator"));
     }
 }

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use super::fingerprint::fingerprint;
 use super::ignored::Ignored;
 use super::kinds::{Metadata, Observable};
+use super::namespaces::Listed;
 use super::received::Received;
 use super::watch::{Announcer, Kept, KindWatch, UnknownClusters, digest, labelled};
 use crate::api::FlinkHaCluster;
@@ -36,6 +37,7 @@ use crate::cluster::build::job_manager::TEMPLATE_ANNOTATION;
 use crate::cluster::observed::{
     Observed, ObservedConfigMap, ObservedDeployment, ObservedEndpointSlice, ObservedPod, StoredHaData,
 };
+use crate::cluster::operators::Selection;
 use crate::ha_data::foreign;
 use crate::ledger::election;
 
@@ -67,19 +69,20 @@ pub struct Caches {
 /// When a watch ends before that.
 pub async fn start(
     client: &Client,
-    namespace: Option<&str>,
+    (namespaces, selection): (&[String], Option<Selection>),
     triggers: &Triggers,
     ignored: &Ignored,
 ) -> anyhow::Result<(Caches, JoinSet<()>)> {
     let lists = Arc::new(Semaphore::new(1));
     let mut watches =
-        Watches { client, namespace, triggers, ignored, lists, running: JoinSet::new(), filling: Vec::new() };
+        Watches { client, namespaces, triggers, ignored, lists, running: JoinSet::new(), filling: Vec::new() };
     let (appeared, _) = broadcast::channel(APPEARED);
     let all = watcher::Config::default().page_size(PAGE_OF_LARGE);
     let ours_large = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let ours = ours_large.clone().page_size(PAGE);
-    let resources = Kept::Resources(appeared.clone());
-    let clusters = watches.start((), all, resources, own_name, |cluster: &FlinkHaCluster| {
+    let selected = selection.as_ref().map_or_else(|| all.clone(), |selection| all.clone().labels(&selection.selector));
+    let resources = Kept::Resources { appeared: appeared.clone(), selection };
+    let clusters = watches.start((), selected, resources, own_name, |cluster: &FlinkHaCluster| {
         let metadata = &cluster.metadata;
         let asked = metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX));
         let asked: Vec<_> = asked.collect();
@@ -122,6 +125,7 @@ fn other_kinds() -> Vec<ApiResource> {
         ApiResource::erase::<rbac::v1::RoleBinding>(&()),
         ApiResource::erase::<policy::v1::PodDisruptionBudget>(&()),
         ApiResource::erase::<networking::v1::NetworkPolicy>(&()),
+        ApiResource::erase::<networking::v1::Ingress>(&()),
     ]
 }
 
@@ -232,7 +236,8 @@ fn version(metadata: &ObjectMeta) -> u64 {
 
 struct Watches<'a> {
     client: &'a Client,
-    namespace: Option<&'a str>,
+    /// None: all.
+    namespaces: &'a [String],
     triggers: &'a Triggers,
     ignored: &'a Ignored,
     lists: Arc<Semaphore>,
@@ -255,8 +260,11 @@ impl Watches<'_> {
         K: Observable<Scope: NamespaceScope> + Clone + Debug + Send + Sync + 'static,
         K::DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync,
     {
-        let api: Api<Received<K>> =
-            Api::all_with(self.client.clone(), &kind).constrain(self.namespace.unwrap_or_default());
+        let all: Api<Received<K>> = Api::all_with(self.client.clone(), &kind);
+        let apis = match self.namespaces {
+            [] => vec![all],
+            namespaces => namespaces.iter().map(|namespace| all.clone().constrain(namespace)).collect(),
+        };
         let writer = reflector::store::Writer::new(kind.clone());
         let store = writer.as_reader();
         let watch = KindWatch {
@@ -267,8 +275,10 @@ impl Watches<'_> {
             ignored: self.ignored.clone(),
             announcer: Announcer::new(cluster_of, interest, self.triggers.clone()),
             new: Vec::new(),
+            namespaces: self.namespaces.to_vec(),
+            listed: Listed::new(apis.len()),
         };
-        self.running.spawn(watch.run(api, config));
+        self.running.spawn(watch.run(apis, config));
         let filling = store.clone();
         self.filling.push(Box::pin(async move { filling.wait_until_ready().await }));
         store

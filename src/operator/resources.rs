@@ -165,6 +165,15 @@ impl ClusterResources {
         Ok(exists)
     }
 
+    /// Does the API server find this resource by a label selector? Without an answer it counts as found.
+    pub async fn is_selected(&self, resource: &FlinkHaCluster, selector: &str) -> bool {
+        let named = ListParams::default().labels(selector).fields(&format!("metadata.name={}", resource.name_any()));
+        match self.api(resource).list_metadata(&named).await {
+            Ok(found) => found.items.iter().any(|found| found.metadata.uid == resource.metadata.uid),
+            Err(_) => true,
+        }
+    }
+
     /// Forgets a resource that is gone.
     pub fn forget(&self, resource: &FlinkHaCluster) {
         self.versions.forget(resource);

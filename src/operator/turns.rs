@@ -90,6 +90,18 @@ impl Turns {
         }
     }
 
+    /// Forgets a cluster whose resource this operator does not see any more: it is gone, or no longer selected.
+    pub fn lose(&self, resource: &ObjectRef<FlinkHaCluster>) {
+        let key = (resource.namespace.clone().unwrap_or_default(), resource.name.clone());
+        let name = format!("{}/{}", key.0, key.1);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, waited) = (state.moving.len(), state.waiting.remove(&key));
+        state.moving.retain(|_, moving| moving.name != name);
+        if waited || state.moving.len() < before {
+            self.wake(&mut state);
+        }
+    }
+
     /// Wakes the next cluster that waits, if there is room for it. It takes its place again if it still has to wait.
     fn wake(&self, state: &mut State) {
         let is_full = self.limits.max_concurrent > 0 && state.moving.len() >= self.limits.max_concurrent;
@@ -161,5 +173,9 @@ mod tests {
         assert_eq!(turns.take(&resource("b"), &before, ""), Turn::Continues, "its status was not written");
         turns.forget(&resource("b"));
         assert_eq!(woken.next().await.map(|woken| woken.name), Some("c".to_owned()));
+        assert_eq!(turns.take(&resource("c"), &before, ""), Turn::Begins);
+        assert!(waits("d"));
+        turns.lose(&ObjectRef::from_obj(&resource("c")));
+        assert_eq!(woken.next().await.map(|woken| woken.name), Some("d".to_owned()), "c is not selected any more");
     }
 }

@@ -1,4 +1,4 @@
-//! One watch over all namespaces: what it keeps, whom it tells, and when it begins anew.
+//! One watch over all namespaces, or over some: what it keeps, whom it tells, and when it begins anew.
 //!
 //! Objects are kept only of clusters that are known, and only under the names that a cluster's objects have: anybody
 //! may label an object as ours. When a cluster becomes known whose objects were ignored before, the watch begins anew.
@@ -9,8 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::channel::mpsc::UnboundedSender;
-use futures::{Stream, StreamExt};
 use kube::core::ObjectMeta;
 use kube::{Api, Resource};
 use kube_runtime::reflector::store::Writer;
@@ -24,9 +24,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ignored::Ignored;
 use super::kinds::Observable;
+use super::namespaces::{Listed, Phase, Watches};
 use super::received::Received;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{CLUSTER_LABEL, is_of_cluster};
+use crate::cluster::operators::Selection;
 use crate::world::error_text::chain;
 
 /// A watch begins anew at most once in this time for clusters that become known.
@@ -38,8 +40,8 @@ type ClusterRef = ObjectRef<FlinkHaCluster>;
 
 /// Which objects are kept.
 pub enum Kept {
-    /// Resources, all of them. Who waits for them learns of new ones.
-    Resources(Sender<ClusterRef>),
+    /// Resources that this operator selects. Who waits for them learns of new ones.
+    Resources { appeared: Sender<ClusterRef>, selection: Option<Selection> },
     /// Objects of resources that are known.
     Owned { known: Store<FlinkHaCluster>, appeared: Receiver<ClusterRef>, unknown: UnknownClusters },
 }
@@ -96,6 +98,9 @@ where
     pub announcer: Announcer<K>,
     /// Resources of the present list that were not known before: they are when it is done.
     pub new: Vec<ClusterRef>,
+    /// What is watched, one watch each; none: all namespaces, by one watch.
+    pub namespaces: Vec<String>,
+    pub listed: Listed<ObjectRef<K>>,
 }
 
 impl<K> KindWatch<K>
@@ -103,34 +108,33 @@ where
     K: Observable + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Clone + Debug + Eq + Hash + Unpin + Send + Sync,
 {
-    /// Watches until the stream ends by itself, which it never does.
-    pub async fn run(mut self, api: Api<Received<K>>, config: watcher::Config) {
+    /// Watches these namespaces until a stream ends by itself, which none ever does.
+    pub async fn run(mut self, apis: Vec<Api<Received<K>>>, config: watcher::Config) {
         loop {
-            let stream = watcher(api.clone(), config.clone()).default_backoff();
-            if !self.follow(std::pin::pin!(stream)).await {
+            let one = |api: &Api<Received<K>>| watcher(api.clone(), config.clone()).default_backoff().boxed();
+            self.listed = Listed::new(apis.len());
+            if !self.follow(Watches::new(apis.iter().map(one).collect())).await {
                 return;
             }
         }
     }
 
-    /// Follows a stream until it has to begin anew; `false`: it has ended.
-    async fn follow(
-        &mut self,
-        mut stream: std::pin::Pin<&mut impl Stream<Item = watcher::Result<Event<Received<K>>>>>,
-    ) -> bool {
+    /// Follows watches until they have to begin anew; `false`: one has ended.
+    async fn follow(&mut self, mut watches: Watches<Received<K>>) -> bool {
         let mut list: Option<OwnedSemaphorePermit> = None;
         let (mut since, mut due) = (Instant::now(), None);
         loop {
-            let event = tokio::select! {
-                event = stream.next() => event,
+            let may_begin_anew = due.is_some() && list.is_none() && !watches.is_first();
+            let said = tokio::select! {
+                said = watches.next() => said,
                 is_wanted = self.kept.wanted() => {
                     due = due.or(is_wanted.then(|| since + PAUSE));
                     continue;
                 }
-                () = sleep_until(due.unwrap_or(since)), if due.is_some() && list.is_none() => return true,
+                () = sleep_until(due.unwrap_or(since)), if may_begin_anew => return true,
             };
-            match event {
-                Some(Ok(event)) => {
+            match said {
+                Some((watch, Ok(event), phase)) => {
                     match &event {
                         // The list is read when the stream is asked for more. The semaphore is never closed.
                         Event::Init => {
@@ -140,9 +144,12 @@ where
                         Event::InitDone => list = None,
                         Event::Apply(_) | Event::InitApply(_) | Event::Delete(_) => {}
                     }
-                    self.take(event);
+                    match phase {
+                        Phase::Later => self.take_later(watch, event),
+                        Phase::First | Phase::FirstDone => self.take_first(watch, event, phase == Phase::FirstDone),
+                    }
                 }
-                Some(Err(error)) => {
+                Some((_, Err(error), _)) => {
                     list = None;
                     let kind = K::kind(&self.kind);
                     tracing::warn!(%kind, error = %chain(&error), "a watch was interrupted and begins anew");
@@ -152,21 +159,81 @@ where
         }
     }
 
-    fn take(&mut self, event: Event<Received<K>>) {
-        let event = match event {
+    /// Takes a part of the first list, which is that of all namespaces.
+    fn take_first(&mut self, watch: usize, event: Event<Received<K>>, is_last: bool) {
+        match event {
             Event::Init => {
-                self.kept.forget_unknown();
-                Some(Event::Init)
+                self.listed.begin(watch);
+                if watch == 0 {
+                    self.kept.forget_unknown();
+                    self.store(Event::Init);
+                }
             }
-            Event::InitDone => Some(Event::InitDone),
-            Event::InitApply(received) => self.admit(received).map(Event::InitApply),
-            Event::Apply(received) => {
+            Event::InitApply(received) => {
+                if let Some(object) = self.admit(received) {
+                    self.listed.add(watch, ObjectRef::from_obj_with(&object, self.kind.clone()));
+                    self.store(Event::InitApply(object));
+                }
+            }
+            Event::InitDone if is_last => {
+                self.store(Event::InitDone);
+                // A namespace may have been listed twice, after an error.
+                (0..self.namespaces.len()).for_each(|watch| self.remove_unlisted(watch));
+            }
+            // While the lists of others are read, nobody is asked for changes.
+            Event::InitDone | Event::Apply(_) | Event::Delete(_) => {}
+        }
+    }
+
+    /// Takes what comes afterwards: changes, and a list of one of several namespaces.
+    fn take_later(&mut self, watch: usize, event: Event<Received<K>>) {
+        let is_listed = matches!(event, Event::InitApply(_));
+        match event {
+            Event::Init => self.listed.begin(watch),
+            Event::InitDone => self.remove_unlisted(watch),
+            Event::InitApply(received) | Event::Apply(received) => {
                 let reference = reference(&received, &self.kind);
-                self.admit(received).map(Event::Apply).or_else(|| self.kept_before(&reference).map(Event::Delete))
+                match self.admit(received) {
+                    Some(object) => {
+                        if is_listed {
+                            self.listed.add(watch, reference);
+                        }
+                        self.store(Event::Apply(object));
+                    }
+                    None => self.remove(&reference),
+                }
             }
-            Event::Delete(received) => self.kept_before(&reference(&received, &self.kind)).map(Event::Delete),
+            Event::Delete(received) => {
+                if let Kept::Resources { selection: Some(selection), .. } = &self.kept
+                    && let Some(note) = selection.left(received.meta())
+                {
+                    self.ignored.tell(received.meta(), note);
+                }
+                self.remove(&reference(&received, &self.kind));
+            }
+        }
+    }
+
+    fn remove(&mut self, reference: &ObjectRef<K>) {
+        if let Some(known) = self.writer.as_reader().get(reference) {
+            self.store(Event::Delete(K::clone(&known)));
+        }
+    }
+
+    /// Removes what a list that has ended does not show.
+    fn remove_unlisted(&mut self, watch: usize) {
+        let several = self.namespaces.len() > 1;
+        let Some(namespace) = self.namespaces.get(watch).filter(|_| several).cloned() else { return };
+        let is_gone = |object: &Arc<K>| {
+            object.meta().namespace.as_ref() == Some(&namespace)
+                && self.listed.lacks(watch, &ObjectRef::from_obj_with(&**object, self.kind.clone()))
         };
-        let Some(event) = event else { return };
+        let gone: Vec<Arc<K>> = self.writer.as_reader().state().into_iter().filter(is_gone).collect();
+        self.listed.begin(watch);
+        gone.into_iter().for_each(|object| self.store(Event::Delete(K::clone(&object))));
+    }
+
+    fn store(&mut self, event: Event<K>) {
         let new = self.new_resource(&event);
         self.writer.apply_watcher_event(&event);
         match (&event, new) {
@@ -180,15 +247,11 @@ where
 
     /// The resource that this event makes known.
     fn new_resource(&self, event: &Event<K>) -> Option<ClusterRef> {
-        let (Kept::Resources(_), Event::Apply(object) | Event::InitApply(object)) = (&self.kept, event) else {
+        let (Kept::Resources { .. }, Event::Apply(object) | Event::InitApply(object)) = (&self.kept, event) else {
             return None;
         };
         let is_new = self.writer.as_reader().get(&ObjectRef::from_obj_with(object, self.kind.clone())).is_none();
         is_new.then(|| cluster(object.meta(), object.meta().name.as_deref().unwrap_or_default()))
-    }
-
-    fn kept_before(&self, reference: &ObjectRef<K>) -> Option<K> {
-        self.writer.as_reader().get(reference).map(|known| K::clone(&known))
     }
 
     /// An object that is to be kept.
@@ -257,7 +320,7 @@ impl Kept {
     }
 
     fn appears(&self, cluster: ClusterRef) {
-        if let Self::Resources(appeared) = self {
+        if let Self::Resources { appeared, .. } = self {
             // While the first list is read nobody waits.
             let _ = appeared.send(cluster);
         }

@@ -54,7 +54,7 @@ fn nothing_else_is_rendered_with_an_upgrade_and_nothing_of_it_without() {
     let objects = |all: &[Value]| all.iter().filter(|object| !is_hook(object)).cloned().collect::<Vec<_>>();
     let (first, then) = (render(&json!({})), upgrade(&json!({})));
     assert_eq!(first.0, objects(&then.0));
-    for values in [json!({ "crds": { "upgrade": false } }), json!({ "watchNamespace": "a" })] {
+    for values in [json!({ "crds": { "upgrade": false } }), json!({ "watchNamespaces": ["a"] })] {
         assert!(!upgrade(&values).0.iter().any(is_hook), "{values}");
     }
 }

@@ -9,6 +9,7 @@ fn cases() -> Vec<(Value, (&'static str, &'static str), &'static str, Value)> {
     const OPERATOR: (&str, &str) = ("Deployment", "flinkha-operator");
     const ACCOUNT: (&str, &str) = ("ServiceAccount", "flinkha-operator");
     const BUDGET: (&str, &str) = ("PodDisruptionBudget", "flinkha-operator");
+    const POLICY: (&str, &str) = ("NetworkPolicy", "flinkha-operator");
     const POD: &str = "/spec/template/spec";
     let container = |at: &str| -> &'static str { format!("{POD}/containers/0/{at}").leak() };
     let pod = |at: &str| -> &'static str { format!("{POD}/{at}").leak() };
@@ -30,6 +31,38 @@ fn cases() -> Vec<(Value, (&'static str, &'static str), &'static str, Value)> {
         (json!({ "imagePullSecrets": [{ "name": "s" }] }), OPERATOR, pod("imagePullSecrets"), json!([{ "name": "s" }])),
         (json!({ "replicas": 2 }), OPERATOR, "/spec/replicas", json!(2)),
         (json!({ "watchNamespace": "a" }), OPERATOR, "WATCH_NAMESPACE", json!("a")),
+        (json!({ "watchNamespaces": ["a", "b", "a"] }), OPERATOR, "WATCH_NAMESPACE", json!("a,b")),
+        (json!({ "labelSelector": "team in (a,b)" }), OPERATOR, "LABEL_SELECTOR", json!("team in (a,b)")),
+        (
+            json!({ "imagePullSecrets": [{ "name": "s" }, { "name": "t" }] }),
+            OPERATOR,
+            "IMAGE_PULL_SECRETS",
+            json!("s,t"),
+        ),
+        (json!({ "leaderElection": { "enabled": true } }), OPERATOR, "LEASE_NAME", json!("flinkha-operator")),
+        (json!({ "log": { "level": "debug" } }), OPERATOR, "RUST_LOG", json!("debug")),
+        (
+            json!({ "networkPolicy": { "enabled": true } }),
+            POLICY,
+            "/spec",
+            json!({
+                "podSelector": { "matchLabels": selector("flinkha-operator", "flinkha") },
+                "policyTypes": ["Ingress"],
+                "ingress": [],
+            }),
+        ),
+        (
+            json!({ "networkPolicy": { "enabled": true, "metricsFrom": [{ "podSelector": {} }] } }),
+            POLICY,
+            "/spec/ingress",
+            json!([{ "from": [{ "podSelector": {} }], "ports": [{ "port": "metrics", "protocol": "TCP" }] }]),
+        ),
+        (
+            json!({ "monitoring": { "podMonitor": { "enabled": true } }, "watchNamespaces": ["a", "b"] }),
+            ("PodMonitor", "gateways"),
+            "/spec/namespaceSelector/matchNames",
+            json!(["a", "b"]),
+        ),
         (json!({ "log": { "gateway": "debug" } }), OPERATOR, "GATEWAY_LOG", json!("debug")),
         (json!({ "log": { "operator": "debug" } }), OPERATOR, "RUST_LOG", json!("debug")),
         (json!({ "log": { "format": "json" } }), OPERATOR, "LOG_FORMAT", json!("json")),
@@ -136,10 +169,10 @@ fn cases() -> Vec<(Value, (&'static str, &'static str), &'static str, Value)> {
             json!(["Warn", "Audit"]),
         ),
         (
-            json!({ "watchNamespace": "a" }),
+            json!({ "watchNamespaces": ["a", "b"] }),
             ("ValidatingAdmissionPolicy", "flinkha-system.flinkha.own-objects"),
-            "/spec/matchConstraints/namespaceSelector/matchLabels",
-            json!({ "kubernetes.io/metadata.name": "a" }),
+            "/spec/matchConstraints/namespaceSelector/matchExpressions",
+            json!([{ "key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"] }]),
         ),
         (
             json!({ "serviceAccount": { "name": "mine", "create": false } }),
@@ -199,6 +232,55 @@ fn what_is_switched_off_is_absent() {
     without(json!({ "rbac": { "create": false } }), &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]);
     without(json!({ "serviceAccount": { "create": false } }), &["ServiceAccount"]);
     without(json!({ "watchNamespace": "a" }), &["ClusterRole", "ClusterRoleBinding"]);
+    let rendered = render(&json!({}));
+    let operator = &rendered.one("Deployment", "operator")["spec"]["template"]["spec"]["containers"][0]["env"];
+    for name in ["LABEL_SELECTOR", "IMAGE_PULL_SECRETS"] {
+        assert!(!operator.to_string().contains(name), "{name} would restart the operator of who does not set it");
+    }
+}
+
+/// The same rights in each namespace, and in no other.
+#[test]
+fn each_watched_namespace_has_a_role() {
+    let rendered = render(&json!({ "watchNamespaces": ["a", "b"] }));
+    let of = |kind: &str, namespace: &str| {
+        let is_it = |object: &&Value| {
+            object["kind"] == kind
+                && object["metadata"]["name"] == "flinkha-operator-clusters"
+                && object["metadata"]["namespace"] == namespace
+        };
+        rendered.0.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} in {namespace}: {:?}", rendered.names()))
+    };
+    let everywhere = render(&json!({}));
+    for namespace in ["a", "b"] {
+        assert_eq!(of("Role", namespace)["rules"], everywhere.one("ClusterRole", "operator")["rules"]);
+        let binding = of("RoleBinding", namespace);
+        assert_eq!(binding["roleRef"]["name"], "flinkha-operator-clusters");
+        assert_eq!(binding["subjects"], everywhere.one("ClusterRoleBinding", "operator")["subjects"]);
+    }
+    assert!(!rendered.names().iter().any(|(kind, ..)| kind.starts_with("ClusterRole")), "{:?}", rendered.names());
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_in_one_sentence() {
+    let cases = [
+        (json!({ "watchNamespace": "a", "watchNamespaces": ["b"] }), "so put that into watchNamespaces"),
+        (json!({ "leaderElection": { "enabled": false } }), "leaderElection.enabled: false is not possible"),
+    ];
+    for (values, sentence) in cases {
+        let error = helm(&["template", "flinkha", CHART], &values).expect_err(&format!("{values} is accepted"));
+        assert!(error.contains(sentence), "{values}: {error}");
+    }
+}
+
+/// Where a chart is shown, its icon comes from the chart itself.
+#[test]
+fn the_icon_is_in_the_chart() {
+    let read = |name: &str| std::fs::read_to_string(format!("{CHART}/{name}")).unwrap();
+    let chart: Value = serde_yaml::from_str(&read("Chart.yaml")).unwrap();
+    let text = chart["icon"].as_str().unwrap().strip_prefix("data:image/svg+xml;base64,").unwrap().to_owned();
+    let icon = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text).unwrap();
+    assert_eq!(String::from_utf8(icon).unwrap(), read("icon.svg"));
 }
 
 #[test]
@@ -222,7 +304,10 @@ fn helm_finds_nothing_to_complain_about() {
         "rbac": { "aggregateClusterRoles": true },
         "monitoring": { "podMonitor": { "enabled": true } },
         "podDisruptionBudget": { "enabled": true },
-        "watchNamespace": "a",
+        "networkPolicy": { "enabled": true, "metricsFrom": [{ "podSelector": {} }] },
+        "watchNamespaces": ["a", "b"],
+        "labelSelector": "team=a",
+        "imagePullSecrets": [{ "name": "s" }],
         "commonLabels": { "a": "b" },
         "commonAnnotations": { "a": "b" },
     });
@@ -239,7 +324,9 @@ fn what_is_wrong_is_rejected_by_its_name() {
         (json!({ "replicas": 0 }), "replicas"),
         (json!({ "image": { "digest": "sha256:1" } }), "digest"),
         (json!({ "image": { "tag": 1 } }), "tag"),
-        (json!({ "leaderElection": { "enabled": false } }), "leaderElection"),
+        (json!({ "leaderElection": { "leaseDuration": "15s" } }), "leaseDuration"),
+        (json!({ "watchNamespaces": ["A"] }), "watchNamespaces"),
+        (json!({ "networkPolicy": null }), "networkPolicy"),
         (json!({ "serviceAccount": { "annotation": {} } }), "annotation"),
         (json!({ "podLabels": { "a": "b c" } }), "podLabels"),
         (json!({ "podDisruptionBudget": { "minAvailable": "half" } }), "minAvailable"),
@@ -263,11 +350,12 @@ fn what_is_wrong_is_rejected_by_its_name() {
 /// `helm test` runs the program with the names that the operator has, and with its rights.
 #[test]
 fn helm_test_asks_for_the_operator_of_this_release() {
-    let values = json!({ "fullnameOverride": "op", "watchNamespace": "a", "serviceAccount": { "name": "mine" } });
+    let values =
+        json!({ "fullnameOverride": "op", "watchNamespaces": ["a", "b"], "serviceAccount": { "name": "mine" } });
     let text = helm(&["template", "flinkha", CHART, "--namespace", "system"], &values).unwrap();
     let rendered = Rendered(objects(&text));
     let pod = &rendered.one("Pod", "op-test")["spec"];
-    let expected = json!(["check", "--namespace=system", "--lease-name=op", "--watch-namespace=a"]);
+    let expected = json!(["check", "--namespace=system", "--lease-name=op", "--watch-namespace=a,b"]);
     assert_eq!(pod["containers"][0]["args"], expected);
     let operator = &rendered.one("Deployment", "op")["spec"]["template"]["spec"];
     for part in ["serviceAccountName", "securityContext"] {
@@ -282,6 +370,8 @@ fn no_object_is_rendered_twice() {
         "rbac": { "aggregateClusterRoles": true },
         "monitoring": { "podMonitor": { "enabled": true } },
         "podDisruptionBudget": { "enabled": true },
+        "networkPolicy": { "enabled": true },
+        "watchNamespaces": ["a", "b"],
     });
     for rendered in [render(&every), upgrade(&every)] {
         let mut names = rendered.names();

@@ -18,6 +18,7 @@ mod foreign;
 mod former_definition;
 mod gateway_port;
 mod gateway_questions;
+mod gitops;
 mod ha_data;
 mod hold;
 mod hostile_objects;

@@ -121,7 +121,7 @@ impl Image {
 }
 
 fn environment() -> Environment {
-    Environment { gateway_image: "flinkha:test".to_owned(), gateway_log: "info".to_owned() }
+    Environment { gateway_image: "flinkha:test".to_owned(), gateway_log: "info".to_owned(), ..Environment::default() }
 }
 
 /// A cluster with this in its spec, too.

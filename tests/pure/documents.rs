@@ -24,7 +24,7 @@ const DOCUMENTS: [&str; 11] = [
 ];
 
 /// A path in a document begins with one of these, and is relative to the root.
-const TOP: [&str; 12] = [
+pub const TOP: [&str; 12] = [
     "src/",
     "tests/",
     "rig/",
@@ -39,13 +39,13 @@ const TOP: [&str; 12] = [
     ".github/",
 ];
 
-struct Document {
+pub struct Document {
     /// Relative to the root of the repository.
-    path: String,
+    pub path: String,
     /// Without fenced blocks.
     prose: String,
     /// Lines of fenced and indented blocks.
-    commands: Vec<String>,
+    pub commands: Vec<String>,
 }
 
 impl Document {
@@ -70,7 +70,7 @@ impl Document {
     }
 
     /// Texts between backticks.
-    fn spans(&self) -> Vec<&str> {
+    pub fn spans(&self) -> Vec<&str> {
         let parts: Vec<&str> = self.prose.split('`').collect();
         assert!(parts.len() % 2 == 1, "{}: a backtick is missing", self.path);
         parts.into_iter().skip(1).step_by(2).collect()
@@ -97,7 +97,7 @@ impl Document {
     }
 }
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -114,12 +114,12 @@ fn files(path: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-fn documents() -> Vec<Document> {
+pub fn documents() -> Vec<Document> {
     DOCUMENTS.iter().flat_map(|path| files(path, "md")).map(|path| Document::read(&path)).collect()
 }
 
 /// All text of the product.
-fn sources() -> String {
+pub fn sources() -> String {
     files("src", "rs").iter().map(|path| fs::read_to_string(root().join(path)).unwrap()).collect()
 }
 
@@ -229,7 +229,7 @@ fn every_field_that_the_documents_name_is_in_the_definition() {
     assert_none("the CustomResourceDefinition has no such field", &missing);
 }
 
-fn has_field(schema: &Value, field: &str) -> bool {
+pub fn has_field(schema: &Value, field: &str) -> bool {
     let found = field.split('.').try_fold(schema, |parent, name| {
         let parent = if parent["items"].is_object() { &parent["items"] } else { parent };
         parent["properties"].get(name)

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod collection;
+mod commands;
 mod conditions;
 mod documents;
 mod fuzzers;

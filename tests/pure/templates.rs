@@ -40,7 +40,8 @@ fn digests_with(spec: &Value, log: &str) -> [String; 5] {
     let cluster = validate(&resource).unwrap();
     let run = resource.spec.job.is_some().then(|| Run::new(JobId::from_number(1), "v1", 1));
     let cluster = cluster.deployed(resource.spec.clone(), run);
-    let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: log.to_owned() };
+    let environment =
+        Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: log.to_owned(), ..Environment::default() };
     let objects = build(&cluster, &environment);
     let of_config_map = objects.applied.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
     [
@@ -117,7 +118,11 @@ fn another_log_filter_changes_only_the_config_map() {
 fn argo_cd_prunes_nothing_of_a_cluster() {
     for (name, spec) in specs() {
         let resource = resource(&spec);
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let run = resource.spec.job.is_some().then(|| Run::new(JobId::from_number(1), "v1", 1));
         let cluster = validate(&resource).unwrap().deployed(resource.spec.clone(), run);
         let objects = build(&cluster, &environment);
@@ -145,7 +150,11 @@ fn the_documents_name_all_volumes_that_hold_up_the_cluster_autoscaler() {
         let resource = resource(&spec);
         let run = resource.spec.job.is_some().then(|| Run::new(JobId::from_number(1), "v1", 1));
         let cluster = validate(&resource).unwrap().deployed(resource.spec.clone(), run);
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let objects = build(&cluster, &environment);
         for pods in [objects.job_managers, objects.task_managers] {
             let volumes = pods["spec"]["template"]["spec"]["volumes"].as_array().unwrap().clone();

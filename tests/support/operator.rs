@@ -1,6 +1,7 @@
 //! The operator as a process, installed as a user installs it: the chart, rendered by helm, with the chart's rights and
 //! no others.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -75,7 +76,8 @@ impl Installation {
         Self::start_as(NAMESPACE, "", flags, program, chart).await
     }
 
-    /// The same for an operator that looks after one namespace only, or after all if that is empty.
+    /// The same for an operator that looks after these namespaces only (with commas between them), or after all if there
+    /// are none.
     pub async fn start_with(namespace: &str, watched: &str) -> Self {
         Self::start_as(namespace, watched, &[], Path::new(PROGRAM), Path::new(CHART)).await
     }
@@ -90,12 +92,15 @@ impl Installation {
         let plane = Plane::get().await;
         let admin = plane.admin(0).await;
         let directory = Directory::new("operator");
-        let namespaces = [OPERATOR_NAMESPACE, namespace]
-            .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
-        for namespace in &namespaces {
+        let watches: Vec<&str> = watched.split(',').filter(|name| !name.is_empty()).collect();
+        let namespaces: BTreeSet<&str> = watches.iter().copied().chain([OPERATOR_NAMESPACE, namespace]).collect();
+        for name in namespaces {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             create_all(&admin, &namespace.to_string()).await;
         }
-        let values = ["--include-crds", "--set", &format!("watchNamespace={watched}")];
+        let list = format!("watchNamespaces={{{watched}}}");
+        let values: &[&str] = if watches.is_empty() { &[] } else { &["--set", &list] };
+        let values = [&["--include-crds"], values].concat();
         create_all(&admin, &chart_of(chart, ("flinkha", OPERATOR_NAMESPACE), &values)).await;
         let token = token(&admin, OPERATOR_NAMESPACE, "flinkha-operator", None).await;
         let write = |name: &str, token: &str| {

@@ -6,9 +6,24 @@
 {{ .Values.serviceAccount.name | default (ternary (include "flinkha.fullname" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
+{{/* The namespaces that the operator watches, as a JSON array; an empty one: all. */}}
+{{- define "flinkha.namespaces" -}}
+{{- if and .Values.watchNamespaces .Values.watchNamespace -}}
+{{- fail "watchNamespaces and watchNamespace are both set: watchNamespace is the former name for one namespace, so put that into watchNamespaces" -}}
+{{- end -}}
+{{- .Values.watchNamespaces | default (compact (list .Values.watchNamespace)) | uniq | toJson -}}
+{{- end }}
+
 {{- define "flinkha.image" -}}
 {{ with .Values.imageRegistry }}{{ trimSuffix "/" . }}/{{ end }}{{ .Values.image.repository -}}
 {{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* The names of a list of Secrets, with commas between them. */}}
+{{- define "flinkha.pullSecretNames" -}}
+{{- $names := list -}}
+{{- range . }}{{ $names = append $names .name }}{{ end -}}
+{{- join "," $names -}}
 {{- end }}
 
 {{- define "flinkha.selector" -}}

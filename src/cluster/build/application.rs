@@ -88,7 +88,11 @@ mod tests {
 
     #[test]
     fn the_application_is_in_the_arguments_and_its_jar_is_fetched_before_flink_starts() {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let pod = build(&fixture::application(), &environment).job_managers["spec"]["template"]["spec"].clone();
         let arguments: Vec<&str> =
             pod["containers"][0]["args"].as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();

@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn environment() -> Environment {
-        Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() }
+        Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned(), ..Environment::default() }
     }
 
     fn mounted<'a>(container: &'a Value, beginning: &str) -> Vec<&'a str> {

@@ -66,7 +66,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         resources: &spec.resources,
         template: &spec.pod_template,
     };
-    let mut template = pod::template(cluster, &component, configuration_digest);
+    let mut template = pod::template(cluster, environment, &component, configuration_digest);
     configuration_secrets::add(&mut template, cluster);
     tls::annotate(&mut template, cluster, JOB_MANAGER);
     let (mut mounts, mut storage_environment) = (Value::Null, StorageEnvironment::default());
@@ -194,13 +194,22 @@ struct StorageEnvironment {
 
 impl StorageEnvironment {
     const PREFIXES: [&str; 4] = ["AWS_", "GOOGLE_", "AZURE_", "SSL_CERT_"];
+    /// Proxies between the pods and the storage, in either case of letters. What they are not for follows.
+    const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    const NO_PROXY: &str = "NO_PROXY";
 
     fn of(flink: &Value) -> Self {
+        let all = || flink["env"].as_array().into_iter().flatten();
+        let name = |variable: &Value| variable["name"].as_str().unwrap_or_default().to_owned();
+        let is_proxy = |name: &str| Self::PROXIES.contains(&name.to_uppercase().as_str());
+        // Without a proxy the list is ours alone, and means nothing to the gateway.
+        let has_proxy = all().any(|variable| is_proxy(&name(variable)));
         let is_storages = |variable: &&Value| {
-            let name = variable["name"].as_str().unwrap_or_default();
+            let name = name(variable);
             Self::PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || has_proxy && (is_proxy(&name) || name.to_uppercase() == Self::NO_PROXY)
         };
-        let variables = flink["env"].as_array().into_iter().flatten().filter(is_storages).cloned().collect();
+        let variables = all().filter(is_storages).cloned().collect();
         Self { variables, from: flink["envFrom"].clone() }
     }
 
@@ -323,4 +332,35 @@ pub fn with_key(mut secret: Value, key: &[u8]) -> Value {
 /// Returns the digest that [`deployment`] wrote on a Deployment.
 pub fn digest_of(deployment: &Value) -> &str {
     deployment["metadata"]["annotations"][TEMPLATE_ANNOTATION].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::build::build;
+    use crate::cluster::tests as fixture;
+
+    #[test]
+    fn a_proxy_of_flinks_container_is_that_of_all_our_containers_that_reach_the_storage() {
+        let variables = |environment: Value| {
+            let container = json!({ "name": FLINK_CONTAINER, "env": environment });
+            let mut resource = fixture::application_resource();
+            resource.spec.job_manager.pod_template = json!({ "spec": { "containers": [container] } });
+            let cluster = crate::cluster::validate::validate(&resource).expect("a resource");
+            let pod = build(&cluster, &Environment::default()).job_managers["spec"]["template"]["spec"].clone();
+            let of = |container: &Value| {
+                let all = container["env"].as_array().into_iter().flatten();
+                let proxies =
+                    all.filter(|one| one["name"].as_str().is_some_and(|name| name.to_uppercase().ends_with("PROXY")));
+                proxies.map(|one| format!("{}={}", one["name"], one["value"]).replace('"', "")).collect::<Vec<_>>()
+            };
+            let ours: Vec<_> = pod["initContainers"].as_array().into_iter().flatten().map(of).collect();
+            assert!(ours.len() == 2 && ours[0] == ours[1], "gateway and fetch: {ours:?}");
+            ours[0].clone()
+        };
+        let proxy = json!({ "name": "https_proxy", "value": "http://proxy:3128" });
+        let both = ["https_proxy=http://proxy:3128", "NO_PROXY=127.0.0.1,localhost", "no_proxy=127.0.0.1,localhost"];
+        assert_eq!(variables(json!([proxy])), both);
+        assert!(variables(json!([{ "name": "A", "value": "b" }])).is_empty(), "no pod changes that has no proxy");
+    }
 }

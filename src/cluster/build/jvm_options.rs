@@ -66,7 +66,11 @@ mod tests {
 
     /// The options in a JobManager's pod, and whether its script prepends them.
     fn built(cluster: &Cluster) -> (Option<String>, bool) {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let objects = build(cluster, &environment);
         let flink = |deployment: &Value| deployment["spec"]["template"]["spec"]["containers"][0].clone();
         let of = |flink: &Value| {
@@ -114,7 +118,11 @@ mod tests {
     fn a_cluster_with_secrets_of_its_configuration_gets_them_too() {
         let from = serde_json::from_value(json!([{ "secretRef": { "name": "s3" } }]));
         let cluster = fixture::cluster_with(|spec| spec.flink_configuration_from = from.unwrap_or_default());
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let objects = build(&cluster, &environment);
         let script = &objects.job_managers["spec"]["template"]["spec"]["containers"][0]["command"][2];
         let script = script.as_str().unwrap_or_default();

@@ -6,6 +6,7 @@
 pub mod application;
 pub mod config;
 pub mod configuration_secrets;
+pub mod ingress;
 pub mod job_manager;
 pub mod jvm_options;
 pub mod network_policy;
@@ -27,12 +28,14 @@ use crate::api::v1alpha1::{Gateway, Resources};
 use crate::cluster::Cluster;
 
 /// Settings of the operator that the resource does not have.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// Image of the gateway.
     pub gateway_image: String,
     /// Log filter of gateways whose resource says no other one. It is no part of a pod template.
     pub gateway_log: String,
+    /// Secrets for pulling images, after those of the resource.
+    pub image_pull_secrets: Vec<String>,
 }
 
 /// All objects of a cluster.
@@ -89,11 +92,14 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
             rbac::build(cluster),
             service::applied(cluster),
             vec![config::config_map(cluster, environment)],
-            network_policy::wanted(cluster).into_iter().collect(),
+            network_policy::wanted(cluster).into_iter().chain(ingress::wanted(cluster)).collect(),
         ]
         .concat(),
         created: service::created(cluster),
-        unwanted: network_policy::unwanted(cluster).into_iter().chain(service::unwanted(cluster)).collect(),
+        unwanted: [network_policy::unwanted(cluster), service::unwanted(cluster), ingress::unwanted(cluster)]
+            .into_iter()
+            .flatten()
+            .collect(),
         peers: if job_manager::has_key(cluster) { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),
         task_managers: task_manager::deployment(cluster, environment, &config::digest(cluster, "jobmanager.")),
@@ -162,7 +168,11 @@ mod tests {
     use crate::cluster::tests as fixture;
 
     fn objects() -> Objects {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         build(&fixture::cluster(), &environment)
     }
 
@@ -228,7 +238,11 @@ mod tests {
 
     #[test]
     fn a_drain_takes_one_job_manager_at_a_time_and_as_many_task_managers_as_the_user_says() {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let budgets = |objects: &[Value]| {
             let budgets = objects.iter().filter(|object| object["kind"] == "PodDisruptionBudget");
             budgets.map(|budget| (budget["metadata"]["name"].clone(), budget["spec"].clone())).collect::<Vec<_>>()
@@ -251,8 +265,31 @@ mod tests {
     }
 
     #[test]
+    fn pods_name_the_secrets_of_the_resource_and_then_those_of_the_operator() {
+        let secrets = |own: &[&str], of_operator: &[&str]| {
+            let of_operator = of_operator.iter().map(|name| (*name).to_owned()).collect();
+            let environment = Environment { image_pull_secrets: of_operator, ..Environment::default() };
+            let own: Vec<Value> = own.iter().map(|name| json!({ "name": name })).collect();
+            let set = |spec: &mut FlinkHaClusterSpec| {
+                spec.image_pull_secrets = serde_json::from_value(json!(own)).unwrap_or_default();
+            };
+            let objects = build(&fixture::cluster_with(set), &environment);
+            let of = |deployment: &Value| deployment["spec"]["template"]["spec"]["imagePullSecrets"].clone();
+            assert_eq!(of(&objects.job_managers), of(&objects.task_managers));
+            of(&objects.job_managers)
+        };
+        assert_eq!(secrets(&[], &[]), Value::Null, "no pod template changes without them");
+        assert_eq!(secrets(&["a"], &[]), json!([{ "name": "a" }]));
+        assert_eq!(secrets(&["b", "a"], &["a", "c"]), json!([{ "name": "b" }, { "name": "a" }, { "name": "c" }]));
+    }
+
+    #[test]
     fn what_the_user_wants_on_all_objects_is_there_and_in_no_pod() {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let cluster = fixture::cluster_with(|spec| {
             let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
             spec.common_metadata.labels = [text("team", "a"), text(MANAGED_BY_LABEL, "somebody")].into();
@@ -322,7 +359,11 @@ mod tests {
 
     #[test]
     fn the_gateway_knows_the_grace_period_that_the_users_template_says() {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         for (said, told) in [(json!(300), "300s"), (Value::Null, "30s")] {
             let template = json!({ "spec": { "terminationGracePeriodSeconds": said } });
             let cluster = fixture::cluster_with(|spec| spec.job_manager.pod_template = template);
@@ -334,7 +375,11 @@ mod tests {
 
     #[test]
     fn a_change_of_configuration_replaces_the_pods_and_a_change_of_scale_does_not() {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let before = build(&fixture::cluster(), &environment);
         let scaled = fixture::cluster_with(|spec| spec.task_manager.replicas = 9);
         assert_eq!(

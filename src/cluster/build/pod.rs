@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::Environment;
 use crate::api::names::{self, FLINK_CONTAINER};
 use crate::api::v1alpha1::Resources;
 use crate::cluster::{Cluster, merge};
@@ -57,7 +58,12 @@ pub struct Component<'a> {
 }
 
 /// Returns the pod template: ours with the user's merged into it.
-pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_digest: &str) -> Value {
+pub fn template(
+    cluster: &Cluster,
+    environment: &Environment,
+    component: &Component<'_>,
+    configuration_digest: &str,
+) -> Value {
     let selector = super::selector(cluster.name(), component.name);
     let spread = |topology_key: &str| {
         json!({
@@ -103,13 +109,21 @@ pub fn template(cluster: &Cluster, component: &Component<'_>, configuration_dige
     if let Some(nonce) = cluster.spec().restart_nonce {
         template["metadata"]["annotations"][RESTART_ANNOTATION] = nonce.to_string().into();
     }
-    if !cluster.spec().image_pull_secrets.is_empty() {
-        template["spec"]["imagePullSecrets"] = json!(cluster.spec().image_pull_secrets);
+    let secrets = pull_secrets(cluster, environment);
+    if !secrets.is_empty() {
+        template["spec"]["imagePullSecrets"] = secrets.into();
     }
     if !component.template.is_null() {
         merge::merge(&mut template, component.template.clone());
     }
     template
+}
+
+/// Secrets for pulling images: those of the resource, and those of the operator that it does not name.
+fn pull_secrets(cluster: &Cluster, environment: &Environment) -> Vec<Value> {
+    let own = &cluster.spec().image_pull_secrets;
+    let others = environment.image_pull_secrets.iter().filter(|name| !own.iter().any(|one| one.name == **name));
+    own.iter().map(|one| json!(one)).chain(others.map(|name| json!({ "name": name }))).collect()
 }
 
 fn flink_container(cluster: &Cluster, component: &Component<'_>) -> Value {

@@ -82,7 +82,11 @@ mod tests {
 
     #[test]
     fn it_has_the_volumes_and_the_identity_of_a_job_manager_and_none_of_its_containers() {
-        let environment = Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() };
+        let environment = Environment {
+            gateway_image: "flinkha:1".to_owned(),
+            gateway_log: "info".to_owned(),
+            ..Environment::default()
+        };
         let signature =
             Signature { owner: "us".to_owned(), signers: vec!["a".to_owned(), "b".to_owned()], ..Signature::default() };
         let job = job(&fixture::cluster(), &environment, &signature);

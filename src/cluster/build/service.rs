@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{object, selector};
 use crate::api::names::{self, JOB_MANAGER, REST_PORT, TASK_MANAGER};
+use crate::api::rest::{Rest, ServiceType};
 use crate::cluster::Cluster;
 
 /// Returns the Services and the disruption budgets.
@@ -11,13 +12,22 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
     let name = cluster.name();
     let ports = json!([{ "name": "rest", "port": REST_PORT, "targetPort": REST_PORT, "protocol": "TCP" }]);
     let selector = selector(name, JOB_MANAGER);
+    // Neither is said without the user, so that Services of earlier versions are as they should be.
+    let Rest { service_type, annotations } = &cluster.spec().rest;
+    let mut rest = json!({ "spec": { "ports": ports } });
+    if *service_type != ServiceType::ClusterIP {
+        rest["spec"]["type"] = json!(service_type);
+    }
+    if !annotations.is_empty() {
+        rest["metadata"]["annotations"] = json!(annotations);
+    }
     let of_task_managers = cluster.spec().task_manager.max_unavailable.iter();
     vec![
         // The leader's Service has no selector: the leading gateway writes its address into the EndpointSlice, even
         // while the operator is down.
-        object(cluster, "v1", "Service", &names::rest(name), json!({ "spec": { "ports": ports } })),
-        // All JobManagers: a standby asks the leader and answers. This is for port-forward and Ingress, which need a
-        // selector.
+        object(cluster, "v1", "Service", &names::rest(name), rest),
+        // All JobManagers: a standby asks the leader and answers. This is for port-forward, which needs a selector, as
+        // some Ingress controllers do.
         object(
             cluster,
             "v1",
@@ -89,4 +99,29 @@ pub fn slice_labels(cluster: &str) -> Value {
 /// Returns the ports of that EndpointSlice.
 pub fn slice_ports() -> Value {
     json!([{ "name": "rest", "port": REST_PORT, "protocol": "TCP" }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::tests as fixture;
+
+    #[test]
+    fn the_service_of_the_leader_has_the_type_and_the_annotations_of_the_resource_and_none_without() {
+        let rest = |fields: Value| {
+            let set = |spec: &mut crate::api::FlinkHaClusterSpec| {
+                spec.rest = serde_json::from_value(fields).unwrap_or_default();
+                spec.common_metadata.annotations = [("a".to_owned(), "of all".to_owned())].into();
+            };
+            let applied = applied(&fixture::cluster_with(set));
+            applied.into_iter().find(|object| object["metadata"]["name"] == "demo-rest").unwrap_or_default()
+        };
+        assert_eq!(rest(json!({}))["spec"]["type"], Value::Null);
+        let annotations = json!({ "a": "b", "c": "d" });
+        let service = rest(json!({ "serviceType": "LoadBalancer", "annotations": annotations }));
+        assert_eq!(
+            (&service["spec"]["type"], &service["metadata"]["annotations"]),
+            (&json!("LoadBalancer"), &annotations)
+        );
+    }
 }

@@ -27,7 +27,7 @@ pub fn deployment(cluster: &Cluster, environment: &Environment, configuration_di
         resources: &spec.resources,
         template: &spec.pod_template,
     };
-    let mut template = pod::template(cluster, &component, configuration_digest);
+    let mut template = pod::template(cluster, environment, &component, configuration_digest);
     if let Some(prepare) = tls::prepare_container(cluster, environment) {
         tls::mount_stores(&mut template, cluster);
         match template["spec"]["initContainers"].as_array_mut() {

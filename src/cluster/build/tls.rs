@@ -171,7 +171,7 @@ mod tests {
     use crate::cluster::tests as fixture;
 
     fn environment() -> Environment {
-        Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() }
+        Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned(), ..Environment::default() }
     }
 
     fn with(tls: Value) -> Cluster {

@@ -145,7 +145,14 @@ mod tests {
                 change(zookeeper);
             }
         });
-        build(&cluster, &Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() })
+        build(
+            &cluster,
+            &Environment {
+                gateway_image: "flinkha:1".to_owned(),
+                gateway_log: "info".to_owned(),
+                ..Environment::default()
+            },
+        )
     }
 
     fn words(list: &Value) -> Vec<&str> {

@@ -19,7 +19,7 @@ use crate::ledger::refusal::{Refusal, STORED_BY_ANOTHER};
 const RUN: &str = "0000000000000000000000000000000a";
 
 fn environment() -> Environment {
-    Environment { gateway_image: "flinkha:2".to_owned(), gateway_log: "info".to_owned() }
+    Environment { gateway_image: "flinkha:2".to_owned(), gateway_log: "info".to_owned(), ..Environment::default() }
 }
 
 fn decide(

@@ -4,6 +4,7 @@ pub mod artifact;
 mod deadline;
 mod local;
 pub mod reach;
+mod settings;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -82,6 +83,10 @@ impl Storage {
         configuration: &FlinkConfiguration,
     ) -> std::result::Result<Self, NotCollectable> {
         let (store, root) = reach::reach(storage_dir, configuration)?;
+        let scheme = storage_dir.split_once(':').map_or("file", |(scheme, _)| scheme);
+        for sentence in settings::unfollowed(scheme, configuration) {
+            tracing::warn!("{sentence}");
+        }
         let uri = storage_dir.trim_end_matches('/').to_owned();
         Ok(Self { store, root, cluster: cluster.to_owned(), uri, jobs: Arc::default() })
     }

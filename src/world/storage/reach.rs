@@ -13,6 +13,7 @@ use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::local::LocalFiles;
+use super::settings::S3_PREFIXES;
 
 /// Limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -65,7 +66,10 @@ fn s3(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(url.host_str().unwrap_or_default());
     let setting = |name: &str| s3_setting(configuration, name);
     if let Some(endpoint) = setting("endpoint") {
-        let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
+        // Under the names of flink-s3-fs-hadoop and -presto.
+        let encrypts = setting("connection.ssl.enabled").or_else(|| setting("ssl.enabled")) != Some("false");
+        let scheme = if encrypts { "https" } else { "http" };
+        let endpoint = if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") };
         builder = builder.with_endpoint(endpoint);
     }
     if let (Some(key), Some(secret)) = (setting("access.key"), setting("secret.key")) {
@@ -84,9 +88,8 @@ fn s3(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc
 /// flink-s3-fs-hadoop and -presto): `s3.access-key`, `s3.access.key`, `s3a.access.key`, `fs.s3a.access.key`,
 /// `presto.s3.access-key`.
 fn s3_setting<'a>(configuration: &'a FlinkConfiguration, name: &str) -> Option<&'a str> {
-    let prefixes = ["s3.", "s3a.", "fs.s3a.", "presto.s3."];
     let found = configuration.iter().find(|(key, _)| {
-        prefixes.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.replace('-', ".") == name))
+        S3_PREFIXES.iter().any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| rest.replace('-', ".") == name))
     });
     found.map(|(_, value)| value.as_str())
 }
@@ -94,7 +97,12 @@ fn s3_setting<'a>(configuration: &'a FlinkConfiguration, name: &str) -> Option<&
 /// Credentials: Flink's own setting, otherwise GOOGLE_* variables, or the identity of the machine or pod.
 fn google(url: &Url, configuration: &FlinkConfiguration) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(url.host_str().unwrap_or_default());
-    let keys = ["gs.auth.service.account.json.keyfile", "google.cloud.auth.service.account.json.keyfile"];
+    // `GSFileSystemFactory` takes both prefixes.
+    let keys = [
+        "gs.auth.service.account.json.keyfile",
+        "fs.gs.auth.service.account.json.keyfile",
+        "google.cloud.auth.service.account.json.keyfile",
+    ];
     if let Some(file) = keys.iter().find_map(|key| configuration.get(*key)) {
         builder = builder.with_service_account_path(file);
     }
@@ -176,5 +184,21 @@ mod tests {
             assert_eq!(s3_setting(&configuration(&[(key, "x")]), "access.key"), Some("x"), "{key}");
         }
         assert_eq!(s3_setting(&configuration(&[("s3.endpoint.region", "x")]), "endpoint"), None);
+    }
+
+    #[test]
+    fn an_endpoint_without_a_scheme_is_encrypted_unless_flink_is_told_otherwise() {
+        for (settings, scheme) in [
+            (&[][..], "https"),
+            (&[("s3.connection.ssl.enabled", "true")][..], "https"),
+            (&[("fs.s3a.connection.ssl.enabled", "false")][..], "http"),
+            (&[("presto.s3.ssl.enabled", "false")][..], "http"),
+        ] {
+            let all =
+                [&[("s3.endpoint", "minio:9000"), ("s3.access-key", "a"), ("s3.secret-key", "b")], settings].concat();
+            let (store, _) = reach("s3://bucket/ha", &configuration(&all)).unwrap_or_else(|error| panic!("{error}"));
+            let told = format!("{store:?}");
+            assert!(told.contains(&format!("{scheme}://minio:9000")), "{settings:?}: {told}");
+        }
     }
 }

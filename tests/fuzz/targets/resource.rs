@@ -16,7 +16,7 @@ use crate::input::record;
 use crate::ledger::application::Run;
 
 pub fn environment() -> Environment {
-    Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned() }
+    Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned(), ..Environment::default() }
 }
 
 pub fn run(bytes: &[u8]) {
