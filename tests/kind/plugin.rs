@@ -81,7 +81,7 @@ async fn every_command_of_the_plugin_works_with_both_providers_and_reads_flinks_
             .await;
     let of_lease =
         ours::apply(Namespace(namespace.0.clone()), &small(&namespace, "lease", "/flink/output/lease")).await;
-    let native = native::start_as(Namespace(namespace.0.clone()), "own", "own-jobmanager", native::DEFAULT, [1, 1]);
+    let native = native::start_as(Namespace(namespace.0.clone()), "own", "own-jobmanager", native::DEFAULT, [1, 1], "");
     let (native, (), ()) = tokio::join!(native, of_quorum.wait_until_ready(), of_lease.wait_until_ready());
     for cluster in [&of_lease, &of_quorum] {
         let job = cluster.wait_for_phase(Phase::Running).await.job_id;
