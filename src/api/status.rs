@@ -20,9 +20,15 @@ pub struct FlinkHaClusterStatus {
     pub job_manager: Members,
     /// The TaskManagers.
     pub task_manager: Members,
-    /// The last time that leadership moved from one JobManager to another.
+    /// The last time that leadership moved from one JobManager to another. Deprecated: `failovers[0]` says the same and
+    /// more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
+    /// The last twenty times that leadership moved from one JobManager to another, the newest first. Gateways record
+    /// them in the ledger, so those are here too that happened while no operator ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub failovers: Vec<FailoverEntry>,
     /// Jobs whose HA data is stored, at most the latest 200, and the last twenty that ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
@@ -92,7 +98,62 @@ pub struct Members {
     pub selector: String,
 }
 
-/// A change of leader.
+/// A change of leader, as `failovers` lists it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailoverEntry {
+    /// Time at which the new leader took over, by its clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// Pod that led before.
+    pub from: String,
+    /// Pod that took over.
+    pub to: String,
+    /// Number of the term that began.
+    pub term: i64,
+    /// Why the former leader stopped, for example `JobManagerDied` or `Switchover`.
+    pub reason: String,
+    /// Somebody asked for it: a switchover, or the pod of the former leader was to end.
+    pub planned: bool,
+    /// Milliseconds without a leader, counted from the moment at which the end of the former leader was noticed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaderless_millis: Option<i64>,
+    /// Milliseconds from the same moment until all tasks of all stored jobs ran, as the gateway of the new leader saw
+    /// it: it asks Flink four times a second. Absent until then, if there were no jobs, and if nobody saw it within ten
+    /// minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_millis: Option<i64>,
+    /// Where jobs went on: the first ten.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restored: Vec<RestoredJobStatus>,
+}
+
+/// A job that a new leader has restored.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestoredJobStatus {
+    /// Flink's id of the job.
+    pub job: String,
+    /// Number of the checkpoint or savepoint. Absent if the job began anew, because it had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<i64>,
+}
+
+/// A completed checkpoint.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CheckpointStatus {
+    /// Flink's number of it.
+    pub id: i64,
+    /// Time at which it was complete, by the JobManager's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Time>,
+    /// URI of its directory. Absent if it is stored in HA data alone, and of many jobs with long paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// A change of leader. Deprecated in favour of `failovers`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Failover {
@@ -135,6 +196,10 @@ pub struct JobStatus {
     /// Files that are gone, below the cluster's directory, and without which Flink cannot recover the job.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing_files: Vec<String>,
+    /// The last completed checkpoint of a job that has not ended. Flink may have completed more since: the leading
+    /// gateway looks once a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_checkpoint: Option<CheckpointStatus>,
 }
 
 /// HA data of the jobs.

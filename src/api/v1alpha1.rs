@@ -43,6 +43,7 @@ use super::zookeeper::{self, ZooKeeper};
     printcolumn = r#"{"name":"JobManagers","type":"string","jsonPath":".status.jobManager.ready","description":"JobManagers that lead or can take over, of those desired"}"#,
     printcolumn = r#"{"name":"TaskManagers","type":"string","jsonPath":".status.taskManager.ready","description":"Ready TaskManagers, of those desired"}"#,
     printcolumn = r#"{"name":"Application","type":"string","jsonPath":".status.application.phase","description":"What the operator is doing with spec.job"}"#,
+    printcolumn = r#"{"name":"Checkpoint","type":"date","jsonPath":".status.jobs[?(@.state==\"Running\")].lastCheckpoint.completed","description":"Age of the last completed checkpoint of the oldest running job that has one; there may be one up to a minute younger"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Last Failover","type":"date","jsonPath":".status.lastFailover.at","priority":1}"#,

@@ -2,15 +2,16 @@
 
 use jiff::Timestamp;
 
-use crate::api::status::{ConfigMapSize, HaDataStatus, JobStatus, OrphansStatus};
+use crate::api::status::{CheckpointStatus, ConfigMapSize, HaDataStatus, JobStatus, OrphansStatus};
 use crate::api::time::seconds;
+use crate::ledger::checkpoints::Checkpoints;
 use crate::ledger::jobs;
 
 /// Jobs without an end that the status shows. The resource has at most 1.5 MiB, of which its spec takes what it needs.
 const SHOWN: usize = 200;
 
 /// The jobs as the status shows them, and the number of those that it leaves out: the oldest without an end.
-pub fn jobs(all: &[jobs::Job]) -> (Vec<JobStatus>, Option<i64>) {
+pub fn jobs(all: &[jobs::Job], checkpoints: &Checkpoints) -> (Vec<JobStatus>, Option<i64>) {
     let mut left_out = all.iter().filter(|job| !job.has_ended()).count().saturating_sub(SHOWN);
     let number = i64::try_from(left_out).ok().filter(|number| *number > 0);
     let is_shown = |one: &&jobs::Job| {
@@ -18,7 +19,17 @@ pub fn jobs(all: &[jobs::Job]) -> (Vec<JobStatus>, Option<i64>) {
         left_out -= usize::from(goes);
         !goes
     };
-    (all.iter().filter(is_shown).map(job).collect(), number)
+    (all.iter().filter(is_shown).map(|one| with_checkpoint(one, checkpoints)).collect(), number)
+}
+
+/// A job with its last checkpoint, unless it has ended.
+pub fn with_checkpoint(one: &jobs::Job, checkpoints: &Checkpoints) -> JobStatus {
+    let last = checkpoints.0.get(&one.id).filter(|_| !one.has_ended()).map(|noted| CheckpointStatus {
+        id: i64::try_from(noted.id).unwrap_or(i64::MAX),
+        completed: noted.completed.parse().ok().map(seconds),
+        path: noted.path.clone(),
+    });
+    JobStatus { last_checkpoint: last, ..job(one) }
 }
 
 /// A job as the status shows it.
@@ -32,6 +43,7 @@ pub fn job(job: &jobs::Job) -> JobStatus {
         ended: time(&job.ended),
         collected: time(&job.collected),
         missing_files: job.missing.clone(),
+        last_checkpoint: None,
     }
 }
 
@@ -70,6 +82,8 @@ impl From<&ConfigMapSize> for jobs::Size {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::flink::job_id::JobId;
     use crate::ledger::jobs::Job;
@@ -83,11 +97,24 @@ mod tests {
         let ended = [job(1, Some("2026-01-01T00:00:00Z")), job(2, Some("2026-01-01T00:00:00Z"))];
         let unended = |count: u128| (10..10 + count).map(|number| job(number, None));
         let all: Vec<Job> = ended.clone().into_iter().chain(unended(200)).collect();
-        let (shown, left_out) = jobs(&all);
+        let (shown, left_out) = jobs(&all, &Checkpoints::default());
         assert_eq!((shown.len(), left_out), (202, None));
         let all: Vec<Job> = ended.into_iter().chain(unended(1000)).collect();
-        let (shown, left_out) = jobs(&all);
+        let (shown, left_out) = jobs(&all, &Checkpoints::default());
         assert_eq!((shown.len(), left_out), (202, Some(800)));
         assert_eq!(shown[2].id, JobId::from_number(810).to_string());
+    }
+
+    #[test]
+    fn a_job_has_its_last_checkpoint_until_it_ends() {
+        let mut one = Job::of(JobId::from_number(1));
+        let text =
+            json!({ one.id.to_string(): { "id": 17, "completed": "2026-01-01T00:00:00Z", "path": "file:/c/chk-17" } });
+        let checkpoints: Checkpoints = serde_json::from_value(text).unwrap_or_default();
+        let expected = json!({ "id": 17, "completed": "2026-01-01T00:00:00Z", "path": "file:/c/chk-17" });
+        assert_eq!(json!(jobs(std::slice::from_ref(&one), &checkpoints).0[0].last_checkpoint), expected);
+        assert_eq!(with_checkpoint(&Job::of(JobId::from_number(2)), &checkpoints).last_checkpoint, None);
+        one.ended = Some("2026-01-01T00:00:00Z".to_owned());
+        assert_eq!(with_checkpoint(&one, &checkpoints).last_checkpoint, None);
     }
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::application::Progress;
 use crate::ledger::bounds;
 use crate::ledger::certificates::{self, CertificateNotes};
+use crate::ledger::checkpoints::Checkpoints;
+use crate::ledger::failovers::Failovers;
 use crate::ledger::jobs::{self, HaData, Job, RecordedState};
 use crate::ledger::secrets::{self, SecretsNote};
 
@@ -20,6 +22,11 @@ pub struct LedgerData {
     pub application: Option<Progress>,
     pub secrets: Option<SecretsNote>,
     pub certificates: CertificateNotes,
+    /// The last changes of leader. No decision rests on them, nor on the checkpoints, so text that is not understood is
+    /// nothing.
+    pub failovers: Failovers,
+    /// The last checkpoints of jobs.
+    pub checkpoints: Checkpoints,
     /// Keys whose text is not understood: what they say is not known, which is not the same as nothing.
     pub unreadable: Vec<String>,
 }
@@ -33,6 +40,8 @@ struct Texts {
     application: Option<String>,
     secrets: Option<String>,
     certificates: Option<String>,
+    failovers: Option<String>,
+    checkpoints: Option<String>,
 }
 
 impl From<Texts> for LedgerData {
@@ -45,7 +54,9 @@ impl From<Texts> for LedgerData {
         let application = read(texts.application, crate::ledger::application::LEDGER_KEY, &mut unreadable);
         let secrets = read(texts.secrets, secrets::LEDGER_KEY, &mut unreadable);
         let certificates = read(texts.certificates, certificates::LEDGER_KEY, &mut unreadable).unwrap_or_default();
-        Self { jobs, uncollected, ha_data, application, secrets, certificates, unreadable }
+        let failovers = texts.failovers.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let checkpoints = texts.checkpoints.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Self { jobs, uncollected, ha_data, application, secrets, certificates, failovers, checkpoints, unreadable }
     }
 }
 
@@ -69,4 +80,21 @@ fn shown(mut jobs: Vec<Job>) -> Vec<Job> {
     });
     jobs.shrink_to_fit();
     jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_history_that_is_not_understood_stops_nothing_and_one_of_earlier_versions_is_empty() {
+        let of = |data: serde_json::Value| serde_json::from_value::<LedgerData>(data).expect("a ledger");
+        let torn = of(json!({ "failovers": "[{", "checkpoints": "[]", "jobs": "[]" }));
+        assert_eq!(torn, of(json!({ "jobs": "[]" })));
+        assert!(torn.unreadable.is_empty() && torn.failovers.0.is_empty());
+        let later = of(json!({ "failovers": r#"[{"term":3,"to":"b","later":1}]"#, "later": "key" }));
+        assert_eq!((later.failovers.0.len(), later.failovers.0[0].term), (1, 3));
+    }
 }

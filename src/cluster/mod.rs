@@ -14,6 +14,7 @@ pub mod deletion;
 pub mod deployment;
 pub mod drop_job;
 pub mod events;
+pub mod failovers;
 pub mod gateway_image;
 pub mod ha_status;
 pub mod ledger_data;

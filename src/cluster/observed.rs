@@ -23,6 +23,8 @@ use crate::api::names::GATEWAY_CONTAINER;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::Progress;
 use crate::ledger::certificates::CertificateNotes;
+use crate::ledger::checkpoints::Checkpoints;
+use crate::ledger::failovers::Failovers;
 use crate::ledger::jobs::{HaData, Job};
 use crate::ledger::refusal::Refusal;
 use crate::ledger::secrets::SecretsNote;
@@ -278,6 +280,16 @@ impl Observed {
             self.ledger = found;
         }
         self.ledger_is_current = true;
+    }
+
+    /// What gateways have recorded of the last changes of leader.
+    pub fn failovers(&self) -> Option<&Failovers> {
+        self.ledger.as_ref().map(|ledger| &ledger.data.failovers)
+    }
+
+    /// The last checkpoints of jobs.
+    pub fn checkpoints(&self) -> Checkpoints {
+        self.ledger.as_ref().map(|ledger| ledger.data.checkpoints.clone()).unwrap_or_default()
     }
 
     /// Jobs that run, and the last that ended.

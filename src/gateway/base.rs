@@ -13,9 +13,11 @@ use super::answers::{Respondent, WAITING};
 use super::application::ApplicationTasks;
 use super::arguments::{Arguments, Orphans};
 use super::certificate_recorder::CertificateRecorder;
+use super::checkpoint_recorder::CheckpointRecorder;
 use super::election::endpoint::Publisher;
 use super::election::peers::PeerExchange;
 use super::events::Events;
+use super::failover_recorder::FailoverRecorder;
 use super::gc::collector::Collector;
 use super::gc::flink_version::VersionGuard;
 use super::gc::job_recorder::JobRecorder;
@@ -220,6 +222,10 @@ impl Base {
         let report =
             TlsReport { ledger: ledger.clone(), rest: rest.clone(), secrets: arguments.tls, pod: arguments.pod_name };
         tasks.add("tls_report", report.run());
+        let failovers = FailoverRecorder { ledger: ledger.clone(), rest: rest.clone() };
+        tasks.add("failover_recorder", failovers.run());
+        let checkpoints = CheckpointRecorder { ledger: ledger.clone(), rest: rest.clone() };
+        tasks.add("checkpoint_recorder", checkpoints.run());
         let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
         tasks.add("gc::flink_version", versions.note_leading());
         tasks.add("gc::ledger_repair", ledger.clone().keep());

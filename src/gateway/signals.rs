@@ -7,7 +7,9 @@ use tokio::sync::{Notify, watch};
 
 use super::recovery::Recovery;
 use crate::flink::job_id::JobId;
+use crate::lease::record::Change;
 use crate::ledger::application::SavepointRequest;
+use crate::ledger::failovers::KEPT;
 use crate::ledger::jobs::OrphanCounts;
 
 /// Shared by reference; no method waits.
@@ -31,6 +33,8 @@ pub struct Signals {
     savepoint: watch::Sender<Option<SavepointRequest>>,
     /// Id of the last request with an answer in the ledger.
     answered: Mutex<Option<String>>,
+    /// Complete changes of leader that this gateway has seen, the latest last.
+    changes: watch::Sender<Vec<Change>>,
     /// The result of this gateway's last sweep.
     swept: Mutex<Option<OrphanCounts>>,
 }
@@ -52,6 +56,38 @@ impl Signals {
 
     pub fn note_sweep(&self, orphans: OrphanCounts) {
         *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = Some(orphans);
+    }
+
+    /// Notes a change of leader, if it is complete and new. A standby notes it too: it tells of it once it leads, if
+    /// that leader had no time to.
+    pub fn note_change(&self, change: &Change) {
+        self.changes.send_if_modified(|changes| {
+            // With ZooKeeper a gateway that was restarted beside its JVM tells of the same change in a new term.
+            let is_same = |known: &Change| {
+                known.to == change.to && known.at == change.at && (!known.at.is_empty() || known.term == change.term)
+            };
+            let is_new = !change.to.is_empty() && !changes.iter().any(is_same);
+            if is_new {
+                changes.push(change.clone());
+                let surplus = changes.len().saturating_sub(KEPT);
+                changes.drain(..surplus);
+            }
+            is_new
+        });
+    }
+
+    /// Returns the changes of leader that were noted.
+    pub fn changes(&self) -> Vec<Change> {
+        self.changes.borrow().clone()
+    }
+
+    /// Waits until the change to this term is noted.
+    pub async fn change_to(&self, term: u64) -> Option<Change> {
+        let mut changes = self.changes.subscribe();
+        let of_term = |changes: &Vec<Change>| changes.iter().rfind(|change| change.term == term).cloned();
+        // An error means that the process ends.
+        let noted = changes.wait_for(|changes| of_term(changes).is_some()).await.ok()?;
+        of_term(&noted)
     }
 
     /// Notes the operator's current request.
@@ -82,5 +118,29 @@ impl Signals {
     /// Does another run continue from the stop of this job?
     pub fn is_asked_to_stop(&self, job: JobId) -> bool {
         self.savepoint.borrow().as_ref().is_some_and(|asked| asked.stop && asked.job == job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn complete_changes_of_leader_are_remembered_once_and_the_latest_of_many() {
+        let signals = Signals::default();
+        let change = |term: u64, to: &str| Change { term, to: to.to_owned(), ..Change::default() };
+        signals.note_change(&change(0, ""));
+        assert!(signals.changes().is_empty(), "nobody leads yet");
+        for term in 1..=30 {
+            signals.note_change(&change(term, "a"));
+            signals.note_change(&change(term, "a"));
+        }
+        let terms: Vec<u64> = signals.changes().iter().map(|change| change.term).collect();
+        assert_eq!(terms, (11..=30).collect::<Vec<_>>());
+        let at = |term| Change { at: "2026-01-01T00:00:00.000Z".to_owned(), ..change(term, "a") };
+        signals.note_change(&at(31));
+        signals.note_change(&at(32));
+        assert_eq!(signals.changes().last(), Some(&at(31)), "its gateway was restarted");
+        assert_eq!(signals.change_to(30).await.map(|change| change.to).as_deref(), Some("a"));
     }
 }

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::application::{LEDGER_KEY, Progress};
 use super::bounds;
+use super::checkpoints::CHECKPOINTS_KEY;
+use super::failovers::FAILOVERS_KEY;
 use super::jobs::{self, HA_DATA_KEY, HaData, JOBS_KEY};
 use super::unready;
 use crate::api::names::{
@@ -134,6 +136,7 @@ fn is_readable(key: &str, text: &str) -> bool {
         JOBS_KEY => jobs::read(Some(text)).is_ok(),
         HA_DATA_KEY => serde_json::from_str::<HaData>(text).is_ok(),
         LEDGER_KEY => serde_json::from_str::<Progress>(text).is_ok(),
+        FAILOVERS_KEY | CHECKPOINTS_KEY => serde_json::from_str::<Value>(text).is_ok(),
         _ => true,
     }
 }

@@ -1,12 +1,15 @@
 //! Defines the data that gateways write and the operator reads: jobs, HA data, the application, the election, refusals,
-//! candidates that are not ready, changed Secrets, renewed certificates; and what gateways answer people. Pure.
+//! candidates that are not ready, changed Secrets, renewed certificates, the last changes of leader and checkpoints;
+//! and what gateways answer people. Pure.
 
 pub mod application;
 pub mod asked;
 pub mod bounds;
 pub mod certificates;
+pub mod checkpoints;
 pub mod copy;
 pub mod election;
+pub mod failovers;
 pub mod jobs;
 pub mod place;
 pub mod quarantine;

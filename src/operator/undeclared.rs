@@ -51,11 +51,37 @@ impl Undeclared {
 fn fields(message: &str) -> Vec<String> {
     let parts: Vec<&str> = message.split(UNDECLARED).collect();
     let named = parts.iter().take(parts.len().saturating_sub(1));
-    let paths = named.filter_map(|part| part.rsplit([' ', '\n']).next());
-    paths.filter(|path| path.starts_with(".status.")).map(|path| path.replace('.', "/")).collect()
+    // An item of a list is named by its key, which says nothing about the definition: `.status.jobs[id="…"].name`.
+    let paths = named.filter_map(|part| part.rsplit([' ', '\n']).next()).map(without_keys);
+    let mut fields: Vec<String> =
+        paths.filter(|path| path.starts_with(".status.")).map(|path| path.replace('.', "/")).collect();
+    fields.dedup();
+    fields
+}
+
+/// The path with `[]` for each item of a list.
+fn without_keys(path: &str) -> String {
+    let (mut kept, mut depth) = (String::new(), 0);
+    for character in path.chars() {
+        match character {
+            '[' => depth += 1,
+            ']' if depth == 1 => {
+                kept.push_str("[]");
+                depth = 0;
+            }
+            ']' => depth -= 1,
+            character if depth == 0 => kept.push(character),
+            _ => {}
+        }
+    }
+    kept
 }
 
 fn remove(patch: &mut Value, field: &str) {
+    if let Some((list, rest)) = field.split_once("[]") {
+        let items = patch.pointer_mut(list).and_then(Value::as_array_mut);
+        return items.into_iter().flatten().for_each(|item| remove(item, rest));
+    }
     let Some((parent, name)) = field.rsplit_once('/') else { return };
     if let Some(Value::Object(parent)) = patch.pointer_mut(parent) {
         parent.remove(name);
@@ -85,5 +111,20 @@ mod tests {
         assert!(undeclared.learn(two));
         undeclared.remove_from(&mut written);
         assert_eq!(written, json!({ "status": { "application": { "phase": "Running" } } }));
+    }
+
+    #[test]
+    fn a_field_of_a_lists_items_is_left_out_of_all_of_them() {
+        let undeclared = Undeclared::default();
+        let message = "failed to create typed patch object (/demo; x): errors:\n  \
+            .status.jobs[id=\"a\"].lastCheckpoint: field not declared in schema\n  \
+            .status.jobs[id=\"b\"].lastCheckpoint: field not declared in schema\n  \
+            .status.failovers: field not declared in schema";
+        assert_eq!(fields(message), ["/status/jobs[]/lastCheckpoint", "/status/failovers"]);
+        assert!(undeclared.learn(message));
+        let job = |id: &str| json!({ "id": id, "lastCheckpoint": { "id": 1 } });
+        let mut patch = json!({ "status": { "jobs": [job("a"), job("b"), job("c")], "failovers": [] } });
+        undeclared.remove_from(&mut patch);
+        assert_eq!(patch, json!({ "status": { "jobs": [{ "id": "a" }, { "id": "b" }, { "id": "c" }] } }));
     }
 }

@@ -26,6 +26,6 @@ pub async fn history(access: &PluginAccess, arguments: &HistoryArguments, output
     });
     let report = ClusterReport::of(&sources, jiff::Timestamp::now());
     let status = sources.resource.status.unwrap_or_default();
-    let entries = entries(&status, report.last_failover.as_ref(), &report.jobs, &events);
+    let entries = entries(&status, &report.failovers, &report.jobs, &events);
     output.report(arguments.output.format, &entries, |has_colours| screen(&entries, has_colours))
 }

@@ -6,12 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
-use crate::support::failover::fail_over;
+use crate::support::failover::{Failover, fail_over};
 use crate::support::flood::flood;
 use crate::support::host::address;
 use crate::support::provider::{needs_a_lease, on_zookeeper};
 use crate::support::{eventually, gateway, machine, say, seconds};
 use flinkha::api::names;
+use flinkha::api::status::RestoredJobStatus;
+use flinkha::cluster::failovers::failovers;
+use flinkha::cluster::observed::ObservedConfigMap;
+use flinkha::flink::job_id::JobId;
+use flinkha::ledger::checkpoints::CHECKPOINTS_KEY;
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
@@ -45,6 +51,7 @@ async fn a_killed_leader_is_replaced_and_the_job_resumes_from_its_last_checkpoin
         change.leaderless_millis
     );
     assert!(failover.granted < seconds(4), "{failover:?}");
+    tells_of(&cluster, &failover, &job).await;
 
     let slices: Api<EndpointSlice> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     let published = async || {
@@ -80,6 +87,38 @@ async fn turns_to_start(address: Ipv4Addr, stop: Arc<AtomicBool>) -> Vec<(u16, D
     }
     say(format!("starts again: {turns:?}"));
     turns
+}
+
+/// The operator lists the change of leader with all that is known of it, and the job's last checkpoint; both by a few
+/// writes of the ledger, although the job completes several checkpoints a second.
+async fn tells_of(cluster: &Cluster, failover: &Failover, job: &str) {
+    let ledgers: Api<ObservedConfigMap> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let ledger = async || ledgers.get(&names::ledger(NAME)).await.ok().map(|ledger| ledger.data);
+    let record = cluster.lease().await;
+    let listed = async || {
+        let all = failovers(&record, Some(&ledger().await?.failovers), &[]);
+        all.into_iter().next().filter(|last| !last.restored.is_empty())
+    };
+    let last = eventually("the change of leader in the ledger", seconds(30), listed).await;
+    let change = record.change.as_ref().expect("a change");
+    assert_eq!((&last.from, &last.to, last.reason.as_str()), (&change.from, &change.to, "JobManagerDied"));
+    assert_eq!((last.planned, last.term), (false, i64::try_from(change.term).unwrap()));
+    assert!(last.at.is_some(), "{last:?}");
+    let (leaderless, running) = (last.leaderless_millis.unwrap(), last.running_millis.expect("all jobs run"));
+    say(format!("recorded: leaderless for {leaderless} ms, all jobs ran after {running} ms"));
+    let seen = i64::try_from(failover.running.as_millis()).unwrap();
+    assert!(leaderless < running && running < seen + 1000, "seen from outside: {seen} ms");
+    let checkpoint = Some(i64::try_from(failover.restored).unwrap());
+    assert_eq!(last.restored, [RestoredJobStatus { job: job.to_owned(), checkpoint }]);
+
+    let id = JobId::of(job).expect("an id");
+    let noted = async || ledger().await?.checkpoints.0.get(&id).filter(|noted| noted.id > failover.restored).cloned();
+    let noted = eventually("the last checkpoint in the ledger", seconds(30), noted).await;
+    assert!(noted.completed.parse::<Timestamp>().is_ok(), "{noted:?}");
+    let all = cluster.plane.servers[0].audit().of(NAMESPACE, "configmaps");
+    let of_ledger = all.iter().filter(|one| one.is_write() && one.succeeded() && one.name == names::ledger(NAME));
+    let writes = of_ledger.filter(|one| one.body["data"].get(CHECKPOINTS_KEY).is_some()).count();
+    assert!((1..=2).contains(&writes), "{writes} writes of checkpoints by two leaders within a minute");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,7 @@ mod native_failover;
 mod operator_api;
 mod operator_claims;
 mod operator_election;
+mod operator_history;
 mod operator_names;
 mod operator_network_policy;
 mod operator_requests;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::operator_history::{is_counted, tells_of_changes_while_it_was_away};
 use crate::support::identity::token;
 use crate::support::operator::{Installation, NAMESPACE, OPERATOR, cluster, condition};
 use crate::support::{eventually, seconds};
@@ -271,6 +272,7 @@ async fn the_status_tells_who_leads_and_the_leader_costs_most_to_delete() {
         "at": "2026-01-02T03:04:05Z",
     });
     assert_eq!(resource["status"]["lastFailover"], expected);
+    tells_of_changes_while_it_was_away(&installation).await;
     let cost = |pod: &Value| pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"].clone();
     let leader = installation.until::<Pod>("the new leader's label", (NAMESPACE, "demo-jobmanager-b"), |pod| {
         pod["metadata"]["labels"]["flinkha.dev/role"] == "leader"
@@ -291,6 +293,8 @@ async fn the_status_tells_who_leads_and_the_leader_costs_most_to_delete() {
     ask("demo-jobmanager-c").await;
     event(&installation, "SwitchoverRefused", "demo-jobmanager-c is no standby that is ready; name one, or write any")
         .await;
+    ask("demo-jobmanager-c").await;
+    is_counted(&installation, "SwitchoverRefused").await;
     ask("demo-jobmanager-a").await;
     event(&installation, "SwitchoverAsked", "the leader was asked to hand over to demo-jobmanager-a").await;
     let asked = |object: &Value| object["metadata"]["annotations"]["flinkha.dev/switchover"].clone();

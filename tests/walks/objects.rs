@@ -97,6 +97,8 @@ impl Ledger {
             unreadable: self.torn.iter().map(|key| (*key).to_owned()).collect(),
             secrets: None,
             certificates: BTreeMap::new(),
+            failovers: Default::default(),
+            checkpoints: Default::default(),
         };
         match self.torn {
             Some("jobs") => data.jobs.clear(),

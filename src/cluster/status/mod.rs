@@ -28,6 +28,7 @@ use self::members::Group;
 pub use self::operator_roll_out::announced;
 use super::application::Desired;
 use super::application::definitions::redacted;
+use super::failovers::failovers;
 use super::ha_status::{ha_data, jobs};
 use super::observed::Observed;
 use super::pause::Pause;
@@ -76,12 +77,13 @@ pub fn status(
     };
     let ((conditions, look_again), is_deleted) = (facts.conditions(), facts.is_deleted());
     let is_paused = facts.pause.is_some();
-    let (jobs, jobs_left_out) = jobs(observed.jobs());
+    let (jobs, jobs_left_out) = jobs(observed.jobs(), &observed.checkpoints());
     let status = FlinkHaClusterStatus {
         observed_generation: if is_paused { before.observed_generation } else { generation },
         leader: election.leader().filter(|_| !is_deleted),
         job_manager: job_managers.members,
         task_manager: task_managers.members,
+        failovers: failovers(&election.record, observed.failovers(), &before.failovers),
         last_failover: election.failover().or_else(|| before.last_failover.clone()),
         jobs,
         jobs_left_out,

@@ -126,6 +126,14 @@ fn a_failover_is_told_once() {
     assert_eq!(notes(&first, &second)[0].message, "leadership moved from a to b after 25 ms: JobManagerDied");
     assert_eq!(second, third);
     assert_eq!(told(&second, &third), Vec::<String>::new());
+    let (last, listed) = (second.last_failover.unwrap_or_default(), &second.failovers);
+    assert_eq!(
+        (listed.len(), listed[0].term, listed[0].reason.as_str(), listed[0].planned),
+        (1, 3, "JobManagerDied", false)
+    );
+    assert_eq!((&listed[0].from, &listed[0].to, &listed[0].at), (&last.from, &last.to, &last.at));
+    assert_eq!(listed[0].leaderless_millis, last.leaderless_milliseconds);
+    assert!(first.failovers.is_empty(), "the first election is no failover");
 }
 
 #[test]

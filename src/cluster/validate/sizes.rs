@@ -55,11 +55,12 @@ mod tests {
 
     use super::*;
     use crate::api::application::{Application, Upgrade};
-    use crate::api::status::FlinkHaClusterStatus;
+    use crate::api::status::{FailoverEntry, FlinkHaClusterStatus, RestoredJobStatus};
     use crate::cluster::ha_status::jobs;
     use crate::cluster::tests as fixture;
     use crate::cluster::validate::problems;
     use crate::flink::job_id::JobId;
+    use crate::ledger::checkpoints::{Checkpoints, NotedCheckpoint};
     use crate::ledger::jobs::{Begun, UNENDED, note};
 
     /// What etcd takes at once.
@@ -98,7 +99,15 @@ mod tests {
         let stored = (0..UNENDED).map(|number| (JobId::from_number(number as u128), begun.clone()));
         let mut all = Vec::new();
         note(&mut all, &stored.collect(), &BTreeSet::new());
-        let (jobs, jobs_left_out) = jobs(&all);
+        let path = Some("p".repeat(512));
+        let noted = NotedCheckpoint { id: u64::MAX, completed: Timestamp::UNIX_EPOCH.to_string(), path };
+        let checkpoints = Checkpoints(all.iter().rev().map(|job| (job.id, noted.clone())).take(200).collect());
+        let checkpoints = serde_json::from_str(&checkpoints.to_text()).expect("checkpoints");
+        let (jobs, jobs_left_out) = jobs(&all, &checkpoints);
+        let restored = vec![RestoredJobStatus { job: "j".repeat(32), checkpoint: Some(i64::MAX) }; 10];
+        let text = "p".repeat(253);
+        let failover =
+            FailoverEntry { from: text.clone(), to: text.clone(), reason: text, restored, ..Default::default() };
         let condition = |number: usize| Condition {
             type_: format!("Condition{number}"),
             status: "True".to_owned(),
@@ -111,6 +120,7 @@ mod tests {
             application,
             jobs,
             jobs_left_out,
+            failovers: vec![failover; 20],
             conditions: (0..11).map(condition).collect(),
             ..FlinkHaClusterStatus::default()
         }

@@ -111,6 +111,7 @@ impl Driver {
             && let Some(change) = record.change.as_ref().filter(|change| !change.lock.is_empty())
         {
             self.grant.stamper.last_leader = Some(change.lock.clone());
+            self.grant.ledger.signals.note_change(change);
         }
         match event {
             Event::JvmHeard { jvm } => {

@@ -25,7 +25,9 @@ use crate::lease::term::{Relation, Term};
 use crate::ledger::application::Progress;
 use crate::ledger::bounds;
 use crate::ledger::certificates::{self, CertificateNotes};
+use crate::ledger::checkpoints::{self, Checkpoints};
 use crate::ledger::election::Notes;
+use crate::ledger::failovers::{self, Failovers};
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
 use crate::ledger::secrets::{self, SecretsNote};
@@ -122,6 +124,29 @@ impl Ledger {
         change: impl Fn(&CertificateNotes) -> CertificateNotes,
     ) -> anyhow::Result<CertificateNotes> {
         self.change_note(term, certificates::LEDGER_KEY, change).await
+    }
+
+    /// Changes what is said of the last changes of leader, unless it stays.
+    pub async fn change_failovers(
+        &self,
+        term: &Term,
+        change: impl Fn(&Failovers) -> Failovers,
+    ) -> anyhow::Result<Failovers> {
+        self.change_note(term, failovers::FAILOVERS_KEY, change).await
+    }
+
+    /// What the ledger says of the jobs' last checkpoints.
+    pub async fn checkpoints(&self) -> anyhow::Result<Checkpoints> {
+        self.parsed(&self.read().await?, checkpoints::CHECKPOINTS_KEY)
+    }
+
+    /// Says which checkpoints are the last. It is one request, because nothing rests on it: what a gateway writes that
+    /// leads no more is written over within a minute.
+    pub async fn note_checkpoints(&self, term: &Term, checkpoints: &Checkpoints) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({ "data": { checkpoints::CHECKPOINTS_KEY: checkpoints.to_text() } }));
+        let patched = self.config_maps().patch(&names::ledger(&self.cluster), &PatchParams::default(), &patch).await;
+        self.copy.follow(&patched.context("failed to write the ledger")?, term);
+        Ok(())
     }
 
     async fn change_note<T: Default + PartialEq + Serialize + DeserializeOwned>(

@@ -83,6 +83,7 @@ impl Hands {
                 let (millis, now) = (u64::try_from(leaderless.as_millis()).unwrap_or(u64::MAX), Timestamp::now());
                 let granted = |notes: &Notes| (notes.term.as_ref() == Some(term)).then(|| notes.granted(millis, now));
                 let notes = self.ledger.note_election(granted).await?;
+                notes.change.iter().for_each(|change| self.ledger.signals.note_change(change));
                 if notes.term.is_some_and(|now| now.number > term.number) {
                     self.ledger.signals.overtaken.notify_one();
                 }
@@ -123,6 +124,7 @@ impl Hands {
             // in the ledger rise in the order of the latches, and no gateway that is late takes the leader's place.
             let is_there = latch::is_there(&self.znodes.client()?, &self.znodes.paths, latch).await?;
             ensure!(is_there, "the latch is gone: the JobManager does not lead any more");
+            before.change.iter().for_each(|change| self.ledger.signals.note_change(change));
             let taken = before.taken(&claimant, now);
             if self.ledger.write_election(&taken, &version).await? {
                 return taken.term.map(RequestOutcome::Term).context("the ledger names no term");

@@ -16,9 +16,10 @@ use crate::api::application::Upgrade;
 use crate::api::names::{
     RECONCILE_ANNOTATION, ROLL_OUT_ANNOTATION, SWITCHOVER_ANNOTATION, UPGRADE_GATEWAYS_ANNOTATION,
 };
-use crate::api::status::{Failover, FlinkHaClusterStatus, HaDataStatus, JobStatus};
+use crate::api::status::{Failover, FailoverEntry, FlinkHaClusterStatus, HaDataStatus, JobStatus};
 use crate::api::v1alpha1::Provider;
-use crate::cluster::ha_status;
+use crate::cluster::failovers::failovers;
+use crate::cluster::ha_status::{self, with_checkpoint};
 use crate::cluster::observed::ObservedConfigMap;
 use crate::cluster::operators::{self, GONE};
 use crate::lease::record::Record;
@@ -60,6 +61,9 @@ pub struct ClusterReport {
     pub ha_data: Option<HaDataStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
+    /// The last changes of leader, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failovers: Vec<FailoverEntry>,
     /// What the operator or Kubernetes is at work on.
     pub in_progress: Vec<String>,
     pub problems: Vec<ProblemReport>,
@@ -155,9 +159,13 @@ impl ClusterReport {
             candidates: candidates(&name, pods, &record, ledger.map(|ledger| &ledger.metadata)),
             task_managers: status.task_manager.ready.clone(),
             application: application(&status),
-            jobs: data.map_or_else(|| status.jobs.clone(), |data| data.jobs.iter().map(ha_status::job).collect()),
+            jobs: data.map_or_else(
+                || status.jobs.clone(),
+                |data| data.jobs.iter().map(|job| with_checkpoint(job, &data.checkpoints)).collect(),
+            ),
             ha_data: data.and_then(|data| data.ha_data.as_ref()).map(ha_status::ha_data).or(status.ha_data.clone()),
             last_failover: last_failover(&record).or_else(|| status.last_failover.clone()),
+            failovers: failovers(&record, data.map(|data| &data.failovers), &status.failovers),
             in_progress: in_progress(resource, &status),
             problems: gone.into_iter().chain(problems(&status)).collect(),
             operator,

@@ -5,13 +5,16 @@ use jiff::Timestamp;
 use super::amount::{age, bytes, moment};
 use super::candidates::age_of;
 use super::cluster::{ApplicationReport, ClusterReport, LeaderReport};
+use super::history::durations;
 use super::problems::ProblemReport;
 use super::table::{Cell, Table, Tone};
-use crate::api::status::{Failover, HaDataStatus, JobStatus};
+use crate::api::status::{Failover, FailoverEntry, HaDataStatus, JobStatus};
 
 /// Jobs that run and that have ended; more would take the screen.
 const SHOWN_JOBS: usize = 15;
 const SHOWN_ENDED_JOBS: usize = 5;
+/// Changes of leader; `history` shows all.
+const SHOWN_FAILOVERS: usize = 3;
 
 /// Lines with labels, tables and headings.
 struct Screen {
@@ -63,9 +66,7 @@ impl Screen {
         };
         self.line("Ready", &[ready]);
         self.leader(report);
-        if let Some(failover) = &report.last_failover {
-            self.failover(failover);
-        }
+        self.failovers(report);
         if !report.task_managers.is_empty() {
             self.line("TaskManagers", &[format!("{} ready", report.task_managers).into()]);
         }
@@ -98,13 +99,17 @@ impl Screen {
         self.line("Leader", &[Cell::new(pod, tone), Cell::from(rest).after_space()]);
     }
 
-    fn failover(&mut self, failover: &Failover) {
-        let at = failover.at.as_ref().map(|at| moment(at.0, self.now)).unwrap_or_default();
-        let milliseconds = failover.leaderless_milliseconds;
-        let without = milliseconds.map(|milliseconds| format!(", {milliseconds} ms without a leader"));
-        let text =
-            format!("{at}: from {} to {}, {}{}", failover.from, failover.to, failover.why, without.unwrap_or_default());
-        self.line("Last failover", &[text.trim_start_matches(": ").into()]);
+    /// The last few changes of leader; one line for resources of which only the last is known.
+    fn failovers(&mut self, report: &ClusterReport) {
+        for (index, change) in report.failovers.iter().take(SHOWN_FAILOVERS).enumerate() {
+            let at = change.at.as_ref().map(|at| format!("{}: ", moment(at.0, self.now))).unwrap_or_default();
+            let label = if index == 0 { "Last failover" } else { "Before" };
+            let FailoverEntry { from, to, reason, .. } = change;
+            self.line(label, &[format!("{at}from {from} to {to}, {reason}{}", durations(change)).into()]);
+        }
+        if let (Some(Failover { from, to, why, .. }), true) = (&report.last_failover, report.failovers.is_empty()) {
+            self.line("Last failover", &[format!("from {from} to {to}, {why}").into()]);
+        }
     }
 
     fn application(&mut self, application: &ApplicationReport) {
@@ -192,7 +197,7 @@ impl Screen {
     }
 
     fn jobs(&mut self, jobs: &[JobStatus]) {
-        let mut table = Table::new(&["JOB", "ID", "STATE", "SINCE"]);
+        let mut table = Table::new(&["JOB", "ID", "STATE", "SINCE", "CHECKPOINT", "COMPLETED"]);
         let running = jobs.iter().filter(|job| job.ended.is_none());
         let mut ended: Vec<&JobStatus> = jobs.iter().filter(|job| job.ended.is_some()).collect();
         ended.sort_by_key(|job| std::cmp::Reverse(job.ended.as_ref().map(|at| at.0)));
@@ -204,11 +209,16 @@ impl Screen {
                 _ => Tone::Plain,
             };
             let since = job.ended.as_ref().or(job.started.as_ref()).map(|at| age(at.0, self.now));
+            let last = job.last_checkpoint.as_ref();
+            let completed = last.and_then(|last| last.completed.as_ref());
+            let completed = completed.map(|at| format!("{} ago", age(at.0, self.now)));
             table.row(vec![
                 if job.name.is_empty() { Cell::or_dash(None::<&str>) } else { job.name.as_str().into() },
                 job.id.as_str().into(),
                 Cell::new(&job.state, tone),
                 Cell::or_dash(since),
+                last.map(|last| last.id.to_string()).unwrap_or_default().into(),
+                completed.unwrap_or_default().into(),
             ]);
         }
         if shown.is_empty() {

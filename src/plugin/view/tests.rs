@@ -80,7 +80,17 @@ fn ledger() -> Value {
     let ha_data = json!({ "state": "Collectable", "largest": largest, "orphans": orphans });
     json!({
         "metadata": { "name": "demo-ledger", "namespace": "flink" },
-        "data": { "jobs": json!([ended, running]).to_string(), "haData": ha_data.to_string() },
+        "data": {
+            "jobs": json!([ended, running]).to_string(), "haData": ha_data.to_string(),
+            "checkpoints": json!({ JOB: { "id": 17, "completed": "2026-01-01T02:59:30Z" } }).to_string(),
+            "failovers": json!([
+                { "term": 7, "from": "demo-jobmanager-a", "to": "demo-jobmanager-b", "reason": "Died", "runningMillis": 910,
+                  "leaderlessMillis": 24, "at": "2026-01-01T02:55:00.123Z" },
+                { "term": 6, "from": "demo-jobmanager-b", "to": "demo-jobmanager-a", "reason": "Switchover",
+                  "leaderlessMillis": 8, "at": "2026-01-01T02:00:00.123Z" },
+            ])
+            .to_string(),
+        },
     })
 }
 
@@ -139,7 +149,10 @@ fn a_cluster_is_on_one_screen() {
 Cluster:        flink/demo, session cluster, flink:2.3.0, provider Kubernetes
 Ready:          yes
 Leader:         demo-jobmanager-b in term 7 since 2026-01-01T02:55:00Z (5m ago), Lease renewed 4s ago
-Last failover:  2026-01-01T02:55:00Z (5m ago): from demo-jobmanager-a to demo-jobmanager-b, Died, 24 ms without a leader
+Last failover:  2026-01-01T02:55:00Z (5m ago): from demo-jobmanager-a to demo-jobmanager-b, Died, \
+24 ms without a leader, all jobs ran after 910 ms
+Before:         2026-01-01T02:00:00Z (1h ago): from demo-jobmanager-b to demo-jobmanager-a, Switchover, \
+8 ms without a leader
 TaskManagers:   2/2 ready
 HA data:        Collectable; largest ConfigMap 12.0 KiB (1 % of its limit); orphans: 2 files, 2.0 KiB
 Operator:       flinkha-operator-0 holds Lease flinkha-system/flinkha-operator, renewed 2026-01-01T02:59:59Z (1s ago)
@@ -149,8 +162,8 @@ demo-jobmanager-b   leader    yes     -          0          3h    node-2
 demo-jobmanager-a   standby   yes     yes        0          3h    node-1
 demo-jobmanager-c   standby   no      no         0          3h    -        Unschedulable: 0/2 nodes are available
 
-JOB        ID                                 STATE      SINCE
-sequence   0e4519cff01b3cb1d46ceefbba31d9ae   Running    2h30m
+JOB        ID                                 STATE      SINCE   CHECKPOINT   COMPLETED
+sequence   0e4519cff01b3cb1d46ceefbba31d9ae   Running    2h30m   17           30s ago
 batch      1e4519cff11b3cb1d46ceefbba31d9ae   Finished   2h
 ";
     assert_eq!(shown(&sources()), expected);

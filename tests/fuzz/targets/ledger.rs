@@ -16,6 +16,8 @@ use crate::ha_data::entrance::{Entrance, Records, begun, entrance, note_state};
 use crate::ha_data::handover::Stored;
 use crate::input::{Input, record};
 use crate::ledger::application::{Before, Progress, Run, SavepointAnswer, SavepointRequest};
+use crate::ledger::checkpoints::Checkpoints;
+use crate::ledger::failovers::{Failovers, merged};
 use crate::ledger::jobs::{self, Begun, HaData, Job};
 use crate::ledger::place::HaDataPlace;
 use crate::ledger::refusal::Refusal;
@@ -30,6 +32,8 @@ pub fn run(bytes: &[u8]) {
     for line in lines {
         let _ = record::<HaDataPlace>(line);
         let _ = record::<Before>(line);
+        let _ = record::<Failovers>(line).map(|failovers| merged(3, failovers.0));
+        let _ = record::<Checkpoints>(line).map(|checkpoints| checkpoints.to_text());
         let _ = record::<SavepointAnswer>(line);
         let _ = record::<SavepointRequest>(line);
         annotations(&String::from_utf8_lossy(line));
@@ -78,7 +82,7 @@ fn annotations(text: &str) {
 
 fn of_jobs(before: &[Job]) {
     for job in before {
-        let _ = ha_status::job(job);
+        let _ = ha_status::with_checkpoint(job, &Checkpoints::default());
     }
     let ids: BTreeSet<JobId> = before.iter().map(|job| job.id).collect();
     let ended = |jobs: &[Job], id: JobId| jobs.iter().any(|job| job.id == id && job.has_ended());
