@@ -13,6 +13,7 @@ pub mod context;
 pub mod definition;
 pub mod election;
 pub mod error;
+mod event_series;
 pub mod finalize;
 pub mod finalizer;
 pub mod fingerprint;

@@ -16,6 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::error::Error;
+use super::event_series::{EventKey, EventSeries, Publication};
 use super::ignored::IgnoredResource;
 use super::resources::ClusterResources;
 use crate::api::FlinkHaCluster;
@@ -40,11 +41,12 @@ pub struct Report {
     resources: Arc<ClusterResources>,
     /// Name of this operator's pod.
     instance: String,
+    series: EventSeries,
 }
 
 impl Report {
     pub fn new(client: Client, resources: Arc<ClusterResources>, instance: String) -> Self {
-        Self { client, resources, instance }
+        Self { client, resources, instance, series: EventSeries::default() }
     }
 
     /// The status until now, without what another operator says in it.
@@ -135,28 +137,47 @@ impl Report {
     }
 
     async fn publish_on(&self, regarding: ObjectReference, notes: &EventNote) {
-        let (name, namespace) =
+        let (cluster, namespace) =
             (regarding.name.clone().unwrap_or_default(), regarding.namespace.clone().unwrap_or_default());
-        tracing::info!(cluster = name, namespace, reason = notes.reason, "{}", notes.message);
+        tracing::info!(cluster, namespace, reason = notes.reason, "{}", notes.message);
+        let (now, note) = (Timestamp::now(), notes.message.chars().take(LONGEST_NOTE).collect::<String>());
+        let regarded = regarding.uid.clone().unwrap_or_default();
+        let key = EventKey { regarding: regarded, reason: notes.reason.clone(), note: note.clone() };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        let mut publication = self.series.publication(&cluster, &key, now);
+        if let Publication::Again { name, count } = &publication {
+            let series = json!({ "count": count, "lastObservedTime": MicroTime(now) });
+            match api.patch(name, &PatchParams::default(), &Patch::Merge(json!({ "series": series }))).await {
+                // The API server forgets events after an hour, or somebody has deleted it.
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    self.series.forget(&key);
+                    publication = self.series.publication(&cluster, &key, now);
+                }
+                Err(error) => {
+                    return tracing::warn!(event = name, error = %chain(&error), "failed to count an event again");
+                }
+                Ok(_) => return,
+            }
+        }
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{name}-")),
+                name: Some(publication.into_name()),
                 namespace: Some(namespace.clone()),
                 ..ObjectMeta::default()
             },
             type_: Some(if notes.warning { "Warning" } else { "Normal" }.to_owned()),
             reason: Some(notes.reason.clone()),
-            note: Some(notes.message.chars().take(LONGEST_NOTE).collect()),
+            note: Some(note),
             action: Some("Reconcile".to_owned()),
-            event_time: Some(MicroTime(Timestamp::now())),
+            event_time: Some(MicroTime(now)),
             regarding: Some(regarding),
             reporting_controller: Some(FIELD_MANAGER.to_owned()),
             reporting_instance: Some(self.instance.clone()),
             ..Event::default()
         };
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         if let Err(error) = api.create(&PostParams::default(), &event).await {
-            tracing::warn!(cluster = name, error = %chain(&error), "failed to publish an event");
+            self.series.forget(&key);
+            tracing::warn!(cluster, error = %chain(&error), "failed to publish an event");
         }
     }
 
