@@ -5,9 +5,11 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
+use crate::api::log_format::LogFormat;
 use crate::gateway;
 use crate::operator;
 use crate::plugin;
+use crate::telemetry::log_fields::LogFields;
 
 /// JobManager high availability for Apache Flink on Kubernetes.
 #[derive(Debug, Parser)]
@@ -47,6 +49,33 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
         words: Vec<OsString>,
     },
+}
+
+impl Command {
+    /// The format of its log, and what each line says of the process.
+    pub fn log(&self) -> (LogFormat, LogFields) {
+        match self {
+            Self::Operator(arguments) => {
+                let pod = Some(arguments.pod_name.clone());
+                (arguments.log_format, LogFields { pod, ..LogFields::default() })
+            }
+            Self::Gateway(arguments) => {
+                let text = |text: &str| Some(text.to_owned());
+                let fields = LogFields {
+                    cluster: text(&arguments.cluster),
+                    namespace: text(&arguments.namespace),
+                    pod: text(&arguments.pod_name),
+                    ..LogFields::default()
+                };
+                (gateway::log_filter::format(arguments), fields)
+            }
+            // Words that are none of ours are text.
+            _ => {
+                let format = std::env::var("LOG_FORMAT").ok().and_then(|text| text.parse().ok());
+                (format.unwrap_or_default(), LogFields::default())
+            }
+        }
+    }
 }
 
 /// The words of a command line, the program's name first. A program that is called as kubectl calls its plugins is

@@ -33,7 +33,8 @@ async fn run(closed: std::io::Result<()>) -> anyhow::Result<ExitCode> {
         // Somebody reads at a terminal, for whom the log says nothing.
         return Ok(Box::pin(plugin::run(words)).await);
     }
-    let log_filter = telemetry::logs::start();
+    let (format, fields) = command.log();
+    let log_filter = telemetry::logs::start(format, fields);
     if let Err(error) = closed {
         tracing::warn!(%error, "failed to close this process to others of its user");
     }

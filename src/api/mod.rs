@@ -8,6 +8,7 @@ pub mod configuration_source;
 pub mod crd;
 pub mod durations;
 pub mod jvm_options;
+pub mod log_format;
 pub mod metadata;
 pub mod names;
 pub mod network_policy;

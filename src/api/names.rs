@@ -100,6 +100,8 @@ pub const DEFAULT_GATEWAY_LOG: &str = "info";
 /// Key of the ConfigMap with Flink's configuration, and so the name of a file beside it: the log filter of the
 /// gateways, which they follow while they run. Absent for [`DEFAULT_GATEWAY_LOG`].
 pub const GATEWAY_LOG_FILE: &str = "flinkha-gateway-log";
+/// Key of the same ConfigMap: the format of the gateways' logs, which they read when they start. Absent for text.
+pub const LOG_FORMAT_FILE: &str = "flinkha-log-format";
 /// Key of the same ConfigMap: JSON of the names of the Secrets of `spec.tls`, by its fields. A gateway reads it when it
 /// starts, to tell a renewed certificate from one of another Secret. Absent without `spec.tls`.
 pub const TLS_SECRETS_FILE: &str = "flinkha-tls-secrets";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::storage_arguments::Place;
 use super::tls_arguments::TlsSecrets;
 use super::zookeeper_arguments::Access;
+use crate::api::log_format::LogFormat;
 use crate::api::names;
 use crate::flink::job_id::JobId;
 
@@ -18,6 +19,9 @@ pub struct Arguments {
     pub cluster: String,
     #[arg(long)]
     pub namespace: String,
+    /// Format of the log, text or json; without it that in the file beside Flink's configuration.
+    #[arg(long)]
+    pub log_format: Option<LogFormat>,
     /// Flink's kubernetes.cluster-id.
     #[arg(long)]
     pub cluster_id: String,

@@ -190,6 +190,7 @@ impl Base {
         let mut tasks = Tasks::default();
         let served = (ledger.pointers.clone(), Arc::clone(&self.signals));
         tasks.add("unready", unready::report(self.health.clone(), ledger.clone(), self.arguments.pod_uid.clone()));
+        tasks.add("log_term", log_filter::follow_term(self.health.clone(), Arc::clone(&self.log_filter.term)));
         tasks.add("probes", probes::serve(self.probe_port, self.health, served, peers));
         let (questions, asked) = mpsc::channel(WAITING);
         let (sweeps, requests) = mpsc::channel(1);

@@ -55,6 +55,7 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::FlinkHaCluster;
+use crate::api::log_format::LogFormat;
 use crate::cluster::build::Environment;
 use crate::cluster::operators::{DEFAULT_LEASE, Selection};
 use crate::cluster::turn::TurnLimits;
@@ -82,6 +83,9 @@ pub struct Arguments {
     /// Log filter of the gateways.
     #[arg(long, env = "GATEWAY_LOG", default_value = "info")]
     pub gateway_log: String,
+    /// Format of the logs of the operator and the gateways: text, or json for one object in each line.
+    #[arg(long, env = "LOG_FORMAT", default_value_t)]
+    pub log_format: LogFormat,
     /// Watch only these namespaces, with commas between them; all when empty.
     #[arg(long, env = "WATCH_NAMESPACE", value_delimiter = ',', default_value = "")]
     pub watch_namespace: Vec<String>,
@@ -234,6 +238,7 @@ impl Operator<'_> {
             gateway_image: arguments.gateway_image.clone(),
             gateway_log: arguments.gateway_log.clone(),
             image_pull_secrets: said(&arguments.image_pull_secrets),
+            log_format: arguments.log_format,
         };
         let own = Own {
             operator: arguments.own(),

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::zookeeper::needs_sidecar;
 use super::{Environment, tls};
-use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_LOG_FILE, TLS_SECRETS_FILE};
+use crate::api::log_format::LogFormat;
+use crate::api::names::{self, DEFAULT_GATEWAY_LOG, GATEWAY_LOG_FILE, LOG_FORMAT_FILE, TLS_SECRETS_FILE};
 use crate::api::v1alpha1::Resources;
 use crate::api::zookeeper::{Acl, ZooKeeper};
 use crate::cluster::{Cluster, quantity};
@@ -22,6 +23,9 @@ pub fn config_map(cluster: &Cluster, environment: &Environment) -> Value {
     let log = cluster.spec().gateway.log.as_ref().unwrap_or(&environment.gateway_log);
     if log != DEFAULT_GATEWAY_LOG {
         files.insert(GATEWAY_LOG_FILE.to_owned(), log.as_str().into());
+    }
+    if environment.log_format != LogFormat::default() {
+        files.insert(LOG_FORMAT_FILE.to_owned(), environment.log_format.as_str().into());
     }
     files.extend(tls::secrets(cluster).map(|names| (TLS_SECRETS_FILE.to_owned(), names.into())));
     super::object(cluster, "v1", "ConfigMap", &names::flink_config(cluster.name()), json!({ "data": files }))
@@ -192,5 +196,20 @@ mod tests {
         {
             assert!(crate::api::owned::FLINK_CONFIGURATION.iter().any(|group| group.contains(key)), "{key}");
         }
+    }
+
+    #[test]
+    fn the_format_of_the_gateways_logs_reaches_them_by_the_config_map_and_replaces_no_pod() {
+        let built = |log_format| {
+            let environment =
+                Environment { gateway_image: "flinkha:1".to_owned(), gateway_log: "info".to_owned(), log_format };
+            let objects = crate::cluster::build::build(&fixture::cluster(), &environment);
+            let config_map =
+                objects.applied.into_iter().find(|object| object["kind"] == "ConfigMap").unwrap_or_default();
+            (config_map["data"][LOG_FORMAT_FILE].clone(), objects.job_managers["spec"]["template"].clone())
+        };
+        let (text, json) = (built(LogFormat::Text), built(LogFormat::Json));
+        assert_eq!((text.0, json.0), (Value::Null, json!("json")));
+        assert_eq!(text.1, json.1);
     }
 }

@@ -22,6 +22,7 @@ pub mod zookeeper;
 use serde_json::{Map, Value, json};
 
 use crate::api::FlinkHaClusterSpec;
+use crate::api::log_format::LogFormat;
 use crate::api::metadata::CommonMetadata;
 use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::v1alpha1::{Gateway, Resources};
@@ -36,6 +37,8 @@ pub struct Environment {
     pub gateway_log: String,
     /// Secrets for pulling images, after those of the resource.
     pub image_pull_secrets: Vec<String>,
+    /// Format of the gateways' logs. It is no part of a pod template either.
+    pub log_format: LogFormat,
 }
 
 /// All objects of a cluster.
