@@ -141,7 +141,7 @@ fn own_ahead(facts: &DoctorFacts) -> Option<SignedDuration> {
 
 fn told(ahead: SignedDuration) -> String {
     let seconds = ahead.unsigned_abs().as_secs_f64();
-    format!("{seconds:.1} s {}", if ahead.is_negative() { "behind" } else { "ahead" })
+    format!("{seconds:.1} s {}", if ahead.is_negative() { "behind" } else { "ahead of" })
 }
 
 pub fn clock_of_person(facts: &DoctorFacts) -> DoctorFinding {
@@ -149,7 +149,7 @@ pub fn clock_of_person(facts: &DoctorFacts) -> DoctorFinding {
     match own_ahead(facts) {
         None => DoctorFinding::not_checked(check, "the API server does not say what time it is"),
         Some(ahead) if ahead.unsigned_abs() > APART.unsigned_abs() => {
-            DoctorFinding::warning(check, format!("the clock of this machine is {} of the API server's", told(ahead)))
+            DoctorFinding::warning(check, format!("the clock of this machine is {} the API server's", told(ahead)))
                 .why("ages that the plugin shows compare the two")
                 .remedy("synchronise the clock of this machine")
         }
@@ -169,7 +169,7 @@ pub fn clock_of_pod(facts: &DoctorFacts) -> DoctorFinding {
     let behind = ahead(at, SignedDuration::ZERO, facts.gateway_asked);
     let ahead = own - behind;
     if ahead.unsigned_abs() > APART.unsigned_abs() {
-        return DoctorFinding::warning(check, format!("it is {} of the API server's", told(ahead)))
+        return DoctorFinding::warning(check, format!("it is {} the API server's", told(ahead)))
             .why("elections do not compare clocks, but certificates, tokens, signed requests to S3 and logs do")
             .remedy("synchronise the clock of the pod's node");
     }

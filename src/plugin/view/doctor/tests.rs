@@ -62,7 +62,7 @@ struct Read {
 
 impl Default for Read {
     fn default() -> Self {
-        let change = json!({ "term": 7, "from": "x", "to": "demo-a", "why": "Died", "leaderlessMillis": 24 });
+        let change = json!({ "term": 7, "from": "x", "to": "demo-a", "why": "Died", "leaderlessMillis": 24, "at": "2026-01-01T02:55:00Z" });
         let lease = json!({
             "metadata": {
                 "name": "demo",
@@ -282,7 +282,7 @@ fn each_problem_is_found_with_why_it_matters_and_what_to_do() {
         (
             "the leading pod's clock",
             warning,
-            "it is 9.4 s behind of",
+            "it is 9.4 s behind the",
             Box::new(|facts| {
                 gateway(facts).at = "2026-01-01T02:59:50Z".to_owned();
             }),
