@@ -10,6 +10,7 @@ pub mod application;
 pub mod arguments;
 pub mod base;
 mod certificate_recorder;
+pub mod counters;
 pub mod election;
 pub mod events;
 pub mod gc;

@@ -1,4 +1,5 @@
 //! Sets up logs, metrics and probes.
 
+pub mod counts;
 pub mod logs;
 pub mod probes;
