@@ -13,7 +13,7 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
-	test-kind test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
+	test-kind test-metrics test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
 	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
 	test-security security fuzz program docs
 
@@ -55,12 +55,13 @@ test-unit: ## Unit tests only
 docs: test-docs ## Links, and every command, file, value and field that the documents show; generated pages are current
 
 test-docs: ## The same
-	$(TEST) --test pure -- commands:: documents:: generated:: operations:: rbac::
+	$(TEST) --test pure -- commands:: documents:: generated:: metrics:: operations:: rbac::
 
-test-chart: ## The chart over sets of values, and the scripts for Argo CD
+test-chart: ## The chart over sets of values, its alerts over time series, and the scripts for Argo CD
 	$(call part,helm) rig/tools clients
 	$(call part,Lua interpreter) rig/argo-cd-lua
-	$(call part,chart tests) env HELM="$$(rig/tools clients)/helm" LUA="$$(rig/argo-cd-lua)" $(TEST) --test chart
+	$(call part,promtool) rig/prometheus
+	$(call part,chart tests) env PROMTOOL="$$(rig/prometheus)/promtool" HELM="$$(rig/tools clients)/helm" LUA="$$(rig/argo-cd-lua)" $(TEST) --test chart
 
 # It needs one processor, and the tests with JVMs leave enough of it.
 test-model: ## The elections and the life of a resource, searched, and what each rule is needed for (WALKS=100000, SEED=1)
@@ -102,6 +103,12 @@ test-kind: setup ## End-to-end tests in a real kind cluster
 	$(MAKE) --no-print-directory image
 	$(call part,Flink image with archives of classes) rig/flink-classes
 	$(call part,kind tests) env FLINK_IMAGE="$${FLINK_IMAGE:-$$(rig/flink-classes)}" $(TEST) --test kind -- --test-threads 32 --nocapture
+
+test-metrics: setup ## A real Prometheus in kind: the chart's alerts fire for their cause, and every query of the dashboard has an answer
+	$(MAKE) --no-print-directory --jobs 2 cluster program
+	$(MAKE) --no-print-directory image
+	$(call part,Flink image with archives of classes) rig/flink-classes
+	$(call part,metrics) env FLINK_IMAGE="$${FLINK_IMAGE:-$$(rig/flink-classes)}" $(TEST) --test kind -- --nocapture metrics::
 
 test-faults: setup ## Everything that may go wrong, with real Flink and API servers; a table (FAULTS=5, OUTAGE_SECONDS=90)
 	$(call part,control plane binaries) rig/assets
@@ -225,10 +232,10 @@ sbom: ## A list of all components of the program (CycloneDX), in target/flinkha.
 	mv flinkha.cdx.json target/
 	rm -f tests/*/flinkha.cdx.json
 
-generate: ## Write generated files: the CRD, the reference of its fields, the tables of the chart's values and of rights, the plugin's manifests
+generate: ## Write generated files: the CRD, the reference of its fields, the tables of the chart's values, of rights and of metrics, the plugin's manifests
 	cargo run --quiet -- crd > crds/flinkhaclusters.flinkha.dev.yaml
 	cp crds/flinkhaclusters.flinkha.dev.yaml charts/flinkha/crds/
-	GENERATE=1 $(TEST) --test pure -- generated:: rbac::
+	GENERATE=1 $(TEST) --test pure -- generated:: metrics:: rbac::
 	rig/tools clients
 	GENERATE=1 HELM="$$(rig/tools clients)/helm" LUA=none $(TEST) --test chart -- the_plugins_manifests
 

@@ -96,6 +96,11 @@ pub fn is_checkpoint(key: &str) -> bool {
     key.starts_with("checkpointID-")
 }
 
+/// Returns the number of the last checkpoint to which the ConfigMap of a job points. Flink pads it to a fixed width.
+pub fn last_checkpoint(config_map: &Value) -> Option<u64> {
+    keys(config_map).filter(|key| is_checkpoint(key)).filter_map(|key| key.rsplit('-').next()?.parse().ok()).max()
+}
+
 /// Prefix of the keys in the cluster ConfigMap under which a leader publishes the addresses of its components (Flink ≥
 /// 1.15).
 const LEADER_KEY: &str = "org.apache.flink.k8s.leader.";
@@ -142,6 +147,9 @@ mod tests {
         assert_eq!(stored_in_form(&config_map, StoredForm::ExecutionPlan), BTreeSet::from([second.to_string()]));
         assert_eq!(stored_by_others(&config_map), BTreeSet::from(["x".to_owned()]));
         assert!(stored_jobs(&json!({})).is_empty());
+        let checkpoints = json!({ "data": { "counter": "12", "checkpointID-0000000000000000009": "x",
+            "checkpointID-0000000000000000011": "y", "checkpointID-?": "z" } });
+        assert_eq!([last_checkpoint(&checkpoints), last_checkpoint(&config_map)], [Some(11), None]);
         assert_eq!(leader_keys(&config_map).collect::<Vec<_>>(), ["org.apache.flink.k8s.leader.job-cc"]);
     }
 }

@@ -62,7 +62,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
             lock: Arc::clone(&lock),
             events,
             signals: Arc::clone(&base.signals),
-            upstream: Upstream::new(&config)?,
+            upstream: Upstream::new(&config, base.signals.counters.upstream_requests.clone())?,
         },
         clock,
         strangers: Strangers::new(ledger.clone(), arguments.pod_name.clone()),

@@ -11,6 +11,7 @@ pub mod arguments;
 pub mod base;
 mod certificate_recorder;
 mod checkpoint_recorder;
+pub mod counters;
 pub mod election;
 pub mod events;
 mod failover_recorder;

@@ -66,7 +66,13 @@ async fn start(State(probes): State<Probes>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
     let Health { unready, leads, term } = probes.health.borrow().clone();
-    let (ready, sizes, swept) = (unready.is_none(), probes.pointers.written_sizes(), probes.signals.swept());
-    let seen = GatewayMetrics { leads, term, ready, sizes, swept };
+    let seen = GatewayMetrics {
+        leads,
+        term,
+        ready: unready.is_none(),
+        sizes: probes.pointers.written_sizes(),
+        quorum_session: probes.pointers.quorum_session(),
+        signals: probes.signals,
+    };
     telemetry::probes::encoded(&seen.registry())
 }

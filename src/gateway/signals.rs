@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use super::counters::Counters;
 use super::recovery::Recovery;
 use crate::flink::job_id::JobId;
 use crate::lease::record::Change;
@@ -27,6 +28,8 @@ pub struct Signals {
     pub overtaken: Notify,
     /// Whether jobs run again after an election.
     pub recovery: Recovery,
+    /// For the metrics.
+    pub counters: Counters,
     /// Jobs with a tombstone.
     ended: Mutex<Arc<BTreeSet<JobId>>>,
     /// The savepoint that the operator requests.

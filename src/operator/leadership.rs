@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use kube::{Client, Config};
 
+use crate::telemetry::counts::CountsBy;
 use crate::world::api_server;
 use crate::world::clock::since_boot;
 
@@ -78,16 +79,17 @@ impl WriteRight {
         self.until(|now| now.holds(since_boot(), Timestamp::now()))
     }
 
-    /// Makes a client that sends writes only in this tenure.
+    /// Makes a client that sends writes only in this tenure. `requests`: counts the answers.
     ///
     /// # Errors
     /// When certificates or credentials of the configuration cannot be read.
-    pub fn client(&self, config: Config) -> Result<Client, kube::Error> {
+    pub fn client(&self, config: Config, requests: CountsBy) -> Result<Client, kube::Error> {
         let tenure = self.clone();
-        api_server::checked_client(config, move |request: &Request<Body>| {
+        let check = move |request: &Request<Body>| {
             let reads = request.method() == Method::GET;
             if reads || tenure.holds() { Ok(()) } else { Err(NotElected.into()) }
-        })
+        };
+        api_server::checked_client(config, check, move |code| requests.inc_code(code))
     }
 
     fn until<T>(&self, act: impl FnOnce(&mut Until) -> T) -> T {
@@ -170,9 +172,9 @@ mod tests {
     #[tokio::test]
     async fn a_client_sends_writes_only_in_its_tenure_and_reads_always() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = server().await;
+        let (config, requests) = (server().await, CountsBy::of_codes());
         let may_write = async |tenure: &WriteRight| {
-            let client = tenure.client(config.clone()).expect("a client");
+            let client = tenure.client(config.clone(), requests.clone()).expect("a client");
             let config_maps: Api<ConfigMap> = Api::namespaced(client, "flink");
             config_maps.get("demo").await.expect("a read needs no right");
             let written = config_maps.patch("demo", &PatchParams::default(), &Patch::Merge(json!({}))).await;
@@ -186,5 +188,6 @@ mod tests {
         assert!(!may_write(&tenure).await, "the election goes on, but that is another tenure");
         assert!(!may_write(&WriteRight::begin(since_boot())).await, "it was not renewed in time");
         assert!(may_write(&WriteRight::unlimited()).await);
+        assert_eq!(requests.get("200"), 7, "five reads and two writes; what is not sent does not count");
     }
 }

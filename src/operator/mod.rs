@@ -151,10 +151,11 @@ fn said(list: &[String]) -> Vec<String> {
 /// When the API server cannot be found, a port cannot be opened, or a watch ends by itself: the process must end then.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = ApiServer::infer().await.context("failed to find the API server")?;
-    let client = api_server::client_without_retries(config.clone());
-    let client = client.context("failed to read the access to the API server")?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let requests = metrics.requests.clone();
+    let client = api_server::counted_client(config.clone(), move |code| requests.inc_code(code));
+    let client = client.context("failed to read the access to the API server")?;
     let ignored = IgnoredObjects::register(&mut registry);
     let clusters = Clusters::default();
     registry.register_collector(Box::new(clusters.clone()));
@@ -212,7 +213,9 @@ impl Operator<'_> {
     /// Watches and reconciles.
     async fn control(&self, tenure: &WriteRight) -> anyhow::Result<()> {
         let arguments = self.arguments;
-        let client = tenure.client(self.config.clone()).context("failed to read the access to the API server")?;
+        let client = tenure
+            .client(self.config.clone(), self.metrics.requests.clone())
+            .context("failed to read the access to the API server")?;
         let (triggers, triggered) = futures::channel::mpsc::unbounded();
         let (namespaces, selection) = (arguments.namespaces(), arguments.selection());
         let selector = selection.as_ref().map(|selection| selection.selector.clone());

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{Either, Ready, ready};
-use http::Request;
+use http::{Request, Response};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Builder};
@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
 use tower::layer::layer_fn;
+use tower::util::MapResultLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
 /// The client pings an idle connection after this time, and drops it without an answer.
@@ -61,18 +62,35 @@ pub fn client_without_retries(mut config: Config) -> Result<Client, kube::Error>
     Client::try_from(config)
 }
 
-/// Makes a client as [`client_without_retries`] does. It calls `check` for each request at the moment of sending, and
-/// does not send what that rejects.
+/// Makes a client as [`client_without_retries`] does. It calls `count` with the status code of each answer, and with
+/// `None` when there is none.
 ///
 /// # Errors
 /// When certificates or credentials of the configuration cannot be read.
-pub fn checked_client<C>(mut config: Config, check: C) -> Result<Client, kube::Error>
+pub fn counted_client<F>(config: Config, count: F) -> Result<Client, kube::Error>
+where
+    F: Fn(Option<u16>) + Clone + Send + Sync + 'static,
+{
+    checked_client(config, |_| Ok(()), count)
+}
+
+/// Makes a client as [`counted_client`] does. It calls `check` for each request at the moment of sending, and does not
+/// send what that rejects.
+///
+/// # Errors
+/// When certificates or credentials of the configuration cannot be read.
+pub fn checked_client<C, F>(mut config: Config, check: C, count: F) -> Result<Client, kube::Error>
 where
     C: Fn(&Request<Body>) -> Result<(), BoxError> + Clone + Send + Sync + 'static,
+    F: Fn(Option<u16>) + Clone + Send + Sync + 'static,
 {
     config.default_retry = false;
+    let counting = MapResultLayer::new(move |answer: Result<Response<_>, BoxError>| {
+        count(answer.as_ref().ok().map(|answer| answer.status().as_u16()));
+        answer
+    });
     let layer = layer_fn(move |service| Checked { service, check: check.clone() });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&counting).with_layer(&layer).build())
 }
 
 /// Checks requests before it sends them.
@@ -174,7 +192,7 @@ mod tests {
         let check = |request: &Request<Body>| {
             if request.method() == http::Method::GET { Ok(()) } else { Err("not now".into()) }
         };
-        let client = checked_client(config, check).expect("a client");
+        let client = checked_client(config, check, |_| ()).expect("a client");
         assert_eq!(sent(Ok(client.clone()), &asked).await, 0);
         let leases: Api<Lease> = Api::namespaced(client, "flink");
         leases.get("demo").await.expect_err("429");

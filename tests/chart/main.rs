@@ -1,8 +1,10 @@
 //! The chart as Helm renders it, over sets of values, and the scripts for Argo CD in the interpreter that Argo CD uses.
 //!
-//! Usage: `make test-chart`. HELM and LUA are the programs (`rig/tools clients`, `rig/argo-cd-lua`).
+//! Usage: `make test-chart`. HELM, LUA and PROMTOOL are the programs (`rig/tools clients`, `rig/argo-cd-lua`,
+//! `rig/prometheus`).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod alerts;
 mod argo_cd;
 mod crd_upgrade;
 mod helm;

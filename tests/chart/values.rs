@@ -157,6 +157,42 @@ fn cases() -> Vec<(Value, (&'static str, &'static str), &'static str, Value)> {
             json!("5s"),
         ),
         (
+            json!({ "monitoring": { "podMonitor": { "enabled": true } } }),
+            ("PodMonitor", "gateways"),
+            "/spec/podMetricsEndpoints/0/relabelings/0/targetLabel",
+            json!("name"),
+        ),
+        (
+            json!({ "monitoring": { "podMonitor": { "enabled": true } } }),
+            ("PodMonitor", "flinkha-operator"),
+            "/spec/podMetricsEndpoints/0/honorLabels",
+            json!(true),
+        ),
+        (
+            json!({ "monitoring": { "prometheusRule": { "enabled": true, "labels": { "release": "p" } } } }),
+            ("PrometheusRule", "flinkha-operator"),
+            "/metadata/labels/release",
+            json!("p"),
+        ),
+        (
+            json!({ "monitoring": { "prometheusRule": { "enabled": true, "disabled": ["FlinkHaNoLeader"] } } }),
+            ("PrometheusRule", "flinkha-operator"),
+            "/spec/groups/0/rules/0/alert",
+            json!("FlinkHaSingleCandidate"),
+        ),
+        (
+            json!({ "monitoring": { "dashboard": { "enabled": true, "labels": { "grafana_dashboard": null, "a": "b" } } } }),
+            ("ConfigMap", "flinkha-operator-dashboard"),
+            "/metadata/labels/a",
+            json!("b"),
+        ),
+        (
+            json!({ "monitoring": { "dashboard": { "enabled": true, "annotations": { "grafana_folder": "Flink" } } } }),
+            ("ConfigMap", "flinkha-operator-dashboard"),
+            "/metadata/annotations/grafana_folder",
+            json!("Flink"),
+        ),
+        (
             json!({ "rbac": { "aggregateClusterRoles": true } }),
             ("ClusterRole", "view"),
             "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-view",
@@ -298,11 +334,37 @@ fn policies_are_there_where_the_api_server_has_them_and_unless_they_are_switched
     assert!(policies(&Rendered(objects(&text))).is_empty(), "an older API server");
 }
 
+fn everything_monitored() -> Value {
+    let enabled = json!({ "enabled": true });
+    json!({ "podMonitor": enabled, "prometheusRule": enabled, "dashboard": enabled })
+}
+
+/// What Helm renders is what the files say: templates of Prometheus and Grafana are not Helm's.
+#[test]
+fn rules_and_dashboard_arrive_unchanged_and_the_pod_monitors_find_the_ports() {
+    let rendered = render(&json!({ "monitoring": everything_monitored() }));
+    let file = |name: &str| std::fs::read_to_string(format!("{CHART}/files/{name}")).unwrap();
+    let rules: Value = serde_yaml::from_str(&file("alerts.yaml")).unwrap();
+    assert_eq!(rendered.one("PrometheusRule", "flinkha-operator")["spec"], rules);
+    let dashboard = rendered.one("ConfigMap", "dashboard");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    let text = dashboard["data"]["flinkha.json"].as_str().unwrap();
+    let [found, expected]: [Value; 2] = [text, &file("dashboard.json")].map(|text| serde_json::from_str(text).unwrap());
+    assert_eq!(found, expected);
+    let ports = |name: &str| -> Vec<Value> {
+        let endpoints = rendered.one("PodMonitor", name)["spec"]["podMetricsEndpoints"].as_array().unwrap();
+        endpoints.iter().map(|endpoint| endpoint["port"].clone()).collect()
+    };
+    assert_eq!(ports("gateways"), ["metrics", "gateway"]);
+    let operator = &rendered.one("Deployment", "operator")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(ports("flinkha-operator"), [operator["ports"][0]["name"].clone()]);
+}
+
 #[test]
 fn helm_finds_nothing_to_complain_about() {
     let every = json!({
         "rbac": { "aggregateClusterRoles": true },
-        "monitoring": { "podMonitor": { "enabled": true } },
+        "monitoring": everything_monitored(),
         "podDisruptionBudget": { "enabled": true },
         "networkPolicy": { "enabled": true, "metricsFrom": [{ "podSelector": {} }] },
         "watchNamespaces": ["a", "b"],
@@ -331,6 +393,8 @@ fn what_is_wrong_is_rejected_by_its_name() {
         (json!({ "podLabels": { "a": "b c" } }), "podLabels"),
         (json!({ "podDisruptionBudget": { "minAvailable": "half" } }), "minAvailable"),
         (json!({ "monitoring": { "podMonitor": { "interval": "1" } } }), "interval"),
+        (json!({ "monitoring": { "prometheusRule": { "disabled": ["NoLeader"] } } }), "disabled"),
+        (json!({ "monitoring": { "dashboard": null } }), "dashboard"),
         (json!({ "updateStrategy": { "type": "Canary" } }), "updateStrategy"),
         (json!({ "extraEnv": [{ "value": "x" }] }), "extraEnv"),
         (json!({ "watchNamespace": "A" }), "watchNamespace"),
@@ -368,7 +432,7 @@ fn helm_test_asks_for_the_operator_of_this_release() {
 fn no_object_is_rendered_twice() {
     let every = json!({
         "rbac": { "aggregateClusterRoles": true },
-        "monitoring": { "podMonitor": { "enabled": true } },
+        "monitoring": everything_monitored(),
         "podDisruptionBudget": { "enabled": true },
         "networkPolicy": { "enabled": true },
         "watchNamespaces": ["a", "b"],

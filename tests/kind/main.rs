@@ -18,6 +18,7 @@ mod ended_jobs;
 mod failover;
 mod foreign;
 mod former_version;
+mod metrics;
 mod network;
 mod nodes;
 mod plugin;

@@ -35,8 +35,17 @@ const BELOW_GATEWAY: [&str; 9] =
     ["api", "flink", "lease", "ledger", "ha_data", "quorum", "cluster", "world", "telemetry"];
 
 /// Files in the folder `gateway` itself that every room inside it may use. All others there only wire.
-const GATEWAY_FLOOR: [&str; 8] =
-    ["events", "health", "recovery", "signals", "storage_arguments", "tasks", "tenure", "zookeeper_arguments"];
+const GATEWAY_FLOOR: [&str; 9] = [
+    "counters",
+    "events",
+    "health",
+    "recovery",
+    "signals",
+    "storage_arguments",
+    "tasks",
+    "tenure",
+    "zookeeper_arguments",
+];
 
 /// Rooms and files without I/O, without async and without a clock: time comes in as an argument.
 const PURE: [&str; 12] = [

@@ -9,6 +9,7 @@ mod documents;
 mod fuzzers;
 mod generated;
 mod kstatus;
+mod metrics;
 mod operations;
 mod quarantine;
 mod rbac;

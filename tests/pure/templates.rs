@@ -73,8 +73,8 @@ fn what_pods_are_made_from_stays_as_it_is() {
     let expected = [
         ["16c52a8f7fa69a2a", "938e96bedc4ff9cd", "47bf069b74c270a2", "bc6e6029b0ec808c", "8811d21df5062fa7"],
         ["42caa16b941366f8", "1cde13f3300ad7dd", "b8c49d0452183c11", "bf00c0be377d6df5", "57c69ade1a99ac80"],
-        ["18fc785eec737a64", "1d377fe27a383df8", "454c1c3282a56158", "bc6e6029b0ec808c", "f84e5c0ebd477f8b"],
-        ["a8b933d71c5973c6", "f58fd1995bc25051", "f18550c5e78f58c6", "bc6e6029b0ec808c", "fbdfe8b40b865d0b"],
+        ["0aae03c5da18253f", "1d377fe27a383df8", "454c1c3282a56158", "bc6e6029b0ec808c", "f84e5c0ebd477f8b"],
+        ["abe5599ca8c6f561", "f58fd1995bc25051", "f18550c5e78f58c6", "bc6e6029b0ec808c", "fbdfe8b40b865d0b"],
     ];
     let (names, found) = (specs().map(|(name, _)| name), specs().map(|(_, spec)| digests(&spec)));
     assert_eq!(found, expected.map(|digests| digests.map(str::to_owned)), "{names:?}");

@@ -267,7 +267,7 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
         "restartPolicy": "Always",
         "args": gateway_arguments(cluster, grace),
         "env": own,
-        "ports": [{ "name": "gateway", "containerPort": PROBE_PORT, "protocol": "TCP" }],
+        "ports": [{ "name": "metrics", "containerPort": PROBE_PORT, "protocol": "TCP" }],
         "resources": pod::resources(&cluster.spec().gateway.resources),
         "startupProbe": probe("/livez", 1, 60),
         "livenessProbe": lives,

@@ -120,7 +120,9 @@ impl Driver {
             }
             Event::JvmFound { .. } => self.tell_of_second_jvm(),
             Event::JvmDied { jvm } => {
-                self.watched.remove(&jvm);
+                if self.watched.remove(&jvm) {
+                    self.grant.ledger.signals.counters.jvm_exited(jvm);
+                }
             }
             Event::JvmTookLock { .. } => {
                 self.leads_since = Some(Instant::now());
@@ -141,6 +143,7 @@ impl Driver {
             let config_maps = Api::namespaced(self.grant.stamper.client.clone(), &self.namespace);
             tokio::spawn(async move { put_back_cluster(&lock, &config_maps, &term).await });
         }
+        let before = matches!(event, Event::JvmTookLock { .. }).then(|| self.elector.change().cloned());
         let now = self.clock.now();
         let handed_over = self.elector.is_terminating();
         let actions = self.elector.step(now, event);
@@ -148,6 +151,11 @@ impl Driver {
             tracing::warn!(
                 "told to hand over, but the pod has not ended within its grace period: this JobManager stands for election again"
             );
+        }
+        if let (Some(before), Some(change)) = (before, self.elector.change())
+            && before.as_ref() != Some(change)
+        {
+            self.grant.ledger.signals.counters.leads(change);
         }
         let shown = self.elector.shown();
         // What the lock remembers belongs to a term. Without a term only its data serves a standby.
@@ -183,6 +191,7 @@ impl Driver {
                 }
                 let jvm = record.term.as_ref().map(|term| term.jvm);
                 let grant = takes.then(|| self.grant.clone());
+                let signals = Arc::clone(&self.grant.ledger.signals);
                 tokio::spawn(async move {
                     if let (Some(grant), Some(jvm)) = (grant, jvm)
                         && grant.is_refused(jvm).await
@@ -190,7 +199,10 @@ impl Driver {
                         tokio::time::sleep(REFUSAL_PAUSE).await;
                         return events.tell(Event::LeaseWritten { attempt, outcome: Write::Unknown });
                     }
+                    let (begin, at) = (Instant::now(), Timestamp::now());
                     let outcome = lease::write(&leases, &name, &version, &record, acquired, limit).await;
+                    let stored = matches!(outcome, Write::Done { .. }) && !record.holder.is_empty();
+                    signals.counters.lease_written(begin.elapsed(), stored.then_some(at));
                     events.tell(Event::LeaseWritten { attempt, outcome });
                 });
             }
@@ -215,6 +227,7 @@ impl Driver {
             }
             Action::EndJvm { jvm, why } => {
                 tracing::warn!(%jvm, why, "ending the JobManager's process");
+                self.grant.ledger.signals.counters.jvm_ended(jvm, why);
                 tokio::spawn(process::end(jvm));
             }
             Action::Publish { term } => {
@@ -303,6 +316,7 @@ impl Driver {
             );
             self.holder = Some(holder);
         }
+        self.grant.ledger.signals.counters.note_promises(self.elector.promises(now).unwrap_or_default());
         let leads = matches!(*self.shown.borrow(), LockView::Leader { .. });
         let unready = self.elector.unready(now).or_else(|| self.grant.versions.unready());
         let health = Health { unready, leads, term: self.elector.term_number() };

@@ -80,7 +80,10 @@ impl Collector {
                     self.scan(storage, term).await?;
                     anyhow::Ok(is_complete)
                 };
-                match collected.await {
+                let collected = collected.await;
+                let result = if collected.is_ok() { "success" } else { "error" };
+                self.ledger.signals.counters.collections.inc(result);
+                match collected {
                     Ok(is_complete) => inherited = inherited && !is_complete,
                     Err(error) => tracing::warn!(error = format!("{error:#}"), "failed to collect; trying again"),
                 }

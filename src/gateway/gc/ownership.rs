@@ -90,6 +90,7 @@ impl Ownership {
         self.is_ours = false;
         state.prepare(&mark.ledger, term).await?;
         let looked = state.look(&mark, &storage, term, false).await;
+        mark.ledger.signals.counters.note_storage(looked.is_ok());
         let us = state.us.clone();
         let told = looked.as_ref().map(|standing| state.tell(standing, &storage));
         let settles = matches!(looked, Ok(Standing::Settling { .. }));

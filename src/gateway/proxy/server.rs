@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -103,7 +103,9 @@ impl Proxy {
             self.fence.events.tell(Event::JvmHeard { jvm });
         }
         let exchange = Exchange { by, call, parts, bytes, json };
-        match self.decide(&exchange).await {
+        let plan = self.decide(&exchange).await;
+        let fenced = if plan == Plan::Pass { None } else { verb_of_write(&exchange.call) };
+        let response = match plan {
             Plan::Answer { code, body, signal } | Plan::Hold { code, body, signal } => {
                 match (signal, by) {
                     (Signal::Foreign, By::Jvm(jvm)) => self.fence.events.tell(Event::JvmTold { jvm }),
@@ -118,11 +120,18 @@ impl Proxy {
             }
             Plan::DeleteFenced { name, term } => {
                 match fence::delete(&self.fence, &exchange.parts.headers, &name, &term).await {
-                    Ok(answer) => whole(answer),
+                    Ok(answer) => {
+                        self.forget_checkpoints(&name);
+                        whole(answer)
+                    }
                     Err(error) => failed(&error),
                 }
             }
+        };
+        if let Some(verb) = fenced.filter(|_| response.status() == StatusCode::CONFLICT) {
+            self.fence.signals.counters.fenced_writes.inc(verb);
         }
+        response
     }
 
     /// Classifies the sender. A process that cannot be examined now is examined again at its next request.
@@ -198,6 +207,7 @@ impl Proxy {
             && answer.parts.status.is_success()
         {
             self.fence.lock.snapshots.keep(&name, answer.bytes.clone());
+            self.note_checkpoint(&name, &exchange.json);
         }
         let lock_is_doubtful = !answer.as_ref().is_ok_and(|answer| answer.parts.status.is_success());
         match on_success {
@@ -208,6 +218,7 @@ impl Proxy {
                 let stored = self.fence.lock.stored();
                 let lock = stored.as_ref().and_then(lock::of_object).unwrap_or_default().to_owned();
                 let holder = lock::holder(&lock).unwrap_or_default();
+                self.fence.signals.counters.forget_checkpoints();
                 self.fence.lock.note_written(&term, lock);
                 tracing::info!(term = term.number, "the JobManager took the lock: it leads");
                 self.fence.events.tell(Event::JvmTookLock { term, at: Timestamp::now().to_string(), lock: holder });
@@ -225,10 +236,29 @@ impl Proxy {
             }
             OnSuccess::CheckStamp { name, term } => {
                 let answer = fence::checked(&self.fence, &parts.headers, answer?, &name, &term).await?;
+                // A JVM reads before each write, and the write says the same later.
+                if self.job_of(&name).is_some_and(|job| !self.fence.signals.counters.knows(job)) {
+                    self.note_checkpoint(&name, &answer.json());
+                }
                 return Ok(whole(answer));
             }
         }
         Ok(whole(answer?))
+    }
+
+    fn job_of(&self, config_map: &str) -> Option<JobId> {
+        ha_data::job_of(&self.fence.lock.names.cluster_id, config_map)
+    }
+
+    /// Notes the last checkpoint in the ConfigMap of a job.
+    fn note_checkpoint(&self, name: &str, config_map: &Value) {
+        if let (Some(job), Some(number)) = (self.job_of(name), ha_data::last_checkpoint(config_map)) {
+            self.fence.signals.counters.note_checkpoint(job, number, Instant::now());
+        }
+    }
+
+    fn forget_checkpoints(&self, name: &str) {
+        self.job_of(name).into_iter().for_each(|job| self.fence.signals.counters.forget_checkpoints_of(job));
     }
 
     /// Returns the stored jobs and applications.
@@ -243,7 +273,7 @@ impl Proxy {
 
 fn local(code: u16, body: &Value) -> Response<Body> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed());
-    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -253,6 +283,17 @@ fn whole(answer: UpstreamAnswer) -> Response<Body> {
     *response.status_mut() = answer.parts.status;
     *response.headers_mut() = end_to_end(&answer.parts.headers);
     response
+}
+
+/// Kubernetes' verb of a write of HA data.
+fn verb_of_write(call: &Call) -> Option<&'static str> {
+    match call {
+        Call::Replace(_) => Some("update"),
+        Call::Create => Some("create"),
+        Call::Delete(_) => Some("delete"),
+        Call::WriteLock => Some("patch"),
+        _ => None,
+    }
 }
 
 /// Answers for an API server that does not answer, so that Flink's client retries.

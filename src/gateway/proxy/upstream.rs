@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
+use crate::telemetry::counts::CountsBy;
 use crate::world::api_server::{HttpClient, http_client};
 
 /// Longest body in bytes. An object in the API has at most 1.5 MiB, so anything longer is not a ConfigMap.
@@ -39,6 +40,7 @@ pub enum UpstreamError {
 pub struct Upstream {
     client: HttpClient<Full<Bytes>>,
     base: String,
+    requests: CountsBy,
 }
 
 /// An answer that was read to its end.
@@ -55,11 +57,13 @@ impl UpstreamAnswer {
 }
 
 impl Upstream {
+    /// `requests`: counts requests by their answers.
+    ///
     /// # Errors
     /// When the certificates of the configuration cannot be read.
-    pub fn new(config: &kube::Config) -> Result<Self, kube::Error> {
+    pub fn new(config: &kube::Config, requests: CountsBy) -> Result<Self, kube::Error> {
         let client = http_client(config)?;
-        Ok(Self { client, base: config.cluster_url.to_string().trim_end_matches('/').to_owned() })
+        Ok(Self { client, base: config.cluster_url.to_string().trim_end_matches('/').to_owned(), requests })
     }
 
     /// Sends a request; returns as soon as the answer begins.
@@ -73,7 +77,9 @@ impl Upstream {
         let uri: Uri = format!("{}{path}", self.base).parse().map_err(http::Error::from)?;
         let mut request = Request::builder().method(method).uri(uri).body(Full::new(body))?;
         *request.headers_mut() = end_to_end(headers);
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
+        self.requests.inc_code(answer.as_ref().ok().and_then(|answer| Some(answer.as_ref().ok()?.status().as_u16())));
+        match answer {
             Ok(answer) => answer.map_err(UpstreamError::Unreachable),
             Err(_) => Err(UpstreamError::Silent),
         }

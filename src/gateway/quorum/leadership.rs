@@ -166,8 +166,10 @@ impl Running {
             Action::Admit { jvm } => self.driver.gate.admit(jvm),
             Action::ShutOut { jvm } => self.driver.gate.close(jvm),
             Action::EndJvm { jvm, why } => {
+                let signals = Arc::clone(&self.driver.hands.ledger.signals);
                 tokio::spawn(async move {
                     if process::is_alive(jvm).await {
+                        signals.counters.jvm_ended(jvm, why);
                         tracing::warn!(%jvm, why, "ending the JobManager's process");
                         process::end(jvm).await;
                     }

@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 use zookeeper_client::{AddWatchMode, Client, EventType, SessionState, WatchedEvent};
 
 use super::proxy::QuorumProxy;
-use crate::flink::znodes::{JOBS, LEADER, PLANS};
+use crate::flink::job_id::JobId;
+use crate::flink::znodes::{CHECKPOINTS, JOBS, LEADER, PLANS};
 use crate::gateway::gc::ledger::Ledger;
 use crate::gateway::gc::pointer_store::Znodes;
 use crate::quorum::{Event, View};
@@ -133,6 +134,7 @@ impl Observer {
         let below = event.path.strip_prefix(&self.znodes.paths.cluster).unwrap_or_default().trim_start_matches('/');
         let (kind, rest) = below.split_once('/').unwrap_or((below, ""));
         let of_job = PLANS.contains(&kind) || kind == JOBS;
+        self.note_checkpoint(kind, rest, event.event_type);
         if of_job && !rest.contains('/') && !rest.is_empty() {
             self.ledger.signals.jobs_changed.notify_one();
             if event.event_type == EventType::NodeDeleted {
@@ -140,6 +142,24 @@ impl Observer {
             }
         }
         kind == LEADER
+    }
+
+    /// Notes a pointer to a checkpoint, `jobs/<job>/checkpoints/<number>` below the cluster's znode, and the end of its
+    /// job.
+    fn note_checkpoint(&self, kind: &str, rest: &str, event: EventType) {
+        let counters = &self.ledger.signals.counters;
+        let parts: Vec<&str> = rest.split('/').collect();
+        match (kind, event, parts.as_slice()) {
+            (JOBS, EventType::NodeCreated, [job, CHECKPOINTS, number]) => {
+                if let (Some(job), Ok(number)) = (JobId::of(job), number.parse()) {
+                    counters.note_checkpoint(job, number, Instant::now());
+                }
+            }
+            (JOBS, EventType::NodeDeleted, [job]) => {
+                JobId::of(job).into_iter().for_each(|job| counters.forget_checkpoints_of(job));
+            }
+            _ => {}
+        }
     }
 
     /// Reports on the ledger that the quorum has not worked for some time, or that it works again.

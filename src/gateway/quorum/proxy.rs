@@ -68,8 +68,7 @@ impl Known {
     }
 
     fn note_end_of(&mut self, jvm: Incarnation) {
-        let sessions = &self.sessions;
-        self.ended.retain(|ended| sessions.values().any(|held| held.jvm == Some(*ended)));
+        self.ended.retain(|ended| self.sessions.values().any(|held| held.jvm == Some(*ended)));
         self.ended.insert(jvm);
     }
 }
@@ -322,9 +321,10 @@ impl QuorumProxy {
     async fn await_end_of(self: Arc<Self>, jvm: Incarnation) {
         end_of(jvm).await;
         tracing::info!(%jvm, "the JobManager's process has ended");
+        self.signals.counters.jvm_exited(jvm);
         // Before others hear of it: they forget that it led. Beside another JobManager in the same pod it did not.
-        let holders = self.known.borrow().sessions.values().map(|held| held.jvm).collect::<Vec<_>>();
-        let others: Vec<Incarnation> = holders.into_iter().flatten().filter(|other| *other != jvm).collect();
+        let mut others: Vec<_> = self.known.borrow().sessions.values().filter_map(|held| held.jvm).collect();
+        others.retain(|other| *other != jvm);
         let led = self.znodes.leads() && others.is_empty();
         self.known.send_modify(|known| {
             known.note_end_of(jvm);

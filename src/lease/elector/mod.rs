@@ -317,6 +317,11 @@ impl Elector {
         Some(change.lock.as_str()).filter(|lock| !lock.is_empty())
     }
 
+    /// The change of leader by which this candidate holds the Lease.
+    pub fn change(&self) -> Option<&Change> {
+        self.tenure.as_ref()?.change.as_ref()
+    }
+
     /// Pod that holds the Lease as far as this candidate knows; empty when free or unknown.
     pub fn holder(&self) -> &str {
         match (&self.tenure, &self.lease) {

@@ -118,6 +118,17 @@ impl Elector {
         tenure.valid_until = in_flight.map_or(stored, |in_flight| in_flight.min(stored));
     }
 
+    /// How many of the members that the Lease lists have promised in time, and how many have not; `None` for a
+    /// candidate that does not hold it.
+    pub fn promises(&self, now: Time) -> Option<(usize, usize)> {
+        let promises = &self.tenure.as_ref()?.promises;
+        let has_promised = |member: &&Member| {
+            promises.promised(&member.pod_uid).is_some_and(|promised| now.since(promised) < self.settings.promise)
+        };
+        let held = promises.stored.iter().filter(has_promised).count();
+        Some((held, promises.stored.len() - held))
+    }
+
     pub(super) fn joined(&mut self, now: Time, member: Member) {
         let Some(tenure) = self.tenure.as_mut().filter(|_| member.pod_uid != self.me.pod_uid) else { return };
         let peers = &mut tenure.promises.peers;

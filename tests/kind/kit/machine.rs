@@ -84,6 +84,15 @@ pub fn pod_url(namespace: &str, pod: &str, port: u16) -> String {
     format!("{}/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy", machine().proxy)
 }
 
+/// Host and port of the way to the API server.
+pub fn authority() -> &'static str {
+    machine().proxy.trim_start_matches("http://")
+}
+
+pub fn kubeconfig() -> &'static str {
+    &machine().kubeconfig
+}
+
 /// A client with the rights of the cluster's administrator: it looks at what happens, the product never uses it.
 pub async fn client() -> kube::Client {
     let kubeconfig = Kubeconfig::read_from(&machine().kubeconfig).expect("the kubeconfig of rig/up");

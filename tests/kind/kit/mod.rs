@@ -16,5 +16,6 @@ pub mod node;
 pub mod operator;
 pub mod ours;
 pub mod processor_time;
+pub mod prometheus;
 pub mod record;
 pub mod session;

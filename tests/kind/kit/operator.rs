@@ -9,7 +9,7 @@ use super::machine::run;
 use crate::support::say;
 use crate::support::script;
 
-const NAMESPACE: &str = "flinkha-system";
+pub const NAMESPACE: &str = "flinkha-system";
 const DEPLOYMENT: &str = "deployment/flinkha-operator";
 
 /// Installs the chart with this working tree's image, as a user would; an installation that is up to date stays as it

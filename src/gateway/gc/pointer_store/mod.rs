@@ -93,6 +93,14 @@ impl PointerStore {
         }
     }
 
+    /// Has this gateway a session with the quorum? `None` for ConfigMaps.
+    pub fn quorum_session(&self) -> Option<bool> {
+        match self {
+            Self::ConfigMaps(_) => None,
+            Self::Znodes(znodes) => Some(znodes.is_connected()),
+        }
+    }
+
     /// Returns the number of HA ConfigMaps that this gateway could not restore because it has no room for their copies.
     pub fn without_copy(&self) -> usize {
         match self {

@@ -81,6 +81,11 @@ impl Znodes {
         self.latch.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Has this gateway a session with the quorum?
+    pub fn is_connected(&self) -> bool {
+        self.client.borrow().is_some()
+    }
+
     /// # Errors
     /// While there is no session.
     pub fn client(&self) -> anyhow::Result<Client> {
