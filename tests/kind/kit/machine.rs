@@ -63,10 +63,6 @@ pub(super) fn machine() -> &'static Machine {
     })
 }
 
-pub fn kubeconfig() -> &'static str {
-    &machine().kubeconfig
-}
-
 fn proxy_address(process: &Process) -> String {
     let begin = Instant::now();
     while begin.elapsed() < seconds(20) {

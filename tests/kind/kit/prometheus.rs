@@ -30,7 +30,7 @@ impl Prometheus {
     /// Starts one that looks after a namespace, and after the operator.
     pub async fn start(namespace: &str) -> Self {
         let chart = chart();
-        let object = |kind: &str| chart.iter().filter(move |object| object["kind"] == kind);
+        let object = |kind: &'static str| chart.iter().filter(move |object| object["kind"] == kind);
         let namespaces = [namespace, NAMESPACE];
         let jobs: Vec<Value> = object("PodMonitor").flat_map(|monitor| scrapes(monitor, &namespaces)).collect();
         assert_eq!(jobs.len(), 3, "the operator's port, and two names of the gateways'");
