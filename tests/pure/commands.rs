@@ -1,5 +1,5 @@
-//! Holds the commands and the YAML that README and docs show to the tree: whoever copies one gets no error for a file, a
-//! value of the chart, a field, an annotation or a condition that does not exist.
+//! Holds the commands and the YAML that README and docs show to the tree: whoever copies one gets no error for a file,
+//! a value of the chart, a field, an annotation or a condition that does not exist.
 
 use std::fs;
 
@@ -98,7 +98,7 @@ fn every_condition_annotation_and_path_that_a_command_names_is_there() {
                 }
             }
             if let Some(key) = word.strip_prefix("flinkha.dev/") {
-                let key = key.split(['=', ',', ':']).next().unwrap_or_default().trim_end_matches('-');
+                let key = key.split(['=', ',', ':', '`', ')']).next().unwrap_or_default().trim_end_matches('-');
                 seen[1] += 1;
                 if !sources.contains(&format!("\"flinkha.dev/{key}\"")) {
                     missing.push(format!("{document}: flinkha.dev/{key}"));
@@ -133,6 +133,9 @@ fn every_command_of_the_plugin_is_understood() {
 
 /// Names the fields of a YAML value that the schema lacks.
 fn unknown(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return;
+    }
     match (value, schema["properties"].as_object()) {
         (Value::Object(fields), Some(known)) => {
             for (name, field) in fields {
