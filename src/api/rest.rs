@@ -13,7 +13,7 @@ use super::secret::SecretReference;
 /// The Service `<name>-rest`, which leads to the leader.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Rest {
+pub struct RestService {
     /// Type of the Service.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service_type: ServiceType,

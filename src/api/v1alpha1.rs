@@ -13,7 +13,7 @@ use super::durations;
 use super::jvm_options::JvmOptions;
 use super::metadata::{self, CommonMetadata, ServiceAccounts};
 use super::network_policy::NetworkPolicy;
-use super::rest::{Ingress, Rest};
+use super::rest::{Ingress, RestService};
 use super::schema;
 use super::secret::SecretReference;
 use super::status::FlinkHaClusterStatus;
@@ -124,9 +124,9 @@ pub struct FlinkHaClusterSpec {
 
     /// The Service of Flink's REST interface. Whoever reaches that may run code in the cluster.
     #[serde(default, skip_serializing_if = "metadata::is_default")]
-    pub rest: Rest,
+    pub rest: RestService,
 
-    /// The Ingress to Flink's REST and web interface; none without it. Whoever reaches them may run code in the cluster.
+    /// The Ingress to Flink's REST and web interface. Whoever reaches them may run code in the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
 

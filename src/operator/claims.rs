@@ -57,11 +57,11 @@ pub struct Claims {
     /// `<namespace>/<Lease>` of this operator; `None` without an election.
     own: Option<String>,
     /// What is known of other operators, by their names.
-    others: Mutex<HashMap<String, Known>>,
+    others: Mutex<HashMap<String, KnownOperator>>,
 }
 
 /// What is known of another operator.
-struct Known {
+struct KnownOperator {
     unchanged: Unchanged,
     other: Other,
     /// By which labels it selects resources; `None`: all of its namespaces.
@@ -132,8 +132,8 @@ impl Claims {
 
     /// Finds out whether another operator is alive, and what it selects. All its resources share one look.
     async fn look(&self, another: &str) -> (Other, Option<String>) {
-        let known = |others: &HashMap<String, Known>| {
-            let Known { unchanged, other, selector } = others.get(another)?;
+        let known = |others: &HashMap<String, KnownOperator>| {
+            let KnownOperator { unchanged, other, selector } = others.get(another)?;
             let fresh = unchanged.seen().is_some_and(|seen| since_boot().saturating_sub(seen) < LOOK_INTERVAL / 2);
             fresh.then(|| (*other, selector.clone()))
         };
@@ -145,10 +145,8 @@ impl Claims {
         let asked = since_boot();
         let found = leases.get_opt(name).await;
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { unchanged, other, selector } = others.entry(another.to_owned()).or_insert_with(|| Known {
-            unchanged: Unchanged::new(LONGEST_PAUSE),
-            other: Other::Alive,
-            selector: None,
+        let KnownOperator { unchanged, other, selector } = others.entry(another.to_owned()).or_insert_with(|| {
+            KnownOperator { unchanged: Unchanged::new(LONGEST_PAUSE), other: Other::Alive, selector: None }
         });
         *other = match found {
             Ok(lease) => {

@@ -10,11 +10,11 @@ use futures::{StreamExt, future};
 use kube_runtime::watcher::{Error, Event};
 
 /// What the watch of a namespace says.
-pub type Said<T> = Result<Event<T>, Error>;
+pub type WatchAnswer<T> = Result<Event<T>, Error>;
 
 /// The watches of all namespaces.
-pub struct Watches<T> {
-    watches: Vec<BoxStream<'static, Said<T>>>,
+pub struct NamespaceWatches<T> {
+    watches: Vec<BoxStream<'static, WatchAnswer<T>>>,
     /// The only one that is asked: while it lists, the answers of others would be in memory too.
     only: Option<usize>,
     /// The first list, which is that of all of them.
@@ -23,9 +23,9 @@ pub struct Watches<T> {
     next: usize,
 }
 
-impl<T> Watches<T> {
+impl<T> NamespaceWatches<T> {
     /// Nothing is watched yet: the first watch lists first.
-    pub fn new(watches: Vec<BoxStream<'static, Said<T>>>) -> Self {
+    pub fn new(watches: Vec<BoxStream<'static, WatchAnswer<T>>>) -> Self {
         Self { watches, only: Some(0), is_first: true, next: 0 }
     }
 
@@ -35,7 +35,7 @@ impl<T> Watches<T> {
     }
 
     /// Returns what the next one says, with its number and what that means for all of them; `None`: one has ended.
-    pub async fn next(&mut self) -> Option<(usize, Said<T>, Phase)> {
+    pub async fn next(&mut self) -> Option<(usize, WatchAnswer<T>, ListPhase)> {
         let (number, said) = match self.only {
             Some(only) => (only, self.watches.get_mut(only)?.next().await?),
             None => self.any().await?,
@@ -44,7 +44,7 @@ impl<T> Watches<T> {
         Some((number, said, phase))
     }
 
-    async fn any(&mut self) -> Option<(usize, Said<T>)> {
+    async fn any(&mut self) -> Option<(usize, WatchAnswer<T>)> {
         let (watches, next) = (&mut self.watches, &mut self.next);
         let count = watches.len();
         future::poll_fn(|context| {
@@ -60,7 +60,7 @@ impl<T> Watches<T> {
         .await
     }
 
-    fn follow(&mut self, number: usize, said: &Said<T>) -> Phase {
+    fn follow(&mut self, number: usize, said: &WatchAnswer<T>) -> ListPhase {
         // Of one namespace each list is that of all.
         if self.watches.len() == 1 && matches!(said, Ok(Event::Init)) {
             self.is_first = true;
@@ -77,16 +77,16 @@ impl<T> Watches<T> {
             _ => {}
         }
         match (was_first, self.is_first) {
-            (false, _) => Phase::Later,
-            (true, true) => Phase::First,
-            (true, false) => Phase::FirstDone,
+            (false, _) => ListPhase::Later,
+            (true, true) => ListPhase::First,
+            (true, false) => ListPhase::FirstDone,
         }
     }
 }
 
 /// Where in the life of all watches one of them says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum ListPhase {
     /// In the first list.
     First,
     /// At the end of the first list.
@@ -128,13 +128,13 @@ impl<R: Eq + Hash> Listed<R> {
 mod tests {
     use super::*;
 
-    fn watches(of: Vec<Vec<Said<&'static str>>>) -> Watches<&'static str> {
-        Watches::new(
+    fn watches(of: Vec<Vec<WatchAnswer<&'static str>>>) -> NamespaceWatches<&'static str> {
+        NamespaceWatches::new(
             of.into_iter().map(|said| futures::stream::iter(said).chain(futures::stream::pending()).boxed()).collect(),
         )
     }
 
-    async fn said(watches: &mut Watches<&'static str>, count: usize) -> Vec<(usize, String, Phase)> {
+    async fn said(watches: &mut NamespaceWatches<&'static str>, count: usize) -> Vec<(usize, String, ListPhase)> {
         let mut all = Vec::new();
         for _ in 0..count {
             let (number, said, phase) = watches.next().await.expect("it goes on");
@@ -151,7 +151,7 @@ mod tests {
         all
     }
 
-    fn step(number: usize, said: &str, phase: Phase) -> (usize, String, Phase) {
+    fn step(number: usize, said: &str, phase: ListPhase) -> (usize, String, ListPhase) {
         (number, said.to_owned(), phase)
     }
 
@@ -167,19 +167,19 @@ mod tests {
         second.push(Ok(Event::Delete("b2")));
         let mut watches = watches(vec![first, second]);
         let expected = [
-            step(0, "list", Phase::First),
-            step(0, "listed a", Phase::First),
-            step(0, "done", Phase::First),
-            step(1, "list", Phase::First),
-            step(1, "error", Phase::First),
-            step(1, "list", Phase::First),
-            step(1, "listed b", Phase::First),
-            step(1, "done", Phase::FirstDone),
-            step(0, "a2", Phase::Later),
-            step(1, "list", Phase::Later),
-            step(1, "listed b2", Phase::Later),
-            step(1, "done", Phase::Later),
-            step(1, "no b2", Phase::Later),
+            step(0, "list", ListPhase::First),
+            step(0, "listed a", ListPhase::First),
+            step(0, "done", ListPhase::First),
+            step(1, "list", ListPhase::First),
+            step(1, "error", ListPhase::First),
+            step(1, "list", ListPhase::First),
+            step(1, "listed b", ListPhase::First),
+            step(1, "done", ListPhase::FirstDone),
+            step(0, "a2", ListPhase::Later),
+            step(1, "list", ListPhase::Later),
+            step(1, "listed b2", ListPhase::Later),
+            step(1, "done", ListPhase::Later),
+            step(1, "no b2", ListPhase::Later),
         ];
         assert_eq!(said(&mut watches, expected.len()).await, expected);
     }
@@ -188,8 +188,8 @@ mod tests {
     async fn each_list_of_one_namespace_is_the_list_of_all() {
         let list = || [Ok(Event::Init), Ok(Event::InitDone)];
         let mut watches = watches(vec![list().into_iter().chain(list()).collect()]);
-        let done = step(0, "done", Phase::FirstDone);
-        let expected = [step(0, "list", Phase::First), done.clone(), step(0, "list", Phase::First), done];
+        let done = step(0, "done", ListPhase::FirstDone);
+        let expected = [step(0, "list", ListPhase::First), done.clone(), step(0, "list", ListPhase::First), done];
         assert_eq!(said(&mut watches, 4).await, expected);
     }
 

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ignored::Ignored;
 use super::kinds::Observable;
-use super::namespaces::{Listed, Phase, Watches};
+use super::namespaces::{ListPhase, Listed, NamespaceWatches};
 use super::received::Received;
 use crate::api::FlinkHaCluster;
 use crate::api::names::{CLUSTER_LABEL, is_of_cluster};
@@ -113,14 +113,14 @@ where
         loop {
             let one = |api: &Api<Received<K>>| watcher(api.clone(), config.clone()).default_backoff().boxed();
             self.listed = Listed::new(apis.len());
-            if !self.follow(Watches::new(apis.iter().map(one).collect())).await {
+            if !self.follow(NamespaceWatches::new(apis.iter().map(one).collect())).await {
                 return;
             }
         }
     }
 
     /// Follows watches until they have to begin anew; `false`: one has ended.
-    async fn follow(&mut self, mut watches: Watches<Received<K>>) -> bool {
+    async fn follow(&mut self, mut watches: NamespaceWatches<Received<K>>) -> bool {
         let mut list: Option<OwnedSemaphorePermit> = None;
         let (mut since, mut due) = (Instant::now(), None);
         loop {
@@ -144,10 +144,7 @@ where
                         Event::InitDone => list = None,
                         Event::Apply(_) | Event::InitApply(_) | Event::Delete(_) => {}
                     }
-                    match phase {
-                        Phase::Later => self.take_later(watch, event),
-                        Phase::First | Phase::FirstDone => self.take_first(watch, event, phase == Phase::FirstDone),
-                    }
+                    self.take(watch, event, phase);
                 }
                 Some((_, Err(error), _)) => {
                     list = None;
@@ -159,9 +156,10 @@ where
         }
     }
 
-    /// Takes a part of the first list, which is that of all namespaces.
-    fn take_first(&mut self, watch: usize, event: Event<Received<K>>, is_last: bool) {
+    /// Takes a part of the first list, which is that of all namespaces, or what comes afterwards.
+    fn take(&mut self, watch: usize, event: Event<Received<K>>, phase: ListPhase) {
         match event {
+            event if phase == ListPhase::Later => self.take_later(watch, event),
             Event::Init => {
                 self.listed.begin(watch);
                 if watch == 0 {
@@ -175,7 +173,7 @@ where
                     self.store(Event::InitApply(object));
                 }
             }
-            Event::InitDone if is_last => {
+            Event::InitDone if phase == ListPhase::FirstDone => {
                 self.store(Event::InitDone);
                 // A namespace may have been listed twice, after an error.
                 (0..self.namespaces.len()).for_each(|watch| self.remove_unlisted(watch));

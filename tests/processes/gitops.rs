@@ -1,6 +1,6 @@
-//! What GitOps tools rely on, on a real kube-apiserver: a definition that is applied again changes nothing, in either way
-//! of applying; what a field of the resource asks for comes and goes with it; and no object of a cluster looks as if a
-//! tool that tracks by label had made it.
+//! What GitOps tools rely on, on a real kube-apiserver: a definition that is applied again changes nothing, in either
+//! way of applying; what a field of the resource asks for comes and goes with it; and no object of a cluster looks as
+//! if a tool that tracks by label had made it.
 
 use crate::support::operator::{Installation, NAMESPACE, cluster};
 use crate::support::{eventually, say, seconds};
@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 
 /// A resource of which much is said: what has defaults, what the API server could write in another way, what is ours.
 fn definition() -> Value {
+    let flink = json!({ "name": "flink-main-container", "env": [{ "name": "A", "value": "b" }] });
     let mut definition = cluster(json!({
         "jobManager": {
             "replicas": 2,
             "resources": { "requests": { "cpu": 1, "memory": "1024Mi" }, "limits": { "memory": "1Gi" } },
-            "podTemplate": { "spec": { "containers": [{ "name": "flink-main-container", "env": [{ "name": "A", "value": "b" }] }] } },
+            "podTemplate": { "spec": { "containers": [flink] } },
         },
         "taskManager": { "replicas": 1, "maxUnavailable": "25%" },
         "flinkConfiguration": { "parallelism.default": 2, "pipeline.name": "x" },

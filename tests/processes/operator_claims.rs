@@ -1,5 +1,5 @@
-//! Which resources an operator reconciles, on a real kube-apiserver: those of its namespaces, those with its labels, and
-//! of two releases over the same ones the first.
+//! Which resources an operator reconciles, on a real kube-apiserver: those of its namespaces, those with its labels,
+//! and of two releases over the same ones the first.
 
 use crate::support::eventually;
 use crate::support::identity::create_all;

@@ -76,8 +76,8 @@ impl Installation {
         Self::start_as(NAMESPACE, "", flags, program, chart).await
     }
 
-    /// The same for an operator that looks after these namespaces only (with commas between them), or after all if there
-    /// are none.
+    /// The same for an operator that looks after these namespaces only, with commas between them, or after all if
+    /// there are none.
     pub async fn start_with(namespace: &str, watched: &str) -> Self {
         Self::start_as(namespace, watched, &[], Path::new(PROGRAM), Path::new(CHART)).await
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{object, selector};
 use crate::api::names::{self, JOB_MANAGER, REST_PORT, TASK_MANAGER};
-use crate::api::rest::{Rest, ServiceType};
+use crate::api::rest::{RestService, ServiceType};
 use crate::cluster::Cluster;
 
 /// Returns the Services and the disruption budgets.
@@ -13,7 +13,7 @@ pub fn applied(cluster: &Cluster) -> Vec<Value> {
     let ports = json!([{ "name": "rest", "port": REST_PORT, "targetPort": REST_PORT, "protocol": "TCP" }]);
     let selector = selector(name, JOB_MANAGER);
     // Neither is said without the user, so that Services of earlier versions are as they should be.
-    let Rest { service_type, annotations } = &cluster.spec().rest;
+    let RestService { service_type, annotations } = &cluster.spec().rest;
     let mut rest = json!({ "spec": { "ports": ports } });
     if *service_type != ServiceType::ClusterIP {
         rest["spec"]["type"] = json!(service_type);

@@ -1,7 +1,7 @@
 //! Settings of Flink's file systems that the gateway does not follow, although Flink does: it tells of them, so that a
 //! storage which Flink reaches and the gateway does not is no riddle. `docs/ha-data.md` has the table.
 
-use super::reach::FlinkConfiguration;
+use crate::flink::config::Configuration;
 
 /// Prefixes by which Flink's S3 file systems take settings (`S3FileSystemFactory` of flink-s3-fs-hadoop and -presto).
 pub const S3_PREFIXES: [&str; 4] = ["s3.", "s3a.", "fs.s3a.", "presto.s3."];
@@ -48,7 +48,7 @@ const UNFOLLOWED: &[Unfollowed] = &[
 ];
 
 /// One sentence for each setting of this configuration that is not followed for a storage of this scheme.
-pub fn unfollowed(scheme: &str, configuration: &FlinkConfiguration) -> Vec<String> {
+pub fn unfollowed(scheme: &str, configuration: &Configuration) -> Vec<String> {
     let begins = |key: &str, beginning: &str| {
         let s3 = S3_PREFIXES.iter().filter(|_| S3.contains(&scheme));
         key.starts_with(beginning)
