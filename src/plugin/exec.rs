@@ -24,7 +24,7 @@ const UNKNOWN_COMMAND: &str = "unrecognized subcommand";
 /// The pod to ask: the leader, if it is one of the cluster's JobManagers. Whoever may write the Lease must not choose
 /// another pod.
 pub fn leading_pod(report: &ClusterReport) -> Result<String, String> {
-    let leader = report.leader.as_ref().ok_or("no JobManager leads, so there is no gateway to ask")?;
+    let leader = report.leader.as_ref().ok_or("no JobManager leads now, so there is none to ask")?;
     let is_candidate = report.candidates.iter().any(|one| one.pod == leader.pod);
     match (is_candidate, report.not_known.get("pods")) {
         (true, _) => Ok(leader.pod.clone()),

@@ -49,7 +49,7 @@ fn json_string(text: &str) -> Value {
 #[test]
 fn the_plugin_prints_the_objects_that_helm_renders() {
     for (flags, namespace, values) in [
-        (&[][..], "flinkha-system", json!({})),
+        (&[] as &[&str], "flinkha-system", json!({})),
         (&["-n", "ops", "--replicas", "3"], "ops", json!({ "replicas": 3 })),
         (
             &["--image", "r:5000/flinkha:9", "--watch-namespace", "flink"],
