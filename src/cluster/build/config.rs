@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn the_format_of_the_gateways_logs_reaches_them_by_the_config_map_and_replaces_no_pod() {
         let built = |log_format| {
-            let environment = Environment { log_format, ..Environment::default() };
+            let image = "flinkha:1".to_owned();
+            let environment = Environment { gateway_image: image, log_format, ..Environment::default() };
             let objects = crate::cluster::build::build(&fixture::cluster(), &environment);
             let config_map =
                 objects.applied.into_iter().find(|object| object["kind"] == "ConfigMap").unwrap_or_default();

@@ -121,7 +121,9 @@ impl Leader {
         // What no pointer names is an orphan at once: nothing but a pointer or the ledger protects a file.
         let settings = Settings { delete: true, age: Duration::ZERO, period: Duration::from_millis(1) };
         let (ledger, mark, storage) = (self.ledger.clone(), self.mark.clone(), Some(self.storage.clone()));
-        Sweeper { ledger, mark, storage, settings, requests: tokio::sync::Mutex::new(mpsc::channel(1).1) }.run().await;
+        // Nobody asks for another sweep.
+        let requests = tokio::sync::Mutex::new(mpsc::channel(1).1);
+        Sweeper { ledger, mark, storage, settings, requests }.run().await;
     }
 
     pub async fn until_collected(&self, scene: &Scene, rig: &Rig) {
