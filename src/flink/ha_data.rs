@@ -27,6 +27,11 @@ pub fn selector(cluster_id: &str) -> String {
     format!("app={cluster_id},type={LABEL_TYPE}")
 }
 
+/// The same of several clusters.
+pub fn selector_of_any(cluster_ids: &[String]) -> String {
+    format!("app in ({}),type={LABEL_TYPE}", cluster_ids.join(","))
+}
+
 /// Prefix of the keys in the cluster ConfigMap that hold a pointer to a stored application (Flink ≥ 2.3).
 const APPLICATION_KEY: &str = "application-";
 

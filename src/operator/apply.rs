@@ -4,11 +4,11 @@
 //! To create is one request that the API server refuses if the name exists, whoever has it. A server-side apply would
 //! change another's object, so that a look would have to come first, and it costs the API server more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -23,7 +23,6 @@ use crate::api::names::{self, FIELD_MANAGER};
 use crate::cluster::build::{Objects, OfUser, digest, job_manager, network_policy};
 use crate::cluster::observed::Observed;
 use crate::cluster::plan::Rollout;
-use crate::cluster::rejection::Rejection;
 use crate::ledger::refusal::NAME_TAKEN;
 
 /// Applies objects, and remembers what it applied.
@@ -33,6 +32,8 @@ pub struct Applier {
     /// What was applied last, and the fingerprint of the object then, by [`Target::key`]. An operator that starts takes
     /// it over from what the one before has noted in the resource's status.
     applied: Mutex<HashMap<String, Memory>>,
+    /// UIDs of resources whose JobManagers were made and removed again: names are looked at before the next try.
+    taken_back: Mutex<HashSet<String>>,
 }
 
 /// A watch shows a write a moment later, and so long at the most. Until then the write is not repeated.
@@ -52,7 +53,7 @@ struct Memory {
 
 impl Memory {
     fn of(object: &Value, fingerprint: String, written: (String, i64)) -> Self {
-        let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default().to_owned();
+        let owner = Target::of(object).owner().to_owned();
         Self { digest: digest(&object.to_string()), fingerprint, unseen: Some(Instant::now()), written, owner }
     }
 
@@ -73,7 +74,7 @@ fn summary<'a>(memories: impl Iterator<Item = (&'a str, &'a Memory)>) -> String 
 
 impl Applier {
     pub fn new(client: Client) -> Self {
-        Self { owners: Owners::new(client.clone()), client, applied: Mutex::default() }
+        Self { owners: Owners::new(client.clone()), client, applied: Mutex::default(), taken_back: Mutex::default() }
     }
 
     /// Applies everything that is not as it should be, pods last. When the answer is [`Error::Rejected`], nothing that
@@ -106,7 +107,13 @@ impl Applier {
 
     /// Before the first JobManager is made: see [`Owners::check`].
     async fn check(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
-        if self.known(&Target::of(&objects.job_managers), caches).is_some() {
+        let job_managers = Target::of(&objects.job_managers);
+        let taken_back = || self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken_back().contains(job_managers.owner()) {
+            self.owners.check_names(cluster, objects, caches).await?;
+            taken_back().remove(job_managers.owner());
+        }
+        if self.known(&job_managers, caches).is_some() {
             return Ok(());
         }
         self.owners.check(cluster, objects, caches).await
@@ -124,8 +131,26 @@ impl Applier {
         if rollout.creates_key || !self.is_applied(&Target::of(&objects.job_managers), caches) {
             self.create_key(objects).await?;
         }
-        self.apply_one(&objects.job_managers, caches).await?;
-        self.apply_one(&objects.task_managers, caches).await
+        self.apply_pods([&objects.job_managers, &objects.task_managers], caches).await
+    }
+
+    /// Applies Deployments. One that was created goes again if the next one's name is another's: JobManagers are of no
+    /// use without TaskManagers.
+    async fn apply_pods(&self, all: impl IntoIterator<Item = &Value>, caches: &Caches) -> Result<(), Error> {
+        let mut created = Vec::new();
+        for deployment in all {
+            match self.apply_one(deployment, caches).await {
+                Ok(is_new) => created.extend(Some(deployment).filter(|_| is_new)),
+                Err(error) if is_name_taken(&error) => {
+                    for deployment in created {
+                        self.take_back(deployment).await?;
+                    }
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// One name is another's: the refusal that names all of them.
@@ -136,9 +161,7 @@ impl Applier {
         objects: &Objects,
         caches: &Caches,
     ) -> Result<(), Error> {
-        if let Err(Error::Rejected(rejection)) = &applied
-            && rejection.cause.reason == NAME_TAKEN
-        {
+        if applied.as_ref().is_err_and(is_name_taken) {
             self.owners.check_names(cluster, objects, caches).await?;
         }
         applied
@@ -196,13 +219,14 @@ impl Applier {
         for object in &rollout.objects.created {
             self.create(object, caches).await?;
         }
-        for object in due {
+        let (pods, others): (Vec<&Value>, Vec<&Value>) = due.iter().partition(|object| object["kind"] == "Deployment");
+        for object in others {
             self.apply_one(object, caches).await?;
         }
         if rollout.creates_key {
             self.create_key(&rollout.objects).await?;
         }
-        Ok(())
+        self.apply_pods(pods, caches).await
     }
 
     /// Whether this operator has applied the object.
@@ -254,7 +278,9 @@ impl Applier {
     /// Forgets a cluster that is gone.
     pub fn forget(&self, resource: &FlinkHaCluster) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        applied.retain(|_, memory| memory.owner != resource.metadata.uid.as_deref().unwrap_or_default());
+        let uid = resource.metadata.uid.as_deref().unwrap_or_default();
+        applied.retain(|_, memory| memory.owner != uid);
+        self.taken_back.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     fn is_applied(&self, target: &Target<'_>, caches: &Caches) -> bool {
@@ -288,16 +314,18 @@ impl Applier {
             self.owners.prepare(target).await?;
         }
         let parameters = PatchParams::apply(FIELD_MANAGER).force().dry_run().validation_strict();
-        self.apply_own(target, &parameters).await?.map(drop).map_err(|error| refused(target, "try", error))
+        self.apply_own(target, &parameters).await?.map(drop).map_err(|error| target.refused("try", error))
     }
 
-    async fn apply_one(&self, object: &Value, caches: &Caches) -> Result<(), Error> {
+    /// Creates an object or applies it over the one that exists; returns whether it was created.
+    async fn apply_one(&self, object: &Value, caches: &Caches) -> Result<bool, Error> {
         let target = Target::of(object);
         if self.is_applied(&target, caches) {
-            return Ok(());
+            return Ok(false);
         }
         let known = self.known(&target, caches);
         let created = if known.is_none() { self.create_new(&target).await? } else { None };
+        let is_new = created.is_some();
         let metadata = match created {
             Some(created) => created,
             None => {
@@ -310,9 +338,11 @@ impl Applier {
         };
         tracing::debug!(kind = target.kind, name = target.name, namespace = target.namespace, "applied");
         let written = (metadata.uid.clone().unwrap_or_default(), metadata.generation.unwrap_or_default());
+        // What the cache still shows may be gone, and then an apply creates it.
+        let is_new = is_new || known.is_some_and(|known| !known.starts_with(&written.0));
         let memory = Memory::of(object, fingerprint(&metadata), written);
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(target.key(), memory);
-        Ok(())
+        Ok(is_new)
     }
 
     /// Applies an object over the one that exists.
@@ -327,7 +357,7 @@ impl Applier {
                 applied = api.patch(target.name, &parameters, &Patch::Apply(target.object)).await;
             }
         }
-        applied.map(|applied| applied.metadata).map_err(|error| refused(target, "apply", error))
+        applied.map(|applied| applied.metadata).map_err(|error| target.refused("apply", error))
     }
 
     /// Removes an object that the resource does not want any more. It stays if it is not this resource's own.
@@ -337,9 +367,21 @@ impl Applier {
         if caches.fingerprint(target.kind, target.namespace, target.name).is_none() {
             return Ok(());
         }
-        let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default();
-        let Some(version) = self.owners.owned(&target, owner).await? else { return Ok(()) };
-        let parameters = DeleteParams { preconditions: Some(version), ..DeleteParams::default() };
+        let Some(version) = self.owners.owned(&target, target.owner()).await? else { return Ok(()) };
+        self.delete(&target, version).await
+    }
+
+    /// Removes exactly what was created.
+    async fn take_back(&self, object: &Value) -> Result<(), Error> {
+        let target = Target::of(object);
+        self.taken_back.lock().unwrap_or_else(PoisonError::into_inner).insert(target.owner().to_owned());
+        let memory = self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(&target.key());
+        let Some(Memory { written: (uid, _), .. }) = memory else { return Ok(()) };
+        self.delete(&target, Preconditions { uid: Some(uid), resource_version: None }).await
+    }
+
+    async fn delete(&self, target: &Target<'_>, version: Preconditions) -> Result<(), Error> {
+        let parameters = DeleteParams { preconditions: Some(version), ..DeleteParams::background() };
         match target.api(&self.client).delete(target.name, &parameters).await {
             Ok(_) => {
                 tracing::info!(kind = target.kind, name = target.name, namespace = target.namespace, "removed");
@@ -392,33 +434,17 @@ impl Applier {
             Ok(created) => Ok(Some(created.metadata)),
             // Somebody was faster, or our cache is late.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
-            Err(error) => Err(refused(target, "create", error)),
+            Err(error) => Err(target.refused("create", error)),
         }
     }
 }
 
-/// The error of a request: what the API server does not take of a Deployment is told as an error of the pod template.
-fn refused(target: &Target<'_>, action: &'static str, error: kube::Error) -> Error {
-    match error {
-        kube::Error::Api(status) if target.kind == "Deployment" && is_refusal(status.code, &status.message) => {
-            let component = &target.object["spec"]["selector"]["matchLabels"][names::COMPONENT_LABEL];
-            let is_job_manager = component == names::JOB_MANAGER;
-            let field = if is_job_manager { "spec.jobManager.podTemplate" } else { "spec.taskManager.podTemplate" };
-            Rejection::invalid_template(field, &status.message).into()
-        }
-        error => target.failed(action)(error),
-    }
+/// One name is another's.
+fn is_name_taken(error: &Error) -> bool {
+    matches!(error, Error::Rejected(rejection) if rejection.cause.reason == NAME_TAKEN)
 }
 
 /// The API server finds that the object as a whole would not be valid.
 fn is_invalid<T>(applied: &Result<T, kube::Error>) -> bool {
     matches!(applied, Err(kube::Error::Api(status)) if status.code == 422)
-}
-
-/// Whether an answer means that the object is wrong, and not that the API server could not do it now. A field that the
-/// schema does not know is reported by server-side apply as an internal error.
-fn is_refusal(code: u16, message: &str) -> bool {
-    matches!(code, 400 | 422)
-        || message.contains("field not declared in schema")
-        || message.contains("failed to create typed patch object")
 }

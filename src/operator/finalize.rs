@@ -41,6 +41,9 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         context.resources.forget(resource);
         return Ok(Action::await_change());
     }
+    if finalizer.has_released(resource) {
+        return Ok(Action::requeue(REQUEUE_INTERVAL));
+    }
     let asked = resource.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
     let waited = Timestamp::now().duration_since(asked);
     let ends = !finalizer.deployment_is_gone(resource).await? || !observed.job_manager_pods.is_empty();

@@ -1,7 +1,9 @@
 //! The finalizer of a resource, and the requests of a deletion: which of the HA data is deleted, and what is noted of
 //! what stays.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -30,11 +32,16 @@ pub struct Finalizer {
     client: Client,
     resources: Arc<ClusterResources>,
     pub purger: Purger,
+    /// UIDs of resources that were let go, and when.
+    released: Mutex<HashMap<String, Instant>>,
 }
+
+/// A watch shows so late at the most that a resource was let go.
+const LATE: Duration = Duration::from_secs(30);
 
 impl Finalizer {
     pub fn new(client: Client, resources: Arc<ClusterResources>) -> Self {
-        Self { purger: Purger::new(client.clone()), resources, client }
+        Self { purger: Purger::new(client.clone()), resources, client, released: Mutex::default() }
     }
 
     /// Puts our finalizer on the resource before anything is made for it.
@@ -56,7 +63,21 @@ impl Finalizer {
     pub async fn release(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
         let finalizers: Vec<&str> =
             resource.finalizers().iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
-        self.resources.set_finalizers(resource, &finalizers).await
+        self.resources.set_finalizers(resource, &finalizers).await?;
+        self.released().insert(resource.uid().unwrap_or_default(), Instant::now());
+        Ok(())
+    }
+
+    /// Whether the resource was let go a moment ago, which the cache may not show yet: the API server's answer to the
+    /// last finalizer's removal has no newer resourceVersion.
+    pub fn has_released(&self, resource: &FlinkHaCluster) -> bool {
+        let mut released = self.released();
+        released.retain(|_, at| at.elapsed() < LATE);
+        released.contains_key(resource.metadata.uid.as_deref().unwrap_or_default())
+    }
+
+    fn released(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves the HA data, because somebody may live who writes it: removes nothing, says so, and lets the resource go.

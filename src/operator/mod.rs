@@ -17,6 +17,7 @@ mod event_series;
 pub mod finalize;
 pub mod finalizer;
 pub mod fingerprint;
+mod foreign_ha_data;
 mod ha_config_maps;
 pub mod ignored;
 pub mod kinds;

@@ -14,7 +14,7 @@ use futures::future::{BoxFuture, try_join_all};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::{core, networking, policy, rbac};
 use kube::core::{ApiResource, NamespaceScope, ObjectMeta};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use kube_runtime::reflector::store::WriterDropped;
 use kube_runtime::reflector::{self, ObjectRef, Store};
 use kube_runtime::watcher;
@@ -162,6 +162,18 @@ impl Caches {
             job_manager_account: self.account(namespace, &names::service_account(name, JOB_MANAGER)),
             task_manager_account: self.account(namespace, &names::service_account(name, TASK_MANAGER)),
         }
+    }
+
+    /// UIDs and names of the resources of a namespace for which no JobManager has been made yet.
+    pub fn unmade(&self, namespace: &str) -> Vec<(String, String)> {
+        let is_unmade = |name: &str| {
+            let deployment = ObjectRef::new(&names::job_manager(name)).within(namespace);
+            self.deployments.get(&deployment).is_none()
+        };
+        let all = self.clusters.state().into_iter();
+        let names = all.filter(|one| one.namespace().as_deref() == Some(namespace));
+        let names = names.map(|one| (one.uid().unwrap_or_default(), one.name_any()));
+        names.filter(|(_, name)| is_unmade(name)).collect()
     }
 
     fn account(&self, namespace: &str, name: &str) -> Option<Account> {

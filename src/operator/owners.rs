@@ -1,24 +1,20 @@
 //! Finds out to whom an object belongs before the operator writes it: an object that is not in the caches may be a
 //! foreign one of the same name, and a forced apply would take it over.
 
-use std::collections::BTreeMap;
-
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
 use kube::api::{ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ObjectMeta;
-use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 
 use super::error::Error;
 use super::fingerprint::counted_as_applied;
-use super::ha_config_maps::labelled;
+use super::foreign_ha_data::ForeignHaData;
 use super::observe::Caches;
 use super::target::Target;
 use crate::api::names;
 use crate::cluster::build::Objects;
 use crate::cluster::rejection::Rejection;
-use crate::ha_data::foreign::{self, HaConfigMaps};
+use crate::ha_data::foreign;
 
 /// Number of concurrent requests.
 const PARALLEL: usize = 8;
@@ -26,32 +22,29 @@ const PARALLEL: usize = 8;
 /// Asks the API server.
 pub struct Owners {
     client: Client,
+    ha_data: ForeignHaData,
 }
 
 impl Owners {
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { ha_data: ForeignHaData::new(client.clone()), client }
     }
 
     /// Checks, before the first JobManager is made, what does not show when its objects are created one after another:
     /// the API server refuses a name that exists.
     ///
     /// # Errors
-    /// When the TaskManagers' name belongs to a foreign object, or when the HA data that JobManagers and TaskManagers
-    /// would use is foreign. Also when a request fails; a retry is safe.
+    /// When the HA data that JobManagers and TaskManagers would use is foreign. Also when a request fails; a retry is
+    /// safe.
     pub async fn check(&self, cluster: &str, objects: &Objects, caches: &Caches) -> Result<(), Error> {
-        let [job_managers, task_managers] = [&objects.job_managers, &objects.task_managers].map(Target::of);
-        // The TaskManagers are made last, and without them JobManagers are of no use.
-        if !is_known(&task_managers, caches) && self.taken(cluster, &task_managers).await?.is_some() {
-            self.check_names(cluster, objects, caches).await?;
+        if objects.created.iter().all(|object| object["kind"] != "Lease") {
+            return Ok(());
         }
-        if objects.created.iter().any(|object| object["kind"] == "Lease") {
-            // TaskManagers would offer their slots to any leader there.
-            if let Err(error) = self.check_ha_data(cluster, job_managers.namespace).await {
-                // Whoever has written it may have objects of the same names, which is the nearer cause.
-                self.check_names(cluster, objects, caches).await?;
-                return Err(error);
-            }
+        let target = Target::of(&objects.job_managers);
+        if let Err(error) = self.ha_data.check(cluster, target.owner(), target.namespace, caches).await {
+            // Whoever has written it may have objects of the same names, which is the nearer cause.
+            self.check_names(cluster, objects, caches).await?;
+            return Err(error);
         }
         Ok(())
     }
@@ -131,31 +124,6 @@ impl Owners {
         let named = ListParams::default().fields(&format!("metadata.name={}", target.name));
         let found = target.api(&self.client).list_metadata(&named).await.map_err(target.failed("look for"))?;
         Ok(found.into_iter().next().map(|object| object.metadata))
-    }
-
-    /// Returns an error for HA data under the cluster's name that no JobManager of this cluster has written. The
-    /// gateways check again before each of their terms.
-    async fn check_ha_data(&self, cluster: &str, namespace: &str) -> Result<(), Error> {
-        let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        let cluster_id = names::kubernetes_cluster_id(cluster);
-        let failed = |source| Error::Request {
-            action: "read the HA data of",
-            object: format!("FlinkHaCluster {cluster}"),
-            source,
-        };
-        let name = names::cluster_config_map(&cluster_id);
-        let labelled = labelled(&self.client, namespace, &cluster_id, |_| false);
-        let found = async { tokio::try_join!(config_maps.get_opt(&name), labelled) };
-        let (stored, labelled) = found.await.map_err(failed)?;
-        let jobs = labelled.iter().map(|one| (one.name_any(), json!(one)));
-        let jobs: BTreeMap<_, _> =
-            jobs.filter(|(name, _)| names::job_of_config_map(&cluster_id, name).is_some()).collect();
-        let stored = stored.map(|stored| json!(stored));
-        let ha_data = HaConfigMaps { cluster_id: &cluster_id, cluster: stored.as_ref(), jobs: &jobs };
-        let Some(refusal) = ha_data.refusal().filter(|_| !ha_data.is_ours()) else { return Ok(()) };
-        let ledger = config_maps.get_opt(&names::ledger(cluster)).await.map_err(failed)?;
-        let known = ledger.is_some_and(|ledger| foreign::has_history(&json!(ledger)));
-        if known { Ok(()) } else { Err(Rejection::unwatched(refusal).into()) }
     }
 }
 

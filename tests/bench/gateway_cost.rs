@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use crate::support::cluster::{Cluster, NAME, NAMESPACE, Provider, cluster_config_map, lock_holder};
 use crate::support::gateway::{Build, jvm_url};
 use crate::support::identity::token;
-use crate::support::process::Process;
 use crate::support::report::{self, number, percentile};
 use crate::support::{measured, say, seconds};
 use flinkha::api::names::{self, TERM_ANNOTATION};
@@ -21,7 +20,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-const JOBS: [usize; 3] = [1, 10, 100];
+const JOBS: [usize; 4] = [1, 10, 100, 500];
 
 pub async fn run() {
     let path = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -153,11 +152,11 @@ impl Measured {
 /// Resident memory and processor time of each gateway, with a job that completes two checkpoints a second.
 async fn at_rest(cluster: &mut Cluster, window: Duration) -> Vec<AtRest> {
     let leader = cluster.leader().await.expect("a leader");
-    let before: Vec<f64> = cluster.job_managers.iter_mut().map(|one| processor_seconds(one.gateway())).collect();
+    let before: Vec<f64> = cluster.job_managers.iter_mut().map(|one| one.gateway().processor_seconds()).collect();
     tokio::time::sleep(window).await;
     let mut all = Vec::new();
     for (index, one) in cluster.job_managers.iter_mut().enumerate() {
-        let used = (processor_seconds(one.gateway()) - before[index]) / window.as_secs_f64() * 1000.0;
+        let used = (one.gateway().processor_seconds() - before[index]) / window.as_secs_f64() * 1000.0;
         let [rss_mib, rss_most_mib] = ["VmRSS", "VmHWM"].map(|field| one.gateway().memory(field) as f64 / 1024.0);
         all.push(AtRest { leads: index == leader, rss_mib, rss_most_mib, cpu_millicores: used });
     }
@@ -250,14 +249,6 @@ async fn grant(cluster: &mut Cluster) -> Duration {
     cluster.mend().await;
     cluster.wait_for_members().await;
     granted
-}
-
-/// User and system time of a process; a tick is a hundredth of a second on Linux.
-fn processor_seconds(process: &Process) -> f64 {
-    let stat =
-        std::fs::read_to_string(format!("/proc/{}/stat", process.pid().as_raw_nonzero())).expect("a running process");
-    let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
 }
 
 fn millis(time: Duration) -> f64 {

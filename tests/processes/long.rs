@@ -14,8 +14,12 @@ mod flink_upgrades;
 #[path = "../bench/gateway_cost.rs"]
 mod gateway_cost;
 mod gc;
+#[path = "../bench/api_server_cost.rs"]
+mod api_server_cost;
 #[path = "../bench/operator.rs"]
 mod operator;
+#[path = "../bench/operator_load.rs"]
+mod operator_load;
 mod security;
 #[path = "../bench/sweep.rs"]
 mod sweep;

@@ -4,6 +4,7 @@
 use crate::support::operator::Installation;
 use crate::support::{eventually, say, seconds};
 use flinkha::api::FlinkHaCluster;
+use flinkha::flink::ha_data::LABEL_TYPE;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -74,7 +75,10 @@ async fn an_object_of_somebody_else_is_neither_changed_nor_deleted_and_the_condi
         assert!(installation.kubectl(&["delete"], object).status.success());
     }
     let lock = json!({ "control-plane.alpha.kubernetes.io/leader": r#"{"holderIdentity":"7f","acquireTime":"a","renewTime":"b"}"# });
-    let stored = json!({ "metadata": { "name": "demo-cluster-config-map", "annotations": lock } });
+    // As Flink labels what it writes.
+    let labels = json!({ "app": "demo", "type": LABEL_TYPE });
+    let metadata = json!({ "name": "demo-cluster-config-map", "labels": labels, "annotations": lock });
+    let stored = json!({ "metadata": metadata });
     let config_maps = installation.api::<ConfigMap>(NAMESPACE);
     config_maps.create(&PostParams::default(), &serde_json::from_value(stored).unwrap()).await.unwrap();
     // Where that Flink's objects have our names, they are the nearer cause.
@@ -90,4 +94,26 @@ async fn an_object_of_somebody_else_is_neither_changed_nor_deleted_and_the_condi
     tokio::time::sleep(seconds(3)).await;
     config_maps.delete("demo-cluster-config-map", &DeleteParams::default()).await.unwrap();
     installation.until::<Deployment>("the cluster", (NAMESPACE, "demo-taskmanager"), |_| true).await;
+
+    // The name of the TaskManagers alone is another's, which shows when the JobManagers have been made: they go again.
+    let named = |object: &Value, name: &str| {
+        let mut named = object.clone();
+        named["metadata"]["name"] = name.into();
+        named
+    };
+    let task_managers = named(&deployment, "other-taskmanager");
+    installation.apply(&task_managers);
+    installation.apply(&named(&cluster(), "other"));
+    let resource = installation.until::<FlinkHaCluster>("the refusal", (NAMESPACE, "other"), taken).await;
+    let message = degraded(&resource)["message"].as_str().unwrap();
+    assert!(message.starts_with("Deployment other-taskmanager exists and does not belong to this"), "{message}");
+    let deployments = installation.api::<Deployment>(NAMESPACE);
+    assert!(deployments.get_opt("other-jobmanager").await.unwrap().is_none(), "JobManagers without TaskManagers");
+    let audit = installation.plane.servers[0].audit().of(NAMESPACE, "deployments");
+    let of_job_managers = audit.iter().filter(|one| one.name == "other-jobmanager" && one.is_write());
+    let of_job_managers: Vec<&str> = of_job_managers.map(|one| one.verb.as_str()).collect();
+    assert_eq!(of_job_managers, ["create", "delete"]);
+    assert_eq!(deployments.get("other-taskmanager").await.unwrap().metadata.generation, Some(1));
+    assert!(installation.kubectl(&["delete"], &task_managers).status.success());
+    installation.until::<Deployment>("the cluster", (NAMESPACE, "other-jobmanager"), |_| true).await;
 }

@@ -60,15 +60,27 @@ pub struct Summary {
     pub user: String,
     pub verb: String,
     pub resource: String,
+    /// Such as `status`; empty for the object itself.
+    pub subresource: String,
+    /// Empty for lists and collection deletes.
     pub name: String,
+    pub code: u16,
     /// RFC 3339, with microseconds.
     pub received: String,
 }
 
 impl From<Brief> for Summary {
     fn from(event: Brief) -> Self {
-        let ObjectRef { resource, name, .. } = event.object_ref;
-        Self { user: event.user.username, verb: event.verb, resource, name, received: event.request_received_timestamp }
+        let ObjectRef { resource, subresource, name, .. } = event.object_ref;
+        Self {
+            user: event.user.username,
+            verb: event.verb,
+            resource,
+            subresource,
+            name,
+            code: event.response_status.code,
+            received: event.request_received_timestamp,
+        }
     }
 }
 
@@ -103,10 +115,37 @@ impl Audit {
         complete.map(Summary::from).collect()
     }
 
+    /// What is answered from now on, to be read as it comes.
+    pub fn follow(&self) -> Follow {
+        let mut file = std::fs::File::open(&self.path).expect("an audit log");
+        file.seek(SeekFrom::End(0)).expect("an audit log");
+        Follow { log: std::io::BufReader::new(file), line: String::new() }
+    }
+
     /// The requests for one kind of object in a namespace.
     pub fn of(&self, namespace: &str, resource: &str) -> Vec<Request> {
         let requests = self.requests().into_iter();
         requests.filter(|request| request.namespace == namespace && request.resource == resource).collect()
+    }
+}
+
+/// An audit log that grows.
+pub struct Follow {
+    log: std::io::BufReader<std::fs::File>,
+    /// The beginning of one that is half written.
+    line: String,
+}
+
+impl Follow {
+    /// What has been answered since the last call.
+    pub fn more(&mut self) -> Vec<Summary> {
+        let mut all = Vec::new();
+        while self.log.read_line(&mut self.line).expect("an audit log") > 0 && self.line.ends_with('\n') {
+            let event: Brief = serde_json::from_str(&self.line).expect("a line of the audit log");
+            all.extend((event.stage == "ResponseComplete").then(|| Summary::from(event)));
+            self.line.clear();
+        }
+        all
     }
 }
 
@@ -139,6 +178,8 @@ struct Brief {
     user: User,
     #[serde(default)]
     object_ref: ObjectRef,
+    #[serde(default)]
+    response_status: Status,
     request_received_timestamp: String,
 }
 

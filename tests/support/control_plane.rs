@@ -50,10 +50,15 @@ pub struct ApiServer {
 impl ControlPlane {
     /// Starts etcd and one kube-apiserver, and waits until it is ready (3 to 5 seconds).
     pub async fn start() -> Self {
+        Self::start_with(include_str!("audit-policy.yaml")).await
+    }
+
+    /// The same with this policy of the audit log.
+    pub async fn start_with(audit_policy: &str) -> Self {
         let directory = Directory::new("control-plane");
         let etcd_address = address();
         directory.write("tokens.csv", format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"));
-        directory.write("audit-policy.yaml", include_str!("audit-policy.yaml"));
+        directory.write("audit-policy.yaml", audit_policy);
         write_service_account_key(&directory.path().join("service-account.key"));
         let etcd = start_etcd(etcd_address, directory.path());
         let mut plane = Self { etcd, servers: Vec::new(), etcd_address, directory, own_keys: BTreeSet::new() };

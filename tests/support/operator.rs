@@ -89,7 +89,22 @@ impl Installation {
 
     async fn start_as(namespace: &str, watched: &str, flags: &[&str], program: &Path, chart: &Path) -> Self {
         let share = machine::share().await;
-        let plane = Plane::get().await;
+        Self::start_on(Plane::get().await, share, (namespace, watched), flags, (program, chart)).await
+    }
+
+    /// For a load: a control plane that is cheap to count requests of.
+    pub async fn start_for_load(program: &Path) -> Self {
+        let share = machine::share().await;
+        Self::start_on(Plane::brief().await, share, (NAMESPACE, ""), &[], (program, Path::new(CHART))).await
+    }
+
+    async fn start_on(
+        plane: Plane,
+        share: Share,
+        (namespace, watched): (&str, &str),
+        flags: &[&str],
+        (program, chart): (&Path, &Path),
+    ) -> Self {
         let admin = plane.admin(0).await;
         let directory = Directory::new("operator");
         let watches: Vec<&str> = watched.split(',').filter(|name| !name.is_empty()).collect();

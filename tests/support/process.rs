@@ -52,6 +52,14 @@ impl Process {
         value.expect("a field of its status").trim().trim_end_matches(" kB").parse().expect("a number of kB")
     }
 
+    /// User and system time so far, in seconds; a tick is a hundredth of a second on Linux.
+    pub fn processor_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid().as_raw_nonzero()));
+        let stat = stat.expect("a running process");
+        let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
+    }
+
     pub fn signal(&mut self, signal: Signal) {
         // A process that has ended and was waited for has given its number away.
         if self.exit_status().is_none() {
