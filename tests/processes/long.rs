@@ -8,14 +8,14 @@ mod support;
 mod adversity;
 #[path = "../bench/api_load.rs"]
 mod api_load;
+#[path = "../bench/api_server_cost.rs"]
+mod api_server_cost;
 mod class_archive;
 mod faults;
 mod flink_upgrades;
 #[path = "../bench/gateway_cost.rs"]
 mod gateway_cost;
 mod gc;
-#[path = "../bench/api_server_cost.rs"]
-mod api_server_cost;
 #[path = "../bench/operator.rs"]
 mod operator;
 #[path = "../bench/operator_load.rs"]

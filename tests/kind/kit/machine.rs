@@ -85,6 +85,10 @@ pub fn authority() -> &'static str {
     machine().proxy.trim_start_matches("http://")
 }
 
+pub fn kubeconfig() -> &'static str {
+    &machine().kubeconfig
+}
+
 /// A client with the rights of the cluster's administrator: it looks at what happens, the product never uses it.
 pub async fn client() -> kube::Client {
     let kubeconfig = Kubeconfig::read_from(&machine().kubeconfig).expect("the kubeconfig of rig/up");
