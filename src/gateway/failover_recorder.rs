@@ -85,6 +85,7 @@ impl FailoverRecorder {
                 all_run.await
             }
         };
+        self.ledger.signals.recovery.note_all_run(term.number);
         if let Some(AllRun { after, jobs }) = all_run {
             let here = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             failover.running_millis = Some(failover.leaderless_millis.saturating_add(here));

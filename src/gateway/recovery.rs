@@ -40,7 +40,7 @@ impl Recovery {
     pub fn note_leader(&self, term: u64, is_elsewhere: bool, now: Instant) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = is_elsewhere && seen.0 > 0;
-        *seen = (term, is_new.then(|| Elsewhere { since: now, all_run: false }));
+        *seen = (term, is_new.then_some(Elsewhere { since: now, all_run: false }));
     }
 
     /// Notes that all jobs of another leader run.

@@ -29,8 +29,8 @@ const ASKED_TOGETHER: usize = 64;
 /// Asks the API server.
 pub struct ForeignHaData {
     client: Client,
-    /// UIDs of resources under whose names there was no HA data, and when this was asked. Who asks holds it, so that the
-    /// others wait for an answer that may be theirs.
+    /// UIDs of resources under whose names there was no HA data, and when this was asked. Who asks holds it, so that
+    /// the others wait for an answer that may be theirs.
     absent: Mutex<HashMap<String, Instant>>,
 }
 
@@ -39,8 +39,8 @@ impl ForeignHaData {
         Self { client, absent: Mutex::default() }
     }
 
-    /// Checks that no HA data under the cluster's name is foreign: written, but by no JobManager of this cluster. `own`:
-    /// UID of the resource.
+    /// Checks that no HA data under the cluster's name is foreign: written, but by no JobManager of this cluster.
+    /// `own`: UID of the resource.
     ///
     /// # Errors
     /// When there is such. Also when a request fails; a retry is safe.

@@ -24,13 +24,16 @@ pub const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// Parts of the interval: renewals are spread over it.
 const SLOTS: usize = 100;
 
+/// What the Lease of a cluster says, and its version.
+type Known = HashMap<usize, (Record, Option<String>)>;
+
 /// The gateways of all clusters: each cluster's Lease is written every 10 s, by compare-and-swap.
 #[derive(Clone)]
 pub struct Gateways {
     client: kube::Client,
     place: fn(usize) -> (String, String),
-    /// What each Lease says and its version, while no write of it is on its way.
-    known: Arc<Mutex<HashMap<usize, (Record, Option<String>)>>>,
+    /// Leases of which no write is on its way.
+    known: Arc<Mutex<Known>>,
     written: Arc<AtomicUsize>,
     pub failures: Arc<AtomicUsize>,
 }

@@ -46,8 +46,7 @@ fn examples() -> Vec<Value> {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        let all =
-            serde_yaml::Deserializer::from_str(&text).map(|part| <Value as serde::Deserialize>::deserialize(part));
+        let all = serde_yaml::Deserializer::from_str(&text).map(<Value as serde::Deserialize>::deserialize);
         let ours = all.map(Result::unwrap).filter(|object| object["kind"] == "FlinkHaCluster");
         found.extend(ours.map(|mut object| {
             object["metadata"]["namespace"] = NAMESPACE.into();
@@ -148,7 +147,7 @@ async fn a_definition_that_is_applied_again_changes_nothing_and_nothing_of_a_clu
         assert!(owned || options == Some("Prune=false,Delete=false"), "{} would be pruned", object.name_any());
         let tracked = ["argocd.argoproj.io/tracking-id", "kustomize.toolkit.fluxcd.io/name"];
         let is_tracked = |key: &&str| object.annotations().contains_key(*key) || object.labels().contains_key(*key);
-        assert!(!tracked.iter().any(|key| is_tracked(&key)), "{} would be adopted", object.name_any());
+        assert!(!tracked.iter().any(|key| is_tracked(key)), "{} would be adopted", object.name_any());
     }
 
     // What the fields asked for is there, and goes with them.

@@ -71,8 +71,8 @@ fn specs() -> [(&'static str, Value); 4] {
 #[test]
 fn what_pods_are_made_from_stays_as_it_is() {
     let expected = [
-        ["16c52a8f7fa69a2a", "938e96bedc4ff9cd", "47bf069b74c270a2", "bc6e6029b0ec808c", "8811d21df5062fa7"],
-        ["42caa16b941366f8", "1cde13f3300ad7dd", "b8c49d0452183c11", "bf00c0be377d6df5", "57c69ade1a99ac80"],
+        ["30c0938ddf14e301", "938e96bedc4ff9cd", "47bf069b74c270a2", "bc6e6029b0ec808c", "8811d21df5062fa7"],
+        ["aa529ab8e83502c3", "1cde13f3300ad7dd", "b8c49d0452183c11", "bf00c0be377d6df5", "57c69ade1a99ac80"],
         ["0aae03c5da18253f", "1d377fe27a383df8", "454c1c3282a56158", "bc6e6029b0ec808c", "f84e5c0ebd477f8b"],
         ["abe5599ca8c6f561", "f58fd1995bc25051", "f18550c5e78f58c6", "bc6e6029b0ec808c", "fbdfe8b40b865d0b"],
     ];

@@ -120,7 +120,8 @@ impl Driver {
             }
             Event::JvmFound { .. } => self.tell_of_second_jvm(),
             Event::JvmDied { jvm } => {
-                if self.watched.remove(&jvm) {
+                let was_watched = self.watched.remove(&jvm);
+                if was_watched {
                     self.grant.ledger.signals.counters.jvm_exited(jvm);
                 }
             }
