@@ -147,7 +147,7 @@ async fn a_definition_that_is_applied_again_changes_nothing_and_nothing_of_a_clu
         assert!(owned || options == Some("Prune=false,Delete=false"), "{} would be pruned", object.name_any());
         let tracked = ["argocd.argoproj.io/tracking-id", "kustomize.toolkit.fluxcd.io/name"];
         let is_tracked = |key: &&str| object.annotations().contains_key(*key) || object.labels().contains_key(*key);
-        assert!(!tracked.iter().any(|key| is_tracked(key)), "{} would be adopted", object.name_any());
+        assert!(!tracked.iter().any(is_tracked), "{} would be adopted", object.name_any());
     }
 
     // What the fields asked for is there, and goes with them.
