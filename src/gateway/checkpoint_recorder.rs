@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::gc::ledger::Ledger;
 use crate::flink::job_id::JobId;
@@ -17,6 +17,8 @@ use crate::world::flink_rest::Rest;
 /// a checkpoint under a new leader, and a failover is over.
 const INTERVAL: Duration = Duration::from_secs(60);
 const FIRST: Duration = Duration::from_secs(15);
+/// Pause after a look that failed: a busy JVM may leave a request unanswered.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Records while this gateway's JVM leads.
 pub struct CheckpointRecorder {
@@ -36,17 +38,19 @@ impl CheckpointRecorder {
         let (mut noted, first) = (None, Instant::now() + FIRST);
         loop {
             sleep_until(last.map_or(first, |last| first.max(last + INTERVAL))).await;
-            *last = Some(Instant::now());
-            if let Err(error) = self.look(term, &mut noted).await {
-                tracing::warn!(error = format!("{error:#}"), "failed to note the last checkpoints; trying again");
+            match self.look(term, &mut noted).await {
+                Ok(()) => *last = Some(Instant::now()),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "failed to note the last checkpoints; trying again");
+                    sleep(PAUSE).await;
+                }
             }
         }
     }
 
     /// Notes what is new. `noted`: what the ledger says, once that was read.
     async fn look(&self, term: &Term, noted: &mut Option<Checkpoints>) -> anyhow::Result<()> {
-        // A JVM that does not answer is asked again.
-        let jobs = open_jobs(&self.rest.get("/jobs/overview").await.unwrap_or_default());
+        let jobs = open_jobs(&self.rest.get("/jobs/overview").await?);
         if jobs.is_empty() && noted.is_none() {
             return Ok(());
         }

@@ -27,11 +27,17 @@ impl Tenures {
         Self { shown, ending: Mutex::default(), witnessed: Mutex::default() }
     }
 
-    /// Runs `lead` each time the JVM leads and as long as it does, until the process ends.
+    /// Runs `lead` once each time the JVM leads, for as long as it does, until the process ends.
     pub async fn during_each(&self, mut lead: impl AsyncFnMut(&Term)) {
         while let Some(term) = self.next().await {
+            // A `lead` that is done must not begin again in the same tenure: one that has nothing to wait for would
+            // leave this process no time for anything else.
+            let whole_tenure = async {
+                lead(&term).await;
+                pending::<()>().await;
+            };
             tokio::select! {
-                () = lead(&term) => {}
+                () = whole_tenure => {}
                 // This interrupts `lead` anywhere: a storage that hangs must not delay the next tenure.
                 () = self.end_of(&term) => {}
             }
@@ -124,5 +130,39 @@ impl<T> TenureNotes<T> {
         let term = term?;
         let same = before.filter(|before| before.term == term);
         Some(same.unwrap_or(Self { term, since: now, noted: None }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::lease::elector::Time;
+    use crate::lease::term::Incarnation;
+
+    #[tokio::test]
+    async fn what_is_done_early_runs_once_in_each_tenure() {
+        let leads = |number| LockView::Leader {
+            term: Term {
+                number,
+                pod_uid: "u".to_owned(),
+                process: "p".to_owned(),
+                jvm: Incarnation { pid: 1, started: 1 },
+            },
+            until: Time(0),
+        };
+        let (show, shown) = watch::channel(leads(1));
+        let (tenures, ran) = (Tenures::new(shown), Cell::new(0));
+        let all = tenures.during_each(async |term| ran.set(ran.get() * 10 + term.number));
+        let change = async {
+            for number in 2..=3 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                show.send_replace(leads(number));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        tokio::select! { () = all => {} () = change => {} }
+        assert_eq!(ran.get(), 123);
     }
 }
