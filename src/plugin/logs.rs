@@ -19,8 +19,10 @@ use super::arguments::LogsArguments;
 use super::failure::{Failure, said};
 use super::output::Output;
 use super::view::candidates::PlacedPod;
+use super::view::cluster::leader_of_status;
 use super::view::log_lines::{LogLine, lines, merged};
 use super::view::text::plain;
+use crate::api::FlinkHaCluster;
 use crate::api::names::{CLUSTER_LABEL, FLINK_CONTAINER, GATEWAY_CONTAINER, MANAGED_BY, MANAGED_BY_LABEL, lease};
 use crate::lease::record::Record;
 
@@ -108,11 +110,20 @@ async fn sources(access: &PluginAccess, arguments: &LogsArguments) -> Result<Vec
     Ok(names.flat_map(of_pod).collect())
 }
 
+/// The pod that leads: by the Lease or, where Flink itself elects by a quorum, as the operator saw it last.
 async fn leader(access: &PluginAccess, name: &str) -> Result<String, Failure> {
     let read = access.get::<Lease>(&access.namespace, &lease(name)).await;
     let read = read.map_err(Failure::request(&format!("read Lease {name}")))?;
     let lease: Option<Lease> = read.and_then(|lease| serde_json::from_value(lease).ok());
-    Ok(lease.as_ref().map(Record::of).unwrap_or_default().holder)
+    let holder = lease.as_ref().map(Record::of).unwrap_or_default().holder;
+    if !holder.is_empty() {
+        return Ok(holder);
+    }
+    let read = access.get::<FlinkHaCluster>(&access.namespace, name).await;
+    let read = read.map_err(Failure::request(&format!("read FlinkHaCluster {name}")))?;
+    let resource: Option<FlinkHaCluster> = read.and_then(|resource| serde_json::from_value(resource).ok());
+    let seen = resource.and_then(|resource| resource.status).filter(|_| lease.is_none());
+    Ok(seen.as_ref().and_then(leader_of_status).map(|leader| leader.pod).unwrap_or_default())
 }
 
 async fn open(

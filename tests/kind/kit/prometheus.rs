@@ -1,14 +1,21 @@
 //! A Prometheus on this machine that does what the chart tells the Prometheus operator: it finds pods by the chart's
 //! PodMonitors, and evaluates its rules. It reaches pods through the API server, as all of the kit does.
+//!
+//! Debian's program has no discovery of Kubernetes compiled in, so this module lists the pods and writes down what that
+//! would find, with the same labels (`__meta_kubernetes_…`). All relabelling is done by Prometheus.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
-use super::machine::{authority, kubeconfig, run};
+use super::machine::{authority, client, run};
 use super::operator::NAMESPACE;
 use crate::support::eventually;
 use crate::support::process::{Process, Program};
@@ -21,6 +28,7 @@ const INTERVAL: Duration = seconds(2);
 
 pub struct Prometheus {
     _process: Process,
+    discovery: JoinHandle<()>,
     _directory: TempDir,
     url: String,
     client: reqwest::Client,
@@ -31,12 +39,14 @@ impl Prometheus {
     pub async fn start(namespace: &str) -> Self {
         let chart = chart();
         let object = |kind: &'static str| chart.iter().filter(move |object| object["kind"] == kind);
-        let namespaces = [namespace, NAMESPACE];
-        let jobs: Vec<Value> = object("PodMonitor").flat_map(|monitor| scrapes(monitor, &namespaces)).collect();
-        assert_eq!(jobs.len(), 3, "the operator's port, and two names of the gateways'");
-        let rules = shortened(&object("PrometheusRule").next().expect("the rules")["spec"]);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name);
+        let namespaces = [namespace, NAMESPACE].map(str::to_owned);
+        let discovery = tokio::spawn(discover(client().await, namespaces, path("targets.json")));
+        let jobs: Vec<Value> =
+            object("PodMonitor").flat_map(|monitor| scrapes(monitor, &path("targets.json"))).collect();
+        assert_eq!(jobs.len(), 3, "the operator's port, and two names of the gateways'");
+        let rules = shortened(&object("PrometheusRule").next().expect("the rules")["spec"]);
         let interval = format!("{}s", INTERVAL.as_secs());
         let configuration = json!({
             "global": { "scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval },
@@ -67,7 +77,7 @@ impl Prometheus {
         tokio::time::timeout(seconds(30), eventually("Prometheus", seconds(60), ready))
             .await
             .unwrap_or_else(|_| panic!("Prometheus does not start: {}", process.log()));
-        Self { _process: process, _directory: directory, url, client }
+        Self { _process: process, discovery, _directory: directory, url, client }
     }
 
     /// Evaluates a query now; returns the samples. A query that is refused is an error of the test.
@@ -106,6 +116,62 @@ impl Prometheus {
     }
 }
 
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.discovery.abort();
+    }
+}
+
+/// Writes again and again which ports of pods there are, as Prometheus reads it from a file.
+async fn discover(client: kube::Client, namespaces: [String; 2], path: PathBuf) {
+    loop {
+        let mut found = Vec::new();
+        for namespace in &namespaces {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            let listed = pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+            found.extend(listed.iter().flat_map(ports));
+        }
+        // Prometheus never reads half of a file.
+        let written = path.with_extension("new");
+        std::fs::write(&written, json!(found).to_string()).expect("a file");
+        std::fs::rename(&written, &path).expect("the same directory");
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// What Prometheus' discovery says of each port of a pod that has an address (its role `pod`).
+fn ports(pod: &Pod) -> Vec<Value> {
+    let Some(address) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else { return Vec::new() };
+    let spec = pod.spec.as_ref().expect("a pod's spec");
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let all = containers.flat_map(|one| one.ports.iter().flatten().map(move |port| (one, port)));
+    let target = |(container, port): (&Container, &ContainerPort)| {
+        let mut labels: Map<String, Value> = pod
+            .labels()
+            .iter()
+            .map(|(name, value)| (format!("__meta_kubernetes_pod_label_{}", legal(name)), json!(value)))
+            .collect();
+        for (name, value) in [
+            ("namespace", json!(pod.namespace())),
+            ("pod_name", json!(pod.name_any())),
+            ("pod_ip", json!(address)),
+            ("pod_node_name", json!(spec.node_name.clone().unwrap_or_default())),
+            ("pod_container_name", json!(container.name)),
+            ("pod_container_port_name", json!(port.name.clone().unwrap_or_default())),
+            ("pod_container_port_number", json!(port.container_port.to_string())),
+        ] {
+            labels.insert(format!("__meta_kubernetes_{name}"), value);
+        }
+        json!({ "targets": [format!("{address}:{}", port.container_port)], "labels": labels })
+    };
+    all.map(target).collect()
+}
+
+/// The name of a Kubernetes label as a part of a label of Prometheus.
+fn legal(name: &str) -> String {
+    name.replace(['.', '/', '-'], "_")
+}
+
 /// What the chart renders with everything for monitoring.
 pub fn chart() -> Vec<Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/flinkha");
@@ -118,9 +184,9 @@ pub fn chart() -> Vec<Value> {
 }
 
 /// The scrape configurations that the Prometheus operator makes of a PodMonitor, with the way through the API server.
-fn scrapes(monitor: &Value, namespaces: &[&str]) -> Vec<Value> {
+fn scrapes(monitor: &Value, targets: &Path) -> Vec<Value> {
     let spec = &monitor["spec"];
-    let label = |name: &str| format!("__meta_kubernetes_pod_label_{}", name.replace(['.', '/', '-'], "_"));
+    let label = |name: &str| format!("__meta_kubernetes_pod_label_{}", legal(name));
     let endpoints = spec["podMetricsEndpoints"].as_array().expect("endpoints");
     let job = |endpoint: &Value| {
         let keep = |source: &str, value: &Value| json!({ "source_labels": [source], "regex": value, "action": "keep" });
@@ -132,7 +198,7 @@ fn scrapes(monitor: &Value, namespaces: &[&str]) -> Vec<Value> {
             relabel.push(copy(&format!("__meta_kubernetes_{source}"), target));
         }
         for name in spec["podTargetLabels"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            relabel.push(copy(&label(name), &name.replace(['.', '/', '-'], "_")));
+            relabel.push(copy(&label(name), &legal(name)));
         }
         for own in endpoint["relabelings"].as_array().into_iter().flatten() {
             relabel.push(json!({ "source_labels": own["sourceLabels"], "target_label": own["targetLabel"] }));
@@ -148,11 +214,7 @@ fn scrapes(monitor: &Value, namespaces: &[&str]) -> Vec<Value> {
         json!({
             "job_name": format!("{}/{}", monitor["metadata"]["name"].as_str().unwrap(), endpoint["port"].as_str().unwrap()),
             "honor_labels": endpoint["honorLabels"] == true,
-            "kubernetes_sd_configs": [{
-                "role": "pod",
-                "kubeconfig_file": kubeconfig(),
-                "namespaces": { "names": namespaces },
-            }],
+            "file_sd_configs": [{ "files": [targets], "refresh_interval": "1s" }],
             "relabel_configs": relabel,
         })
     };
