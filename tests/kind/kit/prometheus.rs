@@ -211,11 +211,19 @@ fn scrapes(monitor: &Value, targets: &Path) -> Vec<Value> {
             "replacement": "/api/v1/namespaces/$1/pods/$2:$3/proxy/metrics",
         }));
         relabel.push(json!({ "target_label": "__address__", "replacement": authority() }));
+        let of_metrics = endpoint["metricRelabelings"].as_array().into_iter().flatten().map(|own| {
+            let names = [("sourceLabels", "source_labels"), ("targetLabel", "target_label"), ("action", "action")];
+            let names = names.into_iter().chain([("regex", "regex")]);
+            let given = names.filter(|(name, _)| !own[name].is_null());
+            given.map(|(name, named)| (named.to_owned(), own[name].clone())).collect::<Map<String, Value>>()
+        });
+        let of_metrics: Vec<Map<String, Value>> = of_metrics.collect();
         json!({
             "job_name": format!("{}/{}", monitor["metadata"]["name"].as_str().unwrap(), endpoint["port"].as_str().unwrap()),
             "honor_labels": endpoint["honorLabels"] == true,
             "file_sd_configs": [{ "files": [targets], "refresh_interval": "1s" }],
             "relabel_configs": relabel,
+            "metric_relabel_configs": of_metrics,
         })
     };
     endpoints.iter().map(job).collect()
