@@ -259,7 +259,7 @@ async fn changes(plugin: &Plugin, cluster: &Cluster) {
 /// Commands that change an application.
 async fn changes_of_application(plugin: &Plugin, cluster: &Cluster) {
     let path = plugin.prints(&["savepoint", &cluster.name]);
-    assert!(path.contains("/flink/savepoints/savepoint-"), "{path}");
+    assert!(path.contains("/flink/savepoints/") && path.contains("/savepoint-"), "{path}");
     plugin.prints(&["suspend", &cluster.name]);
     cluster.wait_for_phase(Phase::Suspended).await;
     assert!(plugin.fails(3, &["gc", &cluster.name]).contains("no sweep: "));
