@@ -25,10 +25,10 @@ use super::hand_over::OpenQuestion;
 use crate::flink::result::Entry;
 use crate::ledger::asked::{
     ADDRESSES, ExaminedGateway, FILES, GatewayAnswer, GatewayQuestion, LONGEST_QUESTION, ReachedAddress, StoredFile,
-    StoredFiles, StoredMark, StoredResult, TimedResult,
+    StoredFiles, StoredMark, StoredResult, SweepAnswer, TimedResult,
 };
-use crate::world::storage::Storage;
 use crate::world::storage::reach::NotCollectable;
+use crate::world::storage::{MarkFile, Storage};
 
 /// Questions that wait to be taken.
 pub const WAITING: usize = 4;
@@ -137,7 +137,7 @@ impl Respondent {
     }
 
     /// Asks the sweeper of this gateway, which sweeps only in its own term and by its own rules.
-    async fn sweep(&self, removes: bool) -> Result<crate::ledger::asked::SweepAnswer, String> {
+    async fn sweep(&self, removes: bool) -> Result<SweepAnswer, String> {
         if let Err(why) = &self.storage {
             return Err(why.to_string());
         }
@@ -190,10 +190,7 @@ async fn look_up(storage: &Storage, files: Vec<String>) -> StoredFiles {
     }
     match storage.marks().await {
         Ok(marks) => {
-            let mark = |mark: &crate::world::storage::MarkFile| StoredMark {
-                owner: mark.owner.clone(),
-                written: told(mark.beat),
-            };
+            let mark = |mark: &MarkFile| StoredMark { owner: mark.owner.clone(), written: told(mark.beat) };
             found.marks = marks.iter().map(mark).collect();
         }
         Err(error) => found.failed.push(format!("the marks cannot be read: {error}")),

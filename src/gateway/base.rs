@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::{Client, Config};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::answers::{Respondent, WAITING};
 use super::application::ApplicationTasks;
@@ -212,8 +212,8 @@ impl Base {
             age: arguments.orphan_age,
             period: arguments.sweep_period,
         };
-        let (swept, requests) = (reached.clone(), Mutex::new(requests));
-        let sweeper = Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: swept, settings, requests };
+        let sweeper =
+            Sweeper { ledger: ledger.clone(), mark: mark.clone(), storage: reached.clone(), settings, requests };
         tasks.add("gc::sweeper", sweeper.run());
         if arguments.tls.parts().next().is_some() {
             let names = arguments.place.beside_configuration(names::TLS_SECRETS_FILE);

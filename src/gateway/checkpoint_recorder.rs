@@ -39,20 +39,26 @@ impl CheckpointRecorder {
         loop {
             sleep_until(last.map_or(first, |last| first.max(last + INTERVAL))).await;
             match self.look(term, &mut noted).await {
-                Ok(()) => *last = Some(Instant::now()),
+                Ok(true) => {
+                    *last = Some(Instant::now());
+                    continue;
+                }
+                Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "failed to note the last checkpoints; trying again");
-                    sleep(PAUSE).await;
                 }
             }
+            sleep(PAUSE).await;
         }
     }
 
-    /// Notes what is new. `noted`: what the ledger says, once that was read.
-    async fn look(&self, term: &Term, noted: &mut Option<Checkpoints>) -> anyhow::Result<()> {
-        let jobs = open_jobs(&self.rest.get("/jobs/overview").await?);
+    /// Notes what is new; returns whether Flink has answered. That it cannot be asked is reported elsewhere
+    /// ([`super::tls_report`]). `noted`: what the ledger says, once that was read.
+    async fn look(&self, term: &Term, noted: &mut Option<Checkpoints>) -> anyhow::Result<bool> {
+        let Ok(overview) = self.rest.get("/jobs/overview").await else { return Ok(false) };
+        let jobs = open_jobs(&overview);
         if jobs.is_empty() && noted.is_none() {
-            return Ok(());
+            return Ok(true);
         }
         let before = match noted {
             Some(noted) => noted,
@@ -71,7 +77,7 @@ impl CheckpointRecorder {
             self.ledger.note_checkpoints(term, &after).await?;
             *before = after;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::gc::ledger::Ledger;
+use super::tenure::TenureNotes;
 use crate::flink::job_id::JobId;
 use crate::flink::job_state::FlinkState;
 use crate::lease::term::Term;
@@ -46,29 +47,19 @@ struct AllRun {
     jobs: Vec<JobId>,
 }
 
-/// What was done in a term. A JVM whose gateway cannot prove its leadership for a moment leads on in the same term.
-#[derive(Default)]
-struct TermNotes {
-    term: Option<Term>,
-    began: Option<Instant>,
-    is_done: bool,
-}
-
 impl FailoverRecorder {
     /// Runs until the process ends.
     pub async fn run(self) {
-        let mut notes = TermNotes::default();
-        self.ledger.tenures.during_each(async |term| self.lead(term, &mut notes).await).await;
-    }
-
-    async fn lead(&self, term: &Term, notes: &mut TermNotes) {
-        if notes.term.as_ref() != Some(term) {
-            *notes = TermNotes { term: Some(term.clone()), began: Some(Instant::now()), is_done: false };
-        }
-        if let (Some(began), false) = (notes.began, notes.is_done) {
-            self.record(term, began).await;
-            notes.is_done = true;
-        }
+        let (start, mut notes) = (Instant::now(), None::<TenureNotes<()>>);
+        let lead = async |term: &Term| {
+            // A JVM whose gateway cannot prove its leadership for a moment leads on in the same term.
+            notes = TenureNotes::of(Some(term.clone()), notes.take(), start.elapsed());
+            if let Some(notes) = notes.as_mut().filter(|notes| notes.noted.is_none()) {
+                self.record(term, start + notes.since).await;
+                notes.noted = Some(());
+            }
+        };
+        self.ledger.tenures.during_each(lead).await;
     }
 
     async fn record(&self, term: &Term, began: Instant) {

@@ -1,7 +1,6 @@
 //! Tells a JobManager that starts again in its pod whether another one, which was just elected, is still bringing the
-//! jobs back. Where both share processors, a JVM that starts beside a recovery makes it longer by about a third, and
-//! nobody needs the new standby sooner (`make bench-failover`). A container asks at `/startz` before it starts Flink
-//! (`restart-turn.sh`).
+//! jobs back. Where both share processors, a JVM that starts beside a recovery makes it longer
+//! (docs/sizing.md, "The JobManagers' JVMs"). A container asks at `/startz` before it starts Flink (`restart-turn.sh`).
 //!
 //! Nothing here decides who leads or what may be written. The word of the leader, that its jobs run, comes with its
 //! question for promises ([`super::election::peers`]).

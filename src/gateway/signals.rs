@@ -63,7 +63,8 @@ impl Signals {
 
     /// Notes a change of leader, if it is complete and new. A standby notes it too: it tells of it once it leads, if
     /// that leader had no time to.
-    pub fn note_change(&self, change: &Change) {
+    /// Returns whether it was.
+    pub fn note_change(&self, change: &Change) -> bool {
         self.changes.send_if_modified(|changes| {
             // With ZooKeeper a gateway that was restarted beside its JVM tells of the same change in a new term.
             let is_same = |known: &Change| {
@@ -76,7 +77,7 @@ impl Signals {
                 changes.drain(..surplus);
             }
             is_new
-        });
+        })
     }
 
     /// Returns the changes of leader that were noted.

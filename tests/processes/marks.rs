@@ -23,7 +23,7 @@ use flinkha::world::storage::Storage;
 use flinkha::world::storage::reach::FlinkConfiguration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 /// The directory of all clusters, below `high-availability.storageDir`.
@@ -77,7 +77,7 @@ impl Cluster {
         let collector = Collector { ledger: ledger.clone(), ownership, run: None };
         let settings = Settings { delete: true, age: Duration::ZERO, period: Duration::from_millis(200) };
         // Nobody asks for another sweep.
-        let requests = Mutex::new(mpsc::channel(1).1);
+        let requests = mpsc::channel(1).1;
         let sweeper = Sweeper { ledger, mark, storage: Some(storage), settings, requests };
         let mut running = JoinSet::new();
         running.spawn_local(collector.run());

@@ -4,7 +4,6 @@
 //! A JVM is known by Flink's own jar among its open files: that is what it runs, whatever the image's tag, a link or
 //! its class path say, and no request can fail for it. Who is not known leads as ever.
 
-use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -150,6 +149,5 @@ impl VersionGuard {
             tracing::warn!(error = format!("{error:#}"), "failed to note the version of Flink; trying again");
             sleep(PAUSE).await;
         }
-        pending().await
     }
 }

@@ -5,10 +5,11 @@
 //! the list. Its memory is bounded for any size of the directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Ledger;
@@ -51,7 +52,7 @@ pub struct Sweeper {
     pub storage: Option<Storage>,
     pub settings: Settings,
     /// Sweeps that people ask for.
-    pub requests: Mutex<mpsc::Receiver<SweepRequest>>,
+    pub requests: mpsc::Receiver<SweepRequest>,
 }
 
 /// A sweep that somebody asks for, beside those that are due.
@@ -73,17 +74,17 @@ struct Judged {
 
 impl Sweeper {
     /// Runs until the process ends.
-    pub async fn run(self) {
-        self.ledger.tenures.during_each(async |term| self.lead(term).await).await;
+    pub async fn run(mut self) {
+        let tenures = Arc::clone(&self.ledger.tenures);
+        tenures.during_each(async |term| self.lead(term).await).await;
     }
 
-    async fn lead(&self, term: &Term) {
-        let mut requests = self.requests.lock().await;
+    async fn lead(&mut self, term: &Term) {
         let mut due = Instant::now() + FIRST_SWEEP_DELAY.min(self.settings.period);
         loop {
             let request = tokio::select! {
                 () = sleep_until(due) => None,
-                Some(request) = requests.recv() => Some(request),
+                Some(request) = self.requests.recv() => Some(request),
             };
             if request.is_none() {
                 due = Instant::now() + self.settings.period;

@@ -1,6 +1,6 @@
 //! Carries out the election's requests: reads and writes of the ledger, the znodes and the storage directory.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -81,18 +81,10 @@ impl Hands {
             Request::Examine { term } => return self.examine(term.as_ref()).await.map(RequestOutcome::Found),
             Request::NoteGrant { term, leaderless } => {
                 let (millis, now) = (u64::try_from(leaderless.as_millis()).unwrap_or(u64::MAX), Timestamp::now());
-                let before = Mutex::new(None);
-                let granted = |notes: &Notes| {
-                    (notes.term.as_ref() == Some(term)).then(|| {
-                        before.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&notes.change);
-                        notes.granted(millis, now)
-                    })
-                };
-                let notes = self.ledger.note_election(granted).await?;
-                notes.change.iter().for_each(|change| self.ledger.signals.note_change(change));
-                let before = before.into_inner().unwrap_or_else(PoisonError::into_inner);
-                if let Some(change) = notes.change.as_ref().filter(|change| before.as_ref() != Some(change)) {
-                    self.ledger.signals.counters.leads(change);
+                let granted = |notes: &Notes| (notes.term.as_ref() == Some(term)).then(|| notes.granted(millis, now));
+                let (notes, signals) = (self.ledger.note_election(granted).await?, &self.ledger.signals);
+                if let Some(change) = notes.change.as_ref().filter(|change| signals.note_change(change)) {
+                    signals.counters.leads(change);
                 }
                 if notes.term.is_some_and(|now| now.number > term.number) {
                     self.ledger.signals.overtaken.notify_one();
@@ -134,7 +126,9 @@ impl Hands {
             // in the ledger rise in the order of the latches, and no gateway that is late takes the leader's place.
             let is_there = latch::is_there(&self.znodes.client()?, &self.znodes.paths, latch).await?;
             ensure!(is_there, "the latch is gone: the JobManager does not lead any more");
-            before.change.iter().for_each(|change| self.ledger.signals.note_change(change));
+            if let Some(change) = &before.change {
+                self.ledger.signals.note_change(change);
+            }
             let taken = before.taken(&claimant, now);
             if self.ledger.write_election(&taken, &version).await? {
                 return taken.term.map(RequestOutcome::Term).context("the ledger names no term");

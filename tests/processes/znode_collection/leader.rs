@@ -122,7 +122,7 @@ impl Leader {
         let settings = Settings { delete: true, age: Duration::ZERO, period: Duration::from_millis(1) };
         let (ledger, mark, storage) = (self.ledger.clone(), self.mark.clone(), Some(self.storage.clone()));
         // Nobody asks for another sweep.
-        let requests = tokio::sync::Mutex::new(mpsc::channel(1).1);
+        let requests = mpsc::channel(1).1;
         Sweeper { ledger, mark, storage, settings, requests }.run().await;
     }
 
