@@ -44,6 +44,11 @@ impl LogSource {
     fn name(&self) -> String {
         format!("{}/{}", self.pod, self.container)
     }
+
+    /// The parameters for this container.
+    fn of(&self, parameters: &LogParams) -> LogParams {
+        LogParams { container: Some(self.container.to_owned()), ..parameters.clone() }
+    }
 }
 
 /// Shows logs, once or until interrupted.
@@ -71,7 +76,8 @@ async fn read(access: &PluginAccess, arguments: &LogsArguments) -> Result<(Strin
         return Err(Failure::Absent(format!("namespace {} has no {who} of {}", access.namespace, arguments.name)));
     }
     let parameters = LogParams { limit_bytes: Some(LONGEST), ..parameters(arguments) };
-    let read = sources.iter().map(async |source| (source, whole(access, source, &parameters).await));
+    let read =
+        sources.iter().map(async |source| (source, whole_log(access, &source.pod, &source.of(&parameters)).await));
     let (mut logs, mut failed) = (Vec::new(), Vec::new());
     for (source, read) in future::join_all(read).await {
         match read {
@@ -128,17 +134,17 @@ async fn leader(access: &PluginAccess, name: &str) -> Result<String, Failure> {
 
 async fn open(
     access: &PluginAccess,
-    source: &LogSource,
+    pod: &str,
     parameters: &LogParams,
 ) -> kube::Result<impl AsyncBufRead + Unpin + use<>> {
-    let parameters = LogParams { container: Some(source.container.to_owned()), ..parameters.clone() };
-    let request = Request::new(Pod::url_path(&(), Some(&access.namespace))).logs(&source.pod, &parameters);
+    let request = Request::new(Pod::url_path(&(), Some(&access.namespace))).logs(pod, parameters);
     let log = access.client.request_stream(request.map_err(kube::Error::BuildRequest)?).await?;
     Ok(Box::pin(log))
 }
 
-async fn whole(access: &PluginAccess, source: &LogSource, parameters: &LogParams) -> kube::Result<String> {
-    let mut log = open(access, source, parameters).await?;
+/// Returns a log that is not followed.
+pub async fn whole_log(access: &PluginAccess, pod: &str, parameters: &LogParams) -> kube::Result<String> {
+    let mut log = open(access, pod, parameters).await?;
     let mut bytes = Vec::new();
     log.read_to_end(&mut bytes).await.map_err(kube::Error::ReadEvents)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -184,7 +190,7 @@ async fn copy(
     after: Option<Timestamp>,
     sender: Sender<LogLine>,
 ) {
-    let Ok(mut log) = open(&access, &source, &parameters).await else { return };
+    let Ok(mut log) = open(&access, &source.pod, &source.of(&parameters)).await else { return };
     let (mut bytes, mut before) = (Vec::new(), after.unwrap_or(Timestamp::UNIX_EPOCH));
     while log.read_until(b'\n', &mut bytes).await.is_ok_and(|read| read > 0) {
         let line = LogLine::read(&source.name(), &String::from_utf8_lossy(&bytes), before);

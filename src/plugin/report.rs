@@ -6,15 +6,13 @@ use std::io::{Cursor, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use futures::{AsyncReadExt as _, StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::events::v1::Event;
-use kube::Resource as _;
 use kube::api::{ListParams, LogParams};
-use kube::core::Request;
 use serde::Serialize;
 use serde_json::{Value, json};
 use zip::ZipWriter;
@@ -26,6 +24,7 @@ use super::clusters::{absent, read_cluster};
 use super::doctor::examine;
 use super::failure::{Failure, said};
 use super::inspect::{look_up, stored};
+use super::logs::whole_log;
 use super::output::Output;
 use super::view::cluster::ClusterReport;
 use super::view::doctor::finding;
@@ -178,7 +177,7 @@ async fn logs(access: &PluginAccess, pods: &[Value], tail: u32, all: &mut Collec
             timestamps: true,
             ..LogParams::default()
         };
-        let text = read_log(access, &log.pod, &parameters).await;
+        let text = whole_log(access, &log.pod, &parameters).await;
         (log, text)
     });
     let read: Vec<_> = read.buffered(PARALLEL).collect().await;
@@ -190,14 +189,6 @@ async fn logs(access: &PluginAccess, pods: &[Value], tail: u32, all: &mut Collec
             Err(error) => all.failed.push(format!("{name}: {}", said(&error))),
         }
     }
-}
-
-async fn read_log(access: &PluginAccess, pod: &str, parameters: &LogParams) -> kube::Result<String> {
-    let request = Request::new(Pod::url_path(&(), Some(&access.namespace))).logs(pod, parameters);
-    let log = access.client.request_stream(request.map_err(kube::Error::BuildRequest)?).await?;
-    let mut bytes = Vec::new();
-    Box::pin(log).read_to_end(&mut bytes).await.map_err(kube::Error::ReadEvents)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The files of the archive: objects as YAML, texts as they are, all without credentials if wanted.

@@ -31,6 +31,7 @@ use crate::api::FlinkHaCluster;
 use crate::api::names::REST_PORT;
 use crate::flink::tls::{rest_authenticates, rest_is_encrypted};
 use crate::world::error_text::chain;
+use crate::world::flink_rest::first_error;
 use crate::world::tls;
 
 /// Limit for the beginning of an answer, and for each part of it.
@@ -140,12 +141,10 @@ async fn asked(
     Ok(())
 }
 
-/// Flink's error as a sentence: the first line of the first error.
+/// Flink's error as a sentence.
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
-    let errors = json["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let first = errors.flat_map(str::lines).find(|line| !line.trim().is_empty()).unwrap_or("it gives no reason");
-    format!("Flink answers {status}: {first}")
+    format!("Flink answers {status}: {}", first_error(&json).unwrap_or("it gives no reason"))
 }
 
 #[cfg(test)]

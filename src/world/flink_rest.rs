@@ -82,7 +82,11 @@ impl Rest {
         self.note(&answered);
         let (status, bytes) = answered?;
         let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        anyhow::ensure!(status.is_success() || status == StatusCode::ACCEPTED, "{status}: {}", first_error(&json));
+        anyhow::ensure!(
+            status.is_success() || status == StatusCode::ACCEPTED,
+            "{status}: {}",
+            first_error(&json).unwrap_or("no reason is given")
+        );
         Ok(json)
     }
 
@@ -121,7 +125,8 @@ impl Rest {
     }
 }
 
-fn first_error(json: &Value) -> &str {
+/// Returns Flink's reason in an answer that is an error: the first line of its errors that says something.
+pub fn first_error(json: &Value) -> Option<&str> {
     let errors = json["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    errors.flat_map(str::lines).next().unwrap_or("no reason is given")
+    errors.flat_map(str::lines).find(|line| !line.trim().is_empty())
 }
