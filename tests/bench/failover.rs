@@ -168,10 +168,8 @@ fn numbers(failovers: &[Failover]) -> Value {
         let samples: Vec<u128> = failovers.iter().map(|failover| time(failover).as_millis()).collect();
         json!({"p50": percentile(&samples, 50), "p99": percentile(&samples, 99), "samples": samples})
     };
-    let processors = PARTS.into_iter().enumerate().map(|(index, part)| {
-        let samples: Vec<u128> = failovers.iter().map(|one| u128::from(one.processor_millis[index])).collect();
-        (part.to_owned(), json!(percentile(&samples, 50)))
-    });
+    let processors =
+        PARTS.into_iter().enumerate().map(|(index, part)| (part.to_owned(), json!(processor_millis(failovers, index))));
     let processors: Map<String, Value> = processors.collect();
     json!({
         "granted_ms": of(|one| one.granted),
@@ -203,14 +201,19 @@ fn print_rows(rows: &[(Disturbance, Vec<Failover>)]) {
     }
 }
 
+/// Processor time of one of [`PARTS`], p50.
+fn processor_millis(failovers: &[Failover], part: usize) -> Option<u128> {
+    let samples: Vec<u128> = failovers.iter().map(|one| u128::from(one.processor_millis[part])).collect();
+    percentile(&samples, 50)
+}
+
 fn print_processors(failovers: &[Vec<Failover>; 5]) {
     let keys = Provider::ALL.map(|provider| format!("{:>16}", provider.key())).join("");
     println!("\n{:<50}{keys}", "processor time until all tasks RUNNING, p50 ms");
     for (index, part) in PARTS.into_iter().enumerate() {
         print!("  {part:<48}");
         for failovers in failovers {
-            let samples: Vec<u128> = failovers.iter().map(|one| u128::from(one.processor_millis[index])).collect();
-            print!("{:>16}", percentile(&samples, 50).map_or_else(String::new, |millis| millis.to_string()));
+            print!("{:>16}", processor_millis(failovers, index).map_or_else(String::new, |millis| millis.to_string()));
         }
         println!();
     }

@@ -84,17 +84,17 @@ fn cases() -> Vec<Case> {
     let renewed = gateway("lease_last_renewed_timestamp_seconds", A);
     let ready = |value: &str| [A, B].map(|pod| (gateway("ready", pod), meanwhile("1", value)));
     let leads = |value: &str| (gateway("leader", A), meanwhile("1", value));
+    // All gateways, with all of their series.
+    let gone = || {
+        let of_leader = [(gateway("leader", B), meanwhile("0", "_")), (gateway("storage_up", A), meanwhile("1", "_"))];
+        ready("_").into_iter().chain([leads("_")]).chain(of_leader)
+    };
     let no_leader = |changed| case("FlinkHaNoLeader", 1, "critical", changed);
     vec![
         no_leader(vec![leads("0")]),
-        // The gateways are gone, with all of their series.
         no_leader(
-            ready("_")
-                .into_iter()
+            gone()
                 .chain([
-                    leads("_"),
-                    (gateway("leader", B), meanwhile("0", "_")),
-                    (gateway("storage_up", A), meanwhile("1", "_")),
                     (format!("flinkha_leader_term{{{CLUSTER}}}"), meanwhile("3", "0")),
                     (format!("flinkha_cluster_job_managers{{{CLUSTER}, state=\"ready\"}}"), meanwhile("2", "0")),
                 ])
@@ -188,19 +188,7 @@ fn cases() -> Vec<Case> {
                 vec![(r#"flinkha_operator_leader{pod="operator"}"#.to_owned(), meanwhile("1", "0"))],
             )
         },
-        case(
-            "FlinkHaMetricsAbsent",
-            10,
-            "warning",
-            ready("_")
-                .into_iter()
-                .chain([
-                    leads("_"),
-                    (gateway("leader", B), meanwhile("0", "_")),
-                    (gateway("storage_up", A), meanwhile("1", "_")),
-                ])
-                .collect(),
-        ),
+        case("FlinkHaMetricsAbsent", 10, "warning", gone().collect()),
     ]
 }
 
