@@ -13,7 +13,7 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 part = @rig/part "$(1)"
 
 .PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
-	test-kind test-metrics test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-api-load bench-gateway \
+	test-kind test-metrics test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-restart bench-tasks bench-api-load bench-gateway \
 	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
 	test-security security fuzz program docs
 
@@ -173,6 +173,14 @@ test-flink-versions: setup cluster image ## Failover in kind, fencing by the aud
 bench-failover: export RELEASE = 1
 bench-failover: setup cluster image-release ## Failover times beside Flink's own HA, in one run (RUNS=10)
 	RUNS=$${RUNS:-10} $(TEST) --test bench-failover
+
+bench-restart: export RELEASE = 1
+bench-restart: setup cluster image-release ## What it brings that a JobManager which starts again waits for the recovery, on shared and on separate processors (RUNS=6)
+	$(TEST) --test bench-restart
+
+bench-tasks: export RELEASE = 1
+bench-tasks: setup cluster image-release ## Failovers of a job of a thousand tasks, by the JobManagers' JVM options (TASKS=1000, RUNS=4)
+	$(TEST) --test bench-tasks
 
 bench-api-load: setup ## Requests and watch traffic at the API server beside Flink's own HA (LOAD_SECONDS=60)
 	$(call part,control plane binaries) rig/assets

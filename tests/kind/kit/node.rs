@@ -77,6 +77,11 @@ pub fn unpause(node: &str) {
     wait_until_ready(node);
 }
 
+/// The processors of this machine that everything on the node may use, such as `0-1`.
+pub fn set_processors(node: &str, processors: &str) {
+    docker(&["update", "--cpuset-cpus", processors, node]);
+}
+
 fn wait_until_ready(node: &str) {
     kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &format!("node/{node}")]);
 }
