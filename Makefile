@@ -196,7 +196,7 @@ bench-gateway: setup ## Memory, processor time and added latency of a gateway, a
 	PROGRAM="$$(rig/program release)" FORMER="$$(rig/former release)" KUBEBUILDER_ASSETS="$$(rig/assets)" \
 		$(CARGO) test --profile image --config profile.image.opt-level=1 --features long-tests --test long -- gateway-cost
 
-bench-operator: setup ## What many clusters cost the operator and the API server, also when the operator restarts (N=1000, STEADY_SECONDS=60, PROFILE_SECONDS=0)
+bench-operator: setup ## What many clusters cost the operator, the API server and kubectl flinkha status -A, also when the operator restarts (N=1000, STEADY_SECONDS=60, PROFILE_SECONDS=0)
 	$(call part,control plane binaries) rig/assets
 	$(call part,this version) rig/program release
 	CLUSTERS=$${N:-$${CLUSTERS:-1000}} PROGRAM="$$(rig/program release)" KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- operator

@@ -1,12 +1,12 @@
-//! What many clusters cost the operator and the API server: to create them, to elect their leaders, at rest, when the
-//! operator restarts, and to delete them.
+//! What many clusters cost the operator and the API server: to create them, to elect their leaders, at rest, to look at
+//! all of them with the plugin, when the operator restarts, and to delete them.
 //!
 //! Usage: `make bench-operator`; N (1000) session clusters of three JobManagers in ten namespaces, on an etcd and a
 //! kube-apiserver of its own, which cost what they cost on the same cores. There are no kubelets and no controllers, so
 //! no pods. Gateways are played: all the time each Lease is renewed every 10 s. So is the garbage collector.
-//! Requests are counted in the API server's audit log: all of the operator's but watches. PROGRAM is the operator to
-//! measure (by default as this test is built). STEADY_SECONDS (60) is how long requests at rest are counted;
-//! PROFILE_SECONDS (0) the length of a profile of the API server while clusters are created. Writes
+//! Requests are counted in the API server's audit log: all of the operator's but watches. PROGRAM is the program to
+//! measure, as operator and as plugin (by default as this test is built). STEADY_SECONDS (60) is how long requests at
+//! rest are counted; PROFILE_SECONDS (0) the length of a profile of the API server while clusters are created. Writes
 //! `target/bench/operator.json`.
 
 use std::collections::HashSet;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::api_server_cost;
 use crate::operator_load::{Gateways, collect_garbage};
+use crate::plugin_cost;
 use crate::support::audit::{Follow, Summary};
 use crate::support::identity::create_all;
 use crate::support::operator::{Installation, OPERATOR, PROGRAM, cluster};
@@ -153,6 +154,8 @@ pub async fn run() {
     let (rss_mib, peak_mib) = (memory("VmRSS", &installation), memory("VmHWM", &installation));
     say(format!("{steady_per_min:.0} requests a minute at rest, {renewals_per_min:.0} renewals"));
 
+    let plugin = plugin_cost::measure(&installation, Path::new(&program), count).await;
+
     let restart = restart(&mut installation, &mut requests, count).await;
     let (restart_rss_mib, restart_peak_mib) = (memory("VmRSS", &installation), memory("VmHWM", &installation));
     let (deleted_s, deleted_requests_each) = delete(&installation, &mut requests, &gateways, count).await;
@@ -179,10 +182,12 @@ pub async fn run() {
         "deleted": count.min(DELETED),
         "deleted_requests_each": rounded(deleted_requests_each),
     });
-    report
-        .as_object_mut()
-        .into_iter()
-        .for_each(|report| report.extend(restart.as_object().cloned().unwrap_or_default()));
+    for part in [plugin, restart] {
+        report
+            .as_object_mut()
+            .into_iter()
+            .for_each(|report| report.extend(part.as_object().cloned().unwrap_or_default()));
+    }
     println!("{report:#}");
     report::write("operator", &report);
 }

@@ -82,6 +82,7 @@ fn cases() -> Vec<Case> {
     let bucket = format!("flinkha_gateway_lease_renew_seconds_bucket{{{A}, le=\"0.02\"}}");
     let died = format!("flinkha_gateway_leader_changes_total{{{A}, reason=\"JobManagerDied\"}}");
     let renewed = gateway("lease_last_renewed_timestamp_seconds", A);
+    let not_renewed = format!("0+30x{BEGIN} 600x{} 3600+30x{}", END - BEGIN - 2, ALL - END);
     let ready = |value: &str| [A, B].map(|pod| (gateway("ready", pod), meanwhile("1", value)));
     let leads = |value: &str| (gateway("leader", A), meanwhile("1", value));
     // All gateways, with all of their series.
@@ -120,11 +121,21 @@ fn cases() -> Vec<Case> {
                 vec![(bucket, format!("0+3x{} 60x{} 60+3x{}", BEGIN, END - BEGIN, ALL - END))],
             )
         },
+        case("FlinkHaLeaseNotRenewed", 3, "critical", vec![(renewed.clone(), not_renewed.clone())]),
+        // In an outage of the API server no operator works, and only the consequence for each cluster is told.
         case(
             "FlinkHaLeaseNotRenewed",
             3,
             "critical",
-            vec![(renewed, format!("0+30x{BEGIN} 600x{} 3600+30x{}", END - BEGIN - 2, ALL - END))],
+            vec![
+                (renewed, not_renewed),
+                (r#"flinkha_operator_leader{pod="operator"}"#.to_owned(), meanwhile("1", "0")),
+                (format!("flinkha_leader_term{{{CLUSTER}}}"), meanwhile("3", "_")),
+                (format!("flinkha_cluster_job_managers{{{CLUSTER}, state=\"all\"}}"), meanwhile("2", "_")),
+                (format!("flinkha_cluster_job_managers{{{CLUSTER}, state=\"ready\"}}"), meanwhile("2", "_")),
+                (condition("Degraded", "AsExpected"), meanwhile("0", "_")),
+                (condition("Reconciling", "RolledOut"), meanwhile("0", "_")),
+            ],
         ),
         Case {
             labels: json!({ "namespace": "flink", "name": "demo", "configmap": "c" }),

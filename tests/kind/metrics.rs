@@ -13,6 +13,7 @@ use crate::kit::cluster::Cluster;
 use crate::kit::namespace::Namespace;
 use crate::kit::node::{self, Shot};
 use crate::kit::ours;
+use crate::kit::outage::Outage;
 use crate::kit::prometheus::{Prometheus, chart};
 use crate::support::eventually;
 use crate::support::machine;
@@ -99,6 +100,8 @@ async fn alerts_fire_for_their_cause_and_clear_and_every_query_of_the_dashboard_
     eventually("the age of the last checkpoint", seconds(60), recent).await;
     watched.wait_for_silence(begin, &[]).await;
 
+    outage(&watched, &job).await;
+
     say("the storage is away");
     let (begin, directory) = (Instant::now(), cluster.namespace.directory());
     shell(&format!("chmod 000 {directory}/ha"));
@@ -138,6 +141,23 @@ async fn alerts_fire_for_their_cause_and_clear_and_every_query_of_the_dashboard_
     ask_all_queries(&prometheus, &cluster).await;
     cluster.cancel(&job).await;
     cluster.namespace.delete();
+}
+
+/// The API server is away for this cluster. The leader goes on by the promises of its standbys, so only its Lease is
+/// told of.
+async fn outage(watched: &Watched<'_>, job: &str) {
+    let cluster = watched.cluster;
+    say("the API server is away");
+    let (begin, leads) = (Instant::now(), cluster.last_change().await);
+    let rest = cluster.leading_rest().await;
+    let outage = Outage::of(cluster).await;
+    watched.wait_for("FlinkHaLeaseNotRenewed").await;
+    assert!(rest.job(job).await.expect("the job").runs(), "the job runs in the outage");
+    drop(outage);
+    cluster.wait_for_more_checkpoints(job, 2).await;
+    watched.wait_for_silence(begin, &["FlinkHaLeaseNotRenewed", "FlinkHaLeaseRenewalsSlow"]).await;
+    assert_eq!(cluster.last_change().await, leads, "nobody else has led");
+    assert_eq!(rest.checkpoints(job).await.expect("the checkpoints").restores, 0, "the job was not restarted");
 }
 
 /// Every query of the dashboard is understood, and has an answer, unless the cluster has nothing to show there.

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use flinkha::api::application::Phase;
+use flinkha::api::names::FLINK_CONTAINER;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
@@ -16,6 +17,7 @@ use crate::kit::cluster::Cluster;
 use crate::kit::machine::kubeconfig;
 use crate::kit::namespace::Namespace;
 use crate::kit::native;
+use crate::kit::node::Shot;
 use crate::kit::ours;
 use crate::support::eventually;
 use crate::support::machine;
@@ -97,6 +99,7 @@ async fn every_command_of_the_plugin_works_with_both_providers_and_reads_flinks_
         reads(&plugin, cluster).await;
         sweeps(&plugin, cluster).await;
         report(&plugin, cluster);
+        killed_leader(&plugin, cluster).await;
     }
     own_ha(&plugin, &native).await;
     changes(&plugin, &of_lease).await;
@@ -214,6 +217,35 @@ fn report(plugin: &Plugin, cluster: &Cluster) {
     }
     assert!(names.iter().filter(|name| name.ends_with("/gateway.log")).count() == 2, "{names:?}");
     assert!(plugin.fails(3, &words).contains("exists; name another file"));
+}
+
+/// Either of two commands answers who led, why that changed, how long nobody led, and from which checkpoint the job
+/// went on.
+async fn killed_leader(plugin: &Plugin, cluster: &Cluster) {
+    let (name, job) = (cluster.name.as_str(), cluster.application().await.job_id);
+    let leader = cluster.leader().await.expect("a leader");
+    let from = leader.name_any();
+    Shot::aim(&leader, FLINK_CONTAINER, "java", "KILL").await.send().await;
+    let recorded = async || {
+        tokio::time::sleep(seconds(1)).await;
+        let change = plugin.json(&["status", name])["failovers"].get(0)?.clone();
+        (change["from"] == from && change["restored"].is_array()).then_some(change)
+    };
+    let change = eventually("the change of leader", seconds(90), recorded).await;
+    let rest = cluster.leading_rest().await;
+    let restored = rest.checkpoints(&job).await.expect("the checkpoints").restored.expect("a checkpoint");
+    let to = cluster.leader().await.expect("a leader").name_any();
+    let answers = [
+        format!("{from} led until its JVM ended (JobManagerDied); "),
+        format!("; after {} ms without a leader {to} led, in term ", change["leaderlessMillis"]),
+        format!("({job}) went on from checkpoint {restored}\n"),
+    ];
+    for command in ["status", "history"] {
+        let text = plugin.prints(&[command, name]);
+        say(format!("kubectl flinkha {command} {name}\n{text}"));
+        assert!(answers.iter().all(|answer| text.contains(answer)), "{answers:?}");
+    }
+    cluster.wait_until_ready().await;
 }
 
 /// Flink's own HA is read, and nothing of it is changed or examined.

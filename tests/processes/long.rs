@@ -20,6 +20,8 @@ mod gc;
 mod operator;
 #[path = "../bench/operator_load.rs"]
 mod operator_load;
+#[path = "../bench/plugin_cost.rs"]
+mod plugin_cost;
 mod security;
 #[path = "../bench/sweep.rs"]
 mod sweep;

@@ -361,10 +361,11 @@ async fn a_running_cluster_is_shown_and_its_leader_moved() {
     );
     assert_eq!(moved, expected);
     let history = plugin.prints(&of(&["history", NAME]));
-    assert!(
-        history.contains(&format!("leadership moved from {} to {} after", record.holder, standby.pod)),
-        "{history}"
+    let told = format!(
+        "{} led until a switchover was asked for (Switchover, planned); after {} ms without a leader {} led",
+        record.holder, change.leaderless_millis, standby.pod
     );
+    assert!(history.contains(&told), "{history}");
     assert!(plugin.fails(3, &words).ends_with("leads already; the leader does not change"));
 }
 

@@ -1,11 +1,11 @@
 //! The state of one cluster on one screen.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::amount::{age, bytes, moment};
 use super::candidates::age_of;
 use super::cluster::{ApplicationReport, ClusterReport, LeaderReport};
-use super::history::durations;
+use super::failover::{restored, restored_from, told};
 use super::problems::ProblemReport;
 use super::table::{Cell, Table, Tone};
 use crate::api::status::{Failover, FailoverEntry, HaDataStatus, JobStatus};
@@ -13,8 +13,11 @@ use crate::api::status::{Failover, FailoverEntry, HaDataStatus, JobStatus};
 /// Jobs that run and that have ended; more would take the screen.
 const SHOWN_JOBS: usize = 15;
 const SHOWN_ENDED_JOBS: usize = 5;
-/// Changes of leader; `history` shows all.
+/// Changes of leader, and jobs of the last one; `history` shows all.
 const SHOWN_FAILOVERS: usize = 3;
+const SHOWN_RESTORED: usize = 3;
+/// After this time nobody records any more where jobs went on.
+const RECORDED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Lines with labels, tables and headings.
 struct Screen {
@@ -31,7 +34,7 @@ pub fn screen(report: &ClusterReport, now: Timestamp, has_colours: bool) -> Stri
     let mut screen = Screen { now, has_colours, lines: Vec::new() };
     screen.head(report);
     screen.candidates(report);
-    screen.jobs(&report.jobs);
+    screen.jobs(report);
     screen.in_progress(&report.in_progress);
     screen.problems(&report.problems);
     for (what, why) in &report.not_known {
@@ -104,11 +107,31 @@ impl Screen {
         for (index, change) in report.failovers.iter().take(SHOWN_FAILOVERS).enumerate() {
             let at = change.at.as_ref().map(|at| format!("{}: ", moment(at.0, self.now))).unwrap_or_default();
             let label = if index == 0 { "Last failover" } else { "Before" };
-            let FailoverEntry { from, to, reason, .. } = change;
-            self.line(label, &[format!("{at}from {from} to {to}, {reason}{}", durations(change)).into()]);
+            self.line(label, &[format!("{at}{}", told(change)).into()]);
+            if index == 0 {
+                self.restored(change, &report.jobs);
+            }
         }
         if let (Some(Failover { from, to, why, .. }), true) = (&report.last_failover, report.failovers.is_empty()) {
             self.line("Last failover", &[format!("from {from} to {to}, {why}").into()]);
+        }
+    }
+
+    /// Where jobs went on after the last change of leader.
+    fn restored(&mut self, change: &FailoverEntry, jobs: &[JobStatus]) {
+        let mut told = restored(change, jobs);
+        let more = told.len().saturating_sub(SHOWN_RESTORED);
+        told.truncate(SHOWN_RESTORED);
+        if more > 0 {
+            told.push(format!("and {more} more"));
+        }
+        let is_recent = change.at.as_ref().is_some_and(|at| self.now.duration_since(at.0) < RECORDED_WITHIN);
+        let has_jobs = jobs.iter().any(|job| job.ended.is_none());
+        if !told.is_empty() {
+            self.line("Afterwards", &[told.join("; ").into()]);
+        } else if change.running_millis.is_none() && is_recent && has_jobs {
+            let text = "from which checkpoints jobs go on is recorded some seconds after all of them run";
+            self.line("Afterwards", &[Cell::new(text, Tone::Busy)]);
         }
     }
 
@@ -196,7 +219,8 @@ impl Screen {
         }
     }
 
-    fn jobs(&mut self, jobs: &[JobStatus]) {
+    fn jobs(&mut self, report: &ClusterReport) {
+        let jobs = &report.jobs;
         let mut table = Table::new(&["JOB", "ID", "STATE", "SINCE", "CHECKPOINT", "COMPLETED"]);
         let running = jobs.iter().filter(|job| job.ended.is_none());
         let mut ended: Vec<&JobStatus> = jobs.iter().filter(|job| job.ended.is_some()).collect();
@@ -209,15 +233,18 @@ impl Screen {
                 _ => Tone::Plain,
             };
             let since = job.ended.as_ref().or(job.started.as_ref()).map(|at| age(at.0, self.now));
-            let last = job.last_checkpoint.as_ref();
+            // What is noted may be a minute old, and the job have gone on from a later one.
+            let restored = report.failovers.first().and_then(|change| restored_from(change, &job.id));
+            let last = job.last_checkpoint.as_ref().filter(|last| restored.is_none_or(|restored| restored <= last.id));
             let completed = last.and_then(|last| last.completed.as_ref());
             let completed = completed.map(|at| format!("{} ago", age(at.0, self.now)));
+            let number = last.map(|last| last.id).or(restored).map(|number| number.to_string());
             table.row(vec![
                 if job.name.is_empty() { Cell::or_dash(None::<&str>) } else { job.name.as_str().into() },
                 job.id.as_str().into(),
                 Cell::new(&job.state, tone),
                 Cell::or_dash(since),
-                last.map(|last| last.id.to_string()).unwrap_or_default().into(),
+                number.unwrap_or_default().into(),
                 completed.unwrap_or_default().into(),
             ]);
         }

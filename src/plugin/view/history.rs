@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::failover::{restored, told};
 use super::table::{Cell, Table, Tone};
-use crate::api::status::{Failover, FailoverEntry, FlinkHaClusterStatus, JobStatus, RestoredJobStatus};
+use crate::api::status::{Failover, FailoverEntry, FlinkHaClusterStatus, JobStatus};
 use crate::cluster::events::{ended, moved};
 
 /// Something that has happened.
@@ -73,7 +74,9 @@ pub fn history(
         }
     }
     for entry in &mut all {
-        entry.message.push_str(&entry.failover.as_ref().map(details).unwrap_or_default());
+        if let Some(change) = &entry.failover {
+            entry.message = [vec![told(change)], restored(change, jobs)].concat().join("; ");
+        }
     }
     all.sort_by(|one, other| (one.at, &one.what).cmp(&(other.at, &other.what)));
     all
@@ -107,27 +110,6 @@ fn failover_of(change: &FailoverEntry) -> Failover {
         leaderless_milliseconds: change.leaderless_millis,
         at: change.at.clone(),
     }
-}
-
-/// How long a change of leader took.
-pub fn durations(change: &FailoverEntry) -> String {
-    let leaderless = change.leaderless_millis.map(|millis| format!(", {millis} ms without a leader"));
-    let running = change.running_millis.map(|millis| format!(", all jobs ran after {millis} ms"));
-    [leaderless, running].into_iter().flatten().collect()
-}
-
-/// What an event does not say of a change of leader.
-fn details(change: &FailoverEntry) -> String {
-    let planned = if change.planned { "planned" } else { "not planned" };
-    let running = match change.running_millis {
-        Some(millis) => format!(", all jobs ran after {millis} ms"),
-        None => String::new(),
-    };
-    let restored = change.restored.iter().map(|RestoredJobStatus { job, checkpoint }| match checkpoint {
-        Some(checkpoint) => format!("; job {job} went on from checkpoint {checkpoint}"),
-        None => format!("; job {job} began anew, because it had no checkpoint"),
-    });
-    format!(" (term {}, {planned}{running}{})", change.term, restored.collect::<String>())
 }
 
 /// Returns the history as lines for a terminal, the latest at the end.
@@ -187,11 +169,12 @@ mod tests {
         let entries = history(&status, &failovers, &jobs, &events);
         let expected = "\
 TIME                   WHAT        MESSAGE
-2026-01-01T00:10:00Z   Failover    leadership moved from d to c after 30 ms: Switchover (term 5, planned)
+2026-01-01T00:10:00Z   Failover    d led until a switchover was asked for (Switchover, planned); after 30 ms without a leader c \
+led, in term 5
 2026-01-01T00:30:00Z   Failover    leadership moved from c to a after 9 ms: Switch\\u{1b}over
 2026-01-01T01:00:00Z   Upgrade     generation 3 (savepoint): RolledBack, all tasks ran again after 900 ms: x
-2026-01-01T02:00:00Z   Failover    leadership moved from a to b after 240 ms: JobManagerDied (term 7, not planned, all jobs ran after 1100 ms; \
-job 0e went on from checkpoint 17; job 1e began anew, because it had no checkpoint)
+2026-01-01T02:00:00Z   Failover    a led until its JVM ended (JobManagerDied); after 240 ms without a leader b led, in term 7; \
+all jobs ran again after 1100 ms; job 0e went on from checkpoint 17; job 1e began anew, because it had no checkpoint
 2026-01-01T03:00:00Z   JobEnded    job batch (1) has ended: Failed
 2026-01-01T03:14:00Z   NoStandby   no standby (3 times since 2026-01-01T03:10:00Z)
 ";

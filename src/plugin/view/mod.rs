@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod cluster;
 pub mod cluster_text;
 pub mod doctor;
+pub mod failover;
 pub mod garbage;
 pub mod history;
 pub mod log_lines;

@@ -50,7 +50,7 @@ fn resource() -> Value {
 
 fn lease() -> Value {
     let change = json!({
-        "term": 7, "from": "demo-jobmanager-a", "to": "demo-jobmanager-b", "why": "Died", "leaderlessMillis": 24,
+        "term": 7, "from": "demo-jobmanager-a", "to": "demo-jobmanager-b", "why": "JobManagerDied", "leaderlessMillis": 24,
         "at": "2026-01-01T02:55:00.123Z",
     });
     let members = json!([{ "podUid": "uid-a", "address": "10.0.0.1:6181" }]);
@@ -84,8 +84,8 @@ fn ledger() -> Value {
             "jobs": json!([ended, running]).to_string(), "haData": ha_data.to_string(),
             "checkpoints": json!({ JOB: { "id": 17, "completed": "2026-01-01T02:59:30Z" } }).to_string(),
             "failovers": json!([
-                { "term": 7, "from": "demo-jobmanager-a", "to": "demo-jobmanager-b", "reason": "Died", "runningMillis": 910,
-                  "leaderlessMillis": 24, "at": "2026-01-01T02:55:00.123Z" },
+                { "term": 7, "from": "demo-jobmanager-a", "to": "demo-jobmanager-b", "reason": "JobManagerDied", "runningMillis": 910,
+                  "leaderlessMillis": 24, "at": "2026-01-01T02:55:00.123Z", "restored": [{ "job": JOB, "checkpoint": 15 }] },
                 { "term": 6, "from": "demo-jobmanager-b", "to": "demo-jobmanager-a", "reason": "Switchover",
                   "leaderlessMillis": 8, "at": "2026-01-01T02:00:00.123Z" },
             ])
@@ -149,10 +149,11 @@ fn a_cluster_is_on_one_screen() {
 Cluster:        flink/demo, session cluster, flink:2.3.0, provider Kubernetes
 Ready:          yes
 Leader:         demo-jobmanager-b in term 7 since 2026-01-01T02:55:00Z (5m ago), Lease renewed 4s ago
-Last failover:  2026-01-01T02:55:00Z (5m ago): from demo-jobmanager-a to demo-jobmanager-b, Died, \
-24 ms without a leader, all jobs ran after 910 ms
-Before:         2026-01-01T02:00:00Z (1h ago): from demo-jobmanager-b to demo-jobmanager-a, Switchover, \
-8 ms without a leader
+Last failover:  2026-01-01T02:55:00Z (5m ago): demo-jobmanager-a led until its JVM ended (JobManagerDied); \
+after 24 ms without a leader demo-jobmanager-b led, in term 7; all jobs ran again after 910 ms
+Afterwards:     job sequence (0e4519cff01b3cb1d46ceefbba31d9ae) went on from checkpoint 15
+Before:         2026-01-01T02:00:00Z (1h ago): demo-jobmanager-b led until a switchover was asked for (Switchover, planned); \
+after 8 ms without a leader demo-jobmanager-a led, in term 6
 TaskManagers:   2/2 ready
 HA data:        Collectable; largest ConfigMap 12.0 KiB (1 % of its limit); orphans: 2 files, 2.0 KiB
 Operator:       flinkha-operator-0 holds Lease flinkha-system/flinkha-operator, renewed 2026-01-01T02:59:59Z (1s ago)
@@ -167,6 +168,40 @@ sequence   0e4519cff01b3cb1d46ceefbba31d9ae   Running    2h30m   17           30
 batch      1e4519cff11b3cb1d46ceefbba31d9ae   Finished   2h
 ";
     assert_eq!(shown(&sources()), expected);
+}
+
+#[test]
+fn of_the_last_failover_the_first_jobs_are_shown_and_that_nothing_is_recorded_yet() {
+    let with = |failovers: Option<Value>| {
+        let mut ledger = ledger();
+        match failovers {
+            Some(failovers) => ledger["data"]["failovers"] = failovers.to_string().into(),
+            None => drop(ledger["data"].as_object_mut().expect("keys").remove("failovers")),
+        }
+        ClusterSources { ledger: Ok(Some(read(ledger))), ..sources() }
+    };
+    let restored: Vec<Value> =
+        (0..5).map(|number| json!({ "job": JOB.replace("0e", &format!("{number}e")), "checkpoint": number })).collect();
+    let many = json!([{
+        "term": 7, "from": "demo-jobmanager-a", "to": "demo-jobmanager-b", "reason": "JobManagerDied",
+        "at": "2026-01-01T02:55:00.123Z", "runningMillis": 910, "restored": restored,
+    }]);
+    let text = shown(&with(Some(many)));
+    assert!(text.contains("\nAfterwards:     job sequence (") && text.contains("; and 2 more\n"), "{text}");
+    let later = json!([{
+        "term": 7, "from": "demo-jobmanager-a", "to": "demo-jobmanager-b", "at": "2026-01-01T02:55:00.123Z",
+        "restored": [{ "job": JOB, "checkpoint": 18 }],
+    }]);
+    let text = shown(&with(Some(later)));
+    assert!(text.contains("Running    2h30m   18\n"), "later than what is noted: {text}");
+    let none = with(None);
+    let at = |time: &str| {
+        let now = time.parse().expect("a time");
+        screen(&ClusterReport::of(&none, now), now, false)
+    };
+    let soon = "\nAfterwards:     from which checkpoints jobs go on is recorded some seconds after all of them run\n";
+    assert!(at("2026-01-01T02:55:04Z").contains(soon), "{}", at("2026-01-01T02:55:04Z"));
+    assert!(!at("2026-01-01T03:10:00Z").contains("\nAfterwards:"), "nobody has seen it");
 }
 
 #[test]

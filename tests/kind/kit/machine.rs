@@ -80,11 +80,6 @@ pub fn pod_url(namespace: &str, pod: &str, port: u16) -> String {
     format!("{}/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy", machine().proxy)
 }
 
-/// Host and port of the way to the API server.
-pub fn authority() -> &'static str {
-    machine().proxy.trim_start_matches("http://")
-}
-
 pub fn kubeconfig() -> &'static str {
     &machine().kubeconfig
 }

@@ -1,9 +1,13 @@
 //! A Prometheus on this machine that does what the chart tells the Prometheus operator: it finds pods by the chart's
-//! PodMonitors, and evaluates its rules. It reaches pods through the API server, as all of the kit does.
+//! PodMonitors, and evaluates its rules. It sees pods also in an outage of the API server, as one in the cluster does:
+//! it reaches them through the container engine.
 //!
 //! Debian's program has no discovery of Kubernetes compiled in, so this module lists the pods and writes down what that
-//! would find, with the same labels (`__meta_kubernetes_…`). All relabelling is done by Prometheus.
+//! would find, with the same labels (`__meta_kubernetes_…`), and in place of a pod's address that of the way to it. All
+//! relabelling is done by Prometheus.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,8 +19,10 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::machine::{authority, client, run};
+use super::machine::{client, run};
+use super::node;
 use super::operator::NAMESPACE;
+use super::relay::{PodPort, Relay};
 use crate::support::eventually;
 use crate::support::process::{Process, Program};
 use crate::support::script;
@@ -122,25 +128,40 @@ impl Drop for Prometheus {
     }
 }
 
-/// Writes again and again which ports of pods there are, as Prometheus reads it from a file.
+/// Writes again and again which ports of pods there are, as Prometheus reads it from a file. While the API server does
+/// not answer, they are those that were found last.
 async fn discover(client: kube::Client, namespaces: [String; 2], path: PathBuf) {
+    let mut found: [Vec<Pod>; 2] = Default::default();
+    let mut relays: HashMap<PodPort, Relay> = HashMap::new();
     loop {
-        let mut found = Vec::new();
-        for namespace in &namespaces {
+        for (namespace, found) in namespaces.iter().zip(&mut found) {
             let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-            let listed = pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-            found.extend(listed.iter().flat_map(ports));
+            if let Ok(listed) = pods.list(&ListParams::default()).await {
+                *found = listed.items;
+            }
+        }
+        let mut targets = Vec::new();
+        for (port, mut labels) in found.iter().flatten().flat_map(ports) {
+            labels.insert("instance".to_owned(), format!("{}:{}", port.address, port.port).into());
+            let relay = match relays.entry(port) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let relay = Relay::start(new.key().clone()).await;
+                    new.insert(relay)
+                }
+            };
+            targets.push(json!({ "targets": [relay.address], "labels": labels }));
         }
         // Prometheus never reads half of a file.
         let written = path.with_extension("new");
-        std::fs::write(&written, json!(found).to_string()).expect("a file");
+        std::fs::write(&written, json!(targets).to_string()).expect("a file");
         std::fs::rename(&written, &path).expect("the same directory");
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
 /// What Prometheus' discovery says of each port of a pod that has an address (its role `pod`).
-fn ports(pod: &Pod) -> Vec<Value> {
+fn ports(pod: &Pod) -> Vec<(PodPort, Map<String, Value>)> {
     let Some(address) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else { return Vec::new() };
     let spec = pod.spec.as_ref().expect("a pod's spec");
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -155,14 +176,14 @@ fn ports(pod: &Pod) -> Vec<Value> {
             ("namespace", json!(pod.namespace())),
             ("pod_name", json!(pod.name_any())),
             ("pod_ip", json!(address)),
-            ("pod_node_name", json!(spec.node_name.clone().unwrap_or_default())),
+            ("pod_node_name", json!(node::of(pod))),
             ("pod_container_name", json!(container.name)),
             ("pod_container_port_name", json!(port.name.clone().unwrap_or_default())),
             ("pod_container_port_number", json!(port.container_port.to_string())),
         ] {
             labels.insert(format!("__meta_kubernetes_{name}"), value);
         }
-        json!({ "targets": [format!("{address}:{}", port.container_port)], "labels": labels })
+        (PodPort { node: node::of(pod), address: address.clone(), port: port.container_port }, labels)
     };
     all.map(target).collect()
 }
@@ -183,7 +204,7 @@ pub fn chart() -> Vec<Value> {
     documents.map(|one| <Value as serde::Deserialize>::deserialize(one).expect("YAML")).collect()
 }
 
-/// The scrape configurations that the Prometheus operator makes of a PodMonitor, with the way through the API server.
+/// The scrape configurations that the Prometheus operator makes of a PodMonitor.
 fn scrapes(monitor: &Value, targets: &Path) -> Vec<Value> {
     let spec = &monitor["spec"];
     let label = |name: &str| format!("__meta_kubernetes_pod_label_{}", legal(name));
@@ -203,14 +224,6 @@ fn scrapes(monitor: &Value, targets: &Path) -> Vec<Value> {
         for own in endpoint["relabelings"].as_array().into_iter().flatten() {
             relabel.push(json!({ "source_labels": own["sourceLabels"], "target_label": own["targetLabel"] }));
         }
-        let parts = ["namespace", "pod_name", "pod_container_port_number"];
-        relabel.push(json!({
-            "source_labels": parts.map(|part| format!("__meta_kubernetes_{part}")),
-            "regex": "(.+);(.+);(.+)",
-            "target_label": "__metrics_path__",
-            "replacement": "/api/v1/namespaces/$1/pods/$2:$3/proxy/metrics",
-        }));
-        relabel.push(json!({ "target_label": "__address__", "replacement": authority() }));
         let of_metrics = endpoint["metricRelabelings"].as_array().into_iter().flatten().map(|own| {
             let names = [("sourceLabels", "source_labels"), ("targetLabel", "target_label"), ("action", "action")];
             let names = names.into_iter().chain([("regex", "regex")]);
