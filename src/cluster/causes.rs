@@ -244,12 +244,18 @@ fn of_container(observed: &ObservedPod, container: &ContainerStatus) -> Option<C
             Some(Cause {
                 reason: "CrashLooping",
                 message: format!(
-                    "container {name} of pod {pod} ended {} times, last with exit code {} ({}): {why}",
-                    container.restart_count, ended.exit_code, ended.reason,
+                    "container {name} of pod {pod} ended {}, last with exit code {} ({}): {why}",
+                    times(container.restart_count),
+                    ended.exit_code,
+                    ended.reason,
                 ),
             })
         }
     }
+}
+
+fn times(count: i32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// Why a container has ended; empty if nothing tells it.

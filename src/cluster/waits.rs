@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::cause::Cause;
 use super::causes;
 use super::observed::{ContainerStatus, Observed, ObservedPod, is_true};
+use crate::api::names::FLINK_CONTAINER;
 use crate::ledger::unready;
 
 /// A container that has not started for so long is looked at: what Kubernetes' events warn of is said then.
@@ -115,10 +116,14 @@ fn of_pod(pod: &ObservedPod, said: &Said, follows: &str) -> Option<Wait> {
         None if unready.is_empty() => "its containers run, and none is not ready".to_owned(),
         None => format!("its containers run, and {} is not ready", unready.join(", ")),
     };
+    // What a gateway reports of its JobManager has its cause there.
+    let log = match &said.unready {
+        Some(why) if why.contains("the JobManager") => FLINK_CONTAINER,
+        _ => unready.first().copied().unwrap_or(FLINK_CONTAINER),
+    };
     let message = format!(
-        "pod {name} is not ready {}{follows}: {why}; see its log: kubectl logs {name} --container {}",
+        "pod {name} is not ready {}{follows}: {why}; see its log: kubectl logs {name} --container {log}",
         since(since_ready),
-        unready.first().unwrap_or(&"flink-main-container")
     );
     // A gateway reports only what lasts.
     let limit = if said.unready.is_some() { SignedDuration::ZERO } else { READY_TIMEOUT };
@@ -240,7 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_gateway_reports_of_its_job_manager_has_its_cause_in_the_job_managers_log() {
+        let message = reported("the JobManager has not asked for the lock yet");
+        assert!(message.ends_with("--container flink-main-container"), "{message}");
+    }
+
+    #[test]
     fn of_a_candidate_that_is_not_ready_the_gateways_own_reason_is_told_at_once() {
+        let message = reported("no ZooKeeper server answers");
+        assert!(
+            message.contains("so it cannot lead: its gateway reports that no ZooKeeper server answers"),
+            "{message}"
+        );
+        assert!(message.ends_with("--container gateway"), "{message}");
+    }
+
+    /// What is told of a candidate whose gateway has reported this.
+    fn reported(why: &str) -> String {
         let status = json!({
             "phase": "Running",
             "conditions": [{ "type": "PodScheduled", "status": "True" }],
@@ -248,8 +269,7 @@ mod tests {
         });
         let metadata = json!({ "name": "demo-jobmanager-a", "uid": "u", "creationTimestamp": "1970-01-01T00:00:00Z" });
         let pod = serde_json::from_value(json!({ "metadata": metadata, "status": status }));
-        let annotation =
-            json!({ unready::annotation("u"): unready::text("no ZooKeeper server answers", Timestamp::UNIX_EPOCH) });
+        let annotation = json!({ unready::annotation("u"): unready::text(why, Timestamp::UNIX_EPOCH) });
         let ledger = serde_json::from_value(json!({ "metadata": { "annotations": annotation } }));
         let observed = Observed {
             job_manager_pods: vec![Arc::new(pod.unwrap_or_else(|error| panic!("{error}")))],
@@ -258,11 +278,7 @@ mod tests {
         };
         let waits = of_pods(&observed);
         assert!(waits[0].is_overdue(Timestamp::UNIX_EPOCH));
-        let message = &waits[0].cause.message;
-        assert!(
-            message.contains("so it cannot lead: its gateway reports that no ZooKeeper server answers"),
-            "{message}"
-        );
+        waits[0].cause.message.clone()
     }
 
     #[test]

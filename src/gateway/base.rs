@@ -28,6 +28,7 @@ use super::gc::quarantine::Quarantine;
 use super::gc::secret_recorder::SecretRecorder;
 use super::gc::sweeper::{self, Sweeper};
 use super::health::Health;
+use super::serving::ServingWatch;
 use super::signals::Signals;
 use super::tasks::Tasks;
 use super::tenure::Tenures;
@@ -227,6 +228,7 @@ impl Base {
         tasks.add("failover_recorder", failovers.run());
         let checkpoints = CheckpointRecorder { ledger: ledger.clone(), rest: rest.clone() };
         tasks.add("checkpoint_recorder", checkpoints.run());
+        tasks.add("serving", ServingWatch { ledger: ledger.clone(), rest: rest.clone() }.run());
         let job_recorder = JobRecorder { ledger: ledger.clone(), storage: reached, rest };
         tasks.add("gc::flink_version", versions.note_leading());
         tasks.add("gc::ledger_repair", ledger.clone().keep());

@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod purge;
 pub mod quorum;
 pub mod recovery;
+mod serving;
 pub mod signals;
 pub mod storage_arguments;
 pub mod tasks;

@@ -1,6 +1,7 @@
 //! Carries messages between the tasks of one gateway, about jobs, the ledger, savepoints and the last sweep.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -12,6 +13,9 @@ use crate::lease::record::Change;
 use crate::ledger::application::SavepointRequest;
 use crate::ledger::failovers::KEPT;
 use crate::ledger::jobs::OrphanCounts;
+
+const MUTE: &str = "the JobManager leads, but answers that nobody leads yet: it may wait for its storage, and no job runs or \
+                    can be submitted";
 
 /// Shared by reference; no method waits.
 #[derive(Default)]
@@ -28,6 +32,8 @@ pub struct Signals {
     pub overtaken: Notify,
     /// Whether jobs run again after an election.
     pub recovery: Recovery,
+    /// The leading JVM's Flink answers that there is no leader, and has done so for too long.
+    is_mute: AtomicBool,
     /// For the metrics.
     pub counters: Counters,
     /// Jobs with a tombstone.
@@ -117,6 +123,21 @@ impl Signals {
     pub fn is_being_stopped(&self, job: JobId) -> bool {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.is_asked_to_stop(job) && self.savepoint.borrow().as_ref().map(|asked| &asked.id) != answered.as_ref()
+    }
+
+    /// Notes whether the leading JVM's Flink serves.
+    pub fn note_serving(&self, serves: bool) {
+        if self.is_mute.swap(!serves, Ordering::Relaxed) == serves {
+            match serves {
+                true => tracing::info!("Flink serves now"),
+                false => tracing::warn!(why = MUTE, "Flink does not serve"),
+            }
+        }
+    }
+
+    /// Why a leader is not ready.
+    pub fn unready(&self) -> Option<&'static str> {
+        self.is_mute.load(Ordering::Relaxed).then_some(MUTE)
     }
 
     /// Does another run continue from the stop of this job?

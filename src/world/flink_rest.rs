@@ -67,7 +67,25 @@ impl Rest {
         self.call(Method::POST, path, body.to_string().into()).await
     }
 
+    /// Does Flink have a leader to answer with? `None` when it does not answer at all. Without one it answers with 503
+    /// (`LeaderRetrievalHandler`, Flink 1.20 to 2.3).
+    pub async fn serves(&self) -> Option<bool> {
+        let (status, _) = self.ask(Method::GET, "/jobs/overview", Bytes::new()).await.ok()?;
+        Some(status != StatusCode::SERVICE_UNAVAILABLE)
+    }
+
     async fn call(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
+        let (status, bytes) = self.ask(method, path, body).await?;
+        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        anyhow::ensure!(
+            status.is_success() || status == StatusCode::ACCEPTED,
+            "{status}: {}",
+            first_error(&json).unwrap_or("no reason is given")
+        );
+        Ok(json)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(StatusCode, Bytes)> {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.address));
         let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(body))?;
         let client = self.client()?;
@@ -80,14 +98,7 @@ impl Rest {
         };
         let answered = timeout(ANSWER_TIMEOUT, asked).await.context("the JobManager does not answer")?;
         self.note(&answered);
-        let (status, bytes) = answered?;
-        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        anyhow::ensure!(
-            status.is_success() || status == StatusCode::ACCEPTED,
-            "{status}: {}",
-            first_error(&json).unwrap_or("no reason is given")
-        );
-        Ok(json)
+        answered
     }
 
     fn note(&self, answered: &anyhow::Result<(StatusCode, Bytes)>) {

@@ -166,7 +166,7 @@ fn doctor(plugin: &Plugin, name: &str) {
     for check in ["storage", pointers] {
         assert!(state(check) == "ok" || state(check) == "warning", "{check}: {found:#}");
     }
-    assert!(plugin.prints(&["doctor", name]).contains("0 problems, "));
+    assert!(plugin.prints(&["doctor", name]).contains("problems: 0, "));
 }
 
 /// A file that nothing needs is told by a dry run and removed only by `--yes`; young files stay.

@@ -43,6 +43,7 @@ mod quarantine;
 mod repair;
 mod repaired_by_leader;
 mod secrets;
+mod serving;
 mod start_flink;
 mod stored_jobs;
 mod strangers;

@@ -147,6 +147,8 @@ impl Driver {
         let before = matches!(event, Event::JvmTookLock { .. }).then(|| self.elector.change().cloned());
         let now = self.clock.now();
         let handed_over = self.elector.is_terminating();
+        let led = matches!(*self.shown.borrow(), LockView::Leader { .. });
+        let cause = led.then(|| format!("{event:.300?}"));
         let actions = self.elector.step(now, event);
         if handed_over && !self.elector.is_terminating() {
             tracing::warn!(
@@ -159,6 +161,9 @@ impl Driver {
             self.grant.ledger.signals.counters.leads(change);
         }
         let shown = self.elector.shown();
+        if led && !matches!(shown, LockView::Leader { .. }) {
+            tracing::warn!(why = self.elector.gives_up(), cause, "this JobManager leads no longer");
+        }
         // What the lock remembers belongs to a term. Without a term only its data serves a standby.
         self.shown.send_if_modified(|before| {
             let changed = *before != shown;
@@ -319,7 +324,8 @@ impl Driver {
         }
         self.grant.ledger.signals.counters.note_promises(self.elector.promises(now).unwrap_or_default());
         let leads = matches!(*self.shown.borrow(), LockView::Leader { .. });
-        let unready = self.elector.unready(now).or_else(|| self.grant.versions.unready());
+        let of_leader = || self.grant.ledger.signals.unready().filter(|_| leads);
+        let unready = self.elector.unready(now).or_else(|| self.grant.versions.unready()).or_else(of_leader);
         let health = Health { unready, leads, term: self.elector.term_number() };
         self.health.send_if_modified(|before| {
             let changed = *before != health;

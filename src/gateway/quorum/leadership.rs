@@ -138,8 +138,9 @@ impl Running {
             *before = shown;
             changed
         });
-        let health =
-            Health { unready: leadership.unready(), leads: leadership.leads(), term: leadership.term_number() };
+        let of_leader = || self.driver.hands.ledger.signals.unready().filter(|_| leadership.leads());
+        let unready = leadership.unready().or_else(of_leader);
+        let health = Health { unready, leads: leadership.leads(), term: leadership.term_number() };
         outlets.health.send_if_modified(|before| {
             let changed = *before != health;
             *before = health;

@@ -322,6 +322,14 @@ impl Elector {
         self.tenure.as_ref()?.change.as_ref()
     }
 
+    /// Why this candidate gives its tenure up; `None` while it has none, or keeps it.
+    pub fn gives_up(&self) -> Option<&'static str> {
+        match self.tenure.as_ref()?.stage {
+            Stage::Ending(why) => Some(why),
+            _ => None,
+        }
+    }
+
     /// Pod that holds the Lease as far as this candidate knows; empty when free or unknown.
     pub fn holder(&self) -> &str {
         match (&self.tenure, &self.lease) {

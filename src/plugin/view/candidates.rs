@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::names::{COMPONENT_LABEL, JOB_MANAGER, service_account};
+use crate::cluster::crash;
 use crate::cluster::observed::{ContainerStatus, ObservedCondition, ObservedPod};
 use crate::lease::record::Record;
 use crate::ledger::unready;
@@ -123,11 +124,16 @@ fn of_container(container: &ContainerStatus) -> Option<String> {
     match (waiting, ended) {
         (Some(waiting), Some(ended)) => {
             let last = with(&waiting.reason, &waiting.message);
-            Some(format!("{last}; it ended with {}: {} {}", ended.exit_code, ended.reason, ended.message))
+            Some(format!(
+                "{last}; it ended with {}: {} {}",
+                ended.exit_code,
+                ended.reason,
+                crash::sentence(&ended.message)
+            ))
         }
         (Some(waiting), None) => Some(with(&waiting.reason, &waiting.message)),
         (None, Some(ended)) if container.state.terminated.is_some() => {
-            Some(with(&format!("ended with {}: {}", ended.exit_code, ended.reason), &ended.message))
+            Some(with(&format!("ended with {}: {}", ended.exit_code, ended.reason), &crash::sentence(&ended.message)))
         }
         (None, _) => None,
     }

@@ -40,8 +40,8 @@ pub fn screen(report: &GarbageReport, has_colours: bool) -> String {
     let orphans = &swept.orphans;
     let limit = humantime::format_duration(std::time::Duration::from_secs(swept.age_limit_seconds));
     lines.push(format!(
-        "{} swept {}/{}: {} orphans are there ({}), unchanged for {limit} at least; {} files are protected by pointers that \
-         cannot be read, {} are not Flink's",
+        "{} swept {}/{}: orphans: {} ({}), unchanged for at least {limit}; protected by pointers that cannot be \
+         read: {}, not Flink's: {}",
         report.pod,
         report.namespace,
         report.name,
@@ -87,7 +87,7 @@ mod tests {
         for part in [
             "blob/\\u{1b}x   2.0 KiB   1day 1h\n",
             "and 2 more\n",
-            "demo-0 swept flink/demo: 3 orphans are there (4.0 KiB), unchanged for 1day at least; 1 files are protected",
+            "demo-0 swept flink/demo: orphans: 3 (4.0 KiB), unchanged for at least 1day; protected by pointers",
             "Nothing was removed; --yes asks the leader",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -13,7 +13,7 @@ pub const HIDDEN: &str = "(hidden)";
 /// A shorter value is hidden where it stands, and not wherever else the same letters stand.
 const SHORTEST: usize = 6;
 /// Environment variables of this product, which are no secret and say much.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 14] = [
     "RUST_LOG",
     "GATEWAY_IMAGE",
     "GATEWAY_LOG",
@@ -22,6 +22,8 @@ const KNOWN: [&str; 12] = [
     "ROLLOUT_DELAY",
     "LEASE_NAME",
     "LOG_FORMAT",
+    "FLINK_CONF_DIR",
+    "FLINKHA_CONFIGURATION",
     "KUBERNETES_MASTER",
     "POD_NAME",
     "POD_IP",
@@ -36,6 +38,15 @@ const FURTHER: [&str; 4] = ["access-key", "access.key", "accesskey", "credential
 fn hides(key: &str) -> bool {
     let lower = key.to_lowercase();
     !NAMES.contains(&lower.as_str()) && (is_sensitive(key) || FURTHER.iter().any(|part| lower.contains(part)))
+}
+
+/// An address of Flink's RPC, such as `pekko.tcp://flink@10.0.0.1:6123/user/rpc/dispatcher_1`: its user is the name of
+/// an actor system.
+fn is_rpc_address(text: &str) -> bool {
+    ["pekko", "akka"].iter().any(|scheme| text.starts_with(scheme))
+        && text
+            .split_once("://")
+            .is_some_and(|(_, rest)| rest.starts_with("flink@") || rest.starts_with("flink-metrics@"))
 }
 
 /// Takes values out, and remembers them.
@@ -134,7 +145,7 @@ impl Redaction {
                     self.hide(&mut value);
                 }
                 text.push_str(&value);
-            } else if text.contains("://") && credential(&text).is_some() {
+            } else if text.contains("://") && !is_rpc_address(&text) && credential(&text).is_some() {
                 self.hide(&mut text);
             } else if text.eq_ignore_ascii_case("bearer")
                 || hides(&text) && (text.ends_with(':') || after.starts_with('"'))
@@ -195,6 +206,8 @@ mod tests {
             assert!(text.contains(kept), "{kept}\n{text}");
         }
         let log = "connects with hunter2-env to b\nfs.s3a.secret.key: hunter2-log, retries=3\nhttps://x.y/?sig=hunter2-sig {\"password\": \"hunter2-json\"}";
+        let leader = "Leader of dispatcher: pekko.tcp://flink@10.0.0.1:6123/user/rpc/dispatcher_1";
+        assert_eq!(redaction.text(leader), leader);
         let log = redaction.text(log);
         let log = redaction.repeated(&log);
         assert!(

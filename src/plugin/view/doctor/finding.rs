@@ -93,7 +93,7 @@ pub fn screen(findings: &[DoctorFinding], has_colours: bool) -> String {
     }
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
     let summary = format!(
-        "{} problems, {} warnings, {} not checked, {} ok",
+        "problems: {}, warnings: {}, not checked: {}, ok: {}",
         count(FindingState::Problem),
         count(FindingState::Warning),
         count(FindingState::NotChecked),

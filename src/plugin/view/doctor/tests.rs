@@ -138,7 +138,7 @@ fn nothing_is_found_in_a_cluster_that_works() {
     let others: Vec<&DoctorFinding> = all.iter().filter(|finding| finding.state != FindingState::Good).collect();
     assert!(others.is_empty() && problems(&all) == 0, "{others:#?}");
     let text = screen(&all, false);
-    assert!(text.ends_with("\n0 problems, 0 warnings, 0 not checked, 18 ok\n"), "{text}");
+    assert!(text.ends_with("\nproblems: 0, warnings: 0, not checked: 0, ok: 18\n"), "{text}");
     assert!(!text.contains("remedy:"), "{text}");
 }
 
