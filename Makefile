@@ -12,10 +12,11 @@ SHARED := SHARED_CLASSES=$${SHARED_CLASSES:-1}
 # Prints how long a part took, also when it fails.
 part = @rig/part "$(1)"
 
-.PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes test-adversity \
-	test-kind test-metrics test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions bench-failover bench-restart bench-tasks bench-api-load bench-gateway \
-	bench-operator bench-sweep adversity image image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean \
-	test-security security fuzz program docs
+.PHONY: help setup demo demo-down test test-format test-lint test-unit test-docs test-chart test-model model-deep test-processes \
+	test-adversity test-kind test-metrics test-upgrade test-providers test-zookeeper test-faults test-gc test-flink-versions \
+	test-kubernetes-versions bench-failover bench-restart bench-tasks bench-api-load bench-gateway bench-operator bench-sweep adversity image \
+	image-release cluster cluster-down lint-workflows check-dependencies licences sbom generate clean test-security security fuzz program \
+	docs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -142,7 +143,7 @@ test-providers: setup ## The acceptance tests with both providers, and a table o
 	for provider in kubernetes zookeeper; do \
 		$(SHARED) PROVIDER=$$provider KUBEBUILDER_ASSETS="$$(rig/assets)" $(ACCEPTANCE) 2>&1 | tee target/acceptance/$$provider; \
 	done
-	tests/columns target/acceptance/kubernetes target/acceptance/zookeeper
+	tests/columns Kubernetes=target/acceptance/kubernetes ZooKeeper=target/acceptance/zookeeper
 
 # The acceptance tests of the other provider, then what only a quorum can show, then jobs that end.
 test-zookeeper: setup ## Provider ZooKeeper on a real quorum: acceptance, failover beside Flink's own, outages, partitions, deletion, garbage (RUNS=10, CYCLES=100, AROUND=0, STORMS=2)
@@ -168,6 +169,24 @@ test-flink-versions: setup cluster image ## Failover in kind, fencing by the aud
 	done
 	$(call part,upgrades of Flink) env KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- flink-upgrades
 	$(call part,and back) env VERSIONS="$${BACK:-2.3.0 2.2.1 2.1.3 2.0.2}" KUBEBUILDER_ASSETS="$$(rig/assets)" $(TEST) --test long -- flink-upgrades
+
+# What depends on the API server: rules of the CustomResourceDefinition, rights, admission policies, both kinds of apply, lists and watches, the
+# chart as Helm installs it, and what gateways, JVMs and TaskManagers write and watch there.
+OF_API_SERVER = chart_lifecycle:: control_plane:: failover:: fencing:: former_definition:: gitops:: hold:: operator_ plugin:: presence:: \
+	repair:: stored_jobs:: tenants:: waits:: wire::
+
+test-kubernetes-versions: setup ## What depends on the API server, with the oldest Kubernetes and the newest, and a table (VERSIONS="1.29.15 1.37.2")
+	$(call part,jobs) jobs/build
+	$(call part,class-data archives) rig/class-archive
+	mkdir -p target/kubernetes
+	columns=(); \
+	for version in $${VERSIONS:-1.29.15 1.37.2}; do \
+		assets=$$(KUBERNETES_VERSION=v$$version rig/assets); \
+		$(SHARED) KUBEBUILDER_ASSETS="$$assets" $(TEST) --test processes -- --test-threads 4 --nocapture --skip native_failover:: --skip zookeeper $(OF_API_SERVER) 2>&1 | \
+			tee target/kubernetes/$$version; \
+		columns+=("$$version=target/kubernetes/$$version"); \
+	done; \
+	tests/columns "$${columns[@]}"
 
 # The bench builds and loads the image by itself too: the same one.
 bench-failover: export RELEASE = 1

@@ -99,13 +99,13 @@ import_directory() {
   tar --numeric-owner -C "$directory" -c . | docker import "${arguments[@]}" - "$name" >/dev/null
 }
 
-# compile_go MODULE ARGUMENT...: `go build` in a folder of the rig. Without DWARF, which the linker would throw away, and with a compiler that
-# collects its garbage seldom: for kube-apiserver by itself a fifth less time, for memory that is there.
+# compile_go DIRECTORY ARGUMENT...: `go build` in a module, whose path is whole or begins in the rig. Without DWARF, which the linker would throw
+# away, and with a compiler that collects its garbage seldom: for kube-apiserver by itself a fifth less time, for memory that is there.
 compile_go() {
-  local module=$1
+  local directory=$1
   shift
   need go "the rig builds programs with Go 1.24 or newer (any Go from 1.21 on fetches the right one by itself)"
-  (cd "$rig/$module" && CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOGC=400 nice go build -trimpath -gcflags all=-dwarf=false "$@")
+  (cd "$rig" && cd "$directory" && CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOGC=400 nice go build -trimpath -gcflags all=-dwarf=false "$@")
 }
 
 # compile_program SOURCES PROFILE DIRECTORY: the static program of a source tree, with the profile `image` or `release`; prints its path.

@@ -17,6 +17,7 @@ pub mod events;
 pub mod failovers;
 pub mod gateway_image;
 pub mod ha_status;
+pub mod kubernetes_version;
 pub mod ledger_data;
 pub mod merge;
 pub mod observed;

@@ -58,6 +58,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::FlinkHaCluster;
 use crate::api::log_format::LogFormat;
 use crate::cluster::build::Environment;
+use crate::cluster::kubernetes_version::{WHY_TOO_OLD, too_old};
 use crate::cluster::operators::{DEFAULT_LEASE, Selection};
 use crate::cluster::turn::TurnLimits;
 use crate::operator::activity::Activity;
@@ -220,6 +221,7 @@ impl Operator<'_> {
         let (triggers, triggered) = futures::channel::mpsc::unbounded();
         let (namespaces, selection) = (arguments.namespaces(), arguments.selection());
         let selector = selection.as_ref().map(|selection| selection.selector.clone());
+        is_new_enough(&client).await?;
         if let Some(selector) = &selector {
             is_selector(&client, &namespaces, selector).await?;
         }
@@ -277,6 +279,17 @@ impl Operator<'_> {
     }
 }
 
+/// Refuses an API server on which no cluster could run. One that does not say its version is not refused.
+async fn is_new_enough(client: &Client) -> anyhow::Result<()> {
+    let Ok(server) = client.apiserver_version().await else { return Ok(()) };
+    match too_old(&server) {
+        Some(version) => {
+            anyhow::bail!("Kubernetes {version} is too old for FlinkHaClusters ({WHY_TOO_OLD}): upgrade it")
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses a selector that the API server does not understand: a watch would only try again and again.
 async fn is_selector(client: &Client, namespaces: &[String], selector: &str) -> anyhow::Result<()> {
     let all: Api<FlinkHaCluster> = Api::all(client.clone());
@@ -298,6 +311,8 @@ async fn is_selector(client: &Client, namespaces: &[String], selector: &str) -> 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
 
     use super::*;
 
@@ -310,6 +325,30 @@ mod tests {
     fn arguments(flags: &[&str]) -> Arguments {
         let place = ["flinkha", "--gateway-image", "i", "--pod-name", "p", "--pod-namespace", "n"];
         Line::try_parse_from(place.iter().chain(flags)).map(|line| line.arguments).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_too_old_is_refused_with_its_version_and_one_that_says_none_is_not() {
+        let server = |status: StatusCode, answer: &'static str| {
+            let service = tower::service_fn(move |request: Request<Body>| async move {
+                assert_eq!(request.uri().path(), "/version");
+                Response::builder().status(status).body(Body::from(answer.as_bytes().to_vec()))
+            });
+            Client::new(service, "default")
+        };
+        let old = server(StatusCode::OK, r#"{"major": "1", "minor": "28+", "gitVersion": "v1.28.15-eks-1"}"#);
+        let refusal = is_new_enough(&old).await.map_err(|error| error.to_string());
+        assert_eq!(
+            refusal.map_err(|text| text.split(" (").next().map(str::to_owned)),
+            Err(Some("Kubernetes v1.28.15-eks-1 is too old for FlinkHaClusters".to_owned()))
+        );
+        for (status, answer) in [
+            (StatusCode::OK, r#"{"major": "1", "minor": "29", "gitVersion": "v1.29.15"}"#),
+            (StatusCode::OK, "{}"),
+            (StatusCode::FORBIDDEN, "{}"),
+        ] {
+            assert!(is_new_enough(&server(status, answer)).await.is_ok(), "{status} {answer}");
+        }
     }
 
     #[test]

@@ -65,7 +65,8 @@ pub async fn examine(access: &PluginAccess, name: &str) -> Result<Vec<DoctorFind
     let namespace = access.namespace.as_str();
     let definition = format!("{DEFINITIONS}/{}", FlinkHaCluster::crd_name());
     let (of_cluster, budget) = (ListParams::default().labels(&labels), job_manager(name));
-    let (pods, definition, budget, rights, answers) = tokio::join!(
+    let (server, pods, definition, budget, rights, answers) = tokio::join!(
+        access.client.apiserver_version(),
         access.list::<Pod>(Some(namespace), &of_cluster),
         access.read(&definition),
         access.get::<PodDisruptionBudget>(namespace, &budget),
@@ -80,6 +81,7 @@ pub async fn examine(access: &PluginAccess, name: &str) -> Result<Vec<DoctorFind
     let facts = DoctorFacts {
         resource: sources.resource,
         report,
+        server: server.map_err(told),
         pods,
         definition: definition.map_err(told),
         operator_pod,

@@ -89,15 +89,15 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
         ),
         (
             json!({ "highAvailability": { "jvmTimeout": "999999999m" } }),
-            "spec.highAvailability.jvmTimeout: Invalid value: \"string\": must be a duration such as 15s",
+            "spec.highAvailability.jvmTimeout: … must be a duration such as 15s",
         ),
         (
             json!({ "job": { "jarURI": "local:///app.jar", "upgradeDeadline": "0s" } }),
-            "spec.job.upgradeDeadline: Invalid value: \"string\": must be at least 10s, because no job comes up sooner",
+            "spec.job.upgradeDeadline: … must be at least 10s, because no job comes up sooner",
         ),
         (
             json!({ "highAvailability": { "jvmTimeout": "10" } }),
-            "spec.highAvailability.jvmTimeout: Invalid value: \"string\": must be a duration such as 15s",
+            "spec.highAvailability.jvmTimeout: … must be a duration such as 15s",
         ),
         (json!({ "flinkVersion": "latest" }), "spec.flinkVersion must be a version of Flink such as 2.3.0"),
         (
@@ -122,7 +122,7 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
         (json!({ "gateway": { "log": "debgu" } }), "spec.gateway.log must be off, error, warn, info, debug or trace"),
         (
             json!({ "commonMetadata": { "labels": { "app.kubernetes.io/instance": "mine" } } }),
-            "spec.commonMetadata.labels: Invalid value: \"object\": a label with a key of flinkha.dev, or 'app.kubernetes.io/managed-by'",
+            "spec.commonMetadata.labels: … a label with a key of flinkha.dev, or 'app.kubernetes.io/managed-by'",
         ),
         (
             json!({ "commonMetadata": { "labels": { "team": "a b" } } }),
@@ -130,11 +130,11 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
         ),
         (
             json!({ "serviceAccount": { "annotations": { "role of flink": "a" } } }),
-            "spec.serviceAccount.annotations: Invalid value: \"object\": the key of an annotation is a name such as team",
+            "spec.serviceAccount.annotations: … the key of an annotation is a name such as team",
         ),
         (
             json!({ "networkPolicy": { "metricsFrom": ["team: a"] } }),
-            "spec.networkPolicy.metricsFrom[0]: Invalid value: \"string\": must be the name of a namespace, such as monitoring",
+            "spec.networkPolicy.metricsFrom[0]: … must be the name of a namespace, such as monitoring",
         ),
         (
             json!({ "networkPolicy": { "restFrom": ["a", "a"] } }),
@@ -147,7 +147,9 @@ async fn bad_input_is_refused_with_a_sentence_that_names_the_field_and_the_remed
         ),
     ] {
         let refusal = installation.refusal(&cluster(spec));
-        assert!(refusal.contains(expected), "expected {expected:?} in {refusal}");
+        // An API server of 1.37 shows the value that is invalid before it says why, one of 1.34 its type.
+        let is_told = expected.split(" … ").all(|part| refusal.contains(part));
+        assert!(is_told, "expected {expected:?} in {refusal}");
     }
     let mut named = cluster(json!({}));
     named["metadata"]["name"] = "has.a.dot".into();

@@ -159,6 +159,7 @@ fn doctor(plugin: &Plugin) {
         finding.map(|finding| finding["state"].clone()).unwrap_or_default()
     };
     for (check, expected) in [
+        ("Kubernetes", "ok"),
         ("CustomResourceDefinition", "ok"),
         ("your rights", "ok"),
         ("gateways' rights", "ok"),

@@ -13,6 +13,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, NAME, Provider};
+use crate::support::control_plane::needs_admission_policies;
 use crate::support::failover::fail_over;
 use crate::support::identity::{create_all, token};
 use crate::support::operator::{Installation, NAMESPACE, chart, cluster};
@@ -157,6 +158,9 @@ async fn tenants(clusters: &[&str]) -> Tenants {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_manager_writes_its_own_objects_and_no_others_whatever_they_are_called() {
+    if !needs_admission_policies("the objects that a JobManager may write are limited by a policy") {
+        return;
+    }
     let hex = format!("a-{JOB}");
     let Tenants { installation, of_a, .. } = tenants(&["a", "a-b", &hex, "b"]).await;
     let admin = &installation.admin;
@@ -224,6 +228,9 @@ async fn a_job_manager_writes_its_own_objects_and_no_others_whatever_they_are_ca
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_definition_nobody_is_kept_from_writing_and_with_it_the_policy_holds_again() {
+    if !needs_admission_policies("the objects that a JobManager may write are limited by a policy") {
+        return;
+    }
     let Tenants { mut installation, of_a, token } = tenants(&["a", "b"]).await;
     let admin = installation.admin.clone();
     let definitions: Api<CustomResourceDefinition> = Api::all(admin.clone());
@@ -288,6 +295,9 @@ async fn without_the_definition_nobody_is_kept_from_writing_and_with_it_the_poli
 #[tokio::test(flavor = "multi_thread")]
 async fn failovers_go_on_under_the_policy_and_gateways_keep_within_it() {
     if !needs_a_lease("what Flink and the gateway write to the API server") {
+        return;
+    }
+    if !needs_admission_policies("the objects that a JobManager may write are limited by a policy") {
         return;
     }
     let mut running = Cluster::prepare(Provider::ours(), 1).await;

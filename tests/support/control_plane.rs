@@ -305,6 +305,39 @@ fn write_service_account_key(path: &Path) {
     assert!(made.success(), "openssl could not make a key for service account tokens");
 }
 
+/// The version of the kube-apiservers, such as `v1.34.4`.
+pub fn kubernetes_version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let told = Command::new(assets().join("kube-apiserver")).arg("--version").output();
+        let told = String::from_utf8(told.expect("failed to run kube-apiserver").stdout).expect("its version");
+        told.trim().strip_prefix("Kubernetes ").unwrap_or_else(|| panic!("no version: {told:?}")).to_owned()
+    })
+}
+
+/// Do the kube-apiservers have ValidatingAdmissionPolicies? Before 1.30 they are off by default.
+pub fn has_admission_policies() -> bool {
+    let minor = kubernetes_version().split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    minor.is_some_and(|minor| minor >= 30)
+}
+
+/// For a test of what only the admission policies do: says so where there are none, and tells whether to go on.
+pub fn needs_admission_policies(what: &str) -> bool {
+    needs_policies("n/a", what)
+}
+
+/// The same for a part of a test.
+pub fn needs_admission_warnings(what: &str) -> bool {
+    needs_policies("n/a in part", what)
+}
+
+fn needs_policies(not_there: &str, what: &str) -> bool {
+    if !has_admission_policies() {
+        super::say(format!("{not_there} before Kubernetes 1.30: {what}"));
+    }
+    has_admission_policies()
+}
+
 /// The directory of kube-apiserver, etcd and kubectl; built when the machine has none, which can take many minutes.
 fn assets() -> &'static Path {
     static ASSETS: OnceLock<PathBuf> = OnceLock::new();

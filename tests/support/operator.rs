@@ -12,6 +12,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::audit::Summary;
+use super::control_plane::{has_admission_policies, kubernetes_version};
 use super::eventually;
 use super::host::Directory;
 use super::host::address;
@@ -259,14 +260,12 @@ pub fn release(name: &str, namespace: &str, arguments: &[&str]) -> String {
 fn chart_of(chart: &Path, (name, namespace): (&str, &str), arguments: &[&str]) -> String {
     let helm = PathBuf::from(script("rig/tools", &["clients"])).join("helm");
     let mut command = Command::new(&helm);
+    command.args(["template", name]).arg(chart).args(["--namespace", namespace, "--skip-tests"]).args(arguments);
     // What helm asks the API server when it installs.
-    let policies = ["--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"];
-    command
-        .args(["template", name])
-        .arg(chart)
-        .args(["--namespace", namespace, "--skip-tests"])
-        .args(policies)
-        .args(arguments);
+    command.args(["--kube-version", kubernetes_version()]);
+    if has_admission_policies() {
+        command.args(["--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"]);
+    }
     let output = command.output().unwrap_or_else(|error| panic!("failed to run {}: {error}", helm.display()));
     assert!(output.status.success(), "helm template failed: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("helm prints text")

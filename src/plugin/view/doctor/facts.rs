@@ -1,6 +1,7 @@
 //! What `doctor` reads, before anything is decided.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::version::Info;
 use serde_json::Value;
 
 use crate::api::FlinkHaCluster;
@@ -11,6 +12,8 @@ use crate::plugin::view::cluster::ClusterReport;
 pub struct DoctorFacts {
     pub resource: FlinkHaCluster,
     pub report: ClusterReport,
+    /// What the API server says of its version.
+    pub server: Result<Info, String>,
     /// JobManagers, as JSON.
     pub pods: Result<Vec<Value>, String>,
     /// The installed CustomResourceDefinition.

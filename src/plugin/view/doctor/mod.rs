@@ -15,6 +15,7 @@ use self::finding::DoctorFinding;
 /// All findings, in the order in which they are shown.
 pub fn findings(facts: &DoctorFacts) -> Vec<DoctorFinding> {
     let mut found = vec![
+        objects::kubernetes(facts),
         objects::definition(facts),
         objects::operator(facts),
         rights::of_operator(facts),

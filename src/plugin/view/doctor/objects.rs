@@ -1,5 +1,5 @@
-//! Findings about objects: definition, operator, leader, candidates, nodes, disruption budget, images, versions,
-//! conditions.
+//! Findings about Kubernetes and objects: definition, operator, leader, candidates, nodes, disruption budget, images,
+//! versions, conditions.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,24 @@ use super::finding::DoctorFinding;
 use crate::api::FlinkHaCluster;
 use crate::api::crd::only_in;
 use crate::api::names::{GATEWAY_CONTAINER, UPGRADE_GATEWAYS_ANNOTATION, UPGRADE_NOW};
+use crate::cluster::kubernetes_version::{WHY_TOO_OLD, too_old};
 
 /// Fields that a finding names.
 const NAMED: usize = 5;
+
+pub fn kubernetes(facts: &DoctorFacts) -> DoctorFinding {
+    let check = "Kubernetes";
+    let server = match &facts.server {
+        Ok(server) => server,
+        Err(why) => return DoctorFinding::not_checked(check, why),
+    };
+    match too_old(server) {
+        Some(version) => {
+            DoctorFinding::problem(check, format!("{version} is too old")).why(WHY_TOO_OLD).remedy("upgrade Kubernetes")
+        }
+        None => DoctorFinding::good(check, &server.git_version),
+    }
+}
 
 pub fn definition(facts: &DoctorFacts) -> DoctorFinding {
     let check = "CustomResourceDefinition";

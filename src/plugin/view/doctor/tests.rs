@@ -1,6 +1,7 @@
 //! Each finding, made of a cluster that works and one thing that does not.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
@@ -99,6 +100,7 @@ fn facts_of(read_objects: Read) -> DoctorFacts {
     DoctorFacts {
         report: ClusterReport::of(&sources, now()),
         resource,
+        server: Ok(Info { major: "1".into(), minor: "34".into(), git_version: "v1.34.4".into(), ..Info::default() }),
         pods: Ok(pods),
         definition: Ok(Some(json!(FlinkHaCluster::crd()))),
         operator_pod: Ok(Some(json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "env": env }] } }))),
@@ -138,7 +140,7 @@ fn nothing_is_found_in_a_cluster_that_works() {
     let others: Vec<&DoctorFinding> = all.iter().filter(|finding| finding.state != FindingState::Good).collect();
     assert!(others.is_empty() && problems(&all) == 0, "{others:#?}");
     let text = screen(&all, false);
-    assert!(text.ends_with("\nproblems: 0, warnings: 0, not checked: 0, ok: 18\n"), "{text}");
+    assert!(text.ends_with("\nproblems: 0, warnings: 0, not checked: 0, ok: 19\n"), "{text}");
     assert!(!text.contains("remedy:"), "{text}");
 }
 
@@ -147,14 +149,14 @@ fn what_cannot_be_read_is_not_checked_and_no_problem() {
     let mut facts = facts_of(Read::default());
     let why = || "forbidden".to_owned();
     (facts.pods, facts.definition, facts.operator_pod) = (Err(why()), Err(why()), Err(why()));
-    (facts.budget, facts.gateway) = (Err(why()), Err(why()));
+    (facts.budget, facts.gateway, facts.server) = (Err(why()), Err(why()), Err(why()));
     facts.rights.iter_mut().for_each(|fact| fact.allowed = Err(why()));
     facts.answers.clear();
     facts.report.not_known.insert("pods", why());
     let all = findings(&facts);
     assert_eq!(problems(&all), 0, "{all:#?}");
     let unknown = all.iter().filter(|finding| finding.state == FindingState::NotChecked).count();
-    assert_eq!(unknown, 14, "{all:#?}");
+    assert_eq!(unknown, 15, "{all:#?}");
 }
 
 #[test]
@@ -172,6 +174,10 @@ fn each_problem_is_found_with_why_it_matters_and_what_to_do() {
         json!([{ "name": "gateway", "image": "x:9", "state": { "waiting": { "reason": "ImagePullBackOff" } } }]);
     let (problem, warning) = (FindingState::Problem, FindingState::Warning);
     let cases: Vec<(&str, FindingState, &str, Change)> = vec![
+        ("Kubernetes", problem, "v1.28.15 is too old", {
+            let old = Info { major: "1".into(), minor: "28".into(), git_version: "v1.28.15".into(), ..Info::default() };
+            Box::new(move |facts| facts.server = Ok(old))
+        }),
         ("CustomResourceDefinition", problem, "it is not installed", Box::new(|facts| facts.definition = Ok(None))),
         (
             "CustomResourceDefinition",
