@@ -163,8 +163,11 @@ mod tests {
         let zookeeper = fixture::on_zookeeper().deployed(fixture::on_zookeeper().spec().clone(), run.clone());
         let application = application.clone().deployed(application.spec().clone(), run);
         let mut seen = Vec::new();
-        let clusters =
-            [fixture::cluster(), with_tls(), application, fixture::on_zookeeper(), on_zookeeper_with_tls(), zookeeper];
+        let of_both_families = fixture::cluster_with(|spec| {
+            spec.rest = serde_json::from_value(json!({ "ipFamilyPolicy": "PreferDualStack" })).unwrap_or_default();
+        });
+        let of_kubernetes = [fixture::cluster(), with_tls(), application, of_both_families];
+        let clusters = of_kubernetes.into_iter().chain([fixture::on_zookeeper(), on_zookeeper_with_tls(), zookeeper]);
         for cluster in clusters {
             let objects = build(&cluster, &environment);
             let signature = Signature { owner: "us".to_owned(), signers: vec!["a".to_owned()], ..Signature::default() };
@@ -173,7 +176,8 @@ mod tests {
                 for words in words_of(&object["spec"]["template"]["spec"]) {
                     // Kubernetes puts the values of variables in before.
                     let filled = words.iter().map(|word| match word.as_str() {
-                        "$(POD_IP)" => "10.0.0.1",
+                        "$(POD_IP)" => "fd00::1",
+                        "$(POD_IPS)" => "fd00::1,10.0.0.1",
                         word => word,
                     });
                     let parsed = Arguments::try_parse_from(std::iter::once("flinkha").chain(filled));

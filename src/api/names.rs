@@ -188,6 +188,11 @@ pub fn rest(name: &str) -> String {
     format!("{name}-rest")
 }
 
+/// Further EndpointSlice of that Service, for addresses of IPv6: Kubernetes has one for each family.
+pub fn rest_ipv6(name: &str) -> String {
+    format!("{name}-rest-ipv6")
+}
+
 /// Service over all JobManagers, for port-forward and for Ingress controllers that need a selector.
 pub fn job_managers(name: &str) -> String {
     format!("{name}-jobmanagers")
@@ -230,7 +235,8 @@ pub fn is_of_cluster(kind: &str, name: &str, cluster: &str) -> bool {
     match kind {
         "Lease" => is_one_of(&[lease]),
         "ConfigMap" => is_one_of(&[ledger, flink_config]),
-        "EndpointSlice" | "Ingress" => is_one_of(&[rest]),
+        "EndpointSlice" => is_one_of(&[rest, rest_ipv6]),
+        "Ingress" => is_one_of(&[rest]),
         "Service" => is_one_of(&[rest, job_managers]),
         "Deployment" | "ServiceAccount" | "Role" | "RoleBinding" | "PodDisruptionBudget" => {
             is_one_of(&[job_manager, task_manager])
@@ -267,7 +273,11 @@ mod tests {
             ("Service", "a-jobmanager", "a", false),
             ("NetworkPolicy", "a-flinkha", "a", true),
             ("NetworkPolicy", "a", "a", false),
+            ("EndpointSlice", "a-rest", "a", true),
+            ("EndpointSlice", "a-rest-ipv6", "a", true),
+            ("EndpointSlice", "a-rest-ipv6", "a-rest", false),
             ("Ingress", "a-rest", "a", true),
+            ("Ingress", "a-rest-ipv6", "a", false),
             ("Ingress", "a", "a", false),
         ] {
             assert_eq!(is_of_cluster(kind, name, cluster), expected, "{kind} {name} of {cluster}");

@@ -27,10 +27,11 @@ use super::secret::SecretReference;
 ])))]
 pub struct ZooKeeper {
     /// Servers of the quorum, separated by commas, for example
-    /// `zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181`. The default port is 2181.
+    /// `zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181`. The default port is 2181. An
+    /// address of IPv6 is in brackets: `[fd00::1]:2181`.
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[(
-        "self.matches('^[-a-zA-Z0-9._]+(:[0-9]{1,5})?(,[-a-zA-Z0-9._]+(:[0-9]{1,5})?)*$')",
-        "spec.highAvailability.zookeeper.quorum must be servers as host:port with commas between, without spaces: for example zk-0.zk:2181,zk-1.zk:2181,zk-2.zk:2181",
+        "self.matches('^([-a-zA-Z0-9._]+|\\\\[[0-9a-fA-F:.]+\\\\])(:[0-9]{1,5})?(,([-a-zA-Z0-9._]+|\\\\[[0-9a-fA-F:.]+\\\\])(:[0-9]{1,5})?)*$')",
+        "spec.highAvailability.zookeeper.quorum must be servers as host:port with commas between, without spaces and with addresses of IPv6 in brackets: for example zk-0.zk:2181,zk-1.zk:2181,[fd00::1]:2181",
     )])), length(max = 2048))]
     pub quorum: String,
 

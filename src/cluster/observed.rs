@@ -44,8 +44,8 @@ pub struct Observed {
     pub ledger: Option<Arc<ObservedConfigMap>>,
     /// The ledger is as the API server itself says, after presence was proven, and not as a cache shows it.
     pub ledger_is_current: bool,
-    /// Where clients find the leader's REST address.
-    pub rest: Option<Arc<ObservedEndpointSlice>>,
+    /// Where clients find the leader's REST addresses: one for each family.
+    pub rest: Vec<Arc<ObservedEndpointSlice>>,
     /// What the cluster ConfigMap holds of an application. Looked at once, before the first decision.
     pub stored: StoredHaData,
     /// Who is left of pods that no watch shows, as the API server itself says; `None` when it was not asked.

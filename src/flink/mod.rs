@@ -21,3 +21,4 @@ pub mod version;
 pub mod znode_requests;
 pub mod znodes;
 pub mod zookeeper_frames;
+pub mod zookeeper_servers;

@@ -9,7 +9,9 @@ use super::tls_arguments::TlsSecrets;
 use super::zookeeper_arguments::Access;
 use crate::api::log_format::LogFormat;
 use crate::api::names;
+use crate::api::rest::IpFamily;
 use crate::flink::job_id::JobId;
+use crate::world::server::all_addresses;
 
 /// Flags of `flinkha gateway`; the operator writes them into the pod.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,6 +33,12 @@ pub struct Arguments {
     pub pod_uid: String,
     #[arg(long)]
     pub pod_ip: IpAddr,
+    /// All addresses of the pod, separated by commas, if clients are to find it by another one than the first too.
+    #[arg(long, value_delimiter = ',')]
+    pub pod_ips: Vec<IpAddr>,
+    /// Families of the addresses by which clients are to find it; by default that of the pod's first address.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    pub rest_families: Vec<IpFamily>,
     #[command(flatten)]
     pub place: Place,
     /// Flink's REST endpoint as the gateway reaches it; with https instead if Flink's configuration says so.
@@ -86,9 +94,9 @@ pub struct Arguments {
     /// leads.
     #[arg(long, hide = true)]
     pub stand_in: Option<i32>,
-    /// Address of probes and metrics.
-    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], names::PROBE_PORT)))]
-    pub probe_address: SocketAddr,
+    /// Address of probes and metrics; by default port 6181 of all of the pod's addresses.
+    #[arg(long)]
+    pub probe_address: Option<SocketAddr>,
     /// Socket at which `flinkha hand-over` tells this gateway that its pod terminates. Without it, the gateway is not
     /// told.
     #[arg(long)]
@@ -105,6 +113,22 @@ pub struct Arguments {
     pub zookeeper: Access,
 }
 
+impl Arguments {
+    /// Address of probes, metrics and peers.
+    pub fn probes(&self) -> SocketAddr {
+        self.probe_address.unwrap_or_else(|| all_addresses(self.pod_ip, names::PROBE_PORT))
+    }
+
+    /// Returns the addresses by which clients are to find the leader, at most one of each family.
+    pub fn published(&self) -> Vec<IpAddr> {
+        let own = if self.pod_ips.is_empty() { vec![self.pod_ip] } else { self.pod_ips.clone() };
+        let first = vec![IpFamily::of(self.pod_ip)];
+        let families = if self.rest_families.is_empty() { &first } else { &self.rest_families };
+        let of_family = |family: &IpFamily| own.iter().find(|address| IpFamily::of(**address) == *family).copied();
+        families.iter().filter_map(of_family).collect()
+    }
+}
+
 /// What the gateway does with orphans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Orphans {
@@ -112,4 +136,48 @@ pub enum Orphans {
     Report,
     /// Removes them.
     Delete,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(flags: &[&str]) -> Arguments {
+        let own = ["gateway", "--cluster", "demo", "--namespace", "flink", "--cluster-id", "demo", "--pod-name", "a"];
+        let place = ["--pod-uid", "u", "--ha-cluster-id", "flink.demo", "--storage-dir", "file:///ha"];
+        let line = own.iter().chain(&place).chain(flags);
+        Line::try_parse_from(line).map(|line| line.arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn the_port_of_probes_is_open_to_the_family_of_the_pods_address() {
+        let probes = |flags: &[&str]| arguments(flags).probes().to_string();
+        assert_eq!(probes(&["--pod-ip", "10.0.0.1"]), "0.0.0.0:6181");
+        assert_eq!(probes(&["--pod-ip", "fd00::1"]), "[::]:6181");
+        assert_eq!(probes(&["--pod-ip", "fd00::1", "--probe-address", "127.0.0.1:1"]), "127.0.0.1:1");
+    }
+
+    #[test]
+    fn of_the_pods_addresses_those_are_published_whose_families_are_wanted() {
+        let published = |flags: &[&str]| {
+            let published = arguments(flags).published();
+            published.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let of_both = |families: &str| {
+            published(&["--pod-ip", "10.0.0.1", "--pod-ips", "10.0.0.1,fd00::1", "--rest-families", families])
+        };
+        assert_eq!(published(&["--pod-ip", "10.0.0.1"]), "10.0.0.1");
+        assert_eq!(published(&["--pod-ip", "fd00::1"]), "fd00::1");
+        assert_eq!(of_both("IPv4,IPv6"), "10.0.0.1 fd00::1");
+        assert_eq!(of_both("IPv6"), "fd00::1");
+        assert_eq!(published(&["--pod-ip", "10.0.0.1", "--pod-ips", "10.0.0.1", "--rest-families", "IPv6"]), "");
+    }
 }

@@ -95,8 +95,8 @@ impl Base {
         let jvm_port = TcpListener::bind(arguments.jvm_address)
             .await
             .with_context(|| format!("failed to open {}", arguments.jvm_address))?;
-        let probe_port = server::listen(arguments.probe_address)
-            .with_context(|| format!("failed to open {}", arguments.probe_address))?;
+        let probes = arguments.probes();
+        let probe_port = server::listen(probes).with_context(|| format!("failed to open {probes}"))?;
         let configuration = arguments.place.configuration()?;
         let storage = arguments.place.storage(&configuration);
         Ok(Self {
@@ -164,7 +164,7 @@ impl Base {
             namespace: self.arguments.namespace.clone(),
             cluster: self.arguments.cluster.clone(),
             pod: self.arguments.pod_name.clone(),
-            address: self.arguments.pod_ip.to_string(),
+            addresses: self.arguments.published(),
         }
     }
 

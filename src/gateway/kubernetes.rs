@@ -138,7 +138,7 @@ pub async fn run(base: Base) -> anyhow::Result<()> {
 }
 
 fn identity(arguments: &Arguments, process: String) -> Identity {
-    let address = arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probe_address.port()));
+    let address = arguments.peer_address.unwrap_or(SocketAddr::new(arguments.pod_ip, arguments.probes().port()));
     Identity {
         pod: arguments.pod_name.clone(),
         pod_uid: arguments.pod_uid.clone(),

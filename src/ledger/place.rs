@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::api::v1alpha1::HighAvailability;
+use crate::flink::zookeeper_servers;
 
 /// The location of a cluster's HA data: its files, and its pointers if they are znodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,11 +54,6 @@ impl HaDataPlace {
     }
 }
 
-pub(crate) fn servers(quorum: &str) -> BTreeSet<String> {
-    let with_port =
-        |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:{ZOOKEEPER_PORT}") };
-    quorum.split(',').map(with_port).collect()
+fn servers(quorum: &str) -> BTreeSet<String> {
+    zookeeper_servers::servers(quorum).collect()
 }
-
-/// Default port of a server of the quorum.
-const ZOOKEEPER_PORT: &str = "2181";

@@ -43,7 +43,7 @@ pub mod warnings;
 pub mod watch;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::FlinkHaCluster;
 use crate::api::log_format::LogFormat;
+use crate::api::rest::IpFamily;
 use crate::cluster::build::Environment;
 use crate::cluster::kubernetes_version::{WHY_TOO_OLD, too_old};
 use crate::cluster::operators::{DEFAULT_LEASE, Selection};
@@ -70,11 +71,14 @@ use crate::operator::turns::Turns;
 use crate::telemetry;
 use crate::world::api_server;
 use crate::world::random::nonce;
+use crate::world::server::all_addresses;
 
 /// Changes that come together are handled together.
 const DEBOUNCE_WINDOW: Duration = Duration::from_millis(50);
 /// Clusters that are reconciled at the same time.
 const CONCURRENCY: u16 = 16;
+/// Port of probes and metrics.
+const PROBES: u16 = 8080;
 
 /// Flags of `flinkha operator`; the chart writes them.
 #[derive(Clone, Debug, clap::Args)]
@@ -119,9 +123,12 @@ pub struct Arguments {
     /// Time between the beginnings of two of these roll-outs.
     #[arg(long, env = "ROLLOUT_DELAY", value_parser = humantime::parse_duration, default_value = "0s")]
     pub rollout_delay: Duration,
-    /// Where probes and metrics are served.
-    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], 8080)))]
-    pub probe_address: SocketAddr,
+    /// Address of this operator's pod. Its family is the first one of all pods of the Kubernetes cluster.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
+    /// Where probes and metrics are served; by default port 8080 of all of the pod's addresses.
+    #[arg(long)]
+    pub probe_address: Option<SocketAddr>,
 }
 
 impl Arguments {
@@ -133,6 +140,11 @@ impl Arguments {
     /// `<namespace>/<Lease>` of this operator; `None` without an election.
     fn own(&self) -> Option<String> {
         self.leader_election.then(|| format!("{}/{}", self.pod_namespace, self.lease_name))
+    }
+
+    fn probes(&self) -> SocketAddr {
+        let own = self.pod_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        self.probe_address.unwrap_or_else(|| all_addresses(own, PROBES))
     }
 
     fn selection(&self) -> Option<Selection> {
@@ -171,7 +183,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        served = telemetry::probes::serve(arguments.probe_address, readiness, registry) => served,
+        served = telemetry::probes::serve(arguments.probes(), readiness, registry) => served,
         worked = operator.work(&mut candidate) => worked,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -245,6 +257,7 @@ impl Operator<'_> {
             gateway_log: arguments.gateway_log.clone(),
             image_pull_secrets: said(&arguments.image_pull_secrets),
             log_format: arguments.log_format,
+            ip_family: arguments.pod_ip.map(IpFamily::of),
         };
         let own = Own {
             operator: arguments.own(),
@@ -349,6 +362,14 @@ mod tests {
         ] {
             assert!(is_new_enough(&server(status, answer)).await.is_ok(), "{status} {answer}");
         }
+    }
+
+    #[test]
+    fn probes_are_answered_at_addresses_of_the_pods_family() {
+        let probes = |flags: &[&str]| arguments(flags).probes().to_string();
+        assert_eq!((probes(&[]), probes(&["--pod-ip", "10.0.0.1"])), ("0.0.0.0:8080".into(), "0.0.0.0:8080".into()));
+        assert_eq!(probes(&["--pod-ip", "fd00::1"]), "[::]:8080");
+        assert_eq!(probes(&["--pod-ip", "fd00::1", "--probe-address", "[::1]:1"]), "[::1]:1");
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::api::names::{
     self, ANNOTATION_PREFIX, CLUSTER_LABEL, COMPONENT_LABEL, JOB_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, PURGE,
     TASK_MANAGER,
 };
+use crate::api::rest::IpFamily;
 use crate::cluster::account::Account;
 use crate::cluster::build::job_manager::TEMPLATE_ANNOTATION;
 use crate::cluster::observed::{
@@ -150,7 +151,7 @@ impl Caches {
             task_manager_pods: pods(TASK_MANAGER),
             purge_pods: pods(PURGE),
             ledger: ledger.clone(),
-            rest: self.slices.get(&ObjectRef::new(&names::rest(name)).within(namespace)),
+            rest: IpFamily::ALL.into_iter().filter_map(|family| self.rest_slice(namespace, name, family)).collect(),
             ledger_is_current: false,
             stored: StoredHaData::Unknown,
             presence: None,
@@ -162,6 +163,10 @@ impl Caches {
             job_manager_account: self.account(namespace, &names::service_account(name, JOB_MANAGER)),
             task_manager_account: self.account(namespace, &names::service_account(name, TASK_MANAGER)),
         }
+    }
+
+    fn rest_slice(&self, namespace: &str, name: &str, family: IpFamily) -> Option<Arc<ObservedEndpointSlice>> {
+        self.slices.get(&ObjectRef::new(&family.rest_slice(name)).within(namespace))
     }
 
     /// UIDs and names of the resources of a namespace for which no JobManager has been made yet.

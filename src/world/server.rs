@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
@@ -64,6 +65,13 @@ impl Default for Limits {
     }
 }
 
+/// Returns the address at which a pod with this address is reached at a port, whichever of its addresses is used. On
+/// Linux a socket of IPv6 serves both families; where the pod's address is of IPv4, IPv6 may be switched off.
+pub fn all_addresses(own: IpAddr, port: u16) -> SocketAddr {
+    let any = if own.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, port)
+}
+
 /// Opens a port for [`serve`]. Receive buffers are small, because the kernel's memory counts as the container's and
 /// requests are short. The queue is longer than usual, because a client whose first packet finds it full retries only
 /// after a second.
@@ -72,6 +80,10 @@ impl Default for Limits {
 /// When another socket uses the port, or when the address is not this machine's.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if address.is_ipv6() {
+        // Whatever `net.ipv6.bindv6only` says: a restarting JobManager asks at 127.0.0.1.
+        set_ipv6_v6only(&socket, false)?;
+    }
     socket.set_reuseaddr(true)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(address)?;
@@ -208,8 +220,6 @@ async fn answer(router: Router, request: Request<Incoming>, patience: Duration) 
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use axum::body::Bytes;
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -249,6 +259,20 @@ mod tests {
     }
 
     const ASK: &[u8] = b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_pod_with_an_address_of_ipv6_is_reached_by_both_families() {
+        if !std::path::Path::new("/proc/net/if_inet6").exists() {
+            return;
+        }
+        let listener = listen(all_addresses(Ipv6Addr::LOCALHOST.into(), 0)).expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        tokio::spawn(serve(listener, Router::new().route("/ok", get(|| async { "ok" })), QUICK));
+        for address in [IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()] {
+            assert!(exchange((address, port).into(), ASK).await.ends_with("ok"), "{address}");
+        }
+        assert_eq!(all_addresses(Ipv4Addr::LOCALHOST.into(), 1).to_string(), "0.0.0.0:1");
+    }
 
     #[tokio::test]
     async fn the_oldest_of_the_busiest_address_go() {

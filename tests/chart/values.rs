@@ -273,6 +273,8 @@ fn what_is_switched_off_is_absent() {
     for name in ["LABEL_SELECTOR", "IMAGE_PULL_SECRETS"] {
         assert!(!operator.to_string().contains(name), "{name} would restart the operator of who does not set it");
     }
+    let address = json!({ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } });
+    assert!(operator.as_array().is_some_and(|all| all.contains(&address)), "{operator}");
 }
 
 /// The same rights in each namespace, and in no other.

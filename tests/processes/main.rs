@@ -10,6 +10,7 @@ mod application;
 mod certificate_renewal;
 mod chart_lifecycle;
 mod control_plane;
+mod dual_stack;
 mod failover;
 mod fencing;
 mod fetch;

@@ -36,6 +36,8 @@ async fn pods_may_do_no_more_than_their_work() {
         ("demo-jobmanager", "update", "leases", "demo", true),
         ("demo-jobmanager", "update", "leases", "other", false),
         ("demo-jobmanager", "update", "endpointslices", "demo-rest", true),
+        ("demo-jobmanager", "update", "endpointslices", "demo-rest-ipv6", true),
+        ("demo-jobmanager", "update", "endpointslices", "demo-rest-ipv4", false),
         ("demo-jobmanager", "delete", "endpointslices", "demo-rest", false),
         ("demo-jobmanager", "get", "pods", "demo-jobmanager-a", false),
         ("demo-jobmanager", "get", "secrets", "any", false),

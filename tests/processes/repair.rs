@@ -199,7 +199,7 @@ impl Leader {
             namespace: NAMESPACE.to_owned(),
             cluster: "demo".to_owned(),
             pod: "demo-jobmanager-a".to_owned(),
-            address: "10.0.0.1".to_owned(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
         };
         let mut running = JoinSet::new();
         running.spawn_local(ledger.clone().keep());

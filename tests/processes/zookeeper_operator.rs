@@ -57,6 +57,7 @@ async fn what_makes_no_sense_with_zookeeper_is_refused_by_name() {
             json!({ "zookeeper": { "quorum": "zk-0:2181, zk-1" } }),
             "quorum must be servers as host:port with commas between",
         ),
+        (json!({ "zookeeper": { "quorum": "fd00::1" } }), "with addresses of IPv6 in brackets"),
         (json!({ "zookeeper": { "rootPath": "flink/" } }), "rootPath must be a path such as /flink"),
         (json!({ "zookeeper": { "rootPath": "/zookeeper/flink" } }), "/zookeeper is ZooKeeper's own"),
         (json!({ "zookeeper": { "acl": "Creator" } }), "acl Creator needs zookeeper.authentication"),
@@ -74,6 +75,9 @@ async fn what_makes_no_sense_with_zookeeper_is_refused_by_name() {
         let refusal = installation.refusal(&of(high_availability));
         assert!(refusal.contains(expected), "expected {expected:?} in {refusal}");
     }
+    let of_ipv6 = of(json!({ "zookeeper": { "quorum": "[fd00::1]:2181,[fd00::2],zk-2.zk" } }));
+    let taken = installation.kubectl(&["apply", "--dry-run=server"], &of_ipv6);
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
     let key = installation.refusal(&cluster(json!({ "flinkConfiguration": { "zookeeper.sasl.disable": "false" } })));
     assert!(key.contains("use spec.highAvailability.zookeeper instead"), "{key}");
     let mut example: Value =

@@ -26,13 +26,13 @@ use super::gateway::Build;
 use super::gateway::Pod;
 use super::host::Directory;
 use super::host::address;
-use super::host::port;
 use super::identity::create_all;
 use super::identity::create_pod;
 use super::identity::token;
 use super::machine;
 use super::machine::Share;
 use super::planes::Plane;
+use super::pods;
 use super::process::Process;
 pub use super::provider::Provider;
 use super::rest::Rest;
@@ -352,7 +352,10 @@ impl Cluster {
         let token = token(&self.client, NAMESPACE, "demo-taskmanager", None).await;
         let server = &self.plane.servers[0];
         let environment = match &self.quorum {
-            None => kubernetes_environment(&server.url(), Some(&server.certificate()), &token, NAMESPACE),
+            None => {
+                let master = pods::master(server.url());
+                kubernetes_environment(&master, Some(&server.certificate()), &token, NAMESPACE)
+            }
             Some(_) => Vec::new(),
         };
         let environment = [environment, self.plugins()].concat();
@@ -405,7 +408,8 @@ impl Cluster {
             None => dispatcher(&self.config_map(&cluster_config_map()).await?)?,
             Some(quorum) => zookeeper::dispatcher(&quorum.client().await?).await?,
         };
-        self.job_managers.iter().position(|one| published.contains(&format!("@127.0.0.1:{}/", port(one.address))))
+        let address = flink::address_of(&published)?;
+        self.job_managers.iter().position(|one| flink::rpc_address(one.address) == address)
     }
 
     pub fn output(&self) -> PathBuf {

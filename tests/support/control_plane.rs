@@ -1,7 +1,7 @@
 //! A control plane: one etcd and one or more kube-apiservers, with RBAC, service account tokens and an audit log each.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -23,6 +23,7 @@ use super::audit::Audit;
 use super::eventually;
 use super::host::Directory;
 use super::host::address;
+use super::pods;
 use super::process::Process;
 use super::process::Program;
 use super::script;
@@ -138,12 +139,13 @@ impl ControlPlane {
 impl ApiServer {
     fn start(etcd: Ipv4Addr, shared: &Directory, index: usize) -> Self {
         let address = address();
+        pods::reach(address);
         let directory = shared.sub(&format!("kube-apiserver-{index}"));
         let file = |name: &str| shared.path().join(name).display().to_string();
         let own = |name: &str| directory.join(name).display().to_string();
         let arguments = [
             format!("--etcd-servers=http://{etcd}:2379"),
-            format!("--bind-address={address}"),
+            format!("--bind-address={}", pods::address(address)),
             "--secure-port=6443".to_owned(),
             format!("--cert-dir={}", own("certificates")),
             format!("--token-auth-file={}", file("tokens.csv")),
@@ -151,7 +153,7 @@ impl ApiServer {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", file("service-account.key")),
             format!("--service-account-signing-key-file={}", file("service-account.key")),
-            "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
+            format!("--service-cluster-ip-range={}", service_ranges().join(",")),
             // No pod reaches this server by the Service `kubernetes`, and loopback is no valid endpoint.
             "--endpoint-reconciler-type=none".to_owned(),
             format!("--audit-policy-file={}", file("audit-policy.yaml")),
@@ -208,7 +210,7 @@ impl ApiServer {
     }
 
     pub fn url(&self) -> String {
-        format!("https://{}:6443", self.address)
+        format!("https://{}", SocketAddr::new(pods::address(self.address), 6443))
     }
 
     /// The certificate that the server made for itself.
@@ -245,6 +247,16 @@ impl ApiServer {
     pub async fn config(&self, token: &str) -> kube::Config {
         config(self.kubeconfig(token)).await
     }
+}
+
+/// Of Services' addresses. The first one has the family of the pods; in it is the address of a Service about which
+/// nothing is said.
+fn service_ranges() -> Vec<&'static str> {
+    let mut ranges = vec!["10.0.0.0/16", "fd00:10:96::/112"];
+    if pods::are_of_ipv6() {
+        ranges.reverse();
+    }
+    ranges
 }
 
 /// What the server makes by itself some time after it is ready.

@@ -1,12 +1,15 @@
 //! Real Flink JVMs from an unmodified distribution, one loopback address each.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+
+use flinkha::api::names::RPC_PORT;
 
 use super::classes::Archives;
 use super::classes::Role;
 use super::host::port;
+use super::pods;
 use super::process::Process;
 use super::process::Program;
 use super::script;
@@ -17,6 +20,23 @@ pub type Configuration = BTreeMap<String, String>;
 const JOB_MANAGER: &str = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
 const APPLICATION: &str = "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint";
 const TASK_MANAGER: &str = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner";
+
+/// All addresses of a pod.
+const ANY: &str = "0.0.0.0";
+
+/// Where a JobManager answers to Flink's own processes. Flink 1.20 looks for the blob server of its own process on
+/// localhost, so on one loopback only ports can part JobManagers.
+pub fn rpc_address(pod: Ipv4Addr) -> SocketAddr {
+    match pods::address(pod) {
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, port(pod)).into(),
+        address => (address, RPC_PORT).into(),
+    }
+}
+
+/// The address in what a leader publishes: `…@<address>/…`.
+pub fn address_of(published: &str) -> Option<SocketAddr> {
+    published.split_once('@')?.1.split('/').next()?.parse().ok()
+}
 
 /// The version that is tested.
 pub fn version() -> String {
@@ -51,18 +71,20 @@ impl Distribution {
 
     /// `application`: the arguments of Flink's entrypoint for applications; a session cluster has none.
     pub fn job_manager(&self, place: &Place<'_>, configuration: &Configuration, application: &[String]) -> Process {
-        let (address, port) = (place.address.to_string(), port(place.address).to_string());
+        let (rpc, address) = (rpc_address(place.address), pods::address(place.address).to_string());
+        let (host, port) = (rpc.ip().to_string(), rpc.port().to_string());
+        let of_pod = pods::are_of_ipv6();
+        // Where pods are namespaces, as the operator says it.
+        let bound = |address| if of_pod { ANY } else { address };
         let own = [
-            // Flink 1.20 looks for the blob server of its own process on localhost, so addresses cannot part the
-            // JobManagers here.
-            ("jobmanager.rpc.address", "127.0.0.1"),
-            ("jobmanager.bind-host", "127.0.0.1"),
+            ("jobmanager.rpc.address", &*host),
+            ("jobmanager.bind-host", bound(&host)),
             ("jobmanager.rpc.port", &port),
             // The same with ZooKeeper.
             ("high-availability.jobmanager.port", &port),
-            ("blob.server.port", "0"),
+            ("blob.server.port", if of_pod { "6124" } else { "0" }),
             ("rest.address", &address),
-            ("rest.bind-address", &address),
+            ("rest.bind-address", bound(&address)),
             ("rest.port", "8081"),
             // REST answers are cached for three seconds by default: too old to measure with.
             ("web.refresh-interval", "50 ms"),
@@ -77,11 +99,10 @@ impl Distribution {
     }
 
     pub fn task_manager(&self, place: &Place<'_>, configuration: &Configuration) -> Process {
-        let address = place.address.to_string();
+        let address = pods::address(place.address).to_string();
         let own = [
-            ("taskmanager.resource-id", place.name),
-            ("taskmanager.host", &address),
-            ("taskmanager.bind-host", &address),
+            ("taskmanager.host", &*address),
+            ("taskmanager.bind-host", if pods::are_of_ipv6() { ANY } else { &address }),
             ("taskmanager.rpc.port", "6122"),
             ("taskmanager.data.port", "6121"),
             ("taskmanager.numberOfTaskSlots", "4"),
@@ -98,6 +119,9 @@ impl Distribution {
             ("taskmanager.memory.network.max", "32m"),
             ("taskmanager.memory.managed.size", "32m"),
         ];
+        // In a pod, Flink makes a name of the pod's address.
+        let name = (!pods::are_of_ipv6()).then_some(("taskmanager.resource-id", place.name));
+        let own: Vec<(&str, &str)> = own.into_iter().chain(name).collect();
         let memory = owned(&["-Xmx320m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"]);
         let options = [self.archives.options(Role::TaskManager, &place.directory), memory].concat();
         self.start(place, configuration, &own, options, TASK_MANAGER, &[])
@@ -123,6 +147,7 @@ impl Distribution {
 
         let mut arguments = self.java_options.clone();
         arguments.extend(options);
+        arguments.extend(pods::java_options(place.address, directory));
         arguments.extend([
             // Several JVMs share two cores here: a JVM that starts fast is worth more than one that runs fast.
             "-XX:+UseSerialGC".to_owned(),
@@ -137,12 +162,13 @@ impl Distribution {
             directory.display().to_string(),
         ]);
         arguments.extend(more.iter().cloned());
-        Process::start(Program {
+        let program = Program {
             path: java(),
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: place.environment.clone(),
             log: directory.join("console.log"),
-        })
+        };
+        Process::start(pods::inside(place.address, program))
     }
 }
 

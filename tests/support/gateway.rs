@@ -1,6 +1,6 @@
 //! Our gateway as a process beside a JobManager's JVM, started as the operator starts it in a pod.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use flinkha::api::names;
@@ -8,6 +8,7 @@ use kube::config::Kubeconfig;
 
 use super::flink::Configuration;
 use super::host::port;
+use super::pods;
 use super::process::Process;
 use super::process::Program;
 use super::zookeeper::Quorum;
@@ -49,6 +50,9 @@ impl Timings {
 /// What the gateway publishes as its pod's address: the API server refuses loopback addresses as endpoints, so this one
 /// stands for it, and nobody connects to it.
 pub fn published(address: Ipv4Addr) -> String {
+    if pods::are_of_ipv6() {
+        return pods::address(address).to_string();
+    }
     let [_, second, third, last] = address.octets();
     Ipv4Addr::new(10, second, third, last).to_string()
 }
@@ -61,12 +65,12 @@ pub fn jvm_url(address: Ipv4Addr) -> String {
 
 /// The same without a scheme: the JVM's ZooKeeper server.
 pub fn jvm_address(address: Ipv4Addr) -> String {
-    format!("{address}:{}", port(address))
+    if pods::are_of_ipv6() { names::jvm_address() } else { format!("{address}:{}", port(address)) }
 }
 
 /// Where probes, metrics and peers are answered.
 pub fn probe_url(address: Ipv4Addr) -> String {
-    format!("http://{address}:{}", names::PROBE_PORT)
+    format!("http://{}", SocketAddr::new(pods::address(address), names::PROBE_PORT))
 }
 
 /// Where the preStop hook of a pod finds its gateway.
@@ -159,9 +163,12 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
     ];
     let of_quorum = quorum.map(Quorum::flags).unwrap_or_default();
     let of_pod = pod.flags.iter().map(Into::into);
-    let flags = flags.into_iter().filter(|(flag, _)| build.knows(flag));
+    // A pod of its own has the addresses and ports of production.
+    let of_one_loopback = ["--jvm-rest", "--jvm-address", "--probe-address", "--peer-address"];
+    let needs = |flag: &str| build.knows(flag) && !(pods::are_of_ipv6() && of_one_loopback.contains(&flag));
+    let flags = flags.into_iter().filter(|(flag, _)| needs(flag));
     let flags = flags.flat_map(|(flag, value)| [flag.into(), value.into()]).chain(of_pod);
-    Process::start(Program {
+    let program = Program {
         path: build.path().into(),
         arguments: std::iter::once("gateway".into())
             .chain(flags)
@@ -175,5 +182,6 @@ pub fn start(cluster: (&str, &str), pod: &Pod<'_>, settings: &Settings<'_>, kube
             ),
         ],
         log: pod.directory.join("gateway.log"),
-    })
+    };
+    Process::start(pods::inside(pod.address, program))
 }

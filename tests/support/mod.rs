@@ -27,6 +27,7 @@ pub mod members;
 pub mod network;
 pub mod operator;
 pub mod planes;
+pub mod pods;
 pub mod process;
 pub mod provider;
 pub mod report;

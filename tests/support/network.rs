@@ -50,13 +50,15 @@ pub fn is_own() -> bool {
 
 /// Runs this part of the test program in a network of its own. Panics when it fails.
 pub fn run_again(part: &str, version: &str) {
+    script("rig/zookeeper-dist", &[]);
+    again(&["zookeeper"], &[(MARK, "1"), ("ONLY", part)], version);
+}
+
+/// Runs the test program again with these arguments and variables, in a network of its own. Panics when it fails.
+pub fn again(arguments: &[&str], environment: &[(&str, &str)], version: &str) {
     // There is no way out of it, so all that is fetched is fetched before.
-    for (path, arguments) in [
-        ("rig/assets", vec![]),
-        ("rig/zookeeper-dist", vec![]),
-        ("rig/flink-dist", vec![version]),
-        ("jobs/build", vec![version]),
-    ] {
+    for (path, arguments) in [("rig/assets", vec![]), ("rig/flink-dist", vec![version]), ("jobs/build", vec![version])]
+    {
         script(path, &arguments);
     }
     let program = std::env::current_exe().expect("the path of this program");
@@ -64,11 +66,10 @@ pub fn run_again(part: &str, version: &str) {
     command
         .args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--"])
         .arg(program)
-        .arg("zookeeper")
-        .env("ONLY", part)
-        .env(MARK, "1");
+        .args(arguments)
+        .envs(environment.iter().copied());
     let status = command.status().expect("util-linux is needed for a network namespace");
-    assert!(status.success(), "{part} in a network of its own: {status}; it has to be root to make one");
+    assert!(status.success(), "{arguments:?} in a network of its own: {status}; it has to be root to make one");
 }
 
 /// Makes the switches, once.
@@ -131,7 +132,7 @@ pub fn plug(place: u8, switch: Switch) {
     run(&format!("ip link set {name}-{place} master {name}"));
 }
 
-fn run(command: &str) {
+pub(super) fn run(command: &str) {
     let mut words = command.split(' ');
     let output = Command::new(words.next().expect("a program")).args(words).output().expect("iproute2 is needed");
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,7 +1,7 @@
 //! Flink's REST interface. Every call has a short time-out: a JobManager that is losing its leader can hang for ten
 //! minutes.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use flinkha::api::names::REST_PORT;
 use reqwest::{Client, RequestBuilder, multipart};
 use serde_json::{Value, json};
 
+use super::pods;
 use super::seconds;
 
 #[derive(Clone)]
@@ -57,7 +58,7 @@ impl Rest {
     }
 
     pub fn with_timeout(address: Ipv4Addr, timeout: Duration) -> Self {
-        Self::at(format!("http://{address}:{REST_PORT}"), timeout)
+        Self::at(format!("http://{}", SocketAddr::new(pods::address(address), REST_PORT)), timeout)
     }
 
     /// Behind a proxy: `base` comes before Flink's own paths.

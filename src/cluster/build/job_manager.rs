@@ -10,6 +10,7 @@ use crate::api::names::{
     self, DEFAULT_GATEWAY_LOG, FLINK_CONTAINER, GATEWAY_CONTAINER, HAND_OVER_VOLUME, JOB_MANAGER, JVM_PORT,
     PEERS_VOLUME, PROBE_PORT,
 };
+use crate::api::rest::IpFamily;
 use crate::cluster::Cluster;
 use crate::flink::config;
 use crate::ledger::application::Run;
@@ -252,13 +253,17 @@ fn gateway_container(cluster: &Cluster, environment: &Environment, grace: u64) -
     // Under a flood of connections responses are late, which must not restart the gateway.
     let mut lives = probe("/livez", 5, 3);
     lives["timeoutSeconds"] = 5.into();
-    let own = [
+    let mut own = vec![
         field("POD_NAME", "metadata.name"),
         field("POD_UID", "metadata.uid"),
         field("POD_IP", "status.podIP"),
         // The same in all pods: a change of the filter reaches running gateways through a file ([`super::config`]).
         json!({ "name": "RUST_LOG", "value": DEFAULT_GATEWAY_LOG }),
     ];
+    // Pods without it are as they were before the families could be named.
+    if !cluster.spec().rest.named_families().is_empty() {
+        own.push(field("POD_IPS", "status.podIPs"));
+    }
     let mut security = pod::container_security();
     security["readOnlyRootFilesystem"] = true.into();
     json!({
@@ -309,6 +314,10 @@ fn gateway_arguments(cluster: &Cluster, grace: u64) -> Vec<String> {
     if has_key(cluster) {
         options.push(("--peer-key", format!("{PEERS_DIRECTORY}/{PEERS_KEY}")));
     }
+    let families: Vec<&str> = cluster.spec().rest.named_families().into_iter().map(IpFamily::as_str).collect();
+    if !families.is_empty() {
+        options.extend([("--pod-ips", "$(POD_IPS)".to_owned()), ("--rest-families", families.join(","))]);
+    }
     options.extend(cluster.spec().flink_version.iter().map(|version| ("--flink-version", version.clone())));
     options.extend(cluster.run().into_iter().flat_map(Run::gateway_options));
     let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
@@ -339,6 +348,22 @@ mod tests {
     use super::*;
     use crate::cluster::build::build;
     use crate::cluster::tests as fixture;
+
+    #[test]
+    fn a_gateway_gets_all_addresses_of_its_pod_only_where_families_are_named() {
+        let gateway = |fields: Value| {
+            let cluster = fixture::cluster_with(|spec| spec.rest = serde_json::from_value(fields).expect("spec.rest"));
+            let objects = build(&cluster, &Environment::default());
+            objects.job_managers["spec"]["template"]["spec"]["initContainers"][0].clone()
+        };
+        let (without, both) = (gateway(json!({})), gateway(json!({ "ipFamilyPolicy": "PreferDualStack" })));
+        assert!(!without.to_string().contains("POD_IPS") && !without.to_string().contains("--rest-families"));
+        let arguments = both["args"].to_string();
+        assert!(arguments.contains(r#""--pod-ips","$(POD_IPS)","--rest-families","IPv4,IPv6""#), "{arguments}");
+        let field = json!({ "name": "POD_IPS", "valueFrom": { "fieldRef": { "fieldPath": "status.podIPs" } } });
+        assert!(both["env"].as_array().is_some_and(|all| all.contains(&field)), "{}", both["env"]);
+        assert!(gateway(json!({ "ipFamilies": ["IPv6"] }))["args"].to_string().contains(r#""--rest-families","IPv6""#));
+    }
 
     /// The container that fetches a jar and the Job that removes files are copies of the gateway.
     #[test]

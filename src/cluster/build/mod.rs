@@ -25,6 +25,7 @@ use crate::api::FlinkHaClusterSpec;
 use crate::api::log_format::LogFormat;
 use crate::api::metadata::CommonMetadata;
 use crate::api::names::{CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::rest::IpFamily;
 use crate::api::v1alpha1::{Gateway, Resources};
 use crate::cluster::Cluster;
 
@@ -39,6 +40,8 @@ pub struct Environment {
     pub image_pull_secrets: Vec<String>,
     /// Format of the gateways' logs. It is no part of a pod template either.
     pub log_format: LogFormat,
+    /// First family of addresses of the Kubernetes cluster's pods; `None` if the operator does not know it.
+    pub ip_family: Option<IpFamily>,
 }
 
 /// All objects of a cluster.
@@ -98,10 +101,11 @@ pub fn build(cluster: &Cluster, environment: &Environment) -> Objects {
             network_policy::wanted(cluster).into_iter().chain(ingress::wanted(cluster)).collect(),
         ]
         .concat(),
-        created: service::created(cluster),
-        unwanted: [network_policy::unwanted(cluster), service::unwanted(cluster), ingress::unwanted(cluster)]
+        created: service::created(cluster, environment),
+        unwanted: [network_policy::unwanted(cluster), ingress::unwanted(cluster)]
             .into_iter()
             .flatten()
+            .chain(service::unwanted(cluster, environment))
             .collect(),
         peers: if job_manager::has_key(cluster) { job_manager::peers_secret(cluster) } else { Value::Null },
         job_managers: job_manager::deployment(cluster, environment, &config::digest(cluster, "taskmanager.")),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::names;
+use crate::api::rest::IpFamily;
 use crate::cluster::Cluster;
 
 /// A rule of a Role. `docs/rbac.md` is made from it.
@@ -12,14 +12,15 @@ pub struct RoleRule {
     pub rule: Value,
 }
 
-/// The leader's EndpointSlice, with either provider.
+/// The leader's EndpointSlices, with either provider.
 pub(super) fn rest_endpoint(cluster: &Cluster) -> RoleRule {
     RoleRule {
-        why: "The leading gateway: the address of the leader's REST endpoint, which it writes, watches and puts back",
+        why: "The leading gateway: the addresses of the leader's REST endpoint, which it writes, watches and puts back; one object for each \
+            family of addresses",
         rule: json!({
             "apiGroups": ["discovery.k8s.io"],
             "resources": ["endpointslices"],
-            "resourceNames": [names::rest(cluster.name())],
+            "resourceNames": IpFamily::ALL.map(|family| family.rest_slice(cluster.name())),
             "verbs": ["get", "list", "watch", "update", "patch"],
         }),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::rest::IpFamilyPolicy;
 use crate::cluster::cause::Cause;
 use crate::cluster::events::notes;
 use crate::cluster::observed::{ObservedDeployment, ObservedPod};
@@ -223,9 +224,9 @@ fn a_standby_that_does_not_come_back_is_told_of_except_where_none_is_asked_for()
 #[test]
 fn a_service_that_reaches_nobody_is_told_of() {
     let mut observed = observed("a", change("", "a"));
-    let slice = |endpoints: Value| {
-        let slice = json!({ "metadata": { "name": "demo-rest" }, "endpoints": endpoints });
-        serde_json::from_value(slice).ok().map(Arc::new)
+    let slice = |name: &str, endpoints: Value| {
+        let slice = json!({ "metadata": { "name": name }, "endpoints": endpoints });
+        Arc::new(serde_json::from_value(slice).expect("an EndpointSlice"))
     };
     let granted: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap_or_default();
     let at = |seconds: i64| granted.as_second() + seconds;
@@ -235,10 +236,21 @@ fn a_service_that_reaches_nobody_is_told_of() {
         (json!([]), "RestWithoutAddress"),
         (json!([{ "addresses": ["10.0.0.1"] }]), "AsExpected"),
     ] {
-        observed.rest = slice(endpoints);
+        observed.rest = vec![slice("demo-rest", endpoints)];
         let told = degraded_at(&observed, ready.clone(), &[at(29), at(31)]);
         assert_eq!((told[0].0.as_str(), told[1].0.as_str()), ("AsExpected", reason));
     }
+    // Where one family is enough, the pods may have one only.
+    observed.rest.push(slice("demo-rest-ipv6", json!([])));
+    assert_eq!(degraded_at(&observed, ready.clone(), &[at(31)])[0].0, "AsExpected");
+    let mut resource = fixture::resource();
+    resource.spec.rest.ip_family_policy = Some(IpFamilyPolicy::RequireDualStack);
+    let desired = desired(&resource, &ready, &observed, granted);
+    let applied = Ok(Applied { gateway_image: "flinkha:1".to_owned(), objects: None, turn: None });
+    let later = Timestamp::from_second(at(31)).unwrap_or_default();
+    let told = status(&resource, &desired, &ready, &observed, &applied, later).status;
+    assert!(told.conditions.iter().any(|condition| condition.reason == "RestWithoutAddress"
+        && condition.message.contains("EndpointSlice demo-rest-ipv6 has no address")));
 }
 
 #[test]

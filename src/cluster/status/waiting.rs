@@ -9,6 +9,7 @@ use super::generation::{self, Generation};
 use super::kinds::{LEADER_ELECTED, READY, find};
 use crate::api::application::{Application, Phase};
 use crate::api::names;
+use crate::api::rest::IpFamilyPolicy;
 use crate::api::v1alpha1::Provider;
 use crate::cluster::application::waits_for_pods;
 use crate::cluster::cause::Cause;
@@ -219,17 +220,23 @@ fn savepoint(facts: &Facts<'_>) -> Option<Wait> {
 }
 
 fn discovery(facts: &Facts<'_>) -> Option<Wait> {
-    let slice = facts.observed.rest.as_ref().filter(|_| facts.election.granted())?;
-    if slice.has_address() {
+    let slices = Some(&facts.observed.rest).filter(|slices| !slices.is_empty() && facts.election.granted())?;
+    let empty: Vec<_> = slices.iter().filter(|slice| !slice.has_address()).collect();
+    // Pods may have an address of one family only, unless the Service has both for certain.
+    let needs_all = facts.resource.spec.rest.ip_family_policy == Some(IpFamilyPolicy::RequireDualStack);
+    if empty.is_empty() || empty.len() < slices.len() && !needs_all {
         return None;
     }
     let granted = facts.election.record.change.as_ref().and_then(|change| change.at.parse().ok());
     let begin: Timestamp = granted.or_else(|| Some(facts.election.since.as_ref()?.0))?;
-    let name = names::rest(facts.resource.metadata.name.as_deref().unwrap_or_default());
+    let service = names::rest(facts.resource.metadata.name.as_deref().unwrap_or_default());
+    let names: Vec<&str> = empty.iter().filter_map(|slice| slice.metadata.name.as_deref()).collect();
     let holder = &facts.election.record.holder;
     let message = format!(
-        "{holder} leads, and EndpointSlice {name} has no address {}, so that Service {name} reaches nobody: its gateway \
-         cannot write it (kubectl logs {holder} --container gateway), and tries again",
+        "{holder} leads, and EndpointSlice {} has no address {}, so that Service {service} reaches nobody: its gateway \
+         cannot write it, or its pod has no address of that family (kubectl logs {holder} --container gateway), and tries \
+         again",
+        names.join(" and "),
         since(begin)
     );
     Some(Wait { since: begin, limit: DISCOVERY, cause: Cause { reason: "RestWithoutAddress", message } })

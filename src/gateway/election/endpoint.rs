@@ -1,11 +1,14 @@
 //! Publishes the leader's REST endpoint: the leader writes its own address into the EndpointSlice of `<name>-rest`, at
 //! the beginning of its term and whenever somebody has changed, emptied or deleted it. It needs no operator, except
-//! that only the operator makes a deleted EndpointSlice again.
+//! that only the operator makes a deleted EndpointSlice again. An EndpointSlice has addresses of one family: where the
+//! Service has both, the leader is published in two.
 
 use std::future::pending;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::{StreamExt, pin_mut};
+use futures::future::join_all;
+use futures::{FutureExt, StreamExt, pin_mut};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -14,7 +17,8 @@ use kube_runtime::watcher::watch_object;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use crate::api::names::{self, CLUSTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::names::{CLUSTER_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::rest::IpFamily;
 use crate::cluster::build::service::{slice_labels, slice_ports};
 use crate::gateway::tenure::Tenures;
 use crate::lease::term::Term;
@@ -25,7 +29,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause after failures. A change that the watch shows ends it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Writes the address of this pod.
+/// Writes the addresses of this pod.
 #[derive(Clone)]
 pub struct Publisher {
     pub client: Client,
@@ -33,19 +37,21 @@ pub struct Publisher {
     /// Name of the FlinkHaCluster.
     pub cluster: String,
     pub pod: String,
-    pub address: String,
+    /// One of each family in which the leader is published.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Publisher {
     /// Keeps this pod as the only endpoint while it leads in this term. No stronger fence is needed: with an old
     /// address a standby answers the client, and no data is affected.
     pub async fn publish(&self, tenures: &Tenures, term: &Term) {
-        tenures.while_leading(term, self.keep()).await;
+        let all = join_all(self.addresses.iter().map(|address| self.keep(*address)));
+        tenures.while_leading(term, all.map(drop)).await;
     }
 
     /// The first write does not wait for the watch, which costs no request while nothing happens.
-    async fn keep(&self) {
-        let (slices, name) = (self.slices(), names::rest(&self.cluster));
+    async fn keep(&self, address: IpAddr) {
+        let (slices, name) = (self.slices(), IpFamily::of(address).rest_slice(&self.cluster));
         let watch = watch_object(slices.clone(), &name).default_backoff();
         pin_mut!(watch);
         let (mut due, mut pause) = (Some(Instant::now()), INTERVAL);
@@ -62,7 +68,7 @@ impl Publisher {
                 seen = watch.next() => Some(seen),
             };
             match next {
-                None => match slices.patch(&name, &PatchParams::default(), &Patch::Merge(self.wanted())).await {
+                None => match slices.patch(&name, &PatchParams::default(), &Patch::Merge(self.wanted(address))).await {
                     Ok(_) => (due, pause) = (None, INTERVAL),
                     Err(error) => {
                         let error = brief(&error);
@@ -75,7 +81,7 @@ impl Publisher {
                         (due, pause) = (Some(Instant::now() + pause), (pause * 2).min(LONGEST_PAUSE));
                     }
                 },
-                Some(Some(Ok(Some(slice)))) if self.is_published(&slice) => due = None,
+                Some(Some(Ok(Some(slice)))) if self.is_published(address, &slice) => due = None,
                 Some(Some(Ok(Some(_)))) => {
                     let soon = Instant::now() + INTERVAL;
                     due = Some(due.map_or(soon, |at| at.min(soon)));
@@ -94,14 +100,14 @@ impl Publisher {
 
     /// What the EndpointSlice is to say: whoever changes its labels or ports would hide the leader as well as one who
     /// changes its address.
-    fn wanted(&self) -> Value {
+    fn wanted(&self, address: IpAddr) -> Value {
         let mut labels = slice_labels(&self.cluster);
         labels[MANAGED_BY_LABEL] = MANAGED_BY.into();
         labels[CLUSTER_LABEL] = self.cluster.as_str().into();
         json!({
             "metadata": { "labels": labels },
             "endpoints": [{
-                "addresses": [self.address],
+                "addresses": [address],
                 "conditions": { "ready": true },
                 "targetRef": { "kind": "Pod", "namespace": self.namespace, "name": self.pod },
             }],
@@ -109,8 +115,8 @@ impl Publisher {
         })
     }
 
-    fn is_published(&self, slice: &EndpointSlice) -> bool {
-        let (seen, wanted) = (json!(slice), self.wanted());
+    fn is_published(&self, address: IpAddr, slice: &EndpointSlice) -> bool {
+        let (seen, wanted) = (json!(slice), self.wanted(address));
         let labels = wanted["metadata"]["labels"].as_object().into_iter().flatten();
         let labelled = labels.into_iter().all(|(key, value)| seen["metadata"]["labels"][key] == *value);
         labelled && ["endpoints", "ports"].iter().all(|field| seen[field] == wanted[field])
@@ -129,14 +135,19 @@ mod tests {
             namespace: "flink".to_owned(),
             cluster: "demo".to_owned(),
             pod: "demo-jobmanager-a".to_owned(),
-            address: "10.0.0.1".to_owned(),
+            addresses: Vec::new(),
         };
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let published = |change: Value| {
             let mut slice = json!({ "addressType": "IPv4" });
-            crate::cluster::merge::merge(&mut slice, publisher.wanted());
+            crate::cluster::merge::merge(&mut slice, publisher.wanted(address("10.0.0.1")));
             crate::cluster::merge::merge(&mut slice, change);
-            publisher.is_published(&serde_json::from_value(slice).expect("an EndpointSlice"))
+            let slice = serde_json::from_value(slice).expect("an EndpointSlice");
+            publisher.is_published(address("10.0.0.1"), &slice)
         };
+        // As Kubernetes wants it: without brackets.
+        let of_ipv6 = publisher.wanted(address("fd00:0:0::1"));
+        assert_eq!(of_ipv6["endpoints"][0]["addresses"], json!(["fd00::1"]));
         assert!(published(json!({})));
         assert!(published(json!({ "metadata": { "labels": { "team": "a" }, "uid": "another" } })));
         for hidden in [

@@ -13,7 +13,7 @@ pub const HIDDEN: &str = "(hidden)";
 /// A shorter value is hidden where it stands, and not wherever else the same letters stand.
 const SHORTEST: usize = 6;
 /// Environment variables of this product, which are no secret and say much.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "RUST_LOG",
     "GATEWAY_IMAGE",
     "GATEWAY_LOG",
@@ -27,6 +27,7 @@ const KNOWN: [&str; 14] = [
     "KUBERNETES_MASTER",
     "POD_NAME",
     "POD_IP",
+    "POD_IPS",
     "POD_UID",
 ];
 /// Keys that name a Secret and hold none.

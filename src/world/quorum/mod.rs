@@ -27,6 +27,7 @@ use super::tls::TlsDirectory;
 use crate::flink::zookeeper_frames::{
     self, AUTH_FAILED, AUTH_REQUIRED, CONNECT_LIMIT, SESSION_EXPIRED, ServerReply, Session,
 };
+use crate::flink::zookeeper_servers;
 
 /// Limit for a server to accept a connection; after it, the next server is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,9 +66,7 @@ impl Quorum {
     /// Makes a quorum from the value of `high-availability.zookeeper.quorum`: `host:port`, separated by commas. The
     /// port is 2181 if it is absent.
     pub fn new(quorum: &str) -> Self {
-        let servers = quorum.split(',').map(str::trim).filter(|server| !server.is_empty());
-        let with_port = |server: &str| if server.contains(':') { server.to_owned() } else { format!("{server}:2181") };
-        let servers = Arc::new(servers.map(with_port).collect());
+        let servers = Arc::new(zookeeper_servers::servers(quorum).collect());
         Self { servers, tls: None, identity: None, first: Arc::default(), trouble: Arc::default() }
     }
 
@@ -171,8 +170,7 @@ impl Quorum {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let name = ServerName::try_from(zookeeper_servers::host(server).to_owned()).map_err(io::Error::other)?;
         let connector = tls.connector().map_err(io::Error::other)?;
         Ok(Box::new(connector.connect(name, stream).await?))
     }
