@@ -127,9 +127,11 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 ACCEPTANCE = $(TEST) --test processes -- --test-threads 2 --nocapture --skip native_failover:: \
 	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs:: tls::a_session_cluster
 
-test-upgrade: setup cluster image ## An upgrade in place from the former version, in the kind cluster, under running jobs
+test-upgrade: setup cluster image ## In kind, under running jobs: the former version's release upgraded, rolled back, uninstalled, installed again
 	$(call part,the former version) rig/former image
-	$(call part,upgrade test) $(TEST) --test kind -- --ignored --test-threads 1 --nocapture former_version::
+	$(call part,Flink image with archives of classes) rig/flink-classes
+	$(call part,tests of releases) env FLINK_IMAGE="$${FLINK_IMAGE:-$$(rig/flink-classes)}" \
+		$(TEST) --test kind -- --ignored --test-threads 1 --nocapture releases::
 
 test-providers: setup ## The acceptance tests with both providers, and a table of their results side by side
 	$(call part,control plane binaries) rig/assets

@@ -1,10 +1,11 @@
-//! What happens to the pods of a namespace, and what the operator's events tell of it, in the order in which the API
+//! What happens to the pods of a cluster, and what the operator's events tell of it, in the order in which the API
 //! server shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
 use std::sync::{Arc, Mutex};
 
+use flinkha::api::names;
 use futures::{StreamExt, pin_mut};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -69,15 +70,15 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of what happens from now on in the cluster's namespace.
+    /// Of what happens to the cluster from now on.
     pub async fn begin(cluster: &Cluster) -> Self {
         let entries = Entries::default();
         let (pods_listed, pods_known) = oneshot::channel();
         let (events_listed, events_known) = oneshot::channel();
         let events = Api::namespaced(cluster.client.clone(), &cluster.namespace.0);
         let watches = [
-            tokio::spawn(watch_pods(cluster.pods_api(), Arc::clone(&entries), pods_listed)),
-            tokio::spawn(watch_events(events, Arc::clone(&entries), events_listed)),
+            tokio::spawn(watch_pods(cluster.pods_api(), cluster.name.clone(), Arc::clone(&entries), pods_listed)),
+            tokio::spawn(watch_events(events, cluster.name.clone(), Arc::clone(&entries), events_listed)),
         ];
         pods_known.await.expect("a watch of the pods");
         events_known.await.expect("a watch of the events");
@@ -152,8 +153,11 @@ impl Pods {
     }
 }
 
-async fn watch_pods(api: Api<Pod>, entries: Entries, listed: oneshot::Sender<()>) {
+async fn watch_pods(api: Api<Pod>, cluster: String, entries: Entries, listed: oneshot::Sender<()>) {
     let (mut known, mut list, mut listed) = (Pods::default(), BTreeMap::new(), Some(listed));
+    // By names, because somebody may change the labels.
+    let own = [names::job_manager(&cluster), names::task_manager(&cluster)].map(|name| format!("{name}-"));
+    let is_own = |pod: &str| own.iter().any(|own| pod.starts_with(own));
     let stream = watcher(api, watcher::Config::default()).default_backoff();
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
@@ -174,7 +178,8 @@ async fn watch_pods(api: Api<Pod>, entries: Entries, listed: oneshot::Sender<()>
                 continue;
             }
         };
-        let happened = updates.into_iter().flat_map(|(pod, now)| known.update(&pod, now)).collect::<Vec<_>>();
+        let updates = updates.into_iter().filter(|(pod, _): &(String, _)| is_own(pod));
+        let happened = updates.flat_map(|(pod, now)| known.update(&pod, now)).collect::<Vec<_>>();
         match listed.take() {
             // What was there before is no news.
             Some(listed) => drop(listed.send(())),
@@ -183,16 +188,16 @@ async fn watch_pods(api: Api<Pod>, entries: Entries, listed: oneshot::Sender<()>
     }
 }
 
-async fn watch_events(api: Api<Event>, entries: Entries, listed: oneshot::Sender<()>) {
+async fn watch_events(api: Api<Event>, cluster: String, entries: Entries, listed: oneshot::Sender<()>) {
     let (mut known, mut listed) = (BTreeSet::new(), Some(listed));
     let stream = watcher(api, watcher::Config::default()).default_backoff();
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
         match event {
             Ok(watcher::Event::InitApply(event) | watcher::Event::Apply(event)) => {
-                let about = event.regarding.as_ref().and_then(|object| object.kind.as_deref());
+                let about = event.regarding.as_ref().map(|object| (object.kind.as_deref(), object.name.as_deref()));
                 let new = known.insert(event.name_any());
-                if listed.is_none() && new && about == Some("FlinkHaCluster") {
+                if listed.is_none() && new && about == Some((Some("FlinkHaCluster"), Some(cluster.as_str()))) {
                     let warning = event.type_.as_deref() == Some("Warning");
                     let (reason, text) = (event.reason.unwrap_or_default(), event.note.unwrap_or_default());
                     note(&entries, What::Event { warning, reason, note: text });
