@@ -127,7 +127,7 @@ test-gc: setup ## Jobs that end in every way while leaders are killed: nothing i
 ACCEPTANCE = $(TEST) --test processes -- --test-threads 2 --nocapture --skip native_failover:: \
 	application:: failover:: fencing:: ha_data:: outage:: terminal_jobs:: tls::a_session_cluster
 
-test-upgrade: setup cluster image ## In kind, under running jobs: the former version's release upgraded, rolled back, uninstalled, installed again
+test-upgrade: setup cluster image ## In kind, under running jobs: the former version's release upgraded, rolled back, uninstalled; two releases in one namespace
 	$(call part,the former version) rig/former image
 	$(call part,Flink image with archives of classes) rig/flink-classes
 	$(call part,tests of releases) env FLINK_IMAGE="$${FLINK_IMAGE:-$$(rig/flink-classes)}" \

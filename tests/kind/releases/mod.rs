@@ -4,3 +4,4 @@
 
 mod former;
 mod step;
+mod two;
