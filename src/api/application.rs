@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::savepoints::{PeriodicSavepoints, Savepoints};
+use super::{metadata, schema};
 
 /// The application that the cluster runs. When its job ends, the operator removes the cluster's pods.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -60,9 +61,12 @@ pub struct JobSpec {
     #[schemars(schema_with = "schema::upgrade_deadline")]
     pub upgrade_deadline: String,
     /// Triggers a savepoint whenever it changes to a number other than zero. The status shows the savepoint's path and
-    /// time. The operator never deletes savepoints.
+    /// time. The operator never deletes such a savepoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint_trigger_nonce: Option<i64>,
+    /// Savepoints that the operator takes by itself: periodically, and when the resource is deleted.
+    #[serde(default, skip_serializing_if = "metadata::is_default")]
+    pub savepoints: Savepoints,
 }
 
 /// Desired state of the job.
@@ -132,9 +136,16 @@ pub struct Application {
     /// Savepoint or checkpoint from which this run restored its state. Absent if the run continues its own HA data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
-    /// The latest savepoint.
+    /// The latest savepoint that somebody asked for, or with which the job was stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_savepoint: Option<Savepoint>,
+    /// The last twenty savepoints that exist as far as is known, the latest at the end. The ledger records more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub savepoints: Vec<Savepoint>,
+    /// Progress of the savepoints of `spec.job.savepoints.interval`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub periodic_savepoints: Option<PeriodicSavepoints>,
     /// Last value of `spec.job.savepointTriggerNonce` for which the operator has finished the savepoint, whether it
     /// succeeded or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,7 +211,8 @@ pub struct Savepoint {
     /// Time at which it was complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
-    /// Why it was taken: `nonce-<number>`, `upgrade-<generation>` or `suspend-<generation>`.
+    /// Why it was taken: `nonce-<number>`, `upgrade-<generation>`, `suspend-<generation>`, `periodic-<time>` or
+    /// `delete-<time>`, with the time in seconds since 1970.
     pub id: String,
 }
 

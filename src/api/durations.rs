@@ -39,6 +39,23 @@ pub const UPGRADE_DEADLINE: AtLeast = AtLeast {
     why: "because no job comes up sooner, and each upgrade would be taken back: for example 5m",
 };
 
+/// `spec.job.savepoints.interval`: each savepoint writes the whole state.
+pub const SAVEPOINT_INTERVAL: AtLeast =
+    AtLeast { least: "10s", why: "because each savepoint writes the whole state: for example 24h" };
+
+/// `spec.job.savepoints.retain.age`.
+pub const SAVEPOINT_AGE: AtLeast =
+    AtLeast { least: "10s", why: "because savepoints younger than that help nobody: for example 168h" };
+
+/// `spec.job.savepoints.onDeleteDeadline`.
+pub const SAVEPOINT_ON_DELETE_DEADLINE: AtLeast =
+    AtLeast { least: "10s", why: "because hardly any savepoint is complete sooner: for example 10m" };
+
+/// Characters of a duration that may have hours.
+pub const FORMAT_WITH_HOURS: &str = "^([0-9]{1,6}(h|m|s))+$";
+/// What a text of another format is told.
+pub const FORMAT_WITH_HOURS_PROBLEM: &str = "must be a duration such as 24h, 90m or 1h30m";
+
 /// `spec.highAvailability.lease.duration`: the most.
 pub const LONGEST_LEASE: &str = "1440m";
 /// What a user is told whose Lease is longer.

@@ -14,6 +14,7 @@ pub mod names;
 pub mod network_policy;
 pub mod owned;
 pub mod rest;
+pub mod savepoints;
 pub mod schema;
 pub mod secret;
 pub mod status;

@@ -33,12 +33,35 @@ pub fn upgrade_deadline(_: &mut SchemaGenerator) -> Schema {
     duration_that(Some(&durations::UPGRADE_DEADLINE))
 }
 
+/// `spec.job.savepoints.interval`.
+pub fn savepoint_interval(_: &mut SchemaGenerator) -> Schema {
+    hours_that(&durations::SAVEPOINT_INTERVAL)
+}
+
+/// `spec.job.savepoints.retain.age`.
+pub fn savepoint_age(_: &mut SchemaGenerator) -> Schema {
+    hours_that(&durations::SAVEPOINT_AGE)
+}
+
+/// `spec.job.savepoints.onDeleteDeadline`.
+pub fn savepoint_on_delete_deadline(_: &mut SchemaGenerator) -> Schema {
+    hours_that(&durations::SAVEPOINT_ON_DELETE_DEADLINE)
+}
+
 fn duration_that(limit: Option<&AtLeast>) -> Schema {
-    let format = durations::FORMAT;
+    duration_of((durations::FORMAT, durations::FORMAT_PROBLEM), limit)
+}
+
+/// A duration that may have hours, such as `24h`.
+fn hours_that(limit: &AtLeast) -> Schema {
+    duration_of((durations::FORMAT_WITH_HOURS, durations::FORMAT_WITH_HOURS_PROBLEM), Some(limit))
+}
+
+fn duration_of((format, problem): (&str, &str), limit: Option<&AtLeast>) -> Schema {
     let is_at_least =
         |limit: &AtLeast| format!("!self.matches('{format}') || duration(self) >= duration('{}')", limit.least);
     let limit = limit.map(|limit| (is_at_least(limit), limit.problem()));
-    let has_format = (format!("self.matches('{format}')"), durations::FORMAT_PROBLEM.to_owned());
+    let has_format = (format!("self.matches('{format}')"), problem.to_owned());
     let all: Vec<(String, String)> = std::iter::once(has_format).chain(limit).collect();
     let all: Vec<(&str, &str)> = all.iter().map(|(rule, message)| (rule.as_str(), message.as_str())).collect();
     json_schema!({ "type": "string", "maxLength": 16, "x-kubernetes-validations": rules(&all) })

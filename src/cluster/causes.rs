@@ -240,22 +240,16 @@ fn of_container(observed: &ObservedPod, container: &ContainerStatus) -> Option<C
             let crashes = reason == "CrashLoopBackOff" || (container.restart_count >= CRASHES && !container.ready);
             let ended =
                 container.last_state.terminated.as_ref().or(container.state.terminated.as_ref()).filter(|_| crashes)?;
-            let why = why_ended(observed, name, ended);
+            let (why, ended_so_often) = (why_ended(observed, name, ended), crash::times(container.restart_count));
             Some(Cause {
                 reason: "CrashLooping",
                 message: format!(
-                    "container {name} of pod {pod} ended {}, last with exit code {} ({}): {why}",
-                    times(container.restart_count),
-                    ended.exit_code,
-                    ended.reason,
+                    "container {name} of pod {pod} ended {ended_so_often}, last with exit code {} ({}): {why}",
+                    ended.exit_code, ended.reason,
                 ),
             })
         }
     }
-}
-
-fn times(count: i32) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// Why a container has ended; empty if nothing tells it.

@@ -126,6 +126,11 @@ fn head(text: &str) -> String {
     cut.map_or_else(|| text.to_owned(), |end| format!("{}…", text.get(..end).unwrap_or_default()))
 }
 
+/// How often something has ended.
+pub fn times(count: i32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 /// The end of a text as one line: the last words of a program say most about its end.
 pub fn tail(text: &str) -> String {
     let line = words(text);

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::causes;
 use super::ha_status::is_half_full;
 use super::status::{DEGRADED, JOBS_QUARANTINED, PAUSED, READY, ROLLING_OUT};
+use crate::api::application::Savepoint;
 use crate::api::status::{Failover, FlinkHaClusterStatus, JobStatus};
 use crate::ledger::jobs::RecordedState;
 
@@ -68,7 +69,23 @@ pub fn notes(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> Vec
         }
     }
     notes.extend(pause(before, after));
+    notes.extend(savepoints(before, after));
     notes
+}
+
+/// Savepoints that are new.
+fn savepoints(before: &FlinkHaClusterStatus, after: &FlinkHaClusterStatus) -> impl Iterator<Item = EventNote> {
+    let listed = |status: &FlinkHaClusterStatus| {
+        status.application.as_ref().map(|application| application.savepoints.clone()).unwrap_or_default()
+    };
+    let known = listed(before);
+    let new = listed(after).into_iter().filter(move |savepoint| !known.contains(savepoint));
+    new.map(|savepoint| EventNote { warning: false, reason: "SavepointTaken".to_owned(), message: taken(&savepoint) })
+}
+
+/// What is said of a savepoint.
+pub fn taken(savepoint: &Savepoint) -> String {
+    format!("the savepoint {} is complete: {}", savepoint.id, savepoint.path)
 }
 
 /// What is said of a change of leader.

@@ -9,6 +9,7 @@ use crate::ledger::certificates::{self, CertificateNotes};
 use crate::ledger::checkpoints::Checkpoints;
 use crate::ledger::failovers::Failovers;
 use crate::ledger::jobs::{self, HaData, Job, RecordedState};
+use crate::ledger::savepoints::TakenSavepoints;
 use crate::ledger::secrets::{self, SecretsNote};
 
 /// The keys of the ledger ([`crate::ledger`]), read.
@@ -27,6 +28,8 @@ pub struct LedgerData {
     pub failovers: Failovers,
     /// The last checkpoints of jobs.
     pub checkpoints: Checkpoints,
+    /// The last savepoints of the application. Nothing that is removed rests on what the operator reads of them.
+    pub savepoints: TakenSavepoints,
     /// Keys whose text is not understood: what they say is not known, which is not the same as nothing.
     pub unreadable: Vec<String>,
 }
@@ -42,6 +45,7 @@ struct Texts {
     certificates: Option<String>,
     failovers: Option<String>,
     checkpoints: Option<String>,
+    savepoints: Option<String>,
 }
 
 impl From<Texts> for LedgerData {
@@ -56,7 +60,19 @@ impl From<Texts> for LedgerData {
         let certificates = read(texts.certificates, certificates::LEDGER_KEY, &mut unreadable).unwrap_or_default();
         let failovers = texts.failovers.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let checkpoints = texts.checkpoints.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        Self { jobs, uncollected, ha_data, application, secrets, certificates, failovers, checkpoints, unreadable }
+        let savepoints = texts.savepoints.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Self {
+            jobs,
+            uncollected,
+            ha_data,
+            application,
+            secrets,
+            certificates,
+            failovers,
+            checkpoints,
+            savepoints,
+            unreadable,
+        }
     }
 }
 
@@ -91,7 +107,7 @@ mod tests {
     #[test]
     fn a_history_that_is_not_understood_stops_nothing_and_one_of_earlier_versions_is_empty() {
         let of = |data: serde_json::Value| serde_json::from_value::<LedgerData>(data).expect("a ledger");
-        let torn = of(json!({ "failovers": "[{", "checkpoints": "[]", "jobs": "[]" }));
+        let torn = of(json!({ "failovers": "[{", "checkpoints": "[]", "savepoints": "{", "jobs": "[]" }));
         assert_eq!(torn, of(json!({ "jobs": "[]" })));
         assert!(torn.unreadable.is_empty() && torn.failovers.0.is_empty());
         let later = of(json!({ "failovers": r#"[{"term":3,"to":"b","later":1}]"#, "later": "key" }));

@@ -27,6 +27,7 @@ use crate::ledger::checkpoints::Checkpoints;
 use crate::ledger::failovers::Failovers;
 use crate::ledger::jobs::{HaData, Job};
 use crate::ledger::refusal::Refusal;
+use crate::ledger::savepoints::TakenSavepoint;
 use crate::ledger::secrets::SecretsNote;
 
 /// Everything observed of one cluster.
@@ -290,6 +291,11 @@ impl Observed {
     /// The last checkpoints of jobs.
     pub fn checkpoints(&self) -> Checkpoints {
         self.ledger.as_ref().map(|ledger| ledger.data.checkpoints.clone()).unwrap_or_default()
+    }
+
+    /// The last savepoints of the application.
+    pub fn savepoints(&self) -> &[TakenSavepoint] {
+        self.ledger.as_ref().map_or(&[], |ledger| ledger.data.savepoints.0.as_slice())
     }
 
     /// Jobs that run, and the last that ended.

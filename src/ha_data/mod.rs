@@ -1,5 +1,5 @@
 //! Makes the decisions about HA data for the leading gateway: what is in use, what may be removed, what is set aside,
-//! what another version stored. Pure.
+//! what another version stored; and which periodic savepoints are removed. Pure.
 
 pub mod collect;
 pub mod entrance;
@@ -9,5 +9,6 @@ pub mod inventory;
 pub mod marks;
 pub mod quarantine;
 pub mod repair;
+pub mod retention;
 pub mod sweep;
 pub mod versions;

@@ -97,6 +97,24 @@ pub struct SavepointRequest {
     pub directory: String,
     /// The savepoint ends the job.
     pub stop: bool,
+    /// Of a periodic one: which of the periodic savepoints before it are kept. `None`: all of them. Gateways of earlier
+    /// versions do not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<Retention>,
+}
+
+/// Which periodic savepoints are kept, as a request for a new one says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Retention {
+    /// The latest so many.
+    pub count: usize,
+    /// Only those that are not older.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<i64>,
+    /// Paths that the resource refers to, and what is stored at them stays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub in_use: Vec<String>,
 }
 
 /// The outcome of a [`SavepointRequest`].

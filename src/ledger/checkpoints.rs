@@ -79,6 +79,12 @@ pub fn restored(statistics: &Value) -> Option<u64> {
     statistics["latest"]["restored"]["id"].as_u64()
 }
 
+/// Whether Flink takes a savepoint of the job now, by the same statistics (`CheckpointStatistics.isSavepoint`).
+pub fn is_at_savepoint(statistics: &Value) -> bool {
+    let mut history = statistics["history"].as_array().into_iter().flatten();
+    history.any(|one| one["is_savepoint"] == true && one["status"] == "IN_PROGRESS")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +115,10 @@ mod tests {
         } } });
         assert_eq!(completed(&inside).and_then(|inside| inside.path), None);
         assert_eq!((completed(&json!([])), restored(&json!("x"))), (None, None));
+        let history = |status: &str, is_savepoint: bool| {
+            is_at_savepoint(&json!({ "history": [{ "id": 20, "status": status, "is_savepoint": is_savepoint }] }))
+        };
+        assert!(history("IN_PROGRESS", true) && !history("COMPLETED", true) && !history("IN_PROGRESS", false));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::bounds;
 use super::checkpoints::CHECKPOINTS_KEY;
 use super::failovers::FAILOVERS_KEY;
 use super::jobs::{self, HA_DATA_KEY, HaData, JOBS_KEY};
+use super::savepoints::SAVEPOINTS_KEY;
 use super::unready;
 use crate::api::names::{
     CHANGE_ANNOTATION, CLUSTER_LABEL, LEADER_ANNOTATION, MANAGED_BY_LABEL, NO_KEY_ANNOTATION, PROBE_ANNOTATION,
@@ -136,7 +137,7 @@ fn is_readable(key: &str, text: &str) -> bool {
         JOBS_KEY => jobs::read(Some(text)).is_ok(),
         HA_DATA_KEY => serde_json::from_str::<HaData>(text).is_ok(),
         LEDGER_KEY => serde_json::from_str::<Progress>(text).is_ok(),
-        FAILOVERS_KEY | CHECKPOINTS_KEY => serde_json::from_str::<Value>(text).is_ok(),
+        FAILOVERS_KEY | CHECKPOINTS_KEY | SAVEPOINTS_KEY => serde_json::from_str::<Value>(text).is_ok(),
         _ => true,
     }
 }

@@ -15,6 +15,8 @@ use crate::flink::version::FlinkVersion;
 pub const JOBS_KEY: &str = "jobs";
 /// Key of the ledger ConfigMap that holds JSON of [`HaData`].
 pub const HA_DATA_KEY: &str = "haData";
+/// State of the HA data in a directory that no other cluster uses.
+pub const COLLECTABLE: &str = "Collectable";
 
 /// Number of jobs without an end. More are not recorded: while they are stored, their pointers protect their files.
 pub const UNENDED: usize = 2000;
@@ -99,7 +101,7 @@ impl Job {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HaData {
-    /// `Collectable`, `NotCollectable`, `Unreachable` or `Shared`; `Settling` while the gateway waits to see whether
+    /// [`COLLECTABLE`], `NotCollectable`, `Unreachable` or `Shared`; `Settling` while the gateway waits to see whether
     /// another cluster marks the directory too.
     pub state: String,
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -1,4 +1,5 @@
-//! Deleting: JobManagers first, then the HA data that `spec.haData.onDelete` does not retain, then the resource itself.
+//! Deleting: the last savepoint if one is asked for, then the JobManagers, then the HA data that `spec.haData.onDelete`
+//! does not retain, then the resource itself.
 //!
 //! Everything else of the cluster goes with the resource, by its owner references.
 
@@ -14,11 +15,14 @@ use super::presence::Which;
 use super::purge::{Files, Purging};
 use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, JOB_MANAGER};
+use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Desired;
+use crate::cluster::application::last_savepoint::{EndOfWait, LastSavepoint, last_savepoint};
 use crate::cluster::deletion::{self};
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::Observed;
+use crate::cluster::plan::requests::{Requests, SavepointNote};
 use crate::cluster::presence::Presence;
 use crate::cluster::rejection::Rejection;
 use crate::cluster::status::Applied;
@@ -44,12 +48,39 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     if finalizer.has_released(resource) {
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
+    let mut before = context.report.before(resource);
+    let end = match last_savepoint(resource, &before, observed, Timestamp::now()) {
+        LastSavepoint::Go(end) => end,
+        LastSavepoint::Wait { application, request, cause } => {
+            let before = FlinkHaClusterStatus { application: Some(*application), ..before };
+            // The request comes after the status that announces it, as in any other reconciliation.
+            tell(resource, &before, observed, Some(Rejection::of(cause)), context).await?;
+            let provider = resource.spec.high_availability.provider;
+            let savepoint = SavepointNote::of(provider, request.as_ref(), observed);
+            context.asker.ask(resource, &Requests { savepoint, ..Requests::default() }, &context.report).await?;
+            return Ok(Action::requeue(REQUEUE_INTERVAL));
+        }
+    };
+    end.note(&mut before, observed);
+    let resource = &end.retaining(resource);
+    remove(resource, &before, observed, &end, context).await
+}
+
+/// Removes the cluster, when no savepoint is waited for any more.
+async fn remove(
+    resource: &FlinkHaCluster,
+    before: &FlinkHaClusterStatus,
+    observed: &Observed,
+    end: &EndOfWait,
+    context: &Context,
+) -> Result<Action, Error> {
+    let finalizer = &context.finalizer;
     let asked = resource.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
-    let waited = Timestamp::now().duration_since(asked);
+    let waited = Timestamp::now().duration_since(end.at.map_or(asked, |at| at.max(asked)));
     let ends = !finalizer.deployment_is_gone(resource).await? || !observed.job_manager_pods.is_empty();
     // What Kubernetes ends is given time to.
     if ends && waited < POD_END_TIMEOUT.min(signed(context.deletion_deadline)) {
-        tell(resource, observed, None, context).await?;
+        tell(resource, before, observed, None, context).await?;
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
     let presence = context.prover.prove(resource, observed, &[JOB_MANAGER], Which::All).await?;
@@ -67,7 +98,7 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         }
         let told = waited >= POD_END_TIMEOUT || presence.has_stray();
         let message = format!("deletion waits, because a JobManager that still runs could write: {why}");
-        tell(resource, observed, told.then(|| Rejection::deletion_waits(message)), context).await?;
+        tell(resource, before, observed, told.then(|| Rejection::deletion_waits(message)), context).await?;
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
     // Another operator may have finished this deletion, and somebody may have created the resource again.
@@ -83,11 +114,11 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
         }
         Purging::Refused(why) => {
             let cause = deletion::purge_waits(resource, Some(&why), None, None, SignedDuration::ZERO);
-            tell(resource, observed, cause.map(Rejection::of), context).await?;
+            tell(resource, before, observed, cause.map(Rejection::of), context).await?;
             return Ok(Action::requeue(REFUSED_INTERVAL));
         }
         Purging::Waits(cause) => {
-            tell(resource, observed, cause.map(Rejection::of), context).await?;
+            tell(resource, before, observed, cause.map(Rejection::of), context).await?;
             return Ok(Action::requeue(REQUEUE_INTERVAL));
         }
     };
@@ -96,6 +127,10 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
     let stays = files.warning && resource.spec.high_availability.provider == Provider::ZooKeeper;
     if stays {
         finalizer.note(resource, &files.message).await?;
+    }
+    let last = end.sentence();
+    if let Some(last) = last.as_ref().filter(|_| end.missing.is_some()) {
+        finalizer.note(resource, last).await?;
     }
     let plan = finalizer.delete_data(resource, stays).await?;
     let message = match (resource.spec.ha_data.on_delete, plan.keep.as_slice()) {
@@ -106,11 +141,10 @@ pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &
             format!("retained the HA data of jobs that have not ended: ConfigMaps {}", kept.join(", "))
         }
     };
-    let message = format!("{message}{}", plan.of_others());
-    context
-        .report
-        .publish(resource, &EventNote { warning: files.warning, reason: "Deleted".to_owned(), message })
-        .await;
+    let last = last.map(|last| format!("{last}; ")).unwrap_or_default();
+    let message = format!("{last}{message}{}", plan.of_others());
+    let warning = files.warning || end.missing.is_some();
+    context.report.publish(resource, &EventNote { warning, reason: "Deleted".to_owned(), message }).await;
     finalizer.release(resource).await?;
     forget(resource, context);
     Ok(Action::await_change())
@@ -130,13 +164,13 @@ fn has_waited(resource: &FlinkHaCluster, context: &Context) -> bool {
 /// waits for is told.
 async fn tell(
     resource: &FlinkHaCluster,
+    before: &FlinkHaClusterStatus,
     observed: &Observed,
     waits: Option<Rejection>,
     context: &Context,
 ) -> Result<(), Error> {
-    let before = context.report.before(resource);
-    let desired = Desired::of(resource, &before, observed, Timestamp::now());
-    let desired = desired.map_or_else(|_| Desired::kept(resource, &before), |desired| desired.frozen(&before));
+    let desired = Desired::of(resource, before, observed, Timestamp::now());
+    let desired = desired.map_or_else(|_| Desired::kept(resource, before), |desired| desired.frozen(before));
     let gateway_image = before.gateway_image.clone().unwrap_or_else(|| context.environment.gateway_image.clone());
     let outcome = waits.map_or(Ok(Applied { gateway_image, objects: before.applied.clone(), turn: None }), Err);
     context.report.report(resource, &desired, observed, &outcome, context.failing_since(resource)).await.map(drop)

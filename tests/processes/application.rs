@@ -242,6 +242,7 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
             job: job.parse().expect("an id"),
             directory: format!("{directory}/{id}"),
             stop,
+            retain: None,
         };
         cluster.ask_for_savepoint(&request).await;
         let answered =
@@ -284,6 +285,7 @@ async fn a_savepoint_that_a_job_is_stopped_with_survives_its_gateway() {
             job: job.parse().expect("an id"),
             directory,
             stop: true,
+            retain: None,
         })
         .await;
     eventually("the attempt in the ledger", seconds(30), async || cluster.progress().await.savepoint).await;

@@ -279,6 +279,7 @@ async fn application(encrypted: Encrypted) {
         job: job.parse().expect("an id"),
         directory: format!("file://{}/savepoints/upgrade-2", cluster.path().display()),
         stop: true,
+        retain: None,
     };
     cluster.ask_for_savepoint(&request).await;
     let answered = async || cluster.progress().await.savepoint.filter(|answer| !answer.at.is_empty());

@@ -125,11 +125,10 @@ impl Cluster {
         eventually("all tasks of the application have run", seconds(120), up).await;
     }
 
-    /// What the operator does to ask for a savepoint: on the Lease, or where there is none on the ledger.
-    pub async fn ask_for_savepoint(&self, request: &SavepointRequest) {
-        let patch = Patch::Merge(
-            json!({ "metadata": { "annotations": { SAVEPOINT_ANNOTATION: json!(request).to_string() } } }),
-        );
+    /// What the operator does to ask for a savepoint, or for none: on the Lease, or where there is none on the ledger.
+    pub async fn ask_for_savepoint<'a>(&self, request: impl Into<Option<&'a SavepointRequest>>) {
+        let text = request.into().map(|request| json!(request).to_string());
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { SAVEPOINT_ANNOTATION: text } } }));
         let parameters = PatchParams::default();
         if self.quorum.is_some() {
             self.config_maps().patch(&names::ledger(NAME), &parameters, &patch).await.expect("the ledger");

@@ -99,6 +99,7 @@ impl Ledger {
             certificates: BTreeMap::new(),
             failovers: Default::default(),
             checkpoints: Default::default(),
+            savepoints: Default::default(),
         };
         match self.torn {
             Some("jobs") => data.jobs.clear(),

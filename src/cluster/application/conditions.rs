@@ -2,7 +2,7 @@
 
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, JobState, Phase};
-use crate::cluster::application::definitions;
+use crate::cluster::application::{definitions, periodic};
 use crate::cluster::cause::Cause;
 
 /// The job has ended and was not a failure: it finished, or somebody cancelled it.
@@ -81,7 +81,8 @@ pub fn causes(
     wanted: &FlinkHaClusterSpec,
     told: Option<&str>,
 ) -> impl Iterator<Item = Cause> + use<> {
-    cause(application, told).into_iter().chain(definitions::unusable_stable(application, wanted))
+    let of_savepoints = periodic::causes(application);
+    cause(application, told).into_iter().chain(definitions::unusable_stable(application, wanted)).chain(of_savepoints)
 }
 
 /// What is wrong most. `told`: what its leader says is wrong.

@@ -10,6 +10,7 @@ use crate::flink::version::FlinkVersion;
 use crate::ha_data::handover::Stored;
 use crate::ledger::application::{Progress, SavepointRequest};
 use crate::ledger::jobs;
+use crate::ledger::savepoints::TakenSavepoint;
 
 /// What is seen.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub struct Inputs<'a> {
     pub shows_pods: bool,
     pub progress: &'a Progress,
     pub jobs: &'a [jobs::Job],
+    /// The last savepoints, by the ledger.
+    pub savepoints: &'a [TakenSavepoint],
     /// What the cluster ConfigMap holds, if it was looked at.
     pub stored: Option<&'a Stored>,
     pub causes: &'a [Cause],

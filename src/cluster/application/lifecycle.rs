@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::decision::{Decision, Inputs, has_no_pods};
 use super::step::LifecycleStep;
 use super::versions::{job_id, savepoint_directory, version};
-use super::{again, definitions, upgrade};
+use super::{again, definitions, periodic, upgrade};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, UpgradeMode};
 use crate::api::time::seconds;
@@ -23,7 +23,7 @@ use crate::ledger::jobs::{self, RecordedState};
 use crate::ledger::refusal::{FLINK_VERSION_MISMATCH, LAST_STATE_REFUSED};
 
 /// After a job's end its pods stay until nothing of its HA data is left, but no longer than this.
-const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const COLLECTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 /// A cause that does not go by itself is waited for so long.
 const LASTING_CAUSE_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 const LASTING: [&str; 5] =
@@ -46,6 +46,11 @@ pub fn step(wanted: &FlinkHaClusterSpec, job: &JobSpec, before: Option<&Applicat
     }
     let phase = step.application().phase;
     step.follow_wanted();
+    // Nobody answers it any more, or something else is asked for.
+    if phase != Phase::Running && periodic::requested(step.application()).is_some() {
+        step.application_mut().savepoint_request = None;
+    }
+    step.follow_savepoints();
     let ended = phase == Phase::Ending && step.tombstone().is_none_or(|job| step.is_collected(job));
     step.decision.stopped = ended || has_no_pods(phase);
     step.decision.request = step.request();
@@ -194,7 +199,11 @@ impl LifecycleStep<'_> {
         if self.wants_upgrade() {
             return upgrade::begin(self);
         }
-        self.answer_nonce();
+        self.end_periodic();
+        if periodic::requested(self.application()).is_none() {
+            self.answer_nonce();
+        }
+        self.begin_periodic();
     }
 
     /// A savepoint was asked for beside the running job.
@@ -224,7 +233,7 @@ impl LifecycleStep<'_> {
     }
 
     /// What became of a savepoint; `None` while that is not known.
-    fn answer_to(&self, id: &str) -> Option<Result<Savepoint, String>> {
+    pub(super) fn answer_to(&self, id: &str) -> Option<Result<Savepoint, String>> {
         let answer = self.inputs.progress.savepoint.as_ref().filter(|answer| answer.id == id)?;
         match (&answer.path, &answer.error) {
             (Some(path), _) => {
@@ -350,7 +359,7 @@ impl LifecycleStep<'_> {
         }
     }
 
-    fn wake_after(&mut self, left: SignedDuration) {
+    pub(super) fn wake_after(&mut self, left: SignedDuration) {
         self.decision.wake = Some(left.try_into().unwrap_or(Duration::from_secs(1)));
     }
 
@@ -361,6 +370,7 @@ impl LifecycleStep<'_> {
             job: JobId::of(&self.application().job_id)?,
             directory: format!("{}/{}/{id}", directory.trim_end_matches('/'), self.inputs.own_directory),
             stop: self.application().phase == Phase::Savepointing,
+            retain: periodic::requested(self.application()).and_then(|_| self.retention()),
             id,
         })
     }

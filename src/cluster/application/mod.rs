@@ -8,7 +8,9 @@ mod again;
 pub mod conditions;
 pub mod decision;
 pub mod definitions;
+pub mod last_savepoint;
 pub mod lifecycle;
+pub mod periodic;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -79,6 +81,7 @@ impl Desired {
             shows_pods: observed.shows_pods(),
             progress: &observed.progress(),
             jobs: observed.jobs(),
+            savepoints: observed.savepoints(),
             stored: observed.stored.found(),
             causes: &causes::causes(observed),
             led_by: led_by.as_ref(),

@@ -11,6 +11,7 @@ use crate::cluster::drop_job::{DropJob, drop_job};
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::Observed;
 use crate::cluster::switchover::{Switchover, switchover};
+use crate::ledger::application::SavepointRequest;
 
 /// The requests, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,14 @@ pub struct SavepointNote {
     pub text: Option<String>,
 }
 
+impl SavepointNote {
+    /// The change that is needed for the leader to be asked for this, or for nothing; `None` if there is none.
+    pub fn of(provider: Provider, request: Option<&SavepointRequest>, observed: &Observed) -> Option<Self> {
+        let text = request.map(|request| json!(request).to_string());
+        (asked(provider, observed)? != text).then_some(Self { text })
+    }
+}
+
 impl Requests {
     pub(super) fn of(resource: &FlinkHaCluster, desired: &Desired, observed: &Observed) -> Self {
         let provider = resource.spec.high_availability.provider;
@@ -44,10 +53,7 @@ impl Requests {
         Self {
             switchover: wanted.map(|wanted| switchover(wanted, provider, observed)),
             drop_job: resource.annotation(DROP_JOB_ANNOTATION).map(|job| drop_job(job, observed)),
-            savepoint: decision.and_then(|decision| {
-                let text = decision.request.as_ref().map(|request| json!(request).to_string());
-                (asked(provider, observed)? != text).then_some(SavepointNote { text })
-            }),
+            savepoint: decision.and_then(|decision| SavepointNote::of(provider, decision.request.as_ref(), observed)),
             upgrade_gateways: None,
             remove_ha_data: decision.is_some_and(|decision| decision.clean),
             delete_resource: decision.is_some_and(|decision| decision.delete),

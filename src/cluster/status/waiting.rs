@@ -11,7 +11,7 @@ use crate::api::application::{Application, Phase};
 use crate::api::names;
 use crate::api::rest::IpFamilyPolicy;
 use crate::api::v1alpha1::Provider;
-use crate::cluster::application::waits_for_pods;
+use crate::cluster::application::{periodic, waits_for_pods};
 use crate::cluster::cause::Cause;
 use crate::cluster::observed::ObservedDeployment;
 use crate::cluster::peer_key::{self, PROMISE};
@@ -29,6 +29,8 @@ const PODS_GOING: SignedDuration = SignedDuration::from_secs(30);
 const DISCOVERY: SignedDuration = SignedDuration::from_secs(30);
 /// A Secret that was made again has reached all pods by then.
 const KEY: SignedDuration = SignedDuration::from_secs(180);
+/// A periodic savepoint is complete by then.
+const PERIODIC_SAVEPOINT: SignedDuration = SignedDuration::from_secs(600);
 /// Pods that a message names.
 const NAMED: usize = 5;
 
@@ -48,6 +50,7 @@ impl Waiting {
             no_key(facts),
             pods_going(facts),
             savepoint(facts),
+            periodic_savepoint(facts),
             discovery(facts),
             roll_out(facts, generation),
         ];
@@ -217,6 +220,20 @@ fn savepoint(facts: &Facts<'_>) -> Option<Wait> {
     );
     let limit = generation::upgrade_deadline(facts.resource);
     Some(Wait { since: begin, limit, cause: Cause { reason: "SavepointWaits", message } })
+}
+
+fn periodic_savepoint(facts: &Facts<'_>) -> Option<Wait> {
+    let application = facts.application.filter(|application| application.phase == Phase::Running)?;
+    let id = periodic::requested(application)?;
+    let begin = application.periodic_savepoints.as_ref()?.last.as_ref()?.0;
+    let message = format!(
+        "the savepoint {id} is not complete {}, and the job runs on: see Flink's log and its REST API for what holds it up \
+         (back pressure, the savepoint's directory); it is given up after an hour, or after the interval if that is longer; \
+         without spec.job.savepoints.interval none is taken",
+        since(begin)
+    );
+    let cause = Cause { reason: "PeriodicSavepointWaits", message };
+    Some(Wait { since: begin, limit: PERIODIC_SAVEPOINT, cause })
 }
 
 fn discovery(facts: &Facts<'_>) -> Option<Wait> {

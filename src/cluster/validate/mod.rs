@@ -215,13 +215,15 @@ impl Problems {
 
     fn application(&mut self, spec: &FlinkHaClusterSpec) {
         let Some(job) = &spec.job else { return };
-        let needs_savepoints =
-            job.upgrade_mode == UpgradeMode::Savepoint || job.savepoint_trigger_nonce.is_some_and(|nonce| nonce != 0);
+        let needs_savepoints = job.upgrade_mode == UpgradeMode::Savepoint
+            || job.savepoint_trigger_nonce.is_some_and(|nonce| nonce != 0)
+            || job.savepoints.interval.is_some()
+            || job.savepoints.on_delete;
         if needs_savepoints && savepoint_directory(spec).is_none() {
             self.add(
                 "spec.job".to_owned(),
-                "upgradeMode savepoint and savepointTriggerNonce need a directory for savepoints; set the key execution.checkpointing.savepoint-dir in \
-                 spec.flinkConfiguration"
+                "upgradeMode savepoint, savepointTriggerNonce, savepoints.interval and savepoints.onDelete need a directory for savepoints; \
+                 set the key execution.checkpointing.savepoint-dir in spec.flinkConfiguration"
                     .to_owned(),
             );
         }
@@ -295,12 +297,18 @@ mod tests {
 
     #[test]
     fn savepoints_need_a_directory() {
-        let found = problems(|resource| {
-            let job = serde_json::from_value(
-                json!({ "jarURI": "local:///a.jar", "upgradeMode": "savepoint", "sha256": "x" }),
-            );
-            resource.spec.job = Some(job.unwrap_or_else(|error| panic!("{error}")));
-        });
+        let of = |more: serde_json::Value| {
+            let mut job = json!({ "jarURI": "local:///a.jar" });
+            crate::cluster::merge::merge(&mut job, more);
+            let job = serde_json::from_value(job).unwrap_or_else(|error| panic!("{error}"));
+            problems(|resource| resource.spec.job = Some(job))
+        };
+        for savepoints in [json!({ "interval": "24h" }), json!({ "onDelete": true })] {
+            let found = of(json!({ "savepoints": savepoints }));
+            assert!(found.len() == 1 && found[0].contains("execution.checkpointing.savepoint-dir"), "{found:#?}");
+        }
+        assert!(of(json!({ "savepoints": { "retain": {} } })).is_empty(), "none are taken");
+        let found = of(json!({ "upgradeMode": "savepoint", "sha256": "x" }));
         assert_eq!(found.len(), 2, "{found:#?}");
         assert!(
             found[0].contains("execution.checkpointing.savepoint-dir") && found[1].starts_with("spec.job.sha256"),

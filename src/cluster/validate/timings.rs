@@ -7,8 +7,8 @@ use super::Problems;
 use crate::api::FlinkHaClusterSpec;
 use crate::api::durations::{
     AtLeast, CONNECTION_TIMEOUT_PROBLEM, FORMAT_PROBLEM, JVM_TIMEOUT, LONGEST_LEASE, LONGEST_LEASE_PROBLEM, ORPHAN_AGE,
-    ORPHAN_AGE_PROBLEM, RENEW_DEADLINE_PROBLEM, RETRY_PERIOD, RETRY_PERIOD_PROBLEM, SESSION_TIMEOUT,
-    SESSION_TIMEOUT_PROBLEM, UPGRADE_DEADLINE,
+    ORPHAN_AGE_PROBLEM, RENEW_DEADLINE_PROBLEM, RETRY_PERIOD, RETRY_PERIOD_PROBLEM, SAVEPOINT_AGE, SAVEPOINT_INTERVAL,
+    SAVEPOINT_ON_DELETE_DEADLINE, SESSION_TIMEOUT, SESSION_TIMEOUT_PROBLEM, UPGRADE_DEADLINE,
 };
 use crate::api::zookeeper::ZooKeeper;
 
@@ -23,6 +23,14 @@ impl Problems {
         self.unless(age.is_some_and(|age| age >= of(ORPHAN_AGE)), ORPHAN_AGE_PROBLEM);
         if let Some(job) = &spec.job {
             self.at_least("spec.job.upgradeDeadline", &job.upgrade_deadline, &UPGRADE_DEADLINE);
+            let (field, savepoints) = (|field: &str| format!("spec.job.savepoints.{field}"), &job.savepoints);
+            self.at_least(&field("onDeleteDeadline"), &savepoints.on_delete_deadline, &SAVEPOINT_ON_DELETE_DEADLINE);
+            if let Some(interval) = &savepoints.interval {
+                self.at_least(&field("interval"), interval, &SAVEPOINT_INTERVAL);
+            }
+            if let Some(age) = savepoints.retain.as_ref().and_then(|retain| retain.age.as_ref()) {
+                self.at_least(&field("retain.age"), age, &SAVEPOINT_AGE);
+            }
         }
     }
 
@@ -96,6 +104,7 @@ mod tests {
             resource["spec"]["highAvailability"]["provider"] = "ZooKeeper".into();
             resource["spec"]["highAvailability"]["zookeeper"] = json!({ "quorum": "zk:2181" });
         }
+        resource["spec"]["flinkConfiguration"]["execution.checkpointing.savepoint-dir"] = "s3://b/s".into();
         *field.split('.').fold(&mut resource["spec"], |parent, name| &mut parent[name]) = value;
         let resource = serde_json::from_value(resource).unwrap_or_else(|error| panic!("{error}"));
         problems(&resource).iter().map(ToString::to_string).collect()
@@ -117,6 +126,8 @@ mod tests {
             ("haData.orphanAge", "59m", "spec.haData.orphanAge: must be a duration of at least an hour"),
             ("haData.orphanAge", "?", "spec.haData.orphanAge: must be a duration of at least an hour"),
             ("job.upgradeDeadline", "0s", "spec.job.upgradeDeadline: must be at least 10s, because no job comes up"),
+            ("job.savepoints.interval", "9s", "spec.job.savepoints.interval: must be at least 10s, because each"),
+            ("job.savepoints.onDeleteDeadline", "x", "spec.job.savepoints.onDeleteDeadline: must be a duration"),
         ] {
             let found = found(field, value.into());
             assert!(found.len() == 1 && found[0].contains(expected), "{field} {value}: {found:?}");
@@ -134,6 +145,8 @@ mod tests {
             ("highAvailability.zookeeper.connectionTimeout", "19999ms"),
             ("haData.orphanAge", "1h"),
             ("job.upgradeDeadline", "10s"),
+            ("job.savepoints.interval", "24h"),
+            ("job.savepoints.onDeleteDeadline", "1h30m"),
         ] {
             let found = found(field, value.into());
             assert_eq!(found, Vec::<String>::new(), "{field} {value}");

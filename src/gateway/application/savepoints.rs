@@ -12,16 +12,23 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use crate::api::names;
 use crate::flink::result::{Store, cause_of};
 use crate::gateway::gc::ledger::Ledger;
+use crate::ha_data::retention;
 use crate::lease::term::Term;
-use crate::ledger::application::{Run, SavepointAnswer, SavepointRequest};
+use crate::ledger::application::{Retention, Run, SavepointAnswer, SavepointRequest};
+use crate::ledger::checkpoints::is_at_savepoint;
+use crate::ledger::jobs::COLLECTABLE;
+use crate::ledger::savepoints::{TakenSavepoint, TakenSavepoints};
 use crate::world::flink_rest::Rest;
 use crate::world::storage::Storage;
-use crate::world::storage::artifact::{is_savepoint, savepoint_in};
+use crate::world::storage::artifact::{is_savepoint, remove_savepoint, savepoint_in};
 use crate::world::storage::reach::FlinkConfiguration;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Age of what Flink answers about checkpoints, by default (`web.refresh-interval`).
+const REFRESH_INTERVAL: Duration = Duration::from_secs(3);
 /// Between the end of a savepoint and the end of its job.
 const JOB_END_TIMEOUT: Duration = Duration::from_secs(10);
 /// A failed try of something that is to be tried again.
@@ -47,15 +54,22 @@ impl SavepointTaker {
         loop {
             let request = requests.borrow_and_update().clone().filter(|request| request.job == self.run.job_id);
             if let Some(request) = request {
-                while let Err(error) = self.answer(term, &request).await {
+                if let Err(error) = self.answer(term, &request).await {
                     tracing::warn!(
                         error = format!("{error:#}"),
                         request.id,
                         "failed to take the savepoint; trying again"
                     );
                     sleep(RETRY_INTERVAL).await;
+                    // Another one may be asked for by now.
+                    continue;
                 }
                 self.ledger.signals.savepoint_answered(&request.id);
+                if let Some(retention) = &request.retain
+                    && let Err(error) = self.retain(term, retention).await
+                {
+                    tracing::warn!(error = format!("{error:#}"), "failed to remove savepoints that are not kept");
+                }
             }
             if requests.changed().await.is_err() {
                 return;
@@ -73,10 +87,12 @@ impl SavepointTaker {
         }
         let (directory, by) =
             (|attempt: u64| format!("{}/{attempt}", request.directory), format!("{}.{}", term.pod_uid, term.jvm));
-        if request.stop && before.by == by {
-            self.await_end().await?;
+        if before.by == by {
+            if request.stop { self.await_end().await? } else { self.await_savepoint().await? }
         }
-        let found = if self.has_ended().await? {
+        let found = if let Some(path) = self.complete(request, &before, &directory).await? {
+            Ok(path)
+        } else if self.has_ended().await? {
             // It ended under this or an earlier leader: with the savepoint, or by itself before it was complete.
             savepoint_in(&directory(before.attempt), &self.configuration)
                 .await?
@@ -98,9 +114,71 @@ impl SavepointTaker {
             Err(error) => (None, Some(error)),
         };
         tracing::info!(request.id, ?path, ?error, "the savepoint that was asked for");
+        // Before the answer: whoever finds an answer need not look for the savepoint.
+        if let Some(path) = &path {
+            let (id, job) = (request.id.clone(), Some(request.job));
+            let taken = TakenSavepoint { id, job, path: path.clone(), at: at.clone(), ..TakenSavepoint::default() };
+            let noted = |known: &TakenSavepoints| known.with(taken.clone());
+            self.ledger.change_savepoints(term, noted).await?;
+        }
         let stops = request.stop.then_some(request.job);
         let answer = SavepointAnswer { id: request.id.clone(), path, error, at, attempt: term.number, by, stops };
         self.ledger.change_progress(term, |progress| progress.savepoint = Some(answer.clone())).await
+    }
+
+    /// The savepoint of an earlier attempt, if it is known to be complete: there is to be no second one.
+    async fn complete(
+        &self,
+        request: &SavepointRequest,
+        before: &SavepointAnswer,
+        directory: impl Fn(u64) -> String,
+    ) -> anyhow::Result<Option<String>> {
+        if before.attempt == 0 {
+            return Ok(None);
+        }
+        if let Some(known) = self.ledger.savepoints().await?.of(&request.id, request.job) {
+            return Ok(Some(known.path.clone()));
+        }
+        if request.stop { Ok(None) } else { savepoint_in(&directory(before.attempt), &self.configuration).await }
+    }
+
+    /// This JVM was asked for a savepoint beside the job, by a gateway that has died since or whose question failed.
+    /// Returns when Flink is at none; its own timeout for checkpoints ends each one.
+    async fn await_savepoint(&self) -> anyhow::Result<()> {
+        let path = format!("/jobs/{}/checkpoints", self.run.job_id);
+        // Flink answers with what it knew up to three seconds ago.
+        sleep(REFRESH_INTERVAL).await;
+        while is_at_savepoint(&self.rest.get(&path).await.context("Flink does not tell its checkpoints")?) {
+            sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Removes the periodic savepoints that are not kept. What fails is noted, and tried again after the next one.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    async fn retain(&self, term: &Term, retention: &Retention) -> anyhow::Result<()> {
+        let ledger = &self.ledger;
+        // A ledger may be a copy of one in another Kubernetes cluster, where the savepoints are in use. Then somebody
+        // else signs the directory of the HA data too.
+        if ledger.ha_data().await?.state != COLLECTABLE {
+            return Ok(());
+        }
+        let own_directory = names::high_availability_cluster_id(&ledger.namespace, &ledger.cluster);
+        // Nothing is removed that is not marked: whoever leads next goes on with it.
+        let marked = ledger.change_savepoints(term, |known| {
+            let mut known = known.clone();
+            retention::mark(&mut known, retention, &own_directory, Timestamp::now());
+            known
+        });
+        for going in marked.await?.0.iter().filter(|one| one.removing) {
+            let removed = remove_savepoint(&going.path, &self.configuration).await;
+            let error = removed.err().map(|error| format!("{error:#}"));
+            tracing::info!(going.path, error, "a periodic savepoint is removed");
+            ledger.change_savepoints(term, |known| known.without(going, error.as_ref())).await?;
+        }
+        Ok(())
     }
 
     /// This JVM was told to stop the job, by a gateway that has died since or whose question failed. Told twice, Flink

@@ -30,6 +30,7 @@ use crate::ledger::election::Notes;
 use crate::ledger::failovers::{self, Failovers};
 use crate::ledger::jobs::{self, HaData, Job};
 use crate::ledger::refusal::Refusal;
+use crate::ledger::savepoints::{self, TakenSavepoints};
 use crate::ledger::secrets::{self, SecretsNote};
 use crate::ledger::unready;
 
@@ -133,6 +134,20 @@ impl Ledger {
         change: impl Fn(&Failovers) -> Failovers,
     ) -> anyhow::Result<Failovers> {
         self.change_note(term, failovers::FAILOVERS_KEY, change).await
+    }
+
+    /// What the ledger says of the application's savepoints.
+    pub async fn savepoints(&self) -> anyhow::Result<TakenSavepoints> {
+        self.parsed(&self.read().await?, savepoints::SAVEPOINTS_KEY)
+    }
+
+    /// Changes what is said of the savepoints, unless it stays; returns what is said then.
+    pub async fn change_savepoints(
+        &self,
+        term: &Term,
+        change: impl Fn(&TakenSavepoints) -> TakenSavepoints,
+    ) -> anyhow::Result<TakenSavepoints> {
+        self.change_note(term, savepoints::SAVEPOINTS_KEY, change).await
     }
 
     /// What the ledger says of the jobs' last checkpoints.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::ledger::Ledger;
 use crate::ha_data::marks::{AUTHORITY, Mark, REFRESH, Sharing, SignatureRecords, Standing, Watch, certificates_of};
 use crate::lease::term::Term;
-use crate::ledger::jobs::HaData;
+use crate::ledger::jobs::{COLLECTABLE, HaData};
 use crate::ledger::place::HaDataPlace;
 use crate::world::storage::Storage;
 use crate::world::storage::reach::NotCollectable;
@@ -245,7 +245,7 @@ impl State {
     fn tell(&self, standing: &Standing, storage: &Storage) -> (&'static str, String) {
         let mark = self.foreign_store.clone().unwrap_or_else(|| storage.uri_of_mark(&self.us.owner));
         match standing {
-            Standing::Ours => ("Collectable", String::new()),
+            Standing::Ours => (COLLECTABLE, String::new()),
             Standing::Settling { left } => (
                 "Settling",
                 format!(

@@ -1,7 +1,7 @@
 //! What has happened to a cluster, in the order of time: `history`.
 //!
-//! Ledger and status remember the last twenty changes of leader, ten upgrades and twenty ended jobs; events know more,
-//! and the API server forgets them after an hour. What both say is told once.
+//! Ledger and status remember the last twenty changes of leader, savepoints and ended jobs, and ten upgrades; events
+//! know more, and the API server forgets them after an hour. What both say is told once.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::failover::{restored, told};
 use super::table::{Cell, Table, Tone};
 use crate::api::status::{Failover, FailoverEntry, FlinkHaClusterStatus, JobStatus};
-use crate::cluster::events::{ended, moved};
+use crate::cluster::events::{ended, moved, taken};
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -66,7 +66,10 @@ pub fn history(
         let is_warning = job.state == "Failed";
         Some(HistoryEntry { is_warning, ..HistoryEntry::of(job.ended.as_ref()?.0, "JobEnded", ended(job)) })
     });
-    let mut all: Vec<HistoryEntry> = changes.chain(last).chain(upgrades).chain(ends).collect();
+    let savepoints = status.application.iter().flat_map(|application| &application.savepoints);
+    let savepoints =
+        savepoints.filter_map(|one| Some(HistoryEntry::of(one.at.as_ref()?.0, "SavepointTaken", taken(one))));
+    let mut all: Vec<HistoryEntry> = changes.chain(last).chain(upgrades).chain(ends).chain(savepoints).collect();
     for (mut event, times) in events.iter().filter_map(|one| Some((event(one)?, times(one)))) {
         if !all.iter().any(|known| known.what == event.what && known.message == event.message) {
             event.message.push_str(&times);

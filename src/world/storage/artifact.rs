@@ -3,9 +3,10 @@
 
 use std::path::Path as LocalPath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use ring::digest::{Context as Digest, SHA256};
@@ -13,10 +14,14 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::reach::{FlinkConfiguration, NotCollectable, reach};
-use crate::world::storage::Storage;
+use crate::world::storage::{PARALLEL, Storage, local_path};
 
 /// Directory of the copies of jars. It is not below [`super::MARKS`], whose children are marks.
 pub const ARTIFACTS: &str = ".flinkha-artifacts";
+/// File of a savepoint that makes it one.
+const METADATA: &str = "_metadata";
+/// Limit of the removal of an empty directory, which waits for a volume that does not answer.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Size of an upload part in bytes: the minimum of object stores.
 const PART: usize = 5 << 20;
 
@@ -126,7 +131,7 @@ fn check(found: &str, sha256: Option<&str>) -> anyhow::Result<()> {
 pub async fn savepoint_in(uri: &str, configuration: &FlinkConfiguration) -> anyhow::Result<Option<String>> {
     let Ok((store, root)) = reach(uri, configuration) else { return Ok(None) };
     let files: Vec<_> = store.list(Some(&root)).try_collect().await.with_context(|| format!("failed to list {uri}"))?;
-    let metadata = files.iter().filter(|file| file.location.filename() == Some("_metadata"));
+    let metadata = files.iter().filter(|file| file.location.filename() == Some(METADATA));
     let newest = metadata.max_by_key(|file| file.last_modified);
     Ok(newest.and_then(|file| {
         let parts: Vec<String> = file.location.prefix_match(&root)?.map(|part| part.as_ref().to_owned()).collect();
@@ -142,6 +147,38 @@ pub async fn savepoint_in(uri: &str, configuration: &FlinkConfiguration) -> anyh
 /// When its directory cannot be read.
 pub async fn is_savepoint(location: &str, configuration: &FlinkConfiguration) -> anyhow::Result<bool> {
     Ok(reach(location, configuration).is_err() || savepoint_in(location, configuration).await?.is_some())
+}
+
+/// Removes a savepoint; one that is gone already is no error. Its metadata go first: what an interruption leaves is no
+/// savepoint that anybody could take for a whole one, and the next call finds the rest.
+///
+/// # Errors
+/// When the gateway cannot reach the storage, or a file cannot be removed.
+pub async fn remove_savepoint(location: &str, configuration: &FlinkConfiguration) -> anyhow::Result<()> {
+    let (store, root) =
+        reach(location, configuration).map_err(|NotCollectable { why, .. }| anyhow::anyhow!("{why}"))?;
+    let files: Vec<_> =
+        store.list(Some(&root)).try_collect().await.with_context(|| format!("failed to list {location}"))?;
+    let (metadata, others): (Vec<_>, Vec<_>) =
+        files.into_iter().map(|file| file.location).partition(|file| file.filename() == Some(METADATA));
+    for group in [metadata, others] {
+        let removed = stream::iter(group).map(|file| delete(&store, file)).buffer_unordered(PARALLEL);
+        removed.try_collect::<()>().await.with_context(|| format!("failed to remove {location}"))?;
+    }
+    // A bucket has no directories. Those of a volume go up to that of the request, as far as they are empty.
+    if let Some(directory) = local_path(location) {
+        for directory in directory.ancestors().take(3) {
+            let _ = tokio::time::timeout(REMOVE_TIMEOUT, tokio::fs::remove_dir(directory)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn delete(store: &Arc<dyn ObjectStore>, file: Path) -> object_store::Result<()> {
+    match store.delete(&file).await {
+        Err(object_store::Error::NotFound { .. }) => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -185,5 +222,29 @@ mod tests {
         assert_eq!(savepoint_in(&uri, &none).await.expect("read"), Some(format!("{uri}/savepoint-1")));
         assert!(is_savepoint(&format!("{uri}/savepoint-1"), &none).await.expect("read"));
         assert!(is_savepoint("hdfs:///elsewhere", &none).await.expect("not read"));
+    }
+
+    #[tokio::test]
+    async fn a_savepoint_is_removed_with_its_empty_directories_and_nothing_beside_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (root, none) = (directory.path().join("ns.demo"), FlinkConfiguration::new());
+        let make = |name: &str| {
+            let savepoint = root.join(name);
+            std::fs::create_dir_all(&savepoint).expect("a directory");
+            for file in ["_metadata", "0b3c", "1d4e"] {
+                std::fs::write(savepoint.join(file), "x").expect("a file");
+            }
+            format!("file:{}", savepoint.display())
+        };
+        let (first, beside) = (make("periodic-1/3/savepoint-1"), make("periodic-2/3/savepoint-2"));
+        let longer = make("periodic-2/3/savepoint-22");
+        remove_savepoint(&first, &none).await.expect("removed");
+        assert!(!root.join("periodic-1").exists() && root.exists());
+        remove_savepoint(&beside, &none).await.expect("removed");
+        assert!(!root.join("periodic-2/3/savepoint-2").exists());
+        assert!(is_savepoint(&longer, &none).await.expect("read"), "its name only begins so");
+        remove_savepoint(&first, &none).await.expect("it is gone already");
+        let unreached = remove_savepoint("hdfs:///s/savepoint-1", &none).await.expect_err("not reached").to_string();
+        assert!(unreached.contains("not hdfs:"), "{unreached}");
     }
 }

@@ -314,13 +314,18 @@ impl Storage {
 /// Returns the directories that Flink creates for one cluster in `file:` storage. In a bucket, a directory is only a
 /// part of a name.
 pub fn owned_directories(storage_dir: &str, cluster: &str) -> impl Iterator<Item = PathBuf> {
-    let path = storage_dir.strip_prefix("file:").map(|path| path.strip_prefix("//").unwrap_or(path));
-    let root = path.or(Some(storage_dir)).filter(|path| path.starts_with('/')).map(PathBuf::from);
+    let root = local_path(storage_dir);
     let directories = move |root: PathBuf| {
         let stores = Store::ALL.map(|store| root.join(store.directory()).join(cluster));
         stores.into_iter().chain([root.join(cluster)]).collect::<Vec<_>>()
     };
     root.into_iter().flat_map(directories)
+}
+
+/// Returns the directory that a URI names on a volume; `None` for one in a bucket.
+fn local_path(uri: &str) -> Option<PathBuf> {
+    let path = uri.strip_prefix("file:").map_or(uri, |path| path.strip_prefix("//").unwrap_or(path));
+    path.starts_with('/').then(|| PathBuf::from(path))
 }
 
 /// Returns a file's path below a directory; `None` for other files and for the directory itself.

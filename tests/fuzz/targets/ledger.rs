@@ -14,13 +14,15 @@ use crate::flink::job_state::{End, FlinkState};
 use crate::flink::result::Outcome;
 use crate::ha_data::entrance::{Entrance, Records, begun, entrance, note_state};
 use crate::ha_data::handover::Stored;
+use crate::ha_data::retention::mark;
 use crate::input::{Input, record};
-use crate::ledger::application::{Before, Progress, Run, SavepointAnswer, SavepointRequest};
+use crate::ledger::application::{Before, Progress, Retention, Run, SavepointAnswer, SavepointRequest};
 use crate::ledger::checkpoints::Checkpoints;
 use crate::ledger::failovers::{Failovers, merged};
 use crate::ledger::jobs::{self, Begun, HaData, Job};
 use crate::ledger::place::HaDataPlace;
 use crate::ledger::refusal::Refusal;
+use crate::ledger::savepoints::TakenSavepoints;
 use crate::ledger::unready;
 
 pub fn run(bytes: &[u8]) {
@@ -34,6 +36,10 @@ pub fn run(bytes: &[u8]) {
         let _ = record::<Before>(line);
         let _ = record::<Failovers>(line).map(|failovers| merged(3, failovers.0));
         let _ = record::<Checkpoints>(line).map(|checkpoints| checkpoints.to_text());
+        if let Some(mut known) = record::<TakenSavepoints>(line) {
+            mark(&mut known, &Retention::default(), "ns.demo", Timestamp::UNIX_EPOCH);
+            assert!(known.latest_periodic().is_none_or(|latest| !latest.removing));
+        }
         let _ = record::<SavepointAnswer>(line);
         let _ = record::<SavepointRequest>(line);
         annotations(&String::from_utf8_lossy(line));

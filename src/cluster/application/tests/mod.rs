@@ -1,6 +1,8 @@
 //! Versions and runs, and the life of an application step by step.
 
 mod again;
+mod last_savepoint;
+mod periodic;
 mod upgrades;
 
 use crate::ledger::application::Before;
@@ -15,6 +17,7 @@ use crate::cluster::cause::Cause;
 use crate::cluster::tests as fixture;
 use crate::flink::version::FlinkVersion;
 use crate::ledger::jobs;
+use crate::ledger::savepoints::TakenSavepoint;
 
 /// A resource, what is seen of it, and what was decided last.
 struct World {
@@ -25,6 +28,7 @@ struct World {
     shows_pods: bool,
     progress: Progress,
     jobs: Vec<jobs::Job>,
+    savepoints: Vec<TakenSavepoint>,
     causes: Vec<Cause>,
     led_by: Option<FlinkVersion>,
     decision: Decision,
@@ -47,6 +51,7 @@ impl World {
             shows_pods: false,
             progress,
             jobs: Vec::new(),
+            savepoints: Vec::new(),
             causes: Vec::new(),
             led_by: None,
             decision,
@@ -71,6 +76,7 @@ impl World {
             shows_pods: self.shows_pods,
             progress: &self.progress,
             jobs: &self.jobs,
+            savepoints: &self.savepoints,
             stored: None,
             causes: &self.causes,
             led_by: self.led_by.as_ref(),
