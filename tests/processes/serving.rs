@@ -21,8 +21,13 @@ async fn a_leader_whose_flink_waits_for_its_storage_is_not_ready_and_its_reason_
     cluster.add_job_manager().await;
 
     let leader = &cluster.job_managers[0];
-    let answer = async || leader.probe("/readyz").await.ok();
-    let mute = async || answer().await.filter(|(code, why)| *code == 503 && why.contains("answers that nobody leads"));
+    let mute = async || {
+        leader
+            .probe("/readyz")
+            .await
+            .ok()
+            .filter(|(code, why)| *code == 503 && why.contains("answers that nobody leads"))
+    };
     let (_, why) = eventually("a leader that is not ready", seconds(90), mute).await;
     say(&why);
     let reported = async || {
@@ -31,17 +36,16 @@ async fn a_leader_whose_flink_waits_for_its_storage_is_not_ready_and_its_reason_
     };
     eventually("the reason on the ledger", seconds(60), reported).await;
 
-    // The storage answers.
-    let result = serde_json::json!({
-        "result": { "id": JOB, "application-status": "SUCCEEDED", "accumulator-results": {}, "net-runtime": 1 },
-        "version": 1,
-    });
-    let written = tokio::task::spawn_blocking(move || fs::write(pipe, result.to_string()));
-    eventually("a leader that is ready", seconds(60), async || answer().await.filter(|(code, _)| *code == 200)).await;
+    // Somebody removes what does not answer, and restarts the JobManager.
+    fs::remove_file(&pipe).unwrap();
+    cluster.job_managers[0].jvm.kill();
+    eventually("a JVM that has ended", seconds(10), async || (cluster.restart_ended() > 0).then_some(())).await;
+    let leader = &cluster.job_managers[0];
+    let ready = async || leader.probe("/readyz").await.ok().filter(|(code, _)| *code == 200);
+    eventually("a leader that is ready", seconds(60), ready).await;
     let lifted = async || {
         let ledger = cluster.config_map(&names::ledger(NAME)).await?;
         unready::of(&ledger.metadata, &leader.uid).is_none().then_some(())
     };
     eventually("no reason on the ledger", seconds(60), lifted).await;
-    written.abort();
 }
