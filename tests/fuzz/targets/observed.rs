@@ -31,7 +31,7 @@ pub fn run(bytes: &[u8]) {
         job_manager_deployment: shared("deployment"),
         task_manager_deployment: shared("taskManagerDeployment"),
         ledger: value(&all["ledger"]).map(Arc::new),
-        rest: value(&all["rest"]).map(Arc::new),
+        rest: value(&all["rest"]).map(Arc::new).into_iter().collect(),
         ..Observed::default()
     };
     let before = resource.status.clone().unwrap_or_default();
