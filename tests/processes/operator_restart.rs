@@ -45,7 +45,9 @@ async fn an_operator_that_restarts_writes_nothing_anew_and_finds_what_was_change
     stop(&mut installation).await;
     let before = installation.operator_requests().len();
     start(&mut installation).await;
-    let made = installation.operator_requests().split_off(before);
+    // An operator that starts asks for the API server's version, which is no resource.
+    let made: Vec<_> =
+        installation.operator_requests().split_off(before).into_iter().filter(|one| !one.resource.is_empty()).collect();
     assert!(made.is_empty(), "nothing was changed: {made:?}");
 
     // Each of these is found by itself: an operator that finds one applies everything.
