@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::gc::ledger::Ledger;
 use crate::lease::term::Term;
@@ -15,10 +15,10 @@ use crate::world::flink_rest::Rest;
 
 /// Interval of the requests until Flink serves. They stay in the pod, and there are none afterwards.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// A recovery may take so long: the plans of many jobs are read one after the other.
+/// A recovery may take so long: the plans of many jobs are read one after the other. Nothing is asked before.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Looks from the beginning of each tenure until Flink serves.
+/// Looks in each tenure until Flink serves.
 pub struct ServingWatch {
     pub ledger: Ledger,
     pub rest: Rest,
@@ -28,14 +28,15 @@ impl ServingWatch {
     /// Runs until the process ends.
     pub async fn run(self) {
         let lead = async |_: &Term| {
-            let (begin, signals) = (Instant::now(), &self.ledger.signals);
+            let signals = &self.ledger.signals;
             signals.note_serving(true);
+            sleep(PATIENCE).await;
             loop {
                 match self.rest.serves().await {
                     Some(true) => return signals.note_serving(true),
-                    Some(false) if begin.elapsed() >= PATIENCE => signals.note_serving(false),
+                    Some(false) => signals.note_serving(false),
                     // A REST endpoint that does not answer at all shows nothing: it may speak TLS.
-                    Some(false) | None => {}
+                    None => {}
                 }
                 sleep(INTERVAL).await;
             }

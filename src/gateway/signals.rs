@@ -14,7 +14,7 @@ use crate::ledger::application::SavepointRequest;
 use crate::ledger::failovers::KEPT;
 use crate::ledger::jobs::OrphanCounts;
 
-const MUTE: &str = "the JobManager leads, but answers that nobody leads yet: it may wait for its storage, and no job runs or \
+const NOT_SERVING: &str = "the JobManager leads, but answers that nobody leads yet: it may wait for its storage, and no job runs or \
                     can be submitted";
 
 /// Shared by reference; no method waits.
@@ -33,7 +33,7 @@ pub struct Signals {
     /// Whether jobs run again after an election.
     pub recovery: Recovery,
     /// The leading JVM's Flink answers that there is no leader, and has done so for too long.
-    is_mute: AtomicBool,
+    is_not_serving: AtomicBool,
     /// For the metrics.
     pub counters: Counters,
     /// Jobs with a tombstone.
@@ -127,17 +127,17 @@ impl Signals {
 
     /// Notes whether the leading JVM's Flink serves.
     pub fn note_serving(&self, serves: bool) {
-        if self.is_mute.swap(!serves, Ordering::Relaxed) == serves {
+        if self.is_not_serving.swap(!serves, Ordering::Relaxed) == serves {
             match serves {
                 true => tracing::info!("Flink serves now"),
-                false => tracing::warn!(why = MUTE, "Flink does not serve"),
+                false => tracing::warn!(why = NOT_SERVING, "Flink does not serve"),
             }
         }
     }
 
     /// Why a leader is not ready.
     pub fn unready(&self) -> Option<&'static str> {
-        self.is_mute.load(Ordering::Relaxed).then_some(MUTE)
+        self.is_not_serving.load(Ordering::Relaxed).then_some(NOT_SERVING)
     }
 
     /// Does another run continue from the stop of this job?

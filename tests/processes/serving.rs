@@ -21,14 +21,14 @@ async fn a_leader_whose_flink_waits_for_its_storage_is_not_ready_and_its_reason_
     cluster.add_job_manager().await;
 
     let leader = &cluster.job_managers[0];
-    let mute = async || {
+    let unready = async || {
         leader
             .probe("/readyz")
             .await
             .ok()
             .filter(|(code, why)| *code == 503 && why.contains("answers that nobody leads"))
     };
-    let (_, why) = eventually("a leader that is not ready", seconds(90), mute).await;
+    let (_, why) = eventually("a leader that is not ready", seconds(90), unready).await;
     say(&why);
     let reported = async || {
         let ledger = cluster.config_map(&names::ledger(NAME)).await?;
