@@ -148,7 +148,6 @@ impl Driver {
         let now = self.clock.now();
         let handed_over = self.elector.is_terminating();
         let led = matches!(*self.shown.borrow(), LockView::Leader { .. });
-        let cause = led.then(|| format!("{event:.300?}"));
         let actions = self.elector.step(now, event);
         if handed_over && !self.elector.is_terminating() {
             tracing::warn!(
@@ -162,7 +161,8 @@ impl Driver {
         }
         let shown = self.elector.shown();
         if led && !matches!(shown, LockView::Leader { .. }) {
-            tracing::warn!(why = self.elector.gives_up(), cause, "this JobManager leads no longer");
+            let why = self.elector.gives_up().unwrap_or("it could not prove that it holds the Lease");
+            tracing::warn!(why, holder = self.elector.holder(), "this JobManager leads no longer");
         }
         // What the lock remembers belongs to a term. Without a term only its data serves a standby.
         self.shown.send_if_modified(|before| {
