@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decision::has_no_pods;
 use super::lifecycle::COLLECTION_TIMEOUT;
-use super::versions::savepoint_directory;
+use super::versions::request_directory;
 use super::{decided, periodic};
 use crate::api::application::{Application, Phase, Savepoint};
 use crate::api::status::FlinkHaClusterStatus;
@@ -154,24 +154,18 @@ pub fn last_savepoint(
     if !runs(observed) || has_no_pods(application.phase) {
         return EndOfWait::without("no JobManager of the application runs, and its last state is in its HA data", None);
     }
-    let Some(directory) = savepoint_directory(&resource.spec) else {
-        return EndOfWait::without("spec.flinkConfiguration has no execution.checkpointing.savepoint-dir", None);
-    };
     let retries = answer.is_some_and(|answer| answer.error.is_some() && is_over(answer, now));
     let same = requested.filter(|_| is_stop && !retries);
     let id = same.unwrap_or_else(|| format!("{DELETE}{}", now.as_second()));
-    (application.phase, application.error) = (Phase::Savepointing, error);
-    application.savepoint_request = Some(id.clone());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (namespace, name) = (text(&resource.metadata.namespace), text(&resource.metadata.name));
     let own_directory = names::high_availability_cluster_id(&namespace, &name);
-    let request = SavepointRequest {
-        job: run,
-        directory: format!("{}/{own_directory}/{id}", directory.trim_end_matches('/')),
-        stop: true,
-        retain: None,
-        id,
+    let Some(directory) = request_directory(&resource.spec, &own_directory, &id) else {
+        return EndOfWait::without("spec.flinkConfiguration has no execution.checkpointing.savepoint-dir", None);
     };
+    (application.phase, application.error) = (Phase::Savepointing, error);
+    application.savepoint_request = Some(id.clone());
+    let request = SavepointRequest { job: run, directory, stop: true, retain: None, id };
     let cause = waits(format!(
         "the deletion waits for the savepoint of spec.job.savepoints.onDelete {}, until {late:.0} at the latest: {state}; then it \
          goes on, and the HA data stays. To delete without a savepoint: kubectl patch fhc {name} --namespace {namespace} \

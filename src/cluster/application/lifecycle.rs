@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decision::{Decision, Inputs, has_no_pods};
 use super::step::LifecycleStep;
-use super::versions::{job_id, savepoint_directory, version};
+use super::versions::{job_id, request_directory, version};
 use super::{again, definitions, periodic, upgrade};
 use crate::api::FlinkHaClusterSpec;
 use crate::api::application::{Application, JobSpec, JobState, Phase, Savepoint, UpgradeMode};
@@ -365,10 +365,9 @@ impl LifecycleStep<'_> {
 
     fn request(&self) -> Option<SavepointRequest> {
         let id = self.application().savepoint_request.clone()?;
-        let directory = savepoint_directory(self.wanted)?;
         Some(SavepointRequest {
             job: JobId::of(&self.application().job_id)?,
-            directory: format!("{}/{}/{id}", directory.trim_end_matches('/'), self.inputs.own_directory),
+            directory: request_directory(self.wanted, self.inputs.own_directory, &id)?,
             stop: self.application().phase == Phase::Savepointing,
             retain: periodic::requested(self.application()).and_then(|_| self.retention()),
             id,

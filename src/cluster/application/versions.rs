@@ -34,6 +34,12 @@ pub fn job_id(uid: &str, run: i64) -> JobId {
     JobId::from_number(u128::from(high) << 64 | u128::from(low))
 }
 
+/// The directory of a request for a savepoint, in the user's directory for savepoints; `None` if there is none.
+/// `own_directory`: that of the resource.
+pub fn request_directory(spec: &FlinkHaClusterSpec, own_directory: &str, id: &str) -> Option<String> {
+    Some(format!("{}/{own_directory}/{id}", savepoint_directory(spec)?.trim_end_matches('/')))
+}
+
 /// The user's directory for savepoints, by Flink's own keys.
 pub fn savepoint_directory(spec: &FlinkHaClusterSpec) -> Option<String> {
     let keys = ["execution.checkpointing.savepoint-dir", "state.savepoints.dir", "state.backend.fs.savepointdir"];
