@@ -175,7 +175,10 @@ impl SavepointTaker {
         for going in marked.await?.0.iter().filter(|one| one.removing) {
             let removed = remove_savepoint(&going.path, &self.configuration).await;
             let error = removed.err().map(|error| format!("{error:#}"));
-            tracing::info!(going.path, error, "a periodic savepoint is removed");
+            match &error {
+                None => tracing::info!(going.path, "removed a periodic savepoint that is not kept"),
+                Some(error) => tracing::warn!(going.path, error, "failed to remove a periodic savepoint"),
+            }
             ledger.change_savepoints(term, |known| known.without(going, error.as_ref())).await?;
         }
         Ok(())
