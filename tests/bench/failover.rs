@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use kit::cluster::Cluster;
 use kit::disturbance::Disturbance;
-use kit::failover::{Failover, kill_leader};
+use kit::failover::{Failover, kill_leaders};
 use kit::machine::flink_version;
 use kit::namespace::Namespace;
 use kit::processor_time::PARTS;
@@ -130,12 +130,7 @@ async fn turn(provider: Provider, kills: usize) -> Vec<Failover> {
     let arguments = ["--output", "/flink/output", "--checkpoint-interval-millis", "1000"];
     let job = cluster.run("KeyedSequence", &arguments, 2).await;
     say(format!("up with a job after {:.0} s", begin.elapsed().as_secs_f32()));
-    let mut failovers = Vec::new();
-    for _ in 0..kills {
-        let failover = kill_leader(&cluster, &job).await;
-        cluster.replace(&failover.from).await;
-        failovers.push(failover);
-    }
+    let failovers = kill_leaders(&cluster, &job, kills).await;
     cluster.namespace.delete();
     failovers
 }

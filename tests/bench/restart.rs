@@ -14,7 +14,7 @@ mod support;
 use flinkha::api::names;
 use k8s_openapi::api::apps::v1::Deployment;
 use kit::cluster::Cluster;
-use kit::failover::{Failover, kill_leader};
+use kit::failover::{Failover, kill_leaders};
 use kit::machine::kubectl;
 use kit::namespace::Namespace;
 use kit::{node, operator, ours};
@@ -66,12 +66,7 @@ async fn turn(waits: bool) -> Vec<Failover> {
     }
     let arguments = ["--output", "/flink/output", "--checkpoint-interval-millis", "1000"];
     let job = cluster.run("KeyedSequence", &arguments, 2).await;
-    let mut failovers = Vec::new();
-    for _ in 0..number("RUNS", 6) {
-        let failover = kill_leader(&cluster, &job).await;
-        cluster.replace(&failover.from).await;
-        failovers.push(failover);
-    }
+    let failovers = kill_leaders(&cluster, &job, number("RUNS", 6)).await;
     operator::scale(1);
     cluster.namespace.delete();
     failovers
@@ -80,7 +75,7 @@ async fn turn(waits: bool) -> Vec<Failover> {
 /// Takes the turn out of the JobManagers' script, and waits until all of them have been replaced.
 async fn restart_at_once(cluster: &Cluster) {
     let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace.0);
-    let name = names::job_managers(&cluster.name);
+    let name = names::job_manager(&cluster.name);
     let text = serde_json::to_string(&deployments.get(&name).await.expect("the JobManagers")).expect("JSON");
     assert!(text.contains(TURNS[0]), "the script of the JobManagers has no turn");
     let changed: Value = serde_json::from_str(&text.replace(TURNS[0], TURNS[1])).expect("JSON");

@@ -10,7 +10,7 @@ mod kit;
 #[path = "../support/mod.rs"]
 mod support;
 
-use kit::failover::{Failover, kill_leader};
+use kit::failover::{Failover, kill_leaders};
 use kit::namespace::Namespace;
 use kit::ours;
 use serde_json::{Value, json};
@@ -70,12 +70,7 @@ async fn turn(by_operator: &str, options: &str, parallelism: usize) -> Vec<Failo
     let (parallelism, stages) = (parallelism.to_string(), STAGES.to_string());
     let arguments = ["--parallelism", &parallelism, "--stages", &stages, "--checkpoint-interval-millis", "2000"];
     let job = cluster.run("ManyTasks", &arguments, 2).await;
-    let mut failovers = Vec::new();
-    for _ in 0..number("RUNS", 4) {
-        let failover = kill_leader(&cluster, &job).await;
-        cluster.replace(&failover.from).await;
-        failovers.push(failover);
-    }
+    let failovers = kill_leaders(&cluster, &job, number("RUNS", 4)).await;
     cluster.namespace.delete();
     failovers
 }

@@ -45,6 +45,17 @@ pub async fn kill_leader(cluster: &Cluster, job: &str) -> Failover {
     fail_over(cluster, job, &leader.name_any(), async || shot.send().await).await
 }
 
+/// Kills so many leaders, one after the other, each in a cluster that is whole again.
+pub async fn kill_leaders(cluster: &Cluster, job: &str, kills: usize) -> Vec<Failover> {
+    let mut failovers = Vec::new();
+    for _ in 0..kills {
+        let failover = kill_leader(cluster, job).await;
+        cluster.replace(&failover.from).await;
+        failovers.push(failover);
+    }
+    failovers
+}
+
 /// Disturbs the leader, and follows the job until it has completed a checkpoint under another leader. `disturb` tells
 /// when it did. Panics when the job was not resumed from its last checkpoint or a later one, or when its counter went
 /// backwards.
