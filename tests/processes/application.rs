@@ -257,17 +257,7 @@ async fn a_job_is_stopped_with_a_savepoint_that_is_told_before_its_end() {
     let path = ask("upgrade-2", true, &directory).await.path.expect("a savepoint");
     wait_for_end(&mut cluster, &job, "Finished").await;
     cluster.verify("any");
-    cluster
-        .redeploy(2, |application| {
-            let run = &mut application.run;
-            (run.job_id, run.restored_from) = (job_id("uid", 2), Some(path.clone()));
-        })
-        .await;
-    cluster.wait_until_ready().await;
-    cluster.wait_until_up().await;
-    let next = cluster.job();
-    cluster.wait_for_checkpoints(&next, 3).await;
-    cluster.verify("any");
+    cluster.go_on_from(&path, job_id("uid", 2)).await;
     assert!(Path::new(path.trim_start_matches("file:")).join("_metadata").exists(), "a savepoint is never deleted");
 }
 

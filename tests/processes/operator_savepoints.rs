@@ -1,16 +1,16 @@
 //! Savepoints that the operator takes by itself: what it asks the leader for, and what it says while it waits. The
 //! operator against a real kube-apiserver; the leader is played by the test.
 
-use crate::presence::{DEMO, is_gone, says};
+use crate::presence::{DEMO, is_gone, says, store};
 use crate::support::operator::{Installation, NAMESPACE, cluster};
 use crate::support::seconds;
 use flinkha::api::FlinkHaCluster;
-use flinkha::api::names::{LEFT_ANNOTATION, SAVEPOINT_ANNOTATION, TERM_ANNOTATION};
+use flinkha::api::names::{LEFT_ANNOTATION, SAVEPOINT_ANNOTATION};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// An application whose tasks run, by what its leader says.
@@ -132,21 +132,12 @@ async fn a_periodic_savepoint_that_fails_is_told_and_a_deletion_waits_for_the_la
 async fn a_deletion_that_gets_no_savepoint_goes_on_at_its_deadline_and_leaves_the_state() {
     let running = Running::start(json!({ "onDelete": true, "onDeleteDeadline": "10s" })).await;
     let job = running.progress["job"].as_str().unwrap();
-    let config_maps = running.installation.api::<ConfigMap>(NAMESPACE);
-    let labels = json!({ "app": "demo", "type": "flink-native-kubernetes" });
-    for (name, key) in [
-        ("demo-cluster-config-map".to_owned(), format!("executionPlan-{job}")),
-        (format!("demo-{job}-config-map"), "checkpointID-1".to_owned()),
-    ] {
-        let annotations = json!({ TERM_ANNOTATION: "1.uid.process.1-1" });
-        let metadata = json!({ "name": name, "labels": labels, "annotations": annotations });
-        let config_map = json!({ "metadata": metadata, "data": { key: "pointer" } });
-        config_maps.create(&PostParams::default(), &serde_json::from_value(config_map).unwrap()).await.unwrap();
-    }
+    store(&running.installation, job).await;
     running.delete().await;
     running.asked("delete-").await;
     running.collected().await;
     is_gone(&running.installation, seconds(60)).await;
+    let config_maps = running.installation.api::<ConfigMap>(NAMESPACE);
     let of_flink = ListParams::default().labels("type=flink-native-kubernetes");
     assert_eq!(config_maps.list(&of_flink).await.unwrap().items.len(), 2, "spec.haData.onDelete: Delete had its way");
     let (kind, note) = running.event("Deleted").await;

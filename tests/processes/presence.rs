@@ -56,19 +56,24 @@ fn given_back() -> Value {
     by_hand::given_back("demo-jobmanager-a")
 }
 
-/// A cluster whose HA data goes with it, and one pod of it whose label somebody has removed.
-async fn with_stray(installation: &Installation) {
+/// What Flink and its gateway have stored of a job: a plan and a pointer to a checkpoint.
+pub async fn store(installation: &Installation, job: &str) {
     let config_maps: Api<ConfigMap> = Api::namespaced(installation.admin.clone(), NAMESPACE);
     let labels = json!({ "app": "demo", "type": "flink-native-kubernetes" });
     for (name, key) in [
-        ("demo-cluster-config-map".to_owned(), format!("executionPlan-{JOB}")),
-        (format!("demo-{JOB}-config-map"), "checkpointID-1".to_owned()),
+        ("demo-cluster-config-map".to_owned(), format!("executionPlan-{job}")),
+        (format!("demo-{job}-config-map"), "checkpointID-1".to_owned()),
     ] {
         let annotations = json!({ TERM_ANNOTATION: "1.uid.process.1-1" });
         let metadata = json!({ "name": name, "labels": labels, "annotations": annotations });
         let config_map = json!({ "metadata": metadata, "data": { key: "pointer" } });
         config_maps.create(&PostParams::default(), &serde_json::from_value(config_map).unwrap()).await.unwrap();
     }
+}
+
+/// A cluster whose HA data goes with it, and one pod of it whose label somebody has removed.
+async fn with_stray(installation: &Installation) {
+    store(installation, JOB).await;
     installation.apply(&cluster(json!({ "haData": { "onDelete": "Delete" } })));
     installation.until::<Deployment>("the Deployment", (NAMESPACE, "demo-taskmanager"), |_| true).await;
     installation.until::<ConfigMap>("the ledger", (NAMESPACE, "demo-ledger"), |_| true).await;

@@ -170,16 +170,6 @@ async fn periodic_savepoints_survive_a_leader_the_old_ones_go_and_a_deletion_lea
     let former = cluster.job();
     assert!(cluster.tombstone(&former).await.is_some(), "the job was stopped");
     cluster.verify("any");
-    cluster
-        .redeploy(2, |application| {
-            let next = &mut application.run;
-            (next.job_id, next.restored_from) = (job_id("another", 1), Some(path.clone()));
-        })
-        .await;
-    cluster.wait_until_ready().await;
-    cluster.wait_until_up().await;
-    let next = cluster.job();
-    cluster.wait_for_checkpoints(&next, 3).await;
-    cluster.verify("any");
+    cluster.go_on_from(&path, job_id("another", 1)).await;
     assert!(local(&path).join("_metadata").exists() && kept.join("_metadata").exists());
 }

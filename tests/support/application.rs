@@ -5,6 +5,7 @@ use flinkha::api::names::{self, SAVEPOINT_ANNOTATION};
 use flinkha::api::{FlinkHaCluster, FlinkHaClusterSpec};
 use flinkha::cluster::application::{job_id, version};
 use flinkha::cluster::validate::validate;
+use flinkha::flink::job_id::JobId;
 use flinkha::ledger::application::{Progress, Run, SavepointRequest};
 use flinkha::ledger::jobs;
 use flinkha::ledger::refusal::Refusal;
@@ -181,5 +182,17 @@ impl Cluster {
         for _ in 0..task_managers {
             self.add_task_manager().await;
         }
+    }
+
+    /// What the operator does for another run from a savepoint: it goes on exactly once.
+    pub async fn go_on_from(&mut self, savepoint: &str, run: JobId) {
+        let of_run = |application: &mut Deployed| {
+            (application.run.job_id, application.run.restored_from) = (run, Some(savepoint.to_owned()));
+        };
+        self.redeploy(2, of_run).await;
+        self.wait_until_ready().await;
+        self.wait_until_up().await;
+        self.wait_for_checkpoints(&self.job(), 3).await;
+        self.verify("any");
     }
 }
