@@ -33,6 +33,8 @@ use tokio::sync::oneshot;
 
 /// No request for so long: the operator has nothing left to do.
 const QUIET: Duration = seconds(5);
+/// Longer than an elected JobManager's pod may be missing before a cluster is called degraded.
+const DEADLINE_OF_PODS: Duration = seconds(35);
 const NAMESPACES: usize = 10;
 /// Clusters that are deleted at once.
 const DELETED: usize = 200;
@@ -139,6 +141,10 @@ pub async fn run() {
     stream::iter(0..count).for_each_concurrent(PARALLEL, |index| gateways.elect(index)).await;
     let elected_requests_each = requests.quiet(begin).await as f64 / count as f64;
     say(format!("{elected_requests_each:.2} requests each for their first leaders"));
+
+    // There are no pods: that is said once of each cluster, when their deadline passes.
+    tokio::time::sleep(DEADLINE_OF_PODS).await;
+    requests.quiet(begin).await;
 
     // At rest.
     let begin = (requests.more().len(), installation.operator.processor_seconds(), gateways.renewals());

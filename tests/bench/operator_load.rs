@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::support::say;
 use flinkha::api::names::{self, CLUSTER_LABEL};
 use flinkha::lease::record::{Change, Member, Peers, Record};
 use flinkha::lease::term::{Incarnation, Term};
@@ -16,7 +17,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use kube_runtime::watcher::{self, Event};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::oneshot;
 
 /// Leases are renewed as often as gateways with promises of their peers do it.
@@ -111,14 +112,20 @@ impl Gateways {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &namespace);
         let mut patch = record.to_patch(version.as_deref().unwrap_or_default(), Timestamp::now(), acquired);
         if version.is_none() {
-            patch["metadata"]["resourceVersion"] = Value::Null;
+            // Null would remove it, and the API server updates no Lease without one.
+            patch["metadata"].as_object_mut().expect("metadata").remove("resourceVersion");
         }
         if record == Record::default() {
             patch = json!({ "spec": { "renewTime": patch["spec"]["renewTime"] } });
         }
         let written = leases.patch(&names::lease(&name), &PatchParams::default(), &Patch::Merge(patch)).await;
-        let counter = if written.is_ok() { &self.written } else { &self.failures };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match &written {
+            Ok(_) => self.written.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                say(format!("a gateway failed to write Lease {name}: {error}"));
+                self.failures.fetch_add(1, Ordering::Relaxed)
+            }
+        };
         self.put(index, (record, written.ok().and_then(|lease| lease.resource_version())));
     }
 
