@@ -211,8 +211,8 @@ pub struct Savepoint {
     /// Time at which it was complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
-    /// Why it was taken: `nonce-<number>`, `upgrade-<generation>`, `suspend-<generation>`, `periodic-<time>` or
-    /// `delete-<time>`, with the time in seconds since 1970.
+    /// Why it was taken: `nonce-<number>-<uid>`, `upgrade-<generation>-<uid>`, `suspend-<generation>-<uid>` with the
+    /// first part of the resource's UID, `periodic-<time>` or `delete-<time>` with the time in seconds since 1970.
     pub id: String,
 }
 

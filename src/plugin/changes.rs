@@ -118,7 +118,9 @@ pub fn savepoint_result(resource: &FlinkHaCluster, nonce: i64) -> Option<Result<
     if application.savepoint_trigger_nonce != Some(nonce) {
         return None;
     }
-    let savepoint = application.last_savepoint.as_ref().filter(|savepoint| savepoint.id == format!("nonce-{nonce}"));
+    let (id, without_uid) = (format!("nonce-{nonce}-"), format!("nonce-{nonce}"));
+    let is_of_it = |id_of: &str| id_of == without_uid || id_of.starts_with(&id);
+    let savepoint = application.last_savepoint.as_ref().filter(|savepoint| is_of_it(&savepoint.id));
     Some(match savepoint {
         Some(savepoint) => Ok(savepoint.path.clone()),
         None => Err(application.error.clone().unwrap_or_else(|| "no reason was reported".to_owned())),
@@ -278,7 +280,8 @@ mod tests {
         assert_eq!((nonce, &change.patch.expect("a patch")["spec"]["job"]["savepointTriggerNonce"]), (5, &json!(5)));
         assert_eq!(savepoint_result(&resource, 5), None);
         let done = |status: Value| savepoint_result(&application_with(status), 5);
-        let taken = json!({ "savepointTriggerNonce": 5, "lastSavepoint": { "path": "s3://b/5", "id": "nonce-5" } });
+        let taken =
+            json!({ "savepointTriggerNonce": 5, "lastSavepoint": { "path": "s3://b/5", "id": "nonce-5-5f0c1d7e" } });
         assert_eq!(done(taken), Some(Ok("s3://b/5".to_owned())));
         let failed = json!({
             "savepointTriggerNonce": 5, "error": "no space", "lastSavepoint": { "path": "s3://b/4", "id": "nonce-4" },

@@ -187,7 +187,7 @@ impl LifecycleStep<'_> {
             return self.end(&ended);
         }
         if self.job.state == JobState::Suspended {
-            let id = format!("suspend-{}", self.inputs.generation);
+            let id = self.request_id("suspend", self.inputs.generation);
             let failed =
                 self.inputs.progress.savepoint.as_ref().is_some_and(|answer| answer.id == id && answer.error.is_some());
             return match self.job.upgrade_mode {
@@ -212,7 +212,9 @@ impl LifecycleStep<'_> {
         let Some(nonce) = wanted.filter(|nonce| self.application().savepoint_trigger_nonce != Some(*nonce)) else {
             return;
         };
-        let id = format!("nonce-{nonce}");
+        // An operator of an earlier version may have asked.
+        let asked = self.application().savepoint_request.clone().filter(|id| *id == format!("nonce-{nonce}"));
+        let id = asked.unwrap_or_else(|| self.request_id("nonce", nonce));
         match self.answer_to(&id) {
             None => self.application_mut().savepoint_request = Some(id),
             Some(answer) => {
@@ -230,6 +232,13 @@ impl LifecycleStep<'_> {
                 }
             }
         }
+    }
+
+    /// The id of a request for a savepoint, such as `upgrade-2-5f0c1d7e`. The resource's UID is part of it: the ledger of a
+    /// former resource of this name may hold the answer to a request of the same number.
+    pub(super) fn request_id(&self, kind: &str, number: i64) -> String {
+        let uid = self.inputs.uid.split('-').next().unwrap_or_default();
+        format!("{kind}-{number}-{uid}")
     }
 
     /// What became of a savepoint; `None` while that is not known.

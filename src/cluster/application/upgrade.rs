@@ -63,7 +63,7 @@ pub(super) fn begin(step: &mut LifecycleStep<'_>) {
         return refuse(step, why);
     }
     match step.job.upgrade_mode {
-        UpgradeMode::Savepoint if runs => return step.ask_to_stop(format!("upgrade-{}", step.inputs.generation)),
+        UpgradeMode::Savepoint if runs => return step.ask_to_stop(step.request_id("upgrade", step.inputs.generation)),
         UpgradeMode::Stateless => step.new_run(None),
         UpgradeMode::Savepoint | UpgradeMode::LastState => {}
     }

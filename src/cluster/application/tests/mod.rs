@@ -244,14 +244,39 @@ fn a_new_nonce_takes_a_savepoint_beside_the_job_and_the_first_one_does_not() {
     assert_eq!(world.decision.request, None);
     world.job().savepoint_trigger_nonce = Some(2);
     assert_eq!(world.step(), Phase::Running);
-    assert!(world.decision.request.as_ref().is_some_and(|request| request.id == "nonce-2" && !request.stop));
-    world.answers("nonce-2", Ok("s3://b/s/y"));
+    assert!(world.decision.request.as_ref().is_some_and(|request| request.id == "nonce-2-uid" && !request.stop));
+    world.answers("nonce-2-uid", Ok("s3://b/s/y"));
     world.step();
     assert_eq!(world.decision.request, None);
     assert_eq!(
         world.application().last_savepoint.as_ref().map(|savepoint| savepoint.path.as_str()),
         Some("s3://b/s/y")
     );
+}
+
+#[test]
+fn an_answer_to_a_former_resource_of_this_name_is_none_to_this_one() {
+    for former in ["nonce-2", "nonce-2-former"] {
+        let mut world = World::running(json!({ "savepointTriggerNonce": 1 }));
+        world.answers(former, Ok("s3://b/s/old"));
+        world.job().savepoint_trigger_nonce = Some(2);
+        world.step();
+        assert!(world.decision.request.as_ref().is_some_and(|request| request.id == "nonce-2-uid"), "{former}");
+        assert_eq!(world.application().last_savepoint, None);
+    }
+}
+
+#[test]
+fn a_request_of_an_operator_of_an_earlier_version_is_not_repeated() {
+    let mut world = World::running(json!({ "savepointTriggerNonce": 1 }));
+    world.job().savepoint_trigger_nonce = Some(2);
+    world.step();
+    world.decision.application.savepoint_request = Some("nonce-2".to_owned());
+    world.step();
+    assert!(world.decision.request.as_ref().is_some_and(|request| request.id == "nonce-2"));
+    world.answers("nonce-2", Ok("s3://b/s/y"));
+    world.step();
+    assert_eq!((&world.decision.request, world.application().savepoint_trigger_nonce), (&None, Some(2)));
 }
 
 #[test]

@@ -140,11 +140,11 @@ fn what_somebody_asks_for_comes_before_and_after_but_never_beside_it() {
     world.step();
     assert!(world.request().is_some(), "the one in progress ends first");
     world.takes();
-    assert_eq!(world.application().savepoint_request.as_deref(), Some("nonce-7"));
+    assert_eq!(world.application().savepoint_request.as_deref(), Some("nonce-7-uid"));
     assert!(world.decision.request.as_ref().is_some_and(|request| request.retain.is_none()));
     world.passes(INTERVAL);
-    assert_eq!(world.application().savepoint_request.as_deref(), Some("nonce-7"), "it is due and waits");
-    world.answers("nonce-7", Ok("s3://b/7"));
+    assert_eq!(world.application().savepoint_request.as_deref(), Some("nonce-7-uid"), "it is due and waits");
+    world.answers("nonce-7-uid", Ok("s3://b/7"));
     world.step();
     assert!(world.request().is_some());
     assert_eq!(world.application().last_savepoint.as_ref().map(|one| one.path.as_str()), Some("s3://b/7"));
@@ -160,7 +160,7 @@ fn an_upgrade_or_a_suspension_takes_the_place_of_a_request_and_none_is_made_mean
         assert_eq!(world.step(), phase, "{mode}");
         assert_eq!(world.request(), None);
         let stop = world.decision.request.as_ref().map(|request| (request.id.clone(), request.stop));
-        assert_eq!(stop, (mode == "savepoint").then(|| ("upgrade-2".to_owned(), true)));
+        assert_eq!(stop, (mode == "savepoint").then(|| ("upgrade-2-uid".to_owned(), true)));
         world.passes(10 * INTERVAL);
         assert_eq!((world.request(), world.phase()), (None, phase));
     }

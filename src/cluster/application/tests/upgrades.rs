@@ -66,12 +66,12 @@ fn a_savepoint_does_not_hide_why_a_definition_was_taken_back() {
     assert!(taken_back.as_ref().is_some_and(|(reason, _)| *reason == "UpgradeRolledBack"));
     world.job().savepoint_trigger_nonce = Some(2);
     world.step();
-    world.answers("nonce-2", Ok("s3://b/s/y"));
+    world.answers("nonce-2-uid", Ok("s3://b/s/y"));
     world.step();
     assert_eq!(told(&world), taken_back);
     world.job().savepoint_trigger_nonce = Some(3);
     world.step();
-    world.answers("nonce-3", Err("no space"));
+    world.answers("nonce-3-uid", Err("no space"));
     world.step();
     let both = told(&world).map(|(_, message)| message).unwrap_or_default();
     assert!(
@@ -167,9 +167,9 @@ fn a_savepoint_is_complete_and_its_job_ended_before_any_pod_goes() {
     let request = world.decision.request.clone().unwrap_or_else(|| panic!("a request"));
     assert_eq!(
         (request.directory.as_str(), request.stop, request.job.as_str()),
-        ("s3://b/s/ns.demo/upgrade-2", true, run.as_str())
+        ("s3://b/s/ns.demo/upgrade-2-uid", true, run.as_str())
     );
-    world.answers("upgrade-2", Ok("s3://b/s/x"));
+    world.answers("upgrade-2-uid", Ok("s3://b/s/x"));
     assert_eq!(world.step(), Phase::Savepointing);
     assert!(!world.decision.stopped);
     world.ends("Finished");
@@ -203,7 +203,7 @@ fn without_a_savepoint_the_job_runs_on_unchanged() {
     let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
     world.changes("2");
     world.step();
-    world.answers("upgrade-2", Err("not writable"));
+    world.answers("upgrade-2-uid", Err("not writable"));
     assert_eq!(world.step(), Phase::Running);
     assert_eq!(world.last_upgrade(), ("Refused", "not writable"));
     assert_eq!(world.step(), Phase::Running);
@@ -211,7 +211,7 @@ fn without_a_savepoint_the_job_runs_on_unchanged() {
     world.job().state = JobState::Suspended;
     world.generation += 1;
     assert_eq!(world.step(), Phase::Savepointing);
-    world.answers("suspend-3", Err("not writable"));
+    world.answers("suspend-3-uid", Err("not writable"));
     assert_eq!(world.step(), Phase::Running);
     assert_eq!(world.step(), Phase::Running, "not suspended without it");
 }
@@ -221,7 +221,7 @@ fn a_job_that_ends_while_it_is_being_stopped_has_ended() {
     let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
     world.changes("2");
     world.step();
-    world.answers("upgrade-2", Err("the job ended before the savepoint was complete"));
+    world.answers("upgrade-2-uid", Err("the job ended before the savepoint was complete"));
     world.ends("Finished");
     assert_eq!(world.step(), Phase::Ending);
 }
@@ -306,7 +306,7 @@ fn the_last_state_of_another_version_of_flink_is_refused_before_the_job_stops_an
     assert_eq!((world.step(), world.application().upgrades.len()), (Phase::Running, 1), "it is not tried again");
     world.job().savepoint_trigger_nonce = Some(2);
     world.step();
-    world.answers("nonce-2", Ok("s3://b/s/y"));
+    world.answers("nonce-2-uid", Ok("s3://b/s/y"));
     world.step();
     assert_eq!(told(&world), refused, "a savepoint does not hide it");
     let mut corrected = World { decision: world.decision.clone(), ..World::running(json!({})) };
