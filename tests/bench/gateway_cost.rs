@@ -79,6 +79,7 @@ struct AtRest {
     leads: bool,
     rss_mib: f64,
     rss_most_mib: f64,
+    rss_anonymous_mib: f64,
     cpu_millicores: f64,
 }
 
@@ -131,6 +132,7 @@ impl Measured {
             };
             add(format!("{role}: resident memory"), "MiB", of(|one| one.rss_mib));
             add(format!("{role}: resident memory at most"), "MiB", of(|one| one.rss_most_mib));
+            add(format!("{role}: of it not the program's file"), "MiB", of(|one| one.rss_anonymous_mib));
             add(format!("{role}: processor time"), "thousandths of a core", of(|one| one.cpu_millicores));
         }
         for one in &self.requests {
@@ -157,8 +159,9 @@ async fn at_rest(cluster: &mut Cluster, window: Duration) -> Vec<AtRest> {
     let mut all = Vec::new();
     for (index, one) in cluster.job_managers.iter_mut().enumerate() {
         let used = (one.gateway().processor_seconds() - before[index]) / window.as_secs_f64() * 1000.0;
-        let [rss_mib, rss_most_mib] = ["VmRSS", "VmHWM"].map(|field| one.gateway().memory(field) as f64 / 1024.0);
-        all.push(AtRest { leads: index == leader, rss_mib, rss_most_mib, cpu_millicores: used });
+        let [rss_mib, rss_most_mib, rss_anonymous_mib] =
+            ["VmRSS", "VmHWM", "RssAnon"].map(|field| one.gateway().memory(field) as f64 / 1024.0);
+        all.push(AtRest { leads: index == leader, rss_mib, rss_most_mib, rss_anonymous_mib, cpu_millicores: used });
     }
     all
 }

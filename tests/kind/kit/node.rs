@@ -79,8 +79,18 @@ pub fn unpause(node: &str) {
 
 /// The processors of this machine that everything on the node may use, such as `0-1`.
 pub fn set_processors(node: &str, processors: &str) {
+    // With cgroup v1 no group loses a processor that a group in it has, nor gets one that the group around it has not.
+    let inner = |order: &str| run(node, &["bash", "-c", SET_INNER, "set", processors, order]);
+    inner("-depth");
     docker(&["update", "--cpuset-cpus", processors, node]);
+    inner("");
 }
+
+const SET_INNER: &str = r#"
+[ ! -d /sys/fs/cgroup/cpuset ] || find /sys/fs/cgroup/cpuset -mindepth 1 $2 -type d | while read -r group; do
+  echo "$1" 2>/dev/null >"$group/cpuset.cpus" || true
+done
+"#;
 
 fn wait_until_ready(node: &str) {
     kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &format!("node/{node}")]);
