@@ -226,8 +226,10 @@ async fn a_job_manager_writes_its_own_objects_and_no_others_whatever_they_are_ca
     }
     // An account that is called like a JobManager's, of somebody who has no cluster of this name, and one that may do
     // everything.
-    create_all(admin, &rights("of-another", &["/configmaps", "coordination.k8s.io/leases"], &["other-jobmanager"])).await;
-    create_all(admin, &binding("everything", "ClusterRole", "cluster-admin", &["an-admin-jobmanager"]).to_string()).await;
+    create_all(admin, &rights("of-another", &["/configmaps", "coordination.k8s.io/leases"], &["other-jobmanager"]))
+        .await;
+    create_all(admin, &binding("everything", "ClusterRole", "cluster-admin", &["an-admin-jobmanager"]).to_string())
+        .await;
     for name in ["other-jobmanager", "an-admin-jobmanager"] {
         let metadata = json!({ "name": name, "namespace": NAMESPACE });
         let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata });
