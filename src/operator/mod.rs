@@ -76,7 +76,7 @@ use crate::world::server::all_addresses;
 /// Changes that come together are handled together.
 const DEBOUNCE_WINDOW: Duration = Duration::from_millis(50);
 /// Clusters that are reconciled at the same time.
-const CONCURRENCY: u16 = 32;
+const CONCURRENCY: u16 = 16;
 /// Port of probes and metrics.
 const PROBES: u16 = 8080;
 

@@ -63,6 +63,8 @@ async fn turn(by_operator: &str, options: &str, parallelism: usize) -> Vec<Failo
     let configuration = &mut spec["flinkConfiguration"];
     configuration["env.java.opts.jobmanager"] = options.into();
     configuration["taskmanager.numberOfTaskSlots"] = Value::from(parallelism + 1);
+    // A TaskManager on two processors takes longer than ten seconds to start so many.
+    configuration["pekko.ask.timeout"] = "120 s".into();
     configuration["taskmanager.memory.network.max"] = "1gb".into();
     configuration["taskmanager.memory.network.fraction"] = "0.3".into();
     let cluster = ours::apply(Namespace::fresh("bench-tasks"), &resource).await;
