@@ -279,7 +279,7 @@ async fn delete(installation: &Installation, requests: &mut Requests, gateways: 
     requests.quiet(0).await;
     let (begin, count) = (requests.all.len(), count.min(DELETED));
     let before = api_server_cost::requests(&installation.admin).await;
-    let started = Instant::now();
+    let (started, used) = (Instant::now(), processor_seconds(installation));
     let resources = |index: usize| {
         let (namespace, name) = place(index);
         (Api::<FlinkHaCluster>::namespaced(installation.admin.clone(), &namespace), name)
@@ -291,7 +291,8 @@ async fn delete(installation: &Installation, requests: &mut Requests, gateways: 
     stream::iter(0..count).for_each_concurrent(PARALLEL, delete).await;
     let all: Api<FlinkHaCluster> = Api::all(installation.admin.clone());
     measured("all of them to be gone", seconds(600), async || {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Each look is a list of all resources.
+        tokio::time::sleep(Duration::from_millis(250)).await;
         let cached = ListParams { resource_version: Some("0".to_owned()), ..ListParams::default() };
         let left = all.list_metadata(&cached).await.expect("a list");
         (!left.iter().any(|one| one.metadata.deletion_timestamp.is_some() || index(&one.name_any()) < count))
@@ -299,6 +300,9 @@ async fn delete(installation: &Installation, requests: &mut Requests, gateways: 
     })
     .await;
     let deleted_s = started.elapsed().as_secs_f64();
+    let now = processor_seconds(installation);
+    let [operator, api_server, etcd] = std::array::from_fn(|process| rounded(now[process] - used[process]));
+    println!("processor time until then: operator {operator} s, API server {api_server} s, etcd {etcd} s");
     let each = requests.quiet(begin).await as f64 / count as f64;
     say(format!("{count} of them deleted after {deleted_s:.1} s, with {each:.2} requests each"));
     api_server_cost::print_difference(&before, &api_server_cost::requests(&installation.admin).await);
