@@ -285,8 +285,8 @@ async fn without_the_definition_the_policy_holds_and_keeps_nobody_from_what_is_t
     assert!(code.is_success(), "{code} {message}");
 }
 
-/// The API server evaluates a policy with parameters for each of them, at each write of anybody: with a hundred clusters
-/// in a namespace it took longer for a Lease than for all else.
+/// The API server evaluates a policy with parameters for each of them, at each write of anybody: with a hundred
+/// clusters in a namespace it took longer for a Lease than for all else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_costs_the_same_however_many_clusters_there_are() {
     if !needs_admission_policies("a policy looks at each write") {

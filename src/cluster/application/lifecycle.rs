@@ -234,8 +234,8 @@ impl LifecycleStep<'_> {
         }
     }
 
-    /// The id of a request for a savepoint, such as `upgrade-2-5f0c1d7e`. The resource's UID is part of it: the ledger of a
-    /// former resource of this name may hold the answer to a request of the same number.
+    /// The id of a request for a savepoint, such as `upgrade-2-5f0c1d7e`. The resource's UID is part of it: the ledger
+    /// of a former resource of this name may hold the answer to a request of the same number.
     pub(super) fn request_id(&self, kind: &str, number: i64) -> String {
         let uid = self.inputs.uid.split('-').next().unwrap_or_default();
         format!("{kind}-{number}-{uid}")
