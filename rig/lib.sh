@@ -111,15 +111,20 @@ compile_go() {
 # compile_program SOURCES PROFILE DIRECTORY: the static program of a source tree, with the profile `image` or `release`; prints its path.
 # What others wrote is compiled once for all source trees, outside of the clone. The profile `image` is this working tree's: earlier ones have none.
 compile_program() {
-  local sources=$1 profile=$2 directory=$3 target line light=()
+  local sources=$1 profile=$2 directory=$3 target line flags light=()
   need cargo "install Rust with rustup"
   target=$(rustc --version --verbose | awk '/^host:/ {print $2}')
   while [ "$profile" = image ] && read -r line; do
     light+=(--config "profile.image.$line")
   done < <(awk '/^\[/ {inside = $0 == "[profile.image]"} inside && /=/' "$rig/../Cargo.toml")
-  # Packed relocations (glibc 2.36 and later) need 10 kB instead of 700, all of which are read when the program starts, and stay in memory.
-  CARGO_TARGET_DIR=$directory CARGO_BUILD_BUILD_DIR=$cache/image-target \
-    RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' \
+  flags='-C target-feature=+crt-static'
+  # Packed relocations need 10 kB instead of 700, all of which are read when the program starts, and stay in memory. An earlier glibc in the
+  # program does not know them.
+  case $(getconf GNU_LIBC_VERSION) in
+    "glibc 2."[0-9] | "glibc 2."[12][0-9] | "glibc 2.3"[0-5] | "") ;;
+    *) flags+=' -C link-arg=-Wl,-z,pack-relative-relocs' ;;
+  esac
+  CARGO_TARGET_DIR=$directory CARGO_BUILD_BUILD_DIR=$cache/image-target RUSTFLAGS=$flags \
     timed "compiling flinkha (profile $profile, static)" nice cargo build --quiet --profile "$profile" --locked --bin flinkha --target "$target" \
     "${light[@]}" --manifest-path "$sources/Cargo.toml" >&2
   echo "$directory/$target/$profile/flinkha"

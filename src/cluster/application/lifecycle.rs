@@ -188,8 +188,12 @@ impl LifecycleStep<'_> {
         }
         if self.job.state == JobState::Suspended {
             let id = self.request_id("suspend", self.inputs.generation);
-            let failed =
-                self.inputs.progress.savepoint.as_ref().is_some_and(|answer| answer.id == id && answer.error.is_some());
+            let failed = self.inputs.progress.savepoint.as_ref().is_some_and(|answer| {
+                // An operator of an earlier version may have asked to stop this run.
+                let asked_before = answer.id == format!("suspend-{}", self.inputs.generation);
+                let of_this_run = answer.stops.is_some() && answer.stops == JobId::of(&self.application().job_id);
+                answer.error.is_some() && (answer.id == id || asked_before && of_this_run)
+            });
             return match self.job.upgrade_mode {
                 UpgradeMode::Savepoint if failed => {}
                 UpgradeMode::Savepoint => self.ask_to_stop(id),

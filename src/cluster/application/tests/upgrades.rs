@@ -217,6 +217,19 @@ fn without_a_savepoint_the_job_runs_on_unchanged() {
 }
 
 #[test]
+fn a_suspension_that_failed_under_an_earlier_operator_is_not_tried_again() {
+    for (is_of_this_run, phase) in [(true, Phase::Running), (false, Phase::Savepointing)] {
+        let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
+        let stops = is_of_this_run.then(|| world.job_id());
+        world.answers("suspend-2", Err("not writable"));
+        world.progress.savepoint.iter_mut().for_each(|answer| answer.stops = stops);
+        world.job().state = JobState::Suspended;
+        world.generation += 1;
+        assert_eq!(world.step(), phase);
+    }
+}
+
+#[test]
 fn a_job_that_ends_while_it_is_being_stopped_has_ended() {
     let mut world = World::running(json!({ "upgradeMode": "savepoint" }));
     world.changes("2");
