@@ -44,7 +44,9 @@ impl HaDataPlace {
             (None, None) => None,
             (None, Some(_)) => field("provider", "Kubernetes", "ZooKeeper"),
             (Some(_), None) => field("provider", "ZooKeeper", "Kubernetes"),
-            (Some(from), Some(to)) if servers(from).is_disjoint(&servers(to)) => field("zookeeper.quorum", from, to),
+            (Some(from), Some(to)) if from != to && servers(from).is_disjoint(&servers(to)) => {
+                field("zookeeper.quorum", from, to)
+            }
             (Some(_), Some(_)) if self.root_path != wanted.root_path => {
                 let path = |place: &Self| place.root_path.clone().unwrap_or_default();
                 field("zookeeper.rootPath", &path(self), &path(wanted))
@@ -56,4 +58,20 @@ impl HaDataPlace {
 
 fn servers(quorum: &str) -> BTreeSet<String> {
     zookeeper_servers::servers(quorum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_does_not_differ_from_itself_whatever_somebody_wrote_there() {
+        for quorum in [None, Some(""), Some(","), Some("a:2181")] {
+            let place = HaDataPlace { quorum: quorum.map(str::to_owned), ..HaDataPlace::default() };
+            assert_eq!(place.differs(&place), None);
+        }
+        let empty = HaDataPlace { quorum: Some(String::new()), ..HaDataPlace::default() };
+        let known = HaDataPlace { quorum: Some("a:2181".to_owned()), ..HaDataPlace::default() };
+        assert_eq!(empty.differs(&known).map(|(field, ..)| field), Some("zookeeper.quorum"));
+    }
 }
