@@ -121,11 +121,12 @@ impl PluginAccess {
         })
     }
 
-    /// Changes a FlinkHaCluster by a merge patch, which carries what makes it a compare-and-swap.
+    /// Changes a FlinkHaCluster by a merge patch, which carries what makes it a compare-and-swap. Returns whether it was
+    /// changed: otherwise somebody has changed or replaced it in the meantime.
     ///
     /// # Errors
-    /// When the resource was changed or replaced in the meantime, and when the request fails.
-    pub async fn patch(&self, name: &str, patch: &Value) -> Result<(), Failure> {
+    /// When the request fails.
+    pub async fn patch(&self, name: &str, patch: &Value) -> Result<bool, Failure> {
         let path = FlinkHaCluster::url_path(&(), Some(&self.namespace));
         let request = Request::new(path).patch(name, &PatchParams::default(), &Patch::Merge(patch));
         let request = request.map_err(kube::Error::BuildRequest);
@@ -134,10 +135,8 @@ impl PluginAccess {
             Err(error) => Err(error),
         };
         match patched {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Err(Failure::Request(format!(
-                "FlinkHaCluster {name} was changed or replaced in the meantime, and nothing was requested; try again"
-            ))),
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(Failure::request(&format!("change FlinkHaCluster {name}"))(error)),
         }
     }

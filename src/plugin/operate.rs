@@ -6,13 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::access::PluginAccess;
 use super::arguments::{SavepointArguments, SwitchoverArguments};
-use super::changes::{self, ChangeDecision};
+use super::changes::{self, ChangeDecision, ResourceChange};
 use super::clusters::{absent, find_resource, read_cluster};
 use super::failure::{Failure, said};
 use super::output::Output;
@@ -28,6 +29,8 @@ use crate::lease::record::Record;
 
 /// Between two looks at what comes of a request.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Of a change that others' changes of the resource come before.
+const ATTEMPTS: usize = 10;
 /// After the request has disappeared from the resource, it is on the Lease, or was refused, within this time.
 const SETTLES: Duration = Duration::from_secs(2);
 
@@ -39,14 +42,41 @@ pub async fn change(
     access: &PluginAccess,
     name: &str,
     output: Output,
-    decide: impl FnOnce(&FlinkHaCluster) -> ChangeDecision,
+    decide: impl Fn(&FlinkHaCluster) -> ChangeDecision,
 ) -> Result<(), Failure> {
-    let resource = find_resource(access, name).await?.ok_or_else(|| absent(access, name))?;
-    let change = decide(&resource).map_err(Failure::Refused)?;
-    if let Some(patch) = &change.patch {
-        access.patch(name, patch).await?;
-    }
+    let (change, ()) = write(access, name, |resource| Ok((decide(resource)?, ()))).await?;
     output.write(&format!("{}\n", plain(&change.said)))
+}
+
+/// Writes what `decide` says, and returns it. It decides anew when the resource has changed in between, as a status
+/// does at any time.
+async fn write<T>(
+    access: &PluginAccess,
+    name: &str,
+    decide: impl Fn(&FlinkHaCluster) -> Result<(ResourceChange, T), String>,
+) -> Result<(ResourceChange, T), Failure> {
+    let mut first = None;
+    for _ in 0..ATTEMPTS {
+        let resource = find_resource(access, name).await?.ok_or_else(|| absent(access, name))?;
+        if *first.get_or_insert_with(|| resource.uid()) != resource.uid() {
+            break;
+        }
+        let (change, more) = decide(&resource).map_err(Failure::Refused)?;
+        let is_done = match &change.patch {
+            Some(patch) => access.patch(name, patch).await?,
+            None => true,
+        };
+        if is_done {
+            return Ok((change, more));
+        }
+    }
+    Err(replaced(name))
+}
+
+fn replaced(name: &str) -> Failure {
+    Failure::Request(format!(
+        "FlinkHaCluster {name} was replaced or changed again and again in the meantime, and nothing was requested; try again"
+    ))
 }
 
 /// Requests another leader, and waits for it.
@@ -75,7 +105,9 @@ pub async fn switchover(access: &PluginAccess, arguments: &SwitchoverArguments, 
         return Err(Failure::Refused(format!("no switchover: {why}")));
     }
     let asked_at = Timestamp::now();
-    access.patch(name, &changes::switchover(&resource, wanted)).await?;
+    if !access.patch(name, &changes::switchover(&resource, wanted)).await? {
+        return Err(replaced(name));
+    }
     progress("the operator was asked for a switchover");
     let wait = SwitchoverWait { access, name, wanted, asked_at, before: &before, resource: &resource };
     let failover = wait.until(Instant::now() + arguments.timeout).await?;
@@ -193,11 +225,7 @@ impl SwitchoverWait<'_> {
 /// When it is refused, fails, is not complete in time, or a request fails.
 pub async fn savepoint(access: &PluginAccess, arguments: &SavepointArguments, output: Output) -> Result<(), Failure> {
     let name = arguments.name.as_str();
-    let resource = find_resource(access, name).await?.ok_or_else(|| absent(access, name))?;
-    let (change, nonce) = changes::savepoint(&resource).map_err(Failure::Refused)?;
-    if let Some(patch) = &change.patch {
-        access.patch(name, patch).await?;
-    }
+    let (change, nonce) = write(access, name, changes::savepoint).await?;
     progress(&format!("{} (spec.job.savepointTriggerNonce: {nonce})", change.said));
     let end = Instant::now() + arguments.timeout;
     loop {
