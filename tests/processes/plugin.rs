@@ -144,6 +144,7 @@ async fn people_see_and_change_clusters_beside_a_real_operator() {
 
     doctor(&plugin);
     changes(&installation, &plugin).await;
+    changes_of_others(&installation, &plugin).await;
     refusals(&plugin);
     rights(&installation, &directory).await;
 }
@@ -217,6 +218,23 @@ async fn changes(installation: &Installation, plugin: &Plugin) {
     let history = plugin.json(&["history", "demo", "-n", NAMESPACE, "-o", "json"]);
     let events: Vec<&str> = history.as_array().into_iter().flatten().filter_map(|one| one["what"].as_str()).collect();
     assert!(events.contains(&"Paused") && events.contains(&"Resumed"), "{history}");
+}
+
+/// Somebody else changes the resource all the time.
+async fn changes_of_others(installation: &Installation, plugin: &Plugin) {
+    let resources = installation.api::<FlinkHaCluster>(NAMESPACE);
+    let others = tokio::spawn(async move {
+        for number in 0.. {
+            let patch = json!({ "metadata": { "annotations": { "of-others": number.to_string() } } });
+            resources.patch("demo", &PatchParams::default(), &Patch::Merge(patch)).await.expect("another change");
+            tokio::time::sleep(seconds(1) / 50).await;
+        }
+    });
+    for _ in 0..8 {
+        plugin.prints(&["pause", "demo", "-n", NAMESPACE]);
+        plugin.prints(&["unpause", "demo", "-n", NAMESPACE]);
+    }
+    others.abort();
 }
 
 /// Bad input, and what cannot be done: one sentence each.
