@@ -121,8 +121,8 @@ impl PluginAccess {
         })
     }
 
-    /// Changes a FlinkHaCluster by a merge patch, which carries what makes it a compare-and-swap. Returns whether it was
-    /// changed: otherwise somebody has changed or replaced it in the meantime.
+    /// Changes a FlinkHaCluster by a merge patch, which carries what makes it a compare-and-swap. Returns whether it
+    /// was changed: otherwise somebody has changed or replaced it in the meantime.
     ///
     /// # Errors
     /// When the request fails.
