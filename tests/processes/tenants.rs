@@ -1,7 +1,7 @@
 //! The chart's admission policy: JobManagers write only what their own cluster has, whatever their Role allows. On a
 //! real kube-apiserver; failovers with real JVMs.
 
-use flinkha::api::{FlinkHaCluster, crd, names};
+use flinkha::api::{FlinkHaCluster, names};
 use flinkha::flink::job_state::End;
 use flinkha::ledger::jobs::JOBS_KEY;
 use http::{Method, StatusCode};
@@ -323,11 +323,6 @@ async fn failovers_go_on_under_the_policy_and_gateways_keep_within_it() {
     running.gateway_account = "demo-jobmanager";
     let admin = running.client.clone();
     create_all(&admin, &all_rights(&["demo-jobmanager"])).await;
-    create_all(&admin, &crd::yaml().unwrap()).await;
-    let resources: Api<FlinkHaCluster> = Api::namespaced(admin.clone(), NAMESPACE);
-    let resource: FlinkHaCluster = serde_json::from_value(cluster(json!({}))).unwrap();
-    let created = async || resources.create(&Default::default(), &resource).await.ok();
-    eventually("the definition to be served", seconds(30), created).await;
     create_all(&admin, &chart(&["--show-only", "templates/admission-policy.yaml"])).await;
     let attacker = running.plane.servers[0].client(&token(&admin, NAMESPACE, "demo-jobmanager", None).await).await;
     enforced(&attacker).await;

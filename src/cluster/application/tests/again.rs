@@ -158,7 +158,7 @@ fn a_run_that_was_stopped_with_a_savepoint_goes_on_from_it_when_the_resource_is_
         // Of the resource before, which had another UID.
         let run = FORMER;
         world.progress.job = Some(run);
-        world.answers("suspend-2-uid", Ok("s3://b/s/y"));
+        world.answers("suspend-2", Ok("s3://b/s/y"));
         if let Some(answer) = &mut world.progress.savepoint {
             answer.stops = Some(run);
         }
@@ -186,7 +186,7 @@ fn a_run_that_was_stopped_with_a_savepoint_goes_on_from_it_when_the_resource_is_
         }
     }
     let mut later = World::running(json!({}));
-    later.answers("suspend-2-uid", Ok("s3://b/s/y"));
+    later.answers("suspend-2", Ok("s3://b/s/y"));
     if let Some(answer) = &mut later.progress.savepoint {
         answer.stops = Some(FORMER);
     }
