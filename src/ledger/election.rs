@@ -14,6 +14,9 @@ use crate::api::names::{CHANGE_ANNOTATION, LEADER_ANNOTATION, TERM_ANNOTATION};
 use crate::lease::record::Change;
 use crate::lease::term::{Incarnation, Term};
 
+/// Reason of a change of leader for which the former leader's gateway gave none.
+const SESSION_ENDED: &str = "SessionEnded";
+
 /// Who leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
@@ -99,7 +102,7 @@ impl Notes {
             _ => Change {
                 term: number,
                 from: self.leading.pod.clone(),
-                why: "SessionEnded".to_owned(),
+                why: SESSION_ENDED.to_owned(),
                 ..Change::default()
             },
         };
@@ -120,10 +123,21 @@ impl Notes {
         }
     }
 
-    /// The notes of a leader that is one no more, and why.
-    pub fn released(&self, why: &str) -> Self {
-        let change = Change { from: self.leading.pod.clone(), why: why.to_owned(), ..Change::default() };
-        Self { leading: Leading::default(), change: Some(change), ..self.clone() }
+    /// The notes after a leader's gateway has told why the leader is one no more; `None` if they stay as they are.
+    ///
+    /// A successor may have taken its term before: it saw only that the session has ended. What it wrote as the reason
+    /// is corrected as long as it does not lead.
+    pub fn ended(&self, term: &Term, pod: &str, why: &str) -> Option<Self> {
+        if self.term.as_ref() == Some(term) {
+            let change = Change { from: self.leading.pod.clone(), why: why.to_owned(), ..Change::default() };
+            return Some(Self { leading: Leading::default(), change: Some(change), ..self.clone() });
+        }
+        let is_next = self.term.as_ref().is_some_and(|now| now.number.checked_sub(1) == Some(term.number));
+        let guessed = self
+            .change
+            .as_ref()
+            .filter(|change| is_next && change.to.is_empty() && change.from == pod && change.why == SESSION_ENDED)?;
+        Some(Self { change: Some(Change { why: why.to_owned(), ..guessed.clone() }), ..self.clone() })
     }
 }
 
@@ -152,6 +166,11 @@ mod tests {
         Claimant { pod: pod.into(), pod_uid: pod.into(), process: "p".into(), jvm }
     }
 
+    /// The gateway of the first leader tells that its JVM has died.
+    fn died(notes: &Notes, pod: &str) -> Option<Notes> {
+        notes.ended(&Notes::default().next_term(&by(pod)), pod, "JobManagerDied")
+    }
+
     fn metadata(notes: &Notes) -> ObjectMeta {
         serde_json::from_value(notes.to_patch("7")["metadata"].clone()).expect("metadata")
     }
@@ -164,7 +183,7 @@ mod tests {
             (first.term.as_ref().map(|term| term.number), first.change.as_ref().map(|change| change.from.as_str())),
             (Some(1), Some(""))
         );
-        let second = Notes::of(&metadata(&first)).released("JobManagerDied").taken(&by("b"), now);
+        let second = died(&Notes::of(&metadata(&first)), "a").expect("its end is told").taken(&by("b"), now);
         let lease = lease_of(&metadata(&second)).expect("a Lease");
         assert_eq!(Record::of(&lease).change.map(|change| change.to).as_deref(), Some(""), "it does not lead yet");
         let lease = lease_of(&metadata(&second.granted(120, now))).expect("a Lease");
@@ -189,6 +208,21 @@ mod tests {
         let first = Notes::default().taken(&by("a"), Timestamp::UNIX_EPOCH).granted(0, Timestamp::UNIX_EPOCH);
         let change = first.taken(&by("b"), Timestamp::UNIX_EPOCH).change.expect("a change");
         assert_eq!((change.from.as_str(), change.why.as_str()), ("a", "SessionEnded"));
+    }
+
+    /// The gateway of a killed leader ends its session, and then its own write may be slower than the successor.
+    #[test]
+    fn a_leaders_reason_counts_although_its_successor_was_faster() {
+        let now = Timestamp::UNIX_EPOCH;
+        let first = Notes::default().taken(&by("a"), now).granted(0, now);
+        let taken = first.taken(&by("b"), now);
+        let told = died(&taken, "a").expect("the reason is corrected");
+        let expected = died(&first, "a").expect("its end is told").taken(&by("b"), now);
+        assert_eq!(told, expected, "both orders say the same");
+        assert_eq!(died(&told, "a"), None, "once");
+        assert_eq!(died(&taken.granted(5, now), "a"), None, "what was told of a leader that leads stays");
+        assert_eq!(died(&taken.taken(&by("c"), now), "a"), None, "this is the end of another leader");
+        assert_eq!(died(&taken, "c"), None, "another pod's reason");
     }
 
     #[test]

@@ -91,8 +91,7 @@ impl Hands {
                 }
             }
             Request::Release { term, why } => {
-                let released = |notes: &Notes| (notes.term.as_ref() == Some(term)).then(|| notes.released(why));
-                self.ledger.note_election(released).await?;
+                self.ledger.note_election(|notes| notes.ended(term, &self.identity.pod, why)).await?;
             }
             Request::Raise { version } => {
                 let (client, mark) = (self.znodes.client()?, znode_of(self.run()?));

@@ -68,7 +68,8 @@ fn notes(lease: &Lease) {
         return;
     }
     let granted = taken.granted(u64::MAX, Timestamp::UNIX_EPOCH);
-    for notes in [taken, granted.clone(), granted.released("Why")] {
+    let ended = taken.term.as_ref().and_then(|term| granted.ended(term, "demo-a", "Why"));
+    for notes in [taken, granted].into_iter().chain(ended) {
         let patch = notes.to_patch("7");
         let metadata = serde_json::from_value(patch["metadata"].clone()).expect("a patch is metadata");
         assert_eq!(Notes::of(&metadata), notes);

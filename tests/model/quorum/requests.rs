@@ -55,8 +55,9 @@ impl Model {
                 Stage::Answered(RequestOutcome::Done)
             }
             (Request::Release { term, why }, _) => {
-                if world.ledger.notes.term.as_ref() == Some(&term) {
-                    world.ledger.notes = world.ledger.notes.released(why);
+                let pod = world.claimant(g, flight.process, None).pod;
+                if let Some(ended) = world.ledger.notes.ended(&term, &pod, why) {
+                    world.ledger.notes = ended;
                     world.ledger.version += 1;
                 }
                 Stage::Answered(RequestOutcome::Done)
