@@ -53,13 +53,14 @@ pub fn print_difference(before: &Requests, after: &Requests) {
 }
 
 /// Takes a profile of processor time, of this length, and prints the functions in which most was spent.
-pub async fn profile(client: kube::Client, length: Duration) {
+/// `of`: what happens meanwhile, for the file's name.
+pub async fn profile(client: kube::Client, length: Duration, of: &str) {
     let path = format!("/debug/pprof/profile?seconds={}", length.as_secs());
     let request = http::Request::get(path).body(Vec::new()).expect("a request");
     let mut stream = Box::pin(client.request_stream(request).await.expect("a profile"));
     let mut profile = Vec::new();
     stream.read_to_end(&mut profile).await.expect("a profile");
-    let file = format!("{DIRECTORY}/api-server.pprof");
+    let file = format!("{DIRECTORY}/api-server-{of}.pprof");
     std::fs::create_dir_all(DIRECTORY).expect("a directory for the profile");
     std::fs::write(&file, profile).expect("failed to write the profile");
     println!("{file}");

@@ -6,8 +6,8 @@
 //! no pods. Gateways are played: all the time each Lease is renewed every 10 s. So is the garbage collector.
 //! Requests are counted in the API server's audit log: all of the operator's but watches. PROGRAM is the program to
 //! measure, as operator and as plugin (by default as this test is built). STEADY_SECONDS (60) is how long requests at
-//! rest are counted; PROFILE_SECONDS (0) the length of a profile of the API server while clusters are created. Writes
-//! `target/bench/operator.json`.
+//! rest are counted; PROFILE_SECONDS (0) the length of a profile of the API server while clusters are created, beside
+//! one of the deletions. Writes `target/bench/operator.json`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -19,6 +19,7 @@ use crate::plugin_cost;
 use crate::support::audit::{Follow, Summary};
 use crate::support::identity::create_all;
 use crate::support::operator::{Installation, OPERATOR, PROGRAM, cluster};
+use crate::support::process::processor_seconds_of;
 use crate::support::report::{self, number};
 use crate::support::{eventually, measured, say, seconds};
 use flinkha::api::FlinkHaCluster;
@@ -36,6 +37,8 @@ const QUIET: Duration = seconds(5);
 /// Longer than an elected JobManager's pod may be missing before a cluster is called degraded.
 const DEADLINE_OF_PODS: Duration = seconds(35);
 const NAMESPACES: usize = 10;
+/// Deletions end after a few seconds.
+const PROFILE_OF_DELETION: Duration = seconds(6);
 /// Clusters that are deleted at once.
 const DELETED: usize = 200;
 /// Requests of a user at a time.
@@ -102,7 +105,7 @@ pub async fn run() {
         let admin = admin.clone();
         tokio::spawn(async move {
             tokio::time::sleep(seconds(3)).await;
-            api_server_cost::profile(admin, seconds(profiled)).await;
+            api_server_cost::profile(admin, seconds(profiled), "creation").await;
         })
     });
     let creating = tokio::spawn(create(admin.clone(), count));
@@ -123,11 +126,11 @@ pub async fn run() {
     let used = processor_seconds(&installation);
     let requests_each = requests.quiet(begin.0).await as f64 / count as f64;
     let cpu_s = installation.operator.processor_seconds() - begin.1[0];
-    let of_servers = [1, 2].map(|process| rounded(used[process] - begin.1[process]));
+    let of_others = [1, 2, 3].map(|process| rounded(used[process] - begin.1[process]));
     say(format!("{count} clusters after {created_s:.1} s, with {requests_each:.2} requests each"));
     println!(
-        "processor time until then: operator {cpu_s:.1} s, API server {} s, etcd {} s",
-        of_servers[0], of_servers[1]
+        "processor time until then: operator {cpu_s:.1} s, API server {} s, etcd {} s, this bench {} s",
+        of_others[0], of_others[1], of_others[2]
     );
     api_server_cost::print_difference(&begin.2, &api_server_cost::requests(&admin).await);
     print_by_kind(&requests.all[begin.0..], count);
@@ -164,7 +167,8 @@ pub async fn run() {
 
     let restart = restart(&mut installation, &mut requests, count).await;
     let (restart_rss_mib, restart_peak_mib) = (memory("VmRSS", &installation), memory("VmHWM", &installation));
-    let (deleted_s, deleted_requests_each) = delete(&installation, &mut requests, &gateways, count).await;
+    let profiled = (profiled > 0).then_some(PROFILE_OF_DELETION);
+    let (deleted_s, deleted_requests_each) = delete(&installation, &mut requests, &gateways, (count, profiled)).await;
     let failures = gateways.failures.load(std::sync::atomic::Ordering::Relaxed);
     renewing.abort();
     let mut report = json!({
@@ -177,8 +181,8 @@ pub async fn run() {
         "steady_requests_per_min": rounded(steady_per_min),
         "deleted_200_s": rounded(deleted_s),
         "peak_rss_mib": peak_mib,
-        "created_api_server_cpu_s": of_servers[0],
-        "created_etcd_cpu_s": of_servers[1],
+        "created_api_server_cpu_s": of_others[0],
+        "created_etcd_cpu_s": of_others[1],
         "elected_requests_each": rounded(elected_requests_each),
         "steady_cpu_s_per_min": rounded(steady_cpu_s),
         "renewals_per_min": rounded(renewals_per_min),
@@ -272,13 +276,22 @@ async fn restart(installation: &mut Installation, requests: &mut Requests, count
 }
 
 /// Deletes many clusters at once. Returns the seconds until they are gone, and the requests for each.
-async fn delete(installation: &Installation, requests: &mut Requests, gateways: &Gateways, count: usize) -> (f64, f64) {
+async fn delete(
+    installation: &Installation,
+    requests: &mut Requests,
+    gateways: &Gateways,
+    (count, profiled): (usize, Option<Duration>),
+) -> (f64, f64) {
     let (ready, is_ready) = oneshot::channel();
     let collecting = tokio::spawn(collect_garbage(gateways.clone(), index, ready));
     is_ready.await.expect("a garbage collector");
     requests.quiet(0).await;
     let (begin, count) = (requests.all.len(), count.min(DELETED));
     let before = api_server_cost::requests(&installation.admin).await;
+    let profile = profiled.map(|length| {
+        let admin = installation.admin.clone();
+        tokio::spawn(async move { api_server_cost::profile(admin, length, "deletion").await })
+    });
     let (started, used) = (Instant::now(), processor_seconds(installation));
     let resources = |index: usize| {
         let (namespace, name) = place(index);
@@ -289,24 +302,28 @@ async fn delete(installation: &Installation, requests: &mut Requests, gateways: 
         resources.delete(&name, &DeleteParams::default()).await.expect("failed to delete a resource");
     };
     stream::iter(0..count).for_each_concurrent(PARALLEL, delete).await;
-    let all: Api<FlinkHaCluster> = Api::all(installation.admin.clone());
-    measured("all of them to be gone", seconds(600), async || {
-        // Each look is a list of all resources.
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        let cached = ListParams { resource_version: Some("0".to_owned()), ..ListParams::default() };
-        let left = all.list_metadata(&cached).await.expect("a list");
-        (!left.iter().any(|one| one.metadata.deletion_timestamp.is_some() || index(&one.name_any()) < count))
-            .then_some(())
+    measured("all of them to be let go", seconds(600), async || {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let let_go = requests.more()[begin..].iter().filter(|one| is_release(one)).count();
+        (let_go >= count).then_some(())
     })
     .await;
     let deleted_s = started.elapsed().as_secs_f64();
     let now = processor_seconds(installation);
-    let [operator, api_server, etcd] = std::array::from_fn(|process| rounded(now[process] - used[process]));
-    println!("processor time until then: operator {operator} s, API server {api_server} s, etcd {etcd} s");
+    let all = Api::<FlinkHaCluster>::all(installation.admin.clone()).list_metadata(&ListParams::default()).await;
+    let left = all.expect("a list").items.into_iter().filter(|one| index(&one.name_any()) < count).count();
+    assert_eq!(left, 0, "resources that were let go are there");
+    let [operator, api_server, etcd, bench] = std::array::from_fn(|process| rounded(now[process] - used[process]));
+    println!(
+        "processor time until then: operator {operator} s, API server {api_server} s, etcd {etcd} s, this bench {bench} s"
+    );
     let each = requests.quiet(begin).await as f64 / count as f64;
     say(format!("{count} of them deleted after {deleted_s:.1} s, with {each:.2} requests each"));
     api_server_cost::print_difference(&before, &api_server_cost::requests(&installation.admin).await);
     print_by_kind(&requests.all[begin..], count);
+    if let Some(profile) = profile {
+        profile.await.expect("a profile");
+    }
     collecting.abort();
     (deleted_s, each)
 }
@@ -324,6 +341,12 @@ fn is_status(request: &Summary) -> bool {
     request.resource == "flinkhaclusters" && request.subresource == "status" && request.code == 200
 }
 
+/// The finalizer is removed.
+fn is_release(request: &Summary) -> bool {
+    let Summary { resource, subresource, verb, code, .. } = request;
+    resource == "flinkhaclusters" && verb == "patch" && subresource.is_empty() && *code == 200
+}
+
 /// Prints the operator's requests for each cluster.
 fn print_by_kind(all: &[Summary], count: usize) {
     let mut kinds: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
@@ -336,10 +359,12 @@ fn print_by_kind(all: &[Summary], count: usize) {
     }
 }
 
-/// Seconds of processor time of the operator, the API server and etcd.
-fn processor_seconds(installation: &Installation) -> [f64; 3] {
+/// Seconds of processor time of the operator, the API server, etcd and this bench.
+fn processor_seconds(installation: &Installation) -> [f64; 4] {
     let plane = &installation.plane;
-    [&installation.operator, &plane.servers[0].process, &plane.etcd].map(|process| process.processor_seconds())
+    let [operator, api_server, etcd] =
+        [&installation.operator, &plane.servers[0].process, &plane.etcd].map(|process| process.processor_seconds());
+    [operator, api_server, etcd, processor_seconds_of("self")]
 }
 
 fn rounded(value: f64) -> f64 {

@@ -175,7 +175,8 @@ pub async fn collect_garbage(gateways: Gateways, index: fn(&str) -> usize, ready
             let namespace = deployment.namespace().expect("a namespace");
             let deployments: Api<Deployment> = Api::namespaced(gateways.client.clone(), &namespace);
             let collected = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-            let patched = deployments.patch(&deployment.name_any(), &PatchParams::default(), &collected).await;
+            // Kubernetes' garbage collector asks for metadata only, too.
+            let patched = deployments.patch_metadata(&deployment.name_any(), &PatchParams::default(), &collected).await;
             patched.expect("failed to let a Deployment go");
         });
     }

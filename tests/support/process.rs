@@ -54,10 +54,7 @@ impl Process {
 
     /// User and system time so far, in seconds; a tick is a hundredth of a second on Linux.
     pub fn processor_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid().as_raw_nonzero()));
-        let stat = stat.expect("a running process");
-        let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
-        fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
+        processor_seconds_of(&self.pid().as_raw_nonzero().to_string())
     }
 
     pub fn signal(&mut self, signal: Signal) {
@@ -166,4 +163,11 @@ fn from_the_lasting_thread(command: Command) -> io::Result<Child> {
     let (reply, answer) = channel();
     starter.send((command, reply)).map_err(io::Error::other)?;
     answer.recv().map_err(io::Error::other)?
+}
+
+/// Seconds of processor time of a process, or of this one: `self`.
+pub fn processor_seconds_of(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a running process");
+    let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
 }
