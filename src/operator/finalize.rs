@@ -19,7 +19,8 @@ use crate::api::status::FlinkHaClusterStatus;
 use crate::api::v1alpha1::{OnDelete, Provider};
 use crate::cluster::application::Desired;
 use crate::cluster::application::last_savepoint::{EndOfWait, LastSavepoint, last_savepoint};
-use crate::cluster::deletion::{self};
+use crate::cluster::deletion;
+use crate::cluster::deployment::watched;
 use crate::cluster::events::EventNote;
 use crate::cluster::observed::Observed;
 use crate::cluster::plan::requests::{Requests, SavepointNote};
@@ -32,6 +33,9 @@ const REQUEUE_INTERVAL: Duration = Duration::from_secs(5);
 /// Between attempts to create a Job that is refused.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A deletion that takes longer than this shows in the status.
+const UNTOLD: Duration = Duration::from_secs(5);
+
 /// Pods that take longer than this to end are told of.
 const POD_END_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
@@ -42,6 +46,7 @@ const POD_END_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
     let finalizer = &context.finalizer;
     if !holds(resource) {
+        finalizer.forget(resource);
         context.resources.forget(resource);
         return Ok(Action::await_change());
     }
@@ -77,9 +82,16 @@ async fn remove(
     let finalizer = &context.finalizer;
     let asked = resource.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
     let waited = Timestamp::now().duration_since(end.at.map_or(asked, |at| at.max(asked)));
-    let ends = !finalizer.deployment_is_gone(resource).await? || !observed.job_manager_pods.is_empty();
+    let in_time = waited < POD_END_TIMEOUT.min(signed(context.deletion_deadline));
+    let deployment = observed.job_manager_deployment.as_ref().filter(|_| in_time);
+    let shown = watched(resource.metadata.uid.as_deref(), deployment.map(|deployment| &deployment.metadata));
+    let ends = !finalizer.deployment_is_gone(resource, shown).await? || !observed.job_manager_pods.is_empty();
     // What Kubernetes ends is given time to.
-    if ends && waited < POD_END_TIMEOUT.min(signed(context.deletion_deadline)) {
+    if ends && in_time {
+        let silent = UNTOLD.saturating_sub(context.prover.waited(resource));
+        if !silent.is_zero() {
+            return Ok(Action::requeue(silent));
+        }
         tell(resource, before, observed, None, context).await?;
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
@@ -102,7 +114,7 @@ async fn remove(
         return Ok(Action::requeue(REQUEUE_INTERVAL));
     }
     // Another operator may have finished this deletion, and somebody may have created the resource again.
-    if !context.resources.read_again(resource).await? {
+    if !context.resources.exists(resource).await? {
         forget(resource, context);
         return Ok(Action::await_change());
     }
@@ -178,6 +190,7 @@ async fn tell(
 
 fn forget(resource: &FlinkHaCluster, context: &Context) {
     context.applier.forget(resource);
+    context.finalizer.forget(resource);
     context.resources.forget(resource);
     context.prover.forget(resource);
 }

@@ -21,6 +21,7 @@ use crate::api::FlinkHaCluster;
 use crate::api::names::{self, FINALIZER, LEFT_ANNOTATION};
 use crate::api::v1alpha1::OnDelete;
 use crate::cluster::deletion::{self, DeletionPlan};
+use crate::cluster::deployment::WatchedDeployment;
 use crate::cluster::events::EventNote;
 use crate::cluster::ledger_data::LedgerData;
 use crate::cluster::observed::Observed;
@@ -34,6 +35,8 @@ pub struct Finalizer {
     pub purger: Purger,
     /// UIDs of resources that were let go, and when.
     released: Mutex<HashMap<String, Instant>>,
+    /// Deployments as a watch showed them when they were deleted, by the resource's UID.
+    deleted: Mutex<HashMap<String, WatchedDeployment>>,
 }
 
 /// A watch shows so late at the most that a resource was let go.
@@ -41,7 +44,13 @@ const LATE: Duration = Duration::from_secs(30);
 
 impl Finalizer {
     pub fn new(client: Client, resources: Arc<ClusterResources>) -> Self {
-        Self { purger: Purger::new(client.clone()), resources, client, released: Mutex::default() }
+        Self {
+            purger: Purger::new(client.clone()),
+            resources,
+            client,
+            released: Mutex::default(),
+            deleted: Mutex::default(),
+        }
     }
 
     /// Puts our finalizer on the resource before anything is made for it.
@@ -61,9 +70,7 @@ impl Finalizer {
     }
 
     pub async fn release(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
-        let finalizers: Vec<&str> =
-            resource.finalizers().iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
-        self.resources.set_finalizers(resource, &finalizers).await?;
+        self.resources.let_go(resource).await?;
         self.released().insert(resource.uid().unwrap_or_default(), Instant::now());
         Ok(())
     }
@@ -74,6 +81,15 @@ impl Finalizer {
         let mut released = self.released();
         released.retain(|_, at| at.elapsed() < LATE);
         released.contains_key(resource.metadata.uid.as_deref().unwrap_or_default())
+    }
+
+    /// Forgets a resource that is gone.
+    pub fn forget(&self, resource: &FlinkHaCluster) {
+        self.deleted().remove(resource.metadata.uid.as_deref().unwrap_or_default());
+    }
+
+    fn deleted(&self) -> MutexGuard<'_, HashMap<String, WatchedDeployment>> {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn released(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
@@ -107,13 +123,31 @@ impl Finalizer {
     }
 
     /// Deletes the JobManagers' Deployment in the foreground, and tells whether it is gone: then all pods of its
-    /// ReplicaSets are. Asked of the API server itself, because a cache that is late would let data be deleted under a
-    /// living JobManager.
-    pub async fn deployment_is_gone(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
+    /// ReplicaSets are. The API server itself is asked for that, because a cache that is late would let data be deleted
+    /// under a living JobManager. `shown`: what a watch shows of it, which is enough to see that it is not gone.
+    pub async fn deployment_is_gone(&self, resource: &FlinkHaCluster, shown: WatchedDeployment) -> Result<bool, Error> {
         let deployments: Api<Deployment> =
             Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
         let name = names::job_manager(&resource.name_any());
         let failed = |error| Error::request("delete the JobManagers of", resource)(error);
+        let owner = resource.uid().unwrap_or_default();
+        match &shown {
+            WatchedDeployment::Ends => return Ok(false),
+            _ if self.deleted().get(&owner) == Some(&shown) => return Ok(false),
+            WatchedDeployment::Own { uid, version } => {
+                let version = Preconditions { uid: Some(uid.clone()), resource_version: Some(version.clone()) };
+                match deployments.delete(&name, &in_foreground(version)).await {
+                    Ok(_) => {
+                        self.deleted().insert(owner, shown);
+                        return Ok(false);
+                    }
+                    // The watch is late.
+                    Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            WatchedDeployment::Unknown => {}
+        }
         match deployments.get_metadata_opt(&name).await.map_err(failed)? {
             None => Ok(true),
             // Another's of the same name, for which the resource was refused.
@@ -122,10 +156,9 @@ impl Finalizer {
             Some(deployment) => {
                 // Exactly this one, of exactly this resource: another operator may have finished this deletion, and
                 // somebody may have created the resource again.
-                let preconditions = Preconditions { uid: deployment.uid(), resource_version: None };
-                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::foreground() };
-                if self.resources.read_again(resource).await? {
-                    deployments.delete(&name, &parameters).await.map_err(failed)?;
+                let this = Preconditions { uid: deployment.uid(), resource_version: None };
+                if self.resources.exists(resource).await? {
+                    deployments.delete(&name, &in_foreground(this)).await.map_err(failed)?;
                 }
                 Ok(false)
             }
@@ -195,6 +228,10 @@ impl Finalizer {
     fn config_maps(&self, resource: &FlinkHaCluster) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
+}
+
+fn in_foreground(preconditions: Preconditions) -> DeleteParams {
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::foreground() }
 }
 
 /// What the ledger says.

@@ -127,10 +127,24 @@ impl ClusterResources {
         metadata["finalizers"] = json!(finalizers);
         let api = self.api(resource);
         let patch = Patch::Merge(json!({ "metadata": metadata }));
-        match api.patch(&resource.name_any(), &PatchParams::default(), &patch).await {
-            // Deleted in the meantime, which is what a release wants.
+        let patched = api.patch(&resource.name_any(), &PatchParams::default(), &patch).await;
+        self.written(resource, "set the finalizer of", patched)
+    }
+
+    /// Removes our finalizer, with which the resource goes unless others have finalizers of their own.
+    ///
+    /// # Errors
+    /// As for [`Self::write_status`].
+    pub async fn let_go(&self, resource: &FlinkHaCluster) -> Result<(), Error> {
+        let mut metadata = self.precondition(resource);
+        let others = resource.finalizers().iter().filter(|name| *name != FINALIZER);
+        metadata["finalizers"] = others.cloned().collect();
+        let (api, patch) = (self.api(resource), Patch::Merge(json!({ "metadata": metadata })));
+        match api.patch_metadata(&resource.name_any(), &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(()),
+            // Deleted in the meantime.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            patched => self.written(resource, "set the finalizer of", patched),
+            Err(error) => Err(refused(error, resource, "remove the finalizer of")),
         }
     }
 
@@ -163,6 +177,17 @@ impl ClusterResources {
             None => self.forget(resource),
         }
         Ok(exists)
+    }
+
+    /// Does the resource still exist? Only the API server itself can tell.
+    ///
+    /// # Errors
+    /// When the request fails.
+    pub async fn exists(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
+        let named = ListParams::default().fields(&format!("metadata.name={}", resource.name_any()));
+        // Without a resourceVersion: a quorum read.
+        let found = self.api(resource).list_metadata(&named).await.map_err(Error::request("read", resource))?;
+        Ok(found.items.iter().any(|found| found.metadata.uid == resource.metadata.uid))
     }
 
     /// Does the API server find this resource by a label selector? Without an answer it counts as found.
@@ -198,14 +223,20 @@ impl ClusterResources {
                 self.versions.remember(written);
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                Err(Error::Outdated { object: format!("FlinkHaCluster {}", resource.name_any()) })
-            }
-            Err(error) => Err(Error::request(action, resource)(error)),
+            Err(error) => Err(refused(error, resource, action)),
         }
     }
 
     fn api(&self, resource: &FlinkHaCluster) -> Api<FlinkHaCluster> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
+    }
+}
+
+fn refused(error: kube::Error, resource: &FlinkHaCluster, action: &'static str) -> Error {
+    match error {
+        kube::Error::Api(status) if status.code == 409 => {
+            Error::Outdated { object: format!("FlinkHaCluster {}", resource.name_any()) }
+        }
+        error => Error::request(action, resource)(error),
     }
 }

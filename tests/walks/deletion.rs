@@ -6,6 +6,7 @@ use product::api::FlinkHaCluster;
 use product::api::v1alpha1::OnDelete;
 use product::cluster::application::Desired;
 use product::cluster::deletion::{self, PurgeJob};
+use product::cluster::deployment::{WatchedDeployment, watched};
 use product::cluster::presence::Presence;
 use product::cluster::rejection::Rejection;
 use product::cluster::status::{Applied, status};
@@ -40,13 +41,7 @@ impl World {
         let now = time(self.now);
         let asked = resource.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
         let waited = now.duration_since(asked).as_secs();
-        let is_gone = match &mut self.deployments[0] {
-            None => true,
-            Some(deployment) => {
-                deployment.deleting = true;
-                false
-            }
-        };
+        let is_gone = self.deployment_is_gone(&resource, waited < POD_END_TIMEOUT);
         self.operator.wake = Some(self.now + 5);
         let ends = !is_gone || !self.operator.seen.job_manager_pods.is_empty();
         if ends && waited < POD_END_TIMEOUT {
@@ -92,6 +87,20 @@ impl World {
                 self.operator.doing = Some(Doing::Delete { resource, names, ledger, release: true });
             }
         }
+    }
+
+    /// As `operator/finalizer.rs` does it.
+    fn deployment_is_gone(&mut self, resource: &FlinkHaCluster, in_time: bool) -> bool {
+        let seen = self.operator.seen.job_manager_deployment.as_ref().filter(|_| in_time);
+        let shown = watched(resource.metadata.uid.as_deref(), seen.map(|seen| &seen.metadata));
+        if shown == WatchedDeployment::Ends {
+            return false;
+        }
+        let is_this = self.resource.as_ref().is_some_and(|live| uid(live) == uid(resource));
+        let Some(deployment) = &mut self.deployments[0] else { return true };
+        let as_shown = shown == WatchedDeployment::Own { uid: deployment.uid.clone(), version: deployment.version() };
+        deployment.deleting |= as_shown || is_this;
+        false
     }
 
     /// The ConfigMaps that go, and whether the ledger does.

@@ -146,6 +146,9 @@ impl Deployment {
             name: Some(format!("{NAME}-{component}")),
             uid: Some(self.uid.clone()),
             generation: Some(self.generation),
+            resource_version: Some(self.version()),
+            owner_references: Some(vec![OwnerReference { uid: self.owner.clone(), ..OwnerReference::default() }]),
+            deletion_timestamp: self.deleting.then(|| Time(time(0))),
             ..ObjectMeta::default()
         };
         let status = DeploymentStatus {
@@ -156,6 +159,12 @@ impl Deployment {
             conditions: Vec::new(),
         };
         Arc::new(ObservedDeployment { metadata, status, ..ObservedDeployment::default() })
+    }
+
+    /// Another one after each change.
+    pub fn version(&self) -> String {
+        let Self { owner, generation, deleting, seen, active, updated, .. } = self;
+        format!("{owner} {generation} {deleting} {seen} {active} {updated}")
     }
 }
 
