@@ -33,7 +33,7 @@ const REQUEUE_INTERVAL: Duration = Duration::from_secs(5);
 /// Between attempts to create a Job that is refused.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A deletion that takes longer than this shows in the status.
+/// A deletion that takes longer than this shows in the status, also if nothing else has happened.
 const UNTOLD: Duration = Duration::from_secs(5);
 
 /// Pods that take longer than this to end are told of.
@@ -88,9 +88,9 @@ async fn remove(
     let ends = !finalizer.deployment_is_gone(resource, shown).await? || !observed.job_manager_pods.is_empty();
     // What Kubernetes ends is given time to.
     if ends && in_time {
-        let silent = UNTOLD.saturating_sub(context.prover.waited(resource));
-        if !silent.is_zero() {
-            return Ok(Action::requeue(silent));
+        let untold = UNTOLD.saturating_sub(context.prover.waited(resource));
+        if !untold.is_zero() && !context.report.has_events(resource, &desired(resource, before, observed), observed) {
+            return Ok(Action::requeue(untold));
         }
         tell(resource, before, observed, None, context).await?;
         return Ok(Action::requeue(REQUEUE_INTERVAL));
@@ -172,6 +172,11 @@ fn has_waited(resource: &FlinkHaCluster, context: &Context) -> bool {
     context.prover.waited(resource) >= context.deletion_deadline / 5
 }
 
+fn desired(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed) -> Desired {
+    let desired = Desired::of(resource, before, observed, Timestamp::now());
+    desired.map_or_else(|_| Desired::kept(resource, before), |desired| desired.frozen(before))
+}
+
 /// Writes the status of a resource that is being deleted: nobody is named as its leader any more, and what the deletion
 /// waits for is told.
 async fn tell(
@@ -181,8 +186,7 @@ async fn tell(
     waits: Option<Rejection>,
     context: &Context,
 ) -> Result<(), Error> {
-    let desired = Desired::of(resource, before, observed, Timestamp::now());
-    let desired = desired.map_or_else(|_| Desired::kept(resource, before), |desired| desired.frozen(before));
+    let desired = desired(resource, before, observed);
     let gateway_image = before.gateway_image.clone().unwrap_or_else(|| context.environment.gateway_image.clone());
     let outcome = waits.map_or(Ok(Applied { gateway_image, objects: before.applied.clone(), turn: None }), Err);
     context.report.report(resource, &desired, observed, &outcome, context.failing_since(resource)).await.map(drop)

@@ -84,6 +84,15 @@ impl Report {
         marked.map(|()| look_again)
     }
 
+    /// Whether events would be published with this report.
+    pub fn has_events(&self, resource: &FlinkHaCluster, desired: &Desired, observed: &Observed) -> bool {
+        let before = self.before(resource);
+        let gateway_image = before.gateway_image.clone().unwrap_or_default();
+        let outcome = Ok(Applied { gateway_image, objects: before.applied.clone(), turn: None });
+        let Told { status: after, .. } = status(resource, desired, &before, observed, &outcome, Timestamp::now());
+        !notes(&before, &after).is_empty()
+    }
+
     /// Shows that the resource has not been reconciled since this time.
     ///
     /// # Errors
