@@ -1,5 +1,5 @@
-//! What a Deployment says of the pods that it makes: the containers and annotations that a decision needs. And whether
-//! a watch shows enough to delete it.
+//! What a Deployment says of the pods that it makes: the containers and annotations that a decision needs; and whether
+//! what a watch shows of it is enough to delete it.
 
 use std::collections::BTreeMap;
 

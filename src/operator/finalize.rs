@@ -46,8 +46,7 @@ const POD_END_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 pub async fn finalize(resource: &FlinkHaCluster, observed: &Observed, context: &Context) -> Result<Action, Error> {
     let finalizer = &context.finalizer;
     if !holds(resource) {
-        finalizer.forget(resource);
-        context.resources.forget(resource);
+        forget(resource, context);
         return Ok(Action::await_change());
     }
     if finalizer.has_released(resource) {
@@ -89,7 +88,8 @@ async fn remove(
     // What Kubernetes ends is given time to.
     if ends && in_time {
         let untold = UNTOLD.saturating_sub(context.prover.waited(resource));
-        if !untold.is_zero() && !context.report.has_events(resource, &desired(resource, before, observed), observed) {
+        let (desired, outcome) = to_tell(resource, before, observed, None, context);
+        if !untold.is_zero() && !context.report.has_events(resource, &desired, observed, &outcome) {
             return Ok(Action::requeue(untold));
         }
         tell(resource, before, observed, None, context).await?;
@@ -172,11 +172,6 @@ fn has_waited(resource: &FlinkHaCluster, context: &Context) -> bool {
     context.prover.waited(resource) >= context.deletion_deadline / 5
 }
 
-fn desired(resource: &FlinkHaCluster, before: &FlinkHaClusterStatus, observed: &Observed) -> Desired {
-    let desired = Desired::of(resource, before, observed, Timestamp::now());
-    desired.map_or_else(|_| Desired::kept(resource, before), |desired| desired.frozen(before))
-}
-
 /// Writes the status of a resource that is being deleted: nobody is named as its leader any more, and what the deletion
 /// waits for is told.
 async fn tell(
@@ -186,10 +181,23 @@ async fn tell(
     waits: Option<Rejection>,
     context: &Context,
 ) -> Result<(), Error> {
-    let desired = desired(resource, before, observed);
+    let (desired, outcome) = to_tell(resource, before, observed, waits, context);
+    context.report.report(resource, &desired, observed, &outcome, context.failing_since(resource)).await.map(drop)
+}
+
+/// What the status of a resource that is being deleted rests on.
+fn to_tell(
+    resource: &FlinkHaCluster,
+    before: &FlinkHaClusterStatus,
+    observed: &Observed,
+    waits: Option<Rejection>,
+    context: &Context,
+) -> (Desired, Result<Applied, Rejection>) {
+    let desired = Desired::of(resource, before, observed, Timestamp::now());
+    let desired = desired.map_or_else(|_| Desired::kept(resource, before), |desired| desired.frozen(before));
     let gateway_image = before.gateway_image.clone().unwrap_or_else(|| context.environment.gateway_image.clone());
     let outcome = waits.map_or(Ok(Applied { gateway_image, objects: before.applied.clone(), turn: None }), Err);
-    context.report.report(resource, &desired, observed, &outcome, context.failing_since(resource)).await.map(drop)
+    (desired, outcome)
 }
 
 fn forget(resource: &FlinkHaCluster, context: &Context) {

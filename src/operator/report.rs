@@ -85,11 +85,15 @@ impl Report {
     }
 
     /// Whether events would be published with this report.
-    pub fn has_events(&self, resource: &FlinkHaCluster, desired: &Desired, observed: &Observed) -> bool {
+    pub fn has_events(
+        &self,
+        resource: &FlinkHaCluster,
+        desired: &Desired,
+        observed: &Observed,
+        outcome: &Result<Applied, Rejection>,
+    ) -> bool {
         let before = self.before(resource);
-        let gateway_image = before.gateway_image.clone().unwrap_or_default();
-        let outcome = Ok(Applied { gateway_image, objects: before.applied.clone(), turn: None });
-        let Told { status: after, .. } = status(resource, desired, &before, observed, &outcome, Timestamp::now());
+        let Told { status: after, .. } = status(resource, desired, &before, observed, outcome, Timestamp::now());
         !notes(&before, &after).is_empty()
     }
 

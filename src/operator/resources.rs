@@ -167,9 +167,7 @@ impl ClusterResources {
     /// # Errors
     /// When the request fails.
     pub async fn read_again(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
-        let named = ListParams::default().fields(&format!("metadata.name={}", resource.name_any()));
-        // Without a resourceVersion: a quorum read.
-        let found = self.api(resource).list(&named).await.map_err(Error::request("read", resource))?;
+        let found = self.api(resource).list(&named(resource)).await.map_err(Error::request("read", resource))?;
         let found = found.items.into_iter().find(|found| found.metadata.uid == resource.metadata.uid);
         let exists = found.is_some();
         match found {
@@ -184,16 +182,14 @@ impl ClusterResources {
     /// # Errors
     /// When the request fails.
     pub async fn exists(&self, resource: &FlinkHaCluster) -> Result<bool, Error> {
-        let named = ListParams::default().fields(&format!("metadata.name={}", resource.name_any()));
-        // Without a resourceVersion: a quorum read.
-        let found = self.api(resource).list_metadata(&named).await.map_err(Error::request("read", resource))?;
+        let found =
+            self.api(resource).list_metadata(&named(resource)).await.map_err(Error::request("read", resource))?;
         Ok(found.items.iter().any(|found| found.metadata.uid == resource.metadata.uid))
     }
 
     /// Does the API server find this resource by a label selector? Without an answer it counts as found.
     pub async fn is_selected(&self, resource: &FlinkHaCluster, selector: &str) -> bool {
-        let named = ListParams::default().labels(selector).fields(&format!("metadata.name={}", resource.name_any()));
-        match self.api(resource).list_metadata(&named).await {
+        match self.api(resource).list_metadata(&named(resource).labels(selector)).await {
             Ok(found) => found.items.iter().any(|found| found.metadata.uid == resource.metadata.uid),
             Err(_) => true,
         }
@@ -230,6 +226,11 @@ impl ClusterResources {
     fn api(&self, resource: &FlinkHaCluster) -> Api<FlinkHaCluster> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
+}
+
+/// This resource alone. Without a resourceVersion it is a quorum read.
+fn named(resource: &FlinkHaCluster) -> ListParams {
+    ListParams::default().fields(&format!("metadata.name={}", resource.name_any()))
 }
 
 fn refused(error: kube::Error, resource: &FlinkHaCluster, action: &'static str) -> Error {
